@@ -1,0 +1,144 @@
+"""The arrays that travel through solo_jax, and the legend of shape letters.
+
+Shape letters, used with the same meaning in every docstring of the package:
+  B: images in a batch. H, W: height and width of the padded network input.
+  h, w: height and width of the mask feature, H / mask_stride, W / mask_stride.
+  K: classes (no background slot). S: grid cells per side of a level.
+  G: grid cells over all levels. C: channels. E: mask-feature channels.
+  D: kernel parameters of a cell (D = E, the kernel is 1x1).
+  N: ground-truth instances of an image, padded. P: positive cells, padded.
+  M: detections of an image, padded. T: tag dimensions.
+
+Coordinates are (x right, y down) in pixels. A *continuous* coordinate has
+pixel i covering [i, i + 1); a *pixel index* coordinate has pixel i at i.
+Sizes are (height, width). `valid` marks real entries; *mask* always means
+a segmentation mask.
+"""
+
+import dataclasses
+
+import jax
+import numpy as np
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Sample:
+  """One image with its instances on the host, as transforms see it.
+
+  Geometry is lazy: transforms only compose `affine` and set `image_size`; the
+  pixels in `image` and `masks` stay those of the original file until
+  `batching` renders them once.
+
+  Attributes:
+    image: Original pixels, RGB. [H0, W0, 3] uint8 or uint16.
+    masks: Visible pixels of each instance in the original frame.
+      [N, H0, W0] bool.
+    labels: Class of each instance, 0..K-1. [N] int32.
+    areas: Annotated area in original pixels. [N] float64.
+    boxes_xyxy: Annotated box, continuous original pixels. [N, 4] float64.
+    is_crowd: COCO's iscrowd. [N] bool.
+    annotation_ids: Annotation id in the source. [N] int64.
+    image_id: Image id in the source.
+    file_name: File name in the source, for messages.
+    original_size: (H0, W0).
+    affine: Maps continuous original (x, y) to continuous network (x, y):
+      x' = affine[0, 0] * x + affine[0, 2] and likewise for y; off-diagonal
+      entries are nonzero after a transposition only. [2, 3] float64.
+    image_size: (height, width) of the valid image content in the network
+      frame, which starts at (0, 0); beyond lies padding.
+    is_corrupt: The record's image could not be decoded; `image` is blank and
+      there are no instances.
+  """
+
+  image: np.ndarray
+  masks: np.ndarray
+  labels: np.ndarray
+  areas: np.ndarray
+  boxes_xyxy: np.ndarray
+  is_crowd: np.ndarray
+  annotation_ids: np.ndarray
+  image_id: int
+  file_name: str
+  original_size: tuple[int, int]
+  affine: np.ndarray
+  image_size: tuple[int, int]
+  is_corrupt: bool = False
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Batch:
+  """A training batch, about 1 MB an image at 512 x 512.
+
+  Attributes:
+    image: Padded, not normalised, RGB. [B, H, W, 3] uint8.
+    image_size: Valid (height, width) of each image. [B, 2] int32.
+    image_valid: False for an image that must not count: padding of a partial
+      batch or a corrupt record. [B] bool.
+    masks: Mask targets. Either packed bits, big-endian along the width
+      (np.packbits), [B, N, h, w / 8] uint8; or 8-bit area coverage
+      (255 = fully covered), [B, N, h, w] uint8. The last dimension tells.
+    centers: Centre of mass (x, y) of the visible mask in pixel-index network
+      coordinates. [B, N, 2] float32.
+    boxes_xyxy: Box of the annotation clipped to the crop, continuous network
+      coordinates. [B, N, 4] float32.
+    labels: [B, N] int32.
+    valid: [B, N] bool.
+    num_dropped: Instances beyond the capacity N. [B] int32.
+  """
+
+  image: jax.Array
+  image_size: jax.Array
+  image_valid: jax.Array
+  masks: jax.Array
+  centers: jax.Array
+  boxes_xyxy: jax.Array
+  labels: jax.Array
+  valid: jax.Array
+  num_dropped: jax.Array
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Decoded:
+  """Detections as decoded on the device, before resizing to original size.
+
+  Sorted by falling score; invalid entries last, with score 0.
+
+  Attributes:
+    mask_probs: Probability that a pixel belongs to the instance, at mask
+      resolution. [B, M, h, w] float32 in [0, 1].
+    scores: [B, M] float32 in [0, 1].
+    labels: [B, M] int32.
+    valid: [B, M] bool.
+    num_dropped: Candidates above the score threshold that did not fit in
+      the candidate capacity. [B] int32.
+  """
+
+  mask_probs: jax.Array
+  scores: jax.Array
+  labels: jax.Array
+  valid: jax.Array
+  num_dropped: jax.Array
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Instances:
+  """Final detections of one image at its original size, on the host.
+
+  Attributes:
+    masks: [M, H0, W0] bool, C-contiguous as a transposed view of column-major
+      planes (so that RLE encoding needs no copy).
+    scores: [M] float32, falling.
+    labels: [M] int32.
+    boxes_xyxy: Tight box of each mask, continuous pixels, zeros for an empty
+      mask. [M, 4] float32.
+  """
+
+  masks: np.ndarray
+  scores: np.ndarray
+  labels: np.ndarray
+  boxes_xyxy: np.ndarray
+
+  def __len__(self) -> int:
+    return len(self.scores)
