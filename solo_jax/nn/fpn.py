@@ -1,0 +1,61 @@
+"""Feature Pyramid Network (https://arxiv.org/abs/1612.03144).
+
+Shape letters: B images, H, W padded network input, C channels.
+"""
+
+from collections.abc import Sequence
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from solo_jax.nn.resize import upsample_nearest_2x
+
+
+class FPN(nn.Module):
+  """Feature pyramid P2 to P6 from the backbone's C2 to C5.
+
+  Lateral 1x1 convolutions, top-down nearest upsampling, 3x3 output
+  convolutions, all with bias, without normalisation or activation. P6 is
+  every other pixel of P5, as in all SOLO code bases.
+
+  Attributes:
+    channels: Channels of every pyramid level.
+    dtype: Type of the convolutions and of the result.
+  """
+
+  channels: int
+  dtype: jnp.dtype = jnp.float32
+
+  def _conv(self, kernel_size: int, name: str) -> nn.Conv:
+    return nn.Conv(
+      self.channels,
+      (kernel_size, kernel_size),
+      padding=kernel_size // 2,
+      kernel_init=nn.initializers.xavier_uniform(),
+      dtype=self.dtype,
+      name=name,
+    )
+
+  @nn.compact
+  def __call__(self, features: Sequence[jax.Array]) -> tuple[jax.Array, ...]:
+    """Builds the pyramid.
+
+    Args:
+      features: C2 to C5, each [B, H / stride, W / stride, C] at strides 4, 8,
+        16, 32 (rounded up).
+
+    Returns:
+      P2 to P6 at strides 4 to 64, [B, H / stride, W / stride, channels].
+    """
+    merged = [
+      self._conv(1, f"lateral_{level}")(feature)
+      for level, feature in enumerate(features, start=2)
+    ]
+    for i in reversed(range(len(merged) - 1)):
+      merged[i] += upsample_nearest_2x(merged[i + 1], merged[i].shape[1:3])
+    pyramid = [
+      self._conv(3, f"output_{level}")(feature)
+      for level, feature in enumerate(merged, start=2)
+    ]
+    return (*pyramid, pyramid[-1][:, ::2, ::2])

@@ -1,0 +1,150 @@
+"""Layers shared by backbones, pyramid and heads.
+
+Shape letters: B images, H, W padded network input, C channels.
+"""
+
+import functools
+from collections.abc import Callable, Sequence
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+NORMS = ("batch", "sync", "frozen")
+
+
+def normalize_image(
+  image: jax.Array,
+  image_size: jax.Array,
+  *,
+  mean: Sequence[float],
+  std: Sequence[float],
+  channel_order: str,
+  dtype: jnp.dtype = jnp.float32,
+) -> jax.Array:
+  """Normalises an image on the device, with zeros in the padding.
+
+  Padding comes after normalisation in every published SOLO system, so what
+  the network sees beyond the image is 0, not (0 - mean) / std.
+
+  Args:
+    image: RGB. [B, H, W, 3] uint8.
+    image_size: Valid (height, width) of each image. [B, 2] int32.
+    mean: Per channel, 0..255, in the order of `channel_order`.
+    std: Per channel, in the order of `channel_order`.
+    channel_order: 'rgb', or 'bgr' to reverse the channels (caffe weights).
+    dtype: Type of the result; arithmetic is float32.
+
+  Returns:
+    (image - mean) / std, zero outside `image_size`. [B, H, W, 3] `dtype`.
+
+  Raises:
+    ValueError: If `channel_order` is unknown.
+  """
+  if channel_order not in ("rgb", "bgr"):
+    raise ValueError(
+      f"channel_order must be 'rgb' or 'bgr', got {channel_order!r}."
+    )
+  if channel_order == "bgr":
+    image = image[..., ::-1]
+  mean, std = np.asarray(mean, np.float32), np.asarray(std, np.float32)
+  normalized = (image.astype(jnp.float32) - mean) / std
+  height, width = image.shape[1:3]
+  inside_rows = jnp.arange(height) < image_size[:, :1]  # [B, H]
+  inside_columns = jnp.arange(width) < image_size[:, 1:]  # [B, W]
+  inside = inside_rows[:, :, None] & inside_columns[:, None, :]
+  return jnp.where(inside[..., None], normalized, 0.0).astype(dtype)
+
+
+def coordinates(height: int, width: int) -> jax.Array:
+  """Builds CoordConv channels (https://arxiv.org/abs/1807.03247).
+
+  Args:
+    height: Rows of the feature map.
+    width: Columns of the feature map.
+
+  Returns:
+    (x, y) of each pixel, from -1 to 1 with both ends included.
+    [height, width, 2] float32.
+  """
+  x = np.linspace(-1, 1, width, dtype=np.float32)
+  y = np.linspace(-1, 1, height, dtype=np.float32)
+  return jnp.asarray(np.stack(np.meshgrid(x, y), axis=-1))
+
+
+def make_norm(
+  norm: str,
+  *,
+  train: bool,
+  dtype: jnp.dtype,
+  axis_name: str | None,
+  epsilon: float = 1e-5,
+  momentum: float = 0.9,
+) -> Callable[..., nn.Module]:
+  """Chooses how batch normalisation gets its statistics.
+
+  Statistics and affine are float32 whatever `dtype`. Running variances are
+  those of the batch as it is; PyTorch scales them by n / (n - 1).
+
+  Args:
+    norm: 'batch': statistics of this device's batch in training; 'sync': of
+      the batch over all devices of `axis_name`; 'frozen': running statistics
+      in training too, only scale and bias are learned.
+    train: Whether statistics are gathered and running ones updated.
+    dtype: Type of the result.
+    axis_name: Mapped axis for 'sync'.
+    epsilon: Added to the variance.
+    momentum: Share of the old value in a running statistic; PyTorch's
+      momentum is one minus this.
+
+  Returns:
+    `nn.BatchNorm` with everything but its name filled in.
+
+  Raises:
+    ValueError: If `norm` is unknown.
+  """
+  if norm not in NORMS:
+    raise ValueError(f"norm must be one of {NORMS}, got {norm!r}.")
+  return functools.partial(
+    nn.BatchNorm,
+    use_running_average=norm == "frozen" or not train,
+    axis_name=axis_name if norm == "sync" else None,
+    epsilon=epsilon,
+    momentum=momentum,
+    dtype=dtype,
+  )
+
+
+class ConvGN(nn.Module):
+  """Convolution, group normalisation, ReLU: the block of every SOLO head.
+
+  Attributes:
+    features: Output channels, a multiple of `num_groups`.
+    kernel_size: Side of the square kernel, odd; the output size is the input
+      size.
+    num_groups: Groups of the normalisation.
+    dtype: Type of the convolution and of the result; statistics are float32.
+  """
+
+  features: int
+  kernel_size: int = 3
+  num_groups: int = 32
+  dtype: jnp.dtype = jnp.float32
+
+  @nn.compact
+  def __call__(self, x: jax.Array) -> jax.Array:
+    """Maps [B, H, W, C] to [B, H, W, features]."""
+    x = nn.Conv(
+      self.features,
+      (self.kernel_size, self.kernel_size),
+      padding=self.kernel_size // 2,
+      use_bias=False,
+      kernel_init=nn.initializers.normal(0.01),  # as published for the heads
+      dtype=self.dtype,
+      name="conv",
+    )(x)
+    x = nn.GroupNorm(
+      self.num_groups, epsilon=1e-5, dtype=self.dtype, name="norm"
+    )(x)
+    return nn.relu(x)

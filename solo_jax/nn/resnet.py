@@ -1,0 +1,206 @@
+"""ResNet backbones (https://arxiv.org/abs/1512.03385), PyTorch padding.
+
+Shape letters: B images, H, W padded network input, C channels.
+"""
+
+import functools
+from collections.abc import Sequence
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from solo_jax.nn.layers import make_norm
+
+# Table 1 of the paper.
+DEPTHS = {
+  18: dict(block="basic", stage_sizes=(2, 2, 2, 2)),
+  34: dict(block="basic", stage_sizes=(3, 4, 6, 3)),
+  50: dict(block="bottleneck", stage_sizes=(3, 4, 6, 3)),
+  101: dict(block="bottleneck", stage_sizes=(3, 4, 23, 3)),
+}
+
+
+def is_frozen(name: str, frozen_stages: int) -> bool:
+  """Tells whether a parameter belongs to a frozen stage.
+
+  The network stops the gradient there; an optimizer must leave these
+  parameters out of weight decay as well.
+
+  Args:
+    name: Top-level name in the backbone's parameter tree: 'conv1', 'bn1' or
+      'layer<stage>_<block>'.
+    frozen_stages: The backbone's attribute of that name.
+
+  Returns:
+    True for the stem (when any stage is frozen) and the frozen stages.
+  """
+  if name.startswith("layer"):
+    return int(name[len("layer") :].split("_")[0]) <= frozen_stages
+  return frozen_stages > 0
+
+
+def _conv(features, kernel_size, stride, dtype, name) -> nn.Conv:
+  return nn.Conv(
+    features,
+    (kernel_size, kernel_size),
+    strides=stride,
+    padding=kernel_size // 2,  # explicit: 'SAME' would shift strided layers
+    use_bias=False,
+    kernel_init=nn.initializers.variance_scaling(2.0, "fan_out", "normal"),
+    dtype=dtype,
+    name=name,
+  )
+
+
+class Block(nn.Module):
+  """Residual block, basic (two 3x3) or bottleneck (1x1, 3x3, 1x1).
+
+  Attributes:
+    kind: 'basic' or 'bottleneck'.
+    width: Inner channels; a bottleneck puts out 4 * width.
+    stride: Spatial stride of the block.
+    stride_in_1x1: Puts a bottleneck's stride in its first 1x1 convolution
+      (the original caffe models) instead of its 3x3 (torchvision).
+    make_norm: Makes a normalisation layer from a name.
+    dtype: Type of the convolutions and of the result.
+  """
+
+  kind: str
+  width: int
+  stride: int
+  stride_in_1x1: bool
+  make_norm: functools.partial
+  dtype: jnp.dtype
+
+  @nn.compact
+  def __call__(self, x: jax.Array) -> jax.Array:
+    """Maps [B, H, W, C] to [B, H / stride, W / stride, C']."""
+    if self.kind == "basic":
+      layers = [(3, self.width, self.stride), (3, self.width, 1)]
+    else:
+      first, second = (
+        (self.stride, 1) if self.stride_in_1x1 else (1, self.stride)
+      )
+      layers = [
+        (1, self.width, first),
+        (3, self.width, second),
+        (1, 4 * self.width, 1),
+      ]
+    y = x
+    for j, (kernel_size, features, stride) in enumerate(layers, start=1):
+      y = _conv(features, kernel_size, stride, self.dtype, f"conv{j}")(y)
+      y = self.make_norm(name=f"bn{j}")(y)
+      if j < len(layers):
+        y = nn.relu(y)
+    if self.stride != 1 or x.shape[-1] != y.shape[-1]:
+      x = _conv(y.shape[-1], 1, self.stride, self.dtype, "downsample_conv")(x)
+      x = self.make_norm(name="downsample_bn")(x)
+    return nn.relu(x + y)
+
+
+class ResNet(nn.Module):
+  """ResNet without its classifier.
+
+  Attributes:
+    stage_sizes: Blocks in each of the four stages.
+    widths: Inner channels of each stage; (64, 128, 256, 512) as published.
+    block: 'basic' or 'bottleneck'.
+    stem: 'conv7' (7x7 stride 2, 3x3 max pool stride 2) or 'space_to_depth'
+      (4x4 pixels to channels, then one 3x3 convolution).
+    stride_in_1x1: See `Block`; bottleneck only.
+    norm: See `layers.make_norm`.
+    frozen_stages: With n > 0, the stem and the first n stages get no gradient
+      and use running statistics.
+    dtype: Type of convolutions and results; parameters stay float32.
+    axis_name: Mapped axis over which 'sync' norm gathers statistics.
+  """
+
+  stage_sizes: Sequence[int]
+  widths: Sequence[int] = (64, 128, 256, 512)
+  block: str = "bottleneck"
+  stem: str = "conv7"
+  stride_in_1x1: bool = False
+  norm: str = "frozen"
+  frozen_stages: int = 0
+  dtype: jnp.dtype = jnp.float32
+  axis_name: str | None = None
+
+  def _check(self) -> None:
+    if self.block not in ("basic", "bottleneck"):
+      raise ValueError(
+        f"block must be 'basic' or 'bottleneck', got {self.block!r}."
+      )
+    if self.stem not in ("conv7", "space_to_depth"):
+      raise ValueError(
+        f"stem must be 'conv7' or 'space_to_depth', got {self.stem!r}."
+      )
+    if self.stride_in_1x1 and self.block == "basic":
+      raise ValueError('stride_in_1x1 needs 1x1 layers: block is "basic".')
+    if not len(self.stage_sizes) == len(self.widths) == 4:
+      raise ValueError(
+        "stage_sizes and widths must have 4 entries each, got "
+        f"{tuple(self.stage_sizes)} and {tuple(self.widths)}."
+      )
+    if not 0 <= self.frozen_stages <= 4:
+      raise ValueError(
+        f"frozen_stages must be 0 to 4, got {self.frozen_stages}."
+      )
+
+  def _stem(self, x: jax.Array, norm: functools.partial) -> jax.Array:
+    """Maps [B, H, W, 3] to [B, H / 4, W / 4, widths[0]]."""
+    if self.stem == "conv7":
+      x = _conv(self.widths[0], 7, 2, self.dtype, "conv1")(x)
+      x = nn.relu(norm(name="bn1")(x))
+      return nn.max_pool(x, (3, 3), (2, 2), padding=((1, 1), (1, 1)))
+    batch, height, width, channels = x.shape
+    x = x.reshape(batch, height // 4, 4, width // 4, 4, channels)
+    x = x.transpose(0, 1, 3, 2, 4, 5)
+    x = x.reshape(batch, height // 4, width // 4, 16 * channels)
+    x = _conv(self.widths[0], 3, 1, self.dtype, "conv1")(x)
+    return nn.relu(norm(name="bn1")(x))
+
+  @nn.compact
+  def __call__(
+    self, x: jax.Array, *, train: bool
+  ) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
+    """Extracts features.
+
+    Args:
+      x: Normalised image. [B, H, W, 3] float, H and W multiples of 4 for the
+        'space_to_depth' stem.
+      train: Whether batch statistics are used and running ones updated.
+
+    Returns:
+      C2 to C5 at strides 4, 8, 16, 32, [B, H / stride, W / stride, C].
+
+    Raises:
+      ValueError: If an attribute is out of its range.
+    """
+    self._check()
+    norms = [
+      make_norm(
+        "frozen" if stage <= self.frozen_stages > 0 else self.norm,
+        train=train,
+        dtype=self.dtype,
+        axis_name=self.axis_name,
+      )
+      for stage in range(5)
+    ]
+    x = self._stem(x.astype(self.dtype), norms[0])
+    features = []
+    for stage in range(1, 5):
+      for i in range(self.stage_sizes[stage - 1]):
+        x = Block(
+          kind=self.block,
+          width=self.widths[stage - 1],
+          stride=2 if stage > 1 and i == 0 else 1,
+          stride_in_1x1=self.stride_in_1x1,
+          make_norm=norms[stage],
+          dtype=self.dtype,
+          name=f"layer{stage}_{i}",
+        )(x)
+      if stage <= self.frozen_stages:
+        x = jax.lax.stop_gradient(x)
+      features.append(x)
+    return tuple(features)
