@@ -1,0 +1,157 @@
+"""Renames and transposes foreign weights by a table, strict both ways.
+
+A table maps a regular expression over source names to a target path and a
+transform. Every source array must match exactly one rule, every target array
+must be filled exactly once, all shapes must agree; whatever does not is
+reported in one error.
+"""
+
+import collections
+import dataclasses
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+# Axis orders that turn a source array into the target's.
+COPY = None
+CONV = (2, 3, 1, 0)  # OIHW to HWIO; depthwise OIHW with I = 1 as well
+DENSE = (1, 0)  # out, in to in, out
+
+
+@dataclasses.dataclass(frozen=True)
+class Rule:
+  r"""One row of a table.
+
+  Attributes:
+    source: Regular expression that must match a whole source name.
+    target: '/'-separated path in the target tree, with \1, \2 ... for the
+      groups of `source`; None drops the array on purpose.
+    transform: Axis order of the target: COPY, CONV or DENSE.
+  """
+
+  source: str
+  target: str | None
+  transform: tuple[int, ...] | None = COPY
+
+
+def norm_rules(
+  source: str, target: str, *, running: bool = True
+) -> tuple[Rule, ...]:
+  r"""Makes the rules of one normalisation layer.
+
+  Args:
+    source: Regular expression of the layer's name, before '.weight'.
+    target: Path of the layer below 'params' and 'batch_stats'.
+    running: Whether it has running statistics (batch norm) or not (group
+      norm).
+
+  Returns:
+    Rules for scale and bias, and for mean and variance where `running`.
+  """
+  rules = (
+    Rule(rf"{source}\.weight", f"params/{target}/scale"),
+    Rule(rf"{source}\.bias", f"params/{target}/bias"),
+  )
+  if running:
+    rules += (
+      Rule(rf"{source}\.running_mean", f"batch_stats/{target}/mean"),
+      Rule(rf"{source}\.running_var", f"batch_stats/{target}/var"),
+      # Counts steps for a momentum that no checkpoint here uses.
+      Rule(rf"{source}\.num_batches_tracked", None),
+    )
+  return rules
+
+
+def convert(
+  arrays: Mapping[str, np.ndarray],
+  rules: Sequence[Rule],
+  target: Mapping[str, Any],
+) -> dict[str, Any]:
+  """Fills a tree of variables from foreign weights.
+
+  Args:
+    arrays: Source arrays by name, any float dtype.
+    rules: The table.
+    target: Nested dict whose leaves have `shape` and `dtype`: variables, or
+      what `jax.eval_shape` of a network's `init` returns.
+
+  Returns:
+    Nested dict of the structure, shapes and dtypes of `target`. NumPy arrays,
+    C-contiguous.
+
+  Raises:
+    ValueError: If a source array is unused or matches several rules, a target
+      array is unfilled or filled twice, or shapes differ: all are listed.
+  """
+  leaves = flatten(target)
+  patterns = [(re.compile(rule.source), rule) for rule in rules]
+  filled: dict[str, np.ndarray] = {}
+  problems = []
+  sources = collections.defaultdict(list)
+  for name, array in arrays.items():
+    matches = [
+      (match, rule)
+      for pattern, rule in patterns
+      if (match := pattern.fullmatch(name))
+    ]
+    if len(matches) != 1:
+      found = [rule.source for _, rule in matches] or "none"
+      problems.append(f"{name} {array.shape}: matches {found} of the rules")
+      continue
+    match, rule = matches[0]
+    if rule.target is None:
+      continue
+    path = match.expand(rule.target)
+    sources[path].append(name)
+    if path not in leaves:
+      problems.append(f"{name} {array.shape}: the network has no {path}")
+      continue
+    if rule.transform is not COPY and array.ndim == len(rule.transform):
+      array = array.transpose(rule.transform)
+    if array.shape != leaves[path].shape:
+      problems.append(
+        f"{name}: gives shape {array.shape}, "
+        f"{path} needs {tuple(leaves[path].shape)}"
+      )
+      continue
+    filled[path] = np.ascontiguousarray(array, dtype=leaves[path].dtype)
+  for path, names in sources.items():
+    if len(names) > 1:
+      problems.append(f"{path}: filled by each of {names}")
+  problems += [
+    f"{path} {tuple(leaf.shape)}: not in the checkpoint"
+    for path, leaf in leaves.items()
+    if path not in sources
+  ]
+  if problems:
+    raise ValueError(
+      f"the checkpoint does not fit the network in {len(problems)} places; "
+      "check depth, widths and number of classes:\n  " + "\n  ".join(problems)
+    )
+  return unflatten(filled)
+
+
+def flatten(tree: Mapping[str, Any]) -> dict[str, Any]:
+  """Turns a nested dict into {'/'-separated path: leaf}."""
+  leaves = {}
+  for name, value in tree.items():
+    if isinstance(value, Mapping):
+      for path, leaf in flatten(value).items():
+        leaves[f"{name}/{path}"] = leaf
+    else:
+      leaves[name] = value
+  return leaves
+
+
+def unflatten(leaves: Mapping[str, Any]) -> dict[str, Any]:
+  """Turns {'/'-separated path: leaf} into a nested dict."""
+  tree: dict[str, Any] = {}
+  for path, leaf in leaves.items():
+    *parents, last = path.split("/")
+    node = tree
+    for parent in parents:
+      node = node.setdefault(parent, {})
+    node[last] = leaf
+  return tree
