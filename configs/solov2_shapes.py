@@ -82,7 +82,8 @@ def get_config(arg: str = '') -> ml_collections.ConfigDict:
 
   config.network = ml_collections.ConfigDict(
     dict(
-      levels=(3, 4),  # pyramid level that each grid reads
+      levels=(3, 4),  # pyramid level that each grid reads ...
+      strides=(8, 16),  # ... resized to the map of this stride
       num_grids=(16, 8),
       fpn_channels=48,
       head_channels=48,
@@ -103,6 +104,7 @@ def get_config(arg: str = '') -> ml_collections.ConfigDict:
       mask_weight=3.0,
       focal_alpha=0.25,
       focal_gamma=2.0,
+      mask_average='pairs',  # or 'cells', mmdetection's divisor
     )
   )
 
@@ -150,7 +152,6 @@ def get_config(arg: str = '') -> ml_collections.ConfigDict:
       nms_sigma=2.0,
       update_threshold=0.05,
       max_detections=30,
-      area_strides=(8, 16),  # masks of at most this many pixels are dropped
     )
   )
 

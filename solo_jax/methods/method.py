@@ -1,35 +1,145 @@
 """What a method is, and the table that names them.
 
-Adding a method is one new folder beside this file and one row in METHODS.
+A new method is one new folder beside this file and one row in METHODS.
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from typing import Any
 
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
 
 from solo_jax import types
-from solo_jax.methods.solov2 import method as solov2
+from solo_jax.methods.solov2 import decode as solov2_decode
+from solo_jax.methods.solov2 import loss as solov2_loss
+from solo_jax.methods.solov2 import network as solov2_network
+from solo_jax.nn.efficientnet_lite import EfficientNetLite0
+from solo_jax.nn.resnet import ResNet
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Method:
-  """Three functions: everything the trainer and the predictor need.
+  """Three functions: all that the trainer and the predictor need.
 
   Attributes:
     network: Linen module; `network.apply(variables, image, image_size,
-      train=...)` takes [B, H, W, 3] uint8 images and [B, 2] int32 sizes (the
-      module normalises them) and returns the method's own Outputs.
+      train=...)` takes [B, H, W, 3] uint8 pixels and [B, 2] int32 sizes
+      and returns the method's own Outputs.
     loss: (outputs, batch) -> (scalar float32, terms). Terms are float32
-      scalars for the log; names ending in `_dropped` are counts that are
-      summed over devices, all others are averaged.
-    decode: (outputs, image_size) -> Decoded. Pure, static shapes.
+      scalars for the log; names that end in `_dropped` are counts, to be summed
+      over devices, all others are averaged.
+    decode: (outputs, image_size) -> Decoded. Pure, with static shapes.
   """
 
   network: nn.Module
-  loss: Callable[
-    [Any, types.Batch], tuple[jax.Array, dict[str, jax.Array]]
-  ]
+  loss: Callable[[Any, types.Batch], tuple[jax.Array, dict[str, jax.Array]]]
   decode: Callable[[Any, jax.Array], types.Decoded]
+
+
+def make_method(
+  name: str,
+  *,
+  num_classes: int,
+  backbone: dict[str, Any],
+  network: dict[str, Any],
+  loss: dict[str, Any],
+  decode: dict[str, Any],
+  mean: tuple[float, float, float],
+  std: tuple[float, float, float],
+  channel_order: str,
+  precision: str,
+  axis_name: str | None = None,
+) -> Method:
+  """Builds a method from the sections of a config.
+
+  Args:
+    name: A key of METHODS.
+    num_classes: K.
+    backbone: The config's section of this name.
+    network: The config's section of this name.
+    loss: The config's section of this name.
+    decode: The config's section of this name.
+    mean: Channel means of the input.
+    std: Channel standard deviations of the input.
+    channel_order: 'rgb' or 'bgr'.
+    precision: 'float32' or 'bfloat16', of the convolutions.
+    axis_name: Mapped device axis, for the loss counts and synchronised batch
+      norm; None where nothing is mapped (inference).
+
+  Returns:
+    The method.
+
+  Raises:
+    KeyError: On an unknown name; lists the known ones.
+  """
+  if name not in METHODS:
+    raise KeyError(f'unknown method {name!r}; known: {sorted(METHODS)}')
+  dtype = jnp.dtype(precision)
+  return METHODS[name](
+    make_backbone(**backbone, dtype=dtype, axis_name=axis_name),
+    num_classes=num_classes,
+    network=dict(
+      network, mean=mean, std=std, channel_order=channel_order, dtype=dtype
+    ),
+    loss=dict(loss, axis_name=axis_name),
+    decode=decode,
+  )
+
+
+def make_solov2(backbone, *, num_classes, network, loss, decode) -> Method:
+  """Wires SOLOv2; see its network, loss and decode for the arguments."""
+  return Method(
+    network=solov2_network.SOLOv2(
+      backbone=backbone, num_classes=num_classes, **network
+    ),
+    loss=functools.partial(solov2_loss.solov2_loss, **loss),
+    decode=functools.partial(
+      solov2_decode.decode, strides=tuple(network['strides']), **decode
+    ),
+  )
+
+
+METHODS = {'solov2': make_solov2}
+
+
+def make_backbone(
+  *,
+  name: str,
+  norm: str,
+  frozen_stages: int,
+  weights: str | None,
+  dtype: jnp.dtype,
+  axis_name: str | None,
+  **resnet: Any,
+) -> nn.Module:
+  """Builds the backbone of a config's section; `weights` is loaded elsewhere.
+
+  Args:
+    name: 'resnet' or 'efficientnet_lite0'.
+    norm: 'batch', 'sync' or 'frozen'.
+    frozen_stages: Leading stages without gradient.
+    weights: Not used here: initial weights are the trainer's business.
+    dtype: Compute type.
+    axis_name: Mapped device axis for 'sync'.
+    **resnet: Arguments of ResNet; None in a config of another backbone.
+
+  Returns:
+    A module that maps an image to (c2, c3, c4, c5).
+
+  Raises:
+    ValueError: On an unknown name.
+  """
+  del weights
+  shared = dict(
+    norm=norm, frozen_stages=frozen_stages, dtype=dtype, axis_name=axis_name
+  )
+  if name == 'resnet':
+    return ResNet(**resnet, **shared)
+  if name == 'efficientnet_lite0':
+    return EfficientNetLite0(**shared)
+  raise ValueError(
+    f"backbone.name must be 'resnet' or 'efficientnet_lite0', not {name!r}"
+  )

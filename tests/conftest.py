@@ -1,0 +1,88 @@
+"""Shared set-up of the tests: strict JAX, flags, and the golden fixtures."""
+
+import json
+import os
+import pathlib
+import types
+
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+# Full compiler optimisation costs more than it saves on tiny arrays, and the
+# tests check values, not speed.
+os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=1")
+
+import jax  # noqa: E402
+import numpy as np  # noqa: E402
+import pytest  # noqa: E402
+from absl import flags  # noqa: E402
+
+GOLDEN = pathlib.Path(
+  os.environ.get("SOLO_JAX_GOLDEN", pathlib.Path(__file__).parent / "golden")
+)
+
+
+def pytest_configure(config):
+  config.addinivalue_line(
+    "markers", "golden(pattern): run once per fixture file of that name"
+  )
+  if not flags.FLAGS.is_parsed():
+    flags.FLAGS.mark_as_parsed()  # Grain's workers read absl flags
+
+
+def pytest_generate_tests(metafunc):
+  """Parametrizes `golden` with every file that the marker's pattern finds."""
+  if "golden" not in metafunc.fixturenames:
+    return
+  (pattern,) = metafunc.definition.get_closest_marker("golden").args
+  paths = sorted(GOLDEN.glob(pattern))
+  assert paths, f"no fixture {pattern} in {GOLDEN}"
+  metafunc.parametrize(
+    "golden", paths, ids=[path.stem for path in paths], indirect=True
+  )
+
+
+@pytest.fixture
+def golden(request):
+  """A fixture file: `.config` from its config_json, `[name]` its arrays."""
+  with np.load(request.param) as file:
+    arrays = {name: file[name] for name in file.files}
+  return Golden(json.loads(str(arrays.pop("config_json"))), arrays)
+
+
+class Golden(types.SimpleNamespace):
+  """Arrays in the layout of the fixtures, with converters to ours."""
+
+  def __init__(self, config, arrays):
+    super().__init__(config=config, arrays=arrays)
+
+  def __getitem__(self, name):
+    return self.arrays[name]
+
+  @property
+  def num_levels(self):
+    return len(self.config["num_grids"])
+
+  def state_dict(self):
+    """Arrays stored as sd/<key>, under <key>."""
+    return {
+      name.removeprefix("sd/"): value
+      for name, value in self.arrays.items()
+      if name.startswith("sd/")
+    }
+
+  def levels(self, name):
+    """name_0, name_1, ... of [B, C, S, S] as a tuple of [B, S, S, C]."""
+    return tuple(
+      self[f"{name}_{level}"].transpose(0, 2, 3, 1)
+      for level in range(self.num_levels)
+    )
+
+  def masks(self, name, height_width):
+    """Unpacks [n, H, W] bool masks."""
+    height, width = (int(size) for size in height_width)
+    bits = np.unpackbits(self[name], axis=1, count=height * width)
+    return bits.reshape(-1, height, width).astype(bool)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def strict_jax():
+  jax.config.update("jax_numpy_rank_promotion", "raise")
