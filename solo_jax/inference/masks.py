@@ -1,0 +1,185 @@
+"""Mask probabilities at mask resolution -> masks at the original image size.
+
+The published order (SOLOv2, https://arxiv.org/abs/2003.10152) is: bilinear
+to the padded network input, crop to the valid image, bilinear to the original
+size, threshold. Both resizes are linear and separable, so together they are
+one small banded matrix an axis: rows @ probs @ columns.T. Every pixel is a
+convex combination of at most three cells an axis, hence only pixels that draw
+on a cell above the threshold can end above it: the cost follows the area of
+the masks, not that of the image.
+"""
+
+import dataclasses
+
+import numpy as np
+
+# Output pixels multiplied at once. A band of BLOCK pixels draws on about
+# BLOCK / mask_stride cells: wide enough for BLAS, narrow enough to skip zeros.
+BLOCK = 64
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class AxisWeights:
+  """How the pixels of one axis of the original image draw on mask cells.
+
+  Attributes:
+    weights: Each row sums to 1. [pixels, cells] float32.
+    first: First cell a pixel draws on, never falling. [pixels] int.
+    last: Last cell a pixel draws on, never falling. [pixels] int.
+  """
+
+  weights: np.ndarray
+  first: np.ndarray
+  last: np.ndarray
+
+
+def axis_weights(
+  num_cells: int, *, mask_stride: int, image_length: int, original_length: int
+) -> AxisWeights:
+  """Composes the two resizes of one axis.
+
+  Args:
+    num_cells: Cells of the padded mask feature.
+    mask_stride: Network pixels per cell.
+    image_length: Valid network pixels; the rest of the axis is padding.
+    original_length: Pixels of the original image.
+
+  Returns:
+    Weights of the original pixels on the cells.
+
+  Raises:
+    ValueError: If the valid image is empty or exceeds the padded input.
+  """
+  if not 0 < image_length <= num_cells * mask_stride:
+    raise ValueError(
+      f"image_size {image_length} must lie within 1 and the padded size "
+      f"{num_cells * mask_stride} ({num_cells} cells of stride {mask_stride})"
+    )
+  cell_low, cell_high, cell_high_weight = _bilinear_taps(
+    num_cells, num_cells * mask_stride
+  )
+  low, high, high_weight = _bilinear_taps(image_length, original_length)
+  pixels = np.arange(original_length)
+  weights = np.zeros((original_length, num_cells))
+  for network_pixel, weight in ((low, 1 - high_weight), (high, high_weight)):
+    cell_weight = cell_high_weight[network_pixel]
+    # Separate statements: both cells of a pixel may be the same one.
+    weights[pixels, cell_low[network_pixel]] += weight * (1 - cell_weight)
+    weights[pixels, cell_high[network_pixel]] += weight * cell_weight
+  return AxisWeights(
+    weights=weights.astype(np.float32),
+    first=cell_low[low],
+    last=cell_high[high],
+  )
+
+
+def masks_to_original(
+  mask_probs: np.ndarray,
+  *,
+  mask_stride: int,
+  image_size: tuple[int, int],
+  original_size: tuple[int, int],
+  threshold: float,
+) -> tuple[np.ndarray, np.ndarray]:
+  """Resizes mask probabilities to the original image and thresholds them.
+
+  Args:
+    mask_probs: Probabilities over the padded input. [M, h, w] float32.
+    mask_stride: Network pixels per mask cell.
+    image_size: Valid (height, width) of the network input.
+    original_size: (H0, W0) of the image before it was resized.
+    threshold: A pixel belongs to the mask strictly above it.
+
+  Returns:
+    masks: [M, H0, W0] bool, a transposed view of C-contiguous [M, W0, H0]
+      planes, which run-length encoding reads without a copy.
+    boxes_xyxy: Tight boxes in continuous original pixels, zeros for an empty
+      mask. [M, 4] float32.
+
+  Raises:
+    ValueError: If the valid image is empty or exceeds the padded input.
+  """
+  num_masks, num_rows, num_columns = mask_probs.shape
+  rows = axis_weights(
+    num_rows,
+    mask_stride=mask_stride,
+    image_length=image_size[0],
+    original_length=original_size[0],
+  )
+  columns = axis_weights(
+    num_columns,
+    mask_stride=mask_stride,
+    image_length=image_size[1],
+    original_length=original_size[1],
+  )
+  planes = np.zeros((num_masks, original_size[1], original_size[0]), bool)
+  boxes_xyxy = np.zeros((num_masks, 4), np.float32)
+  above = mask_probs > threshold  # [M, h, w]
+  row_above, column_above = above.any(2), above.any(1)
+  for i in range(num_masks):
+    y = _affected_pixels(rows, row_above[i])
+    x = _affected_pixels(columns, column_above[i])
+    if y.start == y.stop or x.start == x.stop:
+      continue
+    cells = slice(columns.first[x.start], columns.last[x.stop - 1] + 1)
+    resized = np.empty((y.stop - y.start, cells.stop - cells.start), np.float32)
+    _multiply_bands(rows, y, mask_probs[i, :, cells], 0, resized)
+    inside = planes[i, x, y]  # [W0, H0] order: the planes are column-major
+    _multiply_bands(
+      columns, x, resized.T, cells.start, inside, threshold=threshold
+    )
+    boxes_xyxy[i] = _tight_box(inside, x.start, y.start)
+  return planes.transpose(0, 2, 1), boxes_xyxy
+
+
+def _bilinear_taps(
+  num_in: int, num_out: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+  """Bilinear resize with align_corners=False and no antialiasing."""
+  position = (np.arange(num_out) + 0.5) * (num_in / num_out) - 0.5
+  position = np.clip(position, 0, num_in - 1)
+  low = np.floor(position).astype(np.int64)
+  return low, np.minimum(low + 1, num_in - 1), position - low
+
+
+def _affected_pixels(axis: AxisWeights, above: np.ndarray) -> slice:
+  """Pixels that draw on the range of cells from the first True to the last."""
+  cells = np.flatnonzero(above)
+  if not len(cells):
+    return slice(0, 0)
+  start = np.searchsorted(axis.last, cells[0], "left")
+  stop = np.searchsorted(axis.first, cells[-1], "right")
+  return slice(int(start), int(stop))
+
+
+def _multiply_bands(
+  axis: AxisWeights,
+  pixels: slice,
+  values: np.ndarray,
+  first_cell: int,
+  out: np.ndarray,
+  *,
+  threshold: float | None = None,
+) -> None:
+  """Writes weights[pixels] @ values, thresholded if asked, band by band."""
+  for start in range(pixels.start, pixels.stop, BLOCK):
+    stop = min(start + BLOCK, pixels.stop)
+    low, high = axis.first[start], axis.last[stop - 1] + 1
+    band = axis.weights[start:stop, low:high]
+    product = band @ values[low - first_cell : high - first_cell]
+    block = out[start - pixels.start : stop - pixels.start]
+    if threshold is None:
+      block[...] = product
+    else:
+      np.greater(product, threshold, out=block)
+
+
+def _tight_box(
+  inside: np.ndarray, left: int, top: int
+) -> tuple[int, int, int, int]:
+  """Box of a column-major [x, y] mask whose corner lies at (left, top)."""
+  x = np.flatnonzero(inside.any(1))
+  y = np.flatnonzero(inside.any(0))
+  if not len(x):
+    return 0, 0, 0, 0
+  return left + x[0], top + y[0], left + x[-1] + 1, top + y[-1] + 1

@@ -1,0 +1,252 @@
+"""From images of any size to Instances at their size: the trained network.
+
+Images are resized and padded by the rule of the checkpoint's `preprocessing`
+and run through one compiled function per padded shape, always with the same
+batch size, so a result does not depend on what else is in the batch.
+"""
+
+import collections
+import dataclasses
+from collections.abc import Iterable, Iterator
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from solo_jax import types
+from solo_jax.data import batching, transforms
+from solo_jax.inference import masks
+from solo_jax.methods.method import Method
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Prepared:
+  """One image ready for the network.
+
+  Attributes:
+    index: Position in the stream of images.
+    image: Padded network input. [H, W, 3] uint8.
+    image_size: Valid (height, width) of it.
+    original_size: (H0, W0).
+  """
+
+  index: int
+  image: np.ndarray
+  image_size: tuple[int, int]
+  original_size: tuple[int, int]
+
+
+class Predictor:
+  """Runs a trained method on images of any size.
+
+  Attributes:
+    variables: The network's {'params', 'batch_stats'}; may be replaced by
+      newer ones of the same shapes without compiling again.
+    num_compiled: Padded shapes compiled so far.
+    num_dropped: Candidates above the score threshold that did not fit the
+      decoder's capacity, over all images so far.
+  """
+
+  def __init__(
+    self,
+    method: Method,
+    variables: dict,
+    *,
+    preprocessing: dict,
+    mask_threshold: float,
+    batch_size: int = 1,
+  ):
+    """Prepares a predictor; compiles on first use.
+
+    Args:
+      method: The method, made with the configuration of `variables`.
+      variables: {'params', 'batch_stats'} of the network.
+      preprocessing: short_side, max_side, pad_multiple and interpolation;
+        other entries belong to the network and are not read.
+      mask_threshold: A pixel belongs to a mask above this probability.
+      batch_size: Images a call of the network; a short batch is padded.
+    """
+    self.variables = jax.device_put(variables)
+    self.num_compiled = 0
+    self.num_dropped = 0
+    self._preprocessing = preprocessing
+    self._mask_threshold = mask_threshold
+    self._batch_size = batch_size
+
+    def detect(variables, image, image_size):
+      self.num_compiled += 1  # runs while tracing only: once a shape
+      outputs = method.network.apply(variables, image, image_size, train=False)
+      return method.decode(outputs, image_size)
+
+    self._detect = jax.jit(detect)
+
+  def __call__(self, image: np.ndarray) -> types.Instances:
+    """Detects the instances of one image.
+
+    Args:
+      image: RGB, RGBA (alpha is dropped) or grey. [H0, W0, 3], [H0, W0, 4],
+        [H0, W0, 1] or [H0, W0] uint8 or uint16.
+
+    Returns:
+      Instances at the image's size.
+
+    Raises:
+      ValueError: If the array is no such image.
+    """
+    return self.predict([image])[0]
+
+  def predict(self, images: Iterable[np.ndarray]) -> list[types.Instances]:
+    """Detects the instances of several images, in their order.
+
+    Args:
+      images: Images of any size and kind that `__call__` takes.
+
+    Returns:
+      Instances of each image.
+    """
+    return [found for _, found in sorted(self.stream(images), key=_index)]
+
+  def stream(
+    self, images: Iterable[np.ndarray]
+  ) -> Iterator[tuple[int, types.Instances]]:
+    """Detects instances batch by batch, holding few images at a time.
+
+    Images are batched with others of the same padded shape, so results do not
+    come in the order of the images. While the device runs one batch the host
+    turns the detections of the last one into masks.
+
+    Args:
+      images: Images of any size and kind that `__call__` takes.
+
+    Yields:
+      (position of the image in `images`, its Instances).
+    """
+    waiting = collections.defaultdict(list)  # padded shape -> images
+    running = None
+    for index, image in enumerate(images):
+      prepared = self._prepare(index, image)
+      group = waiting[prepared.image.shape]
+      group.append(prepared)
+      if len(group) == self._batch_size:
+        running, finished = self._start(group), running
+        group.clear()
+        yield from self._finish(finished)
+    for group in waiting.values():
+      if group:
+        running, finished = self._start(group), running
+        yield from self._finish(finished)
+    yield from self._finish(running)
+
+  def _prepare(self, index: int, image: np.ndarray) -> _Prepared:
+    """Resizes and pads one image on the host."""
+    rule = self._preprocessing
+    sample = transforms.resize_to_fit(
+      _unlabeled_sample(to_rgb(image)),
+      short_side=rule["short_side"],
+      max_side=rule["max_side"],
+    )
+    multiple = rule["pad_multiple"]
+    height, width = (-(-n // multiple) * multiple for n in sample.image_size)
+    return _Prepared(
+      index=index,
+      image=batching.render_image(
+        sample, image_size=(height, width), interpolation=rule["interpolation"]
+      ),
+      image_size=sample.image_size,
+      original_size=sample.original_size,
+    )
+
+  def _start(
+    self, group: list[_Prepared]
+  ) -> tuple[list[_Prepared], types.Decoded]:
+    """Sends a batch to the device without waiting for the result."""
+    padding = self._batch_size - len(group)
+    image = np.stack([p.image for p in group])
+    image_size = np.array([p.image_size for p in group], np.int32)
+    image = np.pad(image, ((0, padding), (0, 0), (0, 0), (0, 0)))
+    image_size = np.pad(image_size, ((0, padding), (0, 0)), mode="edge")
+    decoded = self._detect(
+      self.variables, jnp.asarray(image), jnp.asarray(image_size)
+    )
+    return list(group), decoded
+
+  def _finish(
+    self, running: tuple[list[_Prepared], types.Decoded] | None
+  ) -> Iterator[tuple[int, types.Instances]]:
+    """Waits for a batch and brings its masks to the original sizes."""
+    if running is None:
+      return
+    group, decoded = running
+    decoded = jax.device_get(decoded)
+    for row, prepared in enumerate(group):
+      self.num_dropped += int(decoded.num_dropped[row])
+      valid = decoded.valid[row]
+      mask_stride = prepared.image.shape[0] // decoded.mask_probs.shape[2]
+      found, boxes_xyxy = masks.masks_to_original(
+        decoded.mask_probs[row, valid],
+        mask_stride=mask_stride,
+        image_size=prepared.image_size,
+        original_size=prepared.original_size,
+        threshold=self._mask_threshold,
+      )
+      yield (
+        prepared.index,
+        types.Instances(
+          masks=found,
+          scores=decoded.scores[row, valid],
+          labels=decoded.labels[row, valid],
+          boxes_xyxy=boxes_xyxy,
+        ),
+      )
+
+
+def to_rgb(image: np.ndarray) -> np.ndarray:
+  """Brings grey, RGB and RGBA images to three channels.
+
+  Args:
+    image: [H0, W0], [H0, W0, 1], [H0, W0, 3] or [H0, W0, 4] uint8 or uint16.
+
+  Returns:
+    Grey repeated, alpha dropped. [H0, W0, 3], dtype kept.
+
+  Raises:
+    ValueError: If the array is no such image.
+  """
+  if image.dtype not in (np.uint8, np.uint16):
+    raise ValueError(
+      f"expected uint8 or uint16 pixels, got {image.dtype}; scale the image "
+      "to one of them"
+    )
+  if image.ndim == 2:
+    image = image[..., None]
+  if image.ndim != 3 or image.shape[2] not in (1, 3, 4) or not image.size:
+    raise ValueError(
+      "expected an image [H, W] or [H, W, 1, 3 or 4 channels], got shape "
+      f"{image.shape}"
+    )
+  if image.shape[2] == 1:
+    image = np.repeat(image, 3, axis=2)
+  return np.ascontiguousarray(image[..., :3])
+
+
+def _unlabeled_sample(image: np.ndarray) -> types.Sample:
+  """Wraps an RGB image as a Sample without instances."""
+  height, width = image.shape[:2]
+  return types.Sample(
+    image=image,
+    masks=np.zeros((0, height, width), bool),
+    labels=np.zeros(0, np.int32),
+    areas=np.zeros(0),
+    boxes_xyxy=np.zeros((0, 4)),
+    is_crowd=np.zeros(0, bool),
+    annotation_ids=np.zeros(0, np.int64),
+    image_id=0,
+    file_name="",
+    original_size=(height, width),
+    affine=np.eye(2, 3),
+    image_size=(height, width),
+  )
+
+
+def _index(result: tuple[int, types.Instances]) -> int:
+  return result[0]

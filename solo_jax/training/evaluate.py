@@ -1,0 +1,95 @@
+"""Evaluating a predictor on records: detections, results and metrics."""
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+from absl import logging
+
+from solo_jax.data import records as data_records
+from solo_jax.evaluation import coco_metrics
+from solo_jax.inference.predictor import Predictor
+
+
+def evaluate_records(
+  predictor: Predictor,
+  records: data_records.Records,
+  *,
+  max_detections: int,
+  on_image: Callable[[], None] | None = None,
+) -> tuple[coco_metrics.Metrics, list[dict]]:
+  """Detects instances in every record and compares them with the truth.
+
+  A corrupt image is logged and has no detections; its annotations count.
+
+  Args:
+    predictor: Predictor of the records' classes.
+    records: Split to evaluate.
+    max_detections: Detections of an image that count, see `coco_metrics`.
+    on_image: Called after each image, for showing progress.
+
+  Returns:
+    The metrics, and the COCO results with the dataset's own image and
+    category ids, in the order of the records.
+  """
+  results = [[] for _ in range(len(records))]
+  corrupt = set()
+  for index, instances in predictor.stream(_read_images(records, corrupt)):
+    if index not in corrupt:
+      results[index] = coco_metrics.to_results(
+        instances, records.image_ids[index], records.category_ids
+      )
+    if on_image is not None:
+      on_image()
+  results = [result for image in results for result in image]
+  metrics = coco_metrics.evaluate(
+    data_records.to_coco(records), results, max_detections=max_detections
+  )
+  return metrics, results
+
+
+def check_classes(
+  records: data_records.Records,
+  *,
+  class_names: tuple[str, ...],
+  category_ids: tuple[int, ...],
+) -> None:
+  """Checks that a split has the classes a model was trained for.
+
+  Args:
+    records: Split to evaluate.
+    class_names: The model's, in label order.
+    category_ids: The model's, in label order.
+
+  Raises:
+    ValueError: If names, ids or their order differ.
+  """
+  expected = list(zip(category_ids, class_names, strict=True))
+  found = list(zip(records.category_ids, records.class_names, strict=True))
+  if expected != found:
+    differing = [
+      f"label {label}: {trained} in the checkpoint, {given} in the data"
+      for label, (trained, given) in enumerate(zip(expected, found))  # noqa: B905
+      if trained != given
+    ]
+    raise ValueError(
+      f"the checkpoint has {len(expected)} classes (id, name), the data in "
+      f"{records.path} {len(found)}, and they must be the same. "
+      + "; ".join(differing[:3])
+      + " Evaluate on the dataset the model was trained for."
+    )
+
+
+def _read_images(
+  records: data_records.Records, corrupt: set[int]
+) -> Iterator[np.ndarray]:
+  """Yields every image; adds the positions of corrupt ones to `corrupt`."""
+  for index in range(len(records)):
+    sample = data_records.read_sample(records[index])
+    if sample.is_corrupt:
+      corrupt.add(index)
+      logging.warning(
+        "image %d (%s) cannot be decoded: counted as one without detections",
+        sample.image_id,
+        sample.file_name,
+      )
+    yield sample.image
