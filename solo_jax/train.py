@@ -1,0 +1,41 @@
+r"""Trains a method and evaluates it.
+
+python -m solo_jax.train \
+    --config=configs/solov2_shapes.py --workdir=workdirs/shapes
+
+The same command goes on from the last checkpoint. Ctrl-C and SIGTERM save
+first; the exit code is then 130 or 143. The last line of a finished run is the
+metrics as JSON.
+"""
+
+import json
+from collections.abc import Sequence
+
+from absl import app, flags
+from ml_collections import config_flags
+
+from solo_jax.training.loop import train_and_evaluate
+
+_CONFIG = config_flags.DEFINE_config_file(
+  "config",
+  None,
+  "Config file, with its argument after a colon. Single fields are set with "
+  "--config.section.field=value.",
+  lock_config=True,
+)
+_WORKDIR = flags.DEFINE_string(
+  "workdir", None, "Folder of the run: checkpoints, logs, pictures."
+)
+
+
+def main(argv: Sequence[str]) -> None:
+  """Runs the command."""
+  if len(argv) > 1:
+    raise app.UsageError(f"unexpected arguments: {' '.join(argv[1:])}")
+  metrics = train_and_evaluate(_CONFIG.value, _WORKDIR.value)
+  print(json.dumps(metrics))
+
+
+if __name__ == "__main__":
+  flags.mark_flags_as_required(["config", "workdir"])
+  app.run(main)

@@ -1,0 +1,321 @@
+"""Checkpoints in `workdir/checkpoints/<step>`: the only file that uses Orbax.
+
+Each holds the train state as plain host arrays (so that any number of devices
+can go on from it) and, as JSON, the config, class names and category ids.
+"""
+
+import dataclasses
+import json
+from typing import Any
+
+import flax.serialization
+import flax.traverse_util
+import jax
+import ml_collections
+import numpy as np
+import orbax.checkpoint as ocp
+from etils import epath
+from orbax.checkpoint import checkpoint_managers as policies
+
+from solo_jax.config import from_json, to_json
+from solo_jax.training import devices
+from solo_jax.training.state import TrainState
+
+# May differ between a checkpoint and the run that goes on from it: these
+# change how long a run lasts and what it reports, not what a step computes.
+# (A cosine schedule follows a changed num_steps from then on.)
+CHANGEABLE = (
+  "dataset.data_dir",
+  "dataset.eval_split",
+  "dataset.num_workers",
+  "decode",
+  "evaluation",
+  "training.num_steps",
+  "training.checkpoint_every_steps",
+  "training.keep_latest",
+  "training.keep_best",
+  "training.eval_every_steps",
+  "training.log_every_steps",
+  "training.picture_every_steps",
+  "training.num_pictures",
+  "training.max_nonfinite_steps",
+)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Checkpoint:
+  """A trained model with what is needed to use it.
+
+  Attributes:
+    config: The configuration it was trained with, locked.
+    class_names: Name of each label 0..K-1.
+    category_ids: The dataset's own id of each label.
+    variables: {'params', 'batch_stats'} of numpy arrays; `params` are the
+      averaged ones where the run kept an average.
+    step: Training steps taken.
+  """
+
+  config: ml_collections.ConfigDict
+  class_names: tuple[str, ...]
+  category_ids: tuple[int, ...]
+  variables: dict[str, Any]
+  step: int
+
+
+class CheckpointWriter:
+  """Saves and restores the states of one run; writes in the background."""
+
+  def __init__(
+    self,
+    workdir: str,
+    *,
+    config: ml_collections.ConfigDict,
+    class_names: tuple[str, ...],
+    category_ids: tuple[int, ...],
+  ):
+    """Opens or makes the run's checkpoint folder.
+
+    Args:
+      workdir: Folder of the run.
+      config: Saved with each checkpoint; `training.keep_latest` and
+        `training.keep_best` say how many checkpoints stay.
+      class_names: Saved with each checkpoint.
+      category_ids: Saved with each checkpoint.
+    """
+    self.folder = epath.Path(workdir).absolute() / "checkpoints"
+    self._info = {
+      "config": json.loads(to_json(config)),
+      "class_names": list(class_names),
+      "category_ids": [int(x) for x in category_ids],
+    }
+    keep = [policies.LatestN(config.training.keep_latest)]
+    if config.training.keep_best:
+      keep.append(
+        policies.BestN(
+          get_metric_fn=_rank,
+          n=config.training.keep_best,
+          keep_checkpoints_without_metrics=False,
+        )
+      )
+    self._manager = ocp.CheckpointManager(
+      self.folder,
+      options=ocp.CheckpointManagerOptions(
+        best_fn=_rank,  # without it, best_step() is silently the latest
+        best_mode="max",
+        preservation_policy=policies.AnyPreservationPolicy(keep),
+        cleanup_tmp_directories=True,  # left by a killed run
+      ),
+    )
+
+  def latest_step(self) -> int | None:
+    """Returns the step of the newest checkpoint, None without any."""
+    return self._manager.latest_step()
+
+  def metrics(self, step: int) -> dict[str, float | None] | None:
+    """Returns the evaluation saved with a checkpoint, None without one."""
+    return self._manager.metrics(step)
+
+  def save(
+    self, state: TrainState, metrics: dict[str, float | None] | None = None
+  ) -> None:
+    """Saves a state; returns once it is copied, the rest is asynchronous.
+
+    Args:
+      state: Replicated state, may be donated afterwards.
+      metrics: Evaluation of this state with 'mask_AP', if there was one.
+    """
+    host = devices.fetch(state)
+    step = int(host.step)
+    if step == self.latest_step():
+      return
+    self._manager.save(
+      step,
+      args=ocp.args.Composite(
+        state=ocp.args.StandardSave(flax.serialization.to_state_dict(host)),
+        info=ocp.args.JsonSave(self._info),
+      ),
+      metrics=metrics,
+      force=True,
+    )
+
+  def restore(self, state: TrainState) -> TrainState:
+    """Restores the newest checkpoint.
+
+    Args:
+      state: A state of the run's network and optimizer, for its structure.
+
+    Returns:
+      The saved state, of numpy arrays.
+
+    Raises:
+      ValueError: If the run's config, classes or tree are not the saved ones.
+    """
+    step = self.latest_step()
+    saved = _restore(self._manager, step, self.folder / str(step))
+    where = f"cannot resume from {self.folder / str(step)}"
+    check_same_run(saved["info"], self._info, where)
+    expected = flax.serialization.to_state_dict(state)
+    check_tree(saved["state"], expected, where)
+    return flax.serialization.from_state_dict(state, saved["state"])
+
+  def close(self) -> None:
+    """Waits for what is being written."""
+    self._manager.wait_until_finished()
+    self._manager.close()
+
+
+def load(path: str) -> Checkpoint:
+  """Loads a trained model.
+
+  Args:
+    path: Folder of a run (its newest checkpoint is taken) or of one
+      checkpoint, `workdir/checkpoints/<step>`.
+
+  Returns:
+    The checkpoint.
+
+  Raises:
+    FileNotFoundError: If there is no checkpoint; says what is there.
+    ValueError: If the checkpoint is damaged.
+  """
+  folder = find_checkpoint(path)
+  with ocp.CheckpointManager(
+    folder.parent, options=ocp.CheckpointManagerOptions(read_only=True)
+  ) as manager:
+    saved = _restore(manager, int(folder.name), folder)
+  state, info = saved["state"], saved["info"]
+  missing = {"step", "params", "batch_stats", "ema_params"} - set(state)
+  if missing:
+    raise ValueError(f"checkpoint {folder} has no {sorted(missing)}")
+  average = state["ema_params"]
+  return Checkpoint(
+    config=from_json(json.dumps(info["config"])),
+    class_names=tuple(info["class_names"]),
+    category_ids=tuple(info["category_ids"]),
+    variables={
+      "params": state["params"] if average is None else average,
+      "batch_stats": state["batch_stats"] or {},
+    },
+    step=int(state["step"]),
+  )
+
+
+def find_checkpoint(path: str) -> epath.Path:
+  """Finds the folder of one checkpoint; arguments and errors as in `load`."""
+  folder = epath.Path(path).absolute()
+  if not folder.exists():
+    raise FileNotFoundError(
+      f"no checkpoint at {folder}: the folder does not exist; train one with "
+      "python -m solo_jax.train --config=... --workdir=..."
+    )
+  if _is_checkpoint(folder):
+    return folder
+  for parent in (folder / "checkpoints", folder):
+    steps = [x for x in _children(parent) if _is_checkpoint(x)]
+    if steps:
+      return max(steps, key=lambda x: int(x.name))
+  found = ", ".join(sorted(x.name for x in _children(folder))[:10])
+  raise FileNotFoundError(
+    f"no checkpoint at {folder}: expected the folder of a run, or its "
+    f"checkpoints/<step>; found {found or 'an empty folder or a file'}"
+  )
+
+
+def check_same_run(saved: dict, expected: dict, where: str) -> None:
+  """Refuses to go on from the checkpoint of another config.
+
+  Args:
+    saved: The checkpoint's 'config', 'class_names' and 'category_ids'.
+    expected: Those of this run.
+    where: First words of the error.
+
+  Raises:
+    ValueError: Naming every differing field with both values, unless it is
+      one of CHANGEABLE.
+  """
+  old, new = (_flatten(x) for x in (saved, expected))
+  differing = [
+    f"  {key.removeprefix('config.')}: saved {old.get(key, '(absent)')}, "
+    f"now {new.get(key, '(absent)')}"
+    for key in sorted(old.keys() | new.keys())
+    if old.get(key) != new.get(key) and not _is_changeable(key)
+  ]
+  if differing:
+    raise ValueError(
+      f"{where}: it was saved with another config. Use another --workdir, or "
+      "set these back:\n" + "\n".join(differing)
+    )
+
+
+def check_tree(saved: dict, expected: dict, where: str) -> None:
+  """Checks that two trees have the same names and shapes.
+
+  Args:
+    saved: Nested dict of arrays from a checkpoint.
+    expected: Nested dict of arrays or shapes of the network built now.
+    where: First words of the error.
+
+  Raises:
+    ValueError: Listing what is missing, unexpected or of another shape.
+  """
+  old, new = (_flatten(x) for x in (saved, expected))
+  problems = [f"  {key}: missing" for key in sorted(new.keys() - old.keys())]
+  problems += [
+    f"  {key}: unexpected" for key in sorted(old.keys() - new.keys())
+  ]
+  problems += [
+    f"  {key}: shape {np.shape(old[key])}, expected {np.shape(new[key])}"
+    for key in sorted(old.keys() & new.keys())
+    if np.shape(old[key]) != np.shape(new[key])
+  ]
+  if problems:
+    more = len(problems) - 10
+    rest = f"\n  and {more} more" if more > 0 else ""
+    raise ValueError(
+      f"{where}: its arrays do not fit the network of this config:\n"
+      + "\n".join(problems[:10])
+      + rest
+    )
+
+
+def _restore(
+  manager: ocp.CheckpointManager, step: int, folder: epath.Path
+) -> dict:
+  """Reads one checkpoint into nested dicts of numpy arrays."""
+  try:
+    saved = manager.restore(
+      step,
+      args=ocp.args.Composite(
+        state=ocp.args.StandardRestore(), info=ocp.args.JsonRestore()
+      ),
+    )
+  except (OSError, ValueError, KeyError) as error:
+    raise ValueError(
+      f"checkpoint {folder} cannot be read ({error}); remove the folder to use "
+      "an older one"
+    ) from error
+  state = jax.tree.map(np.asarray, saved["state"])
+  return {"state": state, "info": saved["info"]}
+
+
+def _rank(metrics: dict[str, float | None]) -> float:
+  mask_ap = metrics["mask_AP"]
+  return -1.0 if mask_ap is None else mask_ap  # None: nothing to find
+
+
+def _is_checkpoint(folder: epath.Path) -> bool:
+  return folder.name.isdigit() and (folder / "state").exists()
+
+
+def _children(folder: epath.Path) -> list[epath.Path]:
+  return list(folder.iterdir()) if folder.is_dir() else []
+
+
+def _flatten(tree: dict) -> dict[str, Any]:
+  flat = flax.traverse_util.flatten_dict(tree, sep=".")
+  return {key: x for key, x in flat.items() if x is not None}
+
+
+def _is_changeable(key: str) -> bool:
+  key = key.removeprefix("config.")
+  return any(key == x or key.startswith(x + ".") for x in CHANGEABLE)

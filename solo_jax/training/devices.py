@@ -1,0 +1,103 @@
+"""How a training step is mapped over devices: the only file that decides it.
+
+A step is written for one device against AXIS_NAME; here it becomes a program
+over all devices. State is replicated without a leading device axis (4x cheaper
+a step than the stacked form), batches are split along the first axis.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+from jax.experimental import multihost_utils
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+AXIS_NAME = "devices"
+
+
+def map_step(step: Callable[[Any, Any], tuple[Any, Any]]) -> Callable:
+  """Maps a per-device step over all devices of all processes.
+
+  Args:
+    step: (state, batch) -> (state, metrics). Everything it returns must be the
+      same on every device (pmean'ed or psum'ed over AXIS_NAME): only the first
+      copy is looked at, and nothing checks it.
+
+  Returns:
+    (replicated state, split batch) -> (replicated state, metrics); the state
+    passed in is donated and must not be used again.
+  """
+  return jax.pmap(
+    step,
+    axis_name=AXIS_NAME,
+    in_axes=(None, 0),
+    out_axes=None,
+    donate_argnums=0,
+  )
+
+
+def replicate(tree: Any) -> Any:
+  """Copies arrays to every local device, in the layout `map_step` returns.
+
+  Starting from any other layout would compile the step twice.
+  """
+  # A fresh copy: on a CPU device_put may alias host memory, and the step
+  # donates what it is given.
+  tree = jax.tree.map(lambda x: np.array(x, copy=True), tree)
+  return jax.device_put(tree, NamedSharding(_mesh(), PartitionSpec()))
+
+
+def split_batch(batch: Any) -> Any:
+  """Starts the transfer of this process's part of a batch, without waiting.
+
+  Args:
+    batch: Pytree of numpy arrays [B, ...], B a multiple of the local devices.
+
+  Returns:
+    The arrays as [D, B / D, ...], one slice on each local device.
+  """
+  num_devices = jax.local_device_count()
+  batch = jax.tree.map(
+    lambda x: x.reshape(num_devices, -1, *x.shape[1:]), batch
+  )
+  return jax.device_put(batch, NamedSharding(_mesh(), PartitionSpec(AXIS_NAME)))
+
+
+def fetch(tree: Any) -> Any:
+  """Copies replicated arrays to the host, from this process's first device.
+
+  Args:
+    tree: Pytree of arrays that left a mapped step (or any plain arrays).
+
+  Returns:
+    The same tree of numpy arrays that own their memory: they stay right when
+    the device arrays are donated afterwards.
+  """
+  shards = jax.tree.map(
+    lambda x: x.addressable_shards[0].data if isinstance(x, jax.Array) else x,
+    tree,
+  )
+  return jax.tree.map(lambda x: np.array(x, copy=True), jax.device_get(shards))
+
+
+def check_batch_size(batch_size: int, accumulate: int) -> None:
+  """Raises ValueError if a global batch does not split over the devices."""
+  num_devices = jax.device_count()
+  if batch_size % (num_devices * accumulate):
+    raise ValueError(
+      f"training.batch_size={batch_size} does not split evenly over "
+      f"{num_devices} devices x optimizer.accumulate={accumulate} "
+      f"micro-batches; use a multiple of {num_devices * accumulate}"
+    )
+
+
+def any_process(flag: bool) -> bool:
+  """Tells whether the flag is set in any process; all must call it."""
+  if jax.process_count() == 1:
+    return flag
+  return bool(multihost_utils.process_allgather(np.asarray(flag)).any())
+
+
+def _mesh() -> Mesh:
+  return Mesh(np.asarray(jax.local_devices()), (AXIS_NAME,))

@@ -1,0 +1,254 @@
+"""What a run tells its reader: log lines, metrics.jsonl, TensorBoard, pictures.
+
+Lines are plain text of one line each, coloured on a terminal only, so that a
+log file reads as well as a screen.
+"""
+
+import json
+import math
+import os
+import time
+from typing import Any
+
+import cv2
+import numpy as np
+import tensorboardX
+from rich.console import Console
+
+from solo_jax.training.step import is_count
+
+_COUNTERS = ("nonfinite_total", "nonfinite_in_row")
+# Have their own place in a log line; the method's terms stand between them.
+_SHOWN_APART = (
+  "loss",
+  "learning_rate",
+  "images_per_second",
+  "data_wait",
+  "seconds_left",
+  "num_compiled",
+  *_COUNTERS,
+)
+
+
+class RunLog:
+  """Writes everything a run reports; only process 0 writes."""
+
+  def __init__(self, workdir: str, *, first_step: int, is_writer: bool = True):
+    """Opens the files of a run, dropping what a killed run left too much.
+
+    Args:
+      workdir: Folder of the run; made if missing.
+      first_step: Step the run goes on from. Rows of later steps, logged by a
+        run that was killed before its next checkpoint, are removed.
+      is_writer: False makes every method do nothing.
+    """
+    self._console = Console(soft_wrap=True, quiet=not is_writer)
+    self._is_writer = is_writer
+    if not is_writer:
+      return
+    self._pictures = os.path.join(workdir, "pictures")
+    os.makedirs(self._pictures, exist_ok=True)
+    path = os.path.join(workdir, "metrics.jsonl")
+    rows = [x for x in read_rows(path) if x["step"] <= first_step]
+    with open(path + ".new", "w") as file:
+      file.writelines(json.dumps(row) + "\n" for row in rows)
+    os.replace(path + ".new", path)
+    self._file = open(path, "a")
+    self._board = tensorboardX.SummaryWriter(
+      os.path.join(workdir, "tensorboard"), purge_step=first_step + 1
+    )
+
+  def message(self, text: str) -> None:
+    """Prints a line."""
+    self._console.print(text, highlight=False, markup=False)
+
+  def section(self, title: str) -> None:
+    """Prints the headline of a part of the run."""
+    self._console.print(f"== {title}", style="bold", highlight=False)
+
+  def metrics(
+    self, step: int, values: dict[str, float | None], text: str
+  ) -> None:
+    """Writes a row of metrics and prints its line.
+
+    Args:
+      step: Training step.
+      values: Name to number; names like 'train/loss' group in TensorBoard.
+        None and what is not finite become null, the only such word of JSON.
+      text: The line.
+    """
+    self._console.print(text, markup=False)
+    if not self._is_writer:
+      return
+    row = {name: _finite(value) for name, value in values.items()}
+    self._file.write(json.dumps({"step": step, **row}) + "\n")
+    self._file.flush()
+    for name, value in row.items():
+      if value is not None:
+        self._board.add_scalar(name, value, step)
+    self._board.flush()
+
+  def picture(self, step: int, name: str, image: np.ndarray) -> None:
+    """Writes a picture to TensorBoard and pictures/<step>_<name>.png.
+
+    Args:
+      step: Training step.
+      name: What it shows.
+      image: RGB. [H, W, 3] uint8.
+    """
+    if not self._is_writer:
+      return
+    path = os.path.join(self._pictures, f"{step:06d}_{name}.png")
+    if not cv2.imwrite(path, cv2.cvtColor(image, cv2.COLOR_RGB2BGR)):
+      raise OSError(f"cannot write {path}")
+    self._board.add_image(name, image, step, dataformats="HWC")
+
+  def close(self) -> None:
+    """Closes the files."""
+    if self._is_writer:
+      self._file.close()
+      self._board.close()
+
+
+def read_rows(path: str) -> list[dict[str, Any]]:
+  """Reads a metrics file; a last line cut short by a kill is left out.
+
+  Args:
+    path: A metrics.jsonl; may be missing.
+
+  Returns:
+    One dict per row.
+  """
+  if not os.path.exists(path):
+    return []
+  with open(path) as file:
+    lines = file.read().split("\n")
+  # What follows the last line end is empty, or was cut short.
+  return [json.loads(line) for line in lines[:-1]]
+
+
+class Progress:
+  """Gathers the metrics of the steps between two log lines.
+
+  Attributes:
+    totals: Sum of each count since the run (re)started.
+  """
+
+  def __init__(self, *, first_step: int, num_steps: int, batch_size: int):
+    """Starts the clock.
+
+    Args:
+      first_step: Steps taken before.
+      num_steps: Steps of the whole run, for the time left.
+      batch_size: Images a step.
+    """
+    self.totals: dict[str, float] = {}
+    self._num_steps = num_steps
+    self._batch_size = batch_size
+    self.start_clock(first_step)
+
+  def start_clock(self, step: int) -> None:
+    """Measures speed from this step on, so leaving out what came between."""
+    self._clock_step = step
+    self._start = time.perf_counter()
+    self._data_seconds = 0.0
+
+  def add_data_wait(self, seconds: float) -> None:
+    """Counts time in which training waited for the next batch."""
+    self._data_seconds += seconds
+
+  def summarize(
+    self, step: int, rows: list[dict[str, float]], num_compiled: int
+  ) -> tuple[dict[str, float], str]:
+    """Sums up the steps since the last call and restarts the clock.
+
+    Args:
+      step: Last step taken.
+      rows: Metrics of each of these steps, as the training step returns them.
+      num_compiled: Programs compiled for the training step so far.
+
+    Returns:
+      The row to write, names with prefix 'train/', and the line to print.
+      Means are over the steps with a finite loss.
+    """
+    num_timed = max(step - self._clock_step, 1)
+    seconds = max(time.perf_counter() - self._start, 1e-9)
+    values = summarize_rows(rows)
+    for name, value in values.items():
+      if is_count(name):
+        self.totals[name] = self.totals.get(name, 0.0) + value
+    values |= {
+      "images_per_second": num_timed * self._batch_size / seconds,
+      "data_wait": self._data_seconds / seconds,
+      "seconds_left": (self._num_steps - step) * seconds / num_timed,
+      "num_compiled": num_compiled,
+    }
+    self.start_clock(step)
+    row = {f"train/{name}": value for name, value in values.items()}
+    totals = {f"train/{name}_total": x for name, x in self.totals.items()}
+    return row | totals, self._line(step, values)
+
+  def _line(self, step: int, values: dict[str, float]) -> str:
+    width = len(str(self._num_steps))
+    terms = [
+      f"{name.removesuffix('_loss')} {value:.4g}"
+      for name, value in values.items()
+      if name not in _SHOWN_APART and not is_count(name)
+    ]
+    parts = [
+      f"step {step:{width}d}/{self._num_steps}",
+      f"loss {values['loss']:.4f}",
+      *terms,
+      f"lr {values['learning_rate']:.2e}",
+      f"{values['images_per_second']:.1f} images/s",
+      f"data wait {values['data_wait']:.0%}",
+      f"ETA {format_seconds(values['seconds_left'])}",
+      f"compiled {values['num_compiled']}",
+    ]
+    parts += [
+      f"{name.replace('_', ' ')} {total:.0f}"
+      for name, total in self.totals.items()
+      if total
+    ]
+    if values["nonfinite_total"]:
+      parts.append(f"non-finite steps {values['nonfinite_total']:.0f}")
+    return "  ".join(parts)
+
+
+def summarize_rows(rows: list[dict[str, float]]) -> dict[str, float]:
+  """Reduces the metrics of several steps to one row.
+
+  Args:
+    rows: Metrics of each step; all have the same names.
+
+  Returns:
+    Counts summed; counters and the learning rate of the last step; the mean
+    over steps with a finite loss of everything else, nan without any.
+  """
+  finite = [
+    row
+    for row in rows
+    if math.isfinite(row["loss"]) and math.isfinite(row["gradient_norm"])
+  ]
+  values = {}
+  for name, last in rows[-1].items():
+    if is_count(name):
+      values[name] = float(sum(row[name] for row in rows))
+    elif name in _COUNTERS or name == "learning_rate":
+      values[name] = float(last)
+    else:
+      numbers = [row[name] for row in finite]
+      values[name] = float(np.mean(numbers)) if numbers else math.nan
+  return values
+
+
+def _finite(value: float | None) -> float | None:
+  value = math.nan if value is None else float(value)
+  return value if math.isfinite(value) else None
+
+
+def format_seconds(seconds: float) -> str:
+  """Formats a duration as h:mm:ss."""
+  minutes, seconds = divmod(round(seconds), 60)
+  hours, minutes = divmod(minutes, 60)
+  return f"{hours}:{minutes:02d}:{seconds:02d}"

@@ -1,0 +1,359 @@
+"""The training run from config to final metrics.
+
+`train_and_evaluate` reads top to bottom as the list of what happens.
+"""
+
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import jax
+import ml_collections
+import numpy as np
+
+from solo_jax import types, visualization
+from solo_jax.config import validate
+from solo_jax.data import transforms
+from solo_jax.data.records import Records, read_sample
+from solo_jax.inference.predictor import Predictor
+from solo_jax.training import devices
+from solo_jax.training.checkpoints import CheckpointWriter
+from solo_jax.training.evaluate import evaluate_records
+from solo_jax.training.logging import Progress, RunLog
+from solo_jax.training.optimizer import scale_learning_rate
+from solo_jax.training.setup import (
+  build_method,
+  build_optimizer,
+  build_predictor,
+  describe,
+  iterate_batches,
+  load_pretrained,
+  open_data,
+)
+from solo_jax.training.state import (
+  TrainState,
+  create_train_state,
+  evaluation_variables,
+  init_variables,
+)
+from solo_jax.training.step import make_train_step
+from solo_jax.training.stopping import StopRequest
+
+
+def train_and_evaluate(
+  config: ml_collections.ConfigDict, workdir: str
+) -> dict[str, float | None]:
+  """Trains a method and evaluates it; goes on from the last checkpoint.
+
+  Args:
+    config: A whole configuration, as the files in configs/ make it.
+    workdir: Folder of the run: checkpoints/, metrics.jsonl, tensorboard/ and
+      pictures/. Calling again with the same config and folder resumes.
+
+  Returns:
+    Metrics of the final evaluation by name, as `Metrics.scalars`.
+
+  Raises:
+    ValueError: On a config that is wrong in itself, does not fit the data or
+      the devices, or differs from the one of the checkpoints in `workdir`.
+    FileNotFoundError: If the records are missing.
+    FloatingPointError: After too many non-finite steps in a row.
+    Stopped: After SIGTERM or Ctrl-C, when the state is saved.
+  """
+  # --- Config against devices
+  validate(config)
+  devices.check_batch_size(
+    config.training.batch_size, config.optimizer.accumulate
+  )
+
+  # --- Data
+  train_records = open_data(config, config.dataset.train_split)
+  eval_records = open_data(config, config.dataset.eval_split)
+
+  # --- Method, model, optimizer
+  method = build_method(config, axis_name=devices.AXIS_NAME)
+  variables = init_variables(
+    method.network, image_size=config.transforms.image_size, seed=config.seed
+  )
+  peak = scale_learning_rate(
+    config.optimizer.learning_rate,
+    batch_size=config.training.batch_size,
+    reference_batch_size=config.optimizer.reference_batch_size,
+  )
+  optimizer, learning_rate = build_optimizer(config, variables["params"], peak)
+
+  # --- State. In this order: resume > pretrained weights > random.
+  writer = CheckpointWriter(
+    workdir,
+    config=config,
+    class_names=train_records.class_names,
+    category_ids=train_records.category_ids,
+  )
+  first_step = writer.latest_step() or 0
+  if not first_step:
+    variables = load_pretrained(variables, config.backbone.weights)
+  state = create_train_state(
+    variables, optimizer, use_ema=config.optimizer.ema_decay is not None
+  )
+  if first_step:
+    state = writer.restore(state)
+  log = RunLog(
+    workdir, first_step=first_step, is_writer=jax.process_index() == 0
+  )
+  describe(log, config, train_records, eval_records, variables, peak)
+  log.message(
+    f"resuming from step {first_step}" if first_step else "starting at step 0"
+  )
+  state = devices.replicate(state)
+  del variables
+
+  # --- Mapped step
+  train_step = make_train_step(
+    method,
+    optimizer,
+    learning_rate,
+    accumulate=config.optimizer.accumulate,
+    ema_decay=config.optimizer.ema_decay,
+    axis_name=devices.AXIS_NAME,
+  )
+
+  # --- Loop, final evaluation, close
+  run = Run(config, writer, log, eval_records)
+  batches = iterate_batches(config, train_records, first_step)
+  with StopRequest() as stop:
+    try:
+      state = run.take_steps(state, train_step, batches, stop)
+      return run.finish(state, stop)
+    finally:
+      batches.close()
+      writer.close()
+      log.close()
+
+
+class Run:
+  """The steps of one run and what is done between them."""
+
+  def __init__(
+    self,
+    config: ml_collections.ConfigDict,
+    writer: CheckpointWriter,
+    log: RunLog,
+    eval_records: Records,
+  ):
+    """Prepares a run.
+
+    Args:
+      config: The whole configuration.
+      writer: Where checkpoints go.
+      log: Where everything else goes.
+      eval_records: Images to evaluate and draw.
+    """
+    self._config = config
+    self._writer = writer
+    self._log = log
+    self._eval_records = eval_records
+    self._predictor = None
+
+  def take_steps(
+    self,
+    state: TrainState,
+    train_step: Callable,
+    batches: Iterator[types.Batch],
+    stop: StopRequest,
+  ) -> TrainState:
+    """Takes the steps that are left; logs, draws, evaluates and saves.
+
+    The host never waits for the step just started: while it runs, the next
+    batch is read and sent, and metrics stay on the device until they are
+    logged.
+
+    Args:
+      state: Replicated state; donated.
+      train_step: The step of one device.
+      batches: Batches on the devices, from the state's step on.
+      stop: Asked after every step.
+
+    Returns:
+      The state after the last step; not saved yet.
+    """
+    training = self._config.training
+    step, num_steps = int(devices.fetch(state.step)), training.num_steps
+    if step >= num_steps:
+      return state
+    self._log.section("Training")
+    counter = CompileCounter(train_step)
+    mapped_step = devices.map_step(counter)
+    progress = Progress(
+      first_step=step, num_steps=num_steps, batch_size=training.batch_size
+    )
+    pending = []  # metrics since the last line, still on the device
+    batch = next(batches)
+    while step < num_steps:
+      with jax.transfer_guard("disallow"):
+        state, metrics = mapped_step(state, batch)
+      step += 1
+      pending.append(metrics)
+      if step < num_steps:
+        start = time.perf_counter()
+        batch = next(batches)
+        if metrics["loss"].is_ready():  # the device ran out of work
+          progress.add_data_wait(time.perf_counter() - start)
+      if len(pending) > 1:  # at most two steps under way
+        jax.block_until_ready(pending[-2]["loss"])
+
+      stopping = devices.any_process(stop.signal_number is not None)
+      is_end = stopping or step == num_steps
+      if is_end or is_due(step, training.log_every_steps):
+        rows, pending = devices.fetch(pending), []
+        row, line = progress.summarize(step, rows, counter.num_compiled)
+        self._log.metrics(step, row, line)
+        check_finite(rows, step, training.max_nonfinite_steps)
+      if stopping:
+        self._writer.save(state)
+        self._log.message(f"stopped by a signal; step {step} is saved")
+        raise stop.stopped()
+      if not is_end and self._between_steps(state, step, stop):
+        progress.start_clock(step)
+    return state
+
+  def finish(
+    self, state: TrainState, stop: StopRequest
+  ) -> dict[str, float | None]:
+    """Evaluates and saves the final state, unless an earlier call has.
+
+    Args:
+      state: Replicated state after the last step.
+      stop: A signal ends the evaluation at once.
+
+    Returns:
+      The metrics.
+    """
+    step = int(devices.fetch(state.step))
+    self._log.section("Final evaluation")
+    metrics = self._writer.metrics(step)
+    if metrics is not None:
+      self._log.message(f"step {step} is evaluated already")
+      return metrics
+    if self._config.training.picture_every_steps:
+      self._draw_pictures(state, step)
+    return self._evaluate_and_save(state, step, stop)
+
+  def _between_steps(
+    self, state: TrainState, step: int, stop: StopRequest
+  ) -> bool:
+    """Does what is due after a step; returns whether anything was."""
+    training = self._config.training
+    draws = is_due(step, training.picture_every_steps)
+    evaluates = is_due(step, training.eval_every_steps)
+    saves = is_due(step, training.checkpoint_every_steps)
+    if draws:
+      self._draw_pictures(state, step)
+    if evaluates:
+      self._evaluate_and_save(state, step, stop)
+    elif saves:
+      self._writer.save(state)
+    return draws or evaluates or saves
+
+  def _evaluate_and_save(
+    self, state: TrainState, step: int, stop: StopRequest
+  ) -> dict[str, float | None]:
+    """Evaluates a state and saves it, without metrics if that fails."""
+    metrics = None
+    try:
+      with stop.immediate():
+        metrics = self._evaluate(state)
+    finally:
+      self._writer.save(state, metrics)
+    row = {f"val/{name}": value for name, value in metrics.items()}
+    line = "  ".join(
+      f"{name} {'-' if value is None else format(value, '.4f')}"
+      for name, value in metrics.items()
+    )
+    self._log.metrics(step, row, f"evaluated step {step}  {line}")
+    return metrics
+
+  def _evaluate(self, state: TrainState) -> dict[str, float | None]:
+    evaluation = self._config.evaluation
+    metrics, _ = evaluate_records(
+      self._update_predictor(state),
+      self._eval_records,
+      max_detections=evaluation.max_detections,
+    )
+    return metrics.scalars()
+
+  def _draw_pictures(self, state: TrainState, step: int) -> None:
+    """Draws predictions (left) beside ground truth (right)."""
+    records = self._eval_records
+    predictor = self._update_predictor(state)
+    num_pictures = min(self._config.training.num_pictures, len(records))
+    for sample in (read_sample(records[i]) for i in range(num_pictures)):
+      image = transforms.to_uint8(sample.image)
+      truth = types.Instances(
+        masks=sample.masks[~sample.is_crowd],
+        scores=np.ones(np.sum(~sample.is_crowd), np.float32),
+        labels=sample.labels[~sample.is_crowd],
+        boxes_xyxy=sample.boxes_xyxy[~sample.is_crowd].astype(np.float32),
+      )
+      halves = [
+        visualization.draw_instances(image, instances, records.class_names)
+        for instances in (predictor(sample.image), truth)
+      ]
+      picture = np.concatenate(halves, axis=1)
+      self._log.picture(step, str(sample.image_id), picture)
+
+  def _update_predictor(self, state: TrainState) -> Predictor:
+    """Gives the predictor the state's variables; compiles on first use."""
+    variables = devices.fetch(evaluation_variables(state))
+    if self._predictor is None:
+      self._predictor = build_predictor(
+        self._config,
+        variables,
+        batch_size=self._config.evaluation.batch_size,
+      )
+    self._predictor.variables = jax.device_put(variables)
+    return self._predictor
+
+
+class CompileCounter:
+  """Counts how often a function is traced, once for each compiled program."""
+
+  def __init__(self, function: Callable):
+    """Wraps a function that is mapped afterwards."""
+    self.num_compiled = 0
+    self._function = function
+    self.__name__ = getattr(function, "__name__", "step")
+
+  def __call__(self, *args: Any) -> Any:
+    """Calls the function; runs only while it is traced."""
+    self.num_compiled += 1
+    return self._function(*args)
+
+
+def is_due(step: int, every: int) -> bool:
+  """Tells whether something done every so many steps (0: never) is due."""
+  return every > 0 and step % every == 0
+
+
+def check_finite(
+  rows: list[dict[str, float]], step: int, max_nonfinite_steps: int
+) -> None:
+  """Stops a run that only skips steps.
+
+  Args:
+    rows: Metrics of the last steps.
+    step: Step of the last row.
+    max_nonfinite_steps: Steps in a row that are too many.
+
+  Raises:
+    FloatingPointError: Naming the range of steps.
+  """
+  for back, row in enumerate(reversed(rows)):
+    in_row = int(row["nonfinite_in_row"])
+    if in_row >= max_nonfinite_steps:
+      last = step - back
+      raise FloatingPointError(
+        f"loss or gradient was not finite in steps {last - in_row + 1} to "
+        f"{last} (training.max_nonfinite_steps={max_nonfinite_steps}); lower "
+        "optimizer.learning_rate, set optimizer.clip_norm or look at the data "
+        "of these steps"
+      )

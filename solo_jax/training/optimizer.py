@@ -1,0 +1,166 @@
+"""Learning-rate schedules and gradient transformations.
+
+The learning rate is applied by the training step, so that it follows the step
+of the data even when a non-finite step is skipped.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from solo_jax.nn import efficientnet_lite, resnet
+
+
+def scale_learning_rate(
+  learning_rate: float, *, batch_size: int, reference_batch_size: int
+) -> float:
+  """Applies the linear rule (https://arxiv.org/abs/1706.02677, section 2.1)."""
+  return learning_rate * batch_size / reference_batch_size
+
+
+def make_schedule(
+  peak: float,
+  *,
+  schedule: str,
+  num_steps: int,
+  decay_steps: tuple[int, ...],
+  warmup_steps: int,
+  warmup_factor: float,
+) -> Callable[[jax.Array], jax.Array]:
+  """Makes the learning-rate schedule.
+
+  During the first `warmup_steps` the rate rises linearly from
+  `warmup_factor * peak` to its scheduled value.
+
+  Args:
+    peak: Highest learning rate, after the linear rule.
+    schedule: 'step' multiplies by 0.1 at each of `decay_steps`; 'cosine' falls
+      from the end of the warm-up to 0 at `num_steps`.
+    num_steps: Length of the run in steps.
+    decay_steps: Steps of the 'step' schedule.
+    warmup_steps: Length of the warm-up; 0 for none.
+    warmup_factor: First rate as a fraction of `peak`.
+
+  Returns:
+    step [] int32 -> learning rate [] float32.
+
+  Raises:
+    ValueError: On an unknown schedule.
+  """
+  if schedule not in ("cosine", "step"):
+    raise ValueError(f"unknown schedule {schedule!r}; use 'cosine' or 'step'")
+
+  def learning_rate(step: jax.Array) -> jax.Array:
+    step = jnp.asarray(step, jnp.float32)
+    if schedule == "cosine":
+      length = max(num_steps - warmup_steps, 1)
+      progress = jnp.clip((step - warmup_steps) / length, 0.0, 1.0)
+      scale = 0.5 * (1.0 + jnp.cos(jnp.pi * progress))
+    else:
+      decays = sum(jnp.where(step >= s, 1.0, 0.0) for s in decay_steps)
+      scale = 0.1**decays
+    warmup = jnp.clip(step / max(warmup_steps, 1), 0.0, 1.0)
+    if not warmup_steps:
+      warmup = 1.0
+    return peak * scale * (warmup_factor + (1.0 - warmup_factor) * warmup)
+
+  return learning_rate
+
+
+def make_optimizer(
+  params: Any,
+  *,
+  name: str,
+  momentum: float,
+  weight_decay: float,
+  decay_norm_and_bias: bool,
+  clip_norm: float | None,
+  frozen_stages: int,
+) -> optax.GradientTransformation:
+  """Makes the transformation from gradients to (positive) update directions.
+
+  The step subtracts learning rate x direction. SGD is PyTorch's: weight decay
+  joins the gradient, the learning rate stays outside the momentum. AdamW
+  (https://arxiv.org/abs/1711.05101) has betas 0.9 and 0.999 and decays weights
+  apart from the moments.
+
+  Args:
+    params: Parameter tree, for the masks; arrays or shapes.
+    name: 'sgd' or 'adamw'.
+    momentum: Momentum of SGD.
+    weight_decay: Weight decay, of `decay_mask` parameters.
+    decay_norm_and_bias: Decay norm parameters and biases too.
+    clip_norm: Largest global gradient norm; None for no clipping.
+    frozen_stages: Leading backbone stages whose parameters get zero updates.
+
+  Returns:
+    The transformation.
+
+  Raises:
+    ValueError: On an unknown name.
+  """
+  decayed = decay_mask(
+    params,
+    decay_norm_and_bias=decay_norm_and_bias,
+    frozen_stages=frozen_stages,
+  )
+  decay = optax.add_decayed_weights(weight_decay, mask=decayed)
+  if name == "sgd":
+    rule = [decay, optax.trace(decay=momentum)]
+  elif name == "adamw":
+    rule = [optax.scale_by_adam(b1=0.9, b2=0.999), decay]
+  else:
+    raise ValueError(f"unknown optimizer {name!r}; use 'adamw' or 'sgd'")
+  # Without gradient and weight decay, either rule gives a frozen parameter an
+  # update of exactly zero.
+  freeze = optax.masked(
+    optax.set_to_zero(), frozen_mask(params, frozen_stages=frozen_stages)
+  )
+  clip = [] if clip_norm is None else [optax.clip_by_global_norm(clip_norm)]
+  return optax.chain(freeze, *clip, *rule)
+
+
+def frozen_mask(params: Any, *, frozen_stages: int) -> Any:
+  """Marks the parameters of frozen backbone stages.
+
+  Args:
+    params: Parameter tree with the backbone under 'backbone'.
+    frozen_stages: As in the backbone's config.
+
+  Returns:
+    Tree of bool, True where frozen.
+  """
+
+  # The two kinds of backbone share no parameter names.
+  is_lite = "stem_conv" in params.get("backbone", ())
+  is_frozen = efficientnet_lite.is_frozen if is_lite else resnet.is_frozen
+
+  def frozen(path: tuple, _: Any) -> bool:
+    names = [key.key for key in path]
+    return names[0] == "backbone" and is_frozen(names[1], frozen_stages)
+
+  return jax.tree_util.tree_map_with_path(frozen, params)
+
+
+def decay_mask(
+  params: Any, *, decay_norm_and_bias: bool, frozen_stages: int
+) -> Any:
+  """Marks the parameters that weight decay acts on.
+
+  Args:
+    params: Parameter tree.
+    decay_norm_and_bias: False leaves out vectors: norm scales, norm offsets
+      and biases.
+    frozen_stages: Leading backbone stages, never decayed.
+
+  Returns:
+    Tree of bool, True where decayed.
+  """
+  return jax.tree.map(
+    lambda x, frozen: (decay_norm_and_bias or x.ndim > 1) and not frozen,
+    params,
+    frozen_mask(params, frozen_stages=frozen_stages),
+  )

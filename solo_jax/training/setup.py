@@ -1,0 +1,236 @@
+"""The parts of a run, each built from the sections of a config."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import jax
+import ml_collections
+import optax
+
+from solo_jax import types
+from solo_jax.conversion import efficientnet_lite
+from solo_jax.data import pipeline
+from solo_jax.data.records import Records, open_records
+from solo_jax.inference.predictor import Predictor
+from solo_jax.methods.method import Method, make_method
+from solo_jax.training import devices
+from solo_jax.training.logging import RunLog
+from solo_jax.training.optimizer import make_optimizer, make_schedule
+from solo_jax.training.state import count_parameters
+
+
+def build_method(
+  config: ml_collections.ConfigDict, axis_name: str | None = None
+) -> Method:
+  """Builds the method of a config.
+
+  Args:
+    config: The whole configuration.
+    axis_name: Mapped device axis in training; None elsewhere.
+
+  Returns:
+    The method.
+  """
+  return make_method(
+    config.method,
+    num_classes=config.dataset.num_classes,
+    backbone=config.backbone.to_dict(),
+    network=config.network.to_dict(),
+    loss=config.loss.to_dict(),
+    decode=config.decode.to_dict(),
+    mean=config.preprocessing.mean,
+    std=config.preprocessing.std,
+    channel_order=config.preprocessing.channel_order,
+    precision=config.training.precision,
+    axis_name=axis_name,
+  )
+
+
+def build_predictor(
+  config: ml_collections.ConfigDict,
+  variables: dict[str, Any],
+  *,
+  batch_size: int,
+) -> Predictor:
+  """Builds the predictor of a config.
+
+  Args:
+    config: The whole configuration.
+    variables: The network's {'params', 'batch_stats'}.
+    batch_size: Images a call of the network.
+
+  Returns:
+    The predictor.
+  """
+  return Predictor(
+    build_method(config),
+    variables,
+    preprocessing=config.preprocessing.to_dict(),
+    mask_threshold=config.decode.mask_threshold,
+    batch_size=batch_size,
+  )
+
+
+def build_optimizer(
+  config: ml_collections.ConfigDict, params: Any, peak: float
+) -> tuple[optax.GradientTransformation, Callable[[jax.Array], jax.Array]]:
+  """Builds optimizer and learning-rate schedule of a config.
+
+  Args:
+    config: The whole configuration.
+    params: Parameter tree.
+    peak: Highest learning rate, after the linear rule.
+
+  Returns:
+    As `make_optimizer` and `make_schedule` return them.
+  """
+  section = config.optimizer
+  optimizer = make_optimizer(
+    params,
+    name=section.name,
+    momentum=section.momentum,
+    weight_decay=section.weight_decay,
+    decay_norm_and_bias=section.decay_norm_and_bias,
+    clip_norm=section.clip_norm,
+    frozen_stages=config.backbone.frozen_stages,
+  )
+  learning_rate = make_schedule(
+    peak,
+    schedule=section.schedule,
+    num_steps=config.training.num_steps,
+    decay_steps=section.decay_steps,
+    warmup_steps=section.warmup_steps,
+    warmup_factor=section.warmup_factor,
+  )
+  return optimizer, learning_rate
+
+
+def open_data(config: ml_collections.ConfigDict, split: str) -> Records:
+  """Opens a split and checks its classes against the config.
+
+  Args:
+    config: The whole configuration.
+    split: Name of the split.
+
+  Returns:
+    The records.
+
+  Raises:
+    FileNotFoundError: If they are missing.
+    ValueError: If `dataset.num_classes` is not what the records have.
+  """
+  dataset = config.dataset
+  records = open_records(dataset.data_dir, dataset.name, split)
+  num_classes = len(records.class_names)
+  if num_classes != dataset.num_classes:
+    raise ValueError(
+      f"dataset.num_classes={dataset.num_classes}, but {dataset.name!r} in "
+      f"{dataset.data_dir!r} has {num_classes} classes "
+      f"({', '.join(records.class_names[:5])}, ...); set "
+      f"--config.dataset.num_classes={num_classes}"
+    )
+  return records
+
+
+def load_pretrained(
+  variables: dict[str, Any], weights: str | None
+) -> dict[str, Any]:
+  """Replaces the backbone's initial variables by pretrained ones.
+
+  Args:
+    variables: Initial {'params', 'batch_stats'} of the whole network.
+    weights: `backbone.weights` of the config: None, or 'efficientnet_lite0'
+      for the ImageNet weights of the installed package.
+
+  Returns:
+    The variables to start from.
+
+  Raises:
+    ValueError: On other weights.
+  """
+  if weights is None:
+    return variables
+  if weights != "efficientnet_lite0":
+    raise ValueError(
+      f"unknown backbone.weights {weights!r}; use 'efficientnet_lite0' or None"
+    )
+  backbone = efficientnet_lite.load_backbone(
+    {name: tree["backbone"] for name, tree in variables.items()}
+  )
+  return {
+    name: {**tree, "backbone": backbone[name]}
+    for name, tree in variables.items()
+  }
+
+
+def iterate_batches(
+  config: ml_collections.ConfigDict, records: Records, step: int
+) -> Iterator[types.Batch]:
+  """Yields the training batches from a step on, on their way to the devices.
+
+  Args:
+    config: The whole configuration.
+    records: Images to train on.
+    step: First step.
+
+  Yields:
+    Batches as `devices.split_batch` lays them out.
+  """
+  for batch in pipeline.train_batches(
+    records,
+    batch_size=config.training.batch_size,
+    step=step,
+    seed=config.seed,
+    num_workers=config.dataset.num_workers,
+    transforms=config.transforms.to_dict(),
+    keep_empty=config.dataset.keep_empty,
+    group_by_orientation=config.dataset.group_by_orientation,
+    process_index=jax.process_index(),
+    process_count=jax.process_count(),
+  ):
+    yield devices.split_batch(batch)
+
+
+def describe(
+  log: RunLog,
+  config: ml_collections.ConfigDict,
+  train_records: Records,
+  eval_records: Records,
+  variables: dict[str, Any],
+  peak: float,
+) -> None:
+  """Prints what is about to be trained, on what and how.
+
+  Args:
+    log: Where to.
+    config: The whole configuration.
+    train_records: Images to train on.
+    eval_records: Images to evaluate.
+    variables: Of the network.
+    peak: Highest learning rate.
+  """
+  training, section = config.training, config.optimizer
+  log.section("Run")
+  log.message(
+    f"data       {config.dataset.name}: {len(train_records)} images to train "
+    f"on, {len(eval_records)} to evaluate, {config.dataset.num_classes} classes"
+  )
+  log.message(
+    f"network    {config.method}, {config.backbone.name}, "
+    f"{count_parameters(variables['params']):,} parameters, "
+    f"{training.precision}"
+  )
+  log.message(
+    f"devices    {jax.device_count()} x {jax.devices()[0].device_kind} in "
+    f"{jax.process_count()} process(es)"
+  )
+  log.message(
+    f"optimizer  {section.name}, {section.schedule} schedule, learning rate "
+    f"{section.learning_rate:g} x {training.batch_size} / "
+    f"{section.reference_batch_size} images = {peak:g}"
+  )
+  log.message(
+    f"steps      {training.num_steps} of {training.batch_size} images = "
+    f"{training.num_steps * training.batch_size / len(train_records):.1f} "
+    "epochs"
+  )

@@ -1,0 +1,177 @@
+"""One training step on one device: loss, gradient, update.
+
+Shape letters: B images on this device, A micro-batches.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from solo_jax import types
+from solo_jax.methods.method import Method
+from solo_jax.training.state import TrainState
+
+
+def make_train_step(
+  method: Method,
+  optimizer: optax.GradientTransformation,
+  learning_rate: Callable[[jax.Array], jax.Array],
+  *,
+  accumulate: int,
+  ema_decay: float | None,
+  axis_name: str,
+) -> Callable[[TrainState, types.Batch], tuple[TrainState, dict]]:
+  """Makes the step that `devices.map_step` maps.
+
+  Args:
+    method: Its loss must normalise by counts over all devices, so that the
+      mean of the devices' losses is the loss of the global batch.
+    optimizer: From `make_optimizer`.
+    learning_rate: From `make_schedule`.
+    accumulate: A; gradients and losses are plain means over micro-batches.
+    ema_decay: Decay of the parameter average; None where the state keeps none.
+      Early in a run min(ema_decay, (1 + step) / (10 + step)) is used, so that
+      the average forgets the initial parameters.
+    axis_name: Mapped device axis.
+
+  Returns:
+    (state, batch) -> (state, metrics). Metrics are float32 scalars, the same
+    on every device: 'loss' and the method's terms (means), counts of what was
+    left out (sums, '..._dropped'), 'gradient_norm', 'learning_rate',
+    'nonfinite_total' and 'nonfinite_in_row'. A step with a non-finite loss or
+    gradient leaves the state as it was, apart from the step and the counters.
+  """
+
+  def loss_fn(params, batch_stats, batch):
+    outputs, updated = method.network.apply(
+      {"params": params, "batch_stats": batch_stats},
+      batch.image,
+      batch.image_size,
+      train=True,
+      mutable=["batch_stats"],
+    )
+    loss, terms = method.loss(outputs, batch)
+    terms = {
+      "loss": loss,
+      **terms,
+      "corrupt_images_dropped": jnp.sum(~batch.image_valid),
+    }
+    batch_stats = {"batch_stats": batch_stats, **updated}["batch_stats"]
+    return loss, (batch_stats, terms)
+
+  gradient_fn = jax.grad(loss_fn, has_aux=True)
+
+  def accumulate_gradient(params, batch_stats, batch):
+    """Scans the micro-batches; batch statistics pass from one to the next."""
+
+    def add_micro_batch(carry, micro_batch):
+      gradient, batch_stats = carry
+      new, (batch_stats, terms) = gradient_fn(params, batch_stats, micro_batch)
+      return (jax.tree.map(jnp.add, gradient, new), batch_stats), terms
+
+    # Strided, so that a micro-batch holds the same images for any number of
+    # devices.
+    micro_batches = jax.tree.map(
+      lambda x: x.reshape(-1, accumulate, *x.shape[1:]).swapaxes(0, 1), batch
+    )  # [A, B / A, ...]
+    zeros = jax.tree.map(jnp.zeros_like, params)
+    (gradient, batch_stats), terms = jax.lax.scan(
+      add_micro_batch, (zeros, batch_stats), micro_batches
+    )
+    gradient = jax.tree.map(lambda x: x / accumulate, gradient)
+    terms = {
+      name: jnp.sum(x, axis=0) if is_count(name) else jnp.mean(x, axis=0)
+      for name, x in terms.items()
+    }
+    return gradient, (batch_stats, terms)
+
+  def train_step(state, batch):
+    compute = gradient_fn if accumulate == 1 else accumulate_gradient
+    gradient, (batch_stats, terms) = compute(
+      state.params, state.batch_stats, batch
+    )
+    gradient = jax.lax.pmean(gradient, axis_name)
+    batch_stats = jax.lax.pmean(batch_stats, axis_name)
+    metrics = reduce_terms(terms, axis_name)
+
+    norm = optax.global_norm(gradient)
+    is_finite = jnp.isfinite(metrics["loss"]) & jnp.isfinite(norm)
+    rate = learning_rate(state.step)
+    updates, opt_state = optimizer.update(
+      gradient, state.opt_state, state.params
+    )
+    params = jax.tree.map(lambda p, u: p - rate * u, state.params, updates)
+    ema_params = state.ema_params
+    if ema_decay is not None:
+      ema_params = update_average(ema_params, params, state.step, ema_decay)
+
+    updated = state.replace(
+      params=params,
+      batch_stats=batch_stats,
+      opt_state=opt_state,
+      ema_params=ema_params,
+    )
+    state = jax.tree.map(
+      lambda new, old: jnp.where(is_finite, new, old), updated, state
+    )
+    skipped = (~is_finite).astype(jnp.int32)
+    state = state.replace(
+      step=state.step + 1,
+      nonfinite_total=state.nonfinite_total + skipped,
+      nonfinite_in_row=(state.nonfinite_in_row + 1) * skipped,
+    )
+    metrics |= {
+      "gradient_norm": norm,
+      "learning_rate": rate,
+      "nonfinite_total": state.nonfinite_total.astype(jnp.float32),
+      "nonfinite_in_row": state.nonfinite_in_row.astype(jnp.float32),
+    }
+    return state, metrics
+
+  return train_step
+
+
+def is_count(name: str) -> bool:
+  """Tells a count (summed) from a mean (averaged) by the metric's name."""
+  return name.endswith("_dropped")
+
+
+def reduce_terms(
+  terms: dict[str, jax.Array], axis_name: str
+) -> dict[str, jax.Array]:
+  """Sums counts over devices and averages everything else.
+
+  Args:
+    terms: Scalars of this device.
+    axis_name: Mapped device axis.
+
+  Returns:
+    Scalars, float32, the same on every device.
+  """
+  return {
+    name: (jax.lax.psum if is_count(name) else jax.lax.pmean)(
+      jnp.asarray(value, jnp.float32), axis_name
+    )
+    for name, value in terms.items()
+  }
+
+
+def update_average(
+  average: Any, params: Any, step: jax.Array, ema_decay: float
+) -> Any:
+  """Moves the parameter average towards the parameters.
+
+  Args:
+    average: Tree of averaged parameters.
+    params: Tree of parameters after the update.
+    step: Steps taken before this one. [] int32.
+    ema_decay: Largest decay, in [0, 1).
+
+  Returns:
+    The new average.
+  """
+  decay = jnp.minimum(ema_decay, (1.0 + step) / (10.0 + step))
+  return jax.tree.map(lambda a, p: decay * a + (1 - decay) * p, average, params)

@@ -1,0 +1,63 @@
+"""Stopping a run in good order on SIGTERM or Ctrl-C."""
+
+import contextlib
+import signal
+import threading
+from collections.abc import Iterator
+from types import FrameType
+
+
+class Stopped(SystemExit):
+  """The run was asked to stop and has saved; exits with 128 + signal number.
+
+  That is 130 after Ctrl-C and 143 after SIGTERM, as shells and schedulers
+  expect of a program that did not finish.
+  """
+
+
+class StopRequest:
+  """Turns SIGTERM and Ctrl-C into a request; a second one stops at once.
+
+  Use as a context manager. In any other than the main thread, where Python
+  handles no signals, it never requests anything.
+
+  Attributes:
+    signal_number: The signal that came; None before.
+  """
+
+  def __init__(self):
+    self.signal_number: int | None = None
+    self._is_immediate = False
+    self._previous: dict[int, object] = {}
+
+  def __enter__(self) -> "StopRequest":
+    if threading.current_thread() is threading.main_thread():
+      for number in (signal.SIGTERM, signal.SIGINT):
+        self._previous[number] = signal.signal(number, self._handle)
+    return self
+
+  def __exit__(self, *unused: object) -> None:
+    for number, handler in self._previous.items():
+      signal.signal(number, handler)
+
+  @contextlib.contextmanager
+  def immediate(self) -> Iterator[None]:
+    """Makes a signal raise Stopped inside the block, where nothing is lost."""
+    self._is_immediate = True
+    try:
+      if self.signal_number is not None:
+        raise self.stopped()
+      yield
+    finally:
+      self._is_immediate = False
+
+  def stopped(self) -> Stopped:
+    """Returns the exception to end the run with."""
+    return Stopped(128 + (self.signal_number or signal.SIGTERM))
+
+  def _handle(self, number: int, frame: FrameType | None) -> None:
+    del frame
+    is_second = self.signal_number is not None
+    self.signal_number = number
+    if is_second or self._is_immediate:
+      raise self.stopped()
