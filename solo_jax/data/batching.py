@@ -1,0 +1,214 @@
+"""Renders a Sample once: padded image and mask targets, one row of a Batch.
+
+Shape letters:
+  H, W: padded network input. h, w: mask resolution, H / stride, W / stride.
+  N: ground-truth instances, padded. H0, W0: original image.
+"""
+
+import cv2
+import numpy as np
+
+from solo_jax.data.mask_targets import MASK_RULES, fill_cells, find_visible
+from solo_jax.data.transforms import split_axes, to_uint8
+from solo_jax.types import Sample
+
+INTERPOLATIONS = ("bilinear", "area")
+# Two-tap bilinear sampling begins to skip source pixels visibly below this
+# scale (it does below 0.5); averaging costs 3 to 4 times as much.
+_AREA_BELOW = 0.6
+# Whole-pixel positions come out of float64 products of sizes up to 1e5.
+_TOLERANCE = 1e-6
+
+
+def render_image(
+  sample: Sample, *, image_size: tuple[int, int], interpolation: str
+) -> np.ndarray:
+  """Draws the image of a sample in its network frame.
+
+  Args:
+    sample: Any sample whose affine is made of transpositions, flips, resizes
+      to whole pixels and crops at whole pixels (all of `transforms` is).
+    image_size: (height, width) of the padded result.
+    interpolation: 'bilinear', or 'area': averages where the image shrinks
+      below 0.6, bilinear otherwise.
+
+  Returns:
+    RGB image, zero beyond `sample.image_size`. [H, W, 3] uint8. 16-bit images
+    are brought to 8 bits by `transforms.to_uint8`.
+
+  Raises:
+    ValueError: If the valid image exceeds `image_size`, `interpolation` is
+      unknown or the affine is not as described.
+  """
+  height, width = sample.image_size
+  if height > image_size[0] or width > image_size[1]:
+    raise ValueError(
+      f"image {sample.image_id}: content of {sample.image_size} exceeds the "
+      f"network input of {tuple(image_size)}; resize or crop it first."
+    )
+  if interpolation not in INTERPOLATIONS:
+    raise ValueError(
+      f"interpolation must be one of {INTERPOLATIONS}, got {interpolation!r}."
+    )
+  is_transposed, y, x = split_axes(sample)
+  canvas = np.zeros((*image_size, 3), np.uint8)
+  image = to_uint8(sample.image)
+  if is_transposed:
+    image = cv2.transpose(image)
+  full = [_whole(sample, abs(axis.scale) * axis.length) for axis in (y, x)]
+  if full != list(image.shape[:2]):
+    shrinks = min(abs(y.scale), abs(x.scale)) < _AREA_BELOW
+    method = (
+      cv2.INTER_AREA
+      if shrinks and interpolation == "area"
+      else cv2.INTER_LINEAR
+    )
+    image = cv2.resize(image, full[::-1], interpolation=method)
+  # Crop first: a flip touches only what stays. `start` is where the valid
+  # frame begins in the resized, not yet mirrored, image.
+  starts = []
+  for axis, size in zip((y, x), full, strict=True):
+    offset = _whole(sample, axis.offset)
+    starts.append(offset - axis.extent if axis.scale < 0 else -offset)
+    if starts[-1] < 0 or starts[-1] + axis.extent > size:
+      raise ValueError(
+        f"image {sample.image_id}: the valid frame of {sample.image_size} "
+        f"reaches beyond the image (affine {sample.affine.tolist()})."
+      )
+  top, left = starts
+  image = image[top : top + height, left : left + width]
+  target = canvas[:height, :width]
+  target[...] = image[:: -1 if y.scale < 0 else 1, :: -1 if x.scale < 0 else 1]
+  return canvas
+
+
+def _whole(sample: Sample, value: float) -> int:
+  if abs(value - round(value)) > 1e-3:
+    raise ValueError(
+      f"image {sample.image_id}: affine {sample.affine.tolist()} does not "
+      "place the image on whole pixels; compose it from data.transforms."
+    )
+  return round(value)
+
+
+def make_example(
+  sample: Sample,
+  *,
+  image_size: tuple[int, int],
+  mask_stride: int,
+  mask_rule: str,
+  max_instances: int,
+  min_mask_area: float,
+  interpolation: str = "bilinear",
+) -> dict[str, np.ndarray]:
+  """Makes one row of a Batch from a transformed sample.
+
+  Left out are crowds, instances with nothing visible in the frame and those
+  whose visible area is below `min_mask_area`. What remains keeps its order;
+  instances beyond `max_instances` are cut off and counted.
+
+  Args:
+    sample: Transformed sample.
+    image_size: (height, width) of the padded network input, in pixels.
+    mask_stride: Network pixels per mask cell.
+    mask_rule: How a cell of the mask target is decided.
+      'center': bit of the original mask under the centre of the cell.
+      'published': the two-step rule of mmdet: nearest resize to the network
+        frame, then bilinear resize by 1 / stride with rounding, which is two
+        votes or more among the four central pixels of a cell.
+      'coverage': area of the cell covered by the mask, 255 = all.
+    max_instances: Capacity N.
+    min_mask_area: Smallest visible area, in network pixels.
+    interpolation: As for `render_image`.
+
+  Returns:
+    One row for each field of `types.Batch`, without the batch axis.
+
+  Raises:
+    ValueError: If `mask_rule` is unknown or `image_size` is not a multiple of
+      `mask_stride` (8 times that in width for the rules that pack bits).
+  """
+  _check_masks(image_size, mask_stride, mask_rule)
+  h, w = (side // mask_stride for side in image_size)
+  is_soft = mask_rule == "coverage"
+  example = dict(
+    image=render_image(
+      sample, image_size=image_size, interpolation=interpolation
+    ),
+    image_size=np.array(sample.image_size, np.int32),
+    image_valid=np.array(not sample.is_corrupt),
+    centers=np.zeros((max_instances, 2), np.float32),
+    boxes_xyxy=np.zeros((max_instances, 4), np.float32),
+    labels=np.zeros(max_instances, np.int32),
+    valid=np.zeros(max_instances, bool),
+    num_dropped=np.array(0, np.int32),
+  )
+  masks = np.zeros((max_instances, h, w if is_soft else w // 8), np.uint8)
+  example["masks"] = masks
+  num_instances = 0
+  is_transposed, y, x = split_axes(sample)
+  boxes = _boxes_in_frame(sample)
+  for index in np.flatnonzero(~sample.is_crowd):
+    mask = sample.masks[index].view(np.uint8)
+    visible = find_visible(mask.T if is_transposed else mask, y, x)
+    if visible is None or visible.area < min_mask_area:
+      continue
+    if num_instances == max_instances:
+      example["num_dropped"] += 1
+      continue
+    rows, columns, cells = fill_cells(visible, y, x, mask_stride, mask_rule)
+    if is_soft:
+      masks[num_instances, rows, columns] = cells
+    else:
+      bits = np.zeros((rows.stop - rows.start, w), bool)
+      bits[:, columns] = cells
+      masks[num_instances, rows] = np.packbits(bits, axis=-1)
+    box = boxes[index]
+    if box is None:
+      box = visible.box_xyxy
+    example["boxes_xyxy"][num_instances] = box
+    example["centers"][num_instances] = visible.center
+    example["labels"][num_instances] = sample.labels[index]
+    example["valid"][num_instances] = True
+    num_instances += 1
+  return example
+
+
+def _check_masks(
+  image_size: tuple[int, int], mask_stride: int, mask_rule: str
+) -> None:
+  if mask_rule not in MASK_RULES:
+    raise ValueError(
+      f"mask_rule must be one of {MASK_RULES}, got {mask_rule!r}."
+    )
+  if mask_rule == "published" and mask_stride % 2:
+    raise ValueError(
+      f"mask_rule 'published' needs an even mask_stride, got {mask_stride}."
+    )
+  bits = 1 if mask_rule == "coverage" else 8
+  if image_size[0] % mask_stride or image_size[1] % (mask_stride * bits):
+    raise ValueError(
+      f"image_size {tuple(image_size)} must be a multiple of mask_stride "
+      f"{mask_stride} in height and of {mask_stride * bits} in width for "
+      f"mask_rule {mask_rule!r}."
+    )
+
+
+def _boxes_in_frame(sample: Sample) -> list[np.ndarray | None]:
+  """Maps the annotated boxes; None for one that the frame cuts off.
+
+  An annotated box does not say what remains of an object in a crop. Without a
+  crop it is kept, as in the published recipe, clipped to the image.
+  """
+  height, width = sample.image_size
+  corners = sample.boxes_xyxy.reshape(-1, 2, 2)
+  corners = corners @ sample.affine[:, :2].T + sample.affine[:, 2]
+  corners = np.sort(corners, axis=1)
+  limit = np.array([width, height])
+  frame = np.array([[0.0, 0.0], sample.original_size[::-1]])
+  frame = np.sort(frame @ sample.affine[:, :2].T + sample.affine[:, 2], axis=0)
+  is_cropped = (frame[0] < -_TOLERANCE) | (frame[1] > limit + _TOLERANCE)
+  is_cut = (corners[:, 0] < -_TOLERANCE) | (corners[:, 1] > limit + _TOLERANCE)
+  is_cut = (is_cut & is_cropped).any(axis=-1)
+  boxes = np.clip(corners, 0, limit).reshape(-1, 4)
+  return [None if cut else box for box, cut in zip(boxes, is_cut, strict=True)]

@@ -1,0 +1,290 @@
+"""Geometry and colour changes of a Sample; geometry is composed, not rendered.
+
+Every transform maps the frame of its input (whatever earlier transforms made
+of the original image) to a new frame by an axis-aligned affine: a
+transposition, flips, a resize to whole pixels and a crop at whole pixels, in
+any order. `batching.render_image` draws the result once.
+"""
+
+import dataclasses
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+
+from solo_jax.types import Sample
+
+# Grey value of an RGB colour, ITU-R BT.601.
+_LUMA = np.array([0.299, 0.587, 0.114])
+_PERCENTILES = (0.1, 99.9)
+
+
+def train_transform(
+  sample: Sample,
+  rng: np.random.Generator,
+  *,
+  image_size: tuple[int, int],
+  short_sides: Sequence[int],
+  max_side: int,
+  scale_jitter: tuple[float, float] | None,
+  flip: float,
+  vertical_flip: float,
+  transpose: float,
+  color_jitter: float,
+) -> Sample:
+  """Draws the training augmentation of one image.
+
+  Without `scale_jitter`, multi-scale training as in the published recipe
+  (https://arxiv.org/abs/2003.10152, section 4.1): a short side is drawn and the
+  image resized to it, the long side staying within `max_side`; an image that
+  then still exceeds `image_size` is shrunk until it fits. With `scale_jitter`,
+  large-scale jitter (https://arxiv.org/abs/2012.07177): the image is fitted
+  into `image_size`, scaled by a drawn factor, and a random window of
+  `image_size` is kept.
+
+  Args:
+    sample: Image as read from its record.
+    rng: Source of all draws; equal states give equal results.
+    image_size: (height, width) of the padded network input, in pixels.
+    short_sides: Short sides to draw from, in pixels.
+    max_side: Largest long side, in pixels.
+    scale_jitter: (low, high) of the uniform factor of large-scale jitter;
+      None: resize by `short_sides` and `max_side` instead.
+    flip: Probability of a mirror image, left to right.
+    vertical_flip: Probability of a mirror image, top to bottom.
+    transpose: Probability of swapping x and y.
+    color_jitter: Strength k: brightness, contrast and saturation are each
+      scaled by a factor from [1 - k, 1 + k]. 0: off.
+
+  Returns:
+    The sample with composed geometry (and new colours, uint8, if jittered).
+  """
+  # One draw for each choice, always, so that switching one of them off leaves
+  # the others as they were.
+  do_flip, do_vertical_flip, do_transpose = rng.random(3) < (
+    flip,
+    vertical_flip,
+    transpose,
+  )
+  if do_transpose:
+    sample = transposed(sample)
+  if do_flip or do_vertical_flip:
+    sample = flipped(sample, horizontal=do_flip, vertical=do_vertical_flip)
+  if scale_jitter is None:
+    short_side = short_sides[rng.integers(len(short_sides))]
+    sample = resize_to_fit(
+      sample, short_side=short_side, max_side=max_side, within=image_size
+    )
+  else:
+    sample = jitter_scale(
+      sample, rng, image_size=image_size, factor=scale_jitter
+    )
+  if color_jitter > 0:
+    sample = jitter_color(sample, rng, strength=color_jitter)
+  return sample
+
+
+def resize_to_fit(
+  sample: Sample,
+  *,
+  short_side: int,
+  max_side: int,
+  within: tuple[int, int] | None = None,
+) -> Sample:
+  """Resizes to the largest size within a short and a long side.
+
+  The published rule (mmcv.imrescale): scale s = min(max_side / long side,
+  short_side / short side), new sides int(side * s + 0.5).
+
+  Args:
+    sample: Any sample.
+    short_side: Upper bound of the short side, in pixels.
+    max_side: Upper bound of the long side, in pixels.
+    within: Optional (height, width) that must not be exceeded either.
+
+  Returns:
+    The resized sample.
+  """
+  height, width = sample.image_size
+  scale = min(max_side / max(height, width), short_side / min(height, width))
+  if within is not None:
+    scale = min(scale, within[0] / height, within[1] / width)
+  return resized(sample, _scaled_size(sample.image_size, scale))
+
+
+def jitter_scale(
+  sample: Sample,
+  rng: np.random.Generator,
+  *,
+  image_size: tuple[int, int],
+  factor: tuple[float, float],
+) -> Sample:
+  """Applies large-scale jitter: fit, scale by a drawn factor, crop.
+
+  Args:
+    sample: Any sample.
+    rng: Source of the factor and of the position of the crop.
+    image_size: (height, width) to fit into and to crop to, in pixels.
+    factor: (low, high) of the uniform scale factor.
+
+  Returns:
+    The sample, `image_size` at most as large as the one given.
+  """
+  height, width = sample.image_size
+  scale = rng.uniform(*factor)
+  scale *= min(image_size[0] / height, image_size[1] / width)
+  sample = resized(sample, _scaled_size(sample.image_size, scale))
+  size = tuple(map(min, sample.image_size, image_size))
+  slack = np.subtract(sample.image_size, size)
+  top, left = rng.integers(0, slack, endpoint=True)
+  return cropped(sample, top=int(top), left=int(left), size=size)
+
+
+def resized(sample: Sample, size: tuple[int, int]) -> Sample:
+  """Resizes the sample to (height, width) `size`, stretching it if need be."""
+  scale_y = size[0] / sample.image_size[0]
+  scale_x = size[1] / sample.image_size[1]
+  return _mapped(sample, [[scale_x, 0, 0], [0, scale_y, 0]], size)
+
+
+def cropped(
+  sample: Sample, *, top: int, left: int, size: tuple[int, int]
+) -> Sample:
+  """Keeps the window of (height, width) `size` that starts at (top, left)."""
+  return _mapped(sample, [[1, 0, -left], [0, 1, -top]], size)
+
+
+def flipped(sample: Sample, *, horizontal: bool, vertical: bool) -> Sample:
+  """Mirrors the sample left to right and/or top to bottom."""
+  height, width = sample.image_size
+  return _mapped(
+    sample,
+    [
+      [-1 if horizontal else 1, 0, width if horizontal else 0],
+      [0, -1 if vertical else 1, height if vertical else 0],
+    ],
+    sample.image_size,
+  )
+
+
+def transposed(sample: Sample) -> Sample:
+  """Swaps x and y."""
+  return _mapped(sample, [[0, 1, 0], [1, 0, 0]], sample.image_size[::-1])
+
+
+def jitter_color(
+  sample: Sample, rng: np.random.Generator, *, strength: float
+) -> Sample:
+  """Scales brightness, contrast (about the mean grey) and saturation.
+
+  All three are linear, so one colour matrix does them in one pass.
+
+  Args:
+    sample: Any sample.
+    rng: Source of the three factors.
+    strength: Factors are uniform in [1 - strength, 1 + strength].
+
+  Returns:
+    The sample with a new uint8 image.
+  """
+  image = to_uint8(sample.image)
+  brightness, contrast, saturation = rng.uniform(
+    1 - strength, 1 + strength, size=3
+  )
+  grey = _LUMA @ cv2.mean(image)[:3]
+  matrix = np.empty((3, 4))
+  matrix[:, :3] = saturation * np.eye(3) + (1 - saturation) * _LUMA
+  matrix[:, :3] *= brightness * contrast
+  matrix[:, 3] = brightness * (1 - contrast) * grey
+  return dataclasses.replace(sample, image=cv2.transform(image, matrix))
+
+
+@dataclasses.dataclass(frozen=True)
+class Axis:
+  """One network axis and the original axis that it shows.
+
+  network = scale * original + offset, both continuous.
+
+  Attributes:
+    scale: Network pixels per original pixel, negative if mirrored.
+    offset: Network position of the start of the original axis.
+    length: Pixels of the original axis.
+    extent: Valid network pixels, from 0.
+  """
+
+  scale: float
+  offset: float
+  length: int
+  extent: int
+
+  def to_original(self, position: np.ndarray) -> np.ndarray:
+    """Maps continuous network positions to continuous original ones."""
+    return (position - self.offset) / self.scale
+
+
+def split_axes(sample: Sample) -> tuple[bool, Axis, Axis]:
+  """Splits the affine of a sample into its axes.
+
+  Args:
+    sample: Any sample.
+
+  Returns:
+    Whether x and y are swapped; the network's y axis; its x axis.
+  """
+  affine, original = sample.affine, sample.original_size
+  is_transposed = affine[0, 0] == 0
+  columns = (1, 0) if is_transposed else (0, 1)  # affine column for (x, y)
+  x, y = (
+    Axis(
+      scale=float(affine[row, column]),
+      offset=float(affine[row, 2]),
+      length=original[1 - column],
+      extent=sample.image_size[1 - row],
+    )
+    for row, column in enumerate(columns)
+  )
+  return is_transposed, y, x
+
+
+def to_uint8(image: np.ndarray) -> np.ndarray:
+  """Brings a 16-bit image to 8 bits; an 8-bit image is returned as it is.
+
+  Cameras of 12 to 16 bits rarely use their range, so it is the percentiles 0.1
+  and 99.9 of the image (over all channels, which keeps the hue) that become
+  0 and 255.
+
+  Args:
+    image: [H, W, C] uint8 or uint16.
+
+  Returns:
+    [H, W, C] uint8.
+
+  Raises:
+    ValueError: If the image has another type.
+  """
+  if image.dtype == np.uint8:
+    return image
+  if image.dtype != np.uint16:
+    raise ValueError(
+      f"expected a uint8 or uint16 image, got {image.dtype}; convert it first."
+    )
+  counts = np.cumsum(np.bincount(image.ravel(), minlength=2**16))
+  low, high = np.searchsorted(
+    counts, np.multiply(_PERCENTILES, image.size / 100)
+  )
+  levels = (np.arange(2**16) - low) * (255 / max(high - low, 1))
+  return np.clip(levels + 0.5, 0, 255).astype(np.uint8)[image]
+
+
+def _scaled_size(size: tuple[int, int], scale: float) -> tuple[int, int]:
+  return tuple(max(1, int(side * scale + 0.5)) for side in size)
+
+
+def _mapped(sample: Sample, matrix: list, size: tuple[int, int]) -> Sample:
+  """Composes `matrix`, from the present frame to the next, with the affine."""
+  matrix = np.asarray(matrix, np.float64)
+  affine = matrix[:, :2] @ sample.affine
+  affine[:, 2] += matrix[:, 2]
+  return dataclasses.replace(
+    sample, affine=affine, image_size=(int(size[0]), int(size[1]))
+  )
