@@ -17,13 +17,12 @@ from solo_jax.data.records import open_records
 from solo_jax.evaluation.coco_metrics import Metrics
 from solo_jax.training import checkpoints
 from solo_jax.training.evaluate import check_classes, evaluate_records
-from solo_jax.training.loop import build_predictor
+from solo_jax.training.setup import build_predictor
 
 _CHECKPOINT = flags.DEFINE_string(
   "checkpoint",
   None,
   "Folder of a run (newest checkpoint) or of one checkpoint.",
-  required=True,
 )
 _DATA_DIR = flags.DEFINE_string(
   "data_dir", None, "Prepared datasets; the default is that of the training."
@@ -164,4 +163,5 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
+  flags.mark_flags_as_required(["checkpoint"])
   app.run(main)

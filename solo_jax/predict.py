@@ -1,0 +1,322 @@
+r"""Finds instances in image files and draws them.
+
+python -m solo_jax.predict --checkpoint=workdirs/shapes --out=found \
+    photo.jpg scans/
+
+Files may be of any size: RGB, grey or 16-bit; of a folder, its image files are
+taken. Pixels are used as stored: an EXIF orientation is ignored, as COCO's
+annotations ignore it. Below --out this writes
+
+  overlays/<name>.png   the picture to look at
+  predictions.json      COCO format: images, annotations (RLE), categories
+  labels/<name>.png     with --labels: uint16 label image, 0 = background;
+                        where instances overlap, the higher score wins
+  scores.json           with --labels: {name: {label value: score}}
+
+A file that cannot be read is named, the others are still done, and the exit
+code is then 1.
+"""
+
+import collections
+import dataclasses
+import json
+import pathlib
+import sys
+from collections.abc import Iterator, Sequence
+
+import cv2
+import numpy as np
+import rich.progress
+from absl import app, flags
+from rich.console import Console
+
+from solo_jax import types, visualization
+from solo_jax.data import transforms
+from solo_jax.data.records import decode_image
+from solo_jax.evaluation import coco_metrics, rle
+from solo_jax.inference.predictor import Predictor, to_rgb
+from solo_jax.training import checkpoints
+from solo_jax.training.setup import build_predictor
+
+SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".webp")
+
+_CHECKPOINT = flags.DEFINE_string(
+  "checkpoint",
+  None,
+  "Folder of a run (newest checkpoint) or of one checkpoint.",
+)
+_OUT = flags.DEFINE_string(
+  "out", None, "Folder for the results; made if missing."
+)
+_SCORE_THRESHOLD = flags.DEFINE_float(
+  "score_threshold", 0.3, "Detections of a lower score are left out."
+)
+_BATCH_SIZE = flags.DEFINE_integer(
+  "batch_size", 1, "Images the network takes at once.", lower_bound=1
+)
+_LABELS = flags.DEFINE_boolean("labels", False, "Write label images as well.")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Problem:
+  """A file that could not be used.
+
+  Attributes:
+    path: The file.
+    reason: Why not.
+  """
+
+  path: pathlib.Path
+  reason: str
+
+
+def predict_files(
+  predictor: Predictor,
+  paths: Sequence[pathlib.Path],
+  out: pathlib.Path,
+  *,
+  class_names: Sequence[str],
+  category_ids: Sequence[int],
+  score_threshold: float,
+  labels: bool,
+) -> list[Problem]:
+  """Predicts files and writes everything the module's first lines list.
+
+  Args:
+    predictor: Predictor of a checkpoint.
+    paths: Image files.
+    out: Folder for the results; made if missing.
+    class_names: Name of each label.
+    category_ids: Category id of each label.
+    score_threshold: Detections of a lower score are left out.
+    labels: Write label images and scores.
+
+  Returns:
+    The files that could not be read.
+  """
+  names = unique_names(paths)
+  folders = ["overlays", "labels"] if labels else ["overlays"]
+  for folder in folders:
+    (out / folder).mkdir(parents=True, exist_ok=True)
+  problems, taken, waiting, scores, entries = [], [], {}, {}, {}
+
+  def images() -> Iterator[np.ndarray]:
+    for path, name in zip(paths, names, strict=True):
+      try:
+        image = read_image(path)
+      except (OSError, ValueError) as error:
+        problems.append(Problem(path=path, reason=str(error)))
+        continue
+      waiting[len(taken)] = image
+      taken.append((path, name))
+      yield image
+
+  with rich.progress.Progress(console=Console(stderr=True)) as progress:
+    task = progress.add_task("predicting", total=len(paths))
+    for index, instances in predictor.stream(images()):
+      path, name = taken[index]
+      image = waiting.pop(index)
+      instances = above_threshold(instances, score_threshold)
+      picture = visualization.draw_instances(
+        transforms.to_uint8(image), instances, class_names
+      )
+      _write_png(out / "overlays" / f"{name}.png", picture[..., ::-1])
+      if labels:
+        label_image, scores[name] = make_label_image(instances)
+        _write_png(out / "labels" / f"{name}.png", label_image)
+      entry = dict(
+        id=index + 1,
+        file_name=str(path),
+        height=image.shape[0],
+        width=image.shape[1],
+      )
+      results = coco_metrics.to_results(instances, index + 1, category_ids)
+      entries[index] = (entry, results)
+      progress.update(task, completed=len(entries) + len(problems))
+  categories = zip(category_ids, class_names, strict=True)
+  dataset = make_coco(
+    [entries[i] for i in sorted(entries)],
+    [dict(id=int(i), name=name) for i, name in categories],
+  )
+  (out / "predictions.json").write_text(json.dumps(dataset))
+  if labels:
+    (out / "scores.json").write_text(json.dumps(scores))
+  return problems
+
+
+def find_images(arguments: Sequence[str]) -> list[pathlib.Path]:
+  """Lists the files that the arguments name.
+
+  Args:
+    arguments: Files, taken whatever they are called, and folders, of which the
+      files with a suffix of SUFFIXES are taken (not those of sub-folders).
+
+  Returns:
+    Files in the order of the arguments, those of a folder by name.
+
+  Raises:
+    FileNotFoundError: If that is not a single file.
+  """
+  paths = []
+  for argument in map(pathlib.Path, arguments):
+    if argument.is_dir():
+      paths += sorted(
+        path
+        for path in argument.iterdir()
+        if path.suffix.lower() in SUFFIXES and path.is_file()
+      )
+    else:
+      paths.append(argument)
+  if not paths:
+    raise FileNotFoundError(
+      f"no image files in {', '.join(arguments) or '(nothing)'}: expected "
+      f"files, or folders with {', '.join(SUFFIXES)} files"
+    )
+  return paths
+
+
+def unique_names(paths: Sequence[pathlib.Path]) -> list[str]:
+  """Names the outputs of each file: its stem, numbered if it came before.
+
+  Args:
+    paths: Input files.
+
+  Returns:
+    As many names, all different: 'a', 'b', 'a_2'.
+  """
+  count = collections.Counter()
+  stems = {path.stem for path in paths}
+  names = []
+  for path in paths:
+    count[path.stem] += 1
+    name = path.stem
+    while count[path.stem] > 1 and (name in names or name in stems):
+      name = f"{path.stem}_{count[path.stem]}"
+      count[path.stem] += name in stems
+    names.append(name)
+  return names
+
+
+def read_image(path: pathlib.Path) -> np.ndarray:
+  """Reads an image file as its pixels are stored.
+
+  Args:
+    path: A file that OpenCV reads: JPEG, PNG, TIFF (its first page), ...
+
+  Returns:
+    RGB, grey repeated, alpha dropped. [H0, W0, 3] uint8 or uint16.
+
+  Raises:
+    OSError: If the file cannot be opened.
+    ValueError: If it is empty, damaged, no image or not of 8 or 16 bits.
+  """
+  data = path.read_bytes()
+  if not data:
+    raise ValueError("the file is empty")
+  image = decode_image(data)
+  if image is None:
+    raise ValueError("not an image, or damaged")
+  return to_rgb(image)
+
+
+def above_threshold(
+  instances: types.Instances, score_threshold: float
+) -> types.Instances:
+  """Keeps the instances of at least a score; no mask is copied.
+
+  Args:
+    instances: By falling score.
+    score_threshold: Smallest score to keep.
+
+  Returns:
+    The first few of them.
+  """
+  kept = slice(int(np.sum(instances.scores >= score_threshold)))
+  return types.Instances(
+    masks=instances.masks[kept],
+    scores=instances.scores[kept],
+    labels=instances.labels[kept],
+    boxes_xyxy=instances.boxes_xyxy[kept],
+  )
+
+
+def make_label_image(
+  instances: types.Instances,
+) -> tuple[np.ndarray, dict[str, float]]:
+  """Flattens instances into one image, as microscopists exchange them.
+
+  Args:
+    instances: By falling score.
+
+  Returns:
+    label_image: 0 = background, i + 1 = instance i, the higher score where
+      instances overlap. [H0, W0] uint16.
+    scores: Score of each value that occurs in it, by value.
+  """
+  label_image = np.zeros(instances.masks.shape[1:], np.uint16)
+  for i in reversed(range(len(instances))):
+    label_image[instances.masks[i]] = i + 1
+  values = np.unique(label_image)
+  return label_image, {
+    str(value): float(instances.scores[value - 1])
+    for value in values[values > 0]
+  }
+
+
+def make_coco(
+  entries: Sequence[tuple[dict, list[dict]]], categories: list[dict]
+) -> dict:
+  """Puts predictions into the layout of a COCO annotation file.
+
+  Args:
+    entries: (entry of the image, its COCO results) in order.
+    categories: COCO categories.
+
+  Returns:
+    images, annotations (results with id, area and iscrowd), categories.
+  """
+  annotations = []
+  for _, results in entries:
+    areas = rle.areas([result["segmentation"] for result in results])
+    annotations += [
+      dict(result, id=len(annotations) + i, area=int(area), iscrowd=0)
+      for i, (result, area) in enumerate(zip(results, areas, strict=True), 1)
+    ]
+  return dict(
+    images=[image for image, _ in entries],
+    annotations=annotations,
+    categories=categories,
+  )
+
+
+def _write_png(path: pathlib.Path, image: np.ndarray) -> None:
+  if not cv2.imwrite(str(path), image):
+    raise OSError(f"cannot write {path}")
+
+
+def main(argv: list[str]) -> None:
+  """Runs the command."""
+  paths = find_images(argv[1:])
+  checkpoint = checkpoints.load(_CHECKPOINT.value)
+  out = pathlib.Path(_OUT.value)
+  problems = predict_files(
+    build_predictor(
+      checkpoint.config, checkpoint.variables, batch_size=_BATCH_SIZE.value
+    ),
+    paths,
+    out,
+    class_names=checkpoint.class_names,
+    category_ids=checkpoint.category_ids,
+    score_threshold=_SCORE_THRESHOLD.value,
+    labels=_LABELS.value,
+  )
+  print(f"{len(paths) - len(problems)} images done, see {out}")
+  for problem in problems:
+    print(f"{problem.path}: {problem.reason}", file=sys.stderr)
+  if problems:
+    sys.exit(f"{len(problems)} of {len(paths)} files could not be read")
+
+
+if __name__ == "__main__":
+  flags.mark_flags_as_required(["checkpoint", "out"])
+  app.run(main)
