@@ -8,14 +8,26 @@ Shape letters:
 import cv2
 import numpy as np
 
-from solo_jax.data.mask_targets import MASK_RULES, fill_cells, find_visible
-from solo_jax.data.transforms import split_axes, to_uint8
+from solo_jax.data.mask_targets import (
+  MASK_RULES,
+  fill_cells,
+  find_visible,
+  locate_cells,
+)
+from solo_jax.data.transforms import Axis, split_axes, to_uint8
 from solo_jax.types import Sample
 
 INTERPOLATIONS = ("bilinear", "area")
 # Two-tap bilinear sampling begins to skip source pixels visibly below this
 # scale (it does below 0.5); averaging costs 3 to 4 times as much.
 _AREA_BELOW = 0.6
+# cv2.flip's code by (vertical, horizontal).
+_FLIP_CODES = {
+  (False, False): None,
+  (True, False): 0,
+  (False, True): 1,
+  (True, True): -1,
+}
 # Whole-pixel positions come out of float64 products of sizes up to 1e5.
 _TOLERANCE = 1e-6
 
@@ -56,30 +68,44 @@ def render_image(
   if is_transposed:
     image = cv2.transpose(image)
   full = [_whole(sample, abs(axis.scale) * axis.length) for axis in (y, x)]
+  # Where the valid frame begins in the resized, not yet mirrored, image.
+  top, left = (
+    _start(sample, axis, size) for axis, size in zip((y, x), full, strict=True)
+  )
+  target = canvas[:height, :width]
+  flip = _FLIP_CODES[y.scale < 0, x.scale < 0]
   if full != list(image.shape[:2]):
-    shrinks = min(abs(y.scale), abs(x.scale)) < _AREA_BELOW
+    is_small = min(abs(y.scale), abs(x.scale)) < _AREA_BELOW
     method = (
       cv2.INTER_AREA
-      if shrinks and interpolation == "area"
+      if is_small and interpolation == "area"
       else cv2.INTER_LINEAR
     )
-    image = cv2.resize(image, full[::-1], interpolation=method)
-  # Crop first: a flip touches only what stays. `start` is where the valid
-  # frame begins in the resized, not yet mirrored, image.
-  starts = []
-  for axis, size in zip((y, x), full, strict=True):
-    offset = _whole(sample, axis.offset)
-    starts.append(offset - axis.extent if axis.scale < 0 else -offset)
-    if starts[-1] < 0 or starts[-1] + axis.extent > size:
-      raise ValueError(
-        f"image {sample.image_id}: the valid frame of {sample.image_size} "
-        f"reaches beyond the image (affine {sample.affine.tolist()})."
-      )
-  top, left = starts
+    is_final = flip is None and full == [height, width]
+    image = cv2.resize(
+      image, full[::-1], dst=target if is_final else None, interpolation=method
+    )
+    if is_final:
+      return canvas
+  # Crop first: a flip then touches only what stays.
   image = image[top : top + height, left : left + width]
-  target = canvas[:height, :width]
-  target[...] = image[:: -1 if y.scale < 0 else 1, :: -1 if x.scale < 0 else 1]
+  if flip is None:
+    target[...] = image
+  else:
+    cv2.flip(image, flip, dst=target)
   return canvas
+
+
+def _start(sample: Sample, axis: Axis, size: int) -> int:
+  """Finds the first pixel of the frame in an axis of `size` pixels."""
+  offset = _whole(sample, axis.offset)
+  start = offset - axis.extent if axis.scale < 0 else -offset
+  if start < 0 or start + axis.extent > size:
+    raise ValueError(
+      f"image {sample.image_id}: the frame of {sample.image_size} reaches "
+      f"beyond the image (affine {sample.affine.tolist()})."
+    )
+  return start
 
 
 def _whole(sample: Sample, value: float) -> int:
@@ -147,6 +173,8 @@ def make_example(
   example["masks"] = masks
   num_instances = 0
   is_transposed, y, x = split_axes(sample)
+  y_cells = locate_cells(y, h, mask_stride, mask_rule)
+  x_cells = locate_cells(x, w, mask_stride, mask_rule)
   boxes = _boxes_in_frame(sample)
   for index in np.flatnonzero(~sample.is_crowd):
     mask = sample.masks[index].view(np.uint8)
@@ -156,7 +184,9 @@ def make_example(
     if num_instances == max_instances:
       example["num_dropped"] += 1
       continue
-    rows, columns, cells = fill_cells(visible, y, x, mask_stride, mask_rule)
+    rows, columns, cells = fill_cells(
+      visible, y_cells, x_cells, mask_stride, mask_rule
+    )
     if is_soft:
       masks[num_instances, rows, columns] = cells
     else:

@@ -26,6 +26,7 @@ class Visible:
     mask: Tight cut of the original mask, transposed to network axes. uint8.
     top: First row of `mask` on the original axis shown along y.
     left: First column of `mask` on the original axis shown along x.
+    pixel_area: Area of an original pixel in network pixels.
     area: Visible area in network pixels.
     center: Centre of mass (x, y), pixel-index network coordinates.
     box_xyxy: Tight box, continuous network coordinates.
@@ -34,6 +35,7 @@ class Visible:
   mask: np.ndarray
   top: int
   left: int
+  pixel_area: float
   area: float
   center: tuple[float, float]
   box_xyxy: tuple[float, float, float, float]
@@ -41,7 +43,7 @@ class Visible:
 
 def find_visible(mask: np.ndarray, y: Axis, x: Axis) -> Visible | None:
   """Cuts out the visible part of a mask, None if there is none."""
-  rows, columns = _visible_pixels(y), _visible_pixels(x)
+  rows, columns = y.visible, x.visible
   row_counts, column_counts = _counts(mask[rows, columns])
   filled_rows = np.flatnonzero(row_counts)
   if not filled_rows.size:
@@ -51,13 +53,15 @@ def find_visible(mask: np.ndarray, y: Axis, x: Axis) -> Visible | None:
   left = columns.start + filled_columns[0]
   right = columns.start + filled_columns[-1] + 1
   num_pixels = int(row_counts.sum())
+  pixel_area = abs(y.scale * x.scale)
   y_low, y_high = _span(y, top, bottom)
   x_low, x_high = _span(x, left, right)
   return Visible(
     mask=mask[top:bottom, left:right],
     top=int(top),
     left=int(left),
-    area=num_pixels * abs(y.scale * x.scale),
+    pixel_area=pixel_area,
+    area=num_pixels * pixel_area,
     center=(
       _center(column_counts, num_pixels, columns.start, x),
       _center(row_counts, num_pixels, rows.start, y),
@@ -66,19 +70,10 @@ def find_visible(mask: np.ndarray, y: Axis, x: Axis) -> Visible | None:
   )
 
 
-def _visible_pixels(axis: Axis) -> slice:
-  """Returns the original pixels that reach into the valid extent."""
-  low, high = sorted(axis.to_original(np.array([0.0, axis.extent])))
-  return slice(
-    max(0, math.floor(low + _TOLERANCE)),
-    min(axis.length, math.ceil(high - _TOLERANCE)),
-  )
-
-
 def _span(axis: Axis, start: int, stop: int) -> tuple[float, float]:
   """Returns the valid network interval of a range of original pixels."""
-  ends = sorted(axis.scale * end + axis.offset for end in (start, stop))
-  return max(ends[0], 0.0), min(ends[1], float(axis.extent))
+  ends = axis.scale * start + axis.offset, axis.scale * stop + axis.offset
+  return max(min(ends), 0.0), min(max(ends), float(axis.extent))
 
 
 def _counts(mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -102,30 +97,76 @@ def _center(
   return min(max(center, 0.0), axis.extent - 1.0)
 
 
+def locate_cells(
+  axis: Axis, num_cells: int, stride: int, mask_rule: str
+) -> np.ndarray:
+  """Finds where the cells of one axis read the original mask.
+
+  Args:
+    axis: Network axis.
+    num_cells: Mask cells along it.
+    stride: Network pixels per cell.
+    mask_rule: As for `batching.make_example`.
+
+  Returns:
+    'coverage': cell edges, continuous original coordinates, [num_cells + 1]
+    float64. Otherwise original pixels, -1 beyond the frame: 'center' those
+    under the centres, [num_cells, 1] int64; 'published' those shown by the two
+    middle network pixels of each cell, [num_cells, 2] int64.
+  """
+  if mask_rule == "coverage":
+    edges = np.arange(num_cells + 1) * float(stride)
+    # Nothing is visible beyond the frame.
+    return axis.to_original(np.minimum(edges, axis.extent))
+  starts = np.arange(num_cells)[:, None] * stride
+  if mask_rule == "center":
+    network = starts + 0.5 * stride
+    original = axis.to_original(network)
+  else:
+    network = starts + np.array([stride // 2 - 1, stride // 2])
+    # cv2's nearest resize shows the original pixel at the start of a network
+    # pixel, and mirrors after that.
+    original = axis.to_original(network + (1 if axis.scale < 0 else 0))
+    original += _TOLERANCE
+  return np.where(network < axis.extent, np.floor(original), -1).astype(
+    np.int64
+  )
+
+
 def fill_cells(
-  visible: Visible, y: Axis, x: Axis, stride: int, mask_rule: str
+  visible: Visible,
+  y_cells: np.ndarray,
+  x_cells: np.ndarray,
+  stride: int,
+  mask_rule: str,
 ) -> tuple[slice, slice, np.ndarray]:
   """Computes the mask cells that an instance can reach.
 
+  Args:
+    visible: The instance.
+    y_cells: From `locate_cells` of the y axis.
+    x_cells: From `locate_cells` of the x axis.
+    stride: Network pixels per cell.
+    mask_rule: As for `batching.make_example`.
+
   Returns:
-    Rows and columns of the mask target and the values there, bool or uint8.
+    Rows and columns of the mask target, and the values there: uint8 of 0 to
+    255 for 'coverage', else bool.
   """
   x_low, y_low, x_high, y_high = visible.box_xyxy
   rows = _cell_range(y_low, y_high, stride)
   columns = _cell_range(x_low, x_high, stride)
   if mask_rule == "coverage":
-    row_edges = y.to_original(_edges(rows, stride, y.extent)) - visible.top
-    column_edges = x.to_original(_edges(columns, stride, x.extent))
-    column_edges -= visible.left
-    area = _area_between(visible.mask, row_edges, column_edges)
-    area *= 255 * abs(y.scale * x.scale) / stride**2
+    y_edges = y_cells[rows.start : rows.stop + 1] - visible.top
+    x_edges = x_cells[columns.start : columns.stop + 1] - visible.left
+    area = _area_between(visible.mask, y_edges, x_edges)
+    area *= 255 * visible.pixel_area / stride**2
     return rows, columns, np.rint(area).astype(np.uint8)
-  lookup = _centers if mask_rule == "center" else _central_pixels
-  row_indices = lookup(rows, stride, y) - visible.top
-  column_indices = lookup(columns, stride, x) - visible.left
-  bits = _lookup(visible.mask, row_indices, column_indices)
+  y_pixels = y_cells[rows] - visible.top
+  x_pixels = x_cells[columns] - visible.left
+  bits = _lookup(visible.mask, y_pixels.ravel(), x_pixels.ravel())
   if mask_rule == "published":
-    bits = bits.reshape(len(row_indices) // 2, 2, -1, 2).sum((1, 3)) >= 2
+    bits = bits.reshape(*y_pixels.shape, *x_pixels.shape).sum((1, 3)) >= 2
   return rows, columns, bits
 
 
@@ -134,31 +175,6 @@ def _cell_range(low: float, high: float, stride: int) -> slice:
     math.floor(low / stride + _TOLERANCE),
     math.ceil(high / stride - _TOLERANCE),
   )
-
-
-def _edges(cells: slice, stride: int, extent: int) -> np.ndarray:
-  edges = np.arange(cells.start, cells.stop + 1) * stride
-  return np.minimum(edges, extent)  # nothing is visible beyond the frame
-
-
-def _centers(cells: slice, stride: int, axis: Axis) -> np.ndarray:
-  """Finds the original pixel under each cell centre, -1 beyond the frame."""
-  centers = (np.arange(cells.start, cells.stop) + 0.5) * stride
-  pixels = np.floor(axis.to_original(centers)).astype(np.int64)
-  return np.where(centers < axis.extent, pixels, -1)
-
-
-def _central_pixels(cells: slice, stride: int, axis: Axis) -> np.ndarray:
-  """Finds the original pixels of the two middle network pixels of each cell.
-
-  cv2's nearest resize takes the original pixel at the start of a network
-  pixel, in the frame before mirroring.
-  """
-  first = np.arange(cells.start, cells.stop) * stride + stride // 2 - 1
-  pixels = np.stack([first, first + 1], axis=1).ravel()
-  starts = pixels + 1 if axis.scale < 0 else pixels
-  originals = np.floor(axis.to_original(starts) + _TOLERANCE).astype(np.int64)
-  return np.where(pixels < axis.extent, originals, -1)
 
 
 def _lookup(

@@ -7,6 +7,8 @@ any order. `batching.render_image` draws the result once.
 """
 
 import dataclasses
+import functools
+import math
 from collections.abc import Sequence
 
 import cv2
@@ -17,6 +19,8 @@ from solo_jax.types import Sample
 # Grey value of an RGB colour, ITU-R BT.601.
 _LUMA = np.array([0.299, 0.587, 0.114])
 _PERCENTILES = (0.1, 99.9)
+# Whole positions come out of float64 products of sizes up to 1e5.
+_TOLERANCE = 1e-6
 
 
 def train_transform(
@@ -217,9 +221,18 @@ class Axis:
   length: int
   extent: int
 
-  def to_original(self, position: np.ndarray) -> np.ndarray:
+  def to_original(self, position: float | np.ndarray) -> float | np.ndarray:
     """Maps continuous network positions to continuous original ones."""
     return (position - self.offset) / self.scale
+
+  @functools.cached_property
+  def visible(self) -> slice:
+    """The original pixels that reach into the valid extent."""
+    ends = self.to_original(0.0), self.to_original(self.extent)
+    return slice(
+      max(0, math.floor(min(ends) + _TOLERANCE)),
+      min(self.length, math.ceil(max(ends) - _TOLERANCE)),
+    )
 
 
 def split_axes(sample: Sample) -> tuple[bool, Axis, Axis]:
