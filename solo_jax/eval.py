@@ -137,12 +137,21 @@ def _percent(value: float | None) -> str:
   return "-" if value is None else f"{100 * value:.1f}"
 
 
+class _SpeedColumn(rich.progress.ProgressColumn):
+  """Images a second."""
+
+  def render(self, task: rich.progress.Task) -> str:
+    """Returns the text; empty before the first image."""
+    speed = task.finished_speed or task.speed
+    return f"{speed:.1f} images/s" if speed else ""
+
+
 def _progress(console: Console) -> rich.progress.Progress:
   return rich.progress.Progress(
     rich.progress.TextColumn("{task.description}"),
     rich.progress.BarColumn(),
     rich.progress.MofNCompleteColumn(),
-    rich.progress.TextColumn("{task.speed:.1f} images/s"),
+    _SpeedColumn(),
     rich.progress.TimeRemainingColumn(),
     console=console,
   )

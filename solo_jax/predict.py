@@ -17,7 +17,6 @@ A file that cannot be read is named, the others are still done, and the exit
 code is then 1.
 """
 
-import collections
 import dataclasses
 import json
 import pathlib
@@ -184,15 +183,12 @@ def unique_names(paths: Sequence[pathlib.Path]) -> list[str]:
   Returns:
     As many names, all different: 'a', 'b', 'a_2'.
   """
-  count = collections.Counter()
-  stems = {path.stem for path in paths}
   names = []
   for path in paths:
-    count[path.stem] += 1
-    name = path.stem
-    while count[path.stem] > 1 and (name in names or name in stems):
-      name = f"{path.stem}_{count[path.stem]}"
-      count[path.stem] += name in stems
+    name, number = path.stem, 1
+    while name in names:
+      number += 1
+      name = f"{path.stem}_{number}"
     names.append(name)
   return names
 

@@ -1,0 +1,243 @@
+"""Tests of solo_jax/evaluation/coco_metrics.py."""
+
+import contextlib
+import copy
+import io
+import json
+import math
+import pathlib
+
+import numpy as np
+import pytest
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
+
+from solo_jax import types
+from solo_jax.evaluation import coco_metrics, rle
+
+SAMPLE = (
+  pathlib.Path(__file__).parents[3]
+  / "shared/data/coco_sample/annotations/instances_val2017.json"
+)
+
+
+def square(left, top, side, size=(40, 60)):
+  mask = np.zeros((1, *size), bool)
+  mask[0, top : top + side, left : left + side] = True
+  return mask
+
+
+def annotation(key, category_id, mask, image_id=7, area=None):
+  rows, columns = np.nonzero(mask[0])
+  left, top = columns.min(), rows.min()
+  width, height = columns.max() + 1 - left, rows.max() + 1 - top
+  return dict(
+    id=key,
+    image_id=image_id,
+    category_id=category_id,
+    iscrowd=0,
+    area=float(mask.sum()) if area is None else area,
+    bbox=[float(left), float(top), float(width), float(height)],
+    segmentation=rle.encode(mask)[0],
+  )
+
+
+def dataset(annotations):
+  return dict(
+    images=[dict(id=i, height=40, width=60) for i in (7, 9)],
+    annotations=annotations,
+    categories=[dict(id=3, name="cat"), dict(id=44, name="dog")],
+  )
+
+
+def instances(masks, scores, labels):
+  masks = np.concatenate(masks)
+  boxes = []
+  for mask in masks:
+    rows, columns = np.nonzero(mask)
+    boxes.append([columns.min(), rows.min(), columns.max() + 1, rows.max() + 1])
+  return types.Instances(
+    masks=masks,
+    scores=np.array(scores, np.float32),
+    labels=np.array(labels),
+    boxes_xyxy=np.array(boxes, np.float32),
+  )
+
+
+def test_results_keep_the_original_ids():
+  found = instances([square(3, 5, 10), square(20, 1, 6)], [0.9, 0.5], [1, 0])
+  results = coco_metrics.to_results(found, np.int64(9), (3, 44))
+  assert [r["category_id"] for r in results] == [44, 3]
+  assert [r["image_id"] for r in results] == [9, 9]
+  assert results[0]["bbox"] == [3, 5, 10, 10]
+  assert results[1]["score"] == 0.5
+  assert json.loads(json.dumps(results)) == results
+  decoded = rle.decode([r["segmentation"] for r in results], (40, 60))
+  np.testing.assert_array_equal(decoded, found.masks)
+
+
+def test_perfect_detections():
+  masks = [square(3, 5, 10), square(20, 1, 6)]
+  truth = dataset([annotation(1, 44, masks[0]), annotation(2, 3, masks[1])])
+  results = coco_metrics.to_results(
+    instances(masks, [0.9, 0.5], [1, 0]), 7, (3, 44)
+  )
+  metrics = coco_metrics.evaluate(truth, results, max_detections=100)
+  assert metrics.mask_AP == pytest.approx(1)
+  assert metrics.mask_AP50 == pytest.approx(1)
+  assert metrics.mask_AR == pytest.approx(1)
+  assert metrics.box_AP == pytest.approx(1)
+  assert metrics.mask_AP_S == pytest.approx(1)
+  assert metrics.mask_AP_M is None and metrics.mask_AP_L is None
+
+
+def test_iou_thresholds_by_hand():
+  # 10 x 10 against 10 x 8 of it: IoU 0.8, a hit at 0.50, 0.55, ... 0.80.
+  truth_mask = square(3, 5, 10)
+  found_mask = truth_mask.copy()
+  found_mask[0, 5:7] = False
+  metrics = coco_metrics.evaluate(
+    dataset([annotation(1, 3, truth_mask)]),
+    coco_metrics.to_results(instances([found_mask], [0.9], [0]), 7, (3, 44)),
+    max_detections=100,
+  )
+  assert metrics.mask_AP == pytest.approx(0.7)
+  assert metrics.mask_AP50 == pytest.approx(1)
+  assert metrics.mask_AP75 == pytest.approx(1)
+  assert metrics.box_AP == pytest.approx(0.7)
+
+
+def test_a_class_without_truth_is_left_out():
+  mask = square(3, 5, 10)
+  metrics = coco_metrics.evaluate(
+    dataset([annotation(1, 3, mask)]),
+    coco_metrics.to_results(
+      instances([mask, square(30, 5, 9)], [0.9, 0.8], [0, 1]), 7, (3, 44)
+    ),
+    max_detections=100,
+  )
+  assert metrics.mask_AP == pytest.approx(1)
+  assert metrics.class_mask_AP == {"cat": pytest.approx(1), "dog": None}
+
+
+def test_nothing_detected_is_zero():
+  truth = dataset([annotation(1, 3, square(3, 5, 10))])
+  metrics = coco_metrics.evaluate(truth, [], max_detections=100)
+  assert metrics.mask_AP == 0 and metrics.box_AP == 0 and metrics.mask_AR == 0
+  assert metrics.class_mask_AP == {"cat": 0, "dog": None}
+
+
+def test_no_truth_at_all_is_undefined():
+  metrics = coco_metrics.evaluate(dataset([]), [], max_detections=100)
+  assert set(metrics.scalars().values()) == {None}
+  assert json.loads(json.dumps(metrics.scalars()))["mask_AP"] is None
+
+
+def test_size_classes_follow_the_annotated_area():
+  # A thin frame: its box would be medium, its area is small.
+  mask = square(2, 2, 35)
+  mask[0, 4:35, 4:35] = False
+  truth = dataset([annotation(1, 3, mask)])
+  results = coco_metrics.to_results(instances([mask], [0.9], [0]), 7, (3, 44))
+  metrics = coco_metrics.evaluate(truth, results, max_detections=100)
+  assert metrics.mask_AP_S == pytest.approx(1)
+  assert metrics.mask_AP_M is None
+
+
+def test_max_detections_beyond_a_hundred_count():
+  size = (40, 300)
+  masks = [square(2 * (i % 140), 4 * (i // 140), 2, size) for i in range(120)]
+  truth = dict(
+    images=[dict(id=7, height=40, width=300)],
+    annotations=[annotation(i + 1, 3, m) for i, m in enumerate(masks)],
+    categories=[dict(id=3, name="cat")],
+  )
+  results = coco_metrics.to_results(
+    instances(masks, np.linspace(1, 0.1, 120), np.zeros(120, int)), 7, (3,)
+  )
+  assert coco_metrics.evaluate(
+    truth, results, max_detections=500
+  ).mask_AP == pytest.approx(1)
+  # 100 of 120 found: precision 1 up to recall 0.833, 84 of 101 points.
+  assert coco_metrics.evaluate(
+    truth, results, max_detections=100
+  ).mask_AP == pytest.approx(84 / 101)
+
+
+def test_leaves_its_arguments_alone():
+  mask = square(3, 5, 10)
+  truth = dataset([annotation(1, 3, mask)])
+  results = coco_metrics.to_results(instances([mask], [0.9], [0]), 7, (3, 44))
+  before = copy.deepcopy((truth, results))
+  coco_metrics.evaluate(truth, results, max_detections=100)
+  assert (truth, results) == before
+
+
+@pytest.mark.parametrize(
+  ("field", "value"), [("image_id", 8), ("category_id", 2)]
+)
+def test_refuses_unknown_ids(field, value):
+  mask = square(3, 5, 10)
+  results = coco_metrics.to_results(instances([mask], [0.9], [0]), 7, (3, 44))
+  results[0][field] = value
+  with pytest.raises(ValueError, match=rf"results name {field} \[{value}\]"):
+    coco_metrics.evaluate(
+      dataset([annotation(1, 3, mask)]), results, max_detections=100
+    )
+
+
+def perturbed(coco, rng):
+  """Detections made of moved, cut and mislabelled ground truth."""
+  results = []
+  categories = sorted(coco.cats)
+  for item in coco.dataset["annotations"]:
+    if rng.random() < 0.2:
+      continue
+    mask = coco.annToMask(item).astype(bool)
+    mask = np.roll(mask, rng.integers(-4, 5, 2), (0, 1))
+    if rng.random() < 0.3:
+      mask[: mask.shape[0] // 2] = False
+    category_id = item["category_id"]
+    if rng.random() < 0.1:
+      category_id = categories[rng.integers(len(categories))]
+    if mask.any():
+      found = instances([mask[None]], [rng.random()], [0])
+      results += coco_metrics.to_results(
+        found, item["image_id"], (category_id,)
+      )
+  return results
+
+
+@pytest.mark.skipif(not SAMPLE.exists(), reason=f"needs {SAMPLE}")
+def test_equals_pycocotools_on_real_images():
+  with contextlib.redirect_stdout(io.StringIO()):
+    coco = COCO(str(SAMPLE))
+    results = perturbed(coco, np.random.default_rng(0))
+    expected = {}
+    for kind, dropped in (("segm", "bbox"), ("bbox", "segmentation")):
+      found = coco.loadRes(
+        [{k: v for k, v in r.items() if k != dropped} for r in results]
+      )
+      evaluation = COCOeval(coco, found, kind)
+      evaluation.evaluate()
+      evaluation.accumulate()
+      evaluation.summarize()
+      expected[kind] = evaluation.stats
+  metrics = coco_metrics.evaluate(
+    json.loads(SAMPLE.read_text()), results, max_detections=100
+  )
+  segm = expected["segm"]
+  assert 0.1 < segm[0] < 0.9
+  for name, value in {
+    "mask_AP": segm[0],
+    "mask_AP50": segm[1],
+    "mask_AP75": segm[2],
+    "mask_AP_S": segm[3],
+    "mask_AP_M": segm[4],
+    "mask_AP_L": segm[5],
+    "mask_AR": segm[8],
+    "box_AP": expected["bbox"][0],
+  }.items():
+    assert getattr(metrics, name) == pytest.approx(value, abs=1e-12), name
+  of_classes = [x for x in metrics.class_mask_AP.values() if x is not None]
+  assert math.isclose(np.mean(of_classes), segm[0])

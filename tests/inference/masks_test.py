@@ -1,0 +1,205 @@
+"""Tests of solo_jax/inference/masks.py."""
+
+import numpy as np
+import pytest
+from scipy import ndimage
+
+from solo_jax.inference.masks import axis_weights, masks_to_original
+from solo_jax.methods.solov2.decode import decode
+from solo_jax.methods.solov2.network import Outputs
+
+
+def resize(image, size):
+  """Bilinear, align_corners=False, no antialias; full frame, float64."""
+  for axis, length in enumerate(size):
+    image = np.moveaxis(image, axis, 0)
+    result = np.empty((length, *image.shape[1:]))
+    for i in range(length):
+      position = (i + 0.5) * len(image) / length - 0.5
+      position = min(max(position, 0.0), len(image) - 1.0)
+      low = int(position)
+      high = min(low + 1, len(image) - 1)
+      fraction = position - low
+      result[i] = image[low] * (1 - fraction) + image[high] * fraction
+    image = np.moveaxis(result, 0, axis)
+  return image
+
+
+def published_order(probs, mask_stride, image_size, original_size):
+  """Probabilities at the original size by the three steps of the paper."""
+  padded = resize(
+    probs.astype(np.float64), [side * mask_stride for side in probs.shape]
+  )
+  return resize(padded[: image_size[0], : image_size[1]], original_size)
+
+
+def blobs(num_masks, size, seed=0):
+  """Soft random masks of [num_masks, *size], some of several parts."""
+  rng = np.random.default_rng(seed)
+  noise = ndimage.gaussian_filter(
+    rng.normal(size=(num_masks, *size)), (0, 2.0, 2.0)
+  )
+  noise /= noise.std()
+  return (1 / (1 + np.exp(2 - 4 * noise))).astype(np.float32)
+
+
+@pytest.mark.parametrize(
+  ("mask_stride", "image_size", "original_size"),
+  [
+    (4, (64, 96), (64, 96)),  # no padding, no second resize
+    (4, (61, 83), (61, 83)),
+    (4, (61, 83), (149, 203)),  # enlarged
+    (4, (64, 90), (23, 31)),  # shrunk: pixels are skipped
+    (4, (59, 96), (200, 64)),  # one axis each way
+    (2, (31, 47), (77, 40)),
+    (1, (16, 24), (33, 24)),
+  ],
+)
+@pytest.mark.parametrize("threshold", [0.5, 0.3])
+def test_equals_the_full_frame_steps(
+  mask_stride, image_size, original_size, threshold
+):
+  probs = blobs(6, (16, 24))
+  masks, boxes = masks_to_original(
+    probs,
+    mask_stride=mask_stride,
+    image_size=image_size,
+    original_size=original_size,
+    threshold=threshold,
+  )
+  assert masks.shape == (6, *original_size) and masks.dtype == bool
+  for prob, mask, box in zip(probs, masks, boxes, strict=True):
+    oracle = published_order(prob, mask_stride, image_size, original_size)
+    is_clear = np.abs(oracle - threshold) > 1e-6  # float32 decides ties
+    assert is_clear.mean() > 0.999
+    np.testing.assert_array_equal(mask[is_clear], oracle[is_clear] > threshold)
+    rows, columns = np.nonzero(mask)
+    np.testing.assert_array_equal(
+      box,
+      [columns.min(), rows.min(), columns.max() + 1, rows.max() + 1],
+    )
+
+
+def test_large_image_crosses_bands():
+  probs = blobs(2, (40, 60), seed=1)
+  masks, _ = masks_to_original(
+    probs,
+    mask_stride=4,
+    image_size=(150, 237),
+    original_size=(300, 500),
+    threshold=0.5,
+  )
+  for prob, mask in zip(probs, masks, strict=True):
+    oracle = published_order(prob, 4, (150, 237), (300, 500))
+    is_clear = np.abs(oracle - 0.5) > 1e-6
+    np.testing.assert_array_equal(mask[is_clear], oracle[is_clear] > 0.5)
+
+
+def test_by_hand():
+  # Cells 0, 1 at stride 2 have their centres at 0.5 and 2.5 of the pixel
+  # indices 0..3, so pixels hold 0, 1/4, 3/4, 1.
+  axis = axis_weights(2, mask_stride=2, image_length=4, original_length=4)
+  np.testing.assert_allclose(
+    axis.weights, [[1, 0], [0.75, 0.25], [0.25, 0.75], [0, 1]]
+  )
+  masks, boxes = masks_to_original(
+    np.array([[[0.0, 1.0]]], np.float32),
+    mask_stride=2,
+    image_size=(2, 4),
+    original_size=(2, 4),
+    threshold=0.5,
+  )
+  np.testing.assert_array_equal(masks[0], [[0, 0, 1, 1]] * 2)
+  np.testing.assert_array_equal(boxes, [[2, 0, 4, 2]])
+
+
+def test_threshold_is_strict():
+  options = dict(mask_stride=2, image_size=(2, 2), original_size=(2, 2))
+  probs = np.full((1, 1, 1), 0.5, np.float32)
+  assert not masks_to_original(probs, **options, threshold=0.5)[0].any()
+  assert masks_to_original(probs, **options, threshold=0.49)[0].all()
+
+
+def test_no_masks_and_an_empty_mask():
+  options = dict(
+    mask_stride=4, image_size=(8, 8), original_size=(5, 7), threshold=0.5
+  )
+  masks, boxes = masks_to_original(np.zeros((0, 2, 2), np.float32), **options)
+  assert masks.shape == (0, 5, 7) and boxes.shape == (0, 4)
+  masks, boxes = masks_to_original(np.zeros((1, 2, 2), np.float32), **options)
+  assert not masks.any() and not boxes.any()
+
+
+def test_a_mask_in_the_padding_alone_is_empty():
+  probs = np.zeros((1, 4, 4), np.float32)
+  probs[0, :, 3] = 1.0
+  masks, boxes = masks_to_original(
+    probs,
+    mask_stride=4,
+    image_size=(16, 8),
+    original_size=(16, 8),
+    threshold=0.5,
+  )
+  assert not masks.any() and not boxes.any()
+
+
+def test_planes_are_column_major():
+  masks, _ = masks_to_original(
+    blobs(3, (8, 8)),
+    mask_stride=4,
+    image_size=(32, 32),
+    original_size=(20, 30),
+    threshold=0.5,
+  )
+  assert masks.transpose(0, 2, 1).flags.c_contiguous
+
+
+def test_refuses_an_image_beyond_the_padded_input():
+  with pytest.raises(ValueError, match="33 must lie within 1 and the padded"):
+    masks_to_original(
+      np.zeros((1, 8, 8), np.float32),
+      mask_stride=4,
+      image_size=(33, 32),
+      original_size=(33, 32),
+      threshold=0.5,
+    )
+
+
+@pytest.mark.golden("infer_solov2*.npz")
+def test_fixture_from_logits_to_masks(golden):
+  settings = golden.config["test"]
+  decoded = decode(
+    Outputs(
+      golden.levels("cls_logit"),
+      golden.levels("kernel_pred"),
+      golden["mask_feats"].transpose(0, 2, 3, 1),
+    ),
+    None,
+    strides=tuple(golden.config["strides"]),
+    score_threshold=settings["score_thr"],
+    mask_threshold=settings["mask_thr"],
+    max_candidates=500,
+    nms_candidates=settings["nms_pre"],
+    nms_kernel=settings["kernel"],
+    nms_sigma=settings["sigma"],
+    update_threshold=settings["filter_thr"],
+    max_detections=settings["max_per_img"],
+  )
+  assert not decoded.num_dropped.any()
+  valid = np.asarray(decoded.valid[0])
+  masks, _ = masks_to_original(
+    np.asarray(decoded.mask_probs[0])[valid],
+    mask_stride=golden.config["net_hw"][0] // golden["mask_feats"].shape[2],
+    image_size=golden.config["img_hw"],
+    original_size=golden.config["ori_hw"],
+    threshold=settings["mask_thr"],
+  )
+  expected = golden.masks("out_masks_packed", golden["out_hw"])
+  assert masks.shape == expected.shape
+  np.testing.assert_allclose(
+    decoded.scores[0][valid], golden["out_scores"], atol=1e-4
+  )
+  np.testing.assert_array_equal(decoded.labels[0][valid], golden["out_labels"])
+  intersection = (masks & expected).sum((1, 2))
+  iou = intersection / np.maximum((masks | expected).sum((1, 2)), 1)
+  assert iou.min() > 0.999
