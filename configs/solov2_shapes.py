@@ -15,19 +15,19 @@ import ml_collections
 from solo_jax.config import parse_arg
 
 
-def get_config(arg: str = '') -> ml_collections.ConfigDict:
+def get_config(arg: str = "") -> ml_collections.ConfigDict:
   """Returns the demo configuration; `arg` takes `steps=...`."""
   arg = parse_arg(arg, steps=5000)
   config = ml_collections.ConfigDict()
-  config.method = 'solov2'
+  config.method = "solov2"
   config.seed = 0
 
   config.dataset = ml_collections.ConfigDict(
     dict(
-      name='shapes',  # <builder>[/<config>] below data_dir
-      data_dir='data',
-      train_split='train',
-      eval_split='validation',
+      name="shapes",  # <builder>[/<config>] below data_dir
+      data_dir="data",
+      train_split="train",
+      eval_split="validation",
       num_classes=5,
       keep_empty=True,  # False: train without images that have no instance
       group_by_orientation=False,  # True: portrait batches use the swapped size
@@ -47,7 +47,7 @@ def get_config(arg: str = '') -> ml_collections.ConfigDict:
       transpose=0.5,
       color_jitter=0.0,  # strength of brightness, contrast, saturation jitter
       mask_stride=2,
-      mask_rule='coverage',  # 'published', 'center' (bits) or 'coverage' (8 bit)
+      mask_rule="coverage",  # 'published', 'center' (bits) or 'coverage' (8 bit)
       max_instances=16,
       min_mask_area=1.0,  # network pixels; smaller instances are left out
     )
@@ -58,23 +58,23 @@ def get_config(arg: str = '') -> ml_collections.ConfigDict:
     dict(
       mean=(123.675, 116.28, 103.53),  # RGB
       std=(58.395, 57.12, 57.375),
-      channel_order='rgb',  # 'bgr' for caffe-style weights; mean, std then BGR
+      channel_order="rgb",  # 'bgr' for caffe-style weights; mean, std then BGR
       short_side=128,
       max_side=128,
       pad_multiple=32,
-      interpolation='bilinear',  # or 'area' (antialiased when shrinking)
+      interpolation="bilinear",  # or 'area' (antialiased when shrinking)
     )
   )
 
   config.backbone = ml_collections.ConfigDict(
     dict(
-      name='resnet',  # 'resnet' or 'efficientnet_lite0'
-      block='basic',  # 'basic' or 'bottleneck'
+      name="resnet",  # 'resnet' or 'efficientnet_lite0'
+      block="basic",  # 'basic' or 'bottleneck'
       stage_sizes=(1, 2, 2, 1),
       widths=(32, 64, 96, 96),
-      stem='space_to_depth',  # or 'conv7' (7x7 stride 2 and max pool)
+      stem="space_to_depth",  # or 'conv7' (7x7 stride 2 and max pool)
       stride_in_1x1=False,  # True: caffe stride placement
-      norm='batch',  # 'batch' (plain), 'sync' (over devices) or 'frozen'
+      norm="batch",  # 'batch' (plain), 'sync' (over devices) or 'frozen'
       frozen_stages=0,  # 1: stem and first stage get no gradient
       weights=None,  # pretrained weights: 'efficientnet_lite0' or a file
     )
@@ -104,16 +104,16 @@ def get_config(arg: str = '') -> ml_collections.ConfigDict:
       mask_weight=3.0,
       focal_alpha=0.25,
       focal_gamma=2.0,
-      mask_average='pairs',  # or 'cells', mmdetection's divisor
+      mask_average="pairs",  # or 'cells', mmdetection's divisor
     )
   )
 
   config.optimizer = ml_collections.ConfigDict(
     dict(
-      name='adamw',  # 'adamw' or 'sgd'
+      name="adamw",  # 'adamw' or 'sgd'
       learning_rate=4e-3,  # for reference_batch_size images a step
       reference_batch_size=8,  # linear rule: lr * batch_size / reference
-      schedule='cosine',  # 'cosine' or 'step'
+      schedule="cosine",  # 'cosine' or 'step'
       decay_steps=(),  # 'step': x0.1 at each
       warmup_steps=100,
       warmup_factor=0.01,
@@ -130,7 +130,7 @@ def get_config(arg: str = '') -> ml_collections.ConfigDict:
     dict(
       batch_size=8,  # global, over all devices and processes
       num_steps=arg.steps,
-      precision='float32',  # or 'bfloat16' (convolutions only)
+      precision="float32",  # or 'bfloat16' (convolutions only)
       checkpoint_every_steps=500,
       keep_latest=2,
       keep_best=1,
@@ -148,7 +148,7 @@ def get_config(arg: str = '') -> ml_collections.ConfigDict:
       mask_threshold=0.5,
       max_candidates=200,  # after the score threshold
       nms_candidates=200,  # published nms_pre, after the area filter
-      nms_kernel='gaussian',  # or 'linear'
+      nms_kernel="gaussian",  # or 'linear'
       nms_sigma=2.0,
       update_threshold=0.05,
       max_detections=30,

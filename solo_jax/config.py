@@ -6,6 +6,7 @@ the text after the colon of `--config=file.py:backbone=r50,schedule=3x` into
 typed values; `validate` reports every problem of a configuration in one error.
 """
 
+import json
 import types
 from typing import Any
 
@@ -27,23 +28,154 @@ def parse_arg(arg: str, **defaults: Any) -> types.SimpleNamespace:
     ValueError: On an unknown key or a value that is not of the key's type.
   """
   values = dict(defaults)
-  for item in (arg or '').split(','):
+  for item in (arg or "").split(","):
     if not item:
       continue
-    key, _, text = item.partition('=')
+    key, _, text = item.partition("=")
     if key not in defaults:
-      known = ', '.join(f'{k}={v!r}' for k, v in defaults.items())
-      raise ValueError(f'unknown config argument {key!r}; known: {known}')
+      known = ", ".join(f"{k}={v!r}" for k, v in defaults.items())
+      raise ValueError(f"unknown config argument {key!r}; known: {known}")
     kind = type(defaults[key])
     try:
       if kind is bool:
-        values[key] = {'true': True, '1': True, 'false': False, '0': False}[
+        values[key] = {"true": True, "1": True, "false": False, "0": False}[
           text.lower()
         ]
       else:
         values[key] = kind(text)
     except (KeyError, ValueError) as error:
       raise ValueError(
-        f'config argument {key}={text!r} is not a {kind.__name__}'
+        f"config argument {key}={text!r} is not a {kind.__name__}"
       ) from error
   return types.SimpleNamespace(**values)
+
+
+def to_json(config: ml_collections.ConfigDict) -> str:
+  """Writes a config as JSON, for a checkpoint; `from_json` reads it back."""
+  return config.to_json_best_effort(indent=2)
+
+
+def from_json(text: str) -> ml_collections.ConfigDict:
+  """Reads what `to_json` wrote into a locked config, lists back to tuples."""
+
+  def restore(value):
+    if isinstance(value, dict):
+      return {key: restore(item) for key, item in value.items()}
+    if isinstance(value, list):
+      return tuple(restore(item) for item in value)
+    return value
+
+  config = ml_collections.ConfigDict(restore(json.loads(text)))
+  return config.lock()
+
+
+CHOICES = {
+  "backbone.name": ("resnet", "efficientnet_lite0"),
+  "backbone.norm": ("batch", "sync", "frozen"),
+  "decode.nms_kernel": ("gaussian", "linear"),
+  "loss.mask_average": ("pairs", "cells"),
+  "optimizer.name": ("adamw", "sgd"),
+  "optimizer.schedule": ("cosine", "step"),
+  "preprocessing.channel_order": ("rgb", "bgr"),
+  "preprocessing.interpolation": ("bilinear", "area"),
+  "training.precision": ("float32", "bfloat16"),
+  "transforms.mask_rule": ("published", "center", "coverage"),
+}
+
+POSITIVE = (
+  "dataset.num_classes",
+  "decode.max_candidates",
+  "decode.max_detections",
+  "decode.nms_candidates",
+  "evaluation.batch_size",
+  "evaluation.max_detections",
+  "loss.max_positives",
+  "optimizer.accumulate",
+  "optimizer.learning_rate",
+  "optimizer.reference_batch_size",
+  "training.batch_size",
+  "training.checkpoint_every_steps",
+  "training.log_every_steps",
+  "training.num_steps",
+  "transforms.max_instances",
+)
+
+
+def validate(config: ml_collections.ConfigDict) -> None:
+  """Checks a configuration before anything is built from it.
+
+  Args:
+    config: A complete configuration, as the files of configs/ return it.
+
+  Raises:
+    ValueError: Listing every problem at once, by key, with what to do.
+  """
+  problems = []
+  flat = dict(_flatten(config))
+
+  def check(condition, message):
+    if not condition:
+      problems.append(message)
+
+  for key, known in CHOICES.items():
+    check(flat[key] in known, f"{key} is {flat[key]!r}; choose one of {known}")
+  for key in POSITIVE:
+    check(flat[key] > 0, f"{key} is {flat[key]}; it must be above 0")
+  for key in ("transforms.image_size",):
+    check(
+      all(size > 0 and size % 32 == 0 for size in flat[key]),
+      f"{key} is {flat[key]}; both sizes must be multiples of 32",
+    )
+  multiple = flat["preprocessing.pad_multiple"]
+  check(
+    multiple > 0 and multiple % 32 == 0,
+    f"preprocessing.pad_multiple is {multiple}; it must be a multiple of 32",
+  )
+  stride = flat["network.mask_stride"]
+  check(stride in (2, 4), f"network.mask_stride is {stride}; it must be 2 or 4")
+  check(
+    stride == flat["transforms.mask_stride"],
+    f"network.mask_stride is {stride} and transforms.mask_stride is "
+    f"{flat['transforms.mask_stride']}; they must be equal",
+  )
+  levels = flat["network.levels"]
+  for key in ("network.strides", "network.num_grids", "loss.scale_ranges"):
+    check(
+      len(flat[key]) == len(levels),
+      f"{key} has {len(flat[key])} entries and network.levels {len(levels)}; "
+      "there must be one for each level",
+    )
+  check(
+    all(level in (2, 3, 4, 5, 6) for level in levels),
+    f"network.levels is {levels}; the pyramid has levels 2 to 6",
+  )
+  for key in ("head_channels", "mask_channels", "kernel_channels"):
+    check(
+      flat[f"network.{key}"] % flat["network.num_groups"] == 0,
+      f"network.{key} is {flat[f'network.{key}']}; it must be a multiple of "
+      f"network.num_groups, {flat['network.num_groups']}",
+    )
+  check(
+    flat["training.batch_size"] % flat["optimizer.accumulate"] == 0,
+    f"training.batch_size is {flat['training.batch_size']}; it must be a "
+    f"multiple of optimizer.accumulate, {flat['optimizer.accumulate']}",
+  )
+  check(
+    flat["evaluation.max_detections"] >= flat["decode.max_detections"],
+    f"decode.max_detections is {flat['decode.max_detections']}, more than the "
+    f"{flat['evaluation.max_detections']} of evaluation.max_detections, which "
+    "would go unscored",
+  )
+  if problems:
+    raise ValueError(
+      "the configuration has problems:\n"
+      + "\n".join(f"  - {problem}" for problem in problems)
+    )
+
+
+def _flatten(config, prefix=""):
+  for key, value in config.items():
+    if isinstance(value, ml_collections.ConfigDict):
+      yield from _flatten(value, f"{prefix}{key}.")
+    else:
+      yield f"{prefix}{key}", value

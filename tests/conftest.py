@@ -81,8 +81,3 @@ class Golden(types.SimpleNamespace):
     height, width = (int(size) for size in height_width)
     bits = np.unpackbits(self[name], axis=1, count=height * width)
     return bits.reshape(-1, height, width).astype(bool)
-
-
-@pytest.fixture(autouse=True, scope="session")
-def strict_jax():
-  jax.config.update("jax_numpy_rank_promotion", "raise")

@@ -44,7 +44,7 @@ def matrix_nms(
   Raises:
     ValueError: If `kernel` is neither 'gaussian' nor 'linear'.
   """
-  if kernel not in ('gaussian', 'linear'):
+  if kernel not in ("gaussian", "linear"):
     raise ValueError(f"kernel must be 'gaussian' or 'linear', not {kernel!r}")
   areas = jnp.sum(masks, axis=1, dtype=jnp.float32)
   intersections = mask_intersections(masks)
@@ -54,7 +54,7 @@ def matrix_nms(
   earlier = jnp.triu(comparable, k=1)  # [i, j]: i comes before j
   iou = jnp.where(earlier, intersections / jnp.maximum(unions, 1.0), 0.0)
   compensation = jnp.max(iou, axis=0)  # [M] iou_*i
-  if kernel == 'gaussian':
+  if kernel == "gaussian":
     decay = jnp.exp(sigma * (compensation[:, None] ** 2 - iou**2))
   else:
     repeats = compensation >= 1
@@ -84,7 +84,7 @@ def mask_intersections(masks: jax.Array) -> jax.Array:
 def _intersections_by_matmul(masks: jax.Array) -> jax.Array:
   masks = masks.astype(jnp.bfloat16)
   return jnp.einsum(
-    'iq,jq->ij', masks, masks, preferred_element_type=jnp.float32
+    "iq,jq->ij", masks, masks, preferred_element_type=jnp.float32
   )
 
 
@@ -93,7 +93,9 @@ def _intersections_by_popcount(masks: jax.Array) -> jax.Array:
   masks = jnp.pad(masks, [(0, 0), (0, -num_pixels % 32)])
   bits = masks.reshape(num_masks, -1, 32).astype(jnp.uint32)
   shifts = jnp.arange(32, dtype=jnp.uint32)
-  words = jnp.sum(bits << shifts[None, None], axis=-1, dtype=jnp.uint32)  # [M, Q / 32]
+  words = jnp.sum(
+    bits << shifts[None, None], axis=-1, dtype=jnp.uint32
+  )  # [M, Q / 32]
 
   def shared_with_all(row):
     return jnp.sum(jax.lax.population_count(row[None] & words), axis=-1)

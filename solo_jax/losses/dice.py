@@ -28,7 +28,7 @@ def dice_loss(
   """
   if probs.shape != targets.shape:
     raise ValueError(
-      f'probs {probs.shape} and targets {targets.shape} must have one shape'
+      f"probs {probs.shape} and targets {targets.shape} must have one shape"
     )
   probs = probs.astype(jnp.float32)
   targets = targets.astype(jnp.float32)

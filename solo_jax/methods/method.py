@@ -76,7 +76,7 @@ def make_method(
     KeyError: On an unknown name; lists the known ones.
   """
   if name not in METHODS:
-    raise KeyError(f'unknown method {name!r}; known: {sorted(METHODS)}')
+    raise KeyError(f"unknown method {name!r}; known: {sorted(METHODS)}")
   dtype = jnp.dtype(precision)
   return METHODS[name](
     make_backbone(**backbone, dtype=dtype, axis_name=axis_name),
@@ -97,12 +97,12 @@ def make_solov2(backbone, *, num_classes, network, loss, decode) -> Method:
     ),
     loss=functools.partial(solov2_loss.solov2_loss, **loss),
     decode=functools.partial(
-      solov2_decode.decode, strides=tuple(network['strides']), **decode
+      solov2_decode.decode, strides=tuple(network["strides"]), **decode
     ),
   )
 
 
-METHODS = {'solov2': make_solov2}
+METHODS = {"solov2": make_solov2}
 
 
 def make_backbone(
@@ -136,9 +136,9 @@ def make_backbone(
   shared = dict(
     norm=norm, frozen_stages=frozen_stages, dtype=dtype, axis_name=axis_name
   )
-  if name == 'resnet':
+  if name == "resnet":
     return ResNet(**resnet, **shared)
-  if name == 'efficientnet_lite0':
+  if name == "efficientnet_lite0":
     return EfficientNetLite0(**shared)
   raise ValueError(
     f"backbone.name must be 'resnet' or 'efficientnet_lite0', not {name!r}"

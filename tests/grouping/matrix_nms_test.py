@@ -70,9 +70,7 @@ def test_identical_masks_stay_finite_with_linear():
 def test_padding_changes_nothing():
   masks, scores, labels = random_candidates(9)
   valid = np.ones(9, bool)
-  alone = matrix_nms(
-    masks, scores, labels, valid, kernel="gaussian", sigma=2.0
-  )
+  alone = matrix_nms(masks, scores, labels, valid, kernel="gaussian", sigma=2.0)
   padded = matrix_nms(
     np.concatenate([masks, np.ones((4, 100), bool)]),
     np.concatenate([scores, np.zeros(4, np.float32)]),

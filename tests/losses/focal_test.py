@@ -52,9 +52,7 @@ def test_fixture(golden):
     return loss.sum(), loss
 
   gradient, loss = jax.grad(total, has_aux=True)(golden["focal_logit"])
-  np.testing.assert_allclose(
-    loss, golden["focal_loss"], rtol=1e-4, atol=1e-7
-  )
+  np.testing.assert_allclose(loss, golden["focal_loss"], rtol=1e-4, atol=1e-7)
   np.testing.assert_allclose(
     gradient, golden["focal_grad"], rtol=1e-4, atol=1e-7
   )

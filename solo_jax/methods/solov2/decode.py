@@ -54,9 +54,7 @@ def decode(
   """
   del image_size
   num_classes = outputs.category_logits[0].shape[-1]
-  probs = tuple(
-    points_nms(jax.nn.sigmoid(x)) for x in outputs.category_logits
-  )
+  probs = tuple(points_nms(jax.nn.sigmoid(x)) for x in outputs.category_logits)
   kernel = flatten_levels(outputs.kernel)  # [B, G, E]
   probs = flatten_levels(probs)  # [B, G, K]
   min_area = jnp.concatenate(
@@ -130,7 +128,7 @@ def _decode_candidates(
   height, width, channels = feature.shape
   feature = feature.reshape(-1, channels)
   logits = jnp.einsum(
-    'ne,qe->nq',
+    "ne,qe->nq",
     kernel.astype(feature.dtype),
     feature,
     preferred_element_type=jnp.float32,

@@ -91,10 +91,8 @@ def solov2_loss(
   category_loss /= num_cells + 1 / num_devices
 
   dice = mask_dice(outputs.mask_feature, kernel, batch.masks, targets)
-  num_masks = num_pairs if mask_average == 'pairs' else num_cells
-  mask_loss = mask_weight * jnp.sum(dice) / jnp.maximum(
-    num_masks, 1 / num_devices
-  )
+  num_masks = num_pairs if mask_average == "pairs" else num_cells
+  mask_loss = mask_weight * dice / jnp.maximum(num_masks, 1 / num_devices)
   terms = dict(
     category_loss=category_loss,
     mask_loss=mask_loss,
@@ -111,7 +109,7 @@ def mask_dice(
   masks: jax.Array,
   targets: Targets,
 ) -> jax.Array:
-  """Computes the dice loss of the mask of every positive pair.
+  """Sums the dice loss of the masks of all positive pairs.
 
   Args:
     mask_feature: [B, h, w, E] float.
@@ -120,25 +118,90 @@ def mask_dice(
     targets: Batched targets, leaves [B, P].
 
   Returns:
-    Dice loss, 0 where padded. [B, P] float32.
+    The sum over images and pairs, [] float32.
+  """
+  pair_kernel = jnp.take_along_axis(kernel, targets.cell[..., None], axis=1)
+  return _dice_sum(
+    mask_feature, pair_kernel, masks, targets.instance, targets.valid
+  )
+
+
+# Masks of one image computed at once. Valid pairs come first, so images with
+# few objects need few chunks, and no [P, h, w] array outlives its chunk.
+CHUNK = 16
+
+
+@jax.custom_vjp
+def _dice_sum(mask_feature, kernel, masks, instance, valid):
+  """Sums dice over pairs; kernel [B, P, E], instance and valid [B, P]."""
+  return _dice_sum_and_gradients(mask_feature, kernel, masks, instance, valid)[
+    0
+  ]
+
+
+def _dice_sum_and_gradients(mask_feature, kernel, masks, instance, valid):
+  """Computes the sum and its gradients by mask_feature and kernel in one pass.
+
+  The dice of a mask depends on its own logits only, so the gradient of the sum
+  is known as soon as the mask is: nothing has to be kept or computed twice.
   """
   is_packed = masks.shape[-1] != mask_feature.shape[2]
+  num_pairs = kernel.shape[1]
+  pad = [(0, 0), (0, -num_pairs % CHUNK)]
+  kernel = jnp.pad(kernel, [*pad, (0, 0)])
+  instance, valid = jnp.pad(instance, pad), jnp.pad(valid, pad)
 
-  def image_dice(feature, kernel, masks, targets):
-    logits = jnp.einsum(
-      'pe,hwe->phw',
-      kernel[targets.cell],
-      feature,
-      preferred_element_type=jnp.float32,
+  def image_sum(inputs):
+    feature, kernel, masks, instance, valid = inputs
+
+    def chunk_sum(feature, kernel, target, valid):
+      logits = jnp.einsum(
+        "pe,hwe->phw", kernel, feature, preferred_element_type=jnp.float32
+      )
+      if is_packed:
+        target = jnp.unpackbits(target, axis=-1).astype(jnp.float32)
+      else:
+        target = target.astype(jnp.float32) / 255
+      return jnp.sum(dice_loss(jax.nn.sigmoid(logits), target, where=valid))
+
+    def add_chunk(i, carry):
+      total, feature_gradient, kernel_gradient = carry
+
+      def rows(x):
+        return jax.lax.dynamic_slice_in_dim(x, i * CHUNK, CHUNK)
+
+      value, (by_feature, by_kernel) = jax.value_and_grad(
+        chunk_sum, argnums=(0, 1)
+      )(feature, rows(kernel), masks[rows(instance)], rows(valid))
+      kernel_gradient = jax.lax.dynamic_update_slice_in_dim(
+        kernel_gradient, by_kernel, i * CHUNK, axis=0
+      )
+      return total + value, feature_gradient + by_feature, kernel_gradient
+
+    num_chunks = (jnp.sum(valid) + CHUNK - 1) // CHUNK
+    zeros = jnp.zeros((), jnp.float32), jnp.zeros_like(feature)
+    return jax.lax.fori_loop(
+      0, num_chunks, add_chunk, (*zeros, jnp.zeros_like(kernel))
     )
-    target = masks[targets.instance]  # [P, h, w or w / 8]
-    if is_packed:
-      target = jnp.unpackbits(target, axis=-1).astype(jnp.float32)
-    else:
-      target = target.astype(jnp.float32) / 255
-    return dice_loss(jax.nn.sigmoid(logits), target, where=targets.valid)
 
-  return jax.vmap(image_dice)(mask_feature, kernel, masks, targets)
+  total, by_feature, by_kernel = jax.lax.map(
+    image_sum, (mask_feature, kernel, masks, instance, valid)
+  )
+  return jnp.sum(total), (by_feature, by_kernel[:, :num_pairs])
+
+
+def _dice_sum_backward(gradients, cotangent):
+  by_feature, by_kernel = gradients
+  return (
+    (cotangent * by_feature).astype(by_feature.dtype),
+    (cotangent * by_kernel).astype(by_kernel.dtype),
+    None,
+    None,
+    None,
+  )
+
+
+_dice_sum.defvjp(_dice_sum_and_gradients, _dice_sum_backward)
 
 
 def flatten_levels(levels: tuple[jax.Array, ...]) -> jax.Array:

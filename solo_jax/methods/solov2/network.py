@@ -79,9 +79,7 @@ class SOLOv2(nn.Module):
 
     def tower():
       return [
-        ConvGN(
-          self.head_channels, num_groups=self.num_groups, dtype=self.dtype
-        )
+        ConvGN(self.head_channels, num_groups=self.num_groups, dtype=self.dtype)
         for _ in range(self.num_head_convs)
       ]
 
@@ -151,9 +149,7 @@ class SOLOv2(nn.Module):
       mask_feature=self.mask_feature(pyramid[:4]),
     )
 
-  def _towers(
-    self, x: jax.Array, num_grid: int
-  ) -> tuple[jax.Array, jax.Array]:
+  def _towers(self, x: jax.Array, num_grid: int) -> tuple[jax.Array, jax.Array]:
     # Coordinates join before the resize; the category tower does not see them.
     x = append_coordinates(x)
     x = resize_bilinear(x, (num_grid, num_grid))  # [B, S, S, C + 2]
@@ -195,16 +191,16 @@ class MaskFeature(nn.Module):
         name=name,
       )
 
-    total = conv(self.channels, 3, 'level0_conv0')(pyramid[0])
+    total = conv(self.channels, 3, "level0_conv0")(pyramid[0])
     for level, x in enumerate(pyramid[1:], start=1):
       if level == 3:
         x = append_coordinates(x)
       for i in range(level):
-        x = conv(self.channels, 3, f'level{level}_conv{i}')(x)
+        x = conv(self.channels, 3, f"level{level}_conv{i}")(x)
         x = resize_bilinear(x, (2 * x.shape[1], 2 * x.shape[2]))
       total += x
     upscale = 4 // self.mask_stride
-    x = conv(self.kernel_channels * upscale**2, 1, 'predict')(total)
+    x = conv(self.kernel_channels * upscale**2, 1, "predict")(total)
     return depth_to_space(x, upscale)
 
 

@@ -87,7 +87,9 @@ def assign_cells(
   center = cell_of(centers)
   last = grids[None, :, None] - 1
   first_cell = jnp.maximum(jnp.maximum(cell_of(centers - half), center - 1), 0)
-  last_cell = jnp.minimum(jnp.minimum(cell_of(centers + half), center + 1), last)
+  last_cell = jnp.minimum(
+    jnp.minimum(cell_of(centers + half), center + 1), last
+  )
 
   # Every pair is one of the 3x3 cells around a centre. [N, L, 3, 3]
   offsets = jnp.arange(-1, 2)
@@ -110,7 +112,7 @@ def assign_cells(
   num_cells = sum(s * s for s in num_grids)
   owner = jnp.full(num_cells, -1, jnp.int32)
   owner = owner.at[jnp.where(positive, cell, num_cells)].max(
-    instance, mode='drop'
+    instance, mode="drop"
   )
   category = jnp.where(owner >= 0, labels[jnp.maximum(owner, 0)], -1)
 
