@@ -48,11 +48,12 @@ def normalize_image(
     )
   if channel_order == "bgr":
     image = image[..., ::-1]
-  mean, std = np.asarray(mean, np.float32), np.asarray(std, np.float32)
+  mean = np.asarray(mean, np.float32).reshape(1, 1, 1, 3)
+  std = np.asarray(std, np.float32).reshape(1, 1, 1, 3)
   normalized = (image.astype(jnp.float32) - mean) / std
   height, width = image.shape[1:3]
-  inside_rows = jnp.arange(height) < image_size[:, :1]  # [B, H]
-  inside_columns = jnp.arange(width) < image_size[:, 1:]  # [B, W]
+  inside_rows = np.arange(height)[None] < image_size[:, :1]  # [B, H]
+  inside_columns = np.arange(width)[None] < image_size[:, 1:]  # [B, W]
   inside = inside_rows[:, :, None] & inside_columns[:, None, :]
   return jnp.where(inside[..., None], normalized, 0.0).astype(dtype)
 
