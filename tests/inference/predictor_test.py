@@ -1,0 +1,186 @@
+"""Tests of solo_jax/inference/predictor.py."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from solo_jax import types
+from solo_jax.inference.predictor import Predictor, to_rgb
+from solo_jax.methods.method import Method
+
+PREPROCESSING = dict(
+  mean=(0, 0, 0),
+  std=(1, 1, 1),
+  channel_order="rgb",
+  short_side=32,
+  max_side=48,
+  pad_multiple=16,
+  interpolation="bilinear",
+)
+
+
+class ColorNetwork(nn.Module):
+  """Three 'instances' an image: its red, green and blue pixels."""
+
+  @nn.compact
+  def __call__(self, image, image_size, *, train):
+    gain = self.param("gain", nn.initializers.ones, ())
+    return gain * nn.avg_pool(image / 255.0, (2, 2), (2, 2))
+
+
+def decode_colors(outputs, image_size):
+  """Scores a colour by the largest probability of the *valid* image."""
+  mask_probs = jnp.moveaxis(outputs, 3, 1)  # [B, 3, h, w]
+  rows = jnp.arange(mask_probs.shape[2]) * 2
+  inside = rows[:, None] < image_size[:, 0, None, None]
+  scores = jnp.max(jnp.where(inside[:, None], mask_probs, 0.0), (2, 3))
+  scores, order = jax.lax.top_k(scores, 3)
+  return types.Decoded(
+    mask_probs=jnp.take_along_axis(mask_probs, order[..., None, None], 1),
+    scores=jnp.where(scores > 0.4, scores, 0.0),
+    labels=order,
+    valid=scores > 0.4,
+    num_dropped=jnp.sum(scores <= 0.4, 1),
+  )
+
+
+def make_predictor(batch_size=1, **overrides):
+  network = ColorNetwork()
+  variables = network.init(
+    jax.random.key(0), jnp.zeros((1, 4, 4, 3), jnp.uint8), None, train=False
+  )
+  return Predictor(
+    Method(network=network, loss=None, decode=decode_colors),
+    variables,
+    preprocessing=PREPROCESSING | overrides,
+    mask_threshold=0.5,
+    batch_size=batch_size,
+  )
+
+
+def scene(height, width, seed=0):
+  """A red and, fainter, a green rectangle on black, and their masks."""
+  rng = np.random.default_rng(seed)
+  image = np.zeros((height, width, 3), np.uint8)
+  for channel, level in ((0, 255), (1, 220)):
+    top, left = rng.integers(1, height // 2), rng.integers(1, width // 2)
+    image[top : top + height // 2, left : left + width // 2, channel] = level
+  return image, image[..., :2].transpose(2, 0, 1) > 0
+
+
+def iou(a, b):
+  return (a & b).sum() / (a | b).sum()
+
+
+@pytest.mark.parametrize(
+  "size", [(32, 48), (64, 96), (20, 24), (90, 61), (301, 120)]
+)
+def test_finds_rectangles_at_the_original_size(size):
+  image, masks = scene(*size)
+  found = make_predictor()(image)
+  np.testing.assert_array_equal(found.labels, [0, 1])
+  np.testing.assert_allclose(found.scores, [1, 220 / 255], rtol=1e-5)
+  assert found.masks.shape == (2, *size)
+  for i in range(2):
+    assert iou(found.masks[i], masks[i]) > 0.8
+    rows, columns = np.nonzero(found.masks[i])
+    np.testing.assert_array_equal(
+      found.boxes_xyxy[i],
+      [columns.min(), rows.min(), columns.max() + 1, rows.max() + 1],
+    )
+
+
+def test_exact_where_nothing_is_resized():
+  image = np.zeros((32, 48, 3), np.uint8)
+  image[8:20, 10:30, 2] = 255
+  found = make_predictor()(image)
+  np.testing.assert_array_equal(found.masks[0], image[..., 2] > 0)
+  np.testing.assert_array_equal(found.boxes_xyxy[0], [10, 8, 30, 20])
+
+
+def test_any_batch_size_gives_the_same_in_order():
+  sizes = [(32, 48), (48, 32), (30, 48), (64, 96), (31, 31), (96, 64), (9, 70)]
+  images = [scene(*size, seed=i)[0] for i, size in enumerate(sizes)]
+  single = make_predictor()
+  expected = [single(image) for image in images]
+  for batch_size in (2, 4):
+    found = make_predictor(batch_size).predict(images)
+    for a, b in zip(found, expected, strict=True):
+      np.testing.assert_array_equal(a.masks, b.masks)
+      np.testing.assert_array_equal(a.scores, b.scores)
+      np.testing.assert_array_equal(a.labels, b.labels)
+      np.testing.assert_array_equal(a.boxes_xyxy, b.boxes_xyxy)
+
+
+def test_one_program_a_padded_shape():
+  predictor = make_predictor(batch_size=2)
+  # Network inputs of 32x48, 32x48, 32x48 (31 padded), 48x32 and 32x32.
+  sizes = [(32, 48), (64, 96), (62, 96), (48, 32), (40, 40)]
+  for _ in range(2):
+    predictor.predict([scene(*size)[0] for size in sizes])
+  assert predictor.num_compiled == 3
+
+
+def test_new_variables_are_used_without_compiling():
+  predictor = make_predictor()
+  image, _ = scene(32, 48)
+  assert len(predictor(image)) == 2
+  predictor.variables = jax.tree.map(lambda x: 0 * x, predictor.variables)
+  assert len(predictor(image)) == 0
+  assert predictor.num_compiled == 1
+
+
+def test_counts_dropped_candidates_of_real_images_only():
+  predictor = make_predictor(batch_size=4)
+  predictor.predict([scene(32, 48)[0], np.zeros((32, 48, 3), np.uint8)])
+  assert predictor.num_dropped == 1 + 3
+
+
+def test_nothing_found_and_no_images():
+  found = make_predictor()(np.zeros((50, 60, 3), np.uint8))
+  assert len(found) == 0 and found.masks.shape == (0, 50, 60)
+  assert make_predictor().predict([]) == []
+
+
+def test_stream_holds_few_images():
+  taken = 0
+
+  def images():
+    nonlocal taken
+    for _ in range(10):
+      taken += 1
+      yield scene(32, 48)[0]
+
+  stream = make_predictor(batch_size=2).stream(images())
+  assert next(stream)[0] == 0
+  assert taken == 4  # one batch finished, one running
+
+
+def test_grey_alpha_and_16_bit():
+  grey = np.zeros((32, 48), np.uint8)
+  grey[8:20, 10:30] = 255
+  predictor = make_predictor()
+  with_alpha = np.dstack([grey, grey, grey, np.full_like(grey, 9)])
+  for image in (grey, grey[..., None], with_alpha, grey.astype(np.uint16) * 16):
+    found = predictor(image)
+    assert len(found) == 3
+    np.testing.assert_array_equal(found.masks[0], grey > 0)
+
+
+def test_extreme_shapes():
+  for size in ((1, 1), (1, 400), (500, 2)):
+    found = make_predictor()(np.full((*size, 3), 255, np.uint8))
+    assert found.masks.shape == (3, *size) and len(found.boxes_xyxy) == 3
+
+
+def test_to_rgb_refuses_what_is_no_image():
+  for image, message in (
+    (np.zeros((4, 4, 3), np.float32), "expected uint8 or uint16 .* float32"),
+    (np.zeros((4, 4, 2), np.uint8), r"got shape \(4, 4, 2\)"),
+    (np.zeros((0, 4, 3), np.uint8), r"got shape \(0, 4, 3\)"),
+    (np.zeros((1, 4, 4, 3), np.uint8), r"got shape \(1, 4, 4, 3\)"),
+  ):
+    with pytest.raises(ValueError, match=message):
+      to_rgb(image)
