@@ -124,10 +124,12 @@ def locate_cells(
     original = axis.to_original(network)
   else:
     network = starts + np.array([stride // 2 - 1, stride // 2])
-    # cv2's nearest resize shows the original pixel at the start of a network
-    # pixel, and mirrors after that.
-    original = axis.to_original(network + (1 if axis.scale < 0 else 0))
-    original += _TOLERANCE
+    # Pixels in the resized image, before it was mirrored and cropped; there
+    # cv2's nearest resize shows the original pixel at the start of each, in
+    # float64 with the inverse scale, which now and then is one less.
+    resized = (network - axis.offset) * np.sign(axis.scale)
+    resized -= axis.scale < 0
+    original = np.rint(resized) * (1 / abs(axis.scale))
   return np.where(network < axis.extent, np.floor(original), -1).astype(
     np.int64
   )
@@ -208,11 +210,11 @@ def _area_between(
     Area within each box, mask pixels. [rows, columns] float64.
   """
   if mask.strides[0] < mask.strides[1]:
-    table = cv2.integral(mask.T).T
-  else:
-    table = cv2.integral(mask)
-  table = np.diff(_interpolated(table, row_edges), axis=0)
-  table = np.diff(_interpolated(table.T, column_edges), axis=0).T
+    return _area_between(mask.T, column_edges, row_edges).T
+  table = np.diff(_interpolated(cv2.integral(mask), row_edges), axis=0)
+  # Copied in column order: reading along the first axis is much faster.
+  table = np.ascontiguousarray(table.T)
+  table = np.diff(_interpolated(table, column_edges), axis=0).T
   return np.abs(table)  # mirrored edges fall instead of rising
 
 
