@@ -1,0 +1,298 @@
+import cv2
+import numpy as np
+import pytest
+
+from solo_jax.data import batching, transforms
+from solo_jax.types import Batch, Sample
+
+
+def make_sample(image, masks=None, **fields):
+  height, width = image.shape[:2]
+  masks = np.zeros((0, height, width), bool) if masks is None else masks
+  num = len(masks)
+  defaults = dict(
+    image=image,
+    masks=masks,
+    labels=np.arange(num, dtype=np.int32),
+    areas=masks.sum((1, 2)).astype(np.float64),
+    boxes_xyxy=np.tile([0.0, 0.0, width, height], (num, 1)),
+    is_crowd=np.zeros(num, bool),
+    annotation_ids=np.arange(1, num + 1),
+    image_id=7,
+    file_name="7.jpg",
+    original_size=(height, width),
+    affine=np.eye(2, 3),
+    image_size=(height, width),
+  )
+  return Sample(**defaults | fields)
+
+
+def noise(height=40, width=64, dtype=np.uint8):
+  rng = np.random.default_rng(0)
+  return rng.integers(0, np.iinfo(dtype).max, (height, width, 3), dtype)
+
+
+def rectangles(*boxes, height=40, width=64):
+  masks = np.zeros((len(boxes), height, width), bool)
+  for mask, (left, top, right, bottom) in zip(masks, boxes, strict=True):
+    mask[top:bottom, left:right] = True
+  return masks
+
+
+OPTIONS = dict(
+  image_size=(64, 64),
+  mask_stride=4,
+  mask_rule="center",
+  max_instances=4,
+  min_mask_area=1.0,
+)
+
+
+def render(sample, image_size=(64, 64), interpolation="bilinear"):
+  return batching.render_image(
+    sample, image_size=image_size, interpolation=interpolation
+  )
+
+
+@pytest.mark.golden("preprocess.npz")
+def test_resized_image_equals_the_fixture(golden):
+  for i in range(2):
+    expected = golden[f"resized_{i}"]
+    height, width = expected.shape[:2]
+    long_side, short_side = golden[f"scale_arg_{i}"]
+    sample = transforms.resize_to_fit(
+      make_sample(golden["image_bgr_uint8"]),
+      short_side=short_side,
+      max_side=long_side,
+    )
+    out = render(sample, (height + 3, width + 5))
+    np.testing.assert_array_equal(out[:height, :width], expected)
+    assert not out[height:].any() and not out[:, width:].any()
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_rendering_equals_resize_flip_crop_in_turn(seed):
+  rng = np.random.default_rng(seed)
+  swap, mirror, upend = rng.random(3) < 0.5
+  size = tuple(int(side) for side in rng.integers(30, 120, 2))
+  sample = make_sample(noise())
+  image = sample.image
+  if swap:
+    sample, image = transforms.transposed(sample), image.transpose(1, 0, 2)
+  sample = transforms.flipped(sample, horizontal=mirror, vertical=upend)
+  sample = transforms.resized(sample, size)
+  # Resized before it is mirrored, as published.
+  image = cv2.resize(np.ascontiguousarray(image), size[::-1])
+  image = image[:: -1 if upend else 1, :: -1 if mirror else 1]
+  window = tuple(min(side, 50) for side in size)
+  top, left = size[0] - window[0], (size[1] - window[1]) // 2
+  sample = transforms.cropped(sample, top=top, left=left, size=window)
+  image = image[top : top + window[0], left : left + window[1]]
+  out = render(sample)
+  np.testing.assert_array_equal(out[: window[0], : window[1]], image)
+  assert out.sum() == image.sum()
+
+
+def test_image_and_mask_stay_together():
+  # The mask drawn as the image, averaged over cells, is its coverage.
+  rng = np.random.default_rng(0)
+  mask = np.zeros((120, 160), np.uint8)
+  cv2.ellipse(mask, ((70, 50), (90, 40), 30), 1, -1)
+  sample = make_sample(
+    np.repeat(255 * mask[..., None], 3, axis=-1), mask[None].astype(bool)
+  )
+  for _ in range(20):
+    out = transforms.train_transform(
+      sample,
+      rng,
+      image_size=(128, 128),
+      short_sides=(),
+      max_side=0,
+      scale_jitter=(0.5, 2.0),
+      flip=0.5,
+      vertical_flip=0.5,
+      transpose=0.5,
+      color_jitter=0.0,
+    )
+    example = batching.make_example(
+      out,
+      interpolation="area",
+      **OPTIONS | dict(image_size=(128, 128), mask_rule="coverage"),
+    )
+    if example["valid"][0]:
+      image = example["image"][..., 0].astype(float)
+      blocks = image.reshape(32, 4, 32, 4).mean((1, 3))
+      # Bilinear reading blurs edges: small differences there, none inside. A
+      # shift by one network pixel would differ by 64 along every edge.
+      difference = np.abs(blocks - example["masks"][0])
+      assert difference.max() < 48
+      assert difference.mean() < 1.5
+
+
+def test_small_scale_averages_with_area():
+  # Columns of 0 and 255 in turn: their mean at a fifth, something else where
+  # two taps are read of five pixels.
+  image = np.zeros((40, 60, 3), np.uint8)
+  image[:, ::2] = 255
+  sample = transforms.resized(make_sample(image), (8, 12))
+  averaged = render(sample, (8, 12), "area").astype(int)
+  assert np.abs(averaged - 127).max() <= 26  # 2 or 3 of 5 columns are white
+  assert np.abs(render(sample, (8, 12)).astype(int) - 127).max() > 26
+
+
+def test_16_bit_image_is_stretched():
+  sample = make_sample(noise(dtype=np.uint16))
+  expected = transforms.to_uint8(sample.image)
+  np.testing.assert_array_equal(render(sample, (40, 64)), expected)
+
+
+def test_render_refuses_what_does_not_fit():
+  with pytest.raises(ValueError, match=r"image 7: content of \(40, 64\) exc"):
+    render(make_sample(noise()), (32, 64))
+  with pytest.raises(ValueError, match="interpolation must be one of"):
+    render(make_sample(noise()), interpolation="cubic")
+  shifted = make_sample(noise(), affine=np.array([[1, 0, 0.3], [0, 1, 0]]))
+  with pytest.raises(ValueError, match="image 7: .* whole pixels"):
+    render(shifted)
+  shifted = make_sample(noise(), affine=np.array([[1.0, 0, 2], [0, 1, 0]]))
+  with pytest.raises(ValueError, match="image 7: the frame .* beyond"):
+    render(shifted)
+
+
+def test_example_by_hand():
+  # One rectangle from (8, 4) to (24, 20): cells 2..5 x 1..4 at stride 4.
+  masks = rectangles((8, 4, 24, 20))
+  sample = make_sample(noise(), masks, boxes_xyxy=np.array([[7.5, 4, 24, 20]]))
+  example = batching.make_example(sample, **OPTIONS)
+  bits = np.unpackbits(example["masks"], axis=-1)
+  assert example["masks"].shape == (4, 16, 2)
+  assert bits[0, 1:5, 2:6].all() and bits.sum() == 16
+  np.testing.assert_array_equal(example["centers"][0], [15.5, 11.5])
+  # Not cropped: the annotated box, not the tight one.
+  np.testing.assert_array_equal(example["boxes_xyxy"][0], [7.5, 4, 24, 20])
+  np.testing.assert_array_equal(example["valid"], [True] + 3 * [False])
+  np.testing.assert_array_equal(example["image_size"], [40, 64])
+  assert example["image_valid"] and example["num_dropped"] == 0
+
+
+def test_example_has_the_fields_and_types_of_a_batch():
+  expected = dict(
+    image=((64, 64, 3), np.uint8),
+    image_size=((2,), np.int32),
+    image_valid=((), bool),
+    masks=((4, 16, 2), np.uint8),
+    centers=((4, 2), np.float32),
+    boxes_xyxy=((4, 4), np.float32),
+    labels=((4,), np.int32),
+    valid=((4,), bool),
+    num_dropped=((), np.int32),
+  )
+  for masks in (None, rectangles((0, 0, 9, 9))):
+    example = batching.make_example(make_sample(noise(), masks), **OPTIONS)
+    found = {key: (value.shape, value.dtype) for key, value in example.items()}
+    assert found == {k: (s, np.dtype(d)) for k, (s, d) in expected.items()}
+    Batch(**example)
+  soft = OPTIONS | dict(mask_rule="coverage")
+  example = batching.make_example(make_sample(noise()), **soft)
+  assert example["masks"].shape == (4, 16, 16)
+
+
+def test_crowds_empty_and_small_masks_are_left_out():
+  masks = rectangles((0, 0, 9, 9), (0, 0, 0, 0), (3, 3, 6, 5), (10, 10, 20, 20))
+  sample = make_sample(
+    noise(), masks, is_crowd=np.array([True, False, False, False])
+  )
+  example = batching.make_example(sample, **OPTIONS | dict(min_mask_area=7))
+  assert example["valid"].sum() == 1 and example["labels"][0] == 3
+  # 3 x 2 original pixels are 24 network pixels at twice the size.
+  doubled = transforms.resized(sample, (80, 128))
+  options = OPTIONS | dict(min_mask_area=24, image_size=(128, 128))
+  example = batching.make_example(doubled, **options)
+  np.testing.assert_array_equal(example["labels"][:2], [2, 3])
+
+
+def test_instances_beyond_capacity_are_counted():
+  boxes = [(i, i, i + 9, i + 9) for i in range(6)]
+  sample = make_sample(noise(), rectangles(*boxes, (0, 0, 0, 0)))
+  example = batching.make_example(sample, **OPTIONS)
+  assert example["num_dropped"] == 2
+  np.testing.assert_array_equal(example["labels"], range(4))
+
+
+def test_cropped_instance_gets_the_box_of_its_visible_part():
+  # An L whose foot alone is inside the window; a second object is whole.
+  masks = rectangles((10, 0, 14, 30), (40, 24, 44, 28))
+  masks[0, 26:30, 10:30] = True
+  boxes = np.array([[9.0, 0, 31, 31], [39.5, 24, 44, 28.5]])
+  sample = make_sample(noise(), masks, boxes_xyxy=boxes)
+  sample = transforms.cropped(sample, top=20, left=20, size=(20, 44))
+  example = batching.make_example(sample, **OPTIONS)
+  np.testing.assert_array_equal(example["boxes_xyxy"][0], [0, 6, 10, 10])
+  np.testing.assert_array_equal(example["boxes_xyxy"][1], [19.5, 4, 24, 8.5])
+  np.testing.assert_array_equal(example["centers"][0], [4.5, 7.5])
+
+
+def test_box_beyond_the_image_is_clipped():
+  sample = make_sample(
+    noise(),
+    rectangles((50, 30, 64, 40)),
+    boxes_xyxy=np.array([[50.0, 30, 64.8, 41]]),
+  )
+  example = batching.make_example(sample, **OPTIONS)
+  np.testing.assert_array_equal(example["boxes_xyxy"][0], [50, 30, 64, 40])
+
+
+def test_flipping_mirrors_everything():
+  masks = rectangles((8, 4, 24, 20), (33, 7, 61, 38))
+  boxes = np.array([[8.0, 4, 24, 20], [33, 7, 61, 38]])
+  sample = make_sample(noise(), masks, boxes_xyxy=boxes)
+  options = OPTIONS | dict(mask_rule="coverage")
+  plain = batching.make_example(sample, **options)
+  mirrored = batching.make_example(
+    transforms.flipped(sample, horizontal=True, vertical=False), **options
+  )
+  np.testing.assert_array_equal(
+    mirrored["masks"][:2], plain["masks"][:2, :, ::-1]
+  )
+  np.testing.assert_array_equal(
+    mirrored["boxes_xyxy"][:2],
+    np.array([64, 0, 64, 0])
+    + plain["boxes_xyxy"][:2][:, [2, 1, 0, 3]] * [-1, 1, -1, 1],
+  )
+  np.testing.assert_array_equal(
+    mirrored["centers"][:2, 0], 63 - plain["centers"][:2, 0]
+  )
+
+
+@pytest.mark.golden("preprocess.npz")
+def test_packed_masks_equal_the_fixture(golden):
+  size = tuple(golden.config["net_hw"])
+  masks = golden.masks("gt_masks_packed", size)
+  sample = make_sample(noise(*size), masks)
+  options = dict(image_size=size, mask_rule="published", max_instances=9)
+  example = batching.make_example(sample, **OPTIONS | options)
+  bits = np.unpackbits(example["masks"], axis=-1)
+  filled = masks.any((1, 2))
+  expected = golden["gt_mask_stride4"][filled]
+  assert example["valid"].sum() == filled.sum()
+  np.testing.assert_array_equal(bits[: len(expected)], expected)
+
+
+def test_corrupt_record_is_an_invalid_image():
+  sample = make_sample(np.zeros((40, 64, 3), np.uint8), is_corrupt=True)
+  example = batching.make_example(sample, **OPTIONS)
+  assert not example["image_valid"] and not example["valid"].any()
+
+
+@pytest.mark.parametrize(
+  "change, message",
+  [
+    (dict(mask_rule="polygon"), "mask_rule must be one of .* got 'polygon'"),
+    (dict(image_size=(64, 80)), "multiple of mask_stride 4 .* 32 in width"),
+    (dict(image_size=(66, 64)), "multiple of mask_stride 4"),
+    (dict(mask_rule="published", mask_stride=1), "needs an even mask_stride"),
+  ],
+)
+def test_bad_options_are_refused(change, message):
+  with pytest.raises(ValueError, match=message):
+    batching.make_example(make_sample(noise()), **OPTIONS | change)
