@@ -103,7 +103,10 @@ def predict_files(
     for path, name in zip(paths, names, strict=True):
       try:
         image = read_image(path)
-      except (OSError, ValueError) as error:
+      except OSError as error:
+        problems.append(Problem(path=path, reason=error.strerror))
+        continue
+      except ValueError as error:
         problems.append(Problem(path=path, reason=str(error)))
         continue
       waiting[len(taken)] = image
@@ -209,10 +212,15 @@ def read_image(path: pathlib.Path) -> np.ndarray:
   data = path.read_bytes()
   if not data:
     raise ValueError("the file is empty")
-  image = decode_image(data)
+  # Not the pixels of `decode_image`, which only knows whether the file is
+  # whole: in colour mode, OpenCV 5.0 misreads 16-bit RGB TIFF files.
+  image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
   if image is None:
-    raise ValueError("not an image, or damaged")
-  return to_rgb(image)
+    raise ValueError("not an image that OpenCV can read")
+  image = to_rgb(image)
+  if decode_image(data) is None:
+    raise ValueError("the image is damaged or cut off")
+  return np.ascontiguousarray(image[..., ::-1])  # OpenCV reads BGR
 
 
 def above_threshold(

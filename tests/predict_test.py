@@ -1,0 +1,279 @@
+"""Tests of solo_jax/predict.py."""
+
+import io
+import json
+import pathlib
+import subprocess
+import sys
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image
+from pycocotools.coco import COCO
+
+from solo_jax import predict, types
+from solo_jax.evaluation import rle
+from solo_jax.inference.predictor import to_rgb
+
+SCORE_NUCLEI = pathlib.Path(__file__).parents[2] / "shared" / "score_nuclei.py"
+
+
+class BandPredictor:
+  """Two overlapping instances on each image, and a third of a low score."""
+
+  def stream(self, images):
+    found = [(i, self.detect(to_rgb(image))) for i, image in enumerate(images)]
+    yield from reversed(found)
+
+  def detect(self, image):
+    height, width = image.shape[:2]
+    masks = np.zeros((3, height, width), bool)
+    masks[0, : height // 2] = True
+    masks[1, height // 4 :, : width // 2] = True
+    masks[2] = True
+    boxes = [
+      [0, 0, width, height // 2],
+      [0, height // 4, width // 2, height],
+      [0, 0, width, height],
+    ]
+    return types.Instances(
+      masks=masks,
+      scores=np.array([0.9, 0.5, 0.1], np.float32),
+      labels=np.array([1, 0, 0], np.int32),
+      boxes_xyxy=np.array(boxes, np.float32),
+    )
+
+
+def write(path, image):
+  path.parent.mkdir(parents=True, exist_ok=True)
+  assert cv2.imwrite(str(path), image)
+  return path
+
+
+def run(paths, out, labels=False):
+  return predict.predict_files(
+    BandPredictor(),
+    paths,
+    out,
+    class_names=("cat", "dog"),
+    category_ids=(3, 44),
+    score_threshold=0.3,
+    labels=labels,
+  )
+
+
+def test_writes_overlays_and_coco_json(tmp_path):
+  a = write(tmp_path / "in/a.jpg", np.zeros((40, 60, 3), np.uint8))
+  b = write(tmp_path / "in/b.png", np.zeros((80, 30), np.uint8))
+  out = tmp_path / "new" / "out"
+  assert run([a, b], out) == []
+
+  assert sorted(p.name for p in out.iterdir()) == [
+    "overlays",
+    "predictions.json",
+  ]
+  picture = cv2.imread(str(out / "overlays" / "a.png"))
+  assert picture.shape[0] * 60 == picture.shape[1] * 40
+  assert picture.any()
+
+  dataset = json.loads((out / "predictions.json").read_text())
+  assert dataset["images"] == [
+    dict(id=1, file_name=str(a), height=40, width=60),
+    dict(id=2, file_name=str(b), height=80, width=30),
+  ]
+  assert dataset["categories"] == [
+    dict(id=3, name="cat"),
+    dict(id=44, name="dog"),
+  ]
+  found = dataset["annotations"]
+  assert [x["id"] for x in found] == [1, 2, 3, 4]
+  assert [x["image_id"] for x in found] == [1, 1, 2, 2]
+  assert [x["category_id"] for x in found] == [44, 3, 44, 3]
+  assert [x["area"] for x in found] == [20 * 60, 30 * 30, 40 * 30, 60 * 15]
+  assert found[1]["bbox"] == [0, 10, 30, 30]
+  assert found[0]["score"] == pytest.approx(0.9)
+  masks = rle.decode([found[1]["segmentation"]], (40, 60))
+  assert masks[0, 10:, :30].all() and masks.sum() == 900
+
+
+def test_pycocotools_reads_the_json(tmp_path, capsys):
+  path = write(tmp_path / "a.png", np.zeros((40, 60, 3), np.uint8))
+  run([path], tmp_path / "out")
+  coco = COCO(str(tmp_path / "out" / "predictions.json"))
+  capsys.readouterr()
+  assert coco.annToMask(coco.anns[1]).sum() == 20 * 60
+
+
+def test_label_images_prefer_the_higher_score(tmp_path):
+  path = write(tmp_path / "cell.png", np.zeros((40, 60), np.uint8))
+  run([path], tmp_path / "out", labels=True)
+  label_image = cv2.imread(
+    str(tmp_path / "out" / "labels" / "cell.png"), cv2.IMREAD_UNCHANGED
+  )
+  assert label_image.dtype == np.uint16
+  expected = np.zeros((40, 60), int)
+  expected[10:, :30] = 2
+  expected[:20] = 1
+  np.testing.assert_array_equal(label_image, expected)
+  scores = json.loads((tmp_path / "out" / "scores.json").read_text())
+  assert scores == {"cell": {"1": pytest.approx(0.9), "2": 0.5}}
+
+
+@pytest.mark.skipif(not SCORE_NUCLEI.exists(), reason="needs score_nuclei.py")
+def test_the_nuclei_scorer_reads_the_labels(tmp_path):
+  path = write(tmp_path / "cell.png", np.zeros((40, 60), np.uint8))
+  out = tmp_path / "out"
+  run([path], out, labels=True)
+  subprocess.run(
+    [sys.executable, SCORE_NUCLEI, "--boot=0"]
+    + [f"--gt={out / 'labels'}", f"--pred={out / 'labels'}"]
+    + [f"--scores={out / 'scores.json'}", f"--json={tmp_path / 'x.json'}"],
+    check=True,
+    capture_output=True,
+  )
+  result = json.loads((tmp_path / "x.json").read_text())
+  assert result["all"]["AP"]["value"] == pytest.approx(1)
+
+
+def test_hidden_instances_have_no_label():
+  masks = np.ones((2, 4, 5), bool)
+  label_image, scores = predict.make_label_image(
+    types.Instances(
+      masks=masks,
+      scores=np.array([0.9, 0.5], np.float32),
+      labels=np.zeros(2, int),
+      boxes_xyxy=np.array([[0, 0, 5, 4]] * 2, np.float32),
+    )
+  )
+  assert (label_image == 1).all() and list(scores) == ["1"]
+
+
+def test_bad_files_are_named_and_the_others_done(tmp_path):
+  good = write(tmp_path / "good.png", np.zeros((40, 60, 3), np.uint8))
+  empty = tmp_path / "empty.png"
+  empty.touch()
+  text = tmp_path / "notes.png"
+  text.write_text("not an image")
+  cut = write(
+    tmp_path / "cut.jpg",
+    np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8),
+  )
+  cut.write_bytes(cut.read_bytes()[:-2000])
+  real = tmp_path / "float.tiff"
+  Image.fromarray(np.zeros((8, 8), np.float32)).save(real)
+  missing = tmp_path / "missing.png"
+  last = write(tmp_path / "last.png", np.zeros((40, 60, 3), np.uint8))
+  problems = run(
+    [good, empty, text, cut, real, missing, last], tmp_path / "out"
+  )
+  assert {p.path.name: p.reason for p in problems} == {
+    "empty.png": "the file is empty",
+    "notes.png": "not an image that OpenCV can read",
+    "cut.jpg": "the image is damaged or cut off",
+    "float.tiff": "expected uint8 or uint16 pixels, got float32; scale the "
+    "image to one of them",
+    "missing.png": "No such file or directory",
+  }
+  dataset = json.loads((tmp_path / "out" / "predictions.json").read_text())
+  names = [pathlib.Path(x["file_name"]).name for x in dataset["images"]]
+  assert names == ["good.png", "last.png"]
+  assert (tmp_path / "out" / "overlays" / "last.png").exists()
+
+
+def test_main_exits_with_1_after_a_bad_file(tmp_path, monkeypatch, capsys):
+  good = write(tmp_path / "good.png", np.zeros((40, 60, 3), np.uint8))
+  bad = tmp_path / "bad.png"
+  bad.touch()
+  checkpoint = types_of_checkpoint()
+  monkeypatch.setattr(predict.checkpoints, "load", lambda path: checkpoint)
+  monkeypatch.setattr(
+    predict, "build_predictor", lambda *_, batch_size: BandPredictor()
+  )
+  monkeypatch.setattr(predict, "_CHECKPOINT", Flag("workdir"))
+  monkeypatch.setattr(predict, "_OUT", Flag(str(tmp_path / "out")))
+  predict.main(["predict", str(good)])
+  with pytest.raises(SystemExit, match="1 of 2 files could not be read"):
+    predict.main(["predict", str(good), str(bad)])
+  assert f"{bad}: the file is empty" in capsys.readouterr().err
+
+
+class Flag:
+  def __init__(self, value):
+    self.value = value
+
+
+def types_of_checkpoint():
+  class Checkpoint:
+    config, variables = None, None
+    class_names, category_ids = ("cat", "dog"), (3, 44)
+
+  return Checkpoint
+
+
+def test_missing_checkpoint_is_named(tmp_path):
+  with pytest.raises(FileNotFoundError, match="no checkpoint at .*nowhere"):
+    predict.checkpoints.load(str(tmp_path / "nowhere"))
+
+
+def test_finds_image_files_of_folders(tmp_path):
+  for name in ("b.PNG", "a.tif", "c.txt", "sub/d.png"):
+    path = tmp_path / "in" / name
+    path.parent.mkdir(exist_ok=True, parents=True)
+    path.touch()
+  named = tmp_path / "image.raw"
+  found = predict.find_images([str(named), str(tmp_path / "in")])
+  assert [p.name for p in found] == ["image.raw", "a.tif", "b.PNG"]
+
+
+@pytest.mark.parametrize("arguments", [[], ["folder"]])
+def test_no_files_is_an_error(tmp_path, monkeypatch, arguments):
+  monkeypatch.chdir(tmp_path)
+  (tmp_path / "folder").mkdir()
+  with pytest.raises(FileNotFoundError, match="no image files in"):
+    predict.find_images(arguments)
+
+
+def test_equal_names_do_not_overwrite_each_other():
+  paths = [pathlib.Path(x) for x in ("x/a.png", "y/a.jpg", "a_2.png", "b.png")]
+  names = predict.unique_names(paths)
+  assert names == ["a", "a_2", "a_2_2", "b"]
+
+
+@pytest.mark.parametrize(
+  ("suffix", "dtype", "channels"),
+  [
+    (".png", np.uint8, 1),
+    (".png", np.uint8, 3),
+    (".png", np.uint8, 4),
+    (".png", np.uint16, 1),
+    (".png", np.uint16, 3),
+    (".tiff", np.uint8, 1),
+    (".tiff", np.uint16, 1),
+    (".tiff", np.uint16, 3),
+    (".bmp", np.uint8, 3),
+  ],
+)
+def test_reads_every_kind_as_rgb(tmp_path, suffix, dtype, channels):
+  rng = np.random.default_rng(0)
+  image = rng.integers(0, np.iinfo(dtype).max, (7, 9, channels), dtype)
+  bgr = image if channels == 1 else image[..., [2, 1, 0, 3][:channels]]
+  read = predict.read_image(write(tmp_path / f"x{suffix}", bgr))
+  assert read.dtype == dtype and read.shape == (7, 9, 3)
+  expected = np.repeat(image, 3, 2) if channels == 1 else image[..., :3]
+  np.testing.assert_array_equal(read, expected)
+
+
+def test_exif_orientation_is_ignored(tmp_path):
+  """Masks fit the stored pixels, as in COCO."""
+  stored = np.zeros((16, 32, 3), np.uint8)
+  stored[:8] = 255
+  exif = Image.Exif()
+  exif[0x0112] = 6  # a viewer turns it by 90 degrees
+  data = io.BytesIO()
+  Image.fromarray(stored).save(data, "JPEG", quality=100, exif=exif)
+  path = tmp_path / "turned.jpg"
+  path.write_bytes(data.getvalue())
+  read = predict.read_image(path)
+  assert read.shape == (16, 32, 3)
+  assert read[2].min() > 200 and read[14].max() < 50
