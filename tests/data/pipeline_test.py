@@ -1,0 +1,259 @@
+import concurrent.futures
+import multiprocessing
+import os
+import signal
+
+import cv2
+import numpy as np
+import pytest
+from pycocotools import mask as coco_mask
+
+from solo_jax.data import pipeline, records
+
+NUM_IMAGES = 10
+CORRUPT = 3  # index, and image_id - 100
+EMPTY = (5, 6)
+PORTRAIT = (1, 4, 6)
+TRANSFORMS = dict(
+  image_size=(32, 64),
+  short_sides=(24, 32),
+  max_side=64,
+  scale_jitter=None,
+  flip=0.5,
+  vertical_flip=0.0,
+  transpose=0.0,
+  color_jitter=0.2,
+  mask_stride=2,
+  mask_rule="coverage",
+  max_instances=3,
+  min_mask_area=1.0,
+)
+OPTIONS = dict(
+  batch_size=4,
+  step=0,
+  seed=0,
+  num_workers=0,
+  transforms=TRANSFORMS,
+  keep_empty=True,
+  group_by_orientation=False,
+  process_index=0,
+  process_count=1,
+)
+
+
+class Scenes:
+  """Images of one grey level each, 10 * (index + 1), with one square."""
+
+  def __len__(self):
+    return NUM_IMAGES
+
+  def __getitem__(self, index):
+    height, width = (48, 24) if index in PORTRAIT else (24, 48)
+    image = np.full((height, width, 3), 10 * (index + 1), np.uint8)
+    mask = np.zeros((height, width), np.uint8, order="F")
+    mask[4:12, 6:16] = 1
+    square = records.ObjectRecord(
+      annotation_id=index + 1,
+      label=index,
+      is_crowd=False,
+      rle=coco_mask.encode(mask)["counts"],
+      area=80.0,
+      box_xywh=(6.0, 4.0, 10.0, 8.0),
+    )
+    encoded = cv2.imencode(".png", image)[1].tobytes()
+    return records.ImageRecord(
+      encoded=encoded[:-30] if index == CORRUPT else encoded,
+      image_id=100 + index,
+      file_name=f"{index}.png",
+      height=height,
+      width=width,
+      objects=() if index in EMPTY else (square,),
+    )
+
+
+class SceneRecords(records.RecordsBuilder, skip_registration=True):
+  def read_splits(self, dl_manager):
+    self.info.metadata["class_names"] = [str(i) for i in range(NUM_IMAGES)]
+    self.info.metadata["category_ids"] = list(range(NUM_IMAGES))
+    return dict(train=Scenes())
+
+
+@pytest.fixture(scope="module")
+def scenes(tmp_path_factory):
+  data_dir = str(tmp_path_factory.mktemp("records"))
+  SceneRecords(data_dir=data_dir).prepare()
+  return records.open_records(data_dir, "scene_records", "train")
+
+
+def take(source, num, **options):
+  """The first batches, as lists of (field, array)."""
+  batches = pipeline.train_batches(source, **OPTIONS | options)
+  try:
+    return [next(batches) for _ in range(num)]
+  finally:
+    batches.close()
+
+
+def assert_equal(first, second):
+  assert len(first) == len(second)
+  for one, two in zip(first, second, strict=True):
+    for name, array in vars(one).items():
+      np.testing.assert_array_equal(array, vars(two)[name], err_msg=name)
+
+
+def indices(batches, source=None):
+  """Which scene each row shows (color jitter off), -1 for the corrupt one."""
+  found = []
+  for batch in batches:
+    grey = batch.image[:, 0, 0, 0].astype(int)
+    found += [
+      x // 10 - 1 if ok else -1
+      for x, ok in zip(grey, batch.image_valid, strict=True)
+    ]
+  return found
+
+
+PLAIN = TRANSFORMS | dict(color_jitter=0.0)
+
+
+def test_batch_by_hand(scenes):
+  (batch,) = take(scenes, 1, batch_size=10, transforms=PLAIN)
+  assert batch.image.shape == (10, 32, 64, 3)
+  assert batch.masks.shape == (10, 3, 16, 32)
+  for row, index in enumerate(indices([batch])):
+    has_object = index not in (-1, *EMPTY)
+    np.testing.assert_array_equal(batch.valid[row], [has_object, False, False])
+    if has_object:
+      assert batch.labels[row, 0] == index
+
+
+def test_every_epoch_covers_each_image_once_in_another_order(scenes):
+  # 10 images in batches of 4: epochs end within a batch.
+  order = indices(take(scenes, 10, transforms=PLAIN))
+  epochs = [tuple(order[i : i + 10]) for i in range(0, 40, 10)]
+  expected = sorted(set(range(10)) - {CORRUPT} | {-1})
+  assert all(sorted(epoch) == expected for epoch in epochs)
+  assert len(set(epochs)) == 4
+
+
+def test_augmentation_differs_between_epochs_and_seeds(scenes):
+  def flips_and_sizes(**options):
+    batches = take(scenes, 2, batch_size=10, **options)
+    return [
+      sorted(zip(indices([b]), b.image_size[:, 0].tolist(), strict=True))
+      for b in batches
+    ]
+
+  first, second = flips_and_sizes(transforms=PLAIN)
+  assert first != second
+  assert flips_and_sizes(transforms=PLAIN, seed=1) != [first, second]
+
+
+def test_starting_at_a_step_gives_the_tail(scenes):
+  stream = take(scenes, 6)
+  for step in (1, 4):
+    assert_equal(take(scenes, 6 - step, step=step), stream[step:])
+
+
+@pytest.mark.parametrize("group", [False, True])
+def test_processes_together_read_the_global_batch(scenes, group):
+  options = dict(group_by_orientation=group)
+  whole = take(scenes, 5, **options)
+  halves = [
+    take(scenes, 5, process_index=i, process_count=2, **options)
+    for i in range(2)
+  ]
+  for batch, *parts in zip(whole, *halves, strict=True):
+    for name, array in vars(batch).items():
+      for i, part in enumerate(parts):
+        np.testing.assert_array_equal(vars(part)[name], array[i::2])
+
+
+def test_any_number_of_workers_gives_the_same_stream(scenes):
+  stream = take(scenes, 5)
+  assert_equal(take(scenes, 5, num_workers=1), stream)
+  tail = take(scenes, 4, num_workers=2, step=1)
+  assert_equal(tail, stream[1:])
+  assert type(tail[0].image) is np.ndarray  # not a view of shared memory
+  assert not multiprocessing.active_children()
+
+
+def test_death_of_a_worker_is_an_error(scenes):
+  batches = pipeline.train_batches(scenes, **OPTIONS | dict(num_workers=1))
+  next(batches)
+  (worker,) = multiprocessing.active_children()
+  os.kill(worker.pid, signal.SIGKILL)
+
+  def read_on():
+    while True:
+      next(batches)
+
+  with concurrent.futures.ThreadPoolExecutor() as executor:
+    with pytest.raises(RuntimeError, match="terminated unexpectedly"):
+      executor.submit(read_on).result(timeout=60)
+
+
+@pytest.mark.parametrize("num", [8, 4, 1])
+def test_fewer_images_than_a_batch_repeat_within_it(scenes, num):
+  source = records.open_records(
+    str(scenes.path.parents[1]), "scene_records", f"train[:{num}]"
+  )
+  batches = take(source, 3, batch_size=8, transforms=PLAIN)
+  order = indices(batches)
+  for start in range(0, 24 // num * num, num):
+    assert len(set(order[start : start + num])) == num
+
+
+def test_corrupt_record_does_not_end_the_stream(scenes):
+  batches = take(scenes, 5)
+  valid = np.concatenate([batch.image_valid for batch in batches])
+  assert (~valid).sum() == 2  # once in each of two epochs
+
+
+def test_images_without_objects_can_be_left_out(scenes):
+  order = indices(take(scenes, 4, keep_empty=False, transforms=PLAIN))
+  assert not set(order) & set(EMPTY)
+  assert sorted(order[:8]) == sorted(order[8:])
+
+
+def test_portrait_images_have_batches_of_their_own(scenes):
+  batches = take(scenes, 20, group_by_orientation=True, transforms=PLAIN)
+  shapes = [batch.image.shape[1:3] for batch in batches]
+  for batch in batches:
+    is_portrait = batch.image.shape[1:3] == (64, 32)
+    for index in indices([batch]):
+      assert (index in PORTRAIT) == is_portrait
+  # 3 of 10 images are portraits, so 6 of 20 batches.
+  assert shapes.count((64, 32)) == 6 and shapes.count((32, 64)) == 14
+  tail = take(scenes, 5, step=15, group_by_orientation=True, transforms=PLAIN)
+  assert_equal(tail, batches[15:])
+
+
+def test_images_of_one_orientation_form_one_group(scenes):
+  source = records.open_records(
+    str(scenes.path.parents[1]), "scene_records", "train[1:2]"
+  )
+  (batch,) = take(source, 1, group_by_orientation=True)
+  assert batch.image.shape == (4, 64, 32, 3)
+
+
+def test_nothing_to_train_on_is_refused(scenes):
+  source = records.open_records(
+    str(scenes.path.parents[1]), "scene_records", "train[5:7]"
+  )
+  with pytest.raises(ValueError, match="2 images, all of them without inst"):
+    take(source, 1, keep_empty=False)
+  source.image_ids = source.image_ids[:0]
+  with pytest.raises(ValueError, match="no image to train on: split"):
+    take(source, 1)
+
+
+def test_batch_size_must_suit_the_processes(scenes):
+  with pytest.raises(ValueError, match="batch_size 4 .* processes, 3"):
+    take(scenes, 1, process_count=3)
+
+
+def test_bad_mask_rule_reaches_the_caller(scenes):
+  bad = TRANSFORMS | dict(mask_rule="polygon")
+  with pytest.raises(ValueError, match="mask_rule must be one of"):
+    take(scenes, 1, transforms=bad)
