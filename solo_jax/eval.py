@@ -10,7 +10,7 @@ import json
 
 import rich.progress
 import rich.table
-from absl import app, flags
+from absl import app, flags, logging
 from rich.console import Console
 
 from solo_jax.data.records import open_records
@@ -19,20 +19,7 @@ from solo_jax.training import checkpoints
 from solo_jax.training.evaluate import check_classes, evaluate_records
 from solo_jax.training.setup import build_predictor
 
-_CHECKPOINT = flags.DEFINE_string(
-  "checkpoint",
-  None,
-  "Folder of a run (newest checkpoint) or of one checkpoint.",
-)
-_DATA_DIR = flags.DEFINE_string(
-  "data_dir", None, "Prepared datasets; the default is that of the training."
-)
-_SPLIT = flags.DEFINE_string(
-  "split", None, "Split to evaluate; the default is the config's eval_split."
-)
-_OUT = flags.DEFINE_string(
-  "out", None, "Write the detections here, as COCO results JSON."
-)
+FLAGS = flags.FLAGS
 
 
 def evaluate_checkpoint(
@@ -138,12 +125,13 @@ def _percent(value: float | None) -> str:
 
 
 class _SpeedColumn(rich.progress.ProgressColumn):
-  """Images a second."""
+  """Images a second since the start, compiling included."""
 
   def render(self, task: rich.progress.Task) -> str:
     """Returns the text; empty before the first image."""
-    speed = task.finished_speed or task.speed
-    return f"{speed:.1f} images/s" if speed else ""
+    if not task.completed or not task.elapsed:
+      return ""
+    return f"{task.completed / task.elapsed:.1f} images/s"
 
 
 def _progress(console: Console) -> rich.progress.Progress:
@@ -157,20 +145,40 @@ def _progress(console: Console) -> rich.progress.Progress:
   )
 
 
+def define_flags() -> None:
+  """Defines the flags: when run, so that commands can be imported together."""
+  flags.DEFINE_string(
+    "checkpoint",
+    None,
+    "Folder of a run (newest checkpoint) or of a checkpoint.",
+  )
+  flags.DEFINE_string(
+    "data_dir", None, "Prepared datasets; the default is that of the training."
+  )
+  flags.DEFINE_string(
+    "split", None, "Split to evaluate; the default is the config's eval_split."
+  )
+  flags.DEFINE_string(
+    "out", None, "Write the detections here, as COCO results JSON."
+  )
+  flags.mark_flags_as_required(["checkpoint"])
+
+
 def main(argv: list[str]) -> None:
   """Runs the command."""
   if len(argv) > 1:
-    raise app.UsageError(f"unexpected arguments: {argv[1:]}")
+    raise app.UsageError(f"unexpected arguments: {' '.join(argv[1:])}")
+  logging.set_verbosity(logging.ERROR)  # Orbax and TFDS tell every step
   metrics = evaluate_checkpoint(
-    _CHECKPOINT.value,
-    data_dir=_DATA_DIR.value,
-    split=_SPLIT.value,
-    out=_OUT.value,
+    FLAGS.checkpoint,
+    data_dir=FLAGS.data_dir,
+    split=FLAGS.split,
+    out=FLAGS.out,
   )
   Console().print(make_table(metrics))
   print(json.dumps(metrics.scalars()))
 
 
 if __name__ == "__main__":
-  flags.mark_flags_as_required(["checkpoint"])
+  define_flags()
   app.run(main)

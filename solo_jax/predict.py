@@ -26,7 +26,7 @@ from collections.abc import Iterator, Sequence
 import cv2
 import numpy as np
 import rich.progress
-from absl import app, flags
+from absl import app, flags, logging
 from rich.console import Console
 
 from solo_jax import types, visualization
@@ -39,21 +39,7 @@ from solo_jax.training.setup import build_predictor
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".webp")
 
-_CHECKPOINT = flags.DEFINE_string(
-  "checkpoint",
-  None,
-  "Folder of a run (newest checkpoint) or of one checkpoint.",
-)
-_OUT = flags.DEFINE_string(
-  "out", None, "Folder for the results; made if missing."
-)
-_SCORE_THRESHOLD = flags.DEFINE_float(
-  "score_threshold", 0.3, "Detections of a lower score are left out."
-)
-_BATCH_SIZE = flags.DEFINE_integer(
-  "batch_size", 1, "Images the network takes at once.", lower_bound=1
-)
-_LABELS = flags.DEFINE_boolean("labels", False, "Write label images as well.")
+FLAGS = flags.FLAGS
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -215,11 +201,10 @@ def read_image(path: pathlib.Path) -> np.ndarray:
   # Not the pixels of `decode_image`, which only knows whether the file is
   # whole: in colour mode, OpenCV 5.0 misreads 16-bit RGB TIFF files.
   image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
-  if image is None:
-    raise ValueError("not an image that OpenCV can read")
-  image = to_rgb(image)
-  if decode_image(data) is None:
-    raise ValueError("the image is damaged or cut off")
+  if image is not None:
+    image = to_rgb(image)
+  if image is None or decode_image(data) is None:
+    raise ValueError("not an image, or damaged")
   return np.ascontiguousarray(image[..., ::-1])  # OpenCV reads BGR
 
 
@@ -298,21 +283,40 @@ def _write_png(path: pathlib.Path, image: np.ndarray) -> None:
     raise OSError(f"cannot write {path}")
 
 
+def define_flags() -> None:
+  """Defines the flags: when run, so that commands can be imported together."""
+  flags.DEFINE_string(
+    "checkpoint",
+    None,
+    "Folder of a run (newest checkpoint) or of a checkpoint.",
+  )
+  flags.DEFINE_string("out", None, "Folder for the results; made if missing.")
+  flags.DEFINE_float(
+    "score_threshold", 0.3, "Detections of a lower score are left out."
+  )
+  flags.DEFINE_integer(
+    "batch_size", 1, "Images the network takes at once.", lower_bound=1
+  )
+  flags.DEFINE_boolean("labels", False, "Write label images as well.")
+  flags.mark_flags_as_required(["checkpoint", "out"])
+
+
 def main(argv: list[str]) -> None:
   """Runs the command."""
+  logging.set_verbosity(logging.ERROR)  # Orbax tells every step
   paths = find_images(argv[1:])
-  checkpoint = checkpoints.load(_CHECKPOINT.value)
-  out = pathlib.Path(_OUT.value)
+  checkpoint = checkpoints.load(FLAGS.checkpoint)
+  out = pathlib.Path(FLAGS.out)
   problems = predict_files(
     build_predictor(
-      checkpoint.config, checkpoint.variables, batch_size=_BATCH_SIZE.value
+      checkpoint.config, checkpoint.variables, batch_size=FLAGS.batch_size
     ),
     paths,
     out,
     class_names=checkpoint.class_names,
     category_ids=checkpoint.category_ids,
-    score_threshold=_SCORE_THRESHOLD.value,
-    labels=_LABELS.value,
+    score_threshold=FLAGS.score_threshold,
+    labels=FLAGS.labels,
   )
   print(f"{len(paths) - len(problems)} images done, see {out}")
   for problem in problems:
@@ -322,5 +326,5 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-  flags.mark_flags_as_required(["checkpoint", "out"])
+  define_flags()
   app.run(main)

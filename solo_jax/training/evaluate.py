@@ -87,7 +87,7 @@ def _read_images(
     sample = data_records.read_sample(records[index])
     if sample.is_corrupt:
       corrupt.add(index)
-      logging.warning(
+      logging.error(
         "image %d (%s) cannot be decoded: counted as one without detections",
         sample.image_id,
         sample.file_name,

@@ -1,0 +1,143 @@
+"""Tests of solo_jax/eval.py, on an untrained network and a few scenes."""
+
+import importlib.util
+import json
+import pathlib
+import types
+
+import optax
+import pytest
+
+from solo_jax import eval as eval_command
+from solo_jax.data.shapes import CLASS_NAMES, Shapes
+from solo_jax.evaluation.coco_metrics import Metrics
+from solo_jax.training.checkpoints import CheckpointWriter
+from solo_jax.training.setup import build_method
+from solo_jax.training.state import create_train_state, init_variables
+
+CONFIG = pathlib.Path(__file__).parents[1] / "configs" / "solov2_shapes.py"
+
+
+def make_config(data_dir):
+  """The demo's, with a network that compiles in a second or two."""
+  spec = importlib.util.spec_from_file_location("solov2_shapes", CONFIG)
+  module = importlib.util.module_from_spec(spec)
+  spec.loader.exec_module(module)
+  config = module.get_config()
+  config.dataset.data_dir = data_dir
+  config.preprocessing.update(short_side=64, max_side=64)
+  config.backbone.update(stage_sizes=(1, 1, 1, 1), widths=(8, 8, 8, 8))
+  config.network.update(num_head_convs=1, head_channels=8, fpn_channels=8)
+  config.network.update(mask_channels=8, kernel_channels=8)
+  # An untrained network gives every class about 0.01 everywhere.
+  config.decode.update(
+    score_threshold=0.001,
+    update_threshold=1e-9,
+    max_candidates=20,
+    max_detections=10,
+  )
+  config.evaluation.batch_size = 2
+  return config
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+  """Folder with prepared data and a run's checkpoint of step 0."""
+  folder = tmp_path_factory.mktemp("eval")
+  data_dir = str(folder / "data")
+  Shapes(data_dir=data_dir, num_train=1, num_validation=3).prepare()
+  config = make_config(data_dir)
+  variables = init_variables(
+    build_method(config).network, image_size=(64, 64), seed=0
+  )
+  state = create_train_state(variables, optax.identity(), use_ema=False)
+  for name, class_names in (
+    ("run", CLASS_NAMES),
+    ("other", ("cat", *CLASS_NAMES[1:])),
+  ):
+    writer = CheckpointWriter(
+      str(folder / name),
+      config=config,
+      class_names=class_names,
+      category_ids=(1, 2, 3, 4, 5),
+    )
+    writer.save(state)
+    writer.close()
+  return folder
+
+
+def test_evaluates_and_writes_results(run, tmp_path):
+  out = tmp_path / "results.json"
+  metrics = eval_command.evaluate_checkpoint(str(run / "run"), out=str(out))
+  assert 0 <= metrics.mask_AP < 0.1
+  results = json.loads(out.read_text())
+  assert results
+  assert {x["image_id"] for x in results} <= {2, 3, 4}
+  assert {x["category_id"] for x in results} <= {1, 2, 3, 4, 5}
+  assert {tuple(x["segmentation"]["size"]) for x in results} == {(128, 128)}
+
+
+def test_another_split_and_data_dir(run, tmp_path):
+  (tmp_path / "data").symlink_to(run / "data")
+  out = tmp_path / "results.json"
+  eval_command.evaluate_checkpoint(
+    str(run / "run" / "checkpoints" / "0"),
+    data_dir=str(tmp_path / "data"),
+    split="train",
+    out=str(out),
+  )
+  assert {x["image_id"] for x in json.loads(out.read_text())} == {1}
+
+
+def test_last_line_is_json_of_the_metrics(monkeypatch, capsys):
+  metrics = Metrics(
+    mask_AP=0.25,
+    mask_AP50=0.5,
+    mask_AP75=0.2,
+    mask_AP_S=0.1,
+    mask_AP_M=0.3,
+    mask_AP_L=None,
+    mask_AR=0.4,
+    box_AP=0.26,
+    class_mask_AP={"cat": 0.25, "dog": None},
+    class_mask_AP50={"cat": 0.5, "dog": None},
+  )
+  monkeypatch.setattr(
+    eval_command, "evaluate_checkpoint", lambda *_, **__: metrics
+  )
+  monkeypatch.setattr(
+    eval_command,
+    "FLAGS",
+    types.SimpleNamespace(
+      checkpoint="run", data_dir=None, split=None, out=None
+    ),
+  )
+  eval_command.main(["eval"])
+  lines = capsys.readouterr().out.splitlines()
+  assert json.loads(lines[-1]) == {
+    "mask_AP": 0.25,
+    "mask_AP50": 0.5,
+    "mask_AP75": 0.2,
+    "mask_AP_S": 0.1,
+    "mask_AP_M": 0.3,
+    "mask_AP_L": None,
+    "mask_AR": 0.4,
+    "box_AP": 0.26,
+  }
+  assert any(x.split() == ["cat", "25.0", "50.0"] for x in lines)
+  assert any(x.split() == ["dog", "-", "-"] for x in lines)
+  assert any(x.split() == ["mask,", "large", "-"] for x in lines)
+
+
+def test_other_classes_are_refused(run):
+  with pytest.raises(ValueError, match=r"label 0: \(1, 'cat'\) in the check"):
+    eval_command.evaluate_checkpoint(str(run / "other"))
+
+
+def test_missing_checkpoint_data_and_split_are_named(run, tmp_path):
+  with pytest.raises(FileNotFoundError, match="no checkpoint at"):
+    eval_command.evaluate_checkpoint(str(tmp_path / "nowhere"))
+  with pytest.raises(FileNotFoundError, match="solo_jax.prepare"):
+    eval_command.evaluate_checkpoint(str(run / "run"), data_dir=str(tmp_path))
+  with pytest.raises(ValueError, match="'test'.*train, validation"):
+    eval_command.evaluate_checkpoint(str(run / "run"), split="test")
