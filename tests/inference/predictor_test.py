@@ -18,6 +18,8 @@ PREPROCESSING = dict(
   max_side=48,
   pad_multiple=16,
   interpolation="bilinear",
+  tile_size=None,
+  tile_overlap=0,
 )
 
 
