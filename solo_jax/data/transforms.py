@@ -31,6 +31,7 @@ def train_transform(
   short_sides: Sequence[int],
   max_side: int,
   scale_jitter: tuple[float, float] | None,
+  jitter_reference: str,
   flip: float,
   vertical_flip: float,
   transpose: float,
@@ -54,6 +55,9 @@ def train_transform(
     max_side: Largest long side, in pixels.
     scale_jitter: (low, high) of the uniform factor of large-scale jitter;
       None: resize by `short_sides` and `max_side` instead.
+    jitter_reference: What the factor scales: 'fit', the image fitted into
+      `image_size`, or 'original', the image at its own resolution (microscopy,
+      where a pixel has a size of its own).
     flip: Probability of a mirror image, left to right.
     vertical_flip: Probability of a mirror image, top to bottom.
     transpose: Probability of swapping x and y.
@@ -81,7 +85,11 @@ def train_transform(
     )
   else:
     sample = jitter_scale(
-      sample, rng, image_size=image_size, factor=scale_jitter
+      sample,
+      rng,
+      image_size=image_size,
+      factor=scale_jitter,
+      reference=jitter_reference,
     )
   if color_jitter > 0:
     sample = jitter_color(sample, rng, strength=color_jitter)
@@ -122,6 +130,7 @@ def jitter_scale(
   *,
   image_size: tuple[int, int],
   factor: tuple[float, float],
+  reference: str = "fit",
 ) -> Sample:
   """Applies large-scale jitter: fit, scale by a drawn factor, crop.
 
@@ -130,13 +139,15 @@ def jitter_scale(
     rng: Source of the factor and of the position of the crop.
     image_size: (height, width) to fit into and to crop to, in pixels.
     factor: (low, high) of the uniform scale factor.
+    reference: 'fit' or 'original', see `train_transform`.
 
   Returns:
     The sample, `image_size` at most as large as the one given.
   """
   height, width = sample.image_size
   scale = rng.uniform(*factor)
-  scale *= min(image_size[0] / height, image_size[1] / width)
+  if reference == "fit":
+    scale *= min(image_size[0] / height, image_size[1] / width)
   sample = resized(sample, _scaled_size(sample.image_size, scale))
   size = tuple(map(min, sample.image_size, image_size))
   slack = np.subtract(sample.image_size, size)

@@ -109,6 +109,7 @@ def test_image_and_mask_stay_together():
       short_sides=(),
       max_side=0,
       scale_jitter=(0.5, 2.0),
+      jitter_reference="fit",
       flip=0.5,
       vertical_flip=0.5,
       transpose=0.5,

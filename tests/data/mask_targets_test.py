@@ -16,6 +16,7 @@ JITTER = dict(
   short_sides=(256,),
   max_side=256,
   scale_jitter=(0.1, 2.0),
+  jitter_reference="fit",
   flip=0.5,
   vertical_flip=0.5,
   transpose=0.5,

@@ -19,6 +19,7 @@ TRANSFORMS = dict(
   short_sides=(24, 32),
   max_side=64,
   scale_jitter=None,
+  jitter_reference="fit",
   flip=0.5,
   vertical_flip=0.0,
   transpose=0.0,

@@ -36,6 +36,7 @@ OPTIONS = dict(
   short_sides=(64,),
   max_side=64,
   scale_jitter=None,
+  jitter_reference="fit",
   flip=0.0,
   vertical_flip=0.0,
   transpose=0.0,
@@ -148,6 +149,19 @@ def test_jitter_crops_everywhere():
     )
     lefts.add(-out.affine[0, 2])
   assert lefts == {0, 1, 2, 3, 4}  # 12 - 8 = 4 pixels of slack, both ends in
+
+
+def test_jitter_of_the_original_resolution():
+  # 48 x 64 at its own scale, then a window of 32 x 40; fitted, it would have
+  # been shrunk to 30 x 40.
+  options = OPTIONS | dict(image_size=(32, 40), scale_jitter=(1.0, 1.0))
+  rng = np.random.default_rng(0)
+  out = transforms.train_transform(
+    make_sample(), rng, **options | dict(jitter_reference="original")
+  )
+  assert out.image_size == (32, 40) and out.affine[0, 0] == 1
+  out = transforms.train_transform(make_sample(), rng, **options)
+  assert out.image_size == (30, 40) and out.affine[0, 0] == 0.625
 
 
 def test_equal_generators_give_equal_draws():

@@ -1,0 +1,169 @@
+r"""CPU time and bytes per training image of the data pipeline, stage by stage.
+
+Large-scale jitter at 512 x 512 on any prepared dataset, one thread:
+
+python -m solo_jax.prepare --dataset=coco_instances --source=COCO_DIR \
+    --data_dir=data
+python benchmarks/data_pipeline.py --data_dir=data --name=coco_instances
+"""
+
+import json
+import time
+from collections.abc import Callable
+
+import cv2
+import numpy as np
+import rich.console
+import rich.table
+from absl import app, flags
+
+from solo_jax.data import batching, pipeline, records, transforms
+
+_DATA_DIR = flags.DEFINE_string("data_dir", "data", "Prepared datasets.")
+_NAME = flags.DEFINE_string("name", "coco_instances", "Dataset below data_dir.")
+_SPLIT = flags.DEFINE_string("split", "train", "Split to read.")
+_SIZE = flags.DEFINE_integer("size", 512, "Side of the network input, pixels.")
+_MASK_RULE = flags.DEFINE_enum(
+  "mask_rule", "center", batching.MASK_RULES, "Rule of the mask targets."
+)
+_NUM_IMAGES = flags.DEFINE_integer("num_images", 160, "Images a pass.")
+_PASSES = flags.DEFINE_integer("passes", 3, "Passes; the best one counts.")
+_WORKERS = flags.DEFINE_integer("num_workers", 0, "Workers of the stream.")
+
+BATCH_SIZE = 16
+STREAM = "whole stream (Grain)"
+
+
+def cpu_ms(work: Callable[[int], object], num: int) -> float:
+  """Mean CPU time of one call in ms, best of the passes."""
+  best = np.inf
+  for _ in range(_PASSES.value):
+    start = time.process_time()
+    for i in range(num):
+      work(i)
+    best = min(best, time.process_time() - start)
+  return 1e3 * best / num
+
+
+def measure_stages(source: records.Records, options: dict) -> dict[str, float]:
+  """Times each stage on the images of a split, in CPU ms an image."""
+  num = min(_NUM_IMAGES.value, len(source))
+  rows = [source[i] for i in range(num)]
+  samples = [records.read_sample(row) for row in rows]
+  image_size = options["image_size"]
+  target_keys = ("mask_stride", "mask_rule", "max_instances", "min_mask_area")
+  targets = {key: options[key] for key in target_keys}
+  changes = {k: v for k, v in options.items() if k not in target_keys}
+
+  def transform(i):
+    return transforms.train_transform(
+      samples[i], np.random.default_rng(i), **changes
+    )
+
+  moved = [transform(i) for i in range(num)]
+
+  def render(i):
+    return batching.render_image(
+      moved[i], image_size=image_size, interpolation="area"
+    )
+
+  def example(i):
+    return batching.make_example(
+      moved[i], image_size=image_size, interpolation="area", **targets
+    )
+
+  examples = [example(i) for i in range(min(num, BATCH_SIZE))]
+
+  def pack(_):
+    return {key: np.stack([e[key] for e in examples]) for key in examples[0]}
+
+  jpeg = cpu_ms(lambda i: records.decode_image(rows[i]["image"]), num)
+  warp = cpu_ms(render, num)
+  stages = {
+    "read record": cpu_ms(lambda i: source[i], num),
+    "decode image": jpeg,
+    "decode RLE": cpu_ms(lambda i: records.read_sample(rows[i]), num) - jpeg,
+    "draw augmentation": cpu_ms(transform, num),
+    "render image": warp,
+    "mask targets": cpu_ms(example, num) - warp,
+    "stack to a batch": cpu_ms(pack, 20) / len(examples),
+  }
+  return stages
+
+
+def measure_stream(source: records.Records, options: dict) -> dict[str, float]:
+  """Times the stream as training sees it; workers count in wall time only."""
+  batches = pipeline.train_batches(
+    source,
+    batch_size=BATCH_SIZE,
+    step=0,
+    seed=0,
+    num_workers=_WORKERS.value,
+    transforms=options,
+    keep_empty=True,
+    group_by_orientation=False,
+    process_index=0,
+    process_count=1,
+  )
+  # Fill the read-ahead first, so that as much is produced as is taken.
+  for _ in range(5):
+    batch = next(batches)
+  num_batches = -(-_NUM_IMAGES.value // BATCH_SIZE)
+  best_cpu = best_wall = np.inf
+  for _ in range(_PASSES.value):
+    cpu, wall = time.process_time(), time.perf_counter()
+    for _ in range(num_batches):
+      batch = next(batches)
+    best_cpu = min(best_cpu, time.process_time() - cpu)
+    best_wall = min(best_wall, time.perf_counter() - wall)
+  batches.close()
+  num = num_batches * BATCH_SIZE
+  num_bytes = sum(array.nbytes for array in vars(batch).values())
+  return {
+    STREAM: 1e3 * best_cpu / num,
+    "images_per_s": num / best_wall,
+    "MB_per_image": num_bytes / BATCH_SIZE / 1e6,
+  }
+
+
+def main(_) -> None:
+  cv2.setNumThreads(0)
+  source = records.open_records(_DATA_DIR.value, _NAME.value, _SPLIT.value)
+  options = dict(
+    image_size=(_SIZE.value, _SIZE.value),
+    short_sides=(_SIZE.value,),
+    max_side=_SIZE.value,
+    scale_jitter=(0.1, 2.0),
+    jitter_reference="fit",
+    flip=0.5,
+    vertical_flip=0.0,
+    transpose=0.0,
+    color_jitter=0.0,
+    mask_stride=4,
+    mask_rule=_MASK_RULE.value,
+    max_instances=100,
+    min_mask_area=1.0,
+  )
+  stages = measure_stages(source, options)
+  stream = measure_stream(source, options)
+  stages |= {"sum of stages": sum(stages.values()), STREAM: stream.pop(STREAM)}
+  table = rich.table.Table(
+    "stage", "CPU-ms an image", title=f"{_NAME.value}, {_SIZE.value} px"
+  )
+  for stage, milliseconds in stages.items():
+    table.add_row(stage, f"{milliseconds:.2f}")
+  rich.console.Console().print(table)
+  result = {
+    "benchmark": "data_pipeline",
+    "size": _SIZE.value,
+    "mask_rule": _MASK_RULE.value,
+    "num_workers": _WORKERS.value,
+    "objects_per_image": float(source.num_objects.mean()),
+    "cpu_ms": stages,
+    **stream,
+  }
+  print(json.dumps(result, default=float))
+
+
+if __name__ == "__main__":
+  app.run(main)
