@@ -60,11 +60,10 @@ def evaluate_checkpoint(
   predictor = build_predictor(
     config, checkpoint.variables, batch_size=config.evaluation.batch_size
   )
-  console = Console(stderr=True)
+  console = Console(stderr=True, markup=False, highlight=False)
   console.print(
     f"step {checkpoint.step} of {config.method}, {len(records)} images of "
-    f"{config.dataset.name} {records.split}",
-    highlight=False,
+    f"{config.dataset.name} {records.split}"
   )
   with _progress(console) as progress:
     task = progress.add_task("evaluating", total=len(records))
@@ -75,9 +74,8 @@ def evaluate_checkpoint(
       on_image=lambda: progress.advance(task),
     )
   console.print(
-    f"{len(results)} detections; {predictor.num_compiled} padded shapes "
-    f"compiled; {predictor.num_dropped} candidates beyond the capacity",
-    highlight=False,
+    f"{len(results)} detections, {predictor.num_compiled} padded shapes "
+    f"compiled, {predictor.num_dropped} candidates beyond the capacity"
   )
   if out:
     with open(out, "w") as file:
@@ -175,7 +173,7 @@ def main(argv: list[str]) -> None:
     split=FLAGS.split,
     out=FLAGS.out,
   )
-  Console().print(make_table(metrics))
+  Console(markup=False, highlight=False).print(make_table(metrics))
   print(json.dumps(metrics.scalars()))
 
 

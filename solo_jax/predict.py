@@ -79,31 +79,14 @@ def predict_files(
   Returns:
     The files that could not be read.
   """
-  names = unique_names(paths)
-  folders = ["overlays", "labels"] if labels else ["overlays"]
-  for folder in folders:
+  for folder in ["overlays", "labels"] if labels else ["overlays"]:
     (out / folder).mkdir(parents=True, exist_ok=True)
-  problems, taken, waiting, scores, entries = [], [], {}, {}, {}
-
-  def images() -> Iterator[np.ndarray]:
-    for path, name in zip(paths, names, strict=True):
-      try:
-        image = read_image(path)
-      except OSError as error:
-        problems.append(Problem(path=path, reason=error.strerror))
-        continue
-      except ValueError as error:
-        problems.append(Problem(path=path, reason=str(error)))
-        continue
-      waiting[len(taken)] = image
-      taken.append((path, name))
-      yield image
-
+  waiting, problems, scores, entries = {}, [], {}, {}
+  images = _read_images(paths, waiting, problems)
   with rich.progress.Progress(console=Console(stderr=True)) as progress:
     task = progress.add_task("predicting", total=len(paths))
-    for index, instances in predictor.stream(images()):
-      path, name = taken[index]
-      image = waiting.pop(index)
+    for index, instances in predictor.stream(images):
+      path, name, image = waiting.pop(index)
       instances = above_threshold(instances, score_threshold)
       picture = visualization.draw_instances(
         transforms.to_uint8(image), instances, class_names
@@ -112,14 +95,11 @@ def predict_files(
       if labels:
         label_image, scores[name] = make_label_image(instances)
         _write_png(out / "labels" / f"{name}.png", label_image)
-      entry = dict(
-        id=index + 1,
-        file_name=str(path),
-        height=image.shape[0],
-        width=image.shape[1],
+      height, width = image.shape[:2]
+      entries[index] = (
+        dict(id=index + 1, file_name=str(path), height=height, width=width),
+        coco_metrics.to_results(instances, index + 1, category_ids),
       )
-      results = coco_metrics.to_results(instances, index + 1, category_ids)
-      entries[index] = (entry, results)
       progress.update(task, completed=len(entries) + len(problems))
   categories = zip(category_ids, class_names, strict=True)
   dataset = make_coco(
@@ -276,6 +256,29 @@ def make_coco(
     annotations=annotations,
     categories=categories,
   )
+
+
+def _read_images(
+  paths: Sequence[pathlib.Path],
+  waiting: dict[int, tuple[pathlib.Path, str, np.ndarray]],
+  problems: list[Problem],
+) -> Iterator[np.ndarray]:
+  """Yields the images that can be read.
+
+  Fills `waiting` with (path, output name, image) by position among the images
+  yielded, and `problems` with the files that cannot be read.
+  """
+  index = 0
+  for path, name in zip(paths, unique_names(paths), strict=True):
+    try:
+      image = read_image(path)
+    except (OSError, ValueError) as error:
+      reason = error.strerror if isinstance(error, OSError) else str(error)
+      problems.append(Problem(path=path, reason=reason))
+      continue
+    waiting[index] = path, name, image
+    index += 1
+    yield image
 
 
 def _write_png(path: pathlib.Path, image: np.ndarray) -> None:
