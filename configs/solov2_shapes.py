@@ -42,6 +42,7 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
       short_sides=(128,),  # short side drawn from these ...
       max_side=128,  # ... while the long side stays within this
       scale_jitter=None,  # (low, high) factors of large-scale jitter, or None
+      jitter_reference="fit",  # ... of the fitted or of the 'original' image
       flip=0.5,
       vertical_flip=0.5,
       transpose=0.5,
@@ -63,6 +64,8 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
       max_side=128,
       pad_multiple=32,
       interpolation="bilinear",  # or 'area' (antialiased when shrinking)
+      tile_size=None,  # larger images are read in tiles of so many pixels ...
+      tile_overlap=0,  # ... that share so many with their neighbours
     )
   )
 

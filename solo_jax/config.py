@@ -79,6 +79,7 @@ CHOICES = {
   "preprocessing.channel_order": ("rgb", "bgr"),
   "preprocessing.interpolation": ("bilinear", "area"),
   "training.precision": ("float32", "bfloat16"),
+  "transforms.jitter_reference": ("fit", "original"),
   "transforms.mask_rule": ("published", "center", "coverage"),
 }
 

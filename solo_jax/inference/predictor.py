@@ -15,7 +15,7 @@ import numpy as np
 
 from solo_jax import types
 from solo_jax.data import batching, transforms
-from solo_jax.inference import masks
+from solo_jax.inference import masks, tiling
 from solo_jax.methods.method import Method
 
 
@@ -61,8 +61,9 @@ class Predictor:
     Args:
       method: The method, made with the configuration of `variables`.
       variables: {'params', 'batch_stats'} of the network.
-      preprocessing: short_side, max_side, pad_multiple and interpolation;
-        other entries belong to the network and are not read.
+      preprocessing: short_side, max_side, pad_multiple, interpolation,
+        tile_size and tile_overlap; other entries belong to the network and
+        are not read.
       mask_threshold: A pixel belongs to a mask above this probability.
       batch_size: Images a call of the network; a short batch is padded.
     """
@@ -121,6 +122,40 @@ class Predictor:
     Yields:
       (position of the image in `images`, its Instances).
     """
+    if self._preprocessing["tile_size"] is None:
+      yield from self._stream_whole(images)
+      return
+    # Tiles go through the network like images; the last one of an image to
+    # come back has the image joined.
+    parts = {}  # position of a tile in the stream -> its image and row there
+    tiles_of = {}  # image -> (origins, size, tiles found so far)
+
+    def cut():
+      for index, image in enumerate(images):
+        size = image.shape[:2]
+        origins = tiling.tile_origins(
+          size,
+          self._preprocessing["tile_size"],
+          self._preprocessing["tile_overlap"],
+        )
+        tiles_of[index] = origins, size, [None] * len(origins)
+        for row, (top, left) in enumerate(origins):
+          parts[len(parts)] = index, row
+          side = self._preprocessing["tile_size"]
+          yield image[top : top + side, left : left + side]
+
+    for part, found in self._stream_whole(cut()):
+      index, row = parts[part]
+      origins, size, tiles = tiles_of[index]
+      tiles[row] = found
+      if all(tile is not None for tile in tiles):
+        del tiles_of[index]
+        yield index, tiling.merge_tiles(tiles, origins, size)
+
+  def _stream_whole(
+    self, images: Iterable[np.ndarray]
+  ) -> Iterator[tuple[int, types.Instances]]:
+    """Runs images through the network as they are; see `stream`."""
     waiting = collections.defaultdict(list)  # padded shape -> images
     running = None
     for index, image in enumerate(images):
