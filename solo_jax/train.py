@@ -11,31 +11,44 @@ metrics as JSON.
 import json
 from collections.abc import Sequence
 
-from absl import app, flags
+from absl import app, flags, logging
 from ml_collections import config_flags
 
 from solo_jax.training.loop import train_and_evaluate
 
-_CONFIG = config_flags.DEFINE_config_file(
-  "config",
-  None,
-  "Config file, with its argument after a colon. Single fields are set with "
-  "--config.section.field=value.",
-  lock_config=True,
-)
-_WORKDIR = flags.DEFINE_string(
-  "workdir", None, "Folder of the run: checkpoints, logs, pictures."
-)
+
+def define_flags(values: flags.FlagValues = flags.FLAGS) -> None:
+  """Defines the command's flags.
+
+  Args:
+    values: Where to; tests pass their own.
+  """
+  config_flags.DEFINE_config_file(
+    "config",
+    None,
+    "Config file, with its argument after a colon. Single fields are set with "
+    "--config.section.field=value.",
+    lock_config=True,
+    flag_values=values,
+  )
+  flags.DEFINE_string(
+    "workdir",
+    None,
+    "Folder of the run: checkpoints, logs, pictures.",
+    flag_values=values,
+  )
+  flags.mark_flags_as_required(["config", "workdir"], flag_values=values)
 
 
 def main(argv: Sequence[str]) -> None:
   """Runs the command."""
   if len(argv) > 1:
     raise app.UsageError(f"unexpected arguments: {' '.join(argv[1:])}")
-  metrics = train_and_evaluate(_CONFIG.value, _WORKDIR.value)
+  logging.set_verbosity(logging.WARNING)  # Orbax and TFDS tell every step
+  metrics = train_and_evaluate(flags.FLAGS.config, flags.FLAGS.workdir)
   print(json.dumps(metrics))
 
 
 if __name__ == "__main__":
-  flags.mark_flags_as_required(["config", "workdir"])
+  define_flags()
   app.run(main)

@@ -91,11 +91,7 @@ class CheckpointWriter:
     keep = [policies.LatestN(config.training.keep_latest)]
     if config.training.keep_best:
       keep.append(
-        policies.BestN(
-          get_metric_fn=_rank,
-          n=config.training.keep_best,
-          keep_checkpoints_without_metrics=False,
-        )
+        policies.BestN(get_metric_fn=_rank, n=config.training.keep_best)
       )
     self._manager = ocp.CheckpointManager(
       self.folder,
@@ -113,7 +109,7 @@ class CheckpointWriter:
 
   def metrics(self, step: int) -> dict[str, float | None] | None:
     """Returns the evaluation saved with a checkpoint, None without one."""
-    return self._manager.metrics(step)
+    return self._manager.metrics(step) or None
 
   def save(
     self, state: TrainState, metrics: dict[str, float | None] | None = None
@@ -134,7 +130,7 @@ class CheckpointWriter:
         state=ocp.args.StandardSave(flax.serialization.to_state_dict(host)),
         info=ocp.args.JsonSave(self._info),
       ),
-      metrics=metrics,
+      metrics=metrics or {},  # Orbax warns at every save without any
       force=True,
     )
 
@@ -299,8 +295,9 @@ def _restore(
 
 
 def _rank(metrics: dict[str, float | None]) -> float:
-  mask_ap = metrics["mask_AP"]
-  return -1.0 if mask_ap is None else mask_ap  # None: nothing to find
+  """Ranks below any AP what was not evaluated or had nothing to find."""
+  mask_ap = metrics["mask_AP"] if metrics else None
+  return -1.0 if mask_ap is None else mask_ap
 
 
 def _is_checkpoint(folder: epath.Path) -> bool:

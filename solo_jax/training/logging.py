@@ -190,10 +190,13 @@ class Progress:
 
   def _line(self, step: int, values: dict[str, float]) -> str:
     width = len(str(self._num_steps))
+    shown = [
+      name for name in values if name not in _SHOWN_APART and not is_count(name)
+    ]
+    shown.sort(key=lambda name: not name.endswith("_loss"))
     terms = [
-      f"{name.removesuffix('_loss')} {value:.4g}"
-      for name, value in values.items()
-      if name not in _SHOWN_APART and not is_count(name)
+      f"{name.removesuffix('_loss').replace('_', ' ')} {values[name]:.4g}"
+      for name in shown
     ]
     parts = [
       f"step {step:{width}d}/{self._num_steps}",

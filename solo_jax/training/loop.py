@@ -282,7 +282,7 @@ class Run:
     return metrics.scalars()
 
   def _draw_pictures(self, state: TrainState, step: int) -> None:
-    """Draws predictions (left) beside ground truth (right)."""
+    """Draws predictions beside ground truth."""
     records = self._eval_records
     predictor = self._update_predictor(state)
     num_pictures = min(self._config.training.num_pictures, len(records))
@@ -294,11 +294,9 @@ class Run:
         labels=sample.labels[~sample.is_crowd],
         boxes_xyxy=sample.boxes_xyxy[~sample.is_crowd].astype(np.float32),
       )
-      halves = [
-        visualization.draw_instances(image, instances, records.class_names)
-        for instances in (predictor(sample.image), truth)
-      ]
-      picture = np.concatenate(halves, axis=1)
+      picture = visualization.draw_comparison(
+        image, predictor(sample.image), truth, records.class_names
+      )
       self._log.picture(step, str(sample.image_id), picture)
 
   def _update_predictor(self, state: TrainState) -> Predictor:

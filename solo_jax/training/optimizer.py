@@ -133,7 +133,6 @@ def frozen_mask(params: Any, *, frozen_stages: int) -> Any:
   Returns:
     Tree of bool, True where frozen.
   """
-
   # The two kinds of backbone share no parameter names.
   is_lite = "stem_conv" in params.get("backbone", ())
   is_frozen = efficientnet_lite.is_frozen if is_lite else resnet.is_frozen

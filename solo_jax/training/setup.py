@@ -1,5 +1,6 @@
 """The parts of a run, each built from the sections of a config."""
 
+import contextlib
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -176,7 +177,7 @@ def iterate_batches(
   Yields:
     Batches as `devices.split_batch` lays them out.
   """
-  for batch in pipeline.train_batches(
+  batches = pipeline.train_batches(
     records,
     batch_size=config.training.batch_size,
     step=step,
@@ -187,8 +188,10 @@ def iterate_batches(
     group_by_orientation=config.dataset.group_by_orientation,
     process_index=jax.process_index(),
     process_count=jax.process_count(),
-  ):
-    yield devices.split_batch(batch)
+  )
+  with contextlib.closing(batches):
+    for batch in batches:
+      yield devices.split_batch(batch)
 
 
 def describe(

@@ -1,0 +1,94 @@
+import os
+import subprocess
+import sys
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from solo_jax.training import devices
+
+
+def test_mapped_step_averages_and_compiles_once():
+  num_traces = []
+
+  def step(state, batch):
+    num_traces.append(1)
+    total = jax.lax.pmean(batch["x"].sum(), devices.AXIS_NAME)
+    return {"w": state["w"] + total}, {"total": total}
+
+  mapped_step = devices.map_step(step)
+  state = devices.replicate({"w": np.zeros(3, np.float32)})
+  batch = {"x": np.arange(jax.device_count() * 2, dtype=np.float32)}
+  for _ in range(3):
+    with jax.transfer_guard("disallow"):
+      state, metrics = mapped_step(state, devices.split_batch(batch))
+  assert len(num_traces) == 1
+  mean = batch["x"].sum() / jax.device_count()
+  np.testing.assert_allclose(devices.fetch(state)["w"], np.full(3, 3 * mean))
+  assert devices.fetch(metrics)["total"] == mean
+
+
+def test_fetched_arrays_survive_donation():
+  mapped_step = devices.map_step(
+    lambda state, batch: (state + 1.0, batch.sum())
+  )
+  state = devices.replicate(np.zeros(1000, np.float32))
+  batch = devices.split_batch(np.zeros(jax.device_count(), np.float32))
+  before = devices.fetch(state)
+  after, _ = mapped_step(state, batch)
+  assert state.is_deleted()
+  np.testing.assert_array_equal(before, 0.0)
+  np.testing.assert_array_equal(devices.fetch(after), 1.0)
+
+
+def test_replicated_state_does_not_alias_its_source():
+  source = np.zeros(1000, np.float32)
+  state = devices.replicate(source)
+  source[:] = 7.0
+  np.testing.assert_array_equal(devices.fetch(state), 0.0)
+
+
+def test_split_batch_keeps_the_order():
+  num_devices = jax.device_count()
+  batch = np.arange(num_devices * 6).reshape(num_devices * 2, 3)
+  split = devices.split_batch(batch)
+  assert split.shape == (num_devices, 2, 3)
+  np.testing.assert_array_equal(np.asarray(split).reshape(-1, 3), batch)
+
+
+def test_fetch_takes_plain_arrays_too():
+  tree = devices.fetch({"a": np.int32(3), "b": jnp.ones(2)})
+  assert tree["a"] == 3
+  np.testing.assert_array_equal(tree["b"], [1.0, 1.0])
+
+
+def test_batch_that_does_not_split_is_refused():
+  devices.check_batch_size(4 * jax.device_count(), 2)
+  with pytest.raises(ValueError, match="batch_size=3 does not split evenly"):
+    devices.check_batch_size(3, 2)
+
+
+def test_flag_of_a_single_process():
+  assert devices.any_process(True)
+  assert not devices.any_process(False)
+
+
+def test_eight_devices_train_as_one(toy, tmp_path):
+  """With synchronised batch norm, accumulation and invalid images."""
+  arguments = ["16", "2", "5"]  # images, micro-batches, steps
+  toy.main(tmp_path / "one.npz", *arguments)
+  subprocess.run(
+    [sys.executable, toy.__file__, tmp_path / "eight.npz", *arguments],
+    env=os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=8"},
+    check=True,
+  )
+  one = np.load(tmp_path / "one.npz")
+  eight = np.load(tmp_path / "eight.npz")
+  assert eight["num_devices"] == 8 * one["num_devices"]
+  assert eight["spread"] == 0.0  # all devices hold the same state
+  for name in set(one.files) - {"num_devices"}:
+    np.testing.assert_allclose(
+      eight[name], one[name], rtol=1e-5, atol=2e-6, err_msg=name
+    )

@@ -1,0 +1,203 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from solo_jax.training.optimizer import (
+  decay_mask,
+  frozen_mask,
+  make_optimizer,
+  make_schedule,
+  scale_learning_rate,
+)
+
+STEP = dict(
+  schedule="step",
+  num_steps=100,
+  decay_steps=(60, 80),
+  warmup_steps=10,
+  warmup_factor=0.1,
+)
+
+
+def make_params():
+  return {
+    "backbone": {
+      "conv1": {"kernel": jnp.full((2, 3), 0.5)},
+      "bn1": {"scale": jnp.ones(3), "bias": jnp.zeros(3)},
+      "layer1_0": {"conv1": {"kernel": jnp.full((3, 3), -0.5)}},
+      "layer2_0": {"conv1": {"kernel": jnp.full((3, 3), 2.0)}},
+    },
+    "head": {"kernel": jnp.full((3, 1), 1.5), "bias": jnp.full(1, 0.25)},
+  }
+
+
+def build(params, **changes):
+  options = dict(
+    name="sgd",
+    momentum=0.9,
+    weight_decay=0.1,
+    decay_norm_and_bias=False,
+    clip_norm=None,
+    frozen_stages=0,
+  )
+  return make_optimizer(params, **options | changes)
+
+
+def run(optimizer, params, gradients, rate):
+  state = optimizer.init(params)
+  for gradient in gradients:
+    updates, state = optimizer.update(gradient, state, params)
+    params = jax.tree.map(lambda p, u: p - rate * u, params, updates)
+  return params
+
+
+def random_gradients(params, num_steps=3):
+  rng = np.random.default_rng(0)
+  return [
+    jax.tree.map(
+      lambda p: jnp.asarray(rng.normal(size=p.shape), p.dtype), params
+    )
+    for _ in range(num_steps)
+  ]
+
+
+def test_linear_rule():
+  rate = scale_learning_rate(0.01, batch_size=8, reference_batch_size=16)
+  assert rate == 0.005
+
+
+@pytest.mark.parametrize(
+  "step, expected",
+  [
+    (0, 0.02),  # warm-up starts at 0.1 x 0.2
+    (5, 0.2 * 0.55),
+    (10, 0.2),
+    (59, 0.2),
+    (60, 0.02),
+    (79, 0.02),
+    (80, 0.002),
+  ],
+)
+def test_step_schedule(step, expected):
+  learning_rate = make_schedule(0.2, **STEP)
+  np.testing.assert_allclose(learning_rate(step), expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+  "step, expected", [(0, 0.02), (10, 0.2), (55, 0.1), (100, 0.0), (120, 0.0)]
+)
+def test_cosine_schedule(step, expected):
+  learning_rate = make_schedule(0.2, **STEP | dict(schedule="cosine"))
+  np.testing.assert_allclose(learning_rate(step), expected, atol=1e-8)
+
+
+def test_schedule_without_warmup_or_decay():
+  learning_rate = make_schedule(
+    0.2, **STEP | dict(warmup_steps=0, decay_steps=())
+  )
+  np.testing.assert_allclose(learning_rate(jnp.int32(0)), 0.2, rtol=1e-6)
+
+
+def test_unknown_schedule():
+  with pytest.raises(ValueError, match="unknown schedule 'poly'.*'cosine'"):
+    make_schedule(0.2, **STEP | dict(schedule="poly"))
+
+
+def test_sgd_equals_torch_formula():
+  params = make_params()
+  gradients = random_gradients(params)
+  found = run(build(params), params, gradients, rate=0.01)
+  for path in (("head", "kernel"), ("head", "bias")):
+    value = np.asarray(params[path[0]][path[1]], np.float64)
+    decay = 0.1 if path[1] == "kernel" else 0.0
+    buffer = np.zeros_like(value)
+    for gradient in gradients:
+      buffer = 0.9 * buffer + gradient[path[0]][path[1]] + decay * value
+      value = value - 0.01 * buffer
+    np.testing.assert_allclose(found[path[0]][path[1]], value, rtol=1e-6)
+
+
+def test_adamw_equals_paper():
+  params = make_params()
+  gradients = random_gradients(params)
+  found = run(build(params, name="adamw"), params, gradients, rate=0.01)
+  value = np.asarray(params["head"]["kernel"], np.float64)
+  first, second = np.zeros_like(value), np.zeros_like(value)
+  for t, gradient in enumerate(gradients, start=1):
+    gradient = np.asarray(gradient["head"]["kernel"], np.float64)
+    first = 0.9 * first + 0.1 * gradient
+    second = 0.999 * second + 0.001 * gradient**2
+    direction = first / (1 - 0.9**t)
+    direction /= np.sqrt(second / (1 - 0.999**t)) + 1e-8
+    value = value - 0.01 * (direction + 0.1 * value)
+  np.testing.assert_allclose(found["head"]["kernel"], value, rtol=1e-5)
+
+
+def test_unknown_optimizer():
+  with pytest.raises(ValueError, match="unknown optimizer 'lamb'"):
+    build(make_params(), name="lamb")
+
+
+def test_clipping_bounds_the_global_norm():
+  params = make_params()
+  optimizer = build(params, momentum=0.0, weight_decay=0.0, clip_norm=2.0)
+  gradient = jax.tree.map(lambda p: jnp.full(p.shape, 100.0), params)
+  updates, _ = optimizer.update(gradient, optimizer.init(params), params)
+  norm = np.sqrt(sum(np.sum(u**2) for u in jax.tree.leaves(updates)))
+  np.testing.assert_allclose(norm, 2.0, rtol=1e-5)
+  small = jax.tree.map(lambda p: jnp.full(p.shape, 1e-3), params)
+  updates, _ = optimizer.update(small, optimizer.init(params), params)
+  np.testing.assert_allclose(updates["head"]["bias"], 1e-3, rtol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["sgd", "adamw"])
+def test_frozen_stages_do_not_move(name):
+  params = make_params()
+  optimizer = build(params, name=name, frozen_stages=1, clip_norm=1.0)
+  found = run(optimizer, params, random_gradients(params), rate=0.1)
+  for part in ("conv1", "bn1", "layer1_0"):
+    jax.tree.map(
+      np.testing.assert_array_equal,
+      found["backbone"][part],
+      params["backbone"][part],
+    )
+  moved = found["backbone"]["layer2_0"]["conv1"]["kernel"]
+  assert np.all(moved != params["backbone"]["layer2_0"]["conv1"]["kernel"])
+
+
+def test_gradients_of_frozen_stages_do_not_count_in_the_norm():
+  params = make_params()
+  optimizer = build(
+    params, momentum=0.0, weight_decay=0.0, clip_norm=1.0, frozen_stages=4
+  )
+  gradient = jax.tree.map(lambda p: jnp.full(p.shape, 100.0), params)
+  gradient["head"] = {"kernel": jnp.full((3, 1), 0.1), "bias": jnp.zeros(1)}
+  updates, _ = optimizer.update(gradient, optimizer.init(params), params)
+  np.testing.assert_allclose(updates["head"]["kernel"], 0.1, rtol=1e-6)
+
+
+def test_masks():
+  params = make_params()
+  frozen = frozen_mask(params, frozen_stages=1)
+  assert frozen["backbone"]["layer1_0"]["conv1"]["kernel"]
+  assert not frozen["backbone"]["layer2_0"]["conv1"]["kernel"]
+  assert not frozen["head"]["bias"]
+  decayed = decay_mask(params, decay_norm_and_bias=False, frozen_stages=1)
+  assert decayed["head"] == {"kernel": True, "bias": False}
+  assert not decayed["backbone"]["conv1"]["kernel"]  # frozen
+  decayed = decay_mask(params, decay_norm_and_bias=True, frozen_stages=0)
+  assert all(jax.tree.leaves(decayed))
+
+
+def test_frozen_stages_of_efficientnet_lite():
+  params = {
+    "backbone": {
+      "stem_conv": {"kernel": jnp.ones((1, 1))},
+      "block_0": {"kernel": jnp.ones((1, 1))},
+      "block_15": {"kernel": jnp.ones((1, 1))},
+    }
+  }
+  frozen = frozen_mask(params, frozen_stages=1)["backbone"]
+  assert frozen["stem_conv"]["kernel"] and frozen["block_0"]["kernel"]
+  assert not frozen["block_15"]["kernel"]

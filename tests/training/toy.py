@@ -1,0 +1,154 @@
+"""A method small enough to train in a test, and batches for it.
+
+Run as a program it trains a few steps and saves losses and parameters, for
+tests that need another number of devices than their own process has:
+
+python tests/training/toy.py OUT.npz BATCH_SIZE ACCUMULATE NUM_STEPS
+"""
+
+import sys
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from solo_jax import types
+from solo_jax.methods.method import Method
+from solo_jax.training import devices
+from solo_jax.training.optimizer import make_optimizer
+from solo_jax.training.state import create_train_state, init_variables
+from solo_jax.training.step import make_train_step
+
+IMAGE_SIZE = (8, 8)
+
+
+class ToyBackbone(nn.Module):
+  """A convolution and a batch norm, named like those of a ResNet."""
+
+  axis_name: str | None
+
+  @nn.compact
+  def __call__(self, x, *, train):
+    x = nn.Conv(4, (3, 3), strides=2, name="conv1")(x)
+    return nn.relu(
+      nn.BatchNorm(
+        use_running_average=not train,
+        axis_name=self.axis_name if train else None,
+        name="bn1",
+      )(x)
+    )
+
+
+class ToyNetwork(nn.Module):
+  """Predicts one number an image."""
+
+  axis_name: str | None
+
+  @nn.compact
+  def __call__(self, image, image_size, *, train):
+    x = image.astype(jnp.float32) / 255.0
+    x = ToyBackbone(self.axis_name, name="backbone")(x, train=train)
+    return nn.Dense(1, name="head")(x.mean(axis=(1, 2)))[:, 0]
+
+
+def make_toy_method(axis_name=None):
+  """Regresses the first object's centre; normalised by the global count."""
+
+  def loss(outputs, batch):
+    valid = batch.image_valid.astype(jnp.float32)
+    count = valid.sum()
+    if axis_name is not None:
+      count = jax.lax.pmean(count, axis_name)
+    error = jnp.sum(valid * (outputs - batch.centers[:, 0, 0]) ** 2) / count
+    return error, {
+      "toy_loss": error,
+      "instances_dropped": jnp.sum(batch.num_dropped),
+    }
+
+  return Method(network=ToyNetwork(axis_name), loss=loss, decode=None)
+
+
+def make_toy_batch(rng, batch_size):
+  """Draws a batch; an image's target is its mean brightness."""
+  image = rng.integers(0, 256, (batch_size, *IMAGE_SIZE, 3)).astype(np.uint8)
+  centers = np.zeros((batch_size, 2, 2), np.float32)
+  centers[:, 0, 0] = image.mean(axis=(1, 2, 3)) / 255.0
+  return types.Batch(
+    image=image,
+    image_size=np.tile(np.int32(IMAGE_SIZE), (batch_size, 1)),
+    image_valid=np.arange(batch_size) != 1,
+    masks=np.zeros((batch_size, 2, 4, 1), np.uint8),
+    centers=centers,
+    boxes_xyxy=np.zeros((batch_size, 2, 4), np.float32),
+    labels=np.zeros((batch_size, 2), np.int32),
+    valid=np.ones((batch_size, 2), bool),
+    num_dropped=np.arange(batch_size, dtype=np.int32),
+  )
+
+
+def make_toy_run(
+  *,
+  method=None,
+  rate=0.1,
+  accumulate=1,
+  ema_decay=None,
+  name="sgd",
+  weight_decay=1e-4,
+  clip_norm=None,
+  frozen_stages=0,
+):
+  """Returns (replicated state, per-device step)."""
+  method = method or make_toy_method(devices.AXIS_NAME)
+  variables = init_variables(method.network, image_size=IMAGE_SIZE, seed=0)
+  optimizer = make_optimizer(
+    variables["params"],
+    name=name,
+    momentum=0.9,
+    weight_decay=weight_decay,
+    decay_norm_and_bias=False,
+    clip_norm=clip_norm,
+    frozen_stages=frozen_stages,
+  )
+  state = create_train_state(
+    variables, optimizer, use_ema=ema_decay is not None
+  )
+  step = make_train_step(
+    method,
+    optimizer,
+    lambda step: jnp.float32(rate),
+    accumulate=accumulate,
+    ema_decay=ema_decay,
+    axis_name=devices.AXIS_NAME,
+  )
+  return devices.replicate(state), step
+
+
+def main(out, batch_size, accumulate, num_steps):
+  state, step = make_toy_run(accumulate=int(accumulate), ema_decay=0.9)
+  mapped_step = devices.map_step(step)
+  rng = np.random.default_rng(0)
+  metrics = []
+  for _ in range(int(num_steps)):
+    batch = make_toy_batch(rng, int(batch_size))
+    state, row = mapped_step(state, devices.split_batch(batch))
+    metrics.append(devices.fetch(row))
+  # Copies of the state on different devices must be equal.
+  copies = [
+    [np.asarray(shard.data) for shard in x.addressable_shards]
+    for x in jax.tree.leaves(state)
+  ]
+  spread = max(
+    np.abs(x - first).max() for first, *rest in copies for x in rest or [first]
+  )
+  arrays = {
+    jax.tree_util.keystr(path): x
+    for path, x in jax.tree_util.tree_leaves_with_path(devices.fetch(state))
+  }
+  for name in metrics[0]:
+    arrays[f"metrics/{name}"] = np.array([row[name] for row in metrics])
+  np.savez(out, num_devices=jax.device_count(), spread=spread, **arrays)
+
+
+if __name__ == "__main__":
+  main(*sys.argv[1:])
