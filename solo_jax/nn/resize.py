@@ -11,9 +11,10 @@ def interpolation_matrix(source: int, target: int) -> np.ndarray:
   """Builds the matrix of a 1-D bilinear resize without antialiasing.
 
   Sample positions are half-pixel centred, (i + 0.5) * source / target - 0.5,
-  clamped at the borders, and computed in float32 step by step as in
-  `torch.nn.functional.interpolate(mode='bilinear', align_corners=False)`: in
-  float64 the weights would differ by up to 1e-5 for large sizes.
+  clamped at the borders, and rounded as
+  `torch.nn.functional.interpolate(mode='bilinear', align_corners=False)` does
+  on CPU: the ratio to float32, then the whole fused multiply-add. Exact
+  positions would give values that differ by up to 1e-4 at 300 pixels.
 
   Args:
     source: Number of samples before.
@@ -23,9 +24,8 @@ def interpolation_matrix(source: int, target: int) -> np.ndarray:
     Weights, at most two nonzero per row, rows summing to one.
     [target, source] float32.
   """
-  scale = np.float32(source) / np.float32(target)
-  half = np.float32(0.5)
-  position = scale * (np.arange(target, dtype=np.float32) + half) - half
+  ratio = np.float64(np.float32(source) / np.float32(target))
+  position = (ratio * (np.arange(target) + 0.5) - 0.5).astype(np.float32)
   position = np.maximum(position, np.float32(0))
   low = np.minimum(position.astype(np.int64), source - 1)
   high = np.minimum(low + 1, source - 1)
