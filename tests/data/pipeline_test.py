@@ -2,16 +2,18 @@ import concurrent.futures
 import multiprocessing
 import os
 import signal
+import sys
 
+import cloudpickle
 import cv2
 import numpy as np
 import pytest
 from pycocotools import mask as coco_mask
 
-from solo_jax.data import pipeline, records
+from solo_jax.data import pipeline
 
 NUM_IMAGES = 10
-CORRUPT = 3  # index, and image_id - 100
+CORRUPT = 3
 EMPTY = (5, 6)
 PORTRAIT = (1, 4, 6)
 TRANSFORMS = dict(
@@ -42,48 +44,60 @@ OPTIONS = dict(
 )
 
 
-class Scenes:
-  """Images of one grey level each, 10 * (index + 1), with one square."""
+class SceneRecords:
+  """Stands in for `Records`: one grey level an image, 10 * (index + 1).
+
+  Each image has one square, but for the `EMPTY` ones.
+  """
+
+  path, split = "scenes", "train"
+
+  def __init__(self, *indices):
+    self.rows = [make_record(index) for index in indices]
+    self.heights = np.array([row["height"] for row in self.rows])
+    self.widths = np.array([row["width"] for row in self.rows])
+    self.num_objects = np.array([index not in EMPTY for index in indices])
 
   def __len__(self):
-    return NUM_IMAGES
+    return len(self.rows)
 
   def __getitem__(self, index):
-    height, width = (48, 24) if index in PORTRAIT else (24, 48)
-    image = np.full((height, width, 3), 10 * (index + 1), np.uint8)
-    mask = np.zeros((height, width), np.uint8, order="F")
-    mask[4:12, 6:16] = 1
-    square = records.ObjectRecord(
-      annotation_id=index + 1,
-      label=index,
-      is_crowd=False,
-      rle=coco_mask.encode(mask)["counts"],
-      area=80.0,
-      box_xywh=(6.0, 4.0, 10.0, 8.0),
-    )
-    encoded = cv2.imencode(".png", image)[1].tobytes()
-    return records.ImageRecord(
-      encoded=encoded[:-30] if index == CORRUPT else encoded,
-      image_id=100 + index,
-      file_name=f"{index}.png",
-      height=height,
-      width=width,
-      objects=() if index in EMPTY else (square,),
-    )
+    return self.rows[index]
 
 
-class SceneRecords(records.RecordsBuilder, skip_registration=True):
-  def read_splits(self, dl_manager):
-    self.info.metadata["class_names"] = [str(i) for i in range(NUM_IMAGES)]
-    self.info.metadata["category_ids"] = list(range(NUM_IMAGES))
-    return dict(train=Scenes())
+# Grain's workers are other processes that cannot import a test module.
+cloudpickle.register_pickle_by_value(sys.modules[__name__])
+
+
+def make_record(index):
+  height, width = (48, 24) if index in PORTRAIT else (24, 48)
+  image = np.full((height, width, 3), 10 * (index + 1), np.uint8)
+  encoded = cv2.imencode(".png", image)[1].tobytes()
+  mask = np.zeros((height, width), np.uint8, order="F")
+  mask[4:12, 6:16] = 1
+  objects = dict(
+    annotation_id=[index + 1],
+    label=[index],
+    is_crowd=[False],
+    rle=[coco_mask.encode(mask)["counts"]],
+    area=[np.float64(80).tobytes()],
+    bbox=[np.array([6.0, 4.0, 10.0, 8.0]).tobytes()],
+  )
+  if index in EMPTY:
+    objects = {field: [] for field in objects}
+  return dict(
+    image=encoded[:-30] if index == CORRUPT else encoded,
+    image_id=100 + index,
+    file_name=b"%d.png" % index,
+    height=height,
+    width=width,
+    objects=objects,
+  )
 
 
 @pytest.fixture(scope="module")
-def scenes(tmp_path_factory):
-  data_dir = str(tmp_path_factory.mktemp("records"))
-  SceneRecords(data_dir=data_dir).prepare()
-  return records.open_records(data_dir, "scene_records", "train")
+def scenes():
+  return SceneRecords(*range(NUM_IMAGES))
 
 
 def take(source, num, **options):
@@ -102,7 +116,7 @@ def assert_equal(first, second):
       np.testing.assert_array_equal(array, vars(two)[name], err_msg=name)
 
 
-def indices(batches, source=None):
+def indices(batches):
   """Which scene each row shows (color jitter off), -1 for the corrupt one."""
   found = []
   for batch in batches:
@@ -195,10 +209,8 @@ def test_death_of_a_worker_is_an_error(scenes):
 
 
 @pytest.mark.parametrize("num", [8, 4, 1])
-def test_fewer_images_than_a_batch_repeat_within_it(scenes, num):
-  source = records.open_records(
-    str(scenes.path.parents[1]), "scene_records", f"train[:{num}]"
-  )
+def test_fewer_images_than_a_batch_repeat_within_it(num):
+  source = SceneRecords(*range(num))
   batches = take(source, 3, batch_size=8, transforms=PLAIN)
   order = indices(batches)
   for start in range(0, 24 // num * num, num):
@@ -230,23 +242,18 @@ def test_portrait_images_have_batches_of_their_own(scenes):
   assert_equal(tail, batches[15:])
 
 
-def test_images_of_one_orientation_form_one_group(scenes):
-  source = records.open_records(
-    str(scenes.path.parents[1]), "scene_records", "train[1:2]"
-  )
+def test_images_of_one_orientation_form_one_group():
+  source = SceneRecords(1)
   (batch,) = take(source, 1, group_by_orientation=True)
   assert batch.image.shape == (4, 64, 32, 3)
 
 
-def test_nothing_to_train_on_is_refused(scenes):
-  source = records.open_records(
-    str(scenes.path.parents[1]), "scene_records", "train[5:7]"
-  )
+def test_nothing_to_train_on_is_refused():
+  source = SceneRecords(5, 6)
   with pytest.raises(ValueError, match="2 images, all of them without inst"):
     take(source, 1, keep_empty=False)
-  source.image_ids = source.image_ids[:0]
-  with pytest.raises(ValueError, match="no image to train on: split"):
-    take(source, 1)
+  with pytest.raises(ValueError, match="split 'train' at scenes has 0 images"):
+    take(SceneRecords(), 1)
 
 
 def test_batch_size_must_suit_the_processes(scenes):
