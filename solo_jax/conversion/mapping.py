@@ -97,8 +97,12 @@ def convert(
       if (match := pattern.fullmatch(name))
     ]
     if len(matches) != 1:
-      found = [rule.source for _, rule in matches] or "none"
-      problems.append(f"{name} {array.shape}: matches {found} of the rules")
+      found = (
+        f"{len(matches)} rules: {[rule.source for _, rule in matches]}"
+        if matches
+        else "no rule"
+      )
+      problems.append(f"{name} {array.shape}: matches {found}")
       continue
     match, rule = matches[0]
     if rule.target is None:

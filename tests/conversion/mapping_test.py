@@ -1,0 +1,123 @@
+"""Tests of solo_jax/conversion/mapping.py."""
+
+import numpy as np
+import pytest
+
+from solo_jax.conversion.mapping import (
+  CONV,
+  DENSE,
+  Rule,
+  convert,
+  flatten,
+  norm_rules,
+  unflatten,
+)
+
+RULES = (
+  Rule(r"conv(\d)\.weight", r"params/layer_\1/kernel", CONV),
+  Rule(r"fc\.weight", "params/classifier/kernel", DENSE),
+  Rule(r"fc\.bias", "params/classifier/bias"),
+  *norm_rules("bn", "norm"),
+  Rule(r"optimizer\..*", None),
+)
+
+
+def make_source():
+  rng = np.random.default_rng(0)
+  return {
+    "conv1.weight": rng.standard_normal((4, 3, 2, 5)),
+    "fc.weight": rng.standard_normal((6, 4)),
+    "fc.bias": rng.standard_normal(6),
+    "bn.weight": np.ones(4),
+    "bn.bias": np.zeros(4),
+    "bn.running_mean": np.full(4, 2.0),
+    "bn.running_var": np.full(4, 3.0),
+    "bn.num_batches_tracked": np.asarray(7),
+    "optimizer.step": np.asarray(7),
+  }
+
+
+def make_target():
+  shapes = {
+    "params/layer_1/kernel": (2, 5, 3, 4),
+    "params/classifier/kernel": (4, 6),
+    "params/classifier/bias": (6,),
+    "params/norm/scale": (4,),
+    "params/norm/bias": (4,),
+    "batch_stats/norm/mean": (4,),
+    "batch_stats/norm/var": (4,),
+  }
+  return unflatten(
+    {path: np.zeros(shape, np.float32) for path, shape in shapes.items()}
+  )
+
+
+def test_transposes_and_places():
+  source = make_source()
+  result = flatten(convert(source, RULES, make_target()))
+  assert result.keys() == flatten(make_target()).keys()
+  assert all(a.dtype == np.float32 for a in result.values())
+  assert all(a.flags.c_contiguous for a in result.values())
+  # Output channel 1, input channel 2, row 0, column 3.
+  np.testing.assert_allclose(
+    result["params/layer_1/kernel"][0, 3, 2, 1],
+    source["conv1.weight"][1, 2, 0, 3],
+    rtol=1e-6,
+  )
+  np.testing.assert_allclose(
+    result["params/classifier/kernel"], source["fc.weight"].T, rtol=1e-6
+  )
+  np.testing.assert_array_equal(result["batch_stats/norm/var"], [3] * 4)
+
+
+def test_every_problem_is_in_one_error():
+  source = make_source()
+  source["conv2.weight"] = source["conv1.weight"]  # no such layer
+  source["head.weight"] = np.zeros(3)  # no rule
+  source["fc.bias"] = np.zeros(5)  # wrong shape
+  del source["bn.running_mean"]
+  with pytest.raises(ValueError, match="in 4 places") as error:
+    convert(source, RULES, make_target())
+  for line in (
+    "conv2.weight (4, 3, 2, 5): the network has no params/layer_2/kernel",
+    "head.weight (3,): matches no rule",
+    "fc.bias: gives shape (5,), params/classifier/bias needs (6,)",
+    "batch_stats/norm/mean (4,): not in the checkpoint",
+  ):
+    assert line in str(error.value)
+
+
+def test_one_array_under_two_rules():
+  rules = (*RULES, Rule(r"fc\..*", None))
+  with pytest.raises(ValueError, match=r"fc\.bias \(6,\): matches 2 rules"):
+    convert(make_source(), rules, make_target())
+
+
+def test_two_arrays_for_one_target():
+  rules = (*RULES, Rule("other", "params/classifier/bias"))
+  source = make_source() | {"other": np.zeros(6)}
+  with pytest.raises(ValueError, match=r"filled by each of .*fc.*other"):
+    convert(source, rules, make_target())
+
+
+def test_a_rule_matches_whole_names_only():
+  source = make_source() | {"my.fc.bias": np.zeros(6)}
+  with pytest.raises(ValueError, match=r"my\.fc\.bias \(6,\): matches no rule"):
+    convert(source, RULES, make_target())
+
+
+def test_transform_of_another_rank_reports_the_shape():
+  source = make_source() | {"fc.weight": np.zeros((6, 4, 1, 1))}
+  with pytest.raises(ValueError, match=r"gives shape \(6, 4, 1, 1\)"):
+    convert(source, RULES, make_target())
+
+
+def test_group_norm_has_no_running_statistics():
+  targets = [rule.target for rule in norm_rules("gn", "n", running=False)]
+  assert targets == ["params/n/scale", "params/n/bias"]
+
+
+def test_flatten_and_unflatten_are_inverse():
+  tree = {"a": {"b": {"c": 1}, "d": 2}, "e": 3}
+  assert flatten(tree) == {"a/b/c": 1, "a/d": 2, "e": 3}
+  assert unflatten(flatten(tree)) == tree
