@@ -6,7 +6,8 @@ space-to-depth stem, two grids, mask features at stride 2 with soft targets.
 Run:
 
 python -m solo_jax.prepare --dataset=shapes --data_dir=data
-python -m solo_jax.train --config=configs/solov2_shapes.py --workdir=workdirs/shapes
+python -m solo_jax.train --config=configs/solov2_shapes.py \
+    --workdir=workdirs/shapes
 python -m solo_jax.eval --checkpoint=workdirs/shapes
 """
 
@@ -41,12 +42,12 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
       image_size=(128, 128),  # padded network input in training
       short_sides=(128,),  # short side drawn from these ...
       max_side=128,  # ... while the long side stays within this
-      scale_jitter=None,  # (low, high) factors of large-scale jitter, or None
+      scale_jitter=None,  # (low, high) of large-scale jitter, or None
       jitter_reference="fit",  # ... of the fitted or of the 'original' image
       flip=0.5,
       vertical_flip=0.5,
       transpose=0.5,
-      color_jitter=0.0,  # strength of brightness, contrast, saturation jitter
+      color_jitter=0.0,  # strength for brightness, contrast, saturation
       mask_stride=2,
       mask_rule="coverage",  # 'published', 'center' (bits) or 'coverage' (8 bit)
       max_instances=16,

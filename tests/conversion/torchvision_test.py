@@ -1,0 +1,54 @@
+"""Tests of solo_jax/conversion/torchvision.py."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from solo_jax.conversion import torchvision
+from solo_jax.nn.resnet import DEPTHS, ResNet
+
+
+@pytest.mark.golden("model_solov2_r18*.npz")
+def test_classifier_is_dropped_and_the_rest_lands_where_mmdet_puts_it(golden):
+  base = golden.config["base_channels"]
+  backbone = ResNet(
+    **DEPTHS[golden.config["depth"]],
+    widths=(base, 2 * base, 4 * base, 8 * base),
+    stem="conv7",
+    stride_in_1x1=False,
+    norm="frozen",
+    frozen_stages=0,
+    dtype=jnp.float32,
+    axis_name=None,
+  )
+  target = jax.eval_shape(
+    lambda: backbone.init(
+      jax.random.key(0), jnp.zeros((1, 64, 64, 3)), train=False
+    )
+  )
+  arrays = {
+    name.removeprefix("backbone."): value
+    for name, value in golden.state_dict().items()
+    if name.startswith("backbone.")
+  }
+  variables = torchvision.convert_backbone(
+    {**arrays, "fc.weight": np.zeros((10, 8)), "fc.bias": np.zeros(10)}, target
+  )
+  np.testing.assert_array_equal(
+    variables["params"]["conv1"]["kernel"],
+    arrays["conv1.weight"].transpose(2, 3, 1, 0),
+  )
+  np.testing.assert_array_equal(
+    variables["batch_stats"]["layer4_1"]["bn2"]["var"],
+    arrays["layer4.1.bn2.running_var"],
+  )
+
+  del arrays["layer3.0.conv1.weight"]
+  with pytest.raises(ValueError, match="layer3_0/conv1/kernel.*not in the"):
+    torchvision.convert_backbone(arrays, target)
+
+
+def test_missing_file(tmp_path):
+  with pytest.raises(FileNotFoundError, match="resnet50.pth"):
+    torchvision.load_backbone(tmp_path / "resnet50.pth", {})
