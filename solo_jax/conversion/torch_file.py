@@ -94,18 +94,12 @@ def read(path: str | Path) -> Any:
       raise ValueError(
         f"{path}: not a file written by torch.save ({error})."
       ) from error
-    except (
-      EOFError,
-      KeyError,
-      pickle.UnpicklingError,
-      struct.error,
-      zipfile.BadZipFile,
-    ) as error:
+    except _RefusedError as error:
+      raise ValueError(f"{path}: {error}") from error
+    except Exception as error:  # damaged pickles fail in many ways
       raise ValueError(
         f"{path}: truncated or damaged ({error}); fetch or save it again."
       ) from error
-    except _RefusedError as error:
-      raise ValueError(f"{path}: {error}") from error
 
 
 class _NotTorchError(Exception):
