@@ -1,83 +1,27 @@
-"""What a record holds: written by the three builders, read by everything else.
+"""What a record holds, and reading records.
 
 A split is a row of ArrayRecord shards in the order of the source, with one
 small index file (`<split>_index.npz`) beside them, so that sizes and object
 counts are known without reading a single image.
 """
 
-import dataclasses
-import functools
 import io
 import pathlib
 import re
 import zlib
-from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from collections.abc import Mapping
+from typing import Any
 
 import cv2
 import numpy as np
 import PIL.Image
-import rich.progress
 import tensorflow_datasets as tfds
 from pycocotools import mask as coco_mask
 
 from solo_jax.types import Sample
 
-# Records a shard; TFDS keeps one shard in memory while it writes.
-_SHARD_LENGTH = 1024
-_INDEX_FIELDS = ("image_id", "height", "width", "num_objects")
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class ObjectRecord:
-  """One annotated object as the builders hand it over.
-
-  Attributes:
-    annotation_id: Id in the source, unique within the split.
-    label: Class, 0..K-1.
-    is_crowd: COCO's iscrowd.
-    rle: COCO compressed counts of the visible pixels at original size.
-    area: Annotated area in pixels.
-    box_xywh: Annotated box in continuous pixels.
-  """
-
-  annotation_id: int
-  label: int
-  is_crowd: bool
-  rle: bytes
-  area: float
-  box_xywh: tuple[float, float, float, float]
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class ImageRecord:
-  """One image with its objects as the builders hand it over.
-
-  Attributes:
-    encoded: The bytes of a JPEG or PNG file, 8 or 16 bit.
-    image_id: Id in the source, unique within the split.
-    file_name: Name in the source, for messages.
-    height: Height in pixels.
-    width: Width in pixels.
-    objects: The objects; empty for an image without any.
-  """
-
-  encoded: bytes
-  image_id: int
-  file_name: str
-  height: int
-  width: int
-  objects: Sequence[ObjectRecord]
-
-
-class ImageSource(Protocol):
-  """A split before it is written: a sequence that makes `ImageRecord`s."""
-
-  def __len__(self) -> int:
-    """Number of images."""
-
-  def __getitem__(self, index: int) -> ImageRecord:
-    """Reads or draws one image."""
+# Columns of a split's index file, each [number of images] int64.
+INDEX_FIELDS = ("image_id", "height", "width", "num_objects", "num_crowds")
 
 
 def make_features() -> tfds.features.FeaturesDict:
@@ -107,118 +51,6 @@ def make_features() -> tfds.features.FeaturesDict:
   )
 
 
-def _to_example(image: ImageRecord) -> dict[str, Any]:
-  return {
-    "image": image.encoded,
-    "image_id": image.image_id,
-    "file_name": image.file_name,
-    "height": image.height,
-    "width": image.width,
-    "objects": [
-      {
-        "annotation_id": item.annotation_id,
-        "label": item.label,
-        "is_crowd": item.is_crowd,
-        "rle": item.rle,
-        "area": np.float64(item.area).tobytes(),
-        "bbox": np.asarray(item.box_xywh, np.float64).tobytes(),
-      }
-      for item in image.objects
-    ],
-  }
-
-
-class RecordsBuilder(tfds.core.ShardBasedBuilder, skip_registration=True):
-  """Writes splits of `ImageRecord`s; a subclass says where they come from.
-
-  Built on `ShardBasedBuilder` because `GeneratorBasedBuilder` sorts through
-  temporary files beyond 1 GB, for which it needs TensorFlow; here records
-  stream to disk in the order of the source.
-
-  A subclass defines `read_splits`, and may fill `self.info.metadata` there.
-  """
-
-  VERSION = tfds.core.Version("1.0.0")
-
-  def __init__(self, *, data_dir: str, name: str = ""):
-    """Makes a builder of `<data_dir>/<builder>[/<name>]/<version>`.
-
-    Args:
-      data_dir: Directory of all prepared datasets.
-      name: Name of this dataset below its builder; '' for none.
-    """
-    config = tfds.core.BuilderConfig(name=name) if name else None
-    super().__init__(data_dir=data_dir, config=config)
-
-  def read_splits(
-    self, dl_manager: tfds.download.DownloadManager
-  ) -> Mapping[str, ImageSource]:
-    """Returns the images of each split, in the order to write them."""
-    raise TypeError(f"{type(self).__name__} defines no read_splits.")
-
-  def prepare(self, **download_options: Any) -> None:
-    """Writes all splits; an interrupted run leaves no prepared dataset.
-
-    TFDS writes into a folder named `incomplete...` and renames it at the end.
-
-    Args:
-      **download_options: Fields of `tfds.download.DownloadConfig`.
-    """
-    tfds.disable_progress_bar()  # one bar a split of our own instead of three
-    self.download_and_prepare(
-      download_config=tfds.download.DownloadConfig(
-        try_download_gcs=False, **download_options
-      ),
-      file_format="array_record",
-    )
-
-  def _info(self) -> tfds.core.DatasetInfo:
-    return tfds.core.DatasetInfo(
-      builder=self,
-      features=make_features(),
-      metadata=tfds.core.MetadataDict(),
-      disable_shuffling=True,
-    )
-
-  def _shard_iterators_per_split(self, dl_manager):
-    iterators = {}
-    for split, source in self.read_splits(dl_manager).items():
-      if not len(source):
-        raise ValueError(f"{self.name}: split {split!r} has no images.")
-      progress = rich.progress.Progress(
-        *rich.progress.Progress.get_default_columns(),
-        rich.progress.MofNCompleteColumn(),
-      )
-      rows = []
-      starts = range(0, len(source), _SHARD_LENGTH)
-      iterators[split] = [
-        functools.partial(
-          self._generate_shard, split, source, start, rows, progress
-        )
-        for start in starts
-      ]
-    return iterators
-
-  def _generate_shard(self, split, source, start, rows, progress):
-    """Yields the examples of one shard; the last one writes the index."""
-    stop = min(start + _SHARD_LENGTH, len(source))
-    if start == 0:
-      progress.add_task(split, total=len(source))
-    with progress:
-      for i in range(start, stop):
-        image = source[i]
-        num_objects = sum(not item.is_crowd for item in image.objects)
-        rows.append((image.image_id, image.height, image.width, num_objects))
-        yield i, _to_example(image)
-        progress.update(progress.task_ids[0], completed=i + 1)
-    if stop == len(source):
-      columns = np.asarray(rows, np.int64).T
-      np.savez(
-        pathlib.Path(self.data_dir) / f"{split}_index.npz",
-        **dict(zip(_INDEX_FIELDS, columns, strict=True)),
-      )
-
-
 class Records:
   """Random access to the records of a split; cheap to pickle to a worker.
 
@@ -231,6 +63,8 @@ class Records:
     heights: [len] int64, pixels.
     widths: [len] int64, pixels.
     num_objects: Instances of each image without crowds. [len] int64.
+    num_crowds: Crowd regions of each image. [len] int64.
+    metadata: What `RecordsBuilder.describe` was told.
   """
 
   def __init__(self, path: pathlib.Path, split: str):
@@ -239,18 +73,18 @@ class Records:
     self.split = split
     info = tfds.builder_from_directory(path).info
     name, start, stop = _parse_split(split, sorted(info.splits), path)
+    self.metadata = dict(info.metadata)
     self.class_names = tuple(info.metadata["class_names"])
     self.category_ids = tuple(info.metadata["category_ids"])
     with np.load(path / f"{name}_index.npz") as index:
-      rows = slice(start, stop).indices(len(index["image_id"]))[:2]
-      ids, heights, widths, num_objects = (
-        index[field][slice(*rows)] for field in _INDEX_FIELDS
-      )
-    if not len(ids):
+      columns = [index[field] for field in INDEX_FIELDS]
+    start, stop, _ = slice(start, stop).indices(len(columns[0]))
+    if start >= stop:
       raise ValueError(f"Split {split!r} of {path} selects no images.")
-    self.image_ids, self.heights = ids, heights
-    self.widths, self.num_objects = widths, num_objects
-    self._name, self._start, self._source = name, rows[0], None
+    columns = [column[start:stop] for column in columns]
+    self.image_ids, self.heights, self.widths = columns[:3]
+    self.num_objects, self.num_crowds = columns[3:]
+    self._name, self._start, self._source = name, start, None
 
   def __len__(self) -> int:
     return len(self.image_ids)
@@ -280,7 +114,7 @@ class Records:
 
 def _parse_split(split, known, path):
   """Splits 'train[2:8]' into ('train', 2, 8)."""
-  match = re.fullmatch(r"(\w+)(?:\[(-?\d*):(-?\d*)\])?", split)
+  match = re.fullmatch(r"(\w+)(?:\[(-?\d+)?:(-?\d+)?\])?", split)
   if not match or match[1] not in known:
     raise ValueError(
       f"Unknown split {split!r} of {path}; it has {', '.join(known)}, whole "
@@ -307,6 +141,11 @@ def find_prepared(data_dir: str, name: str) -> pathlib.Path | None:
   ]
   key = lambda path: tuple(int(x) for x in path.name.split("."))  # noqa: E731
   return max(versions, key=key, default=None)
+
+
+def list_splits(path: pathlib.Path) -> list[str]:
+  """Returns the names of the splits of a prepared dataset, sorted."""
+  return sorted(tfds.builder_from_directory(path).info.splits)
 
 
 def open_records(data_dir: str, name: str, split: str) -> Records:

@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 from pycocotools import mask as coco_mask
 
-from solo_jax.data import records
+from solo_jax.data import builder
 
 CLASS_NAMES = ("disc", "rectangle", "triangle", "star", "ring")
 SIZE = 128  # pixels, height and width of a scene
@@ -232,15 +232,15 @@ class DrawnScenes:
   def __len__(self) -> int:
     return self.num_images
 
-  def __getitem__(self, index: int) -> records.ImageRecord:
-    """Draws scene `index` as a record with a PNG image."""
+  def __getitem__(self, index: int) -> tuple[bytes, builder.ImageRecord]:
+    """Draws scene `index`: the bytes of a PNG file, and the rest."""
     image_id = self.first_id + range(self.num_images)[index]
     scene = draw_scene(np.random.default_rng((self.seed, image_id)))
     planes = np.asfortranarray(scene.masks.transpose(1, 2, 0), np.uint8)
     objects = []
     for k, rle in enumerate(coco_mask.encode(planes)):
       objects.append(
-        records.ObjectRecord(
+        builder.ObjectRecord(
           annotation_id=image_id * (NUM_OBJECTS[1] + 1) + k,
           label=int(scene.labels[k]),
           is_crowd=False,
@@ -250,8 +250,7 @@ class DrawnScenes:
         )
       )
     _, png = cv2.imencode(".png", cv2.cvtColor(scene.image, cv2.COLOR_RGB2BGR))
-    return records.ImageRecord(
-      encoded=png.tobytes(),
+    return png.tobytes(), builder.ImageRecord(
       image_id=image_id,
       file_name=f"{image_id:06d}.png",
       height=SIZE,
@@ -260,7 +259,7 @@ class DrawnScenes:
     )
 
 
-class Shapes(records.RecordsBuilder):
+class Shapes(builder.RecordsBuilder):
   """Builder of drawn scenes: 2,000 to train on, 200 held out."""
 
   def __init__(
@@ -290,10 +289,11 @@ class Shapes(records.RecordsBuilder):
   def read_splits(self, dl_manager):
     """Returns the scenes of each split."""
     del dl_manager  # nothing to download
-    self.info.metadata.update(
+    self.describe(
       class_names=CLASS_NAMES,
-      category_ids=list(range(1, len(CLASS_NAMES) + 1)),
-      source=None,
-      problems=[],
+      category_ids=range(1, len(CLASS_NAMES) + 1),
+      source=f"seed {self._splits['train'].seed}",
+      problems=(),
+      is_strict=False,
     )
     return self._splits

@@ -1,0 +1,323 @@
+"""Reading and checking COCO annotation files.
+
+Every problem becomes one line naming the file, the image id and the
+annotation id; what it concerns is left out, the rest is kept.
+"""
+
+import collections
+import dataclasses
+import json
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from pycocotools import mask as coco_mask
+
+from solo_jax.data.builder import ImageRecord, ObjectRecord
+from solo_jax.data.file_tree import FileTree
+
+# Boxes are written with rounding; only beyond this many pixels are they
+# outside the image.
+_BOX_TOLERANCE = 1.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Annotations:
+  """What a COCO annotation file says.
+
+  Attributes:
+    images: Images by rising id, with and without objects.
+    class_names: Name of each label, by rising category id.
+    category_ids: Original id of each label.
+    problems: One line for each thing left out.
+  """
+
+  images: Sequence[ImageRecord]
+  class_names: tuple[str, ...]
+  category_ids: tuple[int, ...]
+  problems: Sequence[str]
+
+
+def _is_int(value: Any) -> bool:
+  return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _is_number(value: Any) -> bool:
+  is_number = isinstance(value, int | float) and not isinstance(value, bool)
+  return is_number and math.isfinite(value)
+
+
+def _decode_counts(text: str) -> list[int]:
+  """Decodes COCO's compressed run lengths; raises ValueError if malformed.
+
+  Six-bit characters from '0' on: five bits of a number, low first, and one
+  that says whether it goes on; from the fourth number on, the difference to
+  the one before the last.
+  """
+  counts, value, shift = [], 0, 0
+  for character in text:
+    bits = ord(character) - 48
+    if not 0 <= bits < 64:
+      raise ValueError(f"character {character!r}")
+    value |= (bits & 31) << shift
+    shift += 5
+    if bits & 32:
+      continue
+    if bits & 16:
+      value |= -1 << shift
+    counts.append(value + counts[-2] if len(counts) > 2 else value)
+    value = shift = 0
+  if shift:
+    raise ValueError("an unfinished number")
+  return counts
+
+
+def _check_rle(segmentation: Mapping, size: list[int]) -> Iterator[str]:
+  if segmentation.get("size") != size:
+    yield (
+      f"has an RLE of size {segmentation.get('size')!r}; its image is "
+      f"{size} (height, width)"
+    )
+    return
+  counts = segmentation.get("counts")
+  try:
+    runs = _decode_counts(counts) if isinstance(counts, str) else counts
+  except ValueError as error:
+    yield f"has a compressed RLE that cannot be decoded: {error}"
+    return
+  if not isinstance(runs, list) or not all(_is_int(x) and x >= 0 for x in runs):
+    yield "has RLE counts that are not run lengths"
+  elif sum(runs) != size[0] * size[1]:
+    yield (
+      f"has RLE counts over {sum(runs)} pixels; its image has "
+      f"{size[0] * size[1]}"
+    )
+
+
+def _check_polygons(polygons: list, size: list[int]) -> Iterator[str]:
+  for polygon in polygons:
+    if not isinstance(polygon, list) or not all(map(_is_number, polygon)):
+      yield "has a polygon that is not a list of numbers [x1, y1, x2, y2, ...]"
+    elif len(polygon) < 6 or len(polygon) % 2:
+      yield (
+        f"has a polygon of {len(polygon)} numbers; need an even number, at "
+        "least 6 (3 points)"
+      )
+    else:
+      points = np.asarray(polygon).reshape(-1, 2)
+      extent = np.array([size[1], size[0]])
+      # Rasterising walks along the edges, so far points cost without bound.
+      far = ((points < -extent) | (points > 2 * extent)).any(1)
+      if far.any():
+        x, y = points[far][0]
+        yield f"has a polygon point ({x:g}, {y:g}) far outside its image"
+
+
+def _check_box(box: Any, size: list[int]) -> Iterator[str]:
+  if not isinstance(box, list) or len(box) != 4:
+    yield f"has a box {box!r}; need [x, y, width, height]"
+    return
+  if not all(map(_is_number, box)):
+    yield f"has a box {box!r} that is not four numbers"
+    return
+  x, y, width, height = box
+  if width <= 0 or height <= 0:
+    yield f"has a box {box} without extent"
+  beyond = max(-x, -y, x + width - size[1], y + height - size[0])
+  if beyond > _BOX_TOLERANCE:
+    yield (
+      f"has a box {box} (x, y, width, height) outside its image of width "
+      f"{size[1]}, height {size[0]}"
+    )
+
+
+def _check_annotation(item: Mapping, size: list[int] | None, labels: Mapping):
+  """Yields what is wrong with an annotation whose id is fine."""
+  if item.get("category_id") not in labels:
+    yield f"has the unknown category_id {item.get('category_id')!r}"
+  if item.get("iscrowd", 0) not in (0, 1):
+    yield f"has iscrowd {item['iscrowd']!r}; need 0 or 1"
+  if item.get("area") is not None and not _is_number(item["area"]):
+    yield f"has the area {item['area']!r}; need a number"
+  if size is None:
+    yield f"has the unknown image_id {item.get('image_id')!r}"
+    return
+  if item.get("bbox") is not None:
+    yield from _check_box(item["bbox"], size)
+  match item.get("segmentation"):
+    case dict() as rle:
+      yield from _check_rle(rle, size)
+    case [_, *_] as polygons:
+      yield from _check_polygons(polygons, size)
+    case other:
+      yield (
+        f"has the segmentation {other!r}; need polygons or an RLE with size "
+        "and counts"
+      )
+
+
+def _to_rle(segmentation: Any, size: list[int]) -> dict[str, Any]:
+  if isinstance(segmentation, list):
+    return coco_mask.merge(coco_mask.frPyObjects(segmentation, *size))
+  if isinstance(segmentation["counts"], list):
+    return coco_mask.frPyObjects(segmentation, *size)
+  return {"size": size, "counts": segmentation["counts"].encode()}
+
+
+def _make_object(
+  item: Mapping, size: list[int], labels: Mapping
+) -> ObjectRecord:
+  """Converts a checked annotation; area -1 means unknown in some exports."""
+  rle = _to_rle(item["segmentation"], size)
+  area, box = item.get("area"), item.get("bbox")
+  if area is None or area < 0:
+    area = coco_mask.area(rle)
+  return ObjectRecord(
+    annotation_id=item["id"],
+    label=labels[item["category_id"]],
+    is_crowd=bool(item.get("iscrowd", 0)),
+    rle=rle["counts"],
+    area=float(area),
+    box_xywh=tuple(coco_mask.toBbox(rle) if box is None else box),
+  )
+
+
+def _parse(text: bytes, name: str) -> dict[str, list]:
+  """Parses the file and its categories' outline, or explains what is wrong."""
+  remedy = "Need a COCO instances file: an object with the lists images, "
+  remedy += "annotations and categories."
+  try:
+    content = json.loads(text)
+  except ValueError as error:
+    raise ValueError(f"{name} is not JSON: {error}. {remedy}") from error
+  if not isinstance(content, dict):
+    kind = type(content).__name__
+    raise ValueError(f"{name} holds a {kind} at the top. {remedy}")
+  for key in ("images", "annotations", "categories"):
+    if not isinstance(content.get(key), list):
+      raise ValueError(
+        f"{name} has no list {key!r}; it has {', '.join(content) or 'nothing'}."
+        f" {remedy}"
+      )
+  return content
+
+
+def _read_categories(content: Mapping, name: str) -> dict[int, str]:
+  categories = {}
+  for item in content["categories"]:
+    if not (
+      isinstance(item, dict)
+      and _is_int(item.get("id"))
+      and isinstance(item.get("name"), str)
+    ):
+      raise ValueError(f"{name}: category {item!r} needs an id and a name.")
+    if item["id"] in categories:
+      raise ValueError(f"{name}: two categories have the id {item['id']}.")
+    categories[item["id"]] = item["name"]
+  if not categories:
+    raise ValueError(f"{name}: the list of categories is empty.")
+  return dict(sorted(categories.items()))
+
+
+def _check_image(item: Mapping, files: FileTree) -> Iterator[str]:
+  """Yields what is wrong with an image whose id is fine."""
+  file_name, size = item.get("file_name"), [item.get("height")]
+  size.append(item.get("width"))
+  if not all(_is_int(x) and x > 0 for x in size):
+    yield f"has (height, width) {tuple(size)}; need two positive integers"
+    return
+  if not isinstance(file_name, str) or file_name not in files:
+    yield f"file {file_name!r} is missing in {files}"
+    return
+  try:
+    found, _ = files.read_header(file_name)
+  except ValueError as error:
+    yield str(error)
+    return
+  if list(found) != size:
+    yield (
+      f"file {file_name} is {found[0]} x {found[1]} (height x width); the "
+      f"annotations say {size[0]} x {size[1]}"
+    )
+
+
+def _id_problem(item: Any, seen: Mapping[int, Any]) -> str | None:
+  if not isinstance(item, dict) or not _is_int(item.get("id")):
+    return f"without an integer id: {str(item)[:80]}"
+  if item["id"] in seen:
+    return f"{item['id']}: the id is used before"
+  return None
+
+
+def read_annotations(text: bytes, name: str, files: FileTree) -> Annotations:
+  """Reads and checks an annotation file against its images.
+
+  Missing areas, boxes and iscrowd are filled in, negative areas recomputed.
+
+  Args:
+    text: Content of the JSON file.
+    name: Its name, for messages.
+    files: The images.
+
+  Returns:
+    All that is sound, and a line for each problem.
+
+  Raises:
+    ValueError: If this is no COCO instances file.
+  """
+  content = _parse(text, name)
+  categories = _read_categories(content, name)
+  labels = {key: label for label, key in enumerate(categories)}
+  problems = []
+
+  images = {}  # by id; None where the image is left out
+  for item in content["images"]:
+    if problem := _id_problem(item, images):
+      problems.append(f"{name}: image {problem}.")
+      continue
+    found = [*_check_image(item, files)]
+    problems += [f"{name}: image {item['id']}: {x}." for x in found]
+    images[item["id"]] = None if found else item
+
+  objects = collections.defaultdict(list)
+  seen = {}
+  for item in content["annotations"]:
+    problem = _id_problem(item, seen)
+    if not problem and item["id"] == 0:
+      # pycocotools' evaluation takes id 0 for "not matched".
+      problem = "0: the id must not be 0"
+    if problem:
+      image_id = item.get("image_id") if isinstance(item, dict) else None
+      problems.append(f"{name}: image {image_id}: annotation {problem}.")
+      continue
+    seen[item["id"]] = True
+    image_id = item.get("image_id")
+    is_known = _is_int(image_id) and image_id in images
+    if is_known and images[image_id] is None:
+      continue  # goes with its image
+    image = images[image_id] if is_known else None
+    size = [image["height"], image["width"]] if image else None
+    found = [*_check_annotation(item, size, labels)]
+    if found:
+      where = f"{name}: image {image_id}: annotation {item['id']}"
+      problems += [f"{where} {x}." for x in found]
+    else:
+      objects[image_id].append(_make_object(item, size, labels))
+
+  return Annotations(
+    images=[
+      ImageRecord(
+        image_id=key,
+        file_name=image["file_name"],
+        height=image["height"],
+        width=image["width"],
+        objects=objects[key],
+      )
+      for key, image in sorted(images.items())
+      if image
+    ],
+    class_names=tuple(categories.values()),
+    category_ids=tuple(categories),
+    problems=problems,
+  )

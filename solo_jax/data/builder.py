@@ -1,0 +1,206 @@
+"""Writing records: what a dataset hands over and the base of the builders."""
+
+import dataclasses
+import functools
+import pathlib
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import numpy as np
+import rich.progress
+import tensorflow_datasets as tfds
+
+from solo_jax.data.records import INDEX_FIELDS, make_features
+
+# Records a shard; TFDS keeps one shard in memory while it writes.
+_SHARD_LENGTH = 1024
+# Problems kept in the metadata of a prepared dataset; all are counted.
+_MAX_PROBLEMS = 1000
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ObjectRecord:
+  """One annotated object as the builders hand it over.
+
+  Attributes:
+    annotation_id: Id in the source, unique within the split.
+    label: Class, 0..K-1.
+    is_crowd: COCO's iscrowd.
+    rle: COCO compressed counts of the visible pixels at original size.
+    area: Annotated area in pixels.
+    box_xywh: Annotated box in continuous pixels.
+  """
+
+  annotation_id: int
+  label: int
+  is_crowd: bool
+  rle: bytes
+  area: float
+  box_xywh: tuple[float, float, float, float]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ImageRecord:
+  """One image with its objects, all but the pixels.
+
+  Attributes:
+    image_id: Id in the source, unique within the split.
+    file_name: Name in the source, for messages.
+    height: Height in pixels.
+    width: Width in pixels.
+    objects: The objects; empty for an image without any.
+  """
+
+  image_id: int
+  file_name: str
+  height: int
+  width: int
+  objects: Sequence[ObjectRecord]
+
+
+class ImageSource(Protocol):
+  """A split before it is written."""
+
+  def __len__(self) -> int:
+    """Number of images."""
+
+  def __getitem__(self, index: int) -> tuple[bytes, ImageRecord]:
+    """Returns one image as the bytes of a JPEG or PNG file, and the rest."""
+
+
+def _to_example(encoded: bytes, image: ImageRecord) -> dict[str, Any]:
+  return {
+    "image": encoded,
+    "image_id": image.image_id,
+    "file_name": image.file_name,
+    "height": image.height,
+    "width": image.width,
+    "objects": [
+      {
+        "annotation_id": item.annotation_id,
+        "label": item.label,
+        "is_crowd": item.is_crowd,
+        "rle": item.rle,
+        "area": np.float64(item.area).tobytes(),
+        "bbox": np.asarray(item.box_xywh, np.float64).tobytes(),
+      }
+      for item in image.objects
+    ],
+  }
+
+
+class RecordsBuilder(tfds.core.ShardBasedBuilder, skip_registration=True):
+  """Writes splits of images; a subclass says where they come from.
+
+  Built on `ShardBasedBuilder` because `GeneratorBasedBuilder` sorts through
+  temporary files beyond 1 GB, for which it needs TensorFlow; here records
+  stream to disk in the order of the source.
+
+  A subclass defines `read_splits(dl_manager)`, which returns the `ImageSource`
+  of each split name and calls `describe`.
+  """
+
+  VERSION = tfds.core.Version("1.0.0")
+
+  def __init__(self, *, data_dir: str, name: str = ""):
+    """Makes a builder of `<data_dir>/<builder>[/<name>]/<version>`.
+
+    Args:
+      data_dir: Directory of all prepared datasets.
+      name: Name of this dataset below its builder; '' for none.
+    """
+    config = tfds.core.BuilderConfig(name=name) if name else None
+    super().__init__(data_dir=data_dir, config=config)
+
+  def prepare(self) -> pathlib.Path:
+    """Writes all splits; an interrupted run leaves no prepared dataset.
+
+    TFDS writes into a folder named `incomplete...` and renames it at the end.
+
+    Returns:
+      The folder of the prepared dataset.
+    """
+    tfds.disable_progress_bar()  # one bar a split of our own instead of three
+    columns = rich.progress.Progress.get_default_columns()
+    counter = rich.progress.MofNCompleteColumn()
+    with rich.progress.Progress(*columns, counter) as self._progress:
+      self.download_and_prepare(
+        download_config=tfds.download.DownloadConfig(try_download_gcs=False),
+        file_format="array_record",
+      )
+    return pathlib.Path(self.data_dir)
+
+  def describe(
+    self,
+    *,
+    class_names: Sequence[str],
+    category_ids: Sequence[int],
+    source: str,
+    problems: Sequence[str],
+    is_strict: bool,
+  ) -> None:
+    """Sets the metadata of the dataset.
+
+    Args:
+      class_names: Name of each label.
+      category_ids: Original category id of each label.
+      source: What the dataset was made from, for people.
+      problems: One line for each thing that was skipped.
+      is_strict: Refuse to build with problems.
+
+    Raises:
+      ValueError: If `is_strict` and there are problems; it lists them.
+    """
+    if is_strict and problems:
+      listed = "\n  ".join(problems)
+      raise ValueError(
+        f"{source} has {len(problems)} problems; mend them, or leave out "
+        f"--strict to skip what they concern:\n  {listed}"
+      )
+    self.info.metadata.update(
+      class_names=list(class_names),
+      category_ids=list(category_ids),
+      source=source,
+      num_problems=len(problems),
+      problems=list(problems[:_MAX_PROBLEMS]),
+    )
+
+  def _info(self) -> tfds.core.DatasetInfo:
+    return tfds.core.DatasetInfo(
+      builder=self,
+      features=make_features(),
+      metadata=tfds.core.MetadataDict(),
+      disable_shuffling=True,
+    )
+
+  def _shard_iterators_per_split(self, dl_manager):
+    iterators = {}
+    for split, source in self.read_splits(dl_manager).items():
+      if not len(source):
+        raise ValueError(f"{self.name}: split {split!r} has no images.")
+      task = self._progress.add_task(split, total=len(source))
+      rows = []
+      iterators[split] = [
+        functools.partial(self._shard, split, source, start, task, rows)
+        for start in range(0, len(source), _SHARD_LENGTH)
+      ]
+    return iterators
+
+  def _shard(self, split, source, start, task, rows):
+    """Yields the examples of one shard; the last one writes the index."""
+    stop = min(start + _SHARD_LENGTH, len(source))
+    for i in range(start, stop):
+      encoded, image = source[i]
+      num_crowds = sum(item.is_crowd for item in image.objects)
+      num_objects = len(image.objects) - num_crowds
+      rows.append(
+        (image.image_id, image.height, image.width, num_objects, num_crowds)
+      )
+      yield i, _to_example(encoded, image)
+      self._progress.update(task, completed=i + 1)
+    if stop == len(source):
+      columns = np.asarray(rows, np.int64).T
+      np.savez(
+        pathlib.Path(self.data_dir) / f"{split}_index.npz",
+        **dict(zip(INDEX_FIELDS, columns, strict=True)),
+      )

@@ -1,0 +1,202 @@
+"""Builder of COCO-format instance segmentation datasets.
+
+Sources: a folder laid out like COCO 2017, whose parts may still be the
+official zip archives; a download of those; or any pairs of an annotation file
+and a folder (or zip) of images.
+"""
+
+import dataclasses
+import pathlib
+import urllib.error
+import urllib.request
+from collections.abc import Mapping, Sequence
+
+from solo_jax.data import builder
+from solo_jax.data.annotations import read_annotations
+from solo_jax.data.file_tree import FileTree, to_jpeg_or_png
+
+COCO_URL = "http://images.cocodataset.org"
+_ARCHIVES = {
+  "train": "zips/train2017.zip",
+  "validation": "zips/val2017.zip",
+  "annotations": "annotations/annotations_trainval2017.zip",
+}
+_IMAGES = {"train": "train2017", "validation": "val2017"}
+
+
+@dataclasses.dataclass(frozen=True)
+class SplitFiles:
+  """Where a split comes from.
+
+  Attributes:
+    annotations: Holds the annotation file.
+    annotations_name: Its name there.
+    images: Holds the images.
+  """
+
+  annotations: FileTree
+  annotations_name: str
+  images: FileTree
+
+
+@dataclasses.dataclass(frozen=True)
+class AnnotatedImages:
+  """A split whose images are files.
+
+  Attributes:
+    images: All but the pixels.
+    files: Holds the files.
+  """
+
+  images: Sequence[builder.ImageRecord]
+  files: FileTree
+
+  def __len__(self) -> int:
+    return len(self.images)
+
+  def __getitem__(self, index: int) -> tuple[bytes, builder.ImageRecord]:
+    """Reads one image."""
+    image = self.images[index]
+    return to_jpeg_or_png(self.files.read(image.file_name)), image
+
+
+def find_custom(annotations: str, images: str) -> SplitFiles:
+  """Opens a pair of an annotation file and its images.
+
+  Args:
+    annotations: Path of the JSON file.
+    images: Path of the folder or zip archive of the images.
+
+  Returns:
+    The split.
+
+  Raises:
+    FileNotFoundError: If either is missing.
+  """
+  path = pathlib.Path(annotations)
+  if not path.is_file():
+    raise FileNotFoundError(f"{path}: no such annotation file.")
+  return SplitFiles(FileTree(path.parent), path.name, FileTree(images))
+
+
+def find_coco(source: str) -> dict[str, SplitFiles]:
+  """Opens the parts of COCO 2017, each a folder or an official zip archive.
+
+  Args:
+    source: Folder with train2017, val2017 and annotations, or train2017.zip,
+      val2017.zip and annotations_trainval2017.zip, in any mixture.
+
+  Returns:
+    The splits train and validation.
+
+  Raises:
+    FileNotFoundError: If a part is missing; it names where it was looked for.
+  """
+  root = pathlib.Path(source)
+
+  def find(*names: str) -> FileTree:
+    for name in names:
+      if (root / name).exists():
+        return FileTree(root / name)
+    raise FileNotFoundError(
+      f"{root}: found none of {', '.join(names)}. --source needs train2017, "
+      "val2017 and annotations, as folders or as the official zip archives, "
+      "or use --train_annotations, --train_images and so on."
+    )
+
+  return _pair(
+    {split: find(x, f"{x}.zip") for split, x in _IMAGES.items()},
+    find("annotations", "annotations_trainval2017.zip"),
+  )
+
+
+def _pair(
+  images: Mapping[str, FileTree], annotations: FileTree
+) -> dict[str, SplitFiles]:
+  splits = {}
+  for split, folder in _IMAGES.items():
+    name = f"instances_{folder}.json"
+    if name not in annotations:
+      raise FileNotFoundError(f"{annotations}: {name} is missing there.")
+    splits[split] = SplitFiles(annotations, name, images[split])
+  return splits
+
+
+class CocoInstances(builder.RecordsBuilder):
+  """Builder of COCO-format datasets."""
+
+  def __init__(
+    self,
+    *,
+    data_dir: str,
+    name: str = "2017",
+    splits: Mapping[str, SplitFiles] | None,
+    is_strict: bool = False,
+    download_url: str = COCO_URL,
+  ):
+    """Makes the builder.
+
+    Args:
+      data_dir: Directory of all prepared datasets.
+      name: Name below `coco_instances`.
+      splits: Where each split comes from; None downloads COCO 2017 (19 GB).
+      is_strict: Refuse a source with problems instead of skipping them.
+      download_url: Where the official archives lie.
+    """
+    super().__init__(data_dir=data_dir, name=name)
+    self._split_files = splits
+    self._is_strict = is_strict
+    self._download_url = download_url
+
+  def read_splits(self, dl_manager):
+    """Reads and checks the annotations of each split."""
+    files = self._split_files or self._download(dl_manager)
+    read = {
+      split: read_annotations(
+        part.annotations.read(part.annotations_name),
+        part.annotations_name,
+        part.images,
+      )
+      for split, part in files.items()
+    }
+    first, *others = read
+    for split in others:
+      if _categories(read[split]) != _categories(read[first]):
+        differing = _categories(read[split]) ^ _categories(read[first])
+        raise ValueError(
+          f"{files[first].annotations_name} and "
+          f"{files[split].annotations_name} must have the same categories; "
+          f"they differ in (id, name): {sorted(differing)}."
+        )
+    self.describe(
+      class_names=read[first].class_names,
+      category_ids=read[first].category_ids,
+      source=", ".join(str(part.images) for part in files.values()),
+      problems=[line for part in read.values() for line in part.problems],
+      is_strict=self._is_strict,
+    )
+    return {
+      split: AnnotatedImages(part.images, files[split].images)
+      for split, part in read.items()
+    }
+
+  def _download(self, dl_manager) -> dict[str, SplitFiles]:
+    """Downloads the official archives; they are read without unpacking."""
+    urls = {x: f"{self._download_url}/{y}" for x, y in _ARCHIVES.items()}
+    try:
+      # TFDS waits and retries in silence where a server cannot be reached.
+      head = urllib.request.Request(urls["annotations"], method="HEAD")
+      urllib.request.urlopen(head, timeout=20).close()
+    except (urllib.error.URLError, TimeoutError) as error:
+      raise FileNotFoundError(
+        f"Cannot download {urls['annotations']}: {error}. Fetch the archives "
+        "by hand into one folder and give it as --source."
+      ) from error
+    archives = {
+      part: FileTree(path) for part, path in dl_manager.download(urls).items()
+    }
+    return _pair(archives, archives["annotations"])
+
+
+def _categories(part) -> set[tuple[int, str]]:
+  return set(zip(part.category_ids, part.class_names, strict=True))
