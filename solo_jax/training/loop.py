@@ -189,9 +189,14 @@ class Run:
     pending = []  # metrics since the last line, still on the device
     batch = next(batches)
     while step < num_steps:
+      num_compiled, start = counter.num_compiled, time.perf_counter()
       with jax.transfer_guard("disallow"):
         state, metrics = mapped_step(state, batch)
       step += 1
+      if counter.num_compiled > num_compiled:
+        seconds = time.perf_counter() - start
+        self._log.message(f"compiled the training step in {seconds:.1f} s")
+        progress.start_clock(step)
       pending.append(metrics)
       if step < num_steps:
         start = time.perf_counter()

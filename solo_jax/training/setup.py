@@ -15,9 +15,10 @@ from solo_jax.data.records import Records, open_records
 from solo_jax.inference.predictor import Predictor
 from solo_jax.methods.method import Method, make_method
 from solo_jax.training import devices
+from solo_jax.training.checkpoints import check_tree
 from solo_jax.training.logging import RunLog
 from solo_jax.training.optimizer import make_optimizer, make_schedule
-from solo_jax.training.state import count_parameters
+from solo_jax.training.state import count_parameters, variable_shapes
 
 
 def build_method(
@@ -62,9 +63,17 @@ def build_predictor(
 
   Returns:
     The predictor.
+
+  Raises:
+    ValueError: If the variables are not those of the config's network.
   """
+  method = build_method(config)
+  shapes = variable_shapes(
+    method.network, image_size=config.transforms.image_size
+  )
+  check_tree(variables, shapes, f"cannot use these weights of {config.method}")
   return Predictor(
-    build_method(config),
+    method,
     variables,
     preprocessing=config.preprocessing.to_dict(),
     mask_threshold=config.decode.mask_threshold,

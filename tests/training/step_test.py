@@ -16,10 +16,10 @@ def batch(toy):
   return toy.make_toy_batch(np.random.default_rng(0), BATCH_SIZE)
 
 
-def take(run, *batches):
+def take(toy, run, *batches):
   """Returns the host state and metrics after each batch."""
   state, step = run
-  mapped_step = devices.map_step(step)
+  mapped_step = toy.map_toy_step(step)
   history = []
   for batch in batches:
     state, metrics = mapped_step(state, devices.split_batch(batch))
@@ -34,7 +34,7 @@ def assert_trees_close(found, expected, **tolerance):
 
 
 def test_loss_falls(toy, batch):
-  history = take(toy.make_toy_run(), *[batch] * 20)
+  history = take(toy, toy.make_toy_run(), *[batch] * 20)
   losses = [metrics["loss"] for _, metrics in history]
   assert losses[-1] < 0.1 * losses[0]
   assert history[-1][0].step == 20
@@ -59,8 +59,8 @@ def test_one_step_of_plain_sgd_by_hand(toy, batch):
     )
     return method.loss(outputs, batch)[0]
 
-  gradient = jax.grad(loss)(before.params)
-  ((after, metrics),) = take((state, step), batch)
+  gradient = jax.jit(jax.grad(loss))(before.params)
+  ((after, metrics),) = take(toy, (state, step), batch)
   expected = jax.tree.map(lambda p, g: p - 0.1 * g, before.params, gradient)
   assert_trees_close(after.params, expected, rtol=1e-5, atol=1e-7)
   np.testing.assert_allclose(metrics["loss"], loss(before.params), rtol=1e-5)
@@ -69,7 +69,7 @@ def test_one_step_of_plain_sgd_by_hand(toy, batch):
 
 
 def test_counts_are_sums(toy, batch):
-  ((_, metrics),) = take(toy.make_toy_run(accumulate=2), batch)
+  ((_, metrics),) = take(toy, toy.make_toy_run(accumulate=2), batch)
   assert metrics["instances_dropped"] == sum(range(BATCH_SIZE))
   assert metrics["corrupt_images_dropped"] == 1
   assert metrics["learning_rate"] == np.float32(0.1)
@@ -81,8 +81,8 @@ def test_accumulated_gradient_is_the_mean_over_micro_batches(toy, batch):
   rows = np.repeat(np.arange(0, BATCH_SIZE, 2), 2)  # each image twice, adjacent
   twice = jax.tree.map(lambda x: x[rows], batch)
   once = jax.tree.map(lambda x: x[::2], batch)
-  ((found, found_metrics),) = take(toy.make_toy_run(accumulate=2), twice)
-  ((expected, expected_metrics),) = take(toy.make_toy_run(), once)
+  ((found, found_metrics),) = take(toy, toy.make_toy_run(accumulate=2), twice)
+  ((expected, expected_metrics),) = take(toy, toy.make_toy_run(), once)
   assert_trees_close(found.params, expected.params, rtol=1e-5, atol=1e-7)
   np.testing.assert_allclose(
     found_metrics["loss"], expected_metrics["loss"], rtol=1e-5
@@ -95,7 +95,7 @@ def test_nonfinite_step_is_skipped_and_counted(toy, batch, accumulate):
   centers[3] = np.nan
   bad = dataclasses.replace(batch, centers=centers)
   run = toy.make_toy_run(accumulate=accumulate, ema_decay=0.9)
-  history = take(run, batch, bad, bad, batch)
+  history = take(toy, run, batch, bad, bad, batch)
   first, _, skipped, last = (state for state, _ in history)
   for name in ("params", "batch_stats", "opt_state", "ema_params"):
     assert_trees_close(getattr(skipped, name), getattr(first, name), rtol=0)
@@ -114,7 +114,7 @@ def test_nonfinite_gradient_alone_is_skipped(toy, batch):
     return value + jnp.sum(jnp.sqrt(0.0 * outputs)), terms  # slope of 0 / 0
 
   bad_method = dataclasses.replace(method, loss=loss)
-  ((state, metrics),) = take(toy.make_toy_run(method=bad_method), batch)
+  ((state, metrics),) = take(toy, toy.make_toy_run(method=bad_method), batch)
   assert np.isfinite(metrics["loss"])
   assert not np.isfinite(metrics["gradient_norm"])
   assert state.nonfinite_in_row == 1
@@ -123,7 +123,7 @@ def test_nonfinite_gradient_alone_is_skipped(toy, batch):
 def test_average_follows_the_parameters(toy, batch):
   run = toy.make_toy_run(ema_decay=0.5)
   average = devices.fetch(run[0]).params
-  history = take(run, batch, batch, batch)
+  history = take(toy, run, batch, batch, batch)
   for t, (state, _) in enumerate(history):
     decay = min(0.5, (1 + t) / (10 + t))
     average = jax.tree.map(
@@ -140,6 +140,6 @@ def test_average_reaches_its_full_decay():
 def test_frozen_parameters_stay(toy, batch):
   run = toy.make_toy_run(name="adamw", weight_decay=0.1, frozen_stages=1)
   before = devices.fetch(run[0]).params
-  ((after, _),) = take(run, batch)
+  ((after, _),) = take(toy, run, batch)
   assert_trees_close(after.params["backbone"], before["backbone"], rtol=0)
   assert np.all(after.params["head"]["kernel"] != before["head"]["kernel"])

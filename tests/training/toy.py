@@ -6,11 +6,13 @@ tests that need another number of devices than their own process has:
 python tests/training/toy.py OUT.npz BATCH_SIZE ACCUMULATE NUM_STEPS
 """
 
+import functools
 import sys
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import ml_collections
 import numpy as np
 
 from solo_jax import types
@@ -87,46 +89,87 @@ def make_toy_batch(rng, batch_size):
   )
 
 
-def make_toy_run(
-  *,
-  method=None,
-  rate=0.1,
-  accumulate=1,
-  ema_decay=None,
-  name="sgd",
-  weight_decay=1e-4,
-  clip_norm=None,
-  frozen_stages=0,
-):
-  """Returns (replicated state, per-device step)."""
-  method = method or make_toy_method(devices.AXIS_NAME)
-  variables = init_variables(method.network, image_size=IMAGE_SIZE, seed=0)
-  optimizer = make_optimizer(
-    variables["params"],
-    name=name,
-    momentum=0.9,
-    weight_decay=weight_decay,
-    decay_norm_and_bias=False,
-    clip_norm=clip_norm,
-    frozen_stages=frozen_stages,
+def make_toy_config(**training):
+  """The fields of a config that the loop and the checkpoints read."""
+  config = ml_collections.ConfigDict(
+    dict(
+      seed=0,
+      optimizer=dict(learning_rate=0.1, decay_steps=(5, 8)),
+      evaluation=dict(batch_size=1, max_detections=100),
+      training=dict(
+        batch_size=8,
+        num_steps=10,
+        checkpoint_every_steps=4,
+        keep_latest=2,
+        keep_best=1,
+        eval_every_steps=0,
+        log_every_steps=3,
+        picture_every_steps=0,
+        num_pictures=0,
+        max_nonfinite_steps=3,
+      ),
+    )
   )
+  config.training.update(training)
+  return config.lock()
+
+
+def make_toy_batches(step):
+  """The endless stream of batches on the device, from a step on."""
+  while True:
+    batch = make_toy_batch(np.random.default_rng(step), 8)
+    yield devices.split_batch(batch)
+    step += 1
+
+
+def make_toy_run(*, method=None, ema_decay=None, **changes):
+  """Returns (replicated state, per-device step).
+
+  Equal arguments give the same step, so that it compiles once a session.
+  """
+  optimizer, step = make_toy_step(method, ema_decay, **changes)
   state = create_train_state(
-    variables, optimizer, use_ema=ema_decay is not None
+    init_toy_variables(), optimizer, use_ema=ema_decay is not None
+  )
+  return devices.replicate(state), step
+
+
+@functools.cache
+def init_toy_variables():
+  network = make_toy_method().network
+  return init_variables(network, image_size=IMAGE_SIZE, seed=0)
+
+
+@functools.cache
+def make_toy_step(method, ema_decay, *, rate=0.1, accumulate=1, **changes):
+  options = dict(
+    name="sgd",
+    momentum=0.9,
+    weight_decay=1e-4,
+    decay_norm_and_bias=False,
+    clip_norm=None,
+    frozen_stages=0,
+  )
+  optimizer = make_optimizer(
+    init_toy_variables()["params"], **options | changes
   )
   step = make_train_step(
-    method,
+    method or make_toy_method(devices.AXIS_NAME),
     optimizer,
     lambda step: jnp.float32(rate),
     accumulate=accumulate,
     ema_decay=ema_decay,
     axis_name=devices.AXIS_NAME,
   )
-  return devices.replicate(state), step
+  return optimizer, step
+
+
+map_toy_step = functools.cache(devices.map_step)
 
 
 def main(out, batch_size, accumulate, num_steps):
   state, step = make_toy_run(accumulate=int(accumulate), ema_decay=0.9)
-  mapped_step = devices.map_step(step)
+  mapped_step = map_toy_step(step)
   rng = np.random.default_rng(0)
   metrics = []
   for _ in range(int(num_steps)):

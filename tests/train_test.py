@@ -1,0 +1,84 @@
+import json
+import pathlib
+import sys
+
+import pytest
+from absl import app, flags
+
+from solo_jax import train
+
+CONFIG = pathlib.Path(__file__).parents[1] / "configs" / "solov2_shapes.py"
+
+
+def parse(monkeypatch, *arguments):
+  """Parses a command line into flags of its own."""
+  values = flags.FlagValues()
+  train.define_flags(values)
+  # The config flag looks for its overrides in sys.argv itself.
+  monkeypatch.setattr(sys, "argv", ["train", *arguments])
+  values(sys.argv)
+  monkeypatch.setattr(train.flags, "FLAGS", values)
+
+
+def test_flags_reach_the_run_and_metrics_end_the_output(monkeypatch, capsys):
+  def train_and_evaluate(config, workdir):
+    assert config.training.num_steps == 7 and config.is_locked
+    assert config.backbone.widths == (8, 8, 8, 8)
+    assert workdir == "somewhere"
+    return {"mask_AP": 0.5, "mask_AP_L": None}
+
+  monkeypatch.setattr(train, "train_and_evaluate", train_and_evaluate)
+  parse(
+    monkeypatch,
+    f"--config={CONFIG}:steps=7",
+    "--workdir=somewhere",
+    "--config.backbone.widths=(8,8,8,8)",
+  )
+  train.main(["train"])
+  last = capsys.readouterr().out.splitlines()[-1]
+  assert json.loads(last) == {"mask_AP": 0.5, "mask_AP_L": None}
+
+
+def test_misspelt_field_is_corrected(monkeypatch):
+  with pytest.raises(AttributeError, match='Did you mean.*"num_classes"'):
+    parse(
+      monkeypatch,
+      f"--config={CONFIG}",
+      "--workdir=somewhere",
+      "--config.dataset.num_clases=3",
+    )
+
+
+def test_misspelt_argument_of_the_config(monkeypatch):
+  with pytest.raises(Exception, match="unknown config argument 'step'"):
+    parse(monkeypatch, f"--config={CONFIG}:step=7", "--workdir=somewhere")
+    print(train.flags.FLAGS.config)
+
+
+def test_value_of_the_wrong_type(monkeypatch):
+  with pytest.raises(flags.IllegalFlagValueError, match="learning_rate"):
+    parse(
+      monkeypatch,
+      f"--config={CONFIG}",
+      "--workdir=somewhere",
+      "--config.optimizer.learning_rate=fast",
+    )
+
+
+@pytest.mark.parametrize("missing", ["config", "workdir"])
+def test_both_flags_are_required(monkeypatch, missing):
+  given = {"config": f"--config={CONFIG}", "workdir": "--workdir=somewhere"}
+  del given[missing]
+  with pytest.raises(flags.IllegalFlagValueError, match=missing):
+    parse(monkeypatch, *given.values())
+
+
+def test_other_arguments_are_refused():
+  with pytest.raises(app.UsageError, match="unexpected arguments: extra"):
+    train.main(["train", "extra"])
+
+
+def test_config_is_locked(monkeypatch):
+  parse(monkeypatch, f"--config={CONFIG}", "--workdir=somewhere")
+  with pytest.raises(AttributeError, match="Did you mean"):
+    train.flags.FLAGS.config.optimizer.learning_rat = 1.0

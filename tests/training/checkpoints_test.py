@@ -1,0 +1,227 @@
+import json
+import pathlib
+import runpy
+import shutil
+
+import flax.serialization
+import jax
+import numpy as np
+import pytest
+
+from solo_jax.training import checkpoints, devices
+from solo_jax.training.checkpoints import (
+  CheckpointWriter,
+  check_same_run,
+  check_tree,
+  find_checkpoint,
+  load,
+)
+
+
+def open_writer(toy, workdir, **training):
+  return CheckpointWriter(
+    str(workdir),
+    config=toy.make_toy_config(**training),
+    class_names=("disc", "star"),
+    category_ids=(3, 90),
+  )
+
+
+def at_step(state, step):
+  """The state with another step and parameters that show it."""
+  host = devices.fetch(state)
+  params = jax.tree.map(lambda x: x + step, host.params)
+  return host.replace(step=np.int32(step), params=params)
+
+
+@pytest.fixture(scope="module")
+def state(toy):
+  return toy.make_toy_run(name="adamw", ema_decay=0.9)[0]
+
+
+@pytest.fixture(scope="module")
+def saved(toy, state, tmp_path_factory):
+  """A run with checkpoints at steps 2 (the best), 6 and 8."""
+  workdir = tmp_path_factory.mktemp("run")
+  writer = open_writer(toy, workdir)
+  for step, mask_ap in ((1, None), (2, 0.5), (4, 0.2), (5, None), (6, 0.4)):
+    metrics = None if mask_ap is None else {"mask_AP": mask_ap, "box_AP": None}
+    writer.save(at_step(state, step), metrics)
+  writer.save(at_step(state, 8))
+  writer.save(at_step(state, 8))  # again: nothing to do
+  writer.close()
+  return workdir
+
+
+def test_latest_and_best_are_kept(toy, saved):
+  steps = {int(x.name) for x in (saved / "checkpoints").iterdir()}
+  assert steps == {2, 6, 8}
+  writer = open_writer(toy, saved)
+  assert writer.latest_step() == 8
+  assert writer.metrics(2) == {"mask_AP": 0.5, "box_AP": None}
+  assert writer.metrics(8) is None
+  writer.close()
+
+
+def test_metrics_without_any_truth_rank_lowest(toy, state, tmp_path):
+  writer = open_writer(toy, tmp_path, keep_latest=1)
+  for step, mask_ap in ((1, 0.0), (2, None), (3, None)):
+    writer.save(at_step(state, step), {"mask_AP": mask_ap})
+  writer.close()
+  steps = {int(x.name) for x in (tmp_path / "checkpoints").iterdir()}
+  assert steps == {1, 3}
+
+
+def test_restored_state_is_exact_and_of_plain_arrays(toy, saved, state):
+  writer = open_writer(toy, saved, num_steps=20)  # may change
+  found = writer.restore(state)
+  writer.close()
+  expected = at_step(state, 8)
+  assert jax.tree.structure(found) == jax.tree.structure(expected)
+  assert all(type(x) is np.ndarray for x in jax.tree.leaves(found))
+  jax.tree.map(np.testing.assert_array_equal, found, expected)
+
+
+def test_save_copies_before_the_state_is_donated(toy, tmp_path):
+  state, step = toy.make_toy_run()
+  before = devices.fetch(state)
+  writer = open_writer(toy, tmp_path)
+  writer.save(state)
+  batch = toy.make_toy_batch(np.random.default_rng(0), 8)
+  toy.map_toy_step(step)(state, devices.split_batch(batch))
+  writer.close()
+  found = load_arrays(toy, tmp_path, before)
+  jax.tree.map(np.testing.assert_array_equal, found, before)
+
+
+def load_arrays(toy, workdir, state):
+  writer = open_writer(toy, workdir)
+  try:
+    return writer.restore(state)
+  finally:
+    writer.close()
+
+
+def test_load_gives_the_average_and_what_is_needed_to_use_it(saved, state):
+  checkpoint = load(str(saved))
+  assert checkpoint.step == 8
+  assert checkpoint.class_names == ("disc", "star")
+  assert checkpoint.category_ids == (3, 90)
+  assert checkpoint.config.optimizer.decay_steps == (5, 8)
+  assert checkpoint.config.is_locked
+  host = devices.fetch(state)
+  jax.tree.map(
+    np.testing.assert_array_equal,
+    checkpoint.variables,
+    {"params": host.ema_params, "batch_stats": host.batch_stats},
+  )
+
+
+def test_load_one_step_and_the_folder_of_steps(saved):
+  assert load(str(saved / "checkpoints" / "2")).step == 2
+  assert find_checkpoint(str(saved / "checkpoints")).name == "8"
+
+
+def test_load_without_average_gives_the_parameters(toy, tmp_path):
+  state = at_step(toy.make_toy_run()[0], 3)
+  writer = open_writer(toy, tmp_path)
+  writer.save(state)
+  writer.close()
+  jax.tree.map(
+    np.testing.assert_array_equal,
+    load(str(tmp_path)).variables["params"],
+    state.params,
+  )
+
+
+def test_no_checkpoint_says_what_is_there(tmp_path):
+  with pytest.raises(FileNotFoundError, match="does not exist; train one"):
+    load(str(tmp_path / "missing"))
+  with pytest.raises(FileNotFoundError, match="found an empty folder"):
+    load(str(tmp_path))
+  (tmp_path / "photo.jpg").touch()
+  with pytest.raises(FileNotFoundError, match="found photo.jpg"):
+    load(str(tmp_path))
+
+
+def test_damaged_checkpoint(saved, tmp_path):
+  folder = tmp_path / "8"
+  shutil.copytree(saved / "checkpoints" / "8", folder)
+  for path in (folder / "state").rglob("*"):
+    if path.is_file():
+      path.write_bytes(b"")
+  with pytest.raises(ValueError, match=r"8 cannot be read .*remove the folder"):
+    load(str(folder))
+
+
+def test_unfinished_checkpoint_of_a_killed_run_is_ignored(toy, saved, tmp_path):
+  workdir = tmp_path / "run"
+  shutil.copytree(saved, workdir)
+  steps = workdir / "checkpoints"
+  shutil.copytree(steps / "8", steps / "9.orbax-checkpoint-tmp")
+  assert load(str(workdir)).step == 8
+  writer = open_writer(toy, workdir)
+  assert writer.latest_step() == 8
+  writer.close()
+
+
+def test_another_config_is_refused_by_field(toy, saved, state):
+  config = toy.make_toy_config(batch_size=16, log_every_steps=1)
+  with config.unlocked():
+    config.optimizer.learning_rate = 0.2
+  writer = CheckpointWriter(
+    str(saved),
+    config=config,
+    class_names=("disc", "ring"),
+    category_ids=(3, 90),
+  )
+  with pytest.raises(ValueError, match="saved with another config") as error:
+    writer.restore(state)
+  writer.close()
+  assert "optimizer.learning_rate: saved 0.1, now 0.2" in str(error.value)
+  assert "training.batch_size: saved 8, now 16" in str(error.value)
+  assert "class_names" in str(error.value)
+  assert "log_every_steps" not in str(error.value)
+
+
+def test_changeable_fields_exist():
+  """A renamed field of the configs must not become unchangeable."""
+  path = pathlib.Path(__file__).parents[2] / "configs" / "solov2_shapes.py"
+  config = runpy.run_path(str(path))["get_config"]("").to_dict()
+  for key in checkpoints.CHANGEABLE:
+    value = config
+    for name in key.split("."):
+      value = value[name]
+
+
+def test_new_and_lost_fields_are_named():
+  old = {"config": {"loss": {"a": 1, "b": 2}}}
+  new = {"config": {"loss": {"a": 1, "c": 3}}}
+  with pytest.raises(ValueError) as error:
+    check_same_run(old, new, "here")
+  assert "loss.b: saved 2, now (absent)" in str(error.value)
+  assert "loss.c: saved (absent), now 3" in str(error.value)
+  check_same_run(old, old, "here")
+
+
+def test_tree_of_another_network(toy, saved, state):
+  """All differences are reported at once."""
+  tree = flax.serialization.to_state_dict(devices.fetch(state))
+  other = json.loads(json.dumps({"params": {"head": {"scale": 1}}}))
+  other["params"] |= {"backbone": tree["params"]["backbone"]}
+  other["params"]["head"]["kernel"] = np.zeros((5, 1))
+  expected = {"params": tree["params"]}
+  with pytest.raises(ValueError, match="here: its arrays do not fit") as error:
+    check_tree(other, expected, "here")
+  message = str(error.value)
+  assert "params.head.bias: missing" in message
+  assert "params.head.scale: unexpected" in message
+  assert "params.head.kernel: shape (5, 1), expected (4, 1)" in message
+  check_tree(expected, expected, "here")
+
+
+def test_resuming_with_another_optimizer_names_its_arrays(toy, saved):
+  writer = open_writer(toy, saved)
+  with pytest.raises(ValueError, match="opt_state.*missing"):
+    writer.restore(toy.make_toy_run(name="sgd", ema_decay=0.9)[0])
+  writer.close()

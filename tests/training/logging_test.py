@@ -1,0 +1,141 @@
+import json
+import math
+
+import cv2
+import numpy as np
+import pytest
+
+from solo_jax.training.logging import (
+  Progress,
+  RunLog,
+  format_seconds,
+  read_rows,
+  summarize_rows,
+)
+
+
+def make_row(**changes):
+  row = dict(
+    corrupt_images_dropped=0.0,
+    gradient_norm=2.0,
+    learning_rate=0.1,
+    loss=1.0,
+    mask_loss=0.25,
+    nonfinite_in_row=0.0,
+    nonfinite_total=0.0,
+    positives_dropped=3.0,
+  )
+  return row | changes
+
+
+def test_rows_are_summed_averaged_or_last():
+  rows = [
+    make_row(loss=1.0, learning_rate=0.1),
+    make_row(loss=3.0, learning_rate=0.2),
+  ]
+  values = summarize_rows(rows)
+  assert values["loss"] == 2.0
+  assert values["positives_dropped"] == 6.0
+  assert values["learning_rate"] == 0.2
+
+
+def test_skipped_steps_do_not_enter_the_means():
+  rows = [
+    make_row(loss=1.0),
+    make_row(loss=math.nan, gradient_norm=math.nan, nonfinite_total=1.0),
+    make_row(mask_loss=9.0, gradient_norm=math.inf, nonfinite_total=2.0),
+  ]
+  values = summarize_rows(rows)
+  assert values["loss"] == 1.0 and values["mask_loss"] == 0.25
+  assert values["nonfinite_total"] == 2.0
+  assert values["positives_dropped"] == 9.0
+  assert math.isnan(summarize_rows(rows[1:2])["loss"])
+
+
+def test_line_and_row_of_an_interval(monkeypatch):
+  clock = iter([100.0, 110.0, 110.0, 120.0, 120.0])
+  monkeypatch.setattr("time.perf_counter", lambda: next(clock))
+  progress = Progress(first_step=0, num_steps=1000, batch_size=8)
+  progress.add_data_wait(2.5)
+  row, line = progress.summarize(50, [make_row()] * 50, num_compiled=1)
+  # 50 steps of 8 images in 10 s; 950 steps at 0.2 s are left.
+  assert row["train/images_per_second"] == 40.0
+  assert row["train/seconds_left"] == 190.0
+  assert row["train/data_wait"] == 0.25
+  assert row["train/positives_dropped"] == 150.0
+  assert line == (
+    "step   50/1000  loss 1.0000  mask 0.25  gradient norm 2  lr 1.00e-01  "
+    "40.0 images/s  data wait 25%  ETA 0:03:10  compiled 1  "
+    "positives dropped 150"
+  )
+  row, line = progress.summarize(
+    100, [make_row(nonfinite_total=4.0)] * 50, num_compiled=2
+  )
+  assert row["train/positives_dropped_total"] == 300.0
+  assert row["train/data_wait"] == 0.0
+  assert line.endswith("positives dropped 300  non-finite steps 4")
+
+
+def test_time_between_steps_does_not_count(monkeypatch):
+  clock = iter([0.0, 70.0, 72.0, 72.0])
+  monkeypatch.setattr("time.perf_counter", lambda: next(clock))
+  progress = Progress(first_step=0, num_steps=20, batch_size=1)
+  progress.start_clock(8)  # after a minute of evaluation at step 8
+  row, _ = progress.summarize(10, [make_row()] * 10, num_compiled=1)
+  assert row["train/images_per_second"] == 1.0
+
+
+def test_files_of_a_run(tmp_path, capsys):
+  log = RunLog(str(tmp_path), first_step=0)
+  log.section("Training")
+  log.message("[not markup] " + "long " * 40)
+  log.metrics(5, {"val/mask_AP": 0.5, "val/mask_AP_L": None}, "line of step 5")
+  image = np.zeros((4, 6, 3), np.uint8)
+  image[..., 0] = 255  # red
+  log.picture(5, "image", image)
+  log.close()
+  lines = capsys.readouterr().out.splitlines()
+  assert lines[0] == "== Training"
+  assert lines[1].startswith("[not markup] long") and len(lines) == 3
+  assert read_rows(tmp_path / "metrics.jsonl") == [
+    {"step": 5, "val/mask_AP": 0.5, "val/mask_AP_L": None}
+  ]
+  picture = cv2.imread(str(tmp_path / "pictures" / "000005_image.png"))
+  np.testing.assert_array_equal(picture[0, 0], [0, 0, 255])  # BGR
+  assert list((tmp_path / "tensorboard").iterdir())
+
+
+def test_resuming_drops_rows_after_the_checkpoint(tmp_path):
+  path = tmp_path / "metrics.jsonl"
+  rows = [{"step": step, "train/loss": 1.0} for step in (2, 4, 6)]
+  text = "".join(json.dumps(row) + "\n" for row in rows)
+  path.write_text(text + '{"step": 8, "tra')  # cut short by a kill
+  log = RunLog(str(tmp_path), first_step=4)
+  log.metrics(5, {"train/loss": math.inf}, "")
+  log.close()
+  assert [row["step"] for row in read_rows(path)] == [2, 4, 5]
+  assert read_rows(path)[-1]["train/loss"] is None
+
+
+def test_other_processes_write_nothing(tmp_path, capsys):
+  log = RunLog(str(tmp_path / "run"), first_step=0, is_writer=False)
+  log.message("text")
+  log.metrics(1, {"a": 1.0}, "line")
+  log.picture(1, "image", np.zeros((2, 2, 3), np.uint8))
+  log.close()
+  assert not list(tmp_path.iterdir())
+  assert capsys.readouterr().out == ""
+
+
+def test_picture_that_cannot_be_written(tmp_path):
+  log = RunLog(str(tmp_path), first_step=0)
+  with pytest.raises(OSError, match="cannot write"):
+    log.picture(1, "no/such/folder", np.zeros((2, 2, 3), np.uint8))
+  log.close()
+
+
+@pytest.mark.parametrize(
+  "seconds, text", [(0, "0:00:00"), (59.6, "0:01:00"), (90061, "25:01:01")]
+)
+def test_format_seconds(seconds, text):
+  assert format_seconds(seconds) == text

@@ -1,0 +1,326 @@
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import time
+
+import jax
+import numpy as np
+import pytest
+
+from solo_jax import types
+from solo_jax.data import shapes
+from solo_jax.training import devices, loop
+from solo_jax.training.checkpoints import CheckpointWriter, load
+from solo_jax.training.logging import RunLog, read_rows
+from solo_jax.training.loop import CompileCounter, Run, check_finite, is_due
+from solo_jax.training.stopping import Stopped, StopRequest
+
+ROOT = pathlib.Path(__file__).parents[2]
+
+
+def train(toy, workdir, *, batches=None, evaluate=None, rate=0.1, **training):
+  """Trains the toy as `train_and_evaluate` does; returns (state, metrics)."""
+  config = toy.make_toy_config(**training)
+  state, step = toy.make_toy_run(rate=rate, ema_decay=0.9)
+  writer = CheckpointWriter(
+    str(workdir), config=config, class_names=("a",), category_ids=(1,)
+  )
+  first_step = writer.latest_step() or 0
+  if first_step:
+    state = devices.replicate(writer.restore(state))
+  log = RunLog(str(workdir), first_step=first_step)
+  run = Run(config, writer, log, eval_records=None)
+  run._evaluate = evaluate or (lambda state: {"mask_AP": 0.25})
+  batches = batches or toy.make_toy_batches(first_step)
+  try:
+    with StopRequest() as stop:
+      state = run.take_steps(state, step, batches, stop)
+      return devices.fetch(state), run.finish(state, stop)
+  finally:
+    writer.close()
+    log.close()
+
+
+def saved_steps(workdir, *, finished_only=False):
+  names = [x.name for x in (workdir / "checkpoints").iterdir()]
+  return {int(x) for x in names if x.isdigit() or not finished_only}
+
+
+@pytest.fixture(scope="module")
+def finished(toy, tmp_path_factory):
+  """(folder, final state, metrics) of an undisturbed run."""
+  workdir = tmp_path_factory.mktemp("run")
+  return workdir, *train(toy, workdir)
+
+
+def test_finished_run(finished):
+  workdir, state, metrics = finished
+  assert state.step == 10 and metrics == {"mask_AP": 0.25}
+  assert saved_steps(workdir) == {8, 10}
+  rows = read_rows(workdir / "metrics.jsonl")
+  assert [row["step"] for row in rows] == [3, 6, 9, 10, 10]
+  assert rows[-1]["val/mask_AP"] == 0.25
+  # 0 + 1 + ... + 7 instances dropped from each batch of 8.
+  assert rows[1]["train/instances_dropped"] == 3 * 28
+  assert rows[3]["train/instances_dropped_total"] == 10 * 28
+  assert rows[3]["train/corrupt_images_dropped_total"] == 10
+  assert rows[3]["train/num_compiled"] == 1
+
+
+def test_finished_run_is_not_evaluated_again(toy, finished, capsys):
+  workdir, state, _ = finished
+
+  def evaluate(state):
+    pytest.fail("evaluated again")
+
+  again, metrics = train(toy, workdir, evaluate=evaluate)
+  assert metrics == {"mask_AP": 0.25}
+  jax.tree.map(np.testing.assert_array_equal, again, state)
+  assert "evaluated already" in capsys.readouterr().out
+
+
+def test_stopped_run_saves_and_resumes_bit_for_bit(
+  toy, finished, tmp_path, capsys
+):
+  def interrupted():
+    for index, batch in enumerate(toy.make_toy_batches(0)):
+      if index == 6:  # read while step 6 runs
+        os.kill(os.getpid(), signal.SIGTERM)
+      yield batch
+
+  with pytest.raises(Stopped) as error:
+    train(toy, tmp_path, batches=interrupted())
+  assert error.value.code == 143
+  assert "step 6 is saved" in capsys.readouterr().out
+  assert saved_steps(tmp_path) == {4, 6}
+  state, metrics = train(toy, tmp_path)
+  jax.tree.map(np.testing.assert_array_equal, state, finished[1])
+  assert metrics == finished[2]
+  steps = [row["step"] for row in read_rows(tmp_path / "metrics.jsonl")]
+  assert steps == [3, 6, 9, 10, 10]
+
+
+def test_evaluation_between_steps_decides_the_best(toy, tmp_path):
+  values = iter([0.1, 0.9, 0.2, 0.3, 0.4])
+  train(
+    toy,
+    tmp_path,
+    evaluate=lambda state: {"mask_AP": next(values)},
+    eval_every_steps=2,
+    keep_latest=1,
+  )
+  assert saved_steps(tmp_path) == {4, 10}
+  assert next(values, None) is None  # the last step is evaluated once
+
+
+def test_failed_evaluation_loses_no_step(toy, tmp_path):
+  def evaluate(state):
+    raise RuntimeError("out of memory")
+
+  with pytest.raises(RuntimeError, match="out of memory"):
+    train(toy, tmp_path, evaluate=evaluate)
+  assert 10 in saved_steps(tmp_path)
+  _, metrics = train(toy, tmp_path)
+  assert metrics == {"mask_AP": 0.25}
+
+
+def test_signal_during_evaluation_saves_at_once(toy, tmp_path):
+  def evaluate(state):
+    os.kill(os.getpid(), signal.SIGINT)
+    pytest.fail("went on")
+
+  with pytest.raises(Stopped) as error:
+    train(toy, tmp_path, evaluate=evaluate, eval_every_steps=5)
+  assert error.value.code == 130
+  assert 5 in saved_steps(tmp_path)
+
+
+def test_run_that_only_skips_steps_is_stopped(toy, tmp_path):
+  def broken():
+    for index, batch in enumerate(toy.make_toy_batches(0)):
+      if index >= 4:
+        batch = jax.tree.map(lambda x: x, batch)
+        object.__setattr__(batch, "centers", batch.centers + np.nan)
+      yield batch
+
+  with pytest.raises(FloatingPointError, match="not finite in steps 5 to 9"):
+    train(toy, tmp_path, batches=broken(), num_steps=20)
+  row = read_rows(tmp_path / "metrics.jsonl")[-1]
+  assert row["train/nonfinite_in_row"] >= 3
+
+
+def test_pictures_of_prediction_and_truth(toy, tmp_path, monkeypatch):
+  rng = np.random.default_rng(0)
+  sample = make_sample(rng)
+  records = Records([sample, sample])
+  monkeypatch.setattr(loop, "read_sample", lambda record: record)
+  found = make_instances(sample)
+  monkeypatch.setattr(Run, "_update_predictor", lambda *_: lambda image: found)
+  config = toy.make_toy_config(num_pictures=5)
+  log = RunLog(str(tmp_path), first_step=0)
+  Run(config, None, log, records)._draw_pictures(None, 20)
+  log.close()
+  names = {x.name for x in (tmp_path / "pictures").iterdir()}
+  assert names == {"000020_7.png"}
+
+
+def make_sample(rng):
+  masks = np.zeros((2, 32, 48), bool)
+  masks[:, 4:20, 4:30] = True
+  return types.Sample(
+    image=rng.integers(0, 65535, (32, 48, 3)).astype(np.uint16),
+    masks=masks,
+    labels=np.zeros(2, np.int32),
+    areas=np.ones(2),
+    boxes_xyxy=np.tile([4.0, 4.0, 30.0, 20.0], (2, 1)),
+    is_crowd=np.array([False, True]),
+    annotation_ids=np.arange(2),
+    image_id=7,
+    file_name="7.png",
+    original_size=(32, 48),
+    affine=np.eye(2, 3),
+    image_size=(32, 48),
+  )
+
+
+def make_instances(sample):
+  return types.Instances(
+    masks=sample.masks[:1],
+    scores=np.ones(1, np.float32),
+    labels=sample.labels[:1],
+    boxes_xyxy=sample.boxes_xyxy[:1].astype(np.float32),
+  )
+
+
+class Records(list):
+  class_names = ("nucleus",)
+
+
+def test_compile_counter_counts_traces():
+  counter = CompileCounter(lambda x: x + 1)
+  compiled = jax.jit(counter)
+  for shape in (1, 1, 2):
+    compiled(np.zeros(shape))
+  assert counter.num_compiled == 2
+
+
+def test_check_finite_names_the_first_steps_that_were_too_many():
+  rows = [{"nonfinite_in_row": float(x)} for x in (0, 1, 2, 0)]
+  check_finite(rows, 10, 3)
+  with pytest.raises(FloatingPointError, match="steps 8 to 9 .*learning_rate"):
+    check_finite(rows, 10, 2)
+
+
+def test_is_due():
+  assert is_due(6, 3) and not is_due(7, 3) and not is_due(6, 0)
+
+
+TINY = (
+  "--config.training.num_steps=24",
+  "--config.training.checkpoint_every_steps=4",
+  "--config.training.log_every_steps=1",
+  "--config.training.picture_every_steps=0",
+  "--config.backbone.stage_sizes=(1,1,1,1)",
+  "--config.backbone.widths=(8,8,8,8)",
+  "--config.network.fpn_channels=8",
+  "--config.network.head_channels=8",
+  "--config.network.mask_channels=8",
+  "--config.network.kernel_channels=8",
+  "--config.network.num_groups=4",
+)
+
+
+@pytest.fixture(scope="module")
+def data_dir(tmp_path_factory):
+  path = tmp_path_factory.mktemp("data")
+  shapes.Shapes(data_dir=str(path), num_train=40, num_validation=4).prepare()
+  return path
+
+
+def start_command(data_dir, workdir, *overrides, num_devices=1):
+  flag = f"--xla_force_host_platform_device_count={num_devices}"
+  with open(f"{workdir}.log", "a") as log:
+    return subprocess.Popen(
+      [
+        *(sys.executable, "-m", "solo_jax.train"),
+        f"--config={ROOT / 'configs' / 'solov2_shapes.py'}",
+        f"--workdir={workdir}",
+        f"--config.dataset.data_dir={data_dir}",
+        *TINY,
+        *overrides,
+      ],
+      env=os.environ | {"XLA_FLAGS": flag},
+      stdout=log,
+      stderr=log,
+    )
+
+
+def last_step(workdir):
+  rows = read_rows(workdir / "metrics.jsonl")
+  return rows[-1]["step"] if rows else 0
+
+
+@pytest.mark.slow
+def test_killed_run_ends_bit_for_bit_like_one_never_killed(data_dir, tmp_path):
+  undisturbed, killed = tmp_path / "undisturbed", tmp_path / "killed"
+  assert start_command(data_dir, undisturbed).wait() == 0
+  for kill_after in (6, 15):  # steps
+    process = start_command(data_dir, killed)
+    before = last_step(killed)
+    while last_step(killed) < kill_after:
+      assert process.poll() is None
+      time.sleep(0.01)
+    process.kill()
+    assert process.wait() == -signal.SIGKILL
+    resumed_from = max(saved_steps(killed, finished_only=True))
+    # One interval, and the one whose checkpoint was still being written.
+    assert last_step(killed) - resumed_from <= 2 * 4 and before < kill_after
+  assert start_command(data_dir, killed).wait() == 0
+  expected, found = load(str(undisturbed)), load(str(killed))
+  assert found.step == expected.step == 24
+  jax.tree.map(
+    np.testing.assert_array_equal, found.variables, expected.variables
+  )
+  losses = [
+    {
+      row["step"]: row.get("train/loss")
+      for row in read_rows(x / "metrics.jsonl")
+    }
+    for x in (undisturbed, killed)
+  ]
+  assert losses[0] == losses[1]
+
+
+@pytest.mark.slow
+def test_stopped_command_saves_and_says_so(data_dir, tmp_path):
+  workdir = tmp_path / "run"
+  process = start_command(data_dir, workdir)
+  while last_step(workdir) < 6:
+    assert process.poll() is None
+    time.sleep(0.01)
+  process.send_signal(signal.SIGTERM)
+  assert process.wait() == 143
+  step = load(str(workdir)).step
+  assert f"step {step} is saved" in pathlib.Path(f"{workdir}.log").read_text()
+
+
+@pytest.mark.slow
+def test_eight_devices_have_the_losses_of_one(data_dir, tmp_path):
+  losses = []
+  for num_devices in (1, 8):
+    workdir = tmp_path / str(num_devices)
+    process = start_command(
+      data_dir,
+      workdir,
+      "--config.training.num_steps=5",
+      "--config.backbone.norm=sync",
+      "--config.optimizer.name=sgd",
+      "--config.optimizer.learning_rate=0.01",
+      num_devices=num_devices,
+    )
+    assert process.wait() == 0
+    rows = read_rows(workdir / "metrics.jsonl")[:5]
+    losses.append([row["train/loss"] for row in rows])
+  np.testing.assert_allclose(losses[1], losses[0], rtol=1e-5)
