@@ -10,9 +10,9 @@ import os
 import time
 from typing import Any
 
-import cv2
 import numpy as np
 import tensorboardX
+from PIL import Image
 from rich.console import Console
 
 from solo_jax.training.step import is_count
@@ -99,8 +99,7 @@ class RunLog:
     if not self._is_writer:
       return
     path = os.path.join(self._pictures, f"{step:06d}_{name}.png")
-    if not cv2.imwrite(path, cv2.cvtColor(image, cv2.COLOR_RGB2BGR)):
-      raise OSError(f"cannot write {path}")
+    Image.fromarray(image).save(path)
     self._board.add_image(name, image, step, dataformats="HWC")
 
   def close(self) -> None:

@@ -1,6 +1,7 @@
 """The parts of a run, each built from the sections of a config."""
 
 import contextlib
+import os
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -9,7 +10,7 @@ import ml_collections
 import optax
 
 from solo_jax import types
-from solo_jax.conversion import efficientnet_lite
+from solo_jax.conversion import efficientnet_lite, torchvision
 from solo_jax.data import pipeline
 from solo_jax.data.records import Records, open_records
 from solo_jax.inference.predictor import Predictor
@@ -149,24 +150,29 @@ def load_pretrained(
 
   Args:
     variables: Initial {'params', 'batch_stats'} of the whole network.
-    weights: `backbone.weights` of the config: None, or 'efficientnet_lite0'
-      for the ImageNet weights of the installed package.
+    weights: `backbone.weights` of the config: None; 'efficientnet_lite0' for
+      the ImageNet weights of the installed package; or the path of a
+      torchvision ResNet.
 
   Returns:
     The variables to start from.
 
   Raises:
-    ValueError: On other weights.
+    FileNotFoundError: If the weights are not there.
+    ValueError: If they do not fit the backbone.
   """
   if weights is None:
     return variables
-  if weights != "efficientnet_lite0":
-    raise ValueError(
-      f"unknown backbone.weights {weights!r}; use 'efficientnet_lite0' or None"
+  target = {name: tree["backbone"] for name, tree in variables.items()}
+  if weights == "efficientnet_lite0":
+    backbone = efficientnet_lite.load_backbone(target)
+  elif os.path.exists(weights):
+    backbone = torchvision.load_backbone(weights, target)
+  else:
+    raise FileNotFoundError(
+      f"backbone.weights={weights!r} is neither 'efficientnet_lite0' nor a "
+      "file; download a torchvision ResNet (.pth) or set it to None"
     )
-  backbone = efficientnet_lite.load_backbone(
-    {name: tree["backbone"] for name, tree in variables.items()}
-  )
   return {
     name: {**tree, "backbone": backbone[name]}
     for name, tree in variables.items()

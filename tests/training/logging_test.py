@@ -127,13 +127,6 @@ def test_other_processes_write_nothing(tmp_path, capsys):
   assert capsys.readouterr().out == ""
 
 
-def test_picture_that_cannot_be_written(tmp_path):
-  log = RunLog(str(tmp_path), first_step=0)
-  with pytest.raises(OSError, match="cannot write"):
-    log.picture(1, "no/such/folder", np.zeros((2, 2, 3), np.uint8))
-  log.close()
-
-
 @pytest.mark.parametrize(
   "seconds, text", [(0, "0:00:00"), (59.6, "0:01:00"), (90061, "25:01:01")]
 )

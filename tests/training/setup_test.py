@@ -72,24 +72,31 @@ def test_optimizer_and_schedule_follow_the_config(config):
   )
 
 
-def test_pretrained_weights():
+def test_without_pretrained_weights():
   variables = {"params": {"backbone": {}}, "batch_stats": {}}
   assert setup.load_pretrained(variables, None) is variables
-  with pytest.raises(ValueError, match="unknown backbone.weights 'imagenet'"):
-    setup.load_pretrained(variables, "imagenet")
 
 
-def test_pretrained_backbone_replaces_the_random_one(monkeypatch):
+def test_missing_weight_file():
+  variables = {"params": {"backbone": {}}, "batch_stats": {"backbone": {}}}
+  with pytest.raises(FileNotFoundError, match="weights='none.pth' is neither"):
+    setup.load_pretrained(variables, "none.pth")
+
+
+@pytest.mark.parametrize("kind", ["efficientnet_lite", "torchvision"])
+def test_pretrained_backbone_replaces_the_random_one(
+  monkeypatch, tmp_path, kind
+):
   variables = {
     "params": {"backbone": {"w": 1}, "head": {"w": 2}},
     "batch_stats": {"backbone": {"m": 3}},
   }
-  monkeypatch.setattr(
-    setup.efficientnet_lite,
-    "load_backbone",
-    lambda target: {"params": {"w": 10}, "batch_stats": {"m": 30}},
-  )
-  assert setup.load_pretrained(variables, "efficientnet_lite0") == {
+  loaded = {"params": {"w": 10}, "batch_stats": {"m": 30}}
+  monkeypatch.setattr(getattr(setup, kind), "load_backbone", lambda *_: loaded)
+  path = tmp_path / "resnet50.pth"
+  path.touch()
+  weights = str(path) if kind == "torchvision" else "efficientnet_lite0"
+  assert setup.load_pretrained(variables, weights) == {
     "params": {"backbone": {"w": 10}, "head": {"w": 2}},
     "batch_stats": {"backbone": {"m": 30}},
   }
