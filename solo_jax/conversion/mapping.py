@@ -86,55 +86,65 @@ def convert(
       array is unfilled or filled twice, or shapes differ: all are listed.
   """
   leaves = flatten(target)
-  patterns = [(re.compile(rule.source), rule) for rule in rules]
+  routed, problems = _route(arrays, rules)
   filled: dict[str, np.ndarray] = {}
-  problems = []
   sources = collections.defaultdict(list)
-  for name, array in arrays.items():
-    matches = [
-      (match, rule)
-      for pattern, rule in patterns
-      if (match := pattern.fullmatch(name))
-    ]
-    if len(matches) != 1:
-      found = (
-        f"{len(matches)} rules: {[rule.source for _, rule in matches]}"
-        if matches
-        else "no rule"
-      )
-      problems.append(f"{name} {array.shape}: matches {found}")
-      continue
-    match, rule = matches[0]
-    if rule.target is None:
-      continue
-    path = match.expand(rule.target)
+  for name, path, transform in routed:
+    array = arrays[name]
     sources[path].append(name)
     if path not in leaves:
       problems.append(f"{name} {array.shape}: the network has no {path}")
       continue
-    if rule.transform is not COPY and array.ndim == len(rule.transform):
-      array = array.transpose(rule.transform)
+    if transform is not COPY and array.ndim == len(transform):
+      array = array.transpose(transform)
     if array.shape != leaves[path].shape:
       problems.append(
         f"{name}: gives shape {array.shape}, "
         f"{path} needs {tuple(leaves[path].shape)}"
       )
       continue
-    filled[path] = np.ascontiguousarray(array, dtype=leaves[path].dtype)
+    filled[path] = np.array(array, dtype=leaves[path].dtype, order="C")
   for path, names in sources.items():
     if len(names) > 1:
       problems.append(f"{path}: filled by each of {names}")
-  problems += [
-    f"{path} {tuple(leaf.shape)}: not in the checkpoint"
-    for path, leaf in leaves.items()
-    if path not in sources
-  ]
+  for path, leaf in leaves.items():
+    if path not in sources:
+      problems.append(f"{path} {tuple(leaf.shape)}: not in the checkpoint")
   if problems:
     raise ValueError(
       f"the checkpoint does not fit the network in {len(problems)} places; "
       "check depth, widths and number of classes:\n  " + "\n  ".join(problems)
     )
   return unflatten(filled)
+
+
+def _route(
+  arrays: Mapping[str, np.ndarray], rules: Sequence[Rule]
+) -> tuple[list[tuple[str, str, tuple[int, ...] | None]], list[str]]:
+  """Finds (source name, target path, transform) of each array, and problems.
+
+  Dropped arrays are in neither list.
+  """
+  patterns = [(re.compile(rule.source), rule) for rule in rules]
+  routed, problems = [], []
+  for name, array in arrays.items():
+    matches = [
+      (match, rule)
+      for pattern, rule in patterns
+      if (match := pattern.fullmatch(name))
+    ]
+    if len(matches) == 1:
+      match, rule = matches[0]
+      if rule.target is not None:
+        routed.append((name, match.expand(rule.target), rule.transform))
+    elif matches:
+      found = [rule.source for _, rule in matches]
+      problems.append(
+        f"{name} {array.shape}: matches {len(found)} rules: {found}"
+      )
+    else:
+      problems.append(f"{name} {array.shape}: matches no rule")
+  return routed, problems
 
 
 def flatten(tree: Mapping[str, Any]) -> dict[str, Any]:
