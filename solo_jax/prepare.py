@@ -173,7 +173,7 @@ def main(argv: list[str]) -> None:
   """Prepares a dataset, or says that it is prepared already."""
   if len(argv) > 1:
     raise app.UsageError(f"Unexpected arguments: {argv[1:]}")
-  logging.set_verbosity(logging.WARNING)
+  logging.set_verbosity(logging.ERROR)  # TFDS warns of every custom name
   console = rich.console.Console()
   name = _pick_name()
   full_name = "/".join(filter(None, (_DATASET.value, name)))

@@ -134,8 +134,9 @@ def _check_box(box: Any, size: list[int]) -> Iterator[str]:
 
 def _check_annotation(item: Mapping, size: list[int] | None, labels: Mapping):
   """Yields what is wrong with an annotation whose id is fine."""
-  if item.get("category_id") not in labels:
-    yield f"has the unknown category_id {item.get('category_id')!r}"
+  category_id = item.get("category_id")
+  if not _is_int(category_id) or category_id not in labels:
+    yield f"has the unknown category_id {category_id!r}"
   if item.get("iscrowd", 0) not in (0, 1):
     yield f"has iscrowd {item['iscrowd']!r}; need 0 or 1"
   if item.get("area") is not None and not _is_number(item["area"]):
@@ -298,7 +299,8 @@ def read_annotations(text: bytes, name: str, files: FileTree) -> Annotations:
       continue  # goes with its image
     image = images[image_id] if is_known else None
     size = [image["height"], image["width"]] if image else None
-    found = [*_check_annotation(item, size, labels)]
+    # dict.fromkeys: one line where many parts are wrong in the same way
+    found = [*dict.fromkeys(_check_annotation(item, size, labels))]
     if found:
       where = f"{name}: image {image_id}: annotation {item['id']}"
       problems += [f"{where} {x}." for x in found]

@@ -1,12 +1,16 @@
 """Writing records: what a dataset hands over and the base of the builders."""
 
+import contextlib
 import dataclasses
 import functools
+import io
 import pathlib
+import sys
 from collections.abc import Sequence
 from typing import Any, Protocol
 
 import numpy as np
+import rich.console
 import rich.progress
 import tensorflow_datasets as tfds
 
@@ -123,12 +127,23 @@ class RecordsBuilder(tfds.core.ShardBasedBuilder, skip_registration=True):
     tfds.disable_progress_bar()  # one bar a split of our own instead of three
     columns = rich.progress.Progress.get_default_columns()
     counter = rich.progress.MofNCompleteColumn()
-    with rich.progress.Progress(*columns, counter) as self._progress:
+    console = rich.console.Console(file=sys.stdout)
+    # TFDS announces a download of unknown size even where there is none.
+    with (
+      contextlib.redirect_stdout(io.StringIO()),
+      rich.progress.Progress(
+        *columns, counter, console=console, redirect_stdout=False
+      ) as self._progress,
+    ):
       self.download_and_prepare(
         download_config=tfds.download.DownloadConfig(try_download_gcs=False),
         file_format="array_record",
       )
     return pathlib.Path(self.data_dir)
+
+  def announce(self, message: str) -> None:
+    """Prints a line above the progress bars."""
+    self._progress.console.print(message, markup=False, highlight=False)
 
   def describe(
     self,

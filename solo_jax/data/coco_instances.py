@@ -151,14 +151,12 @@ class CocoInstances(builder.RecordsBuilder):
   def read_splits(self, dl_manager):
     """Reads and checks the annotations of each split."""
     files = self._split_files or self._download(dl_manager)
-    read = {
-      split: read_annotations(
-        part.annotations.read(part.annotations_name),
-        part.annotations_name,
-        part.images,
-      )
-      for split, part in files.items()
-    }
+    read = {}
+    for split, part in files.items():
+      name = part.annotations_name
+      self.announce(f"Reading {name} and checking it against {part.images}")
+      text = part.annotations.read(name)
+      read[split] = read_annotations(text, name, part.images)
     first, *others = read
     for split in others:
       if _categories(read[split]) != _categories(read[first]):

@@ -1,0 +1,89 @@
+import zipfile
+
+import cv2
+import numpy as np
+import pytest
+
+from solo_jax.data.file_tree import FileTree, read_label_image, to_jpeg_or_png
+
+
+def encode(suffix, image):
+  return cv2.imencode(suffix, image)[1].tobytes()
+
+
+@pytest.fixture
+def folder(tmp_path):
+  path = tmp_path / "top"
+  (path / "deep").mkdir(parents=True)
+  (path / "a.png").write_bytes(encode(".png", np.zeros((3, 5), np.uint16)))
+  (path / "deep" / "b.txt").write_text("b")
+  return path
+
+
+@pytest.mark.parametrize("top", ["top/", ""])
+def test_archive_reads_like_the_folder(folder, tmp_path, top):
+  with zipfile.ZipFile(tmp_path / "x.zip", "w") as archive:
+    archive.mkdir("top")
+    for name in ("a.png", "deep/b.txt"):
+      archive.write(folder / name, top + name)
+  for tree in (FileTree(folder), FileTree(tmp_path / "x.zip")):
+    assert tree.list_names() == ["a.png", "deep/b.txt"]
+    assert tree.read("deep/b.txt") == b"b"
+    assert "a.png" in tree and "top/a.png" not in tree and "deep" not in tree
+    assert tree.read_header("a.png") == ((3, 5), "I;16")
+    with pytest.raises(ValueError, match="deep/b.txt is no readable image"):
+      tree.read_header("deep/b.txt")
+
+
+def test_bad_paths(folder):
+  with pytest.raises(FileNotFoundError, match="nowhere: no such folder or zip"):
+    FileTree(folder / "nowhere")
+  with pytest.raises(ValueError, match="expected a folder or a zip archive"):
+    FileTree(folder / "a.png")
+
+
+@pytest.mark.parametrize("suffix", [".png", ".jpg"])
+def test_jpeg_and_png_stay_untouched(suffix):
+  encoded = encode(suffix, np.zeros((3, 5, 3), np.uint8))
+  assert to_jpeg_or_png(encoded) is encoded
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+@pytest.mark.parametrize("shape", [(3, 5), (3, 5, 3)])
+def test_tiff_becomes_png_without_loss(dtype, shape):
+  rng = np.random.default_rng(0)
+  image = rng.integers(0, np.iinfo(dtype).max, shape, dtype)
+  png = to_jpeg_or_png(encode(".tiff", image))
+  assert png.startswith(b"\x89PNG")
+  decoded = cv2.imdecode(np.frombuffer(png, np.uint8), cv2.IMREAD_UNCHANGED)
+  np.testing.assert_array_equal(decoded, image)
+
+
+def test_unusable_images():
+  with pytest.raises(ValueError, match="found float32 pixels"):
+    to_jpeg_or_png(encode(".tiff", np.zeros((3, 5), np.float32)))
+  with pytest.raises(ValueError, match="found no readable image"):
+    to_jpeg_or_png(b"text")
+  with pytest.raises(ValueError, match="cannot decode the label image"):
+    read_label_image(b"text")
+
+
+@pytest.mark.parametrize("suffix", [".png", ".tiff"])
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_label_image_values(suffix, dtype):
+  labels = np.arange(15, dtype=dtype).reshape(3, 5)
+  labels[0, 0] = np.iinfo(dtype).max
+  np.testing.assert_array_equal(
+    read_label_image(encode(suffix, labels)), labels
+  )
+
+
+def test_palette_indices_are_the_labels(tmp_path):
+  from PIL import Image
+
+  labels = np.arange(6, dtype=np.uint8).reshape(2, 3)
+  image = Image.fromarray(labels, "L").convert("P")
+  image.putpalette([x for i in range(256) for x in (255 - i, i, 7)])
+  image.save(tmp_path / "p.png")
+  read = read_label_image((tmp_path / "p.png").read_bytes())
+  np.testing.assert_array_equal(read, labels)
