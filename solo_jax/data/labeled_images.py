@@ -63,6 +63,8 @@ def encode_labels(labels: np.ndarray) -> dict[int, dict]:
     # off, on, off, ..., on, off: differences between where runs begin and end
     edges = np.stack([starts[runs], stops[runs]], 1).ravel()
     counts = np.diff(edges, prepend=0, append=flat.size).tolist()
+    if counts[-1] == 0:
+      counts.pop()  # the object holds the last pixel; COCO's form ends there
     encoded[int(value)] = coco_mask.frPyObjects(
       {"size": size, "counts": counts}, *size
     )

@@ -2,6 +2,7 @@ import zipfile
 
 import cv2
 import numpy as np
+import PIL.Image
 import pytest
 
 from solo_jax.data.file_tree import FileTree, read_label_image, to_jpeg_or_png
@@ -79,10 +80,8 @@ def test_label_image_values(suffix, dtype):
 
 
 def test_palette_indices_are_the_labels(tmp_path):
-  from PIL import Image
-
   labels = np.arange(6, dtype=np.uint8).reshape(2, 3)
-  image = Image.fromarray(labels, "L").convert("P")
+  image = PIL.Image.fromarray(labels).convert("P")
   image.putpalette([x for i in range(256) for x in (255 - i, i, 7)])
   image.save(tmp_path / "p.png")
   read = read_label_image((tmp_path / "p.png").read_bytes())

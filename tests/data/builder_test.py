@@ -1,0 +1,120 @@
+import dataclasses
+import json
+import pathlib
+
+import cv2
+import numpy as np
+import pytest
+
+from solo_jax.data import builder
+from solo_jax.data.records import find_prepared, open_records, read_sample
+
+PNG = cv2.imencode(".png", np.zeros((4, 6, 3), np.uint8))[1].tobytes()
+# Two of the 24 pixels, the second column's first two, as COCO counts 4 2 18.
+RLE = b"42b0"
+
+
+@dataclasses.dataclass
+class Numbered:
+  """Images 10, 11, ... with as many objects as their number minus ten."""
+
+  length: int
+  error_at: int | None = None
+
+  def __len__(self):
+    return self.length
+
+  def __getitem__(self, index):
+    if index == self.error_at:
+      raise KeyboardInterrupt
+    objects = [
+      builder.ObjectRecord(
+        annotation_id=100 * index + k,
+        label=k % 2,
+        is_crowd=k == 2,
+        rle=RLE,
+        area=0.1 + k,
+        box_xywh=(1.1, 0, 1, 2),
+      )
+      for k in range(index)
+    ]
+    return PNG, builder.ImageRecord(
+      image_id=10 + index,
+      file_name=f"{index}.png",
+      height=4,
+      width=6,
+      objects=objects,
+    )
+
+
+class Toy(builder.RecordsBuilder, skip_registration=True):
+  def __init__(self, data_dir, splits, name="", problems=(), is_strict=False):
+    super().__init__(data_dir=str(data_dir), name=name)
+    self._toy = splits
+    self._told = dict(problems=problems, is_strict=is_strict)
+
+  def read_splits(self, dl_manager):
+    self.announce("reading")
+    self.describe(
+      class_names=("a", "b"), category_ids=(3, 9), source="toys", **self._told
+    )
+    return self._toy
+
+
+def test_records_come_back_in_order_over_shards(tmp_path, monkeypatch, capsys):
+  monkeypatch.setattr(builder, "_SHARD_LENGTH", 2)
+  path = Toy(tmp_path, {"train": Numbered(5)}, name="x").prepare()
+  assert path == tmp_path / "toy" / "x" / "1.0.0"
+  assert len([*path.glob("*.array_record-*")]) == 3
+  records = open_records(tmp_path, "toy/x", "train")
+  assert [records[i]["image_id"] for i in range(5)] == [10, 11, 12, 13, 14]
+  np.testing.assert_array_equal(records.image_ids, np.arange(10, 15))
+  np.testing.assert_array_equal(records.num_objects, [0, 1, 2, 2, 3])
+  np.testing.assert_array_equal(records.num_crowds, [0, 0, 0, 1, 1])
+  shown = capsys.readouterr().out
+  assert "reading" in shown and "5/5" in shown and "ownload" not in shown
+
+
+def test_fields_are_exact(tmp_path):
+  Toy(tmp_path, {"train": Numbered(4)}).prepare()
+  sample = read_sample(open_records(tmp_path, "toy", "train")[3])
+  np.testing.assert_array_equal(sample.areas, [0.1, 1.1, 2.1])  # as float64
+  np.testing.assert_array_equal(sample.boxes_xyxy[0], [1.1, 0, 2.1, 2])
+  np.testing.assert_array_equal(sample.annotation_ids, [300, 301, 302])
+  np.testing.assert_array_equal(sample.labels, [0, 1, 0])
+  np.testing.assert_array_equal(sample.is_crowd, [False, False, True])
+  # Counts 4, 2, 18 down the columns: two pixels at the top of column 1.
+  expected = np.zeros((4, 6), bool)
+  expected[:2, 1] = True
+  np.testing.assert_array_equal(sample.masks[0], expected)
+
+
+def test_interrupted_run_leaves_nothing_that_looks_prepared(tmp_path):
+  splits = {"train": Numbered(3), "validation": Numbered(3, error_at=2)}
+  with pytest.raises(KeyboardInterrupt):
+    Toy(tmp_path, splits).prepare()
+  assert find_prepared(tmp_path, "toy") is None
+  with pytest.raises(FileNotFoundError, match="No prepared dataset 'toy'"):
+    open_records(tmp_path, "toy", "train")
+
+
+def test_killed_run_is_not_mistaken_for_a_dataset(tmp_path):
+  path = Toy(tmp_path, {"train": Numbered(3)}).prepare()
+  path.rename(path.with_name("incomplete.ABCDEF_1.0.0"))  # as TFDS names it
+  assert find_prepared(tmp_path, "toy") is None
+
+
+def test_split_without_images(tmp_path):
+  with pytest.raises(ValueError, match="split 'train' has no images"):
+    Toy(tmp_path, {"train": Numbered(0)}).prepare()
+
+
+def test_problems_are_kept_or_refused(tmp_path):
+  problems = ["one.", "two."]
+  with pytest.raises(ValueError, match=r"toys has 2 problems.*\n  one.\n  two"):
+    Toy(tmp_path, {"train": Numbered(1)}, "x", problems, True).prepare()
+  assert find_prepared(tmp_path, "toy/x") is None
+  path = Toy(tmp_path, {"train": Numbered(1)}, "x", problems).prepare()
+  metadata = json.loads(pathlib.Path(path, "metadata.json").read_text())
+  assert metadata["num_problems"] == 2
+  assert metadata["problems"] == problems

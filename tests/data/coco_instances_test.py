@@ -1,0 +1,214 @@
+import contextlib
+import functools
+import http.server
+import io
+import json
+import pathlib
+import threading
+import zipfile
+
+import numpy as np
+import pytest
+from pycocotools.coco import COCO
+
+from solo_jax.data import coco_instances
+from solo_jax.data.records import find_prepared, open_records, read_sample
+
+SAMPLE = pathlib.Path(__file__).parents[3] / "shared" / "data" / "coco_sample"
+YEARS = {"train": "train2017", "validation": "val2017"}
+
+
+@pytest.fixture
+def folder(tmp_path, write_coco):
+  """A source laid out like COCO 2017."""
+  root = tmp_path / "coco"
+  for year in YEARS.values():
+    write_coco(root / "annotations" / f"instances_{year}.json", root / year)
+  return root
+
+
+@pytest.fixture
+def archives(folder, tmp_path):
+  """The same as archives named and laid out like the official ones."""
+  root = tmp_path / "served"
+  names = {
+    "train2017": "zips/train2017.zip",
+    "val2017": "zips/val2017.zip",
+    "annotations": "annotations/annotations_trainval2017.zip",
+  }
+  for part, name in names.items():
+    (root / name).parent.mkdir(parents=True, exist_ok=True)
+    with zipfile.ZipFile(root / name, "w") as archive:
+      for path in (folder / part).iterdir():
+        archive.write(path, f"{part}/{path.name}")
+  return root
+
+
+def flatten(archives):
+  """Moves the archives into one folder, as a person keeps them."""
+  flat = archives / "flat"
+  flat.mkdir()
+  for path in [*archives.glob("*/*.zip")]:
+    path.rename(flat / path.name)
+  return flat
+
+
+def build(splits, data_dir, name="x", **options):
+  coco_instances.CocoInstances(
+    data_dir=str(data_dir), name=name, splits=splits, **options
+  ).prepare()
+  return {
+    split: open_records(data_dir, f"coco_instances/{name}", split)
+    for split in YEARS
+  }
+
+
+def contents(splits):
+  return [
+    {
+      key: value if key == "image" else str(value)
+      for key, value in records[i].items()
+    }
+    for records in splits.values()
+    for i in range(len(records))
+  ]
+
+
+def test_folder_archives_and_custom_pairs_give_equal_records(
+  folder, archives, tmp_path
+):
+  custom = {
+    split: coco_instances.find_custom(
+      folder / "annotations" / f"instances_{year}.json", folder / year
+    )
+    for split, year in YEARS.items()
+  }
+  zipped = coco_instances.find_coco(flatten(archives))
+  expected = contents(
+    build(coco_instances.find_coco(folder), tmp_path / "data")
+  )
+  assert len(expected) == 4
+  assert contents(build(zipped, tmp_path / "data", "zip")) == expected
+  assert contents(build(custom, tmp_path / "data", "custom")) == expected
+  names = {path.name for path in archives.rglob("*")}
+  assert "7.png" not in names  # read in place, nothing unpacked
+
+
+def test_download_gives_equal_records(folder, archives, tmp_path):
+  handler = functools.partial(
+    http.server.SimpleHTTPRequestHandler, directory=archives
+  )
+  handler.log_message = lambda *args: None
+  with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+      url = f"http://127.0.0.1:{server.server_port}"
+      downloaded = build(None, tmp_path / "down", download_url=url)
+    finally:
+      server.shutdown()
+      thread.join()
+  local = build(coco_instances.find_coco(folder), tmp_path / "data")
+  assert contents(downloaded) == contents(local)
+  assert not [*(tmp_path / "down").rglob("*.png")]  # not unpacked
+
+
+def test_unreachable_server_is_an_error_at_once(tmp_path):
+  with pytest.raises(FileNotFoundError, match="Cannot download http://127.0."):
+    build(None, tmp_path, download_url="http://127.0.0.1:9")
+  assert find_prepared(tmp_path, "coco_instances/x") is None
+
+
+def test_images_stay_untouched_and_ids_original(folder, tmp_path):
+  records = build(coco_instances.find_coco(folder), tmp_path / "data")["train"]
+  assert list(records.image_ids) == [3, 7]
+  assert list(records.num_objects) == [0, 3]
+  assert list(records.num_crowds) == [0, 1]
+  assert records.category_ids == (2, 44)
+  assert records[0]["image"] == (folder / "train2017" / "3.png").read_bytes()
+  grey = read_sample(records[0])
+  assert grey.image.shape == (20, 30, 3) and not len(grey.labels)
+  assert (grey.image[..., :1] == grey.image).all()
+
+
+def test_problems_are_counted_or_refused(folder, tmp_path):
+  path = folder / "annotations" / "instances_train2017.json"
+  content = json.loads(path.read_text())
+  content["annotations"][0]["category_id"] = 1
+  path.write_text(json.dumps(content))
+  splits = coco_instances.find_coco(folder)
+  line = (
+    "instances_train2017.json: image 7: annotation 90 has the unknown "
+    "category_id 1."
+  )
+  records = build(splits, tmp_path / "data")["train"]
+  assert records.metadata["problems"] == [line]
+  assert list(records.num_objects) == [0, 2]
+  with pytest.raises(ValueError, match=line):
+    build(splits, tmp_path / "strict", is_strict=True)
+  assert find_prepared(tmp_path / "strict", "coco_instances/x") is None
+
+
+def test_splits_must_share_their_categories(folder, tmp_path):
+  path = folder / "annotations" / "instances_val2017.json"
+  content = json.loads(path.read_text())
+  content["categories"][0]["name"] = "mug"
+  path.write_text(json.dumps(content))
+  with pytest.raises(
+    ValueError, match=r"differ in \(id, name\): \[\(44, 'cup'\), \(44, 'mug'\)"
+  ):
+    build(coco_instances.find_coco(folder), tmp_path / "data")
+
+
+def test_one_custom_split_alone(folder, tmp_path):
+  pair = coco_instances.find_custom(
+    folder / "annotations" / "instances_train2017.json", folder / "train2017"
+  )
+  coco_instances.CocoInstances(
+    data_dir=str(tmp_path / "data"), name="one", splits={"train": pair}
+  ).prepare()
+  with pytest.raises(ValueError, match="it has train, whole"):
+    open_records(tmp_path / "data", "coco_instances/one", "validation")
+
+
+def test_missing_parts_are_named(folder, tmp_path):
+  with pytest.raises(FileNotFoundError, match="none of train2017, train2017.z"):
+    coco_instances.find_coco(tmp_path)
+  (folder / "annotations" / "instances_val2017.json").unlink()
+  with pytest.raises(FileNotFoundError, match="instances_val2017.json is miss"):
+    coco_instances.find_coco(folder)
+  with pytest.raises(FileNotFoundError, match="no such annotation file"):
+    coco_instances.find_custom(tmp_path / "none.json", folder / "train2017")
+
+
+@pytest.fixture(scope="module")
+def sample_splits(tmp_path_factory):
+  if not SAMPLE.exists():
+    pytest.skip(f"no COCO sample at {SAMPLE}")
+  data_dir = tmp_path_factory.mktemp("data")
+  return build(coco_instances.find_coco(SAMPLE), data_dir)
+
+
+@pytest.mark.parametrize("split", list(YEARS))
+def test_real_annotations_stay_exact(sample_splits, split):
+  path = SAMPLE / "annotations" / f"instances_{YEARS[split]}.json"
+  with contextlib.redirect_stdout(io.StringIO()):
+    oracle = COCO(path)
+  records = sample_splits[split]
+  assert records.metadata["num_problems"] == 0
+  assert list(records.image_ids) == sorted(oracle.imgs)
+  assert records.category_ids == tuple(sorted(oracle.cats))
+  num_annotations = 0
+  for i in range(len(records)):
+    sample = read_sample(records[i])
+    for k, annotation_id in enumerate(sample.annotation_ids):
+      item = oracle.anns[int(annotation_id)]
+      np.testing.assert_array_equal(sample.masks[k], oracle.annToMask(item))
+      assert sample.areas[k] == item["area"]  # exact float64
+      assert sample.is_crowd[k] == item["iscrowd"]
+      assert records.category_ids[sample.labels[k]] == item["category_id"]
+      x, y, width, height = item["bbox"]
+      assert list(sample.boxes_xyxy[k]) == [x, y, x + width, y + height]
+      assert sample.image_id == item["image_id"]
+      num_annotations += 1
+  assert num_annotations == len(oracle.anns)

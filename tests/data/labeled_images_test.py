@@ -1,0 +1,204 @@
+import json
+import pathlib
+
+import cv2
+import numpy as np
+import pytest
+import scipy.ndimage
+from pycocotools import mask as coco_mask
+
+from solo_jax.data import labeled_images
+from solo_jax.data.file_tree import FileTree
+from solo_jax.data.records import open_records, read_sample
+
+NUCLEI = pathlib.Path(__file__).parents[3] / "shared" / "data" / "nuclei"
+
+
+@pytest.fixture
+def source(tmp_path):
+  """Five pairs, one for each kind of image and label file."""
+  root = tmp_path / "source"
+  (root / "images").mkdir(parents=True)
+  (root / "labels").mkdir()
+  rng = np.random.default_rng(0)
+  kinds = {  # id: image suffix, type, channels; label suffix, type
+    "a": (".png", np.uint8, 3, ".png", np.uint8),
+    "b": (".png", np.uint16, 1, ".png", np.uint16),
+    "c": (".tif", np.uint8, 1, ".tif", np.uint8),
+    "d": (".tif", np.uint16, 3, ".tiff", np.uint16),
+    "e": (".jpg", np.uint8, 3, ".png", np.uint16),
+  }
+  for key, (suffix, dtype, channels, label_suffix, label_type) in kinds.items():
+    image = rng.integers(0, np.iinfo(dtype).max, (9, 12, channels), dtype)
+    cv2.imwrite(str(root / "images" / (key + suffix)), image)
+    labels = np.zeros((9, 12), label_type)
+    labels[1:4, 2:5] = 3
+    labels[6:8, 0:2] = labels[6:8, 10:] = 7  # one object of two parts
+    labels[8, 11] = 250
+    cv2.imwrite(str(root / "labels" / (key + label_suffix)), labels)
+  return root
+
+
+def build(source, data_dir, **options):
+  labeled_images.LabeledImages(
+    data_dir=str(data_dir), name="x", source=str(source), **options
+  ).prepare()
+  opened = {}
+  for split in ("train", "validation"):
+    opened[split] = open_records(data_dir, "labeled_images/x", split)
+  return opened
+
+
+def test_every_kind_of_pair(source, tmp_path):
+  splits = build(source, tmp_path / "data", class_name="cell")
+  assert splits["train"].class_names == ("cell",)
+  samples = {}
+  for records in splits.values():
+    for i in range(len(records)):
+      sample = read_sample(records[i])
+      samples[sample.file_name] = sample
+  assert sorted(samples) == ["a.png", "b.png", "c.tif", "d.tif", "e.jpg"]
+  for name, sample in samples.items():
+    assert sample.image.dtype == (np.uint16 if name[0] in "bd" else np.uint8)
+    source_image = cv2.imread(
+      str(source / "images" / name), cv2.IMREAD_UNCHANGED
+    )
+    rgb = np.repeat(source_image[..., None], 3, 2)
+    if source_image.ndim == 3:
+      rgb = source_image[..., ::-1]
+    np.testing.assert_array_equal(sample.image, rgb)
+    np.testing.assert_array_equal(sample.areas, [9, 8, 1])
+    np.testing.assert_array_equal(sample.masks.sum((1, 2)), [9, 8, 1])
+    np.testing.assert_array_equal(
+      sample.boxes_xyxy, [[2, 1, 5, 4], [0, 6, 12, 8], [11, 8, 12, 9]]
+    )
+    # The label values can be told from the ids.
+    np.testing.assert_array_equal(sample.annotation_ids % 100_000, [3, 7, 250])
+
+
+def test_index_decides_the_split(source, tmp_path):
+  rows = [
+    dict(id="a", split="val"),
+    dict(id="b.png", split="train"),
+    dict(id="c", split="valid"),
+    dict(id="d", split="train"),
+    dict(id="lost", split="train"),
+  ]
+  (source / "index.json").write_text(json.dumps(rows))
+  splits = build(source, tmp_path / "data")
+  names = {
+    split: [records[i]["file_name"] for i in range(len(records))]
+    for split, records in splits.items()
+  }
+  assert names == dict(
+    train=[b"b.png", b"d.tif"], validation=[b"a.png", b"c.tif"]
+  )
+  problems = splits["train"].metadata["problems"]
+  assert [line.rpartition("index.json: ")[2] for line in problems] == [
+    "e.jpg is not listed.",
+    "lost has no files.",
+  ]
+  with pytest.raises(ValueError, match="has 2 problems"):
+    build(source, tmp_path / "strict", is_strict=True)
+
+
+@pytest.mark.parametrize("text", ["{", "{}3", "[1]", '[{"id": "a"}]'])
+def test_bad_index(source, text):
+  (source / "index.json").write_text(text)
+  with pytest.raises(ValueError, match="expected a JSON list of objects with"):
+    labeled_images.read_index(source / "index.json")
+
+
+def test_ratio_is_deterministic_and_independent_of_order():
+  keys = [f"image{i}" for i in range(50)]
+  splits = labeled_images.split_by_ratio(keys, 0.2)
+  assert list(splits.values()).count("validation") == 10
+  assert labeled_images.split_by_ratio(keys[::-1], 0.2) == splits
+  few = labeled_images.split_by_ratio(["a", "b"], 0.01)
+  assert sorted(few.values()) == ["train", "validation"]
+
+
+@pytest.mark.parametrize(
+  ("keys", "fraction"), [(["a"], 0.1), (["a", "b"], 0), (["a", "b"], 1)]
+)
+def test_ratio_out_of_range(keys, fraction):
+  with pytest.raises(ValueError, match="Need 2 images and a validation frac"):
+    labeled_images.split_by_ratio(keys, fraction)
+
+
+def test_bad_pairs_are_named(source):
+  images, labels = source / "images", source / "labels"
+  (labels / "a.png").unlink()
+  (images / "b.png").unlink()
+  cv2.imwrite(str(labels / "c.tif"), np.zeros((9, 11), np.uint8))
+  cv2.imwrite(str(labels / "d.tiff"), np.zeros((9, 12, 3), np.uint8))
+  cv2.imwrite(str(labels / "e.tif"), np.zeros((9, 12), np.uint8))
+  (images / "e.jpg").write_text("none")
+  pairs, problems = labeled_images.find_pairs(
+    FileTree(images), FileTree(labels)
+  )
+  assert not pairs
+  found = "\n".join(sorted(line.partition(": ")[2] for line in problems))
+  assert found == "\n".join(
+    [
+      "a.png has no label image.",
+      "b.png has no image.",
+      "c.tif: the image is 9 x 12 (height x width), the label image 9 x 11.",
+      "d.tif: label image d.tiff has mode RGB; need one channel.",
+      "e.jpg: file e.jpg is no readable image.",
+      "e.tif and e.png have the same id."
+      if "e.tif and e.png" in "\n".join(problems)
+      else "e.png and e.tif have the same id.",
+    ]
+  )
+
+
+def test_values_beyond_the_ids(source, tmp_path):
+  huge = np.full((9, 12), 100_000, np.int32)
+  cv2.imwrite(str(source / "labels" / "c.tif"), huge)
+  with pytest.raises(ValueError, match="c.tif has values 100000 to 100000"):
+    build(source, tmp_path / "data")
+
+
+def test_missing_folder(tmp_path):
+  with pytest.raises(FileNotFoundError, match="images: no such folder"):
+    build(tmp_path / "nowhere", tmp_path / "data")
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 9), (9, 1), (13, 8)])
+def test_encoded_labels_against_pycocotools(shape):
+  rng = np.random.default_rng(sum(shape))
+  labels = rng.integers(0, 4, shape) * 5
+  encoded = labeled_images.encode_labels(labels)
+  assert list(encoded) == [x for x in np.unique(labels) if x]
+  for value, rle in encoded.items():
+    expected = coco_mask.encode(np.asfortranarray(labels == value, np.uint8))
+    assert rle == expected
+
+
+def test_labels_without_objects():
+  assert labeled_images.encode_labels(np.zeros((3, 4), int)) == {}
+
+
+def test_real_label_image():
+  if not NUCLEI.exists():
+    pytest.skip(f"no nuclei at {NUCLEI}")
+  row = json.loads((NUCLEI / "index.json").read_bytes())[2]
+  image, labels = FileTree(NUCLEI / "images"), FileTree(NUCLEI / "labels")
+  name = f"{row['id']}.png"
+  size = (row["height"], row["width"])
+  pair = labeled_images.Pair(1, name, name, size)
+  _, record = labeled_images.LabeledPairs([pair], image, labels)[0]
+  assert len(record.objects) == row["instances"]
+  values = cv2.imread(str(NUCLEI / "labels" / name), cv2.IMREAD_UNCHANGED)
+  windows = scipy.ndimage.find_objects(values)
+  for item, (rows, columns) in zip(record.objects, windows, strict=True):
+    value = item.annotation_id - 100_000
+    rle = {"size": size, "counts": item.rle}
+    np.testing.assert_array_equal(coco_mask.decode(rle), values == value)
+    assert item.box_xywh == (
+      columns.start,
+      rows.start,
+      columns.stop - columns.start,
+      rows.stop - rows.start,
+    )
