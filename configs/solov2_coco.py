@@ -25,6 +25,7 @@ published figure.
 """
 
 import ml_collections
+from ml_collections.config_dict import placeholder
 
 from solo_jax.config import parse_arg
 
@@ -70,14 +71,14 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
       if arg.schedule == "1x"
       else (800, 768, 736, 704, 672, 640),  # short side drawn from these ...
       max_side=1333,  # ... while the long side stays within this
-      scale_jitter=None,  # (low, high) of large-scale jitter, or None
+      scale_jitter=placeholder(tuple),  # (low, high) factors, or None
       jitter_reference="fit",  # ... of the fitted or of the 'original' image
       flip=0.5,
       vertical_flip=0.0,
       transpose=0.0,
       color_jitter=0.0,  # strength for brightness, contrast, saturation
       mask_stride=4,
-      mask_rule="published",  # 'published', 'center' (bits) or 'coverage' (8 bit)
+      mask_rule="published",  # 'published' or 'center' bits, 8-bit 'coverage'
       max_instances=100,
       min_mask_area=1.0,  # network pixels; smaller instances are left out
     )
@@ -86,14 +87,17 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
   # What inference does to an image before the network.
   config.preprocessing = ml_collections.ConfigDict(
     dict(
-      mean=(123.675, 116.28, 103.53),  # RGB
-      std=(58.395, 57.12, 57.375),
+      # RGB: torchvision's constants, or those of the Lite0 weights.
+      mean=(127.0, 127.0, 127.0) if is_lite else (123.675, 116.28, 103.53),
+      std=(128.0, 128.0, 128.0) if is_lite else (58.395, 57.12, 57.375),
       channel_order="rgb",  # 'bgr' for caffe-style weights; mean, std then BGR
       short_side=800,
       max_side=1333,
       pad_multiple=32,
       interpolation="bilinear",  # or 'area' (antialiased when shrinking)
-      tile_size=None,  # larger images are read in tiles of so many pixels ...
+      tile_size=placeholder(
+        int
+      ),  # larger images are read in tiles of so many pixels ...
       tile_overlap=0,  # ... that share so many with their neighbours
     )
   )
@@ -112,7 +116,7 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
       frozen_stages=1,  # 1: stem and first stage get no gradient
       weights="efficientnet_lite0"
       if is_lite
-      else None,  # pretrained weights: 'efficientnet_lite0' or a file
+      else None,  # 'efficientnet_lite0' or a .pth file
     )
   )
 
@@ -166,7 +170,7 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
       decay_norm_and_bias=True,
       clip_norm=35.0,  # None: off
       accumulate=1,  # micro-batches a step
-      ema_decay=None,  # None: off
+      ema_decay=placeholder(float),  # None: off
     )
   )
 

@@ -16,13 +16,14 @@ python -m solo_jax.eval --checkpoint=workdirs/nuclei
 """
 
 import ml_collections
+from ml_collections.config_dict import placeholder
 
 from solo_jax.config import parse_arg
 
 
 def get_config(arg: str = "") -> ml_collections.ConfigDict:
   """Returns the configuration; `arg` takes `steps=...`."""
-  arg = parse_arg(arg, steps=4500)
+  arg = parse_arg(arg, steps=3900)
   config = ml_collections.ConfigDict()
   config.method = "solov2"
   config.seed = 0
@@ -53,7 +54,7 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
       transpose=0.5,
       color_jitter=0.2,  # strength for brightness, contrast, saturation
       mask_stride=2,
-      mask_rule="coverage",  # 'published', 'center' (bits) or 'coverage' (8 bit)
+      mask_rule="coverage",  # 'published' or 'center' bits, 8-bit 'coverage'
       max_instances=160,
       min_mask_area=4.0,  # network pixels; smaller instances are left out
     )
@@ -84,7 +85,7 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
       stride_in_1x1=False,  # True: caffe stride placement
       norm="batch",  # 'batch' (plain), 'sync' (over devices) or 'frozen'
       frozen_stages=0,  # 1: stem and first stage get no gradient
-      weights=None,  # pretrained weights: 'efficientnet_lite0' or a file
+      weights=placeholder(str),  # 'efficientnet_lite0' or a .pth file
     )
   )
 
@@ -130,7 +131,7 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
       decay_norm_and_bias=False,
       clip_norm=10.0,  # None: off
       accumulate=1,  # micro-batches a step
-      ema_decay=None,  # None: off
+      ema_decay=placeholder(float),  # None: off
     )
   )
 

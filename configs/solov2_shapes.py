@@ -12,13 +12,14 @@ python -m solo_jax.eval --checkpoint=workdirs/shapes
 """
 
 import ml_collections
+from ml_collections.config_dict import placeholder
 
 from solo_jax.config import parse_arg
 
 
 def get_config(arg: str = "") -> ml_collections.ConfigDict:
   """Returns the demo configuration; `arg` takes `steps=...`."""
-  arg = parse_arg(arg, steps=5000)
+  arg = parse_arg(arg, steps=4200)
   config = ml_collections.ConfigDict()
   config.method = "solov2"
   config.seed = 0
@@ -42,14 +43,14 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
       image_size=(128, 128),  # padded network input in training
       short_sides=(128,),  # short side drawn from these ...
       max_side=128,  # ... while the long side stays within this
-      scale_jitter=None,  # (low, high) of large-scale jitter, or None
+      scale_jitter=placeholder(tuple),  # (low, high) factors, or None
       jitter_reference="fit",  # ... of the fitted or of the 'original' image
       flip=0.5,
       vertical_flip=0.5,
       transpose=0.5,
       color_jitter=0.0,  # strength for brightness, contrast, saturation
       mask_stride=2,
-      mask_rule="coverage",  # 'published', 'center' (bits) or 'coverage' (8 bit)
+      mask_rule="coverage",  # 'published' or 'center' bits, 8-bit 'coverage'
       max_instances=16,
       min_mask_area=1.0,  # network pixels; smaller instances are left out
     )
@@ -65,7 +66,9 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
       max_side=128,
       pad_multiple=32,
       interpolation="bilinear",  # or 'area' (antialiased when shrinking)
-      tile_size=None,  # larger images are read in tiles of so many pixels ...
+      tile_size=placeholder(
+        int
+      ),  # larger images are read in tiles of so many pixels ...
       tile_overlap=0,  # ... that share so many with their neighbours
     )
   )
@@ -80,7 +83,7 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
       stride_in_1x1=False,  # True: caffe stride placement
       norm="batch",  # 'batch' (plain), 'sync' (over devices) or 'frozen'
       frozen_stages=0,  # 1: stem and first stage get no gradient
-      weights=None,  # pretrained weights: 'efficientnet_lite0' or a file
+      weights=placeholder(str),  # 'efficientnet_lite0' or a .pth file
     )
   )
 
@@ -89,10 +92,10 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
       levels=(3, 4),  # pyramid level that each grid reads ...
       strides=(8, 16),  # ... resized to the map of this stride
       num_grids=(16, 8),
-      fpn_channels=48,
+      fpn_channels=32,
       head_channels=48,
       num_head_convs=2,
-      mask_channels=48,
+      mask_channels=32,
       kernel_channels=24,
       mask_stride=2,
       num_groups=8,
@@ -102,7 +105,7 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
   config.loss = ml_collections.ConfigDict(
     dict(
       scale_ranges=((1, 36), (24, 128)),
-      center_sigma=0.2,
+      center_sigma=0.3,
       max_positives=96,
       category_weight=3.0,
       mask_weight=3.0,
@@ -126,7 +129,7 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
       decay_norm_and_bias=False,
       clip_norm=10.0,  # None: off
       accumulate=1,  # micro-batches a step
-      ema_decay=None,  # None: off
+      ema_decay=placeholder(float),  # None: off
     )
   )
 

@@ -70,6 +70,7 @@ def from_json(text: str) -> ml_collections.ConfigDict:
 
 
 CHOICES = {
+  "method": ("solov2",),
   "backbone.name": ("resnet", "efficientnet_lite0"),
   "backbone.norm": ("batch", "sync", "frozen"),
   "decode.nms_kernel": ("gaussian", "linear"),

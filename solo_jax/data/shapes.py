@@ -23,8 +23,8 @@ FINE = 3  # samples per pixel and axis; odd, so that one is the centre
 NUM_OBJECTS = (3, 9)
 DIAMETERS = (12, 72)  # pixels, of the circle around an object
 # An object must keep this much visible, or the one that hides it moves.
-MIN_VISIBLE_PIXELS = 24
-MIN_VISIBLE_FRACTION = 0.15
+MIN_VISIBLE_PIXELS = 40
+MIN_VISIBLE_FRACTION = 0.3
 
 
 @dataclasses.dataclass(frozen=True)
@@ -131,7 +131,7 @@ def _pick_color(
   """Draws a colour, often similar to one already in the scene."""
   while True:
     color = rng.uniform(10, 245, 3)
-    if rng.random() < 0.4:
+    if rng.random() < 0.25:
       near = [background, *others][rng.integers(len(others) + 1)]
       color = np.clip(near + rng.normal(0, 28, 3), 10, 245)
     if np.linalg.norm(color - background) > 35:
@@ -155,7 +155,7 @@ def _place_objects(rng: np.random.Generator) -> tuple[np.ndarray, list, list]:
     if len(labels) == target or enough:
       break
     label = int(rng.integers(len(CLASS_NAMES)))
-    radius = np.exp(rng.uniform(*np.log(DIAMETERS))) / 2
+    radius = rng.uniform(*DIAMETERS) / 2
     if circles and rng.random() < 0.5:
       near, near_radius = circles[rng.integers(len(circles))]
       turn = rng.uniform(0, 2 * np.pi)
@@ -163,8 +163,8 @@ def _place_objects(rng: np.random.Generator) -> tuple[np.ndarray, list, list]:
       center = near + distance * np.array([np.cos(turn), np.sin(turn)])
     else:
       center = rng.uniform(0, SIZE, 2)
-    # At most a third of the diameter may lie beyond the border.
-    center = np.clip(center, radius / 3, SIZE - radius / 3)
+    # At most a quarter of the diameter may lie beyond the border.
+    center = np.clip(center, radius / 2, SIZE - radius / 2)
     shape = _draw_silhouette(rng, label, center, radius)
     full_area = int(shape[middle, middle].sum())
     drawn = np.where(shape, np.int8(len(labels)), owner)

@@ -1,4 +1,4 @@
-"""The SOLOv2 network: backbone, pyramid, category and kernel towers, mask branch.
+"""The SOLOv2 network: backbone, pyramid, two towers and the mask branch.
 
 Follows https://arxiv.org/abs/2003.10152, figure 2. Shape letters: B images,
 H, W padded input, h, w mask resolution, K classes, S cells per side, E
@@ -74,7 +74,7 @@ class SOLOv2(nn.Module):
   channel_order: str
   dtype: jnp.dtype
 
-  def setup(self):
+  def setup(self):  # noqa: D102
     self.fpn = FPN(self.fpn_channels, dtype=self.dtype)
 
     def tower():

@@ -1,7 +1,5 @@
 """Tests of solo_jax/methods/solov2/loss.py."""
 
-import functools
-
 import jax
 import jax.numpy as jnp
 import numpy as np

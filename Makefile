@@ -1,0 +1,49 @@
+# make demo: install, draw a dataset, train SOLOv2 on it, evaluate, draw pictures
+# make test: install and run the tests
+PYTHON ?= python3
+BIN := .venv/bin
+# One virtual CPU device a core: data parallel training, the code path of GPUs.
+CORES := $(shell nproc 2>/dev/null || sysctl -n hw.ncpu)
+DEMO_DEVICES ?= $(if $(filter 1,$(CORES)),1,2)
+DEMO := workdirs/demo
+
+.PHONY: install test test-slow demo lint format bench clean
+
+install: .venv/installed
+
+.venv/installed: pyproject.toml requirements.lock
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --requirement requirements.lock
+	$(BIN)/python -m pip install --quiet --no-deps --editable .
+	touch $@
+
+test: install
+	$(BIN)/python -m pytest -q
+
+test-slow: install
+	$(BIN)/python -m pytest -q -m slow
+
+demo: install
+	$(BIN)/python -m solo_jax.prepare --dataset=shapes --data_dir=data
+	XLA_FLAGS="--xla_force_host_platform_device_count=$(DEMO_DEVICES) \
+	  --xla_cpu_multi_thread_eigen=false $(XLA_FLAGS)" \
+	$(BIN)/python -m solo_jax.train --config=configs/solov2_shapes.py \
+	  --workdir=$(DEMO)
+	@echo "pictures: $(DEMO)/pictures"
+	$(BIN)/python -m solo_jax.eval --checkpoint=$(DEMO)
+
+lint: install
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+format: install
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: install
+	$(BIN)/python benchmarks/solov2.py --size=512x512
+	$(BIN)/python benchmarks/solov2.py --size=800x1344
+	$(BIN)/python benchmarks/data_pipeline.py
+
+clean:
+	rm -rf .venv data workdirs

@@ -1,0 +1,165 @@
+"""Tests of solo_jax/config.py, and of every configuration file."""
+
+import importlib.util
+import pathlib
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from solo_jax.config import from_json, parse_arg, to_json, validate
+from solo_jax.methods.method import make_method
+
+CONFIGS = pathlib.Path(__file__).parent.parent / "configs"
+ALL = [
+  ("solov2_shapes", ""),
+  ("solov2_shapes", "steps=10"),
+  ("solov2_nuclei", ""),
+  ("solov2_overfit", ""),
+  ("solov2_coco", ""),
+  ("solov2_coco", "backbone=r101,schedule=3x"),
+  ("solov2_coco", "backbone=lite0,schedule=1x"),
+]
+
+
+def load(name, arg=""):
+  spec = importlib.util.spec_from_file_location(name, CONFIGS / f"{name}.py")
+  module = importlib.util.module_from_spec(spec)
+  spec.loader.exec_module(module)
+  return module.get_config(arg)
+
+
+def test_every_config_file_is_listed():
+  assert {name for name, _ in ALL} == {p.stem for p in CONFIGS.glob("*.py")}
+
+
+@pytest.mark.parametrize(("name", "arg"), ALL)
+def test_config_is_valid_and_its_network_takes_shape(name, arg):
+  config = load(name, arg)
+  validate(config)
+  rule = config.preprocessing
+  method = make_method(
+    config.method,
+    num_classes=config.dataset.num_classes,
+    backbone=config.backbone.to_dict(),
+    network=config.network.to_dict(),
+    loss=config.loss.to_dict(),
+    decode=config.decode.to_dict(),
+    mean=rule.mean,
+    std=rule.std,
+    channel_order=rule.channel_order,
+    precision=config.training.precision,
+  )
+  height, width = config.transforms.image_size
+
+  def predict():
+    image = jnp.zeros((1, height, width, 3), jnp.uint8)
+    size = jnp.array([[height, width]])
+    variables = method.network.init(jax.random.key(0), image, size, train=False)
+    outputs = method.network.apply(variables, image, size, train=False)
+    return method.decode(outputs, size)
+
+  decoded = jax.eval_shape(predict)
+  stride = config.network.mask_stride
+  assert decoded.mask_probs.shape == (
+    1,
+    config.decode.max_detections,
+    height // stride,
+    width // stride,
+  )
+
+
+@pytest.mark.parametrize(("name", "arg"), ALL)
+def test_json_round_trip(name, arg):
+  config = load(name, arg)
+  again = from_json(to_json(config))
+  assert again.to_dict() == config.to_dict()
+  assert isinstance(again.transforms.image_size, tuple)
+  with pytest.raises(AttributeError, match="Did you mean.*num_classes"):
+    again.dataset.num_clases = 3
+
+
+def test_every_config_has_the_same_fields():
+  def keys(config, prefix=""):
+    found = set()
+    for key, value in config.items():
+      found.add(prefix + key)
+      if hasattr(value, "items"):
+        found |= keys(value, f"{prefix}{key}.")
+    return found
+
+  expected = keys(load("solov2_shapes"))
+  for name, arg in ALL:
+    assert keys(load(name, arg)) == expected, name
+
+
+def test_published_coco_recipe():
+  config = load("solov2_coco", "backbone=r50,schedule=3x")
+  assert config.network.num_grids == (40, 36, 24, 16, 12)
+  assert config.optimizer.learning_rate == 0.01
+  # 36 epochs of 117,266 images, x0.1 after 27 and 33.
+  assert config.training.num_steps == 36 * 7329
+  assert config.optimizer.decay_steps == (27 * 7329, 33 * 7329)
+  assert config.transforms.short_sides == (800, 768, 736, 704, 672, 640)
+  with pytest.raises(ValueError, match="backbone=r50|r101|lite0"):
+    load("solov2_coco", "backbone=r18")
+
+
+def test_parse_arg_types_values_by_their_defaults():
+  arg = parse_arg(
+    "steps=7,rate=0.5,flag=true,name=b", steps=1, rate=1.0, flag=False, name="a"
+  )
+  assert vars(arg) == dict(steps=7, rate=0.5, flag=True, name="b")
+  assert parse_arg(None, steps=1).steps == 1
+
+
+@pytest.mark.parametrize(
+  ("text", "message"),
+  [
+    ("setps=7", "unknown config argument 'setps'; known: steps=1"),
+    ("steps=many", "steps='many' is not a int"),
+    ("flag=maybe", "flag='maybe' is not a bool"),
+  ],
+)
+def test_parse_arg_refuses(text, message):
+  with pytest.raises(ValueError, match=message):
+    parse_arg(text, steps=1, flag=False)
+
+
+@pytest.mark.parametrize(
+  ("section", "field", "value", "message"),
+  [
+    ("transforms", "image_size", (100, 128), r"multiples of 32"),
+    ("preprocessing", "pad_multiple", 20, "must be a multiple of 32"),
+    ("network", "mask_stride", 4, "they must be equal"),
+    ("network", "num_grids", (16,), "one for each level"),
+    ("network", "head_channels", 50, "multiple of network.num_groups"),
+    ("network", "levels", (3, 7), "the pyramid has levels 2 to 6"),
+    ("optimizer", "name", "adam", "choose one of"),
+    ("optimizer", "accumulate", 3, "multiple of optimizer.accumulate"),
+    ("training", "batch_size", 0, "it must be above 0"),
+    ("decode", "max_detections", 200, "would go unscored"),
+  ],
+)
+def test_validate_names_the_field(section, field, value, message):
+  config = load("solov2_shapes")
+  config[section][field] = value
+  with pytest.raises(ValueError, match=message) as error:
+    validate(config)
+  assert f"{section}.{field}" in str(error.value)
+
+
+def test_validate_reports_everything_at_once():
+  config = load("solov2_shapes")
+  config.optimizer.name = "adam"
+  config.training.num_steps = 0
+  with pytest.raises(ValueError) as error:
+    validate(config)
+  assert str(error.value).count("\n  - ") == 2
+
+
+def test_unknown_method_lists_the_known_ones():
+  config = load("solov2_shapes")
+  config.method = "solo9"
+  with pytest.raises(ValueError, match="method is 'solo9'; choose one of"):
+    validate(config)

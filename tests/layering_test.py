@@ -1,0 +1,104 @@
+"""The import layers of docs/architecture.md, checked by reading the imports."""
+
+import ast
+import pathlib
+
+import pytest
+
+ROOT = pathlib.Path(__file__).parent.parent
+LEAVES = (
+  "data",
+  "nn",
+  "losses",
+  "grouping",
+  "evaluation",
+  "conversion",
+  "visualization",
+)
+# What each part of the package may import beside itself and `types`.
+ALLOWED = {
+  "types": (),
+  "config": (),
+  **{leaf: () for leaf in LEAVES},
+  "methods": ("nn", "losses", "grouping"),
+  "inference": ("methods", "data.transforms", "data.batching"),
+  "training": (*LEAVES, "methods", "inference"),
+}
+# The config stops at the commands and these two files.
+READS_CONFIG = ("training/loop.py", "training/setup.py")
+ONLY_IN = {
+  "grain": ("data/pipeline.py",),
+  "orbax": ("training/checkpoints.py",),
+  "flax": ("nn/", "methods/", "training/"),
+  "cv2": ("data/", "visualization.py", "predict.py"),
+  "tensorflow_datasets": ("data/",),
+  "pycocotools": ("data/", "evaluation/"),
+  "tensorboardX": ("training/logging.py",),
+}
+
+
+def imports(path):
+  """Yields every module that a file imports, with what is taken from it."""
+  for node in ast.walk(ast.parse(path.read_text())):
+    if isinstance(node, ast.Import):
+      yield from (alias.name for alias in node.names)
+    elif isinstance(node, ast.ImportFrom):
+      assert node.level == 0, f"{path}: relative import"
+      yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+FILES = sorted((ROOT / "solo_jax").rglob("*.py"))
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: p.stem)
+def test_file_imports_only_lower_layers(path):
+  relative = path.relative_to(ROOT / "solo_jax")
+  layer = relative.parts[0].removesuffix(".py")
+  for name in imports(path):
+    package, _, rest = name.partition(".")
+    if package in ONLY_IN:
+      assert str(relative).startswith(ONLY_IN[package]), (
+        f"{relative} imports {package}; only {ONLY_IN[package]} may"
+      )
+    if package != "solo_jax" or layer not in ALLOWED:
+      continue  # commands import what they like
+    if rest.startswith("config"):
+      assert (
+        str(relative) in READS_CONFIG
+        or layer == "config"
+        or (str(relative) == "training/checkpoints.py")
+      ), f"{relative} reads the config; it stops above"
+      continue
+    allowed = ("types", layer, *ALLOWED[layer])
+    assert rest.startswith(allowed), f"{relative} imports solo_jax.{rest}"
+
+
+@pytest.mark.parametrize(
+  "path", sorted((ROOT / "configs").glob("*.py")), ids=lambda p: p.stem
+)
+def test_configs_import_only_the_config_module(path):
+  ours = [n for n in imports(path) if n.startswith(("solo_jax", "configs"))]
+  assert all(name.startswith("solo_jax.config.") for name in ours), ours
+
+
+def test_packages_are_empty():
+  for path in (ROOT / "solo_jax").rglob("__init__.py"):
+    assert not path.read_text().strip(), f"{path} is not empty"
+
+
+def test_every_library_file_has_a_test():
+  for path in FILES:
+    relative = path.relative_to(ROOT / "solo_jax")
+    if path.name == "__init__.py" or len(relative.parts) == 1:
+      continue
+    test = ROOT / "tests" / relative.with_name(f"{path.stem}_test.py")
+    assert test.exists(), f"{relative} has no {test.relative_to(ROOT)}"
+
+
+def test_commands_and_types_do_not_import_each_other():
+  commands = ("train", "eval", "predict", "prepare")
+  for path in FILES:
+    for name in imports(path):
+      assert not name.startswith(
+        tuple(f"solo_jax.{command}." for command in commands)
+      ), f"{path} imports the command {name}"
