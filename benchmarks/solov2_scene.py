@@ -7,7 +7,13 @@ from solo_jax.methods.solov2.network import Outputs
 
 # Per level, fine to coarse: share of the objects, radius over image side.
 LEVEL_SHARE = (0.35, 0.25, 0.2, 0.12, 0.08)
-LEVEL_RADIUS = ((0.07, 0.1), (0.08, 0.15), (0.1, 0.2), (0.15, 0.3), (0.25, 0.45))
+LEVEL_RADIUS = (
+  (0.07, 0.1),
+  (0.08, 0.15),
+  (0.1, 0.2),
+  (0.15, 0.3),
+  (0.25, 0.45),
+)
 CELLS_PER_OBJECT = 4
 
 
