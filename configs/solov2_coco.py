@@ -72,7 +72,7 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
       else (800, 768, 736, 704, 672, 640),  # short side drawn from these ...
       max_side=1333,  # ... while the long side stays within this
       scale_jitter=placeholder(tuple),  # (low, high) factors, or None
-      jitter_reference="fit",  # ... of the fitted or of the 'original' image
+      jitter_reference="fit",  # ... of the 'fit' or 'original' size
       flip=0.5,
       vertical_flip=0.0,
       transpose=0.0,

@@ -1,8 +1,9 @@
 r"""SOLOv2 overfitted to a few real images: can it learn these at all?
 
 The first run on a dataset of your own. EfficientNet-Lite0 with ImageNet
-weights, images fitted to 256 px, mask features at stride 2 with coverage targets (at
-stride 4 perfect masks of such images decode to a mean recall of .58 only).
+weights, images fitted to 256 px, mask features at stride 2 with coverage
+targets (at stride 4 perfect masks of such images decode to a mean recall of
+.58 only).
 
 Run:
 
@@ -45,7 +46,7 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
       short_sides=(256,),  # short side drawn from these ...
       max_side=256,  # ... while the long side stays within this
       scale_jitter=placeholder(tuple),  # (low, high) factors, or None
-      jitter_reference="fit",  # ... of the fitted or of the 'original' image
+      jitter_reference="fit",  # ... of the 'fit' or 'original' size
       flip=0.0,
       vertical_flip=0.0,
       transpose=0.0,

@@ -90,9 +90,7 @@ def merge_tiles(
   masks = np.zeros((len(kept), size[1], size[0]), bool).transpose(0, 2, 1)
   boxes = np.zeros((len(kept), 4), np.float32)
   for row, piece in enumerate(kept):
-    masks[
-      row, piece.top : piece.bottom, piece.left : piece.right
-    ] = piece.mask
+    masks[row, piece.top : piece.bottom, piece.left : piece.right] = piece.mask
     boxes[row] = piece.left, piece.top, piece.right, piece.bottom
   return types.Instances(
     masks=masks,
