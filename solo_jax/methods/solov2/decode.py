@@ -162,10 +162,14 @@ def _decode_candidates(
 
 
 def _capacities(largest: int) -> tuple[int, ...]:
-  """Returns 64, 128, 256, ... below `largest`, then `largest`."""
+  """Returns 64, 96, 128, 192, 256, ... below `largest`, then `largest`.
+
+  Steps of at most a half: the cost follows the capacity, and so does the time
+  to compile the number of steps.
+  """
   ladder = []
   n = 64
   while n < largest:
-    ladder.append(n)
+    ladder += [n, n * 3 // 2]
     n *= 2
-  return (*ladder, largest)
+  return (*(n for n in ladder if n < largest), largest)
