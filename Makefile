@@ -43,7 +43,9 @@ format: install
 bench: install
 	$(BIN)/python benchmarks/solov2.py --size=512x512
 	$(BIN)/python benchmarks/solov2.py --size=800x1344
-	$(BIN)/python benchmarks/data_pipeline.py
+	@if [ -d data/coco_instances/2017 ]; \
+	  then $(BIN)/python benchmarks/data_pipeline.py; \
+	  else echo "data pipeline: prepare coco_instances first"; fi
 
 clean:
-	rm -rf .venv data workdirs
+	rm -rf .venv

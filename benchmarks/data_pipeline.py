@@ -20,7 +20,9 @@ from absl import app, flags
 from solo_jax.data import batching, pipeline, records, transforms
 
 _DATA_DIR = flags.DEFINE_string("data_dir", "data", "Prepared datasets.")
-_NAME = flags.DEFINE_string("name", "coco_instances", "Dataset below data_dir.")
+_NAME = flags.DEFINE_string(
+  "name", "coco_instances/2017", "Dataset below data_dir."
+)
 _SPLIT = flags.DEFINE_string("split", "train", "Split to read.")
 _SIZE = flags.DEFINE_integer("size", 512, "Side of the network input, pixels.")
 _MASK_RULE = flags.DEFINE_enum(

@@ -114,9 +114,8 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
       stride_in_1x1=False,  # True: caffe stride placement
       norm="frozen",  # 'batch' (plain), 'sync' (over devices) or 'frozen'
       frozen_stages=1,  # 1: stem and first stage get no gradient
-      weights="efficientnet_lite0"
-      if is_lite
-      else None,  # 'efficientnet_lite0' or a .pth file
+      # 'efficientnet_lite0', or a .pth file of torchvision
+      weights="efficientnet_lite0" if is_lite else placeholder(str),
     )
   )
 

@@ -68,7 +68,7 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
       channel_order="rgb",  # 'bgr' for caffe-style weights; mean, std then BGR
       short_side=256,
       max_side=256,
-      pad_multiple=32,
+      pad_multiple=256,
       interpolation="bilinear",  # or 'area' (antialiased when shrinking)
       tile_size=256,  # larger images are read in tiles of so many pixels ...
       tile_overlap=64,  # ... that share so many with their neighbours
@@ -83,7 +83,7 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
       widths=(32, 64, 96, 96),
       stem="space_to_depth",  # or 'conv7' (7x7 stride 2 and max pool)
       stride_in_1x1=False,  # True: caffe stride placement
-      norm="batch",  # 'batch' (plain), 'sync' (over devices) or 'frozen'
+      norm="sync",  # 'batch' (plain), 'sync' (over devices) or 'frozen'
       frozen_stages=0,  # 1: stem and first stage get no gradient
       weights=placeholder(str),  # 'efficientnet_lite0' or a .pth file
     )

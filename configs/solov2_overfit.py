@@ -66,7 +66,7 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
       channel_order="rgb",  # 'bgr' for caffe-style weights; mean, std then BGR
       short_side=256,
       max_side=256,
-      pad_multiple=32,
+      pad_multiple=256,
       interpolation="bilinear",  # or 'area' (antialiased when shrinking)
       tile_size=placeholder(
         int

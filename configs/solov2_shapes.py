@@ -81,7 +81,7 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
       widths=(32, 64, 96, 96),
       stem="space_to_depth",  # or 'conv7' (7x7 stride 2 and max pool)
       stride_in_1x1=False,  # True: caffe stride placement
-      norm="batch",  # 'batch' (plain), 'sync' (over devices) or 'frozen'
+      norm="sync",  # 'batch' (plain), 'sync' (over devices) or 'frozen'
       frozen_stages=0,  # 1: stem and first stage get no gradient
       weights=placeholder(str),  # 'efficientnet_lite0' or a .pth file
     )

@@ -168,6 +168,24 @@ def validate(config: ml_collections.ConfigDict) -> None:
     f"{flat['evaluation.max_detections']} of evaluation.max_detections, which "
     "would go unscored",
   )
+  tile_size = flat["preprocessing.tile_size"]
+  overlap = flat["preprocessing.tile_overlap"]
+  check(
+    tile_size is None or 0 <= overlap < tile_size,
+    f"preprocessing.tile_overlap is {overlap}; it must be from 0 to below "
+    f"preprocessing.tile_size, {tile_size}",
+  )
+  jitter = flat["transforms.scale_jitter"]
+  check(
+    jitter is None or 0 < jitter[0] <= jitter[1],
+    f"transforms.scale_jitter is {jitter}; give (low, high) above 0",
+  )
+  check(
+    flat["backbone.weights"] != "efficientnet_lite0"
+    or flat["backbone.name"] == "efficientnet_lite0",
+    "backbone.weights is 'efficientnet_lite0' and backbone.name "
+    f"{flat['backbone.name']!r}; these weights fit their own backbone only",
+  )
   if problems:
     raise ValueError(
       "the configuration has problems:\n"

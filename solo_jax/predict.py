@@ -180,7 +180,10 @@ def read_image(path: pathlib.Path) -> np.ndarray:
     raise ValueError("the file is empty")
   # Not the pixels of `decode_image`, which only knows whether the file is
   # whole: in colour mode, OpenCV 5.0 misreads 16-bit RGB TIFF files.
-  image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+  try:
+    image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+  except cv2.error as error:  # more pixels than OpenCV reads, for example
+    raise ValueError(f"not readable: {error.err}") from error
   if image is not None:
     image = to_rgb(image)
   if image is None or decode_image(data) is None:

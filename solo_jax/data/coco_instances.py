@@ -57,7 +57,10 @@ class AnnotatedImages:
   def __getitem__(self, index: int) -> tuple[bytes, builder.ImageRecord]:
     """Reads one image."""
     image = self.images[index]
-    return to_jpeg_or_png(self.files.read(image.file_name)), image
+    try:
+      return to_jpeg_or_png(self.files.read(image.file_name)), image
+    except ValueError as error:
+      raise ValueError(f"{image.file_name}: {error}") from error
 
 
 def find_custom(annotations: str, images: str) -> SplitFiles:

@@ -7,6 +7,7 @@ batch size, so a result does not depend on what else is in the batch.
 
 import collections
 import dataclasses
+import itertools
 from collections.abc import Iterable, Iterator
 
 import jax
@@ -128,10 +129,13 @@ class Predictor:
     # Tiles go through the network like images; the last one of an image to
     # come back has the image joined.
     parts = {}  # position of a tile in the stream -> its image and row there
+    count = itertools.count()
     tiles_of = {}  # image -> (origins, size, tiles found so far)
 
     def cut():
       for index, image in enumerate(images):
+        # 16 bits become 8 by the contrast of the whole image, not of a tile.
+        image = transforms.to_uint8(to_rgb(image))
         size = image.shape[:2]
         origins = tiling.tile_origins(
           size,
@@ -140,12 +144,12 @@ class Predictor:
         )
         tiles_of[index] = origins, size, [None] * len(origins)
         for row, (top, left) in enumerate(origins):
-          parts[len(parts)] = index, row
+          parts[next(count)] = index, row
           side = self._preprocessing["tile_size"]
           yield image[top : top + side, left : left + side]
 
     for part, found in self._stream_whole(cut()):
-      index, row = parts[part]
+      index, row = parts.pop(part)
       origins, size, tiles = tiles_of[index]
       tiles[row] = found
       if all(tile is not None for tile in tiles):
@@ -175,10 +179,14 @@ class Predictor:
   def _prepare(self, index: int, image: np.ndarray) -> _Prepared:
     """Resizes and pads one image on the host."""
     rule = self._preprocessing
+    sample = _unlabeled_sample(to_rgb(image))
+    short_side = rule["short_side"]
+    if rule["tile_size"] is not None:
+      # An image smaller than a tile is scaled like a whole tile, not enlarged.
+      share = min(sample.original_size) / rule["tile_size"]
+      short_side = max(1, round(short_side * min(share, 1)))
     sample = transforms.resize_to_fit(
-      _unlabeled_sample(to_rgb(image)),
-      short_side=rule["short_side"],
-      max_side=rule["max_side"],
+      sample, short_side=short_side, max_side=rule["max_side"]
     )
     multiple = rule["pad_multiple"]
     height, width = (-(-n // multiple) * multiple for n in sample.image_size)

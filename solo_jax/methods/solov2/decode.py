@@ -162,14 +162,14 @@ def _decode_candidates(
 
 
 def _capacities(largest: int) -> tuple[int, ...]:
-  """Returns 64, 96, 128, 192, 256, ... below `largest`, then `largest`.
+  """Returns 64, 128, 256, 384, 512, 768, ... below `largest`, then `largest`.
 
-  Steps of at most a half: the cost follows the capacity, and so does the time
-  to compile the number of steps.
+  Decoding costs what its capacity does, every capacity costs time to compile:
+  close steps pay where capacities are large.
   """
   ladder = []
   n = 64
   while n < largest:
-    ladder += [n, n * 3 // 2]
+    ladder += [n] if n < 256 else [n, n * 3 // 2]
     n *= 2
   return (*(n for n in ladder if n < largest), largest)

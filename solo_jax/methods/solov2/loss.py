@@ -176,10 +176,12 @@ def _dice_sum_and_gradients(mask_feature, kernel, masks, instance, valid):
       kernel_gradient = jax.lax.dynamic_update_slice_in_dim(
         kernel_gradient, by_kernel, i * CHUNK, axis=0
       )
-      return total + value, feature_gradient + by_feature, kernel_gradient
+      feature_gradient += by_feature.astype(jnp.float32)
+      return total + value, feature_gradient, kernel_gradient
 
     num_chunks = (jnp.sum(valid) + CHUNK - 1) // CHUNK
-    zeros = jnp.zeros((), jnp.float32), jnp.zeros_like(feature)
+    # Chunks are summed in float32 also where features are bfloat16.
+    zeros = jnp.zeros((), jnp.float32), jnp.zeros(feature.shape, jnp.float32)
     return jax.lax.fori_loop(
       0, num_chunks, add_chunk, (*zeros, jnp.zeros_like(kernel))
     )
@@ -187,6 +189,7 @@ def _dice_sum_and_gradients(mask_feature, kernel, masks, instance, valid):
   total, by_feature, by_kernel = jax.lax.map(
     image_sum, (mask_feature, kernel, masks, instance, valid)
   )
+  by_feature = by_feature.astype(mask_feature.dtype)
   return jnp.sum(total), (by_feature, by_kernel[:, :num_pairs])
 
 
