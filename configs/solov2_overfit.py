@@ -21,7 +21,7 @@ from solo_jax.config import parse_arg
 
 def get_config(arg: str = "") -> ml_collections.ConfigDict:
   """Returns the configuration of `images=...,steps=...`."""
-  arg = parse_arg(arg, images=8, steps=300)
+  arg = parse_arg(arg, images=8, steps=200)
   config = ml_collections.ConfigDict()
   config.method = "solov2"
   config.seed = 0
@@ -120,7 +120,7 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
   config.optimizer = ml_collections.ConfigDict(
     dict(
       name="adamw",  # 'adamw' or 'sgd'
-      learning_rate=1e-3,  # for reference_batch_size images a step
+      learning_rate=1.5e-3,  # for reference_batch_size images a step
       reference_batch_size=8,  # linear rule: lr * batch_size / reference
       schedule="cosine",  # 'cosine' or 'step'
       decay_steps=(),  # 'step': x0.1 at each

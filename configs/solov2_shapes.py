@@ -19,7 +19,7 @@ from solo_jax.config import parse_arg
 
 def get_config(arg: str = "") -> ml_collections.ConfigDict:
   """Returns the demo configuration; `arg` takes `steps=...`."""
-  arg = parse_arg(arg, steps=4200)
+  arg = parse_arg(arg, steps=9000)
   config = ml_collections.ConfigDict()
   config.method = "solov2"
   config.seed = 0
@@ -92,10 +92,10 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
       levels=(3, 4),  # pyramid level that each grid reads ...
       strides=(8, 16),  # ... resized to the map of this stride
       num_grids=(16, 8),
-      fpn_channels=32,
+      fpn_channels=40,
       head_channels=48,
       num_head_convs=2,
-      mask_channels=32,
+      mask_channels=40,
       kernel_channels=24,
       mask_stride=2,
       num_groups=8,
@@ -105,7 +105,7 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
   config.loss = ml_collections.ConfigDict(
     dict(
       scale_ranges=((1, 36), (24, 128)),
-      center_sigma=0.3,
+      center_sigma=0.2,
       max_positives=96,
       category_weight=3.0,
       mask_weight=3.0,
@@ -118,11 +118,11 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
   config.optimizer = ml_collections.ConfigDict(
     dict(
       name="adamw",  # 'adamw' or 'sgd'
-      learning_rate=4e-3,  # for reference_batch_size images a step
-      reference_batch_size=8,  # linear rule: lr * batch_size / reference
+      learning_rate=3e-3,  # for reference_batch_size images a step
+      reference_batch_size=4,  # linear rule: lr * batch_size / reference
       schedule="cosine",  # 'cosine' or 'step'
       decay_steps=(),  # 'step': x0.1 at each
-      warmup_steps=100,
+      warmup_steps=200,
       warmup_factor=0.01,
       momentum=0.9,  # sgd
       weight_decay=0.05,
@@ -135,15 +135,15 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
 
   config.training = ml_collections.ConfigDict(
     dict(
-      batch_size=8,  # global, over all devices and processes
+      batch_size=4,  # global, over all devices and processes
       num_steps=arg.steps,
       precision="float32",  # or 'bfloat16' (convolutions only)
-      checkpoint_every_steps=500,
+      checkpoint_every_steps=1000,
       keep_latest=2,
       keep_best=1,
       eval_every_steps=0,  # 0: at the end only
-      log_every_steps=50,
-      picture_every_steps=1000,  # 0: never
+      log_every_steps=100,
+      picture_every_steps=3000,  # 0: never
       num_pictures=4,
       max_nonfinite_steps=20,  # in a row, then the run stops
     )
