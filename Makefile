@@ -2,9 +2,6 @@
 # make test: install and run the tests
 PYTHON ?= python3
 BIN := .venv/bin
-# One virtual CPU device a core: data parallel training, the code path of GPUs.
-CORES := $(shell nproc 2>/dev/null || sysctl -n hw.ncpu)
-DEMO_DEVICES ?= $(if $(filter 1,$(CORES)),1,2)
 DEMO := workdirs/demo
 # Large pages for the buffers of each step: a quarter less CPU time (glibc).
 export GLIBC_TUNABLES := glibc.malloc.hugetlb=1
@@ -27,12 +24,8 @@ test-slow: install
 
 demo: install
 	$(BIN)/python -m solo_jax.prepare --dataset=shapes --data_dir=data
-	XLA_FLAGS="--xla_force_host_platform_device_count=$(DEMO_DEVICES) \
-	  --xla_cpu_multi_thread_eigen=false $(XLA_FLAGS)" \
 	$(BIN)/python -m solo_jax.train --config=configs/solov2_shapes.py \
 	  --workdir=$(DEMO)
-	@echo "pictures: $(DEMO)/pictures"
-	$(BIN)/python -m solo_jax.eval --checkpoint=$(DEMO)
 
 lint: install
 	$(BIN)/ruff check .

@@ -2,6 +2,7 @@
 
 import importlib.util
 import pathlib
+import sys
 
 import jax
 import jax.numpy as jnp
@@ -171,18 +172,21 @@ def test_unknown_method_lists_the_known_ones():
 
 
 @pytest.mark.parametrize(("name", "arg"), ALL)
-def test_fields_that_are_off_can_be_set_on_the_command_line(name, arg):
+def test_fields_that_are_off_can_be_set_on_the_command_line(
+  name, arg, monkeypatch
+):
+  path = f"{CONFIGS / name}.py" + (f":{arg}" if arg else "")
+  arguments = [
+    "train",
+    f"--config={path}",
+    "--config.backbone.weights=resnet50.pth",
+    "--config.optimizer.ema_decay=0.999",
+    "--config.preprocessing.tile_size=512",
+  ]
   values = flags.FlagValues()
   config_flags.DEFINE_config_file("config", flag_values=values)
-  path = f"{CONFIGS / name}.py" + (f":{arg}" if arg else "")
-  values(
-    [
-      "train",
-      f"--config={path}",
-      "--config.backbone.weights=resnet50.pth",
-      "--config.optimizer.ema_decay=0.999",
-      "--config.preprocessing.tile_size=512",
-    ]
-  )
+  # The flag looks for its overrides in the arguments of the process.
+  monkeypatch.setattr(sys, "argv", arguments)
+  values(arguments)
   assert values.config.backbone.weights == "resnet50.pth"
   assert values.config.optimizer.ema_decay == 0.999

@@ -23,8 +23,8 @@ FINE = 3  # samples per pixel and axis; odd, so that one is the centre
 NUM_OBJECTS = (3, 9)
 DIAMETERS = (12, 72)  # pixels, of the circle around an object
 # An object must keep this much visible, or the one that hides it moves.
-MIN_VISIBLE_PIXELS = 40
-MIN_VISIBLE_FRACTION = 0.3
+MIN_VISIBLE_PIXELS = 64
+MIN_VISIBLE_FRACTION = 0.4
 
 
 @dataclasses.dataclass(frozen=True)

@@ -113,6 +113,8 @@ def test_description_applies_the_linear_rule(config, monkeypatch):
   log = types.SimpleNamespace(section=lines.append, message=lines.append)
   variables = {"params": {"w": np.zeros((3, 5))}}
   config.training.batch_size = 16
+  config.optimizer.learning_rate = 0.004
+  config.optimizer.reference_batch_size = 8
   setup.describe(log, config, range(160), range(20), variables, 0.008)
   text = "\n".join(lines)
   assert "learning rate 0.004 x 16 / 8 images = 0.008" in text
