@@ -6,6 +6,9 @@ resolution, a 64 x 64 grid (4 px a cell) on the stride-4 pyramid level, and
 mask features at stride 2 with coverage targets, where perfect masks decode
 to a mean recall of .979 over IoU .50:.95 (stride 4: .852).
 
+Measured: mask AP .525, AP50 .829 on the 67 validation images after 3,900 steps,
+72 CPU-min on one core (2026-11-23).
+
 Run:
 
 python -m solo_jax.prepare --dataset=labeled_images --name=nuclei \

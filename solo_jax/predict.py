@@ -87,7 +87,7 @@ def predict_files(
     task = progress.add_task("predicting", total=len(paths))
     for index, instances in predictor.stream(images):
       path, name, image = waiting.pop(index)
-      instances = above_threshold(instances, score_threshold)
+      instances = instances.above(score_threshold)
       picture = visualization.draw_instances(
         transforms.to_uint8(image), instances, class_names
       )
@@ -189,27 +189,6 @@ def read_image(path: pathlib.Path) -> np.ndarray:
   if image is None or decode_image(data) is None:
     raise ValueError("not an image, or damaged")
   return np.ascontiguousarray(image[..., ::-1])  # OpenCV reads BGR
-
-
-def above_threshold(
-  instances: types.Instances, score_threshold: float
-) -> types.Instances:
-  """Keeps the instances of at least a score; no mask is copied.
-
-  Args:
-    instances: By falling score.
-    score_threshold: Smallest score to keep.
-
-  Returns:
-    The first few of them.
-  """
-  kept = slice(int(np.sum(instances.scores >= score_threshold)))
-  return types.Instances(
-    masks=instances.masks[kept],
-    scores=instances.scores[kept],
-    labels=instances.labels[kept],
-    boxes_xyxy=instances.boxes_xyxy[kept],
-  )
 
 
 def make_label_image(

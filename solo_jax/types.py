@@ -142,3 +142,13 @@ class Instances:
 
   def __len__(self) -> int:
     return len(self.scores)
+
+  def above(self, score: float) -> "Instances":
+    """Returns the instances of at least a score; no mask is copied."""
+    kept = slice(int(np.sum(self.scores >= score)))
+    return Instances(
+      masks=self.masks[kept],
+      scores=self.scores[kept],
+      labels=self.labels[kept],
+      boxes_xyxy=self.boxes_xyxy[kept],
+    )

@@ -300,7 +300,10 @@ class Run:
         boxes_xyxy=sample.boxes_xyxy[~sample.is_crowd].astype(np.float32),
       )
       picture = visualization.draw_comparison(
-        image, predictor(sample.image), truth, records.class_names
+        image,
+        predictor(sample.image).above(PICTURE_SCORE),
+        truth,
+        records.class_names,
       )
       self._log.picture(step, str(sample.image_id), picture)
 
@@ -315,6 +318,10 @@ class Run:
       )
     self._predictor.variables = jax.device_put(variables)
     return self._predictor
+
+
+# Detections of a lower score are scored, but not drawn.
+PICTURE_SCORE = 0.3
 
 
 class CompileCounter:
