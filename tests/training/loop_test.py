@@ -315,6 +315,7 @@ def test_eight_devices_have_the_losses_of_one(data_dir, tmp_path):
       data_dir,
       workdir,
       "--config.training.num_steps=5",
+      "--config.training.batch_size=8",
       "--config.backbone.norm=sync",
       "--config.optimizer.name=sgd",
       "--config.optimizer.learning_rate=0.01",
