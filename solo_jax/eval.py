@@ -13,6 +13,7 @@ import rich.table
 from absl import app, flags, logging
 from rich.console import Console
 
+from solo_jax import command
 from solo_jax.data.records import open_records
 from solo_jax.evaluation.coco_metrics import Metrics
 from solo_jax.training import checkpoints
@@ -179,4 +180,4 @@ def main(argv: list[str]) -> None:
 
 if __name__ == "__main__":
   define_flags()
-  app.run(main)
+  command.run(main)

@@ -26,10 +26,10 @@ from collections.abc import Iterator, Sequence
 import cv2
 import numpy as np
 import rich.progress
-from absl import app, flags, logging
+from absl import flags, logging
 from rich.console import Console
 
-from solo_jax import types, visualization
+from solo_jax import command, types, visualization
 from solo_jax.data import transforms
 from solo_jax.data.records import decode_image
 from solo_jax.evaluation import coco_metrics, rle
@@ -312,4 +312,4 @@ def main(argv: list[str]) -> None:
 
 if __name__ == "__main__":
   define_flags()
-  app.run(main)
+  command.run(main)

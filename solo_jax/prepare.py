@@ -21,12 +21,12 @@ python -m solo_jax.prepare --dataset=labeled_images --source=DIR --name=nuclei
 """
 
 import pathlib
-import sys
 
 import rich.console
 import rich.table
 from absl import app, flags, logging
 
+from solo_jax import command
 from solo_jax.data import coco_instances, labeled_images, shapes
 from solo_jax.data.builder import RecordsBuilder
 from solo_jax.data.records import Records, find_prepared, list_splits
@@ -184,12 +184,9 @@ def main(argv: list[str]) -> None:
       highlight=False,
     )
   else:
-    try:
-      path = _make_builder(name).prepare()
-    except (FileNotFoundError, ValueError) as error:
-      sys.exit(f"prepare: {error}")
+    path = _make_builder(name).prepare()
   print_summary(path, console)
 
 
 if __name__ == "__main__":
-  app.run(main)
+  command.run(main)

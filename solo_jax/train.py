@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from absl import app, flags, logging
 from ml_collections import config_flags
 
+from solo_jax import command
 from solo_jax.training.loop import train_and_evaluate
 
 
@@ -51,4 +52,4 @@ def main(argv: Sequence[str]) -> None:
 
 if __name__ == "__main__":
   define_flags()
-  app.run(main)
+  command.run(main)
