@@ -26,7 +26,7 @@ _NAME = flags.DEFINE_string(
 _SPLIT = flags.DEFINE_string("split", "train", "Split to read.")
 _SIZE = flags.DEFINE_integer("size", 512, "Side of the network input, pixels.")
 _MASK_RULE = flags.DEFINE_enum(
-  "mask_rule", "center", batching.MASK_RULES, "Rule of the mask targets."
+  "mask_rule", "majority", batching.MASK_RULES, "Rule of the mask targets."
 )
 _NUM_IMAGES = flags.DEFINE_integer("num_images", 160, "Images a pass.")
 _PASSES = flags.DEFINE_integer("passes", 3, "Passes; the best one counts.")

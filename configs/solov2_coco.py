@@ -78,7 +78,7 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
       transpose=0.0,
       color_jitter=0.0,  # strength for brightness, contrast, saturation
       mask_stride=4,
-      mask_rule="published",  # 'published' or 'center' bits, 8-bit 'coverage'
+      mask_rule="published",  # 'published', 'majority' bits; 8-bit 'coverage'
       max_instances=100,
       min_mask_area=1.0,  # network pixels; smaller instances are left out
     )

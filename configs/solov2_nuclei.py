@@ -57,7 +57,7 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
       transpose=0.5,
       color_jitter=0.2,  # strength for brightness, contrast, saturation
       mask_stride=2,
-      mask_rule="coverage",  # 'published' or 'center' bits, 8-bit 'coverage'
+      mask_rule="coverage",  # 'published', 'majority' bits; 8-bit 'coverage'
       max_instances=160,
       min_mask_area=4.0,  # network pixels; smaller instances are left out
     )

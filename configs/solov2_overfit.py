@@ -52,7 +52,7 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
       transpose=0.0,
       color_jitter=0.0,  # strength for brightness, contrast, saturation
       mask_stride=2,
-      mask_rule="coverage",  # 'published' or 'center' bits, 8-bit 'coverage'
+      mask_rule="coverage",  # 'published', 'majority' bits; 8-bit 'coverage'
       max_instances=64,
       min_mask_area=1.0,  # network pixels; smaller instances are left out
     )

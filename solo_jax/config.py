@@ -81,7 +81,7 @@ CHOICES = {
   "preprocessing.interpolation": ("bilinear", "area"),
   "training.precision": ("float32", "bfloat16"),
   "transforms.jitter_reference": ("fit", "original"),
-  "transforms.mask_rule": ("published", "center", "coverage"),
+  "transforms.mask_rule": ("published", "majority", "coverage"),
 }
 
 POSITIVE = (

@@ -138,7 +138,7 @@ def make_example(
     image_size: (height, width) of the padded network input, in pixels.
     mask_stride: Network pixels per mask cell.
     mask_rule: How a cell of the mask target is decided.
-      'center': bit of the original mask under the centre of the cell.
+      'majority': bit, whether the mask covers half of the cell or more.
       'published': the two-step rule of mmdet: nearest resize to the network
         frame, then bilinear resize by 1 / stride with rounding, which is two
         votes or more among the four central pixels of a cell.

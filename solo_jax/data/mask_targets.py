@@ -13,7 +13,7 @@ import numpy as np
 
 from solo_jax.data.transforms import Axis
 
-MASK_RULES = ("published", "center", "coverage")
+MASK_RULES = ("published", "majority", "coverage")
 # Positions on whole pixels come out of float64 products of sizes up to 1e5.
 _TOLERANCE = 1e-6
 
@@ -109,27 +109,22 @@ def locate_cells(
     mask_rule: As for `batching.make_example`.
 
   Returns:
-    'coverage': cell edges, continuous original coordinates, [num_cells + 1]
-    float64. Otherwise original pixels, -1 beyond the frame: 'center' those
-    under the centres, [num_cells, 1] int64; 'published' those shown by the two
-    middle network pixels of each cell, [num_cells, 2] int64.
+    'published': original pixels shown by the two middle network pixels of each
+    cell, -1 beyond the frame, [num_cells, 2] int64. Otherwise cell edges,
+    continuous original coordinates, [num_cells + 1] float64.
   """
-  if mask_rule == "coverage":
+  if mask_rule != "published":
     edges = np.arange(num_cells + 1) * float(stride)
     # Nothing is visible beyond the frame.
     return axis.to_original(np.minimum(edges, axis.extent))
   starts = np.arange(num_cells)[:, None] * stride
-  if mask_rule == "center":
-    network = starts + 0.5 * stride
-    original = axis.to_original(network)
-  else:
-    network = starts + np.array([stride // 2 - 1, stride // 2])
-    # Pixels in the resized image, before it was mirrored and cropped; there
-    # cv2's nearest resize shows the original pixel at the start of each, in
-    # float64 with the inverse scale, which now and then is one less.
-    resized = (network - axis.offset) * np.sign(axis.scale)
-    resized -= axis.scale < 0
-    original = np.rint(resized) * (1 / abs(axis.scale))
+  network = starts + np.array([stride // 2 - 1, stride // 2])
+  # Pixels in the resized image, before it was mirrored and cropped; there
+  # cv2's nearest resize shows the original pixel at the start of each, in
+  # float64 with the inverse scale, which now and then is one less.
+  resized = (network - axis.offset) * np.sign(axis.scale)
+  resized -= axis.scale < 0
+  original = np.rint(resized) * (1 / abs(axis.scale))
   return np.where(network < axis.extent, np.floor(original), -1).astype(
     np.int64
   )
@@ -158,18 +153,19 @@ def fill_cells(
   x_low, y_low, x_high, y_high = visible.box_xyxy
   rows = _cell_range(y_low, y_high, stride)
   columns = _cell_range(x_low, x_high, stride)
-  if mask_rule == "coverage":
-    y_edges = y_cells[rows.start : rows.stop + 1] - visible.top
-    x_edges = x_cells[columns.start : columns.stop + 1] - visible.left
-    area = _area_between(visible.mask, y_edges, x_edges)
-    area *= 255 * visible.pixel_area / stride**2
-    return rows, columns, np.rint(area).astype(np.uint8)
-  y_pixels = y_cells[rows] - visible.top
-  x_pixels = x_cells[columns] - visible.left
-  bits = _lookup(visible.mask, y_pixels.ravel(), x_pixels.ravel())
   if mask_rule == "published":
-    bits = bits.reshape(*y_pixels.shape, *x_pixels.shape).sum((1, 3)) >= 2
-  return rows, columns, bits
+    y_pixels = y_cells[rows] - visible.top
+    x_pixels = x_cells[columns] - visible.left
+    votes = _lookup(visible.mask, y_pixels.ravel(), x_pixels.ravel())
+    votes = votes.reshape(*y_pixels.shape, *x_pixels.shape).sum((1, 3))
+    return rows, columns, votes >= 2
+  y_edges = y_cells[rows.start : rows.stop + 1] - visible.top
+  x_edges = x_cells[columns.start : columns.stop + 1] - visible.left
+  coverage = _area_between(visible.mask, y_edges, x_edges)
+  coverage *= visible.pixel_area / stride**2
+  if mask_rule == "majority":
+    return rows, columns, coverage >= 0.5 - _TOLERANCE
+  return rows, columns, np.rint(255 * coverage).astype(np.uint8)
 
 
 def _cell_range(low: float, high: float, stride: int) -> slice:

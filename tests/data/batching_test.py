@@ -42,7 +42,7 @@ def rectangles(*boxes, height=40, width=64):
 OPTIONS = dict(
   image_size=(64, 64),
   mask_stride=4,
-  mask_rule="center",
+  mask_rule="majority",
   max_instances=4,
   min_mask_area=1.0,
 )
