@@ -1,7 +1,7 @@
-r"""CPU time of SOLOv2's stages, and of the same decoding in PyTorch.
+r"""CPU time of SOLOv2's stages, and of the same work in PyTorch.
 
 One core and one thread, so that CPU time compares; where torch is installed
-both decoders run in turns on the same inputs:
+both networks (same weights) and both decoders (same inputs) run in turns:
 
 XLA_FLAGS=--xla_cpu_multi_thread_eigen=false OMP_NUM_THREADS=1 \
     JAX_PLATFORMS=cpu taskset -c 1 \
@@ -27,6 +27,7 @@ from absl import app, flags
 from ml_collections import config_flags
 
 from solo_jax import types
+from solo_jax.conversion import mapping, mmdet
 from solo_jax.data import batching
 from solo_jax.evaluation import rle
 from solo_jax.inference import masks
@@ -35,6 +36,7 @@ from solo_jax.training import devices, setup, state, step
 try:
   import torch
   import torch_decode
+  import torch_network
 except ModuleNotFoundError:
   torch = None
 
@@ -53,7 +55,9 @@ ORIGINAL_SIDE = 640  # long side of the original image, as in COCO
 MAX_SIDE = 1333  # valid pixels of the network input, as published
 DECODE = "decode"
 TO_ORIGINAL = "masks to original size"
+NETWORK = "network"
 TORCH = "decode + to original size, PyTorch"
+TORCH_NETWORK = "network, PyTorch"
 
 
 def run_in_turns(
@@ -101,19 +105,61 @@ def measure_network(config, size: tuple[int, int]) -> dict:
   variables = state.init_variables(method.network, image_size=size, seed=0)
   times = {}
   if _NETWORK.value:
-    forward = jax.jit(functools.partial(method.network.apply, train=False))
-    image, image_size = jax.device_put((batch.image[:1], batch.image_size[:1]))
-    times |= run_in_turns(
-      {
-        "network": lambda: jax.block_until_ready(
-          forward(variables, image, image_size)
-        )
-      },
-      min(3, _REPEATS.value),
-    )[0]
+    times |= measure_forward(config, method.network, variables, batch)
   if _TRAIN.value:
     times |= measure_train_step(config, method, variables, batch)
   return times
+
+
+def measure_forward(config, network, variables, batch: types.Batch) -> dict:
+  """Times the forward pass; in turns with PyTorch's for the R50 of its file."""
+  forward = jax.jit(functools.partial(network.apply, train=False))
+  image, image_size = jax.device_put((batch.image[:1], batch.image_size[:1]))
+  backbone = config.backbone
+  in_torch = (
+    torch is not None
+    and jax.default_backend() == "cpu"
+    and tuple(backbone.stage_sizes or ()) == (3, 4, 6, 3)
+    and backbone.block == "bottleneck"
+  )
+  works = {}
+  if in_torch:
+    torch.manual_seed(0)
+    torch.set_num_threads(1)
+    torch_solov2 = torch_network.SOLOv2(config.dataset.num_classes).eval()
+    weights = {k: v.numpy() for k, v in torch_solov2.state_dict().items()}
+    variables = mapping.convert(weights, mmdet.SOLOV2, variables)
+    mean, std = config.preprocessing.mean, config.preprocessing.std
+    pixels = (batch.image[:1] - np.float32(mean)) / np.float32(std)
+    height, width = batch.image_size[0]
+    pixels[:, height:], pixels[:, :, width:] = 0, 0
+    pixels = torch.from_numpy(pixels.transpose(0, 3, 1, 2).copy())
+    works[TORCH_NETWORK] = lambda: torch_solov2(pixels)
+  variables = jax.device_put(variables)
+  works[NETWORK] = lambda: jax.block_until_ready(
+    forward(variables, image, image_size)
+  )
+  times, results = run_in_turns(works, min(3, _REPEATS.value))
+  if in_torch:
+    check_outputs(results[NETWORK], results[TORCH_NETWORK])
+  return times
+
+
+def check_outputs(outputs, torch_outputs) -> None:
+  """Checks that both networks computed the same.
+
+  Raises:
+    ValueError: If an output differs by more than 1e-3 of its largest value.
+  """
+  logits, kernels, feature = torch_outputs
+  theirs = [
+    x.numpy().transpose(0, 2, 3, 1) for x in (*logits, *kernels, feature)
+  ]
+  ours = (*outputs.category_logits, *outputs.kernel, outputs.mask_feature)
+  for x, y in zip(ours, theirs, strict=True):
+    error = float(np.abs(np.asarray(x) - y).max() / np.abs(y).max())
+    if error > 1e-3:
+      raise ValueError(f"solo_jax and PyTorch differ by {error} of {y.shape}")
 
 
 def measure_train_step(config, method, variables, batch: types.Batch) -> dict:
@@ -311,6 +357,14 @@ def main(_) -> None:
     console.print("torch is not installed: nothing to compare with.")
   else:
     console.print("Compared with PyTorch on a CPU only (JAX_PLATFORMS=cpu).")
+  if TORCH_NETWORK in times and TORCH in times:
+    stages = (NETWORK, DECODE, TO_ORIGINAL), (TORCH_NETWORK, TORCH)
+    ours, theirs = (sum(times[s]["cpu_ms"] for s in names) for names in stages)
+    report["whole_jax_over_torch"] = ours / theirs
+    console.print(
+      "network + decode + to original size, CPU time of solo_jax / PyTorch: "
+      f"{ours / theirs:.2f}"
+    )
   result = {"benchmark": "solov2", "size": size, **describe_run(), **report}
   print(json.dumps({**result, "stages": times}))
 
