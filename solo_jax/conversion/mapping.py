@@ -64,6 +64,65 @@ def norm_rules(
   return rules
 
 
+def conv_rules(source: str, target: str) -> tuple[Rule, Rule]:
+  r"""Makes the rules of a convolution with bias.
+
+  Args:
+    source: Regular expression of the layer's name, before '.weight'.
+    target: Path of the layer below 'params'.
+
+  Returns:
+    Rules for kernel and bias.
+  """
+  return (
+    Rule(rf"{source}\.weight", f"params/{target}/kernel", CONV),
+    Rule(rf"{source}\.bias", f"params/{target}/bias"),
+  )
+
+
+def conv_norm_rules(conv: str, norm: str, target: str) -> tuple[Rule, ...]:
+  r"""Makes the rules of a `ConvGN`, plain or deformable.
+
+  Args:
+    conv: Regular expression of the convolution's name, before '.weight'; its
+      offsets are the convolution `conv_offset` below it.
+    norm: Regular expression of the group norm's name; groups as in `conv`.
+    target: Path of the `ConvGN` below 'params'.
+
+  Returns:
+    The rules.
+  """
+  return (
+    Rule(rf"{conv}\.weight", f"params/{target}/conv/kernel", CONV),
+    *conv_rules(rf"{conv}\.conv_offset", f"{target}/conv/offset"),
+    *norm_rules(norm, f"{target}/norm", running=False),
+  )
+
+
+def route(
+  arrays: Mapping[str, np.ndarray], rules: Sequence[Rule]
+) -> dict[str, np.ndarray]:
+  """Puts source arrays under their target paths, as far as a table knows them.
+
+  Args:
+    arrays: Source arrays by name.
+    rules: The table.
+
+  Returns:
+    The arrays of known names by target path, axes as in the source.
+  """
+  routed, _ = _route(arrays, rules)
+  return {path: arrays[name] for name, path, _ in routed}
+
+
+def dropped(
+  arrays: Mapping[str, np.ndarray], rules: Sequence[Rule]
+) -> list[str]:
+  """Lists the source arrays that the table drops on purpose."""
+  patterns = [re.compile(rule.source) for rule in rules if rule.target is None]
+  return [name for name in arrays if any(p.fullmatch(name) for p in patterns)]
+
+
 def convert(
   arrays: Mapping[str, np.ndarray],
   rules: Sequence[Rule],

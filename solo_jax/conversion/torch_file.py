@@ -1,21 +1,25 @@
 """Reads PyTorch checkpoints (`.pth`, `.pt`) without PyTorch.
 
 Both layouts of `torch.save` are understood: the zip archive of PyTorch 1.6 and
-later, and the older stream of pickles followed by raw storages. Unpickling
-admits tensors and plain containers only, so a file cannot run code.
+later, and the older stream of pickles followed by raw storages. The file is
+taken for hostile: its pickles run no code (see `pickle_machine`), nothing is
+unpacked to disk, and every size is checked against the file before memory is
+taken for it.
 """
 
-import collections
 import io
-import pickle
+import math
+import pathlib
 import struct
 import zipfile
 from collections.abc import Callable
-from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import ml_dtypes
 import numpy as np
+
+from solo_jax.conversion import pickle_machine
+from solo_jax.conversion.pickle_machine import RefusedError, Storage, Tensor
 
 DTYPES = {
   "DoubleStorage": np.dtype("<f8"),
@@ -33,212 +37,193 @@ ZIP_MAGIC = b"PK\x03\x04"
 # The old layout opens with this number pickled on its own, then a version.
 STREAM_NUMBER = 0x1950A86A20F9469CFC6C
 STREAM_VERSION = 1001
-WRAPPERS = ("state_dict", "model")
+# Entries whose tensors nobody here needs.
+OPTIMIZERS = ("optimizer", "scheduler", "param_schedulers", "message_hub")
 
 
-def read_state_dict(path: str | Path) -> dict[str, np.ndarray]:
-  """Reads the weights of a checkpoint, whatever it is wrapped in.
-
-  Args:
-    path: File written by `torch.save`: a state dict, or a dict holding one
-      under 'state_dict' (mmdet, SOLO) or 'model' (detectron2, AdelaiDet).
-
-  Returns:
-    Arrays by name, in file order, shapes and dtypes as stored (convolutions
-    OIHW). Entries of the state dict that are no arrays are left out.
-
-  Raises:
-    FileNotFoundError: If there is no such file.
-    ValueError: If the file is truncated, of another format, needs code to be
-      loaded, or holds no arrays.
-  """
-  content = read(path)
-  if isinstance(content, dict):
-    for wrapper in WRAPPERS:
-      if isinstance(content.get(wrapper), dict):
-        content = content[wrapper]
-        break
-    arrays = {k: v for k, v in content.items() if isinstance(v, np.ndarray)}
-    if arrays:
-      return arrays
-    found = f"a dict with keys {list(content)[:10]}"
-  else:
-    found = f"a {type(content).__name__}"
-  raise ValueError(
-    f"{path}: expected a state dict of arrays, at the top or under one of "
-    f"{WRAPPERS}; found {found}."
-  )
-
-
-def read(path: str | Path) -> Any:
+def read(path: str | pathlib.Path) -> Any:
   """Reads everything in a file written by `torch.save`.
 
   Args:
     path: The file.
 
   Returns:
-    The saved containers, with NumPy arrays in place of tensors. Tensors that
-    shared memory share it still.
+    The saved containers, with NumPy arrays (shapes, dtypes and strides as
+    stored, read-only) in place of the tensors of dicts at any depth, but for
+    those below OPTIMIZERS. Tensors that shared memory share it still.
 
   Raises:
     FileNotFoundError: If there is no such file.
-    ValueError: If the file is truncated, of another format, or needs code.
+    ValueError: If the file is truncated, of another format, or asks for
+      anything but tensors and plain containers.
   """
-  path = Path(path)
-  with path.open("rb") as file:
-    is_zip = file.read(len(ZIP_MAGIC)) == ZIP_MAGIC
-    file.seek(0)
-    try:
-      return _read_zip(file) if is_zip else _read_stream(file)
-    except _NotTorchError as error:
-      raise ValueError(
-        f"{path}: not a file written by torch.save ({error})."
-      ) from error
-    except _RefusedError as error:
-      raise ValueError(f"{path}: {error}") from error
-    except Exception as error:  # damaged pickles fail in many ways
-      raise ValueError(
-        f"{path}: truncated or damaged ({error}); fetch or save it again."
-      ) from error
+  path = pathlib.Path(path)
+  data = path.read_bytes()
+  try:
+    if data.startswith(ZIP_MAGIC):
+      return _read_zip(data)
+    return _read_stream(data)
+  except _NotTorchError as error:
+    raise ValueError(
+      f"{path}: not a file written by torch.save ({error})."
+    ) from error
+  except RefusedError as error:
+    raise ValueError(f"{path}: {error}") from error
+  except Exception as error:  # damaged files fail in many ways
+    raise ValueError(
+      f"{path}: truncated or damaged ({error}); fetch or save it again."
+    ) from error
 
 
 class _NotTorchError(Exception):
   """The file has another format."""
 
 
-class _RefusedError(Exception):
-  """The file asks for something outside the allow-list."""
-
-
-def _rebuild_tensor(
-  storage: np.ndarray, offset: int, shape: tuple, strides: tuple, *unused: Any
-) -> np.ndarray:
-  """Views a storage as `torch._utils._rebuild_tensor[_v2]` does."""
-  itemsize = storage.dtype.itemsize
-  try:  # NumPy checks offset, shape and strides against the buffer.
-    return np.ndarray(
-      tuple(shape),
-      storage.dtype,
-      buffer=storage,
-      offset=offset * itemsize,
-      strides=tuple(stride * itemsize for stride in strides),
-    )
-  except (TypeError, ValueError) as error:
-    raise pickle.UnpicklingError(
-      f"tensor of shape {tuple(shape)} exceeds its storage of "
-      f"{storage.size} elements"
-    ) from error
-
-
-def _rebuild_parameter(data: np.ndarray, *unused: Any) -> np.ndarray:
-  return data
-
-
-ALLOWED = {
-  ("collections", "OrderedDict"): collections.OrderedDict,
-  ("torch", "Size"): tuple,
-  ("torch._utils", "_rebuild_tensor"): _rebuild_tensor,
-  ("torch._utils", "_rebuild_tensor_v2"): _rebuild_tensor,
-  ("torch._utils", "_rebuild_parameter"): _rebuild_parameter,
-  **{("torch", name): dtype for name, dtype in DTYPES.items()},
-}
-
-
-class _Unpickler(pickle.Unpickler):
-  """Unpickler that knows tensors and containers and nothing else."""
-
-  def __init__(
-    self, file: BinaryIO, load_storage: Callable[..., np.ndarray] | None = None
-  ):
-    super().__init__(file, encoding="utf-8")
-    self._load_storage = load_storage
-
-  def find_class(self, module: str, name: str) -> Any:
-    if (module, name) not in ALLOWED:
-      raise _RefusedError(
-        f"refused to load the Python object {module}.{name}: only tensors and "
-        "plain containers are read, as anything else could run code. Save "
-        "the state dict alone with PyTorch and convert that."
-      )
-    return ALLOWED[module, name]
-
-  def persistent_load(self, pid: Any) -> np.ndarray:
-    if (
-      self._load_storage is None
-      or not isinstance(pid, tuple)
-      or len(pid) < 5
-      or pid[0] != "storage"
-      or not isinstance(pid[1], np.dtype)
-    ):
-      raise pickle.UnpicklingError(f"unknown reference {pid!r}")
-    _, dtype, key, _, size, *view = pid
-    if view not in ([], [None]):
-      raise _RefusedError(
-        "storages that are views of others (PyTorch before 0.4) are not "
-        "supported; save the file again with a newer PyTorch."
-      )
-    return self._load_storage(dtype, str(key), size)
-
-
-def _read_zip(file: BinaryIO) -> Any:
+def _read_zip(data: bytes) -> Any:
   """Reads <root>/data.pkl with its storages <root>/data/<key>."""
-  with zipfile.ZipFile(file) as archive:
-    names = [n for n in archive.namelist() if n.endswith("/data.pkl")]
-    if len(names) != 1:
-      raise _NotTorchError(f"a zip archive with {len(names)} data.pkl")
-    root = names[0].removesuffix("data.pkl")
+  with zipfile.ZipFile(io.BytesIO(data)) as archive:
+    _check_archive(archive, len(data))
+    names = archive.namelist()
+    pickles = [name for name in names if name.endswith("/data.pkl")]
+    if len(pickles) != 1:
+      raise _NotTorchError(f"a zip archive with {len(pickles)} data.pkl")
+    root = pickles[0].removesuffix("data.pkl")
     order = root + "byteorder"
-    if order in archive.namelist() and archive.read(order) != b"little":
-      raise _RefusedError("big-endian files are not supported.")
-    storages = {}
+    if order in names and archive.read(order) != b"little":
+      raise RefusedError("big-endian files are not supported.")
+    if archive.getinfo(pickles[0]).file_size > pickle_machine.MAX_PICKLE_BYTES:
+      raise RefusedError("refused to load a data.pkl of absurd size.")
+    content, _ = pickle_machine.load(io.BytesIO(archive.read(pickles[0])))
 
-    def load_storage(dtype: np.dtype, key: str, size: int) -> np.ndarray:
-      if key not in storages:
-        data = bytearray(archive.read(f"{root}data/{key}"))
-        storages[key] = _to_storage(data, dtype, size, key)
-      return storages[key]
+    def read_storage(storage: Storage) -> bytes:
+      return archive.read(f"{root}data/{storage.key}")
 
-    with archive.open(names[0]) as pickled:
-      return _Unpickler(pickled, load_storage).load()
+    return _with_arrays(content, read_storage)
 
 
-def _read_stream(file: BinaryIO) -> Any:
+def _check_archive(archive: zipfile.ZipFile, file_size: int) -> None:
+  """Refuses archives that `torch.save` does not write."""
+  entries = archive.infolist()
+  names = [entry.filename for entry in entries]
+  for name in names:
+    if name.startswith("/") or "\\" in name or ".." in name.split("/"):
+      raise RefusedError(
+        f"refused the archive: its entry {name[:80]!r} leads out of it."
+      )
+  if len(set(names)) < len(names):
+    raise RefusedError("refused the archive: it has two entries of one name.")
+  # PyTorch stores without compression, so contents never exceed the file.
+  if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
+    raise RefusedError(
+      "refused the archive: its entries are compressed, which torch.save does "
+      "not do and a small file could unpack to any size; save it again."
+    )
+  if sum(entry.file_size for entry in entries) > file_size:
+    raise RefusedError(
+      "refused the archive: its entries claim more bytes than the file has."
+    )
+
+
+def _read_stream(data: bytes) -> Any:
   """Reads pickles (number, version, system, content, keys), then storages."""
+  file = io.BytesIO(data)
   try:
-    header = [_Unpickler(file).load() for _ in range(3)]
-  except (_RefusedError, pickle.UnpicklingError, EOFError) as error:
+    number, version, system = (pickle_machine.load(file)[0] for _ in range(3))
+    if (number, version) != (STREAM_NUMBER, STREAM_VERSION):
+      raise ValueError("another number")
+  except (RefusedError, ValueError, LookupError, TypeError) as error:
+    if data[:1] == b"\x80":
+      raise _NotTorchError(
+        "it is a bare pickle, as detectron2's model zoo has them: load it with "
+        "Python, make its arrays torch tensors and torch.save them"
+      ) from error
     raise _NotTorchError("it opens with no known header") from error
-  if header[:2] != [STREAM_NUMBER, STREAM_VERSION]:
-    raise _NotTorchError("it opens with no known header")
-  if not header[2].get("little_endian", True):
-    raise _RefusedError("big-endian files are not supported.")
-  start = file.tell()
-  file_size = file.seek(0, io.SEEK_END)
-  file.seek(start)
-  storages = {}
+  if not system.get("little_endian", True):
+    raise RefusedError("big-endian files are not supported.")
+  content, storages = pickle_machine.load(file)
+  keys, _ = pickle_machine.load(file)
+  starts = {}  # first byte of each storage
+  position = file.tell()
+  for key in keys:
+    (size,) = struct.unpack_from("<q", data, position)
+    if size != storages[key].size:
+      raise ValueError(
+        f"storage {key} has {size} elements of {storages[key].size}"
+      )
+    starts[key] = position + 8
+    position += 8 + size * _dtype(storages[key]).itemsize
+  if position > len(data):
+    raise EOFError(f"{position - len(data)} bytes are missing")
 
-  def make_storage(dtype: np.dtype, key: str, size: int) -> np.ndarray:
-    # Contents follow the pickles, so tensors first view empty storages.
-    if key not in storages:
-      if not 0 <= size * dtype.itemsize <= file_size:
-        raise EOFError(f"storage {key} of {size} elements exceeds the file")
-      storages[key] = np.zeros(size, dtype)
-    return storages[key]
+  def read_storage(storage: Storage) -> memoryview:
+    num_bytes = storage.size * _dtype(storage).itemsize
+    return memoryview(data)[starts[storage.key] :][:num_bytes]
 
-  content = _Unpickler(file, make_storage).load()
-  for key in _Unpickler(file).load():
-    storage = storages[key]
-    (size,) = struct.unpack("<q", file.read(8))
-    data = file.read(size * storage.itemsize)
-    storage[:] = _to_storage(data, storage.dtype, storage.size, key)
+  return _with_arrays(content, read_storage)
+
+
+def _with_arrays(
+  content: Any, read_storage: Callable[[Storage], bytes | memoryview]
+) -> Any:
+  """Replaces the tensors in dicts by arrays, in place, each storage read once.
+
+  Nothing is read for the state of an optimizer.
+  """
+  storages: dict[str, np.ndarray] = {}
+
+  def to_array(value: Any, name: str) -> Any:
+    if not isinstance(value, Tensor):
+      return value
+    storage = value.storage
+    if storage.key not in storages:
+      data = read_storage(storage)
+      if len(data) != storage.size * _dtype(storage).itemsize:
+        raise EOFError(
+          f"storage {storage.key} has {len(data)} bytes, not {storage.size} "
+          f"elements of {_dtype(storage)}"
+        )
+      storages[storage.key] = np.frombuffer(data, _dtype(storage))
+    return _view(value, storages[storage.key], name)
+
+  if not isinstance(content, dict):
+    return to_array(content, "the tensor")
+  seen, waiting = set(), [content]
+  while waiting:
+    node = waiting.pop()
+    if id(node) in seen:
+      continue
+    seen.add(id(node))
+    for key, value in node.items():
+      if isinstance(value, dict) and key not in OPTIMIZERS:
+        waiting.append(value)
+      node[key] = to_array(value, str(key))
   return content
 
 
-def _to_storage(
-  data: bytes | bytearray, dtype: np.dtype, size: int, key: str
-) -> np.ndarray:
-  if len(data) != size * dtype.itemsize:
-    raise EOFError(
-      f"storage {key} has {len(data)} bytes of {size * dtype.itemsize}"
+def _view(tensor: Tensor, storage: np.ndarray, name: str) -> np.ndarray:
+  """Views a storage as a tensor, unless it reaches beyond it."""
+  num_elements = math.prod(tensor.shape)
+  last = tensor.offset + sum(
+    (size - 1) * stride
+    for size, stride in zip(tensor.shape, tensor.strides, strict=True)
+  )
+  if num_elements and (last >= storage.size or num_elements > storage.size):
+    raise RefusedError(
+      f"refused {name[:80]!r}: a tensor of shape {tensor.shape}, strides "
+      f"{tensor.strides} and offset {tensor.offset} does not fit its storage "
+      f"of {storage.size} elements."
     )
-  return np.frombuffer(data, dtype)
+  itemsize = storage.dtype.itemsize
+  return np.ndarray(
+    tensor.shape,
+    storage.dtype,
+    buffer=storage,
+    offset=tensor.offset * itemsize if num_elements else 0,
+    strides=tuple(stride * itemsize for stride in tensor.strides)
+    if num_elements
+    else None,
+  )
+
+
+def _dtype(storage: Storage) -> np.dtype:
+  return DTYPES[storage.kind]

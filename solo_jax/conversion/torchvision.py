@@ -1,19 +1,58 @@
-"""ImageNet weights of torchvision ResNets, the published backbones' start."""
+"""ResNets and ResNeXts of torchvision, the published backbones' start.
 
+mmdetection and the official SOLO code keep these names below `backbone.`, and
+add the offsets of deformable convolutions.
+"""
+
+import pathlib
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from solo_jax.conversion import mmdet, torch_file
-from solo_jax.conversion.mapping import convert
+from solo_jax.conversion import checkpoint_file
+from solo_jax.conversion.mapping import CONV, Rule, convert, norm_rules
+
+
+def backbone_rules(source: str = "", target: str = "") -> tuple[Rule, ...]:
+  r"""Makes the rules of a ResNet.
+
+  Args:
+    source: Regular expression before every name, such as r'backbone\.'.
+    target: Path before every target, such as 'backbone/'.
+
+  Returns:
+    The rules.
+  """
+  layer, block = rf"{source}layer(\d)\.(\d+)", rf"{target}layer\1_\2"
+  # The name in files of mmdetection before 1.0 ends in `conv2_offset`.
+  offset = rf"{layer}\.conv2(?:\.conv)?_offset"
+  return (
+    Rule(rf"{source}conv1\.weight", f"params/{target}conv1/kernel", CONV),
+    *norm_rules(rf"{source}bn1", f"{target}bn1"),
+    Rule(rf"{layer}\.conv(\d)\.weight", rf"params/{block}/conv\3/kernel", CONV),
+    *norm_rules(rf"{layer}\.bn(\d)", rf"{block}/bn\3"),
+    Rule(rf"{offset}\.weight", f"params/{block}/conv2/offset/kernel", CONV),
+    Rule(rf"{offset}\.bias", f"params/{block}/conv2/offset/bias"),
+    Rule(
+      rf"{layer}\.downsample\.0\.weight",
+      f"params/{block}/downsample_conv/kernel",
+      CONV,
+    ),
+    *norm_rules(rf"{layer}\.downsample\.1", f"{block}/downsample_bn"),
+  )
+
+
+BACKBONE = (
+  *backbone_rules(),
+  Rule(r"fc\.(weight|bias)", None),  # the ImageNet classifier
+)
 
 
 def convert_backbone(
   arrays: Mapping[str, np.ndarray], target: Mapping[str, Any]
 ) -> dict[str, Any]:
-  """Converts a ResNet-18/34/50/101; the ImageNet classifier is dropped.
+  """Converts a ResNet or ResNeXt; the ImageNet classifier is dropped.
 
   Args:
     arrays: State dict with torchvision's names. Convolutions OIHW.
@@ -25,21 +64,13 @@ def convert_backbone(
   Raises:
     ValueError: If anything is left over, missing or of another shape.
   """
-  # mmdetection keeps torchvision's names below `backbone.`.
-  arrays = {
-    f"backbone.{name}": array
-    for name, array in arrays.items()
-    if name not in ("fc.weight", "fc.bias")
-  }
-  nested = {name: {"backbone": tree} for name, tree in target.items()}
-  converted = convert(arrays, mmdet.BACKBONE, nested)
-  return {name: tree["backbone"] for name, tree in converted.items()}
+  return convert(arrays, BACKBONE, target)
 
 
 def load_backbone(
-  path: str | Path, target: Mapping[str, Any]
+  path: str | pathlib.Path, target: Mapping[str, Any]
 ) -> dict[str, Any]:
-  """Reads a `.pth` file of torchvision for the backbone, without torch.
+  """Reads a file of torchvision for the backbone, without torch.
 
   Args:
     path: For example `resnet50-0676ba61.pth`.
@@ -52,4 +83,4 @@ def load_backbone(
     FileNotFoundError: If there is no such file.
     ValueError: If the file is damaged, or does not fit the backbone.
   """
-  return convert_backbone(torch_file.read_state_dict(path), target)
+  return convert_backbone(checkpoint_file.read(path).arrays, target)

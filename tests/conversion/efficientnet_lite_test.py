@@ -9,7 +9,7 @@ import jax
 import numpy as np
 import pytest
 
-from solo_jax.conversion import efficientnet_lite, torch_file
+from solo_jax.conversion import checkpoint_file, efficientnet_lite
 from solo_jax.nn.efficientnet_lite import (
   MEAN,
   STD,
@@ -30,7 +30,7 @@ PICTURES = {
 @pytest.fixture(scope="module")
 def arrays():
   try:
-    return torch_file.read_state_dict(efficientnet_lite.find_weights())
+    return checkpoint_file.read(efficientnet_lite.find_weights()).arrays
   except FileNotFoundError as error:
     pytest.skip(str(error))
 

@@ -10,8 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from solo_jax.conversion.mapping import flatten
-from solo_jax.conversion.mmdet import convert_solov2
+from solo_jax.conversion import mmdet
+from solo_jax.conversion.mapping import convert, flatten
 from solo_jax.methods.solov2.network import SOLOv2
 from solo_jax.nn.resnet import DEPTHS, ResNet
 
@@ -51,7 +51,7 @@ def test_every_array_is_placed_once(golden):
   source = golden.state_dict()
   source["backbone.bn1.num_batches_tracked"] = np.asarray(3)
   target = make_target(golden.config)
-  result = flatten(convert_solov2(source, target))
+  result = flatten(convert(source, mmdet.SOLOV2, target))
   assert result.keys() == flatten(target).keys()
   assert len(result) == len(golden.state_dict())
   for key, path in (
@@ -80,7 +80,7 @@ def test_checkpoint_of_another_network_lists_what_differs(golden):
   source = golden.state_dict() | {"bbox_head.fc.weight": np.zeros((2, 2))}
   del source["mask_head.conv_kernel.bias"]
   with pytest.raises(ValueError, match="in 4 places") as error:
-    convert_solov2(source, make_target(config))
+    convert(source, mmdet.SOLOV2, make_target(config))
   for part in (
     "mask_head.conv_cls.weight: gives shape",
     "mask_head.conv_cls.bias: gives shape",

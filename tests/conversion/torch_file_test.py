@@ -17,6 +17,7 @@ checkpoint_zip.pth and checkpoint_stream.pth were written by torch 2.13.0:
              _use_new_zipfile_serialization=False)
 """
 
+import copy
 import io
 import pathlib
 import pickle
@@ -36,7 +37,7 @@ CHECKPOINTS = ["checkpoint_zip.pth", "checkpoint_stream.pth"]
 def test_reads_what_torch_wrote(name):
   content = torch_file.read(HERE / name)
   assert content["meta"] == {"epoch": 12, "s": [1, (2,)], "size": (1, 2)}
-  arrays = torch_file.read_state_dict(HERE / name)
+  arrays = content["state_dict"]
   expected = dict(
     a=np.arange(6, dtype=np.float32).reshape(2, 3).T,  # strided
     b=np.asarray([[3, 4, 5]], np.float32),  # with an offset
@@ -106,6 +107,16 @@ def test_code_is_refused_by_name_and_not_run(tmp_path, monkeypatch):
   assert not (tmp_path / "attacked").exists()
 
 
+def test_bare_pickle_of_a_model_zoo(tmp_path):
+  path = tmp_path / "R-50.pkl"
+  weights = {"conv1_w": np.zeros((2, 2), np.float32)}
+  path.write_bytes(pickle.dumps({"model": weights}, protocol=2))
+  with pytest.raises(
+    ValueError, match="bare pickle, as detectron2's model zoo"
+  ):
+    torch_file.read(path)
+
+
 def test_code_in_a_stream_is_refused(tmp_path):
   stream = io.BytesIO()
   for part in (
@@ -144,26 +155,117 @@ def test_hand_made_tensor(tmp_path):
     dict(size=4, shape=9, stride=1),
     dict(size=4, shape=4, stride=1, offset=1),
     dict(size=4, shape=3, stride=2),
-    dict(size=8, shape=8, stride=1),  # the storage has 4
+    dict(size=4, shape=200, stride=0),  # one element, 200 times
   ],
 )
 def test_tensor_beyond_its_storage(tmp_path, tensor):
   path = tmp_path / "wild.pth"
   write_zip(path, tensor_pickle(**tensor), bytes(16))
-  with pytest.raises(ValueError, match="truncated or damaged"):
+  with pytest.raises(ValueError, match=r"refused .* does not fit its storage"):
+    torch_file.read(path)
+
+
+def test_storage_of_another_size(tmp_path):
+  path = tmp_path / "short.pth"
+  write_zip(path, tensor_pickle(size=8, shape=8, stride=1), bytes(16))
+  with pytest.raises(ValueError, match="has 16 bytes, not 8 elements"):
+    torch_file.read(path)
+
+
+def test_absurd_tensor_takes_no_memory(tmp_path):
+  big = b"\x8a\x07" + b"\xff" * 6 + b"\x7f"  # 2^55 - 1
+  pickled = tensor_pickle(size=4, shape=7, stride=1)
+  path = tmp_path / "huge.pth"
+  write_zip(path, pickled.replace(b"K\x07", big), bytes(16))
+  with pytest.raises(ValueError, match="36028797018963967.* does not fit"):
+    torch_file.read(path)
+  write_zip(path, pickled.replace(b"K\x04", big), bytes(16))
+  with pytest.raises(ValueError, match="has 16 bytes, not 360287970"):
+    torch_file.read(path)
+
+
+def test_absurd_storage_of_a_stream_takes_no_memory(tmp_path):
+  big = b"\x8a\x07" + b"\xff" * 6 + b"\x7f"
+  header = torch_file.STREAM_NUMBER, torch_file.STREAM_VERSION, {}
+  data = b"".join(pickle.dumps(part, protocol=2) for part in header)
+  data += tensor_pickle(size=4, shape=7, stride=1).replace(b"K\x04", big)
+  data += pickle.dumps(["0"], protocol=2) + b"\xff" * 6 + b"\x7f\0" + bytes(16)
+  path = tmp_path / "huge.pth"
+  path.write_bytes(data)
+  with pytest.raises(ValueError, match="bytes are missing"):
+    torch_file.read(path)
+
+
+def test_zip_bomb_is_refused_before_it_is_unpacked(tmp_path):
+  path = tmp_path / "bomb.pth"
+  with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+    archive.writestr("a/data.pkl", tensor_pickle(size=4, shape=4, stride=1))
+    archive.writestr("a/data/0", bytes(50_000_000))
+  assert path.stat().st_size < 100_000
+  with pytest.raises(ValueError, match=r"bomb\.pth: .*entries are compressed"):
+    torch_file.read(path)
+
+
+def test_entries_that_share_their_bytes_are_refused(tmp_path):
+  """A bomb without compression: many entries over the same bytes."""
+  path = tmp_path / "overlap.pth"
+  with zipfile.ZipFile(path, "w") as archive:
+    archive.writestr("a/data.pkl", pickle.dumps({}, protocol=2))
+    archive.writestr("a/data/0", bytes(10_000))
+    for i in range(1, 50):
+      entry = copy.copy(archive.getinfo("a/data/0"))
+      entry.filename = entry.orig_filename = f"a/data/{i}"
+      archive.filelist.append(entry)
+    archive._didModify = True
+  assert path.stat().st_size < 20_000
+  with pytest.raises(ValueError, match="claim more bytes than the file has"):
     torch_file.read(path)
 
 
 @pytest.mark.parametrize(
-  ("content", "found"),
-  [
-    ({"epoch": 3}, r"a dict with keys \['epoch'\]"),
-    ([1, 2], "a list"),
-    ({"state_dict": {}}, r"a dict with keys \[\]"),
-  ],
+  "name", ["../../evil", "/etc/evil", "a/../../evil", "..\\evil"]
 )
-def test_no_weights_inside(tmp_path, content, found):
-  path = tmp_path / "meta.pth"
-  write_zip(path, pickle.dumps(content, protocol=2))
-  with pytest.raises(ValueError, match=f"expected a state dict.*found {found}"):
-    torch_file.read_state_dict(path)
+def test_entry_that_climbs_out_is_refused(tmp_path, name):
+  path = tmp_path / "in" / "climb.pth"
+  path.parent.mkdir()
+  with zipfile.ZipFile(path, "w") as archive:
+    archive.writestr("a/data.pkl", pickle.dumps({}, protocol=2))
+    archive.writestr(name, "x")
+  with pytest.raises(ValueError, match="leads out of it"):
+    torch_file.read(path)
+  assert [x.name for x in tmp_path.rglob("*")] == ["in", "climb.pth"]
+
+
+@pytest.mark.filterwarnings("ignore:Duplicate name")
+def test_two_entries_of_one_name_are_refused(tmp_path):
+  path = tmp_path / "twice.pth"
+  with zipfile.ZipFile(path, "w") as archive:
+    for value in ({}, {"a": 1}):
+      archive.writestr("a/data.pkl", pickle.dumps(value, protocol=2))
+  with pytest.raises(ValueError, match="two entries of one name"):
+    torch_file.read(path)
+
+
+def test_damaged_storage_is_noticed(tmp_path):
+  path = tmp_path / "flipped.pth"
+  values = np.arange(64, dtype=np.float32).tobytes()
+  write_zip(path, tensor_pickle(size=64, shape=64, stride=1), values)
+  data = path.read_bytes()
+  path.write_bytes(data.replace(values, values[::-1]))
+  with pytest.raises(ValueError, match="damaged.*CRC"):
+    torch_file.read(path)
+
+
+@pytest.mark.parametrize("kind", ["zip", "stream"])
+def test_optimizer_is_left_unread(tmp_path, torch_writer, kind):
+  moments = {"state": {0: {"momentum": np.ones(3)}}}
+  weights = {"w": np.arange(6.0).reshape(2, 3), "n": np.asarray(3)}
+  path = getattr(torch_writer, kind)(
+    tmp_path / "x.pth", {"optimizer": moments, "state_dict": weights}
+  )
+  content = torch_file.read(path)
+  for name, array in weights.items():
+    np.testing.assert_array_equal(content["state_dict"][name], array)
+  assert not isinstance(
+    content["optimizer"]["state"][0]["momentum"], np.ndarray
+  )

@@ -8,7 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from solo_jax.conversion.mmdet import convert_solov2
+from solo_jax.conversion import mmdet
+from solo_jax.conversion.mapping import convert
 from solo_jax.inference.masks import masks_to_original
 from solo_jax.methods.solov2.decode import decode
 from solo_jax.methods.solov2.network import SOLOv2, depth_to_space
@@ -69,7 +70,7 @@ def test_head_fixture(golden):
     )
   )
   arrays = {f"mask_head.{k}": v for k, v in golden.state_dict().items()}
-  variables = convert_solov2(arrays, shapes)
+  variables = convert(arrays, mmdet.SOLOV2, shapes)
   assert_outputs(jax.jit(run)(variables, pyramid), golden)
 
 
@@ -98,7 +99,7 @@ def test_whole_model_fixture(golden):
   shapes = jax.eval_shape(
     lambda: network.init(jax.random.key(0), image, image_size, train=False)
   )
-  variables = convert_solov2(golden.state_dict(), shapes)
+  variables = convert(golden.state_dict(), mmdet.SOLOV2, shapes)
   outputs = jax.jit(functools.partial(network.apply, train=False))(
     variables, image, image_size
   )

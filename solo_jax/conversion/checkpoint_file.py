@@ -1,0 +1,218 @@
+"""Reads the weights of a foreign checkpoint, whatever they are wrapped in.
+
+Formats: `.pth` of both layouts (see `torch_file`) and `.safetensors`. Wrappers:
+the entry 'state_dict' (SOLO, mmdetection) or 'model' (detectron2, AdelaiDet),
+the prefix 'module.' of parallel training, averaged weights beside the plain.
+"""
+
+import dataclasses
+import pathlib
+from collections.abc import Mapping
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+import safetensors
+
+from solo_jax.conversion import torch_file
+
+WRAPPERS = ("state_dict", "model")
+EMA_ENTRY = "ema_state_dict"  # of mmengine
+EMA_PREFIX = "ema_"  # of mmcv: ema_backbone_conv1_weight
+PARALLEL_PREFIX = "module."
+SAFETENSORS_DTYPES = {
+  "F64": np.dtype("<f8"),
+  "F32": np.dtype("<f4"),
+  "F16": np.dtype("<f2"),
+  "BF16": np.dtype(ml_dtypes.bfloat16),
+  "I64": np.dtype("<i8"),
+  "I32": np.dtype("<i4"),
+  "I16": np.dtype("<i2"),
+  "I8": np.dtype("i1"),
+  "U8": np.dtype("u1"),
+  "BOOL": np.dtype("?"),
+}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Source:
+  """What a file holds.
+
+  Attributes:
+    arrays: Weights by name without wrappers, shapes and dtypes as stored.
+    class_names: Those that the training noted beside the weights, or None.
+    notes: What was unwrapped and what was set aside, to be shown.
+  """
+
+  arrays: dict[str, np.ndarray]
+  class_names: tuple[str, ...] | None
+  notes: tuple[str, ...]
+
+
+def read(path: str | pathlib.Path, *, use_ema: bool = False) -> Source:
+  """Reads a checkpoint.
+
+  mmengine, and mmcv where its EMA hook runs before saving, put the averaged
+  weights under the plain names and the others under the name EMA; so the plain
+  names are right unless it is known that they are not.
+
+  Args:
+    path: A `.pth`, `.pt` or `.safetensors` file.
+    use_ema: Take the weights called EMA in place of those of plain names.
+
+  Returns:
+    The weights.
+
+  Raises:
+    FileNotFoundError: If there is no such file.
+    ValueError: If it is truncated, of another format, asks for code to be run,
+      or holds no weights (or none called EMA where `use_ema`).
+  """
+  path = pathlib.Path(path)
+  if path.suffix == ".safetensors":
+    content = read_safetensors(path)
+  else:
+    content = torch_file.read(path)
+  if not isinstance(content, dict):
+    raise ValueError(
+      f"{path}: expected a state dict of arrays, at the top or under one of "
+      f"{WRAPPERS}; found a {type(content).__name__}."
+    )
+  notes = []
+  arrays = _unwrap(path, content, notes)
+  averages = _averages(content, arrays)
+  if use_ema and not averages:
+    raise ValueError(
+      f"{path}: expected averaged weights under {EMA_ENTRY!r} or the prefix "
+      f"{EMA_PREFIX!r}, found none; convert without --ema."
+    )
+  buffers = {_buffer_name(name) for name in arrays}
+  plain = {
+    name: array
+    for name, array in arrays.items()
+    if not (name.startswith(EMA_PREFIX) and name in buffers)
+  }
+  if use_ema:
+    plain |= averages
+    notes.append(f"took the {len(averages)} arrays called EMA")
+  elif averages:
+    notes.append(
+      f"set aside {len(averages)} arrays called EMA: the plain names hold the "
+      "averaged weights, unless EMA was applied after saving (then use --ema)"
+    )
+  return Source(
+    arrays=plain, class_names=_class_names(content), notes=tuple(notes)
+  )
+
+
+def read_safetensors(path: pathlib.Path) -> dict[str, np.ndarray]:
+  """Reads a `.safetensors` file.
+
+  Args:
+    path: The file.
+
+  Returns:
+    Arrays by name, shapes and dtypes as stored.
+
+  Raises:
+    FileNotFoundError: If there is no such file.
+    ValueError: If it is truncated or of another format.
+  """
+  data = path.read_bytes()
+  try:
+    return {  # the library checks the places of all tensors first
+      name: np.frombuffer(
+        part["data"], SAFETENSORS_DTYPES[part["dtype"]]
+      ).reshape(part["shape"])
+      for name, part in safetensors.deserialize(data)
+    }
+  except (safetensors.SafetensorError, KeyError, ValueError) as error:
+    raise ValueError(
+      f"{path}: not a .safetensors file, truncated or damaged ({error}); "
+      "fetch or save it again."
+    ) from error
+
+
+def _unwrap(
+  path: pathlib.Path, content: dict, notes: list[str]
+) -> dict[str, np.ndarray]:
+  """Finds the state dict and takes the prefix of parallel training off."""
+  found = content
+  for wrapper in WRAPPERS:
+    if isinstance(content.get(wrapper), dict):
+      found = content[wrapper]
+      beside = [str(key) for key in content if key != wrapper][:10]
+      notes.append(
+        f"weights under {wrapper!r}"
+        + (f"; set aside {', '.join(beside)}" if beside else "")
+      )
+      break
+  arrays = _arrays(found)
+  if not arrays:
+    keys = [str(key)[:40] for key in found][:10]
+    raise ValueError(
+      f"{path}: expected a state dict of arrays, at the top or under one of "
+      f"{WRAPPERS}; found a dict with keys {keys}."
+    )
+  return _without_prefix(arrays, notes)
+
+
+def _arrays(entries: Mapping[Any, Any]) -> dict[str, np.ndarray]:
+  return {
+    name: value
+    for name, value in entries.items()
+    if isinstance(name, str) and isinstance(value, np.ndarray)
+  }
+
+
+def _without_prefix(
+  arrays: dict[str, np.ndarray], notes: list[str]
+) -> dict[str, np.ndarray]:
+  if not all(name.startswith(PARALLEL_PREFIX) for name in arrays):
+    return arrays
+  notes.append(f"took the prefix {PARALLEL_PREFIX!r} off")
+  return {
+    name.removeprefix(PARALLEL_PREFIX): array for name, array in arrays.items()
+  }
+
+
+def _averages(
+  content: dict, arrays: Mapping[str, np.ndarray]
+) -> dict[str, np.ndarray]:
+  """Finds the weights called EMA, under their plain names."""
+  entry = content.get(EMA_ENTRY)
+  if isinstance(entry, dict):
+    found = {
+      name.removeprefix(PARALLEL_PREFIX): array
+      for name, array in _arrays(entry).items()
+    }
+    return {name: array for name, array in found.items() if name in arrays}
+  return {
+    name: arrays[_buffer_name(name)]
+    for name in arrays
+    if _buffer_name(name) in arrays
+  }
+
+
+def _buffer_name(name: str) -> str:
+  """Names the average of a parameter as mmcv does, where dots are forbidden."""
+  return EMA_PREFIX + name.replace(".", "_")
+
+
+def _class_names(content: dict) -> tuple[str, ...] | None:
+  """Finds the classes that mmcv ('CLASSES') and mmengine note in 'meta'."""
+  meta = content.get("meta")
+  if not isinstance(meta, dict):
+    return None
+  dataset = meta.get("dataset_meta")
+  dataset = dataset if isinstance(dataset, dict) else {}
+  for names in (
+    meta.get("CLASSES"),
+    dataset.get("classes"),
+    dataset.get("CLASSES"),
+  ):
+    if isinstance(names, list | tuple) and all(
+      isinstance(name, str) for name in names
+    ):
+      return tuple(names)
+  return None

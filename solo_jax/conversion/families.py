@@ -1,0 +1,250 @@
+"""The code bases whose checkpoints are understood, and how to tell them apart.
+
+A family is the tables of its names and what its weights expect of the input.
+"""
+
+import dataclasses
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+
+from solo_jax.conversion import (
+  adelaidet,
+  detectron2,
+  efficientnet_lite,
+  mmdet,
+  solo_official,
+  torchvision,
+)
+from solo_jax.conversion.mapping import Rule, route
+
+# Fields of a config that the weights of a family were trained with.
+_TORCHVISION_INPUT = {
+  "preprocessing.channel_order": "rgb",
+  "preprocessing.mean": (123.675, 116.28, 103.53),
+  "preprocessing.std": (58.395, 57.12, 57.375),
+}
+_CAFFE_INPUT = {
+  "preprocessing.channel_order": "bgr",
+  "preprocessing.mean": (103.53, 116.28, 123.675),
+  "preprocessing.std": (1.0, 1.0, 1.0),
+}
+_LITE_INPUT = {
+  "preprocessing.channel_order": "rgb",
+  "preprocessing.mean": (127.0, 127.0, 127.0),
+  "preprocessing.std": (128.0, 128.0, 128.0),
+}
+_TORCHVISION_RESNET = {
+  "backbone.name": "resnet",
+  "backbone.stem": "conv7",
+  "backbone.stride_in_1x1": False,
+}
+_CAFFE_RESNET = _TORCHVISION_RESNET | {"backbone.stride_in_1x1": True}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Family:
+  """One code base.
+
+  Attributes:
+    name: As given to --family.
+    marks: Regular expressions; a state dict in which each matches the start of
+      some name is of this family.
+    rules: Table of each method that the family has; of a backbone alone, under
+      None.
+    fields: Config fields that must have these values for its weights.
+    label_of_first_class: Label that training there gave to the class of the
+      head's first output: 1 where 0 is the background. Outputs and our labels
+      count from 0 in every family.
+  """
+
+  name: str
+  marks: tuple[str, ...]
+  rules: Mapping[str | None, tuple[Rule, ...]]
+  fields: Mapping[str, Any]
+  label_of_first_class: int = 0
+
+  @property
+  def is_backbone(self) -> bool:
+    """Whether its checkpoints are classifiers, of which a backbone is taken."""
+    return None in self.rules
+
+
+FAMILIES = (
+  Family(
+    name="solo_official",
+    marks=(r"bbox_head\.d?solo_",),
+    rules={
+      "solov2": solo_official.SOLOV2,
+      "solo": solo_official.SOLO,
+      "decoupled_solo": solo_official.DECOUPLED_SOLO,
+    },
+    fields=_TORCHVISION_INPUT
+    | _TORCHVISION_RESNET
+    | {"preprocessing.interpolation": "bilinear"},
+    label_of_first_class=1,
+  ),
+  Family(
+    name="adelaidet",
+    marks=(r"ins_head\.cate_pred\.", r"backbone\.bottom_up\."),
+    rules={"solov2": adelaidet.SOLOV2},
+    fields=_CAFFE_INPUT
+    | _CAFFE_RESNET
+    | {"preprocessing.interpolation": "antialias"},
+  ),
+  Family(
+    name="mmdet",
+    marks=(r"mask_head\.conv_cls\.", r"backbone\."),
+    rules={
+      "solov2": mmdet.SOLOV2,
+      "solo": mmdet.SOLO,
+      "decoupled_solo": mmdet.DECOUPLED_SOLO,
+    },
+    fields=_TORCHVISION_INPUT
+    | _TORCHVISION_RESNET
+    | {"preprocessing.interpolation": "bilinear"},
+  ),
+  Family(
+    name="torchvision",
+    marks=(r"conv1\.weight", r"layer4\."),
+    rules={None: torchvision.BACKBONE},
+    fields=_TORCHVISION_INPUT | _TORCHVISION_RESNET,
+  ),
+  Family(
+    name="detectron2",
+    marks=(r"stem\.conv1\.", r"res5\."),
+    rules={None: detectron2.BACKBONE},
+    fields=_CAFFE_INPUT | _CAFFE_RESNET,
+  ),
+  Family(
+    name="lite0",
+    marks=(r"_conv_stem\.", r"_blocks\."),
+    rules={None: efficientnet_lite.BACKBONE},
+    fields=_LITE_INPUT | {"backbone.name": "efficientnet_lite0"},
+  ),
+)
+NAMES = tuple(family.name for family in FAMILIES)
+
+# Paths that only one method has, at least one of which each of its kinds has.
+_METHOD_MARKS = {
+  "solov2": r"params/kernel/",
+  "solo": r"params/mask_\d/",
+  "decoupled_solo": r"params/mask_x_\d/",
+}
+
+
+def find_family(name: str | None, arrays: Iterable[str]) -> Family:
+  """Finds a family by its name, or by the names of the weights.
+
+  Args:
+    name: One of NAMES, or None.
+    arrays: Names of the source arrays.
+
+  Returns:
+    The family.
+
+  Raises:
+    ValueError: If the name is unknown, or the weights are those of none or
+      several families.
+  """
+  if name is not None:
+    for family in FAMILIES:
+      if family.name == name:
+        return family
+    raise ValueError(f"unknown family {name!r}; choose one of {NAMES}")
+  arrays = list(arrays)
+  found = [family for family in FAMILIES if _is_marked(family, arrays)]
+  if len(found) == 1:
+    return found[0]
+  raise ValueError(
+    f"cannot tell the family of this checkpoint from its {len(arrays)} names "
+    f"({', '.join(x[:60] for x in arrays[:5])}, ...): it looks like "
+    f"{[family.name for family in found] or 'none that is known'}; give "
+    f"--family, one of {NAMES}"
+  )
+
+
+def _is_marked(family: Family, arrays: list[str]) -> bool:
+  return all(
+    any(re.match(mark, name) for name in arrays) for mark in family.marks
+  )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Network:
+  """What names and shapes tell about a network.
+
+  Attributes:
+    method: A method's name; None for a backbone alone.
+    backbone: 'r50', 'x101', 'lite0' and so on.
+    deformable: 'v1', 'v2', or None without deformable convolutions.
+    num_classes: Outputs of the class head; None for a backbone alone.
+    is_light: Whether it is one of the small networks (SOLOv2: 128 kernel
+      channels; Decoupled SOLO: one tower for both directions).
+  """
+
+  method: str | None
+  backbone: str
+  deformable: str | None
+  num_classes: int | None
+  is_light: bool
+
+
+def recognize(family: Family, arrays: Mapping[str, np.ndarray]) -> Network:
+  """Tells what network a state dict is of.
+
+  Args:
+    family: Its family.
+    arrays: The state dict.
+
+  Returns:
+    What could be told.
+
+  Raises:
+    ValueError: If no method of the family fits the names.
+  """
+  for method, rules in family.rules.items():
+    paths = route(arrays, rules)
+    prefix = "params/" if family.is_backbone else "params/backbone/"
+    if family.is_backbone or any(
+      re.match(_METHOD_MARKS[method], path) for path in paths
+    ):
+      bias = paths.get("params/category/bias")
+      return Network(
+        method=method,
+        backbone=_name_backbone(family, paths, prefix),
+        deformable=_deformable(paths, prefix),
+        num_classes=None if bias is None else len(bias),
+        is_light="params/mask_convs_0/conv/kernel" in paths
+        if method == "decoupled_solo"
+        else len(paths.get("params/kernel/bias", ())) == 128,
+      )
+  raise ValueError(
+    f"the names are those of no method of {family.name}, which has "
+    f"{', '.join(map(str, family.rules))}"
+  )
+
+
+def _name_backbone(
+  family: Family, paths: Mapping[str, np.ndarray], prefix: str
+) -> str:
+  if family.name == "lite0":
+    return "lite0"
+  num_blocks = [
+    len({m[1] for path in paths if (m := re.match(block, path))})
+    for block in (rf"{prefix}layer{stage}_(\d+)/" for stage in range(1, 5))
+  ]
+  has_bottleneck = f"{prefix}layer1_0/conv3/kernel" in paths
+  depth = sum(num_blocks) * (3 if has_bottleneck else 2) + 2
+  kernel = paths.get(f"{prefix}layer1_0/conv2/kernel")  # still OIHW
+  is_grouped = kernel is not None and kernel.shape[1] < kernel.shape[0]
+  return f"{'x' if is_grouped else 'r'}{depth}"
+
+
+def _deformable(paths: Mapping[str, np.ndarray], prefix: str) -> str | None:
+  bias = paths.get(f"{prefix}layer4_0/conv2/offset/bias")
+  if bias is None:
+    return None
+  return "v1" if len(bias) == 18 else "v2"  # 3x3 offsets, or masks as well

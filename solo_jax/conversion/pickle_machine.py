@@ -1,0 +1,378 @@
+"""Reads the pickles inside PyTorch files without running anything.
+
+Python's own unpickler calls whatever a file names and trusts every size. This
+machine works through the same opcodes but knows only those that write tensors
+and plain containers, and only the names of KNOWN; all else is refused. Nothing
+is imported or called for a file, so it cannot run code, and what is built takes
+memory in proportion to the pickle.
+"""
+
+import dataclasses
+import pickletools
+from collections.abc import Callable
+from typing import Any, BinaryIO
+
+MAX_PICKLE_BYTES = 64 * 2**20  # a state dict of a thousand tensors has 0.2 MB
+MAX_COPIED = 100_000
+MAX_DIMENSIONS = 32
+
+STORAGES = (
+  "DoubleStorage",
+  "FloatStorage",
+  "HalfStorage",
+  "BFloat16Storage",
+  "LongStorage",
+  "IntStorage",
+  "ShortStorage",
+  "CharStorage",
+  "ByteStorage",
+  "BoolStorage",
+)
+TENSOR = "torch._utils._rebuild_tensor"
+TENSOR_V2 = "torch._utils._rebuild_tensor_v2"
+PARAMETER = "torch._utils._rebuild_parameter"
+DICT = "collections.OrderedDict"
+SIZE = "torch.Size"
+# Kept by training runs beside the weights; recognised and read over.
+READ_OVER = (
+  "_codecs.encode",
+  "collections.Counter",
+  "collections.defaultdict",
+  "mmengine.logging.history_buffer.HistoryBuffer",
+  "numpy.core.multiarray._reconstruct",
+  "numpy.core.multiarray.scalar",
+  "numpy._core.multiarray._reconstruct",
+  "numpy._core.multiarray.scalar",
+  "numpy.dtype",
+  "numpy.ndarray",
+  "torch.device",
+)
+KNOWN = frozenset(
+  [TENSOR, TENSOR_V2, PARAMETER, DICT, SIZE, *READ_OVER]
+  + [f"torch.{name}" for name in STORAGES]
+)
+
+
+class RefusedError(Exception):
+  """The pickle asks for something that is not read."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Name:
+  """A Python object that the pickle names.
+
+  Attributes:
+    name: Module and name, one of KNOWN.
+  """
+
+  name: str
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class ReadOver:
+  """Stands for an object that is not a weight; see READ_OVER."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Storage:
+  """A block of memory that tensors view; its bytes lie outside the pickle.
+
+  Attributes:
+    kind: One of STORAGES.
+    key: Name of the block in the file.
+    size: Number of elements.
+  """
+
+  kind: str
+  key: str
+  size: int
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Tensor:
+  """A view of a storage; counts are elements and not checked yet.
+
+  Attributes:
+    storage: What it views.
+    offset: Of its first element.
+    shape: As in PyTorch.
+    strides: As in PyTorch.
+  """
+
+  storage: Storage
+  offset: int
+  shape: tuple[int, ...]
+  strides: tuple[int, ...]
+
+
+def load(file: BinaryIO) -> tuple[Any, dict[str, Storage]]:
+  """Reads one pickle.
+
+  Args:
+    file: Open at the first byte of the pickle; left behind its last one.
+
+  Returns:
+    content: Dicts, lists, tuples, strings and numbers as pickled (sets as
+      lists); `Tensor` for tensors and parameters; `ReadOver` for the objects
+      of READ_OVER.
+    storages: Every storage that it names, by key.
+
+  Raises:
+    RefusedError: On anything that is not known; says what it is.
+    ValueError, IndexError, KeyError: If the pickle is damaged.
+  """
+  machine = _Machine()
+  start = file.tell()
+  for opcode, argument, _ in pickletools.genops(file):
+    if file.tell() - start > MAX_PICKLE_BYTES:
+      raise RefusedError(
+        f"refused to load a pickle of more than {MAX_PICKLE_BYTES >> 20} MB: "
+        "a state dict needs less than 1 MB beside its tensors."
+      )
+    machine.step(opcode.name, argument)
+  return machine.result, machine.storages
+
+
+# Opcodes by what they do. PROTO and FRAME only announce; their argument is
+# not needed by a reader that never reads ahead.
+_NOTHING = ("PROTO", "FRAME")
+_VALUES = (
+  "INT",
+  "LONG",
+  "BININT",
+  "BININT1",
+  "BININT2",
+  "LONG1",
+  "LONG4",
+  "FLOAT",
+  "BINFLOAT",
+  "STRING",
+  "BINSTRING",
+  "SHORT_BINSTRING",
+  "UNICODE",
+  "BINUNICODE",
+  "SHORT_BINUNICODE",
+  "BINUNICODE8",
+  "BINBYTES",
+  "SHORT_BINBYTES",
+  "BINBYTES8",
+)
+_CONSTANTS = {
+  "NONE": lambda: None,
+  "NEWTRUE": lambda: True,
+  "NEWFALSE": lambda: False,
+  "EMPTY_TUPLE": tuple,
+  "EMPTY_LIST": list,
+  "EMPTY_DICT": dict,
+  "EMPTY_SET": list,
+}
+_TUPLES = {"TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}
+_MEMO_PUTS = ("PUT", "BINPUT", "LONG_BINPUT")
+_MEMO_GETS = ("GET", "BINGET", "LONG_BINGET")
+_MAX_INTEGER_BITS = 128  # PyTorch's magic number has 77
+
+
+class _Machine:
+  """The stack, the marks and the memo of a pickle under way."""
+
+  def __init__(self):
+    self.stack: list[Any] = []
+    self.marks: list[int] = []  # heights of the stack
+    self.memo: dict[int, Any] = {}
+    self.storages: dict[str, Storage] = {}
+    self.result: Any = None
+    self._num_copied = 0
+    self._actions: dict[str, Callable[[], None]] = {
+      "MARK": lambda: self.marks.append(len(self.stack)),
+      "POP": self.stack.pop,
+      "POP_MARK": self._pop_mark,
+      "MEMOIZE": lambda: self._put(len(self.memo)),
+      "TUPLE": lambda: self.stack.append(tuple(self._pop_mark())),
+      "LIST": lambda: self.stack.append(self._pop_mark()),
+      "FROZENSET": lambda: self.stack.append(self._pop_mark()),
+      "DICT": self._dict,
+      "APPEND": lambda: self._extend([self.stack.pop()]),
+      "APPENDS": lambda: self._extend(self._pop_mark()),
+      "ADDITEMS": lambda: self._extend(self._pop_mark()),
+      "SETITEM": lambda: self._set_items(self._pop(2)),
+      "SETITEMS": lambda: self._set_items(self._pop_mark()),
+      "STACK_GLOBAL": lambda: self._name(*self._pop(2)),
+      "REDUCE": self._reduce,
+      "NEWOBJ": self._reduce,
+      "BUILD": self._build,
+      "BINPERSID": self._storage,
+      "STOP": self._stop,
+    }
+
+  def step(self, opcode: str, argument: Any) -> None:
+    """Carries out one opcode."""
+    if opcode in _VALUES:
+      if isinstance(argument, int) and argument.bit_length() > (
+        _MAX_INTEGER_BITS
+      ):
+        raise RefusedError("refused to load an integer of absurd size.")
+      self.stack.append(argument)
+    elif opcode in _MEMO_PUTS:
+      self._put(argument)
+    elif opcode in _MEMO_GETS:
+      self.stack.append(self.memo[argument])
+    elif opcode in _CONSTANTS:
+      self.stack.append(_CONSTANTS[opcode]())
+    elif opcode in _TUPLES:
+      self.stack.append(tuple(self._pop(_TUPLES[opcode])))
+    elif opcode == "GLOBAL":
+      self._name(*argument.split(" ", 1))
+    elif opcode in self._actions:
+      self._actions[opcode]()
+    elif opcode not in _NOTHING:
+      raise RefusedError(
+        f"refused to load a pickle with the opcode {opcode}, which no state "
+        "dict needs. Save the state dict alone with PyTorch and convert that."
+      )
+
+  def _pop(self, count: int) -> list[Any]:
+    floor = self.marks[-1] if self.marks else 0
+    if len(self.stack) - count < floor:
+      raise IndexError("the pickle takes more values than it gave")
+    values = self.stack[-count:]
+    del self.stack[-count:]
+    return values
+
+  def _pop_mark(self) -> list[Any]:
+    height = self.marks.pop()
+    values = self.stack[height:]
+    del self.stack[height:]
+    return values
+
+  def _put(self, index: int) -> None:
+    self.memo[index] = self.stack[-1]
+
+  def _dict(self) -> None:
+    items = self._pop_mark()
+    self.stack.append({})
+    self._set_items(items)
+
+  def _extend(self, values: list[Any]) -> None:
+    target = self.stack[-1]
+    if isinstance(target, list):
+      target.extend(values)
+    elif not isinstance(target, ReadOver):
+      raise ValueError("the pickle appends to what is no list")
+
+  def _set_items(self, items: list[Any]) -> None:
+    target = self.stack[-1]
+    if isinstance(target, ReadOver):
+      return
+    if not isinstance(target, dict) or len(items) % 2:
+      raise ValueError("the pickle sets items of what is no dict")
+    for key, value in zip(items[::2], items[1::2], strict=True):
+      # Nested tuples could take for ever to hash.
+      if not isinstance(key, str | int | float | bool | None):
+        raise RefusedError(
+          f"refused to load a dict with a key of type {type(key).__name__}; "
+          "only strings and numbers are read."
+        )
+      target[key] = value
+
+  def _name(self, module: Any, name: Any) -> None:
+    full_name = f"{_clip(module)}.{_clip(name)}"
+    if full_name not in KNOWN:
+      raise RefusedError(
+        f"refused to load the Python object {full_name}: only tensors and "
+        "plain containers are read, as anything else could run code. Save "
+        "the state dict alone with PyTorch and convert that."
+      )
+    self.stack.append(Name(full_name))
+
+  def _reduce(self) -> None:
+    function, arguments = self._pop(2)
+    if not isinstance(function, Name) or not isinstance(arguments, tuple):
+      raise ValueError("the pickle calls what is no function")
+    if function.name == DICT:
+      self._ordered_dict(*arguments)
+    else:
+      self.stack.append(_call(function.name, arguments))
+
+  def _ordered_dict(self, pairs: Any = ()) -> None:
+    """Makes a dict: empty, or of pairs as Python 2 wrote it."""
+    # A list can be copied again and again by a few bytes each.
+    self._num_copied += len(pairs)
+    if self._num_copied > MAX_COPIED:
+      raise RefusedError(f"refused a dict of more than {MAX_COPIED} entries.")
+    self.stack.append({})
+    self._set_items([x for key, value in pairs for x in (key, value)])
+
+  def _build(self) -> None:
+    """Drops the attributes of an object: `_metadata` of a state dict."""
+    target, _ = self._pop(2)
+    if not isinstance(target, dict | ReadOver):
+      raise RefusedError(
+        f"refused to set attributes of a {type(target).__name__}."
+      )
+    self.stack.append(target)
+
+  def _storage(self) -> None:
+    (reference,) = self._pop(1)
+    if not (
+      isinstance(reference, tuple)
+      and len(reference) in (5, 6)
+      and reference[0] == "storage"
+      and isinstance(reference[1], Name)
+      and reference[1].name.removeprefix("torch.") in STORAGES
+    ):
+      raise ValueError("the pickle refers to what is no storage")
+    _, kind, key, _, size, *view = reference
+    if view not in ([], [None]):
+      raise RefusedError(
+        "storages that are views of others (PyTorch before 0.4) are not "
+        "supported; save the file again with a newer PyTorch."
+      )
+    if not isinstance(key, str) or not key.isalnum():
+      raise RefusedError(
+        f"refused a storage called {_clip(key)!r}: PyTorch numbers them, and "
+        "other names could lead out of the file."
+      )
+    if type(size) is not int or size < 0:
+      raise ValueError(f"storage {_clip(key)} has no size")
+    storage = Storage(kind.name.removeprefix("torch."), key, size)
+    if self.storages.setdefault(key, storage) != storage:
+      raise ValueError(f"storage {key} has two types or sizes")
+    self.stack.append(storage)
+
+  def _stop(self) -> None:
+    (self.result,) = self._pop(1)
+
+
+def _call(name: str, arguments: tuple) -> Any:
+  """Does what calling a known name would do, for the values above."""
+  if name in (TENSOR, TENSOR_V2):
+    storage, offset, shape, strides, *_ = arguments
+    if not (
+      isinstance(storage, Storage)
+      and _are_counts([offset])
+      and isinstance(shape, tuple)
+      and isinstance(strides, tuple)
+      and len(shape) == len(strides)
+      and _are_counts(shape + strides)
+    ):
+      raise ValueError("a tensor without storage, offset, shape and strides")
+    return Tensor(storage, offset, shape, strides)
+  if name == PARAMETER:
+    return arguments[0]
+  if name == SIZE:
+    (shape,) = arguments
+    if not isinstance(shape, tuple | list) or len(shape) > MAX_DIMENSIONS:
+      raise ValueError("a torch.Size of something else than a shape")
+    return tuple(shape)
+  if name in READ_OVER:
+    return ReadOver()
+  raise ValueError(f"the pickle calls {name}")
+
+
+def _are_counts(values: Any) -> bool:
+  return all(type(x) is int and x >= 0 for x in values)
+
+
+def _clip(value: Any) -> str:
+  """Text of a value of a file, short enough for a message."""
+  return value[:80] if isinstance(value, str) else f"<{type(value).__name__}>"
