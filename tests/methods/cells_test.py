@@ -1,4 +1,4 @@
-"""Tests of solo_jax/methods/solov2/targets.py."""
+"""Tests of solo_jax/methods/cells.py."""
 
 import functools
 
@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from solo_jax.methods.solov2.targets import assign_cells, grid_cell
+from solo_jax.methods.cells import assign_cells, grid_cell
 
 
 def assign(centers, boxes, labels, valid=None, **overrides):
@@ -17,6 +17,7 @@ def assign(centers, boxes, labels, valid=None, **overrides):
     scale_ranges=((1.0, 32.0), (16.0, 64.0)),
     center_sigma=0.2,
     max_positives=32,
+    shared_cells="all",
   )
   arguments.update(overrides)
   labels = np.asarray(labels, np.int32).reshape(-1)
@@ -123,6 +124,7 @@ def test_fixture(golden):
       scale_ranges=tuple(map(tuple, config["scale_ranges"])),
       center_sigma=config["pos_scale"],
       max_positives=256,
+      shared_cells="all",
     )
   )(
     centers.astype(np.float32),

@@ -1,7 +1,8 @@
-"""Which grid cells of SOLOv2 are responsible for which instance.
+"""Which grid cells are responsible for which instance.
 
 Shape letters: G: cells over all levels, level by level and row-major.
   L: levels. N: instances. P: positive (cell, instance) pairs, padded.
+  S: cells per side of a level.
 """
 
 import dataclasses
@@ -41,6 +42,7 @@ def assign_cells(
   scale_ranges: tuple[tuple[float, float], ...],
   center_sigma: float,
   max_positives: int,
+  shared_cells: str,
 ) -> Targets:
   """Assigns the cells around each instance's centre of mass to it.
 
@@ -48,7 +50,7 @@ def assign_cells(
   to every level whose scale range (both ends included) contains sqrt(w h) of
   its box; there, to the cells that its box, shrunk by `center_sigma` about the
   centre of mass, touches, at most 3x3 around the centre. A cell claimed twice
-  keeps the label of the later instance, and trains its kernel on both masks.
+  has the label of the later instance.
 
   Where more than `max_positives` pairs exist, centre cells are kept first, so
   that no instance vanishes before others have given up their side cells.
@@ -64,10 +66,20 @@ def assign_cells(
     scale_ranges: (low, high) in network pixels of each level.
     center_sigma: Share of the box that counts as its centre.
     max_positives: Capacity P.
+    shared_cells: Whose masks train a cell that is claimed twice: 'all', as in
+      every published SOLOv2, or the 'last' instance, as in every SOLO and
+      Decoupled SOLO.
 
   Returns:
     The targets of the image.
+
+  Raises:
+    ValueError: If `shared_cells` is neither 'all' nor 'last'.
   """
+  if shared_cells not in ("all", "last"):
+    raise ValueError(
+      f"shared_cells must be 'all' or 'last', not {shared_cells!r}"
+    )
   num_instances = labels.shape[0]
   sizes = boxes_xyxy[:, 2:] - boxes_xyxy[:, :2]  # [N, 2] (w, h)
   scale = jnp.sqrt(jnp.prod(jnp.maximum(sizes, 0.0), axis=1))
@@ -115,6 +127,9 @@ def assign_cells(
     instance, mode="drop"
   )
   category = jnp.where(owner >= 0, labels[jnp.maximum(owner, 0)], -1)
+  if shared_cells == "last":
+    # A cell beyond the grid belongs to no pair that counts; any index will do.
+    positive &= owner.at[cell].get(mode="clip") == instance
 
   is_side = jnp.array([[1, 1, 1], [1, 0, 1], [1, 1, 1]])[None, None]
   rank = jnp.where(positive, is_side, 2).ravel()
@@ -155,3 +170,10 @@ def grid_cell(
   extent, side = jax.lax.optimization_barrier((extent, side))
   share = jax.lax.optimization_barrier(position / extent)
   return jnp.trunc(share / side).astype(jnp.int32)
+
+
+def flatten_levels(levels: tuple[jax.Array, ...]) -> jax.Array:
+  """Concatenates [B, S, S, C] levels to [B, G, C]."""
+  return jnp.concatenate(
+    [x.reshape(x.shape[0], -1, x.shape[-1]) for x in levels], axis=1
+  )

@@ -1,0 +1,141 @@
+"""What all SOLO networks share: backbone, pyramid, grids and category tower.
+
+Shape letters: B images, H, W padded input, K classes, S cells per side of a
+level, C channels.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from solo_jax.nn.fpn import FPN
+from solo_jax.nn.layers import ConvGN, coordinates, normalize_image
+from solo_jax.nn.resize import resize_bilinear
+
+PRIOR = 0.01  # initial foreground probability where published heads have one
+
+
+class GridNetwork(nn.Module):
+  """A network that predicts on grids; subclasses add `head` and their layers.
+
+  Attributes:
+    backbone: Module returning (c2, c3, c4, c5), strides 4, 8, 16, 32.
+    num_classes: K.
+    levels: Pyramid level (2..6) that each grid reads.
+    strides: Stride of the map that each level is resized to before its grid;
+      published: P2 is halved to 8 and P6 is enlarged to 32.
+    num_grids: S of each level.
+    fpn_channels: Channels of the pyramid.
+    head_channels: Channels of the towers.
+    num_head_convs: Convolutions in each tower.
+    num_groups: Groups of every group norm.
+    mean: Channel means, in `channel_order`.
+    std: Channel standard deviations, in `channel_order`.
+    channel_order: 'rgb' or 'bgr': the order that the backbone expects.
+    dtype: Compute type of the convolutions.
+  """
+
+  backbone: nn.Module
+  num_classes: int
+  levels: tuple[int, ...]
+  strides: tuple[int, ...]
+  num_grids: tuple[int, ...]
+  fpn_channels: int
+  head_channels: int
+  num_head_convs: int
+  num_groups: int
+  mean: tuple[float, float, float]
+  std: tuple[float, float, float]
+  channel_order: str
+  dtype: jnp.dtype
+
+  def setup(self):  # noqa: D102
+    self.fpn = FPN(self.fpn_channels, dtype=self.dtype)
+    self.category_convs = self.make_tower()
+    self.category = self.make_conv(self.num_classes, 3, prior=PRIOR)
+
+  def __call__(
+    self, image: jax.Array, image_size: jax.Array, *, train: bool
+  ) -> Any:
+    """Runs the network.
+
+    Args:
+      image: Padded RGB pixels; H and W are multiples of 32. [B, H, W, 3] uint8.
+      image_size: Valid (height, width). [B, 2] int32.
+      train: Whether batch norm uses and updates batch statistics.
+
+    Returns:
+      The raw outputs of `head`.
+    """
+    x = normalize_image(
+      image,
+      image_size,
+      mean=self.mean,
+      std=self.std,
+      channel_order=self.channel_order,
+      dtype=self.dtype,
+    )
+    pyramid = self.fpn(self.backbone(x, train=train))
+    return self.head(pyramid, image.shape[1:3])
+
+  def make_tower(self) -> list[nn.Module]:
+    """Makes the convolutions of one tower."""
+    return [
+      ConvGN(self.head_channels, num_groups=self.num_groups, dtype=self.dtype)
+      for _ in range(self.num_head_convs)
+    ]
+
+  def make_conv(
+    self, features: int, kernel_size: int, prior: float | None = None
+  ) -> nn.Module:
+    """Makes a predicting convolution with bias.
+
+    Args:
+      features: Output channels.
+      kernel_size: Side of the kernel.
+      prior: Initial probability of its sigmoid; None: a bias of 0.
+
+    Returns:
+      The module.
+    """
+    return nn.Conv(
+      features,
+      (kernel_size, kernel_size),
+      dtype=self.dtype,
+      kernel_init=nn.initializers.normal(0.01),
+      bias_init=nn.initializers.zeros if prior is None else prior_bias(prior),
+    )
+
+  def level_maps(
+    self, pyramid: tuple[jax.Array, ...], padded_size: tuple[int, int]
+  ) -> Iterator[jax.Array]:
+    """Yields the map of each grid, [B, H / stride, W / stride, C].
+
+    Args:
+      pyramid: (P2, ..., P6).
+      padded_size: (H, W).
+    """
+    for level, stride in zip(self.levels, self.strides, strict=True):
+      height, width = (size // stride for size in padded_size)
+      yield resize_bilinear(pyramid[level - 2], (height, width))
+
+  def category_logits(self, x: jax.Array) -> jax.Array:
+    """Maps a level resized to its grid, [B, S, S, C], to [B, S, S, K]."""
+    for conv in self.category_convs:
+      x = conv(x)
+    return self.category(x).astype(jnp.float32)
+
+
+def prior_bias(prior: float) -> Any:
+  """Returns an initializer of biases b with sigmoid(b) = prior."""
+  return nn.initializers.constant(-jnp.log((1 - prior) / prior))
+
+
+def append_coordinates(x: jax.Array) -> jax.Array:
+  """Appends (x, y) in [-1, 1] as two channels to [B, H, W, C]."""
+  grid = coordinates(x.shape[1], x.shape[2]).astype(x.dtype)
+  grid = jnp.broadcast_to(grid[None], (x.shape[0], *grid.shape))
+  return jnp.concatenate([x, grid], axis=-1)
