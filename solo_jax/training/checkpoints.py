@@ -2,6 +2,10 @@
 
 Each holds the train state as plain host arrays (so that any number of devices
 can go on from it) and, as JSON, the config, class names and category ids.
+
+A save returns when the checkpoint is whole on disk. Written in the background,
+it could still be unfinished when the next one is due, and a kill would then
+cost two intervals. The wait is some 4 s for 370 MB (ResNet-50) on one core.
 """
 
 import dataclasses
@@ -63,7 +67,7 @@ class Checkpoint:
 
 
 class CheckpointWriter:
-  """Saves and restores the states of one run; writes in the background."""
+  """Saves and restores the states of one run."""
 
   def __init__(
     self,
@@ -100,6 +104,7 @@ class CheckpointWriter:
         best_mode="max",
         preservation_policy=policies.AnyPreservationPolicy(keep),
         cleanup_tmp_directories=True,  # left by a killed run
+        enable_async_checkpointing=False,  # see the first lines of the file
       ),
     )
 
@@ -114,15 +119,18 @@ class CheckpointWriter:
   def save(
     self, state: TrainState, metrics: dict[str, float | None] | None = None
   ) -> None:
-    """Saves a state; returns once it is copied, the rest is asynchronous.
+    """Saves a state; returns once it is on disk.
 
     Args:
       state: Replicated state, may be donated afterwards.
-      metrics: Evaluation of this state with 'mask_AP', if there was one.
+      metrics: Evaluation of this state with 'mask_AP', if there was one. They
+        are added to a checkpoint of the same step that has none.
     """
     host = devices.fetch(state)
     step = int(host.step)
     if step == self.latest_step():
+      if metrics is not None and self.metrics(step) is None:
+        self._add_metrics(step, metrics)
       return
     self._manager.save(
       step,
@@ -133,6 +141,14 @@ class CheckpointWriter:
       metrics=metrics or {},  # Orbax warns at every save without any
       force=True,
     )
+
+  def _add_metrics(self, step: int, metrics: dict[str, float | None]) -> None:
+    """Writes the metrics that Orbax would have saved with the checkpoint."""
+    if jax.process_index() == 0:
+      path = self.folder / str(step) / "metrics" / "metrics"
+      path.with_name("new").write_text(json.dumps(metrics))
+      path.with_name("new").replace(path)  # whole or not at all
+    self._manager.reload()
 
   def restore(self, state: TrainState) -> TrainState:
     """Restores the newest checkpoint.
@@ -155,8 +171,7 @@ class CheckpointWriter:
     return flax.serialization.from_state_dict(state, saved["state"])
 
   def close(self) -> None:
-    """Waits for what is being written."""
-    self._manager.wait_until_finished()
+    """Ends Orbax's threads."""
     self._manager.close()
 
 

@@ -63,6 +63,32 @@ def test_latest_and_best_are_kept(toy, saved):
   writer.close()
 
 
+def test_checkpoint_is_whole_when_save_returns(toy, state, tmp_path):
+  """A kill straight after it must find it."""
+  writer = open_writer(toy, tmp_path)
+  for step in (4, 8):
+    writer.save(at_step(state, step))
+    assert find_checkpoint(str(tmp_path)).name == str(step)
+  writer.close()
+
+
+def test_metrics_are_added_to_a_checkpoint_saved_without(toy, state, tmp_path):
+  writer = open_writer(toy, tmp_path, keep_latest=1)
+  writer.save(at_step(state, 4))
+  assert writer.metrics(4) is None
+  writer.save(at_step(state, 4), {"mask_AP": 0.5, "box_AP": None})
+  writer.save(at_step(state, 4), {"mask_AP": 0.1})  # the first ones stay
+  assert writer.metrics(4) == {"mask_AP": 0.5, "box_AP": None}
+  writer.save(at_step(state, 8), {"mask_AP": 0.2})
+  writer.save(at_step(state, 12), {"mask_AP": 0.3})
+  writer.close()
+  # They count when the best is chosen, and for the next run.
+  assert {x.name for x in (tmp_path / "checkpoints").iterdir()} == {"4", "12"}
+  writer = open_writer(toy, tmp_path, keep_latest=1)
+  assert writer.metrics(4) == {"mask_AP": 0.5, "box_AP": None}
+  writer.close()
+
+
 def test_metrics_without_any_truth_rank_lowest(toy, state, tmp_path):
   writer = open_writer(toy, tmp_path, keep_latest=1)
   for step, mask_ap in ((1, 0.0), (2, None), (3, None)):
