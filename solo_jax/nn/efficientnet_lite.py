@@ -14,6 +14,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from solo_jax.nn.depthwise_conv import DepthwiseConv
 from solo_jax.nn.layers import make_norm
 
 # Preprocessing of the published weights (RGB 0..255), the same per channel.
@@ -57,6 +58,7 @@ GROUPS = (
 
 # TensorFlow's constants, under which the weights were trained.
 _lite_norm = functools.partial(make_norm, epsilon=1e-3, momentum=0.99)
+_kernel_init = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
 
 
 def is_frozen(name: str, frozen_stages: int) -> bool:
@@ -85,7 +87,6 @@ def _conv(
   dtype: jnp.dtype,
   name: str,
   stride: int = 1,
-  num_groups: int = 1,
 ) -> nn.Conv:
   return nn.Conv(
     features,
@@ -94,9 +95,8 @@ def _conv(
     # TensorFlow's rule, under which the weights were trained: at stride 2 an
     # even size is padded on the right and bottom only (3x3) or more (5x5).
     padding="SAME",
-    feature_group_count=num_groups,
     use_bias=False,
-    kernel_init=nn.initializers.variance_scaling(2.0, "fan_out", "normal"),
+    kernel_init=_kernel_init,
     dtype=dtype,
     name=name,
   )
@@ -129,8 +129,12 @@ class Block(nn.Module):
     if self.expansion > 1:
       y = _conv(inner, 1, self.dtype, "expand_conv")(y)
       y = nn.relu6(self.make_norm(name="expand_bn")(y))
-    y = _conv(
-      inner, self.kernel_size, self.dtype, "depthwise_conv", self.stride, inner
+    y = DepthwiseConv(
+      self.kernel_size,
+      self.stride,
+      _kernel_init,
+      dtype=self.dtype,
+      name="depthwise_conv",
     )(y)
     y = nn.relu6(self.make_norm(name="depthwise_bn")(y))
     y = _conv(self.features, 1, self.dtype, "project_conv")(y)
