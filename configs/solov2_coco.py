@@ -177,6 +177,7 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
     dict(
       batch_size=BATCH_SIZE,  # global, over all devices and processes
       num_steps=num_epochs * steps_per_epoch,
+      init_from=placeholder(str),  # folder of a checkpoint to start from
       precision="float32",  # or 'bfloat16' (convolutions only)
       checkpoint_every_steps=1000,
       keep_latest=2,

@@ -139,6 +139,7 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
     dict(
       batch_size=8,  # global, over all devices and processes
       num_steps=arg.steps,
+      init_from=placeholder(str),  # folder of a checkpoint to start from
       precision="float32",  # or 'bfloat16' (convolutions only)
       checkpoint_every_steps=100,
       keep_latest=2,

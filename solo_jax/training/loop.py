@@ -27,7 +27,7 @@ from solo_jax.training.setup import (
   build_predictor,
   describe,
   iterate_batches,
-  load_pretrained,
+  load_initial,
   open_data,
 )
 from solo_jax.training.state import (
@@ -82,7 +82,7 @@ def train_and_evaluate(
   )
   optimizer, learning_rate = build_optimizer(config, variables["params"], peak)
 
-  # --- State. In this order: resume > pretrained weights > random.
+  # --- State. In this order: resume > init_from > pretrained > random.
   writer = CheckpointWriter(
     workdir,
     config=config,
@@ -90,8 +90,9 @@ def train_and_evaluate(
     category_ids=train_records.category_ids,
   )
   first_step = writer.latest_step() or 0
+  origin = []
   if not first_step:
-    variables = load_pretrained(variables, config.backbone.weights)
+    variables, origin = load_initial(config, variables)
   state = create_train_state(
     variables, optimizer, use_ema=config.optimizer.ema_decay is not None
   )
@@ -104,6 +105,8 @@ def train_and_evaluate(
   log.message(
     f"resuming from step {first_step}" if first_step else "starting at step 0"
   )
+  for line in origin:
+    log.message(line)
   state = devices.replicate(state)
   del variables
 

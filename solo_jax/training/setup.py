@@ -16,7 +16,8 @@ from solo_jax.data.records import Records, open_records
 from solo_jax.inference.predictor import Predictor
 from solo_jax.methods.method import Method, make_method
 from solo_jax.training import devices
-from solo_jax.training.checkpoints import check_tree
+from solo_jax.training.checkpoints import check_tree, load
+from solo_jax.training.initial_weights import take_fitting
 from solo_jax.training.logging import RunLog
 from solo_jax.training.optimizer import make_optimizer, make_schedule
 from solo_jax.training.state import count_parameters, variable_shapes
@@ -141,6 +142,63 @@ def open_data(config: ml_collections.ConfigDict, split: str) -> Records:
       f"--config.dataset.num_classes={num_classes}"
     )
   return records
+
+
+def load_initial(
+  config: ml_collections.ConfigDict, variables: dict[str, Any]
+) -> tuple[dict[str, Any], list[str]]:
+  """Replaces random variables by those that a run is to start from.
+
+  Args:
+    config: The whole configuration: `training.init_from`, or without it
+      `backbone.weights`.
+    variables: Initial {'params', 'batch_stats'} of the whole network.
+
+  Returns:
+    variables: Those to start from.
+    lines: What was loaded and what was left fresh, for the log.
+
+  Raises:
+    FileNotFoundError: If there is no such checkpoint or file.
+    ValueError: If it does not fit the network's backbone.
+  """
+  weights, path = config.backbone.weights, config.training.init_from
+  if path is None:
+    lines = [] if weights is None else [f"backbone from {weights}"]
+    return load_pretrained(variables, weights), lines
+  checkpoint = load(path)
+  loaded, lines = take_fitting(variables, checkpoint.variables, path)
+  if weights is not None:
+    lines.append(f"  not used: backbone.weights={weights!r}")
+  return loaded, lines + compare_input(checkpoint.config, config)
+
+
+def compare_input(
+  saved: ml_collections.ConfigDict, config: ml_collections.ConfigDict
+) -> list[str]:
+  """Notes where a network is to see its input otherwise than before.
+
+  Args:
+    saved: Config of the checkpoint that a run starts from.
+    config: Config of the run.
+
+  Returns:
+    A line for each field that differs; shapes do not show these.
+  """
+  pairs = {
+    f"{section}.{name}": (saved[section][name], config[section][name])
+    for section, name in (
+      ("backbone", "stride_in_1x1"),
+      ("preprocessing", "channel_order"),
+      ("preprocessing", "mean"),
+      ("preprocessing", "std"),
+    )
+  }
+  return [
+    f"  beware: {key} was {old}, is {new} now"
+    for key, (old, new) in pairs.items()
+    if old != new
+  ]
 
 
 def load_pretrained(

@@ -251,3 +251,24 @@ def test_resuming_with_another_optimizer_names_its_arrays(toy, saved):
   with pytest.raises(ValueError, match="opt_state.*missing"):
     writer.restore(toy.make_toy_run(name="sgd", ema_decay=0.9)[0])
   writer.close()
+
+
+def test_converted_weights_load_like_a_run(toy, tmp_path):
+  variables = {
+    "params": {"backbone": {"kernel": np.arange(3, dtype=np.float32)}},
+    "batch_stats": {"backbone": {"mean": np.ones(2, np.float32)}},
+  }
+  arguments = dict(
+    variables=variables,
+    config=toy.make_toy_config(),
+    class_names=("disc", "star"),
+    category_ids=(3, 90),
+    origin={"family": "mmdet"},
+  )
+  checkpoints.save_converted(str(tmp_path / "new" / "x"), **arguments)
+  found = load(str(tmp_path / "new" / "x"))
+  assert (found.class_names, found.category_ids) == (("disc", "star"), (3, 90))
+  assert found.step == 0 and found.config == toy.make_toy_config()
+  jax.tree.map(np.testing.assert_array_equal, found.variables, variables)
+  with pytest.raises(FileExistsError, match="not an empty folder"):
+    checkpoints.save_converted(str(tmp_path / "new"), **arguments)

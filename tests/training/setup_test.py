@@ -1,3 +1,4 @@
+import copy
 import pathlib
 import runpy
 import types
@@ -6,7 +7,8 @@ import jax
 import numpy as np
 import pytest
 
-from solo_jax.training import setup
+from solo_jax.training import checkpoints, setup
+from solo_jax.training.state import init_variables
 
 CONFIGS = pathlib.Path(__file__).parents[2] / "configs"
 
@@ -121,3 +123,59 @@ def test_description_applies_the_linear_rule(config, monkeypatch):
   assert "160 images to train on, 20 to evaluate, 5 classes" in text
   assert "15 parameters" in text
   assert f"{config.training.num_steps / 10:.1f} epochs" in text
+
+
+def init(config):
+  network = setup.build_method(config).network
+  return init_variables(network, image_size=(64, 64), seed=0)
+
+
+def test_starting_from_a_checkpoint_with_other_classes(config, tmp_path):
+  """A converted or trained network gives all but its class head."""
+  small(config)
+  old = copy.deepcopy(config)
+  old.dataset.num_classes = 80
+  old.preprocessing.std = (1.0, 1.0, 1.0)
+  saved = jax.tree.map(lambda x: np.asarray(x) + 1, init(old))
+  checkpoints.save_converted(
+    str(tmp_path / "old"),
+    variables=saved,
+    config=old,
+    class_names=("x",) * 80,
+    category_ids=tuple(range(80)),
+    origin={},
+  )
+  config.training.init_from = str(tmp_path / "old")
+  config.backbone.weights = "efficientnet_lite0"
+  fresh = init(config)
+  found, lines = setup.load_initial(config, fresh)
+  for name in fresh["params"]:
+    expected = (fresh if name == "category" else saved)["params"][name]
+    jax.tree.map(np.testing.assert_array_equal, found["params"][name], expected)
+  jax.tree.map(
+    np.testing.assert_array_equal, found["batch_stats"], saved["batch_stats"]
+  )
+  channels = config.network.head_channels
+  assert set(lines[1:]) == {
+    f"  fresh: params/category/kernel (3, 3, {channels}, 5), "
+    f"saved (3, 3, {channels}, 80)",
+    "  fresh: params/category/bias (5,), saved (80,)",
+    "  not used: backbone.weights='efficientnet_lite0'",
+    "  beware: preprocessing.std was (1.0, 1.0, 1.0), is "
+    f"{config.preprocessing.std} now",
+  }
+
+
+def test_without_a_checkpoint_to_start_from(config, monkeypatch):
+  config.backbone.weights = None
+  assert setup.load_initial(config, {"params": 1}) == ({"params": 1}, [])
+  config.training.init_from = "nowhere"
+  with pytest.raises(FileNotFoundError, match="no checkpoint at .*nowhere"):
+    setup.load_initial(config, {})
+
+
+def small(config):
+  """Makes a network that is built in a second."""
+  config.backbone.update(stage_sizes=(1, 1, 1, 1), widths=(8, 8, 8, 8))
+  config.network.update(num_head_convs=1, head_channels=8, fpn_channels=8)
+  config.network.update(mask_channels=8, kernel_channels=8, num_groups=4)

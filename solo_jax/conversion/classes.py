@@ -1,0 +1,160 @@
+"""Class names and category ids of converted checkpoints.
+
+Foreign checkpoints hold neither category ids nor, in AdelaiDet, names. Outputs
+are in the order of COCO's list in every code base.
+"""
+
+import json
+import pathlib
+
+# COCO 2017: (category id, name), in label order.
+COCO = (
+  (1, "person"),
+  (2, "bicycle"),
+  (3, "car"),
+  (4, "motorcycle"),
+  (5, "airplane"),
+  (6, "bus"),
+  (7, "train"),
+  (8, "truck"),
+  (9, "boat"),
+  (10, "traffic light"),
+  (11, "fire hydrant"),
+  (13, "stop sign"),
+  (14, "parking meter"),
+  (15, "bench"),
+  (16, "bird"),
+  (17, "cat"),
+  (18, "dog"),
+  (19, "horse"),
+  (20, "sheep"),
+  (21, "cow"),
+  (22, "elephant"),
+  (23, "bear"),
+  (24, "zebra"),
+  (25, "giraffe"),
+  (27, "backpack"),
+  (28, "umbrella"),
+  (31, "handbag"),
+  (32, "tie"),
+  (33, "suitcase"),
+  (34, "frisbee"),
+  (35, "skis"),
+  (36, "snowboard"),
+  (37, "sports ball"),
+  (38, "kite"),
+  (39, "baseball bat"),
+  (40, "baseball glove"),
+  (41, "skateboard"),
+  (42, "surfboard"),
+  (43, "tennis racket"),
+  (44, "bottle"),
+  (46, "wine glass"),
+  (47, "cup"),
+  (48, "fork"),
+  (49, "knife"),
+  (50, "spoon"),
+  (51, "bowl"),
+  (52, "banana"),
+  (53, "apple"),
+  (54, "sandwich"),
+  (55, "orange"),
+  (56, "broccoli"),
+  (57, "carrot"),
+  (58, "hot dog"),
+  (59, "pizza"),
+  (60, "donut"),
+  (61, "cake"),
+  (62, "chair"),
+  (63, "couch"),
+  (64, "potted plant"),
+  (65, "bed"),
+  (67, "dining table"),
+  (70, "toilet"),
+  (72, "tv"),
+  (73, "laptop"),
+  (74, "mouse"),
+  (75, "remote"),
+  (76, "keyboard"),
+  (77, "cell phone"),
+  (78, "microwave"),
+  (79, "oven"),
+  (80, "toaster"),
+  (81, "sink"),
+  (82, "refrigerator"),
+  (84, "book"),
+  (85, "clock"),
+  (86, "vase"),
+  (87, "scissors"),
+  (88, "teddy bear"),
+  (89, "hair drier"),
+  (90, "toothbrush"),
+)
+
+
+def find_classes(
+  num_classes: int,
+  noted: tuple[str, ...] | None,
+  categories: str | None,
+) -> tuple[tuple[tuple[int, str], ...], str]:
+  """Finds the classes of a checkpoint.
+
+  Args:
+    num_classes: Outputs of its class head, K.
+    noted: Names that the training noted in it, in label order, or None.
+    categories: Path of a JSON file in COCO's layout whose 'categories' are the
+      classes, by rising id; None to go by the checkpoint.
+
+  Returns:
+    classes: (category id, name) of each label.
+    source: Where they are from, for the user.
+
+  Raises:
+    FileNotFoundError: If there is no such file.
+    ValueError: If there are not K classes, or none are known.
+  """
+  if categories is not None:
+    classes, source = _read_categories(categories), f"from {categories}"
+  elif noted is not None and _is_coco(noted):
+    classes, source = COCO, "COCO's, as noted in the checkpoint"
+  elif noted is not None:
+    classes = tuple(enumerate(noted, start=1))
+    source = "as noted in the checkpoint, with ids from 1"
+  elif num_classes == len(COCO):
+    classes, source = COCO, "COCO's, as there are 80"
+  else:
+    raise ValueError(
+      f"the checkpoint has {num_classes} classes and notes no names; give "
+      "--categories, a COCO annotation file of its training"
+    )
+  if len(classes) != num_classes:
+    raise ValueError(
+      f"the class head has {num_classes} outputs, but there are "
+      f"{len(classes)} classes {source}; give --categories, a COCO annotation "
+      "file of its training"
+    )
+  return classes, source
+
+
+def _read_categories(path: str) -> tuple[tuple[int, str], ...]:
+  text = pathlib.Path(path).read_text()
+  try:
+    return tuple(
+      sorted((int(x["id"]), str(x["name"])) for x in _categories(text))
+    )
+  except (KeyError, TypeError, ValueError) as error:
+    raise ValueError(
+      f"{path}: expected a JSON object with 'categories', a list of objects "
+      f"with 'id' and 'name' ({error!r})"
+    ) from error
+
+
+def _categories(text: str) -> list:
+  return json.loads(text)["categories"]
+
+
+def _is_coco(names: tuple[str, ...]) -> bool:
+  """Tells COCO's names, with the underscores that older code bases put in."""
+  return tuple(name.replace("_", " ") for name in names) == tuple(
+    name for _, name in COCO
+  )

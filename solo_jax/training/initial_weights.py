@@ -1,0 +1,70 @@
+"""Starting a run from the weights of another one, as far as they fit."""
+
+import collections
+from typing import Any
+
+import flax.traverse_util
+import numpy as np
+
+from solo_jax.training.checkpoints import check_tree
+
+
+def take_fitting(
+  variables: dict[str, Any], saved: dict[str, Any], path: str
+) -> tuple[dict[str, Any], list[str]]:
+  """Takes every saved array that has a place of its shape in a network.
+
+  So a head of another class count stays fresh, and everything but the backbone
+  where only a backbone was saved. A backbone fits whole or not at all.
+
+  Args:
+    variables: Initial {'params', 'batch_stats'} of the network.
+    saved: {'params', 'batch_stats'} to start from.
+    path: Where they are from, for the messages.
+
+  Returns:
+    variables: Of the network's structure.
+    lines: What was loaded, left fresh and not used, with shapes.
+
+  Raises:
+    ValueError: If the saved backbone is another one.
+  """
+  check_tree(
+    {name: tree.get("backbone", {}) for name, tree in saved.items()},
+    {name: tree.get("backbone", {}) for name, tree in variables.items()},
+    f"cannot start from the backbone of {path}",
+  )
+  old, new = _flatten(saved), _flatten(variables)
+  taken = {
+    key: value
+    for key, value in old.items()
+    if key in new and np.shape(value) == np.shape(new[key])
+  }
+  tree = flax.traverse_util.unflatten_dict({**new, **taken}, sep="/")
+  lines = [f"loaded {len(taken)} of {len(new)} arrays from {path}"]
+  lines += [
+    f"  fresh: {key} {np.shape(new[key])}, saved {np.shape(old[key])}"
+    for key in new
+    if key in old and key not in taken
+  ]
+  lines += _list_modules("fresh", {k: new[k] for k in new if k not in old})
+  lines += _list_modules("not used", {k: old[k] for k in old if k not in new})
+  return {**variables, **tree}, lines
+
+
+def _flatten(tree: dict[str, Any]) -> dict[str, Any]:
+  return flax.traverse_util.flatten_dict(tree, sep="/")
+
+
+def _list_modules(title: str, arrays: dict[str, Any]) -> list[str]:
+  """Lists arrays with their shapes, a line for each module."""
+  modules = collections.defaultdict(list)
+  for key, value in arrays.items():
+    collection, module, *rest = key.split("/")
+    modules[f"{collection}/{module}"].append(
+      f"{'/'.join(rest)} {np.shape(value)}"
+    )
+  return [
+    f"  {title}: {module}: {', '.join(entries)}"
+    for module, entries in modules.items()
+  ]
