@@ -21,6 +21,8 @@ python -m solo_jax.prepare --dataset=labeled_images --source=DIR --name=nuclei
 """
 
 import pathlib
+from collections.abc import Mapping
+from typing import Any
 
 import rich.console
 import rich.table
@@ -34,106 +36,129 @@ from solo_jax.data.records import Records, find_prepared, list_splits
 _DATASETS = ("shapes", "coco_instances", "labeled_images")
 _NUM_LISTED = 20  # problems shown; the dataset's metadata keeps more
 
-_DATASET = flags.DEFINE_enum(
-  "dataset", None, _DATASETS, "Kind of the source.", required=True
-)
-_SOURCE = flags.DEFINE_string(
-  "source", None, "Folder of the source; for coco_instances also 'download'."
-)
-_DATA_DIR = flags.DEFINE_string(
-  "data_dir", "data", "Directory of all prepared datasets."
-)
-_NAME = flags.DEFINE_string(
-  "name",
-  None,
-  "Name of the dataset below its kind. Default: 2017 for coco_instances, the "
-  "name of the source folder for labeled_images, none for shapes.",
-)
-_STRICT = flags.DEFINE_bool(
-  "strict", False, "Refuse a source with problems instead of skipping them."
-)
-_SEED = flags.DEFINE_integer("seed", 0, "Of the drawn scenes.")
-_CLASS_NAME = flags.DEFINE_string(
-  "class_name", "object", "Name of the class of labeled images."
-)
-_VALIDATION_FRACTION = flags.DEFINE_float(
-  "validation_fraction", 0.1, "For labeled images without an index.json."
-)
-_CUSTOM = {
-  split: (
+_SPLITS = ("train", "validation")
+
+FLAGS = flags.FLAGS
+
+
+def define_flags() -> None:
+  """Defines the flags: when run, so that commands can be imported together."""
+  flags.DEFINE_enum(
+    "dataset", None, _DATASETS, "Kind of the source.", required=True
+  )
+  flags.DEFINE_string(
+    "source", None, "Folder of the source; for coco_instances also 'download'."
+  )
+  flags.DEFINE_string("data_dir", "data", "Directory of all prepared datasets.")
+  flags.DEFINE_string(
+    "name",
+    None,
+    "Name of the dataset below its kind. Default: 2017 for coco_instances, the "
+    "name of the source folder for labeled_images, none for shapes.",
+  )
+  flags.DEFINE_bool(
+    "strict", False, "Refuse a source with problems instead of skipping them."
+  )
+  flags.DEFINE_integer("seed", 0, "Of the drawn scenes.")
+  flags.DEFINE_string(
+    "class_name", "object", "Name of the class of labeled images."
+  )
+  flags.DEFINE_float(
+    "validation_fraction", 0.1, "For labeled images without an index.json."
+  )
+  for split in _SPLITS:
     flags.DEFINE_string(
       f"{split}_annotations", None, f"COCO annotation file of {split}."
-    ),
+    )
     flags.DEFINE_string(
       f"{split}_images", None, f"Folder or zip of the images of {split}."
-    ),
-  )
-  for split in ("train", "validation")
-}
+    )
+
+
+def _custom_flags(split: str) -> tuple[str | None, str | None]:
+  """Returns what names the annotations and the images of a split."""
+  return FLAGS[f"{split}_annotations"].value, FLAGS[f"{split}_images"].value
 
 
 def _find_custom() -> dict[str, coco_instances.SplitFiles]:
   """Opens the pairs that flags name; a split may be left out."""
   splits = {}
-  for split, (annotations, images) in _CUSTOM.items():
-    if bool(annotations.value) != bool(images.value):
+  for split in _SPLITS:
+    annotations, images = _custom_flags(split)
+    if bool(annotations) != bool(images):
       raise app.UsageError(
         f"--{split}_annotations and --{split}_images come together."
       )
-    if annotations.value:
-      splits[split] = coco_instances.find_custom(
-        annotations.value, images.value
-      )
+    if annotations:
+      splits[split] = coco_instances.find_custom(annotations, images)
   return splits
 
 
 def _is_custom() -> bool:
-  return any(flag.value for pair in _CUSTOM.values() for flag in pair)
+  return any(value for split in _SPLITS for value in _custom_flags(split))
 
 
 def _pick_name() -> str:
   """Returns the dataset's name below its kind."""
-  if _NAME.value is not None:
-    return _NAME.value
-  if _DATASET.value == "coco_instances":
+  if FLAGS.name is not None:
+    return FLAGS.name
+  if FLAGS.dataset == "coco_instances":
     if _is_custom():
       raise app.UsageError("Annotations of your own need a --name=...")
     return "2017"
-  if _DATASET.value == "labeled_images" and _SOURCE.value:
-    return pathlib.Path(_SOURCE.value).resolve().name
+  if FLAGS.dataset == "labeled_images" and FLAGS.source:
+    return pathlib.Path(FLAGS.source).resolve().name
   return ""
 
 
 def _make_builder(name: str) -> RecordsBuilder:
   """Makes the builder that the flags describe; opens its source."""
-  common = dict(data_dir=_DATA_DIR.value, name=name)
-  if _DATASET.value == "shapes":
-    return shapes.Shapes(**common, seed=_SEED.value)
+  common = dict(data_dir=FLAGS.data_dir, name=name)
+  if FLAGS.dataset == "shapes":
+    return shapes.Shapes(**common, seed=FLAGS.seed)
   if _is_custom():
-    if _SOURCE.value or _DATASET.value != "coco_instances":
+    if FLAGS.source or FLAGS.dataset != "coco_instances":
       raise app.UsageError(
         "--train_annotations and so on go with --dataset=coco_instances and "
         "take the place of --source."
       )
     return coco_instances.CocoInstances(
-      **common, splits=_find_custom(), is_strict=_STRICT.value
+      **common, splits=_find_custom(), is_strict=FLAGS.strict
     )
-  if not _SOURCE.value:
-    raise app.UsageError(f"--dataset={_DATASET.value} needs a --source=...")
-  if _DATASET.value == "labeled_images":
+  if not FLAGS.source:
+    raise app.UsageError(f"--dataset={FLAGS.dataset} needs a --source=...")
+  if FLAGS.dataset == "labeled_images":
     return labeled_images.LabeledImages(
       **common,
-      source=_SOURCE.value,
-      class_name=_CLASS_NAME.value,
-      validation_fraction=_VALIDATION_FRACTION.value,
-      is_strict=_STRICT.value,
+      source=FLAGS.source,
+      class_name=FLAGS.class_name,
+      validation_fraction=FLAGS.validation_fraction,
+      is_strict=FLAGS.strict,
     )
-  is_download = _SOURCE.value == "download"
+  is_download = FLAGS.source == "download"
   return coco_instances.CocoInstances(
     **common,
-    splits=None if is_download else coco_instances.find_coco(_SOURCE.value),
-    is_strict=_STRICT.value,
+    splits=None if is_download else coco_instances.find_coco(FLAGS.source),
+    is_strict=FLAGS.strict,
   )
+
+
+def _options() -> dict[str, Any]:
+  """Returns what the flags ask for, sources as full paths."""
+  options = {}
+  match FLAGS.dataset:
+    case "shapes":
+      return {"seed": FLAGS.seed}
+    case "labeled_images":
+      options["class_name"] = FLAGS.class_name
+      options["validation_fraction"] = FLAGS.validation_fraction
+  custom = [f"{x}_{y}" for x in _SPLITS for y in ("annotations", "images")]
+  for flag in ("source", *custom):
+    value = FLAGS[flag].value
+    if value is not None and value != "download":
+      value = str(pathlib.Path(value).resolve())
+    options[flag] = value
+  return options
 
 
 def print_summary(path: pathlib.Path, console: rich.console.Console) -> None:
@@ -162,11 +187,71 @@ def print_summary(path: pathlib.Path, console: rich.console.Console) -> None:
   metadata = splits[0].metadata
   console.print(f"{len(names)} classes: {shown}", highlight=False)
   console.print(f"Made from {metadata['source']}", highlight=False)
-  console.print(f"{metadata['num_problems']} problems, skipped")
+  line = f"{metadata['num_problems']} problems, skipped"
+  if "num_images_skipped" in metadata:  # older datasets do not say
+    line += (
+      f": {metadata['num_images_skipped']} images, "
+      f"{metadata['num_annotations_skipped']} annotations"
+    )
+  console.print(line)
   for line in metadata["problems"][:_NUM_LISTED]:
     console.print(f"  {line}", markup=False, highlight=False)
   if metadata["num_problems"] > _NUM_LISTED:
     console.print(f"  and more: see {path / 'metadata.json'}")
+
+
+def config_flags(path: pathlib.Path, data_dir: str, name: str) -> list[str]:
+  """Lists the flags of the train command that choose a prepared dataset.
+
+  Args:
+    path: Folder of the prepared dataset.
+    data_dir: Directory of all prepared datasets.
+    name: Name of the dataset below it.
+
+  Returns:
+    Flags; the splits only where they are not called train and validation.
+  """
+  splits = list_splits(path)
+  records = Records(path, splits[0])
+  fields = {
+    "data_dir": data_dir,
+    "name": name,
+    "num_classes": len(records.class_names),
+  }
+  for field, usual in (("train_split", "train"), ("eval_split", "validation")):
+    if usual not in splits:
+      fields[field] = splits[0]
+  return [f"--config.dataset.{key}={value}" for key, value in fields.items()]
+
+
+def check_same_request(
+  path: pathlib.Path, options: Mapping[str, Any], is_strict: bool
+) -> None:
+  """Refuses to take a prepared dataset for one that was made otherwise.
+
+  Args:
+    path: Folder of the prepared dataset.
+    options: What is asked for now, by the name of the flag; None for what the
+      command does not say.
+    is_strict: Refuse a dataset for which problems were skipped.
+
+  Raises:
+    ValueError: Naming what differs, and what to do.
+  """
+  metadata = Records(path, list_splits(path)[0]).metadata
+  made_with = metadata.get("options", {})
+  problems = [
+    f"--{key}={made_with[key]}, not --{key}={value}"
+    for key, value in options.items()
+    if value is not None and made_with.get(key, value) != value
+  ]
+  if is_strict and metadata["num_problems"]:
+    problems.append(f"{metadata['num_problems']} problems, not with --strict")
+  if problems:
+    raise ValueError(
+      f"{path} is prepared already, but with {'; '.join(problems)}. Give the "
+      "new dataset another --name, or delete that folder to build it again."
+    )
 
 
 def main(argv: list[str]) -> None:
@@ -176,17 +261,24 @@ def main(argv: list[str]) -> None:
   logging.set_verbosity(logging.ERROR)  # TFDS warns of every custom name
   console = rich.console.Console()
   name = _pick_name()
-  full_name = "/".join(filter(None, (_DATASET.value, name)))
-  path = find_prepared(_DATA_DIR.value, full_name)
+  full_name = "/".join(filter(None, (FLAGS.dataset, name)))
+  path = find_prepared(FLAGS.data_dir, full_name)
   if path:
+    check_same_request(path, _options(), FLAGS.strict)
+    if "options" not in Records(path, list_splits(path)[0]).metadata:
+      console.print("It does not say how it was made: not compared.")
     console.print(
       f"Already prepared: {path} (delete it to build it again).",
       highlight=False,
     )
   else:
-    path = _make_builder(name).prepare()
+    path = _make_builder(name).prepare(_options())
   print_summary(path, console)
+  console.print("Train on it with")
+  for flag in config_flags(path, FLAGS.data_dir, full_name):
+    console.print(f"  {flag}", markup=False, highlight=False, soft_wrap=True)
 
 
 if __name__ == "__main__":
+  define_flags()
   command.run(main)

@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 
 from solo_jax.data.records import open_records
+from solo_jax.data.shapes import Shapes
+from solo_jax.prepare import check_same_request, config_flags
 
 
 def prepare(*flags):
@@ -79,7 +81,7 @@ def test_custom_files_end_to_end(source, tmp_path):
   assert numbers["instances"] == numbers["empty images"] == [1, 1]
   assert numbers["crowds"] == [0, 0]
   assert "1 classes: leaf" in done.stdout
-  assert "2 problems, skipped" in done.stdout
+  assert "2 problems, skipped: 0 images, 2 annotations" in done.stdout
   assert "image 2: annotation 6 has a polygon of 4 numbers" in done.stdout
   records = open_records(data_dir, "coco_instances/leaves", "validation[1:]")
   assert list(records.image_ids) == [2]
@@ -87,6 +89,23 @@ def test_custom_files_end_to_end(source, tmp_path):
   again = prepare(*flags)
   assert again.returncode == 0 and "Already prepared: " in again.stdout
   assert "2 problems, skipped" in again.stdout
+  for output in (done.stdout, again.stdout):
+    assert output.endswith(
+      "Train on it with\n"
+      f"  --config.dataset.data_dir={data_dir}\n"
+      "  --config.dataset.name=coco_instances/leaves\n"
+      "  --config.dataset.num_classes=1\n"
+    )
+
+  strict = prepare(*flags, "--strict")
+  assert strict.returncode == 1
+  assert "2 problems, not with --strict" in strict.stderr
+  other = prepare(*flags, f"--validation_images={tmp_path}")
+  assert other.returncode == 1 and "Traceback" not in other.stderr
+  assert (
+    f"--validation_images={source / 'images'}, not "
+    f"--validation_images={tmp_path}. Give the new dataset another --name"
+  ) in other.stderr
 
 
 def test_file_that_is_not_coco(source, tmp_path):
@@ -123,3 +142,29 @@ def test_bad_flags(tmp_path, flags, message):
   assert result.returncode == 1
   assert message in result.stderr + result.stdout
   assert "Traceback" not in result.stderr
+
+
+def test_another_request_is_refused(tmp_path):
+  path = Shapes(
+    data_dir=str(tmp_path), seed=1, num_train=1, num_validation=1
+  ).prepare({"seed": 1, "source": None})
+  check_same_request(path, {"seed": 1}, is_strict=True)
+  check_same_request(path, {"seed": None}, is_strict=False)
+  with pytest.raises(ValueError, match="with --seed=1, not --seed=0. Give"):
+    check_same_request(path, {"seed": 0}, is_strict=False)
+  with pytest.raises(ValueError, match="--source=None, not --source=/a. Give"):
+    check_same_request(path, {"source": "/a"}, is_strict=False)
+
+
+def test_dataset_that_does_not_say_how_it_was_made_is_taken(tmp_path):
+  path = Shapes(data_dir=str(tmp_path), num_train=1, num_validation=1).prepare()
+  check_same_request(path, {"seed": 7}, is_strict=True)
+
+
+def test_lone_split_is_named_in_the_flags(tmp_path):
+  path = Shapes(data_dir=str(tmp_path), num_train=1, num_validation=1).prepare()
+  assert config_flags(path, "d", "shapes") == [
+    "--config.dataset.data_dir=d",
+    "--config.dataset.name=shapes",
+    "--config.dataset.num_classes=5",
+  ]

@@ -31,12 +31,16 @@ class Annotations:
     class_names: Name of each label, by rising category id.
     category_ids: Original id of each label.
     problems: One line for each thing left out.
+    num_images_skipped: Images left out.
+    num_annotations_skipped: Annotations left out, also with their image.
   """
 
   images: Sequence[ImageRecord]
   class_names: tuple[str, ...]
   category_ids: tuple[int, ...]
   problems: Sequence[str]
+  num_images_skipped: int
+  num_annotations_skipped: int
 
 
 def _is_int(value: Any) -> bool:
@@ -251,36 +255,36 @@ def _id_problem(item: Any, seen: Mapping[int, Any]) -> str | None:
   return None
 
 
-def read_annotations(text: bytes, name: str, files: FileTree) -> Annotations:
-  """Reads and checks an annotation file against its images.
-
-  Missing areas, boxes and iscrowd are filled in, negative areas recomputed.
-
-  Args:
-    text: Content of the JSON file.
-    name: Its name, for messages.
-    files: The images.
-
-  Returns:
-    All that is sound, and a line for each problem.
-
-  Raises:
-    ValueError: If this is no COCO instances file.
-  """
-  content = _parse(text, name)
-  categories = _read_categories(content, name)
-  labels = {key: label for label, key in enumerate(categories)}
-  problems = []
-
-  images = {}  # by id; None where the image is left out
+def _read_images(
+  content: Mapping, name: str, files: FileTree, problems: list[str]
+) -> dict[int, Mapping | None]:
+  """Returns the images by id, None for one that is left out."""
+  num_annotations = collections.Counter(
+    item["image_id"]
+    for item in content["annotations"]
+    if isinstance(item, dict) and _is_int(item.get("image_id"))
+  )
+  images = {}
   for item in content["images"]:
     if problem := _id_problem(item, images):
       problems.append(f"{name}: image {problem}.")
       continue
     found = [*_check_image(item, files)]
-    problems += [f"{name}: image {item['id']}: {x}." for x in found]
     images[item["id"]] = None if found else item
+    number = num_annotations[item["id"]]
+    with_it = f" (left out with its {number} annotations)" if number else ""
+    problems += [f"{name}: image {item['id']}: {x}{with_it}." for x in found]
+  return images
 
+
+def _read_objects(
+  content: Mapping,
+  name: str,
+  images: Mapping[int, Mapping | None],
+  labels: Mapping[int, int],
+  problems: list[str],
+) -> dict[int, list[ObjectRecord]]:
+  """Returns the sound objects of each image by its id."""
   objects = collections.defaultdict(list)
   seen = {}
   for item in content["annotations"]:
@@ -306,20 +310,48 @@ def read_annotations(text: bytes, name: str, files: FileTree) -> Annotations:
       problems += [f"{where} {x}." for x in found]
     else:
       objects[image_id].append(_make_object(item, size, labels))
+  return objects
 
+
+def read_annotations(text: bytes, name: str, files: FileTree) -> Annotations:
+  """Reads and checks an annotation file against its images.
+
+  Missing areas, boxes and iscrowd are filled in, negative areas recomputed.
+
+  Args:
+    text: Content of the JSON file.
+    name: Its name, for messages.
+    files: The images.
+
+  Returns:
+    All that is sound, and a line for each problem.
+
+  Raises:
+    ValueError: If this is no COCO instances file.
+  """
+  content = _parse(text, name)
+  categories = _read_categories(content, name)
+  labels = {key: label for label, key in enumerate(categories)}
+  problems = []
+  images = _read_images(content, name, files, problems)
+  objects = _read_objects(content, name, images, labels, problems)
+  records = [
+    ImageRecord(
+      image_id=key,
+      file_name=image["file_name"],
+      height=image["height"],
+      width=image["width"],
+      objects=objects[key],
+    )
+    for key, image in sorted(images.items())
+    if image
+  ]
+  num_objects = sum(len(record.objects) for record in records)
   return Annotations(
-    images=[
-      ImageRecord(
-        image_id=key,
-        file_name=image["file_name"],
-        height=image["height"],
-        width=image["width"],
-        objects=objects[key],
-      )
-      for key, image in sorted(images.items())
-      if image
-    ],
+    images=records,
     class_names=tuple(categories.values()),
     category_ids=tuple(categories),
     problems=problems,
+    num_images_skipped=len(content["images"]) - len(records),
+    num_annotations_skipped=len(content["annotations"]) - num_objects,
   )

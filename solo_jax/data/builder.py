@@ -6,7 +6,7 @@ import functools
 import io
 import pathlib
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -62,6 +62,20 @@ class ImageRecord:
   objects: Sequence[ObjectRecord]
 
 
+class UnusableImage(ValueError):
+  """An image that is left out of the dataset, as a problem that is counted."""
+
+  def __init__(self, problem: str, num_annotations: int):
+    """Makes the error.
+
+    Args:
+      problem: One line that names the file.
+      num_annotations: Annotations that are left out with the image.
+    """
+    super().__init__(problem)
+    self.num_annotations = num_annotations
+
+
 class ImageSource(Protocol):
   """A split before it is written."""
 
@@ -69,7 +83,11 @@ class ImageSource(Protocol):
     """Number of images."""
 
   def __getitem__(self, index: int) -> tuple[bytes, ImageRecord]:
-    """Returns one image as the bytes of a JPEG or PNG file, and the rest."""
+    """Returns one image as the bytes of a JPEG or PNG file, and the rest.
+
+    Raises:
+      UnusableImage: If its file turns out to be damaged or of a wrong kind.
+    """
 
 
 def _to_example(encoded: bytes, image: ImageRecord) -> dict[str, Any]:
@@ -116,14 +134,23 @@ class RecordsBuilder(tfds.core.ShardBasedBuilder, skip_registration=True):
     config = tfds.core.BuilderConfig(name=name) if name else None
     super().__init__(data_dir=data_dir, config=config)
 
-  def prepare(self) -> pathlib.Path:
+  def prepare(self, options: Mapping[str, Any] | None = None) -> pathlib.Path:
     """Writes all splits; an interrupted run leaves no prepared dataset.
 
     TFDS writes into a folder named `incomplete...` and renames it at the end.
 
+    Args:
+      options: What the dataset was asked for, by name; kept with it, so that
+        another request for the same dataset can be told from this one.
+
     Returns:
       The folder of the prepared dataset.
+
+    Raises:
+      ValueError: If the source is not as it has to be, or has problems and
+        the builder is strict.
     """
+    self.info.metadata["options"] = dict(options or {})
     tfds.disable_progress_bar()  # one bar a split of our own instead of three
     columns = rich.progress.Progress.get_default_columns()
     counter = rich.progress.MofNCompleteColumn()
@@ -152,6 +179,8 @@ class RecordsBuilder(tfds.core.ShardBasedBuilder, skip_registration=True):
     category_ids: Sequence[int],
     source: str,
     problems: Sequence[str],
+    num_images_skipped: int = 0,
+    num_annotations_skipped: int = 0,
     is_strict: bool,
   ) -> None:
     """Sets the metadata of the dataset.
@@ -161,23 +190,36 @@ class RecordsBuilder(tfds.core.ShardBasedBuilder, skip_registration=True):
       category_ids: Original category id of each label.
       source: What the dataset was made from, for people.
       problems: One line for each thing that was skipped.
-      is_strict: Refuse to build with problems.
+      num_images_skipped: Images among these.
+      num_annotations_skipped: Annotations among these or of these images.
+      is_strict: Refuse to build with problems, also with those that only
+        show when an image is written.
 
     Raises:
       ValueError: If `is_strict` and there are problems; it lists them.
     """
-    if is_strict and problems:
-      listed = "\n  ".join(problems)
-      raise ValueError(
-        f"{source} has {len(problems)} problems; mend them, or leave out "
-        f"--strict to skip what they concern:\n  {listed}"
-      )
+    self._is_strict = is_strict
+    self._problems = list(problems)
     self.info.metadata.update(
       class_names=list(class_names),
       category_ids=list(category_ids),
       source=source,
-      num_problems=len(problems),
-      problems=list(problems[:_MAX_PROBLEMS]),
+      num_images_skipped=num_images_skipped,
+      num_annotations_skipped=num_annotations_skipped,
+    )
+    self._tell_problems()
+
+  def _tell_problems(self) -> None:
+    """Puts the problems into the metadata, or refuses them."""
+    metadata, problems = self.info.metadata, self._problems
+    if self._is_strict and problems:
+      listed = "\n  ".join(problems)
+      raise ValueError(
+        f"{metadata['source']} has {len(problems)} problems; mend them, or "
+        f"leave out --strict to skip what they concern:\n  {listed}"
+      )
+    metadata.update(
+      num_problems=len(problems), problems=problems[:_MAX_PROBLEMS]
     )
 
   def _info(self) -> tfds.core.DatasetInfo:
@@ -205,15 +247,28 @@ class RecordsBuilder(tfds.core.ShardBasedBuilder, skip_registration=True):
     """Yields the examples of one shard; the last one writes the index."""
     stop = min(start + _SHARD_LENGTH, len(source))
     for i in range(start, stop):
-      encoded, image = source[i]
+      self._progress.update(task, completed=i + 1)
+      try:
+        encoded, image = source[i]
+      except UnusableImage as error:
+        self._problems.append(str(error))
+        metadata = self.info.metadata
+        metadata["num_images_skipped"] += 1
+        metadata["num_annotations_skipped"] += error.num_annotations
+        continue
       num_crowds = sum(item.is_crowd for item in image.objects)
       num_objects = len(image.objects) - num_crowds
       rows.append(
         (image.image_id, image.height, image.width, num_objects, num_crowds)
       )
       yield i, _to_example(encoded, image)
-      self._progress.update(task, completed=i + 1)
     if stop == len(source):
+      self._tell_problems()
+      if not rows:
+        raise ValueError(
+          f"{self.name}: split {split!r} has no image that can be read; the "
+          f"first problem is: {self._problems[0]}"
+        )
       columns = np.asarray(rows, np.int64).T
       np.savez(
         pathlib.Path(self.data_dir) / f"{split}_index.npz",

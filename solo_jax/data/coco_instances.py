@@ -60,7 +60,11 @@ class AnnotatedImages:
     try:
       return to_jpeg_or_png(self.files.read(image.file_name)), image
     except ValueError as error:
-      raise ValueError(f"{image.file_name}: {error}") from error
+      raise builder.UnusableImage(
+        f"{self.files}: image {image.image_id}: file {image.file_name}: "
+        f"{error}.",
+        len(image.objects),
+      ) from error
 
 
 def find_custom(annotations: str, images: str) -> SplitFiles:
@@ -174,6 +178,10 @@ class CocoInstances(builder.RecordsBuilder):
       category_ids=read[first].category_ids,
       source=", ".join(str(part.images) for part in files.values()),
       problems=[line for part in read.values() for line in part.problems],
+      num_images_skipped=sum(x.num_images_skipped for x in read.values()),
+      num_annotations_skipped=sum(
+        x.num_annotations_skipped for x in read.values()
+      ),
       is_strict=self._is_strict,
     )
     return {

@@ -3,11 +3,21 @@
 import io
 import pathlib
 import zipfile
+import zlib
 from collections.abc import Sequence
 
 import cv2
 import numpy as np
 import PIL.Image
+
+# What Pillow raises for a file that is no image, damaged or gigantic.
+_UNREADABLE = (
+  OSError,
+  SyntaxError,
+  ValueError,
+  zlib.error,
+  PIL.Image.DecompressionBombError,
+)
 
 
 class FileTree:
@@ -70,9 +80,16 @@ class FileTree:
     return open(self.path / name, "rb")
 
   def read(self, name: str) -> bytes:
-    """Returns the content of a file of the tree."""
-    with self.open(name) as file:
-      return file.read()
+    """Returns the content of a file of the tree.
+
+    Raises:
+      ValueError: If the archive is damaged there.
+    """
+    try:
+      with self.open(name) as file:
+        return file.read()
+    except (zipfile.BadZipFile, zlib.error) as error:
+      raise ValueError(f"damaged in {self.path}: {error}") from error
 
   def read_header(self, name: str) -> tuple[tuple[int, int], str]:
     """Reads the size of an image without decoding it.
@@ -90,18 +107,42 @@ class FileTree:
     try:
       with self.open(name) as file, PIL.Image.open(file) as image:
         return (image.height, image.width), image.mode
-    except (OSError, SyntaxError, zipfile.BadZipFile) as error:
+    except (*_UNREADABLE, zipfile.BadZipFile) as error:
       raise ValueError(f"file {name} is no readable image") from error
 
   def __repr__(self) -> str:
     return str(self.path)
 
 
+def is_complete(encoded: bytes) -> bool:
+  """Tells whether an image file ends where it should, mostly without decoding.
+
+  OpenCV fills what a truncated file lacks with grey and returns it. Nearly
+  every JPEG and PNG file ends with its end marker; Pillow judges the few that
+  do not, and files of other kinds.
+
+  Args:
+    encoded: An image file.
+
+  Returns:
+    False for a file that Pillow cannot decode to its end.
+  """
+  if encoded.endswith((b"\xff\xd9", b"IEND\xaeB`\x82")):
+    return True
+  try:
+    with PIL.Image.open(io.BytesIO(encoded)) as image:
+      image.load()
+  except _UNREADABLE:
+    return False
+  return True
+
+
 def to_jpeg_or_png(encoded: bytes) -> bytes:
   """Returns JPEG and PNG bytes untouched, other images losslessly as PNG.
 
   Args:
-    encoded: An image file, 8 or 16 bit.
+    encoded: An image file, 8 or 16 bit. The pixels of a JPEG are not decoded:
+      only its end is looked at.
 
   Returns:
     Bytes of a JPEG or PNG file.
@@ -109,13 +150,25 @@ def to_jpeg_or_png(encoded: bytes) -> bytes:
   Raises:
     ValueError: If the image cannot be decoded or is neither 8 nor 16 bit.
   """
-  if encoded.startswith((b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n")):
+  if encoded.startswith(b"\xff\xd8\xff"):
+    if not is_complete(encoded):
+      raise ValueError("the file is truncated")
     return encoded
   flags = cv2.IMREAD_UNCHANGED | cv2.IMREAD_IGNORE_ORIENTATION
-  image = cv2.imdecode(np.frombuffer(encoded, np.uint8), flags)
-  if image is None or image.dtype not in (np.uint8, np.uint16):
-    found = "no readable image" if image is None else f"{image.dtype} pixels"
-    raise ValueError(f"expected an image of 8 or 16 bit, found {found}")
+  try:
+    image = cv2.imdecode(np.frombuffer(encoded, np.uint8), flags)
+  except cv2.error as error:  # more pixels than OpenCV reads, for example
+    raise ValueError(f"not readable: {error.err}") from error
+  if image is None:
+    raise ValueError("not a readable image, or truncated")
+  if image.dtype not in (np.uint8, np.uint16):
+    raise ValueError(
+      f"expected an image of 8 or 16 bit, found {image.dtype} pixels"
+    )
+  if not is_complete(encoded):
+    raise ValueError("the file is truncated")
+  if encoded.startswith(b"\x89PNG\r\n\x1a\n"):
+    return encoded
   return cv2.imencode(".png", image)[1].tobytes()
 
 
@@ -123,7 +176,7 @@ def read_label_image(encoded: bytes) -> np.ndarray:
   """Decodes a label image; of a palette image the indices count.
 
   Args:
-    encoded: A one-channel PNG or TIFF file.
+    encoded: A one-channel PNG, TIFF or BMP file.
 
   Returns:
     [H, W] int64; 0 is background.
@@ -134,5 +187,5 @@ def read_label_image(encoded: bytes) -> np.ndarray:
   try:
     with PIL.Image.open(io.BytesIO(encoded)) as image:
       return np.asarray(image).astype(np.int64)
-  except (OSError, SyntaxError) as error:
+  except _UNREADABLE as error:
     raise ValueError(f"cannot decode the label image: {error}") from error

@@ -1,6 +1,6 @@
 """Builder of image + label-image pairs, the layout microscopy keeps.
 
-A source has `images/<id>.*` and `labels/<id>.*` (PNG or TIFF, one channel;
+A source has `images/<id>.*` and `labels/<id>.*` (PNG, TIFF or BMP, one channel;
 0 is background, every other value one object) and maybe `index.json`, a list
 of objects with `id` and `split`.
 """
@@ -17,8 +17,8 @@ from pycocotools import mask as coco_mask
 from solo_jax.data import builder
 from solo_jax.data.file_tree import FileTree, read_label_image, to_jpeg_or_png
 
-_IMAGE_SUFFIXES = (".png", ".tif", ".tiff", ".jpg", ".jpeg")
-_LABEL_SUFFIXES = (".png", ".tif", ".tiff")
+_IMAGE_SUFFIXES = (".png", ".tif", ".tiff", ".bmp", ".jpg", ".jpeg")
+_LABEL_SUFFIXES = (".png", ".tif", ".tiff", ".bmp")
 # Pillow's one-channel integer modes; P is a palette, whose indices count.
 _LABEL_MODES = ("1", "L", "P", "I", "I;16", "I;16B")
 _SPLIT_NAMES = {"val": "validation", "valid": "validation"}
@@ -93,14 +93,22 @@ class LabeledPairs:
     pair = self.pairs[index]
     try:
       labels = read_label_image(self.labels.read(pair.label_name))
+      if not 0 <= labels.min() <= labels.max() < _MAX_VALUE:
+        raise ValueError(
+          f"has values {labels.min()} to {labels.max()}; need 0 to "
+          f"{_MAX_VALUE - 1}"
+        )
+    except ValueError as error:
+      raise builder.UnusableImage(
+        f"{self.labels}: {pair.label_name}: {error}.", num_annotations=0
+      ) from error
+    encoded_labels = encode_labels(labels)
+    try:
       encoded = to_jpeg_or_png(self.images.read(pair.image_name))
     except ValueError as error:
-      raise ValueError(f"{pair.image_name}: {error}.") from error
-    if not 0 <= labels.min() <= labels.max() < _MAX_VALUE:
-      raise ValueError(
-        f"{self.labels}: {pair.label_name} has values {labels.min()} to "
-        f"{labels.max()}; need 0 to {_MAX_VALUE - 1}."
-      )
+      raise builder.UnusableImage(
+        f"{self.images}: {pair.image_name}: {error}.", len(encoded_labels)
+      ) from error
     objects = [
       builder.ObjectRecord(
         annotation_id=pair.image_id * _MAX_VALUE + value,
@@ -110,7 +118,7 @@ class LabeledPairs:
         area=float(coco_mask.area(rle)),
         box_xywh=tuple(coco_mask.toBbox(rle)),
       )
-      for value, rle in encode_labels(labels).items()
+      for value, rle in encoded_labels.items()
     ]
     return encoded, builder.ImageRecord(
       image_id=pair.image_id,
@@ -287,17 +295,19 @@ class LabeledImages(builder.RecordsBuilder):
       ]
     else:
       splits = split_by_ratio(list(pairs), self._validation_fraction)
+    members = {split: [] for split in ("train", "validation")}
+    for key, pair in pairs.items():
+      if key in splits:
+        members.setdefault(splits[key], []).append(pair)
+    num_files = len(_by_id(self._images, _IMAGE_SUFFIXES, []))
     self.describe(
       class_names=(self._class_name,),
       category_ids=(1,),
       source=str(self._source),
       problems=sorted(problems),
+      num_images_skipped=num_files - sum(map(len, members.values())),
       is_strict=self._is_strict,
     )
-    members = {split: [] for split in ("train", "validation")}
-    for key, pair in pairs.items():
-      if key in splits:
-        members.setdefault(splits[key], []).append(pair)
     return {
       split: LabeledPairs(chosen, self._images, self._labels)
       for split, chosen in members.items()

@@ -5,19 +5,17 @@ small index file (`<split>_index.npz`) beside them, so that sizes and object
 counts are known without reading a single image.
 """
 
-import io
 import pathlib
 import re
-import zlib
 from collections.abc import Mapping
 from typing import Any
 
 import cv2
 import numpy as np
-import PIL.Image
 import tensorflow_datasets as tfds
 from pycocotools import mask as coco_mask
 
+from solo_jax.data.file_tree import is_complete
 from solo_jax.types import Sample
 
 # Columns of a split's index file, each [number of images] int64.
@@ -188,14 +186,8 @@ def decode_image(encoded: bytes) -> np.ndarray | None:
     RGB, grey repeated, alpha dropped. [H, W, 3] uint8 or uint16; None if the
     bytes are no such image or end too early.
   """
-  # OpenCV fills what a truncated file lacks with grey and returns it. Nearly
-  # every file ends with its end marker; Pillow judges the few that do not.
-  if not encoded.endswith((b"\xff\xd9", b"IEND\xaeB`\x82")):
-    try:
-      with PIL.Image.open(io.BytesIO(encoded)) as image:
-        image.load()
-    except (OSError, SyntaxError, ValueError, zlib.error):
-      return None
+  if not is_complete(encoded):
+    return None
   flags = (
     cv2.IMREAD_COLOR_RGB | cv2.IMREAD_ANYDEPTH | cv2.IMREAD_IGNORE_ORIENTATION
   )

@@ -184,7 +184,10 @@ def test_objects_go_with_their_image(read):
     content["images"][0]["file_name"] = "lost.png"
 
   annotations = read(lose_image)
-  assert len(annotations.problems) == 1  # not one for each object as well
+  (line,) = annotations.problems  # not one for each object as well
+  assert line.endswith(" (left out with its 4 annotations).")
+  assert annotations.num_images_skipped == 1
+  assert annotations.num_annotations_skipped == 4
   assert [image.image_id for image in annotations.images] == [3]
 
 
@@ -195,7 +198,10 @@ def test_all_problems_are_listed(read):
     content["annotations"].append("text")
     content["images"].append(None)
 
-  assert len(read(spoil).problems) == 5
+  annotations = read(spoil)
+  assert len(annotations.problems) == 5
+  assert annotations.num_images_skipped == 1
+  assert annotations.num_annotations_skipped == 3
 
 
 @pytest.mark.parametrize("excess", [0.5, 1.0])

@@ -20,6 +20,7 @@ class Numbered:
 
   length: int
   error_at: int | None = None
+  unusable: tuple[int, ...] = ()
 
   def __len__(self):
     return self.length
@@ -27,6 +28,8 @@ class Numbered:
   def __getitem__(self, index):
     if index == self.error_at:
       raise KeyboardInterrupt
+    if index in self.unusable:
+      raise builder.UnusableImage(f"{index}.png: float pixels.", index)
     objects = [
       builder.ObjectRecord(
         annotation_id=100 * index + k,
@@ -118,3 +121,38 @@ def test_problems_are_kept_or_refused(tmp_path):
   metadata = json.loads(pathlib.Path(path, "metadata.json").read_text())
   assert metadata["num_problems"] == 2
   assert metadata["problems"] == problems
+  assert metadata["num_images_skipped"] == 0
+  assert metadata["options"] == {}
+
+
+def test_unusable_images_are_left_out_and_counted(tmp_path, monkeypatch):
+  monkeypatch.setattr(builder, "_SHARD_LENGTH", 2)
+  splits = {
+    "train": Numbered(7, unusable=(2, 4, 5)),  # 4 and 5: a whole shard
+    "validation": Numbered(2),
+  }
+  Toy(tmp_path, splits, problems=["one."]).prepare({"seed": 3})
+  records = open_records(tmp_path, "toy", "train")
+  assert [records[i]["image_id"] for i in range(4)] == [10, 11, 13, 16]
+  np.testing.assert_array_equal(records.image_ids, [10, 11, 13, 16])
+  np.testing.assert_array_equal(records.num_objects, [0, 1, 2, 5])
+  metadata = records.metadata
+  assert metadata["num_problems"] == 4
+  assert metadata["problems"][:2] == ["one.", "2.png: float pixels."]
+  assert metadata["num_images_skipped"] == 3
+  assert metadata["num_annotations_skipped"] == 2 + 4 + 5
+  assert metadata["options"] == {"seed": 3}
+
+
+def test_strict_refuses_unusable_images(tmp_path):
+  splits = {"train": Numbered(4, unusable=(1, 3))}
+  with pytest.raises(ValueError, match=r"2 problems.*\n  1.png.*\n  3.png"):
+    Toy(tmp_path, splits, is_strict=True).prepare()
+  assert find_prepared(tmp_path, "toy") is None
+
+
+def test_split_of_unusable_images_only(tmp_path):
+  splits = {"train": Numbered(2, unusable=(0, 1))}
+  with pytest.raises(ValueError, match="no image that can be read; .* 0.png"):
+    Toy(tmp_path, splits).prepare()
+  assert find_prepared(tmp_path, "toy") is None

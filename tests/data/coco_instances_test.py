@@ -7,7 +7,9 @@ import pathlib
 import threading
 import zipfile
 
+import cv2
 import numpy as np
+import PIL.Image
 import pytest
 from pycocotools.coco import COCO
 
@@ -145,6 +147,37 @@ def test_problems_are_counted_or_refused(folder, tmp_path):
   assert records.metadata["problems"] == [line]
   assert list(records.num_objects) == [0, 2]
   with pytest.raises(ValueError, match=line):
+    build(splits, tmp_path / "strict", is_strict=True)
+  assert find_prepared(tmp_path / "strict", "coco_instances/x") is None
+
+
+@pytest.mark.parametrize("kind", ["float", "truncated", "bmp"])
+def test_unusable_image_is_a_problem(folder, tmp_path, kind):
+  """Its header is sound, so that only reading its pixels tells."""
+  rng = np.random.default_rng(0)
+  pixels = rng.integers(0, 255, (20, 30, 3), np.uint8)
+  suffix = ".bmp" if kind == "bmp" else ".tiff"
+  encoded = cv2.imencode(suffix, pixels)[1].tobytes()
+  if kind == "float":
+    encoded = cv2.imencode(suffix, pixels[..., 0] / np.float32(2))[1].tobytes()
+  if kind == "truncated":
+    # Uncompressed, so that the header stands in front of the pixels.
+    image = PIL.Image.fromarray(pixels)
+    image.save(tmp_path / "x.tiff")
+    encoded = (tmp_path / "x.tiff").read_bytes()[:-500]
+  (folder / "train2017" / "7.png").write_bytes(encoded)
+  splits = coco_instances.find_coco(folder)
+  records = build(splits, tmp_path / "data")["train"]
+  metadata = records.metadata
+  if kind == "bmp":
+    assert list(records.image_ids) == [3, 7] and not metadata["num_problems"]
+    return
+  assert list(records.image_ids) == [3]
+  (line,) = metadata["problems"]
+  assert "train2017: image 7: file 7.png: " in line
+  assert metadata["num_images_skipped"] == 1
+  assert metadata["num_annotations_skipped"] == 4
+  with pytest.raises(ValueError, match="image 7: file 7.png"):
     build(splits, tmp_path / "strict", is_strict=True)
   assert find_prepared(tmp_path / "strict", "coco_instances/x") is None
 

@@ -5,7 +5,12 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from solo_jax.data.file_tree import FileTree, read_label_image, to_jpeg_or_png
+from solo_jax.data.file_tree import (
+  FileTree,
+  is_complete,
+  read_label_image,
+  to_jpeg_or_png,
+)
 
 
 def encode(suffix, image):
@@ -63,7 +68,7 @@ def test_tiff_becomes_png_without_loss(dtype, shape):
 def test_unusable_images():
   with pytest.raises(ValueError, match="found float32 pixels"):
     to_jpeg_or_png(encode(".tiff", np.zeros((3, 5), np.float32)))
-  with pytest.raises(ValueError, match="found no readable image"):
+  with pytest.raises(ValueError, match="not a readable image"):
     to_jpeg_or_png(b"text")
   with pytest.raises(ValueError, match="cannot decode the label image"):
     read_label_image(b"text")
@@ -86,3 +91,44 @@ def test_palette_indices_are_the_labels(tmp_path):
   image.save(tmp_path / "p.png")
   read = read_label_image((tmp_path / "p.png").read_bytes())
   np.testing.assert_array_equal(read, labels)
+
+
+@pytest.mark.filterwarnings("ignore:Corrupt EXIF data")
+@pytest.mark.parametrize("suffix", [".png", ".jpg", ".tiff", ".bmp"])
+def test_truncated_images_are_refused(suffix):
+  rng = np.random.default_rng(0)
+  encoded = encode(suffix, rng.integers(0, 255, (40, 50, 3), np.uint8))
+  assert is_complete(encoded)
+  to_jpeg_or_png(encoded)
+  assert not is_complete(encoded[: len(encoded) // 2])
+  with pytest.raises(ValueError, match="truncated"):
+    to_jpeg_or_png(encoded[: len(encoded) // 2])
+
+
+def test_bytes_behind_the_end_of_a_jpeg_are_allowed():
+  encoded = encode(".jpg", np.zeros((3, 5, 3), np.uint8)) + b"made by a camera"
+  assert to_jpeg_or_png(encoded) is encoded
+
+
+def test_damaged_png_is_refused():
+  encoded = bytearray(encode(".png", np.arange(3000, dtype=np.uint8)[None]))
+  encoded[60:70] = bytes(10)
+  with pytest.raises(ValueError, match="not a readable image"):
+    to_jpeg_or_png(bytes(encoded))
+
+
+def test_bmp_becomes_png():
+  image = np.arange(15, dtype=np.uint8).reshape(3, 5)
+  png = to_jpeg_or_png(encode(".bmp", image))
+  decoded = cv2.imdecode(np.frombuffer(png, np.uint8), cv2.IMREAD_UNCHANGED)
+  np.testing.assert_array_equal(decoded.reshape(3, 5, -1)[..., 0], image)
+  np.testing.assert_array_equal(read_label_image(encode(".bmp", image)), image)
+
+
+def test_damaged_member_of_an_archive(tmp_path):
+  path = tmp_path / "x.zip"
+  with zipfile.ZipFile(path, "w") as archive:
+    archive.writestr("a.txt", "content")
+  path.write_bytes(path.read_bytes().replace(b"content", b"contort"))
+  with pytest.raises(ValueError, match="damaged in .*x.zip: Bad CRC"):
+    FileTree(path).read("a.txt")

@@ -153,11 +153,41 @@ def test_bad_pairs_are_named(source):
   )
 
 
-def test_values_beyond_the_ids(source, tmp_path):
+def test_pairs_that_cannot_be_used_are_problems(source, tmp_path):
   huge = np.full((9, 12), 100_000, np.int32)
   cv2.imwrite(str(source / "labels" / "c.tif"), huge)
-  with pytest.raises(ValueError, match="c.tif has values 100000 to 100000"):
-    build(source, tmp_path / "data")
+  label_image = source / "labels" / "b.png"
+  label_image.write_bytes(label_image.read_bytes()[:60])
+  cv2.imwrite(str(source / "images" / "d.tif"), np.zeros((9, 12), np.float32))
+  (source / "images" / "e.jpg").write_text("none")
+  (source / "images" / "f.bmp").write_bytes(b"")
+  rows = [
+    *(dict(id=key, split="train") for key in "bcde"),
+    dict(id="a", split="val"),
+    dict(id="g", split="train"),
+  ]
+  image = cv2.imread(str(source / "images" / "a.png"))
+  labels = cv2.imread(str(source / "labels" / "a.png"), 0)
+  cv2.imwrite(str(source / "images" / "g.bmp"), image)
+  cv2.imwrite(str(source / "labels" / "g.bmp"), labels)
+  (source / "index.json").write_text(json.dumps(rows))
+
+  records = build(source, tmp_path / "data")["train"]
+  assert [records[i]["file_name"] for i in range(len(records))] == [b"g.bmp"]
+  np.testing.assert_array_equal(records.num_objects, [3])
+  problems = "\n".join(records.metadata["problems"])
+  for line in (
+    "labels: c.tif: has values 100000 to 100000; need 0 to 99999.",
+    "labels: b.png: cannot decode the label image",
+    "images: d.tif: expected an image of 8 or 16 bit, found float32 pixels.",
+    "images: e.jpg: file e.jpg is no readable image.",
+    "images: f.bmp has no label image.",
+  ):
+    assert line in problems
+  assert records.metadata["num_images_skipped"] == 5
+  assert records.metadata["num_annotations_skipped"] == 3  # those of d
+  with pytest.raises(ValueError, match="problems"):
+    build(source, tmp_path / "strict", is_strict=True)
 
 
 def test_missing_folder(tmp_path):
