@@ -8,7 +8,7 @@ from typing import Any
 import cv2
 import grain
 import numpy as np
-from absl import flags
+from absl import flags, logging
 
 from solo_jax.data.batching import make_example
 from solo_jax.data.records import Records, read_sample
@@ -17,6 +17,8 @@ from solo_jax.types import Batch
 
 # Batches made ahead; Grain's default of 500 would be gigabytes.
 _READ_AHEAD = grain.ReadOptions(num_threads=1, prefetch_buffer_size=4)
+# Beside the fields of a Batch: which record a row was made of.
+_RECORD_FIELD = "record"
 _TARGET_KEYS = ("mask_stride", "mask_rule", "max_instances", "min_mask_area")
 
 
@@ -58,8 +60,8 @@ def train_batches(
 
   Returns:
     Iterator of batches of batch_size / process_count rows of numpy arrays; a
-    corrupt record is a row with `image_valid` False. Its `close()` ends the
-    workers.
+    corrupt record is a row with `image_valid` False, and its file is logged
+    once. Its `close()` ends the workers.
 
   Raises:
     ValueError: If there is nothing to train on, or `batch_size` is not a
@@ -118,7 +120,7 @@ def train_batches(
     )
   iterator = iter(batches)
   iterator.start_prefetch()
-  return _stream(iterator)
+  return _stream(iterator, records)
 
 
 class _Epochs:
@@ -161,13 +163,14 @@ class _MakeExample(grain.transforms.RandomMap):
     targets = {key: options.pop(key) for key in _TARGET_KEYS}
     sample = read_sample(self.records[element])
     sample = train_transform(sample, rng, **options)
-    return make_example(
+    example = make_example(
       sample,
       image_size=options["image_size"],
       # Jitter shrinks far enough to alias; the published resize is bilinear.
       interpolation="area" if options["scale_jitter"] else "bilinear",
       **targets,
     )
+    return {**example, _RECORD_FIELD: np.array(element)}
 
 
 def _init_worker(worker_index: int = 0, worker_count: int = 0) -> None:
@@ -175,9 +178,25 @@ def _init_worker(worker_index: int = 0, worker_count: int = 0) -> None:
   cv2.setNumThreads(0)  # one thread a worker; more would fight over the cores
 
 
-def _stream(iterator: grain.DatasetIterator) -> Iterator[Batch]:
+def _stream(
+  iterator: grain.DatasetIterator, records: Records
+) -> Iterator[Batch]:
+  """Yields batches; names each corrupt record when it comes the first time."""
+  corrupt = set()
   try:
     for rows in iterator:
+      indices = np.array(rows.pop(_RECORD_FIELD))
+      for index in set(indices[~rows["image_valid"]].tolist()) - corrupt:
+        corrupt.add(index)
+        # Here and not in a worker: each of those would tell it once.
+        logging.error(
+          "%s: image %d (%s) cannot be decoded and is left out whenever its "
+          "turn comes; corrupt images so far: %d",
+          records.split,
+          records[index]["image_id"],
+          records[index]["file_name"].decode(),
+          len(corrupt),
+        )
       # Workers hand over views of shared memory that must be gone before the
       # interpreter ends; a plain copy costs 0.1 ms a megabyte.
       yield Batch(

@@ -223,6 +223,16 @@ def test_corrupt_record_does_not_end_the_stream(scenes):
   assert (~valid).sum() == 2  # once in each of two epochs
 
 
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_corrupt_record_is_named_once(scenes, caplog, num_workers):
+  batches = take(scenes, 10, num_workers=num_workers)  # four epochs
+  assert not hasattr(batches[0], "record")
+  lines = [line for line in caplog.messages if "cannot be decoded" in line]
+  (line,) = lines
+  assert line.startswith("train: image 103 (3.png) cannot be decoded")
+  assert line.endswith("corrupt images so far: 1")
+
+
 def test_images_without_objects_can_be_left_out(scenes):
   order = indices(take(scenes, 4, keep_empty=False, transforms=PLAIN))
   assert not set(order) & set(EMPTY)
