@@ -1,0 +1,114 @@
+"""Seed clustering: the best seed left takes the pixels around it, repeatedly.
+
+The sequential clustering of https://arxiv.org/abs/1906.11109, section 3.2, with
+one re-centring step. Shape letters: Q pixels (h * w, flattened), M groups, T
+tag dimensions.
+"""
+
+import jax
+import jax.numpy as jnp
+
+from solo_jax.grouping.groups import Groups
+
+# Seeds tried for each group that fits; a try without result uses one up.
+TRIES = 4
+
+
+def seed_clustering(
+  embedding: jax.Array,
+  log_precision: jax.Array,
+  seed: jax.Array,
+  category: jax.Array,
+  foreground: jax.Array,
+  *,
+  max_groups: int,
+  seed_threshold: float,
+  min_pixels: int,
+  min_unclaimed: float,
+) -> Groups:
+  """Groups the foreground pixels of an image.
+
+  The pixel with the highest seed among those unclaimed gathers what lies
+  within its radius, of its category; around their mean, with their mean
+  precision, pixels are gathered again and claimed. Without the second step a
+  noisy seed splits its instance.
+
+  Args:
+    embedding: [Q, T] float.
+    log_precision: log(1 / radius^2) of each pixel. [Q] float.
+    seed: In [0, 1]. [Q] float.
+    category: Only pixels of one category are grouped. [Q] int32.
+    foreground: Pixels to group. [Q] bool.
+    max_groups: M.
+    seed_threshold: Pixels below cannot be seeds.
+    min_pixels: Smaller groups are left out, and their pixels not used again.
+    min_unclaimed: A group of which a smaller share was still unclaimed is what
+      another one left over, and is left out.
+
+  Returns:
+    The groups in the order found; at most 4 M seeds are tried.
+  """
+  num_pixels, num_tags = embedding.shape
+  embedding = embedding.astype(jnp.float32)
+  log_precision = log_precision.astype(jnp.float32)
+  seed = jnp.where(foreground & (seed >= seed_threshold), seed, -1.0)
+
+  def near(center, log_precision):
+    distance = jnp.sum((embedding - center) ** 2, axis=1)
+    return distance * jnp.exp(log_precision) < 1
+
+  def mean(where, values):
+    weights = where.astype(jnp.float32)
+    return weights @ values / jnp.maximum(jnp.sum(weights), 1.0)
+
+  def is_open(state):
+    tried, _, _, left, _, _, _ = state
+    return (tried < TRIES * max_groups) & (jnp.max(left) > 0)
+
+  def add_group(state):
+    tried, found, unclaimed, left, assignment, centers, precisions = state
+    j = jnp.argmax(left)
+    same = foreground & (category == category[j])
+    first = same & unclaimed & near(embedding[j], log_precision[j])
+    center = mean(first, embedding)
+    precision = mean(first, log_precision)
+    whole = same & near(center, precision)
+    members = whole & unclaimed
+    count = jnp.sum(members)
+    is_group = (count >= min_pixels) & (count >= min_unclaimed * jnp.sum(whole))
+    row = jnp.where(is_group, found, max_groups)  # beyond: dropped by `set`
+    used = jnp.where(is_group, members, first)
+    # The seed itself is always used up, or it would be tried for ever.
+    unclaimed = (unclaimed & ~used).at[j].set(False)
+    keep = is_group & (found < max_groups)
+    return (
+      tried + 1,
+      found + is_group,
+      unclaimed,
+      jnp.where(unclaimed, left, -1.0),
+      jnp.where(members & keep, found + 1, assignment),
+      centers.at[row].set(center, mode="drop"),
+      precisions.at[row].set(precision, mode="drop"),
+    )
+
+  zero = jnp.zeros((), jnp.int32)
+  _, found, _, _, assignment, centers, precisions = jax.lax.while_loop(
+    is_open,
+    add_group,
+    (
+      zero,
+      zero,
+      foreground,
+      seed,
+      jnp.zeros(num_pixels, jnp.int32),
+      jnp.zeros((max_groups, num_tags), jnp.float32),
+      jnp.zeros(max_groups, jnp.float32),
+    ),
+  )
+  return Groups(
+    assignment=assignment,
+    centers=centers,
+    log_precision=precisions,
+    valid=jnp.arange(max_groups) < found,
+    num_dropped=jnp.maximum(found - max_groups, 0),
+  )

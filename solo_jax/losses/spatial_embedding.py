@@ -1,0 +1,105 @@
+"""Membership of pixels in instances from embedding, centre and bandwidth.
+
+Follows Neven et al., https://arxiv.org/abs/1906.11109, section 3: a pixel
+belongs to an instance as far as its embedding lies within the instance's own
+bandwidth around the instance's centre. Shape letters: N instances, Q pixels, T
+tag dimensions.
+"""
+
+import jax
+import jax.numpy as jnp
+
+from solo_jax.losses.dice import dice_loss
+from solo_jax.losses.instance_means import squared_distances
+from solo_jax.losses.lovasz import lovasz_hinge
+
+# Logit of an embedding that hits the centre: probability .98.
+SHARPNESS = 4.0
+
+
+def membership(
+  embedding: jax.Array, centers: jax.Array, log_precision: jax.Array
+) -> jax.Array:
+  """Computes how far each pixel belongs to each instance.
+
+  sigmoid(4 (1 - p d^2)), with d the distance to the centre and p the precision
+  1 / radius^2: one half at the radius.
+
+  Differs from the reference, exp(-d^2 p): saturates inside too, so that a
+  pixel does not have to hit the centre exactly to count fully.
+
+  Args:
+    embedding: [Q, T] float.
+    centers: [N, T] float.
+    log_precision: log(1 / radius^2). [N] float.
+
+  Returns:
+    [N, Q] float32 in [0, 1].
+  """
+  precision = jnp.exp(log_precision.astype(jnp.float32))[:, None]
+  distances = squared_distances(embedding, centers)
+  return jax.nn.sigmoid(SHARPNESS * (1 - precision * distances))
+
+
+def mask_loss(
+  probs: jax.Array, weights: jax.Array, *, kind: str
+) -> tuple[jax.Array, jax.Array]:
+  """Compares predicted masks with their targets, un-reduced.
+
+  Args:
+    probs: [N, Q] float in [0, 1].
+    weights: Target coverage. [N, Q] float in [0, 1].
+    kind: 'dice' takes soft targets as they are; 'lovasz' is the Lovasz hinge
+      on 2 p - 1 against targets above one half, as published.
+
+  Returns:
+    Loss per instance, [N] float32, and the Jaccard index of the masks above one
+    half (without gradient), [N] float32.
+
+  Raises:
+    ValueError: If `kind` is neither.
+  """
+  if kind == "dice":
+    everywhere = jnp.ones(probs.shape[0], bool)
+    loss = dice_loss(probs[:, None], weights[:, None], where=everywhere)
+  elif kind == "lovasz":
+    loss = lovasz_hinge(2 * probs - 1, weights > 0.5)
+  else:
+    raise ValueError(f"kind must be 'dice' or 'lovasz', not {kind!r}")
+  return loss, jaccard(probs, weights)
+
+
+def jaccard(probs: jax.Array, weights: jax.Array) -> jax.Array:
+  """Computes the Jaccard index of masks thresholded at one half.
+
+  Args:
+    probs: [N, Q] float.
+    weights: [N, Q] float.
+
+  Returns:
+    In [0, 1], without gradient, 0 where both are empty. [N] float32.
+  """
+  found, true = probs > 0.5, weights > 0.5
+  shared = jnp.sum(found & true, axis=1, dtype=jnp.float32)
+  either = jnp.sum(found | true, axis=1, dtype=jnp.float32)
+  return shared / jnp.maximum(either, 1.0)
+
+
+def spread_loss(
+  log_precision: jax.Array, means: jax.Array, weights: jax.Array
+) -> jax.Array:
+  """Keeps the bandwidth of an instance's pixels together (eq. 10).
+
+  At test time the bandwidth is read from some of the pixels only.
+
+  Args:
+    log_precision: [Q] float.
+    means: Mean of each instance. [N] float.
+    weights: [N, Q] float.
+
+  Returns:
+    Mean squared difference from the mean, per instance. [N] float32.
+  """
+  distances = (log_precision[None] - means[:, None]) ** 2
+  size = jnp.maximum(jnp.sum(weights, axis=1), 1e-6)
+  return jnp.sum(weights * distances, axis=1) / size

@@ -1,0 +1,211 @@
+"""From per-pixel outputs to scored masks: grouping, membership, scores.
+
+Shape letters: B images, Q pixels (h * w, flattened), K classes, T tag
+dimensions, M detections; n: groups of all radii.
+"""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+
+from solo_jax import types
+from solo_jax.grouping.groups import Groups
+from solo_jax.grouping.matrix_nms import matrix_nms
+from solo_jax.grouping.seed_clustering import seed_clustering
+from solo_jax.losses.spatial_embedding import membership
+from solo_jax.methods.associative_embedding.loss import category_log_probs
+from solo_jax.methods.associative_embedding.network import Outputs
+from solo_jax.methods.associative_embedding.targets import inside_image
+
+
+def decode(
+  outputs: Outputs,
+  image_size: jax.Array,
+  *,
+  mask_stride: int,
+  grouping: str,
+  foreground_threshold: float,
+  seed_threshold: float,
+  radii: tuple[float, ...],
+  min_pixels: int,
+  min_unclaimed: float,
+  score_terms: tuple[str, ...],
+  score_threshold: float,
+  mask_threshold: float,
+  nms_kernel: str,
+  nms_sigma: float,
+  update_threshold: float,
+  max_detections: int,
+) -> types.Decoded:
+  """Decodes a batch of outputs.
+
+  A mask is the foreground times the membership in its group; its label is the
+  class that the group's pixels favour in the mean.
+
+  Args:
+    outputs: Network outputs.
+    image_size: Valid (height, width). [B, 2] int32.
+    mask_stride: Input pixels to a pixel of the maps.
+    grouping: 'seed', 'histogram' or 'mean_shift'.
+    foreground_threshold: Probability from which a pixel is grouped.
+    seed_threshold: Probability from which a pixel can be a seed.
+    radii: Factors of the radius; each gives its own groups, and Matrix NMS
+      chooses among them.
+    min_pixels: Smallest group.
+    min_unclaimed: See `seed_clustering`.
+    score_terms: Factors of the score, any of 'category', 'membership',
+      'quality' and 'seed'; none: every score is 1.
+    score_threshold: Detections below are left out, before NMS.
+    mask_threshold: Pixel threshold of the binary masks of NMS.
+    nms_kernel: See `matrix_nms`.
+    nms_sigma: See `matrix_nms`.
+    update_threshold: Detections below are left out, after NMS.
+    max_detections: M, and the capacity of the groups of each radius.
+
+  Returns:
+    The detections; `num_dropped` counts groups beyond the capacity.
+  """
+  size = outputs.seed_logits.shape[1:3]
+  inside = inside_image(image_size, size, mask_stride)
+  maps = jax.tree.map(
+    lambda x: x.reshape(x.shape[0], size[0] * size[1], *x.shape[3:]), outputs
+  )
+  group = functools.partial(
+    group_pixels,
+    grouping=grouping,
+    foreground_threshold=foreground_threshold,
+    seed_threshold=seed_threshold,
+    min_pixels=min_pixels,
+    min_unclaimed=min_unclaimed,
+    max_groups=max_detections,
+  )
+
+  def decode_image(inputs):
+    maps, inside = inputs
+    groups = [group(maps, inside, radius=radius) for radius in radii]
+    found = [
+      describe_groups(g, maps, inside, score_terms=score_terms) for g in groups
+    ]
+    probs, scores, labels = jax.tree.map(lambda *x: jnp.concatenate(x), *found)
+    scores = jnp.where(scores >= score_threshold, scores, 0.0)
+    scores, order = jax.lax.top_k(scores, scores.shape[0])
+    probs, labels = probs[order], labels[order]
+    scores = matrix_nms(
+      probs > mask_threshold,
+      scores,
+      labels,
+      scores > 0,
+      kernel=nms_kernel,
+      sigma=nms_sigma,
+    )
+    scores = jnp.where(scores >= update_threshold, scores, 0.0)
+    scores, kept = jax.lax.top_k(scores, max_detections)
+    return types.Decoded(
+      mask_probs=probs[kept].reshape(-1, *size),
+      scores=scores,
+      labels=jnp.where(scores > 0, labels[kept], 0),
+      valid=scores > 0,
+      num_dropped=sum(g.num_dropped for g in groups),
+    )
+
+  return jax.lax.map(decode_image, (maps, inside))
+
+
+def group_pixels(
+  maps: Outputs,
+  inside: jax.Array,
+  *,
+  radius: float,
+  grouping: str,
+  foreground_threshold: float,
+  seed_threshold: float,
+  min_pixels: int,
+  min_unclaimed: float,
+  max_groups: int,
+) -> Groups:
+  """Groups the foreground pixels of one image.
+
+  Args:
+    maps: Outputs of one image, flattened to [Q, ...].
+    inside: Pixels of the image, without padding. [Q] bool.
+    radius: Factor of the radius that the maps give.
+    grouping: See `decode`.
+    foreground_threshold: See `decode`.
+    seed_threshold: See `decode`.
+    min_pixels: See `decode`.
+    min_unclaimed: See `decode`.
+    max_groups: Capacity.
+
+  Returns:
+    The groups.
+
+  Raises:
+    ValueError: If `grouping` is unknown.
+  """
+  log_p, log_background = category_log_probs(maps.category_logits)
+  foreground = (1 - jnp.exp(log_background) >= foreground_threshold) & inside
+  category = jnp.argmax(log_p, axis=-1)
+  log_precision = maps.log_precision - 2 * jnp.log(radius)
+  if grouping == "seed":
+    return seed_clustering(
+      maps.embedding,
+      log_precision,
+      jax.nn.sigmoid(maps.seed_logits),
+      category,
+      foreground,
+      max_groups=max_groups,
+      seed_threshold=seed_threshold,
+      min_pixels=min_pixels,
+      min_unclaimed=min_unclaimed,
+    )
+  raise ValueError(f"grouping must be 'seed', not {grouping!r}")
+
+
+def describe_groups(
+  groups: Groups,
+  maps: Outputs,
+  inside: jax.Array,
+  *,
+  score_terms: tuple[str, ...],
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+  """Turns groups into masks with scores and labels.
+
+  Args:
+    groups: Groups of one image.
+    maps: Outputs of the image, flattened to [Q, ...].
+    inside: Pixels of the image, without padding. [Q] bool.
+    score_terms: See `decode`.
+
+  Returns:
+    Mask probabilities [n, Q] float32, scores [n] float32 (0 for groups that are
+    not valid) and labels [n] int32.
+
+  Raises:
+    ValueError: If a score term is unknown.
+  """
+  log_p, log_background = category_log_probs(maps.category_logits)
+  foreground = jnp.where(inside, 1 - jnp.exp(log_background), 0.0)
+  member = membership(maps.embedding, groups.centers, groups.log_precision)
+  probs = foreground[None] * member
+  weights = (probs > 0.5).astype(jnp.float32)
+  size = jnp.sum(weights, axis=1)
+
+  def mean(values):
+    return weights @ values / jnp.maximum(size, 1.0)[:, None]  # [n, ...]
+
+  category = mean(jnp.exp(log_p))  # [n, K]
+  terms = dict(
+    category=jnp.max(category, axis=1),
+    membership=jnp.sum(weights * member, axis=1) / jnp.maximum(size, 1.0),
+    quality=mean(jax.nn.sigmoid(maps.quality_logits)[:, None])[:, 0],
+    seed=mean(jax.nn.sigmoid(maps.seed_logits)[:, None])[:, 0],
+  )
+  unknown = [name for name in score_terms if name not in terms]
+  if unknown:
+    raise ValueError(f"score_terms has {unknown}; known: {tuple(terms)}")
+  scores = jnp.ones_like(size)
+  for name in score_terms:
+    scores *= terms[name]
+  scores = jnp.where(groups.valid & (size > 0), scores, 0.0)
+  return probs, scores, jnp.argmax(category, axis=1).astype(jnp.int32)

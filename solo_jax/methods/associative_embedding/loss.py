@@ -1,0 +1,248 @@
+"""The associative embedding loss: classes, instances, seeds and quality.
+
+Shape letters: B images, N instances, Q pixels (h * w, flattened), K classes, T
+tag dimensions.
+"""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+
+from solo_jax import types
+from solo_jax.losses import discriminative, pull_push, spatial_embedding
+from solo_jax.losses.instance_means import instance_means
+from solo_jax.losses.instance_sum import instance_sum
+from solo_jax.methods.associative_embedding.network import Outputs
+from solo_jax.methods.associative_embedding.targets import Targets, make_targets
+
+# Margins of https://arxiv.org/abs/1708.02551; a radius of DISTANCE_MARGIN is
+# half the distance that the loss keeps between instances.
+VARIANCE_MARGIN, DISTANCE_MARGIN = 0.5, 1.5
+
+
+def associative_embedding_loss(
+  outputs: Outputs,
+  batch: types.Batch,
+  *,
+  embedding_loss: str,
+  mask_loss: str,
+  category_weight: float,
+  pull_weight: float,
+  push_weight: float,
+  norm_weight: float,
+  mask_weight: float,
+  spread_weight: float,
+  seed_weight: float,
+  quality_weight: float,
+  axis_name: str | None = None,
+) -> tuple[jax.Array, dict[str, jax.Array]]:
+  """Computes the loss of a batch.
+
+  Pixel losses are means over pixels, instance losses over instances, pushes
+  over images, all over the batch on all devices. Terms are weighted.
+
+  Args:
+    outputs: Network outputs.
+    batch: The batch; images with `image_valid` False count for nothing.
+    embedding_loss: 'pull_push', 'discriminative' or 'spatial'.
+    mask_loss: 'dice' or 'lovasz', of 'spatial'.
+    category_weight: Weight of the cross-entropy of the class map.
+    pull_weight: Weight of what pulls tags to their mean.
+    push_weight: Weight of what pushes means apart.
+    norm_weight: Weight of the norms of the means, of 'discriminative'.
+    mask_weight: Weight of the mask loss, of 'spatial'.
+    spread_weight: Weight of the bandwidth's spread, of 'spatial'.
+    seed_weight: Weight of the seed map.
+    quality_weight: Weight of the predicted IoU.
+    axis_name: Name of the mapped device axis; None on a single device.
+
+  Returns:
+    The loss, [] float32, and its terms: category_loss, embedding_loss,
+    seed_loss and quality_loss; mask_iou, the mean IoU of the true instances'
+    masks; and the count instances_dropped of this device's batch.
+
+  Raises:
+    ValueError: If `embedding_loss` or `mask_loss` is unknown.
+  """
+  size = outputs.seed_logits.shape[1:3]
+  targets = make_targets(batch, size)
+  outputs = jax.tree.map(
+    lambda x: x.reshape(x.shape[0], size[0] * size[1], *x.shape[3:]), outputs
+  )
+  total = functools.partial(_mean_over_devices, axis_name=axis_name)
+  num_devices = 1 if axis_name is None else jax.lax.axis_size(axis_name)
+  num_pixels = jnp.maximum(total(jnp.sum(targets.pixel_valid)), 1 / num_devices)
+  num_instances = jnp.maximum(total(jnp.sum(targets.valid)), 1 / num_devices)
+  num_images = jnp.maximum(total(jnp.sum(batch.image_valid)), 1 / num_devices)
+
+  log_p, log_background = category_log_probs(outputs.category_logits)
+  foreground = 1 - jnp.exp(log_background)  # [B, Q]
+  own = jnp.take_along_axis(log_p, targets.label[..., None], axis=-1)[..., 0]
+  entropy = -(
+    targets.foreground * own + (1 - targets.foreground) * log_background
+  )
+  entropy = jnp.where(targets.pixel_valid, entropy, 0.0)
+
+  centers, _ = instance_means(outputs.embedding, targets.masks)
+  precision, _ = instance_means(outputs.log_precision[..., None], targets.masks)
+  precision = precision[..., 0]  # [B, N] log
+  instance_loss, iou = instance_losses(
+    outputs,
+    foreground,
+    (centers, precision),
+    targets,
+    embedding_loss=embedding_loss,
+    mask_loss=mask_loss,
+    pull_weight=pull_weight,
+    mask_weight=mask_weight,
+    spread_weight=spread_weight,
+  )
+  push = {
+    "pull_push": lambda m, v: push_weight * pull_push.push_loss(m, v),
+    "discriminative": lambda m, v: (
+      push_weight * discriminative.distance_loss(m, v, margin=DISTANCE_MARGIN)
+      + norm_weight * discriminative.regularization_loss(m, v)
+    ),
+    "spatial": lambda m, v: jnp.zeros(()),
+  }[embedding_loss]
+  push_loss = jnp.sum(jax.vmap(push)(centers, targets.valid))
+
+  seed, quality = score_losses(outputs, centers, precision, iou, targets)
+  terms = dict(
+    category_loss=category_weight * jnp.sum(entropy) / num_pixels,
+    embedding_loss=jnp.sum(instance_loss) / num_instances
+    + push_loss / num_images,
+    seed_loss=seed_weight * seed / num_pixels,
+    quality_loss=quality_weight * quality / num_pixels,
+  )
+  loss = sum(terms.values())
+  terms |= dict(
+    mask_iou=jnp.sum(iou) / num_instances,
+    instances_dropped=jnp.sum(batch.num_dropped),
+  )
+  return loss, terms
+
+
+def category_log_probs(logits: jax.Array) -> tuple[jax.Array, jax.Array]:
+  """Takes a softmax over the classes and a background of logit 0.
+
+  Args:
+    logits: [..., K] float.
+
+  Returns:
+    log probabilities of the classes, [..., K], and of the background, [...],
+    float32.
+  """
+  background = jnp.zeros_like(logits[..., :1])
+  log_p = jax.nn.log_softmax(jnp.concatenate([logits, background], axis=-1))
+  return log_p[..., :-1], log_p[..., -1]
+
+
+def instance_losses(
+  outputs: Outputs,
+  foreground: jax.Array,
+  centers: tuple[jax.Array, jax.Array],
+  targets: Targets,
+  *,
+  embedding_loss: str,
+  mask_loss: str,
+  pull_weight: float,
+  mask_weight: float,
+  spread_weight: float,
+) -> tuple[jax.Array, jax.Array]:
+  """Sums the loss of each instance that depends on its own row only.
+
+  Args:
+    outputs: Maps flattened to [B, Q, ...].
+    foreground: Probability that a pixel is no background. [B, Q] float32.
+    centers: Mean embedding [B, N, T] and mean log precision [B, N].
+    targets: The targets.
+    embedding_loss: See `associative_embedding_loss`.
+    mask_loss: See `associative_embedding_loss`.
+    pull_weight: See `associative_embedding_loss`.
+    mask_weight: See `associative_embedding_loss`.
+    spread_weight: See `associative_embedding_loss`.
+
+  Returns:
+    Weighted sum of each image, [B], and IoU of each instance, [B, N], float32.
+
+  Raises:
+    ValueError: If `embedding_loss` is unknown.
+  """
+
+  def spatial(pixels, rows, weights):
+    foreground, embedding, log_precision = pixels
+    probs = foreground[None] * spatial_embedding.membership(embedding, *rows)
+    loss, iou = spatial_embedding.mask_loss(probs, weights, kind=mask_loss)
+    spread = spatial_embedding.spread_loss(log_precision, rows[1], weights)
+    return mask_weight * loss + spread_weight * spread, iou
+
+  def tags(pull, pixels, rows, weights):
+    foreground, embedding, _ = pixels
+    probs = foreground[None] * spatial_embedding.membership(embedding, *rows)
+    iou = spatial_embedding.jaccard(probs, weights)
+    return pull_weight * pull(embedding, rows[0], weights), iou
+
+  known = {
+    "spatial": spatial,
+    "pull_push": functools.partial(tags, pull_push.pull_loss),
+    "discriminative": functools.partial(
+      tags,
+      functools.partial(discriminative.variance_loss, margin=VARIANCE_MARGIN),
+    ),
+  }
+  if embedding_loss not in known:
+    raise ValueError(
+      f"embedding_loss must be one of {tuple(known)}, not {embedding_loss!r}"
+    )
+  pixels = foreground, outputs.embedding, outputs.log_precision
+  return instance_sum(
+    known[embedding_loss], pixels, centers, targets.masks, targets.valid
+  )
+
+
+def score_losses(
+  outputs: Outputs,
+  centers: jax.Array,
+  precision: jax.Array,
+  iou: jax.Array,
+  targets: Targets,
+) -> tuple[jax.Array, jax.Array]:
+  """Sums the losses of seed and quality; they teach the scores only.
+
+  A seed learns the membership of the pixel in its own instance (0 in the
+  background), a foreground pixel's quality the IoU of its instance's mask.
+
+  Args:
+    outputs: Maps flattened to [B, Q, ...].
+    centers: [B, N, T] float.
+    precision: Logarithms. [B, N] float.
+    iou: [B, N] float.
+    targets: The targets.
+
+  Returns:
+    Binary cross-entropies of seed and quality summed over pixels, [] float32.
+  """
+  own = jax.vmap(lambda rows, owner: rows[owner])
+  center = own(centers, targets.owner)  # [B, Q, T]
+  distance = jnp.sum((outputs.embedding - center) ** 2, axis=-1)
+  distance *= jnp.exp(own(precision, targets.owner))
+  member = jax.nn.sigmoid(spatial_embedding.SHARPNESS * (1 - distance))
+  seed_target = jax.lax.stop_gradient(member) * targets.foreground
+  seed = _cross_entropy(outputs.seed_logits, seed_target)
+  quality = _cross_entropy(outputs.quality_logits, own(iou, targets.owner))
+  quality *= targets.foreground
+  return (
+    jnp.sum(jnp.where(targets.pixel_valid, seed, 0.0)),
+    jnp.sum(jnp.where(targets.pixel_valid, quality, 0.0)),
+  )
+
+
+def _cross_entropy(logits: jax.Array, targets: jax.Array) -> jax.Array:
+  return jax.nn.softplus(logits) - targets * logits
+
+
+def _mean_over_devices(count: jax.Array, axis_name: str | None) -> jax.Array:
+  count = count.astype(jnp.float32)
+  return count if axis_name is None else jax.lax.pmean(count, axis_name)

@@ -1,0 +1,100 @@
+"""Targets of the associative embedding losses, built on the device.
+
+Shape letters: B images, N instances, Q pixels (h * w, flattened).
+"""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from solo_jax import types
+from solo_jax.losses.instance_means import unpack_masks
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Targets:
+  """What the pixels and instances of a batch should become.
+
+  Attributes:
+    masks: Mask target of each instance, pixels flattened: packed bits
+      [B, N, Q / 8] or coverage [B, N, Q], uint8.
+    valid: Real instances with at least one pixel. [B, N] bool.
+    pixel_valid: Pixels of the image, without padding; none of an image that
+      does not count. [B, Q] bool.
+    foreground: Share of the pixel that instances cover. [B, Q] float32.
+    owner: Instance that covers most of the pixel, of equal ones the smallest;
+      0 where nothing does. [B, Q] int32.
+    label: Class of the owner. [B, Q] int32.
+  """
+
+  masks: jax.Array
+  valid: jax.Array
+  pixel_valid: jax.Array
+  foreground: jax.Array
+  owner: jax.Array
+  label: jax.Array
+
+
+def make_targets(batch: types.Batch, size: tuple[int, int]) -> Targets:
+  """Builds the targets of a batch.
+
+  Args:
+    batch: The batch.
+    size: (h, w) of the network's maps.
+
+  Returns:
+    The targets.
+  """
+  height, width = size
+  num_images, num_instances = batch.valid.shape
+  masks = batch.masks.reshape(num_images, num_instances, -1)
+  claimed = batch.valid & batch.image_valid[:, None]
+
+  def image_targets(inputs):
+    masks, valid = inputs
+    weights = unpack_masks(masks, height * width)  # [N, Q]
+    weights *= valid[:, None]
+    area = jnp.sum(weights, axis=1)
+    # Of instances that cover a pixel equally the smallest lies in front.
+    order = weights - 1e-3 * (area / (height * width))[:, None]
+    order = jnp.where(weights > 0, order, -1.0)
+    return (
+      area > 0,
+      jnp.minimum(jnp.sum(weights, axis=0), 1.0),
+      jnp.argmax(order, axis=0).astype(jnp.int32),
+    )
+
+  valid, foreground, owner = jax.lax.map(image_targets, (masks, claimed))
+  stride = batch.image.shape[1] // height
+  return Targets(
+    masks=masks,
+    valid=valid & claimed,
+    pixel_valid=inside_image(batch.image_size, size, stride)
+    & batch.image_valid[:, None],
+    foreground=foreground,
+    owner=owner,
+    label=jnp.take_along_axis(batch.labels, owner, axis=1),
+  )
+
+
+def inside_image(
+  image_size: jax.Array, size: tuple[int, int], stride: int
+) -> jax.Array:
+  """Tells the pixels of a map that the image reaches from its padding.
+
+  Args:
+    image_size: Valid (height, width) of each image in input pixels. [B, 2]
+      int32.
+    size: (h, w) of the map.
+    stride: Input pixels to a pixel of the map.
+
+  Returns:
+    [B, h * w] bool.
+  """
+  rows = np.arange(size[0])[None] * stride < image_size[:, :1]
+  columns = np.arange(size[1])[None] * stride < image_size[:, 1:]
+  inside = rows[:, :, None] & columns[:, None, :]
+  return inside.reshape(inside.shape[0], -1)
