@@ -13,9 +13,13 @@ import jax
 import jax.numpy as jnp
 
 from solo_jax import types
+from solo_jax.methods.decoupled_solo.network import DecoupledSOLO
+from solo_jax.methods.solo import decode as solo_decode
+from solo_jax.methods.solo import loss as solo_loss
+from solo_jax.methods.solo.network import SOLO
 from solo_jax.methods.solov2 import decode as solov2_decode
 from solo_jax.methods.solov2 import loss as solov2_loss
-from solo_jax.methods.solov2 import network as solov2_network
+from solo_jax.methods.solov2.network import SOLOv2
 from solo_jax.nn.efficientnet_lite import EfficientNetLite0
 from solo_jax.nn.resnet import ResNet
 
@@ -77,32 +81,47 @@ def make_method(
   """
   if name not in METHODS:
     raise KeyError(f"unknown method {name!r}; known: {sorted(METHODS)}")
-  dtype = jnp.dtype(precision)
-  return METHODS[name](
-    make_backbone(**backbone, dtype=dtype, axis_name=axis_name),
-    num_classes=num_classes,
-    network=dict(
-      network, mean=mean, std=std, channel_order=channel_order, dtype=dtype
-    ),
-    loss=dict(loss, axis_name=axis_name),
-    decode=decode,
-  )
-
-
-def make_solov2(backbone, *, num_classes, network, loss, decode) -> Method:
-  """Wires SOLOv2; see its network, loss and decode for the arguments."""
+  family, dtype = METHODS[name], jnp.dtype(precision)
   return Method(
-    network=solov2_network.SOLOv2(
-      backbone=backbone, num_classes=num_classes, **network
+    network=family.network(
+      backbone=make_backbone(**backbone, dtype=dtype, axis_name=axis_name),
+      num_classes=num_classes,
+      mean=mean,
+      std=std,
+      channel_order=channel_order,
+      dtype=dtype,
+      **network,
     ),
-    loss=functools.partial(solov2_loss.solov2_loss, **loss),
+    loss=functools.partial(family.loss, axis_name=axis_name, **loss),
     decode=functools.partial(
-      solov2_decode.decode, strides=tuple(network["strides"]), **decode
+      family.decode, strides=tuple(network["strides"]), **decode
     ),
   )
 
 
-METHODS = {"solov2": make_solov2}
+@dataclasses.dataclass(frozen=True)
+class Family:
+  """What a row of METHODS consists of.
+
+  Attributes:
+    network: Linen module class; its fields are the config's section `network`.
+    loss: (outputs, batch, **section `loss`) -> as `Method.loss`.
+    decode: (outputs, image_size, strides=..., **section `decode`) -> Decoded.
+  """
+
+  network: type[nn.Module]
+  loss: Callable[..., tuple[jax.Array, dict[str, jax.Array]]]
+  decode: Callable[..., types.Decoded]
+
+
+METHODS = {
+  "solo": Family(SOLO, solo_loss.solo_loss, solo_decode.decode),
+  # Decoupled SOLO is SOLO with two factors to a mask.
+  "decoupled_solo": Family(
+    DecoupledSOLO, solo_loss.solo_loss, solo_decode.decode
+  ),
+  "solov2": Family(SOLOv2, solov2_loss.solov2_loss, solov2_decode.decode),
+}
 
 
 def make_backbone(

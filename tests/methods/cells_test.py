@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from solo_jax.methods.cells import assign_cells, grid_cell
+from solo_jax.methods.cells import assign_cells, flatten_levels, grid_cell
 
 
 def assign(centers, boxes, labels, valid=None, **overrides):
@@ -109,13 +109,11 @@ def test_grid_lines_with_static_sizes(golden):
       np.testing.assert_array_equal(cells(centre), golden["line_cell"][rows])
 
 
-@pytest.mark.golden("targets_solov2*.npz")
-def test_fixture(golden):
+@pytest.mark.golden("targets_solo*.npz")
+def test_fixture(golden, golden_masks, golden_centers):
+  """SOLOv2 files list a shared cell once for each instance, SOLO files once."""
   config = golden.config
-  masks = golden.masks("gt_masks_packed", golden["gt_hw"])
-  centers = np.array(
-    [np.argwhere(m).mean(0)[::-1] if m.any() else (0, 0) for m in masks]
-  )
+  is_solov2 = "num_pos_entries" in golden.arrays
   targets = jax.jit(
     functools.partial(
       assign_cells,
@@ -124,13 +122,13 @@ def test_fixture(golden):
       scale_ranges=tuple(map(tuple, config["scale_ranges"])),
       center_sigma=config["pos_scale"],
       max_positives=256,
-      shared_cells="all",
+      shared_cells="all" if is_solov2 else "last",
     )
   )(
-    centers.astype(np.float32),
+    golden_centers,
     golden["gt_boxes"],
     golden["gt_labels"].astype(np.int32),
-    masks.any((1, 2)),
+    golden_masks.any((1, 2)),
   )
   pairs = sorted(
     zip(
@@ -141,12 +139,38 @@ def test_fixture(golden):
   )
   expected, categories, start = [], [], 0
   for level, size in enumerate(config["num_grids"]):
-    cells = golden[f"pos_index_{level}"] + start
-    expected += zip(cells, golden[f"pos_gt_{level}"], strict=True)
+    cells = golden[f"pos_index_{level}"]
+    last = golden[f"cell_last_gt_{level}"].ravel()
+    owners = golden[f"pos_gt_{level}"] if is_solov2 else last[cells]
+    expected += zip(cells + start, owners, strict=True)
     labels = golden[f"cls_target_{level}"].ravel()
     categories.append(np.where(labels == config["num_classes"], -1, labels))
     start += size * size
   assert pairs == sorted(expected)
   np.testing.assert_array_equal(targets.category, np.concatenate(categories))
-  assert int(targets.valid.sum()) == golden["num_pos_entries"]
-  assert int((targets.category >= 0).sum()) == golden["num_pos_cells"]
+  if is_solov2:
+    assert len(pairs) == golden["num_pos_entries"]
+    assert int((targets.category >= 0).sum()) == golden["num_pos_cells"]
+
+
+def test_last_instance_takes_a_shared_cell_alone():
+  box = [15, 39, 25, 49]
+  targets = assign(
+    [[20, 44], [20, 44]], [box, box], [1, 2], shared_cells="last"
+  )
+  assert targets.category[42] == 2
+  np.testing.assert_array_equal(targets.instance[targets.valid], [1])
+  np.testing.assert_array_equal(targets.cell[targets.valid], [42])
+  assert int(targets.num_dropped) == 0
+
+
+def test_unknown_rule_for_shared_cells():
+  with pytest.raises(ValueError, match="'all' or 'last', not 'first'"):
+    assign([[20, 44]], [[15, 39, 25, 49]], [3], shared_cells="first")
+
+
+def test_flatten_levels_is_level_by_level_and_row_major():
+  levels = jnp.arange(4.0).reshape(1, 2, 2, 1), jnp.full((1, 1, 1, 1), 9.0)
+  np.testing.assert_array_equal(
+    flatten_levels(levels)[0, :, 0], [0, 1, 2, 3, 9]
+  )

@@ -117,28 +117,10 @@ def test_dropped_candidates_are_counted():
 
 
 @pytest.mark.golden("infer_solov2*.npz")
-def test_fixture_scores_and_labels(golden):
-  test = golden.config["test"]
+def test_fixture(golden, golden_decode_settings, assert_golden_detections):
   outputs = Outputs(
     golden.levels("cls_logit"),
     golden.levels("kernel_pred"),
     golden["mask_feats"].transpose(0, 2, 3, 1),
   )
-  result = run(
-    outputs,
-    strides=tuple(golden.config["strides"]),
-    score_threshold=test["score_thr"],
-    mask_threshold=test["mask_thr"],
-    max_candidates=4000,
-    nms_candidates=test["nms_pre"],
-    nms_kernel=test["kernel"],
-    nms_sigma=test["sigma"],
-    update_threshold=test["filter_thr"],
-    max_detections=test["max_per_img"],
-  )
-  assert int(result.num_dropped[0]) == 0
-  valid = np.asarray(result.valid[0])
-  np.testing.assert_allclose(
-    result.scores[0][valid], golden["out_scores"], rtol=1e-4
-  )
-  np.testing.assert_array_equal(result.labels[0][valid], golden["out_labels"])
+  assert_golden_detections(run(outputs, **golden_decode_settings))

@@ -142,48 +142,13 @@ def test_mean_over_devices_is_the_global_loss():
 
 
 @pytest.mark.golden("loss_solov2*.npz")
-def test_fixture(golden):
-  config = golden.config
-  height, width = (int(size) for size in golden["gt_hw"])
-  masks = golden.masks("gt_masks_packed", (height, width))
-  # Published stride-4 bits: at least two of a cell's four central pixels.
-  blocks = masks.reshape(-1, height // 4, 4, width // 4, 4)
-  bits = blocks[:, :, 1:3, :, 1:3].sum((2, 4)) >= 2
-  centers = np.array(
-    [np.argwhere(m).mean(0)[::-1] if m.any() else (0, 0) for m in masks]
-  )
-
-  def second_empty(x, dtype):
-    x = np.asarray(x, dtype)
-    return np.stack([x, np.zeros_like(x)])
-
-  batch = types.Batch(
-    image=np.zeros((2, height, width, 3), np.uint8),
-    image_size=np.full((2, 2), (height, width), np.int32),
-    image_valid=np.ones(2, bool),
-    masks=second_empty(np.pad(bits, [(0, 0), (0, 0), (0, 0)]) * 255, np.uint8),
-    centers=second_empty(centers, np.float32),
-    boxes_xyxy=second_empty(golden["gt_boxes"], np.float32),
-    labels=second_empty(golden["gt_labels"], np.int32),
-    valid=second_empty(masks.any((1, 2)), bool),
-    num_dropped=np.zeros(2, np.int32),
-  )
+def test_fixture(golden, golden_batch, golden_loss_settings):
   outputs = Outputs(
     golden.levels("cls_logit"),
     golden.levels("kernel_pred"),
     golden["mask_feats"].transpose(0, 2, 3, 1),
   )
-  settings = dict(
-    scale_ranges=tuple(map(tuple, config["scale_ranges"])),
-    center_sigma=config["pos_scale"],
-    max_positives=256,
-    category_weight=config["focal"]["loss_weight"],
-    mask_weight=config["dice_weight"],
-    focal_alpha=config["focal"]["alpha"],
-    focal_gamma=config["focal"]["gamma"],
-    mask_average="cells",
-  )
-  (_, terms), gradient = run(outputs, batch, **settings)
+  (_, terms), gradient = run(outputs, golden_batch, **golden_loss_settings)
   np.testing.assert_allclose(terms["mask_loss"], golden["loss_mask"], 1e-4)
   np.testing.assert_allclose(terms["category_loss"], golden["loss_cls"], 1e-4)
   expected = Outputs(
@@ -199,8 +164,10 @@ def test_fixture(golden):
 
   jax.tree.map(close, gradient, expected)
 
-  empty = types.Batch(**{**vars(batch), "valid": np.zeros_like(batch.valid)})
-  (_, terms), gradient = run(outputs, empty, **settings)
+  empty = types.Batch(
+    **{**vars(golden_batch), "valid": np.zeros_like(golden_batch.valid)}
+  )
+  (_, terms), gradient = run(outputs, empty, **golden_loss_settings)
   np.testing.assert_allclose(
     terms["mask_loss"], golden["empty_batch_loss_mask"], atol=1e-6
   )

@@ -10,7 +10,6 @@ import pytest
 
 from solo_jax.conversion import mmdet
 from solo_jax.conversion.mapping import convert
-from solo_jax.inference.masks import masks_to_original
 from solo_jax.methods.solov2.decode import decode
 from solo_jax.methods.solov2.network import SOLOv2, depth_to_space
 from solo_jax.nn.resnet import DEPTHS, ResNet
@@ -75,7 +74,9 @@ def test_head_fixture(golden):
 
 
 @pytest.mark.golden("model_solov2*.npz")
-def test_whole_model_fixture(golden):
+def test_whole_model_fixture(
+  golden, golden_decode_settings, assert_golden_detections
+):
   """From pixels and mmdet weights to masks at the original size."""
   config = golden.config
   assert config["style"] == "pytorch"
@@ -105,37 +106,10 @@ def test_whole_model_fixture(golden):
   )
   assert_outputs(outputs, golden)
 
-  test = config["test"]
-  result = jax.jit(
-    functools.partial(
-      decode,
-      strides=tuple(config["strides"]),
-      score_threshold=test["score_thr"],
-      mask_threshold=test["mask_thr"],
-      max_candidates=1000,
-      nms_candidates=test["nms_pre"],
-      nms_kernel=test["kernel"],
-      nms_sigma=test["sigma"],
-      update_threshold=test["filter_thr"],
-      max_detections=test["max_per_img"],
-    )
-  )(outputs, image_size)
-  valid = np.asarray(result.valid[0])
-  np.testing.assert_allclose(
-    result.scores[0][valid], golden["out_scores"], rtol=1e-3
+  decoded = jax.jit(functools.partial(decode, **golden_decode_settings))(
+    outputs, image_size
   )
-  np.testing.assert_array_equal(result.labels[0][valid], golden["out_labels"])
-  masks, _ = masks_to_original(
-    np.asarray(result.mask_probs[0])[valid],
-    mask_stride=4,
-    image_size=(height, width),
-    original_size=tuple(config["ori_hw"]),
-    threshold=test["mask_thr"],
-  )
-  expected = golden.masks("out_masks_packed", golden["out_hw"])
-  shared = (masks & expected).sum((1, 2))
-  union = (masks | expected).sum((1, 2))
-  assert (shared / np.maximum(union, 1)).min() > 0.999
+  assert_golden_detections(decoded, rtol=1e-3)
 
 
 def test_depth_to_space_by_hand():

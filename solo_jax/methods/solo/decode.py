@@ -1,0 +1,111 @@
+"""From the outputs of SOLO and Decoupled SOLO to detections.
+
+Shape letters: B images, G cells of a level, E channels, L levels, h and w mask
+resolution of the finest level; n: candidates of the current capacity.
+"""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from solo_jax import types
+from solo_jax.methods.candidates import decode_candidates
+from solo_jax.methods.dynamic_masks import CHUNK, mask_logits
+from solo_jax.methods.solo.network import Outputs
+from solo_jax.nn.resize import resize_bilinear
+
+
+def decode(
+  outputs: Outputs,
+  image_size: jax.Array,
+  **settings: Any,
+) -> types.Decoded:
+  """Decodes a batch of outputs.
+
+  As published, the probabilities of coarser levels are resized to the size of
+  the finest (P2's) before anything else is done with them.
+
+  Args:
+    outputs: Network outputs of B images.
+    image_size: Valid (height, width). [B, 2] int32. Unused: padding is cut
+      when masks are brought to the original size.
+    **settings: See `decode_candidates`.
+
+  Returns:
+    The detections of each image.
+  """
+  del image_size
+  size = max(outputs.mask_sizes)
+  # Kernels are the same for all images: they stay out of the mapped tree.
+  features = tuple(
+    tuple(f.feature for f in factors) for factors in outputs.factors
+  )
+
+  def cells_of_level(level, features):
+    def level_probs(cell):
+      probs = 1.0
+      for factor, feature in zip(
+        outputs.factors[level], features[level], strict=True
+      ):
+        kernel = factor.kernel[cell].astype(feature.dtype)
+        factor_probs = jax.nn.sigmoid(
+          mask_logits(
+            feature, kernel, factor.bias[cell], outputs.mask_sizes[level]
+          )
+        )
+        probs *= resize_bilinear(factor_probs[..., None], size)[..., 0]
+      return probs  # [CHUNK, h, w]
+
+    return level_probs
+
+  num_cells = [factors[0].kernel.shape[0] for factors in outputs.factors]
+
+  def mask_probs(features, cell, valid):
+    branches = [cells_of_level(i, features) for i in range(len(num_cells))]
+    return _map_by_level(branches, num_cells, cell, valid, size)
+
+  return decode_candidates(
+    outputs.category_logits, features, mask_probs, **settings
+  )
+
+
+def _map_by_level(branches, num_cells, cell, valid, size):
+  """Computes the masks of cells of several levels, some of a level at a time.
+
+  Args:
+    branches: For each level: cells [CHUNK] int32, counted within the level,
+      -> [CHUNK, h, w] float32.
+    num_cells: G of each level.
+    cell: Cells, counted over all levels. [n] int32.
+    valid: [n] bool.
+    size: (h, w).
+
+  Returns:
+    [n, h, w] float32; 0 where not valid.
+  """
+  num_levels, num_candidates = len(branches), cell.shape[0]
+  ends = np.cumsum(num_cells)
+  first_cells = jnp.array(ends - num_cells)
+  level = jnp.sum(cell[:, None] >= jnp.array(ends)[None], axis=1)
+  level = jnp.where(valid, level, num_levels)
+  order = jnp.argsort(level, stable=True)
+  counts = jnp.bincount(level, length=num_levels + 1)[:num_levels]
+  first_rows = jnp.cumsum(counts) - counts
+  chunks = (counts + CHUNK - 1) // CHUNK  # of each level
+  last_chunks = jnp.cumsum(chunks)
+
+  def add_chunk(i, probs):
+    level = jnp.sum(i >= last_chunks)
+    start = (i - last_chunks[level] + chunks[level]) * CHUNK
+    position = start + jnp.arange(CHUNK)
+    row = order[jnp.minimum(first_rows[level] + position, num_candidates - 1)]
+    is_here = position < counts[level]
+    local = jnp.where(is_here, cell[row] - first_cells[level], 0)
+    chunk = jax.lax.switch(level, branches, local)
+    row = jnp.where(is_here, row, num_candidates)
+    return probs.at[row].set(chunk, mode="drop")
+
+  probs = jnp.zeros((num_candidates, *size), jnp.float32)
+  return jax.lax.fori_loop(0, last_chunks[-1], add_chunk, probs)

@@ -1,0 +1,147 @@
+"""The loss of SOLO and Decoupled SOLO: every level has masks of its own size.
+
+Shape letters: B images, N instances, P positive pairs, G cells of a level,
+h and w mask resolution.
+"""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from solo_jax import types
+from solo_jax.methods.cell_loss import cell_loss
+from solo_jax.methods.cells import Targets
+from solo_jax.methods.dynamic_masks import Factor, dice_sum, is_packed
+from solo_jax.methods.solo.network import Outputs
+
+
+def solo_loss(
+  outputs: Outputs,
+  batch: types.Batch,
+  *,
+  axis_name: str | None = None,
+  **settings: Any,
+) -> tuple[jax.Array, dict[str, jax.Array]]:
+  """Computes the loss of a batch (SOLO, https://arxiv.org/abs/1912.04488).
+
+  A cell claimed by two instances belongs to the later one.
+
+  Differs from the reference: the mask targets of coarser levels are made from
+  those in the batch, see `coarsen_masks`, where the published code shrinks the
+  masks of the padded image.
+
+  Args:
+    outputs: Network outputs.
+    batch: The batch; its masks are at least as fine as any level's.
+    axis_name: Name of the mapped device axis; None on a single device.
+    **settings: The remaining arguments of `cell_loss`.
+
+  Returns:
+    The loss, [] float32, and its terms; see `cell_loss`.
+  """
+  level_masks = tuple(
+    coarsen_masks(batch.masks, size) for size in outputs.mask_sizes
+  )
+  return loss_on_masks(
+    outputs, batch, level_masks, axis_name=axis_name, **settings
+  )
+
+
+def loss_on_masks(
+  outputs: Outputs,
+  batch: types.Batch,
+  level_masks: tuple[jax.Array, ...],
+  **settings: Any,
+) -> tuple[jax.Array, dict[str, jax.Array]]:
+  """Computes the loss with given mask targets.
+
+  Args:
+    outputs: Network outputs.
+    batch: The batch; its masks are not used.
+    level_masks: Masks of all instances at each level's size, packed bits
+      [B, N, h, w / 8] or coverage [B, N, h, w], uint8.
+    **settings: Arguments of `cell_loss`.
+
+  Returns:
+    The loss, [] float32, and its terms; see `cell_loss`.
+  """
+
+  def mask_dice(targets):
+    first, total = 0, 0.0
+    for factors, masks in zip(outputs.factors, level_masks, strict=True):
+      total += _level_dice(factors, masks, targets, first)
+      first += factors[0].kernel.shape[0]
+    return total
+
+  return cell_loss(
+    outputs.category_logits,
+    batch,
+    mask_dice,
+    shared_cells="last",
+    **settings,
+  )
+
+
+def _level_dice(factors, masks, targets: Targets, first: int) -> jax.Array:
+  """Sums the dice of the pairs of the level whose cells begin at `first`."""
+  num_cells = factors[0].kernel.shape[0]
+  cell = targets.cell - first
+  here = targets.valid & (cell >= 0) & (cell < num_cells)  # [B, P]
+  order = jnp.argsort(~here, axis=1, stable=True)  # pairs of this level first
+  cell, here, instance = (
+    jnp.take_along_axis(x, order, axis=1)
+    for x in (cell, here, targets.instance)
+  )
+  cell = jnp.where(here, cell, 0)
+  return dice_sum(
+    tuple(Factor(f.feature, f.kernel[cell], f.bias[cell]) for f in factors),
+    masks,
+    instance,
+    here,
+  )
+
+
+def coarsen_masks(masks: jax.Array, size: tuple[int, int]) -> jax.Array:
+  """Shrinks mask targets to the resolution of a level.
+
+  Bits by the rule of the 'published' targets, applied to the bits that there
+  are: set where two or more of the four central ones of a block are. Coverage
+  by its mean, which is exact.
+
+  Differs from the reference, which applies the rule to network pixels; those
+  at the centre of a block of 8 or 16 are not in a batch of stride 4.
+
+  Args:
+    masks: Packed bits [B, N, H, W / 8] or coverage [B, N, H, W], uint8.
+    size: (h, w) of the result; H / h is 1 or even, and equals W / w.
+
+  Returns:
+    `masks` if they have this size, else coverage (of bits: 0 or 255).
+    [B, N, h, w] uint8.
+
+  Raises:
+    ValueError: If masks of this size cannot be made from `masks`.
+  """
+  height, width = size
+  ratio = masks.shape[2] // height
+  if masks.shape[2] != ratio * height or (ratio != 1 and ratio % 2):
+    raise ValueError(
+      f"cannot make masks of {height} rows from {masks.shape[2]}: the strides "
+      "of a level's masks must be the batch's, or an even multiple of it; "
+      "check network.strides and transforms.mask_stride"
+    )
+  if ratio == 1:
+    return masks
+  packed = is_packed(masks, size)
+  if packed:
+    masks = jnp.unpackbits(masks, axis=-1)
+  blocks = masks.reshape(*masks.shape[:2], height, ratio, width, ratio)
+  if packed:
+    center = slice(ratio // 2 - 1, ratio // 2 + 1)
+    votes = jnp.sum(
+      blocks[:, :, :, center, :, center], axis=(3, 5), dtype=jnp.uint8
+    )
+    return jnp.where(votes >= 2, 255, 0).astype(jnp.uint8)
+  mean = jnp.mean(blocks.astype(jnp.float32), axis=(3, 5))
+  return jnp.round(mean).astype(jnp.uint8)
