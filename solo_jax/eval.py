@@ -2,23 +2,33 @@ r"""Evaluates a checkpoint: COCO mask AP on a split of its dataset.
 
 python -m solo_jax.eval --checkpoint=workdirs/shapes --out=results.json
 
-The configuration, class names and category ids come from the checkpoint. The
-last line printed is one JSON object with the metrics.
+The configuration, class names and category ids come from the checkpoint; other
+thresholds and capacities are tried with, for example,
+
+    --set=decode.score_threshold=0.05,evaluation.max_detections=300
+
+The last line printed is one JSON object with the metrics.
 """
 
 import json
+import pathlib
 
+import ml_collections
 import rich.progress
 import rich.table
 from absl import app, flags, logging
 from rich.console import Console
 
 from solo_jax import command
+from solo_jax.config import parse_arg, validate
 from solo_jax.data.records import open_records
 from solo_jax.evaluation.coco_metrics import Metrics
 from solo_jax.training import checkpoints
 from solo_jax.training.evaluate import check_classes, evaluate_records
 from solo_jax.training.setup import build_predictor
+
+# Sections of the config that an evaluation may change.
+SECTIONS = ("decode", "evaluation")
 
 FLAGS = flags.FLAGS
 
@@ -28,6 +38,7 @@ def evaluate_checkpoint(
   *,
   data_dir: str | None = None,
   split: str | None = None,
+  overrides: str | None = None,
   out: str | None = None,
 ) -> Metrics:
   """Evaluates a checkpoint and prints the progress.
@@ -36,18 +47,25 @@ def evaluate_checkpoint(
     path: Folder of a run or of one checkpoint.
     data_dir: Prepared datasets; None: where the training had them.
     split: Split to evaluate; None: the config's `eval_split`.
+    overrides: Changes of the config, see `override`.
     out: File for the COCO results; None: not written.
 
   Returns:
     The metrics.
 
   Raises:
-    FileNotFoundError: If the checkpoint or the records are missing.
+    FileNotFoundError: If the checkpoint, the records or the folder of `out`
+      are missing.
     ValueError: If the checkpoint is damaged or has other classes than the
-      data.
+      data, or an override is wrong.
   """
+  if out and not pathlib.Path(out).absolute().parent.is_dir():
+    # Better now than after the evaluation.
+    raise FileNotFoundError(f"--out={out}: no such folder; make it first")
   checkpoint = checkpoints.load(path)
   config = checkpoint.config
+  if overrides:
+    config = override(config, overrides)
   records = open_records(
     data_dir or config.dataset.data_dir,
     config.dataset.name,
@@ -82,6 +100,39 @@ def evaluate_checkpoint(
     with open(out, "w") as file:
       json.dump(results, file)
   return metrics
+
+
+def override(
+  config: ml_collections.ConfigDict, text: str
+) -> ml_collections.ConfigDict:
+  """Changes fields of the sections that an evaluation may change.
+
+  Args:
+    config: The checkpoint's.
+    text: 'decode.score_threshold=0.05,evaluation.max_detections=300'.
+
+  Returns:
+    A changed copy.
+
+  Raises:
+    ValueError: On an unknown field, or a value of a wrong type or out of range.
+  """
+  known = {
+    f"{section}.{field}": value
+    for section in SECTIONS
+    for field, value in config[section].items()
+  }
+  try:
+    values = vars(parse_arg(text, **known))
+  except ValueError as error:
+    raise ValueError(f"--set: {error}") from error
+  for key, value in values.items():
+    if key.endswith("_threshold") and not 0 <= value <= 1:
+      raise ValueError(f"--set: {key} is {value}; it must be from 0 to 1")
+  config = config.copy_and_resolve_references().unlock()
+  config.update_from_flattened_dict(values)
+  validate(config)
+  return config.lock()
 
 
 def make_table(metrics: Metrics) -> rich.table.Table:
@@ -158,6 +209,12 @@ def define_flags() -> None:
     "split", None, "Split to evaluate; the default is the config's eval_split."
   )
   flags.DEFINE_string(
+    "set",
+    None,
+    "Changes to the checkpoint's config, section.field=value,... of the "
+    f"sections {' and '.join(SECTIONS)}.",
+  )
+  flags.DEFINE_string(
     "out", None, "Write the detections here, as COCO results JSON."
   )
   flags.mark_flags_as_required(["checkpoint"])
@@ -172,6 +229,7 @@ def main(argv: list[str]) -> None:
     FLAGS.checkpoint,
     data_dir=FLAGS.data_dir,
     split=FLAGS.split,
+    overrides=FLAGS.set,
     out=FLAGS.out,
   )
   Console(markup=False, highlight=False).print(make_table(metrics))

@@ -89,6 +89,41 @@ def test_another_split_and_data_dir(run, tmp_path):
   assert {x["image_id"] for x in json.loads(out.read_text())} == {1}
 
 
+def test_other_thresholds(run, tmp_path):
+  out = tmp_path / "results.json"
+  eval_command.evaluate_checkpoint(
+    str(run / "run"),
+    overrides="decode.max_detections=2,evaluation.batch_size=1",
+    out=str(out),
+  )
+  images = [x["image_id"] for x in json.loads(out.read_text())]
+  assert images and all(images.count(image) <= 2 for image in images)
+
+
+@pytest.mark.parametrize(
+  ("overrides", "message"),
+  [
+    ("decode.scor=1", "--set: unknown .* 'decode.scor'; known: decode.mask_th"),
+    ("loss.mask_weight=1", "--set: unknown config argument 'loss.mask_weight'"),
+    ("decode.score_threshold=low", "score_threshold='low' is not a float"),
+    ("decode.score_threshold=5", "score_threshold is 5.0; .* from 0 to 1"),
+    ("decode.nms_kernel=box", "decode.nms_kernel is 'box'; choose one of"),
+    ("decode.max_detections=0", "decode.max_detections is 0; it must be above"),
+    ("decode.max_detections=200", "more than the 100 of evaluation.max_det"),
+  ],
+)
+def test_wrong_overrides_are_refused(run, overrides, message):
+  with pytest.raises(ValueError, match=message):
+    eval_command.evaluate_checkpoint(str(run / "run"), overrides=overrides)
+
+
+def test_missing_folder_of_the_results_is_told_at_once(run, tmp_path):
+  with pytest.raises(FileNotFoundError, match="--out=.*no such folder; make"):
+    eval_command.evaluate_checkpoint(
+      str(run / "run"), out=str(tmp_path / "none" / "results.json")
+    )
+
+
 def test_last_line_is_json_of_the_metrics(monkeypatch, capsys):
   metrics = Metrics(
     mask_AP=0.25,
@@ -109,7 +144,7 @@ def test_last_line_is_json_of_the_metrics(monkeypatch, capsys):
     eval_command,
     "FLAGS",
     types.SimpleNamespace(
-      checkpoint="run", data_dir=None, split=None, out=None
+      checkpoint="run", data_dir=None, split=None, set=None, out=None
     ),
   )
   eval_command.main(["eval"])
