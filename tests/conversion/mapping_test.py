@@ -7,9 +7,12 @@ from solo_jax.conversion.mapping import (
   CONV,
   DENSE,
   Rule,
+  conv_norm_rules,
   convert,
+  dropped,
   flatten,
   norm_rules,
+  route,
   unflatten,
 )
 
@@ -121,3 +124,40 @@ def test_flatten_and_unflatten_are_inverse():
   tree = {"a": {"b": {"c": 1}, "d": 2}, "e": 3}
   assert flatten(tree) == {"a/b/c": 1, "a/d": 2, "e": 3}
   assert unflatten(flatten(tree)) == tree
+
+
+def test_route_and_dropped_take_what_the_table_knows():
+  rules = (*RULES, Rule(r"old\..*", None))
+  source = make_source()
+  extra = {"old.weight": np.ones(2), "strange": np.ones(3)}
+  assert dropped(source | extra, rules) == [
+    "bn.num_batches_tracked",
+    "optimizer.step",
+    "old.weight",
+  ]
+  paths = route(source | extra, rules)
+  assert paths.keys() == flatten(make_target()).keys()
+  np.testing.assert_array_equal(
+    paths["params/classifier/kernel"], source["fc.weight"]
+  )
+
+
+def test_rules_of_a_deformable_convolution_with_group_norm():
+  source = {
+    f"tower.1.{name}": np.zeros(1)
+    for name in (
+      "conv.weight",
+      "conv.conv_offset.weight",
+      "conv.conv_offset.bias",
+      "gn.weight",
+      "gn.bias",
+    )
+  }
+  rules = conv_norm_rules(r"tower\.(\d)\.conv", r"tower\.(\d)\.gn", r"convs_\1")
+  assert set(route(source, rules)) == {
+    "params/convs_1/conv/kernel",
+    "params/convs_1/conv/offset/kernel",
+    "params/convs_1/conv/offset/bias",
+    "params/convs_1/norm/scale",
+    "params/convs_1/norm/bias",
+  }

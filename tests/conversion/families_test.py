@@ -1,0 +1,95 @@
+"""Tests of solo_jax/conversion/families.py.
+
+The layouts are written down in layouts.py, the checkpoints in published.py.
+"""
+
+import layouts
+import numpy as np
+import pytest
+from published import CHECKPOINTS
+
+from solo_jax.conversion import families
+from solo_jax.conversion.families import find_family, recognize
+
+
+@pytest.mark.parametrize("checkpoint", CHECKPOINTS, ids=lambda x: x.name)
+def test_every_published_checkpoint_is_recognised(checkpoint):
+  source = checkpoint.state_dict()
+  family = find_family(None, source)
+  assert family.name == checkpoint.family
+  kind = "x" if checkpoint.groups > 1 else "r"
+  assert recognize(family, source) == families.Network(
+    method=checkpoint.method,
+    backbone=f"{kind}{checkpoint.depth}",
+    deformable=checkpoint.dcn,
+    num_classes=80,
+    is_light=checkpoint.kernel == 128 or checkpoint.is_light,
+  )
+
+
+@pytest.mark.parametrize(
+  ("name", "backbone", "make"),
+  [
+    ("torchvision", "r18", lambda out: resnet(out, 18)),
+    ("torchvision", "r34", lambda out: resnet(out, 34)),
+    ("torchvision", "r152", lambda out: resnet(out, 152)),
+    (
+      "torchvision",
+      "x101",
+      lambda out: resnet(out, 101, groups=64, group_width=4),
+    ),
+    ("detectron2", "r50", lambda out: layouts.detectron2_resnet(out, "", 50)),
+    ("lite0", "lite0", lambda out: lite0(out)),
+  ],
+)
+def test_backbones_are_recognised(name, backbone, make):
+  source = layouts.Layout()
+  make(source)
+  family = find_family(None, source)
+  assert family.name == name and family.is_backbone
+  assert recognize(family, source) == families.Network(
+    method=None,
+    backbone=backbone,
+    deformable=None,
+    num_classes=None,
+    is_light=False,
+  )
+
+
+def resnet(out, depth, **groups):
+  layouts.torchvision_resnet(out, "", depth, **groups)
+  out.affine("fc", 1000)
+
+
+def lite0(out):
+  out.conv("_conv_stem", 32, 3, 3)
+  out.conv("_blocks.0._depthwise_conv", 32, 1, 3)
+
+
+def test_a_name_given_wins():
+  assert find_family("mmdet", {"anything": 1}).name == "mmdet"
+  with pytest.raises(ValueError, match=r"unknown family 'x'; choose one of"):
+    find_family("x", {})
+
+
+def test_unknown_names():
+  source = {"encoder.weight": np.zeros(1), "encoder.bias": np.zeros(1)}
+  with pytest.raises(ValueError, match=r"encoder\.weight.*none that is known"):
+    find_family(None, source)
+  with pytest.raises(ValueError, match="no method of mmdet"):
+    recognize(find_family("mmdet", source), source)
+
+
+def test_two_families_in_one_file():
+  source = layouts.Layout()
+  resnet(source, 18)
+  layouts.detectron2_resnet(source, "", 50)
+  with pytest.raises(ValueError, match=r"\['torchvision', 'detectron2'\]"):
+    find_family(None, source)
+
+
+def test_only_the_official_code_counts_a_background_first():
+  """Its 80 outputs are labels 1 to 80 in training, 0 to 79 here."""
+  offsets = {f.name: f.label_of_first_class for f in families.FAMILIES}
+  assert offsets.pop("solo_official") == 1
+  assert not any(offsets.values())
