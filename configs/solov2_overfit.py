@@ -5,6 +5,9 @@ weights, images fitted to 256 px, mask features at stride 2 with coverage
 targets (at stride 4 perfect masks of such images decode to a mean recall of
 .58 only).
 
+Measured: mask AP .864 (AP50 .908, AP75 .879) on its 8 images of COCO
+train2017 after 200 steps, 11.8 CPU-minutes on one CPU core (2026-11-24).
+
 Run:
 
 python -m solo_jax.prepare --dataset=coco_instances --name=sample \
