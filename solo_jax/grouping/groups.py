@@ -1,4 +1,4 @@
-"""What a grouping returns.
+"""What a grouping returns, and how pixels are assigned to given centres.
 
 Shape letters: Q pixels (h * w, flattened), M groups, T tag dimensions.
 """
@@ -6,6 +6,7 @@ Shape letters: Q pixels (h * w, flattened), M groups, T tag dimensions.
 import dataclasses
 
 import jax
+import jax.numpy as jnp
 
 
 @jax.tree_util.register_dataclass
@@ -26,3 +27,66 @@ class Groups:
   log_precision: jax.Array
   valid: jax.Array
   num_dropped: jax.Array
+
+
+def assign_to_centers(
+  embedding: jax.Array,
+  log_precision: jax.Array,
+  category: jax.Array,
+  foreground: jax.Array,
+  *,
+  centers: jax.Array,
+  center_category: jax.Array,
+  center_valid: jax.Array,
+  min_pixels: int,
+  num_dropped: jax.Array,
+) -> Groups:
+  """Gives each foreground pixel to the nearest centre of its category.
+
+  A pixel farther than its own radius from every centre belongs to none. Centres
+  are then moved to the mean of their pixels.
+
+  Args:
+    embedding: [Q, T] float.
+    log_precision: log(1 / radius^2) of each pixel. [Q] float.
+    category: [Q] int32.
+    foreground: Pixels to group. [Q] bool.
+    centers: [M, T] float.
+    center_category: [M] int32.
+    center_valid: [M] bool.
+    min_pixels: Groups of fewer pixels are left out.
+    num_dropped: Centres that did not fit. [] int32.
+
+  Returns:
+    The groups, in the order of the centres.
+  """
+  embedding = embedding.astype(jnp.float32)
+  origin = jnp.mean(embedding, axis=0)
+  points, middles = embedding - origin, centers - origin
+  product = jnp.matmul(points, middles.T, precision=jax.lax.Precision.HIGHEST)
+  # |c|^2 - 2 e.c: |e|^2 is the same for all centres of a pixel.
+  partial = jnp.sum(middles**2, axis=1) - 2 * product  # [Q, M]
+  same = category[:, None] == center_category[None]
+  partial = jnp.where(same & center_valid[None], partial, jnp.inf)
+  nearest = jnp.argmin(partial, axis=1)
+  distance = jnp.sum((embedding - centers[nearest]) ** 2, axis=1)
+  member = foreground & (distance * jnp.exp(log_precision) < 1)
+  member &= jnp.min(partial, axis=1) < jnp.inf
+
+  num_groups = centers.shape[0]
+  row = jnp.where(member, nearest, num_groups)
+  columns = jnp.concatenate(
+    [embedding, log_precision[:, None], jnp.ones_like(embedding[:, :1])], axis=1
+  )
+  sums = jax.ops.segment_sum(columns, row, num_groups + 1)[:num_groups]
+  count = sums[:, -1]
+  means = sums[:, :-1] / jnp.maximum(count, 1.0)[:, None]
+  valid = count >= max(min_pixels, 1)
+  padded = jnp.append(valid, False)
+  return Groups(
+    assignment=jnp.where(padded[row], row + 1, 0).astype(jnp.int32),
+    centers=means[:, :-1],
+    log_precision=means[:, -1],
+    valid=valid,
+    num_dropped=num_dropped,
+  )

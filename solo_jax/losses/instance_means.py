@@ -1,4 +1,4 @@
-"""Means over the pixels of instances, and distances to them, by matrix products.
+"""Means over the pixels of instances, and distances, by matrix products.
 
 Shape letters: B images, N instances, Q pixels (h * w, flattened), T tag
 dimensions.

@@ -12,7 +12,9 @@ import jax.numpy as jnp
 from solo_jax import types
 from solo_jax.grouping.groups import Groups
 from solo_jax.grouping.matrix_nms import matrix_nms
+from solo_jax.grouping.mean_shift import mean_shift
 from solo_jax.grouping.seed_clustering import seed_clustering
+from solo_jax.grouping.tag_histogram import tag_histogram
 from solo_jax.losses.spatial_embedding import membership
 from solo_jax.methods.associative_embedding.loss import category_log_probs
 from solo_jax.methods.associative_embedding.network import Outputs
@@ -159,7 +161,15 @@ def group_pixels(
       min_pixels=min_pixels,
       min_unclaimed=min_unclaimed,
     )
-  raise ValueError(f"grouping must be 'seed', not {grouping!r}")
+  pixels = maps.embedding, log_precision, category, foreground
+  limits = dict(max_groups=max_groups, min_pixels=min_pixels)
+  if grouping == "histogram":
+    return tag_histogram(*pixels, num_categories=log_p.shape[-1], **limits)
+  if grouping == "mean_shift":
+    return mean_shift(*pixels, **limits)
+  raise ValueError(
+    f"grouping must be 'seed', 'histogram' or 'mean_shift', not {grouping!r}"
+  )
 
 
 def describe_groups(

@@ -1,0 +1,109 @@
+"""Mean shift: samples climb to the modes of the tags' density.
+
+As https://arxiv.org/abs/1708.02551, section 2.2, groups the pixels of a trained
+discriminative embedding. Shape letters: Q pixels (h * w, flattened), S samples,
+M groups, T tag dimensions.
+"""
+
+import jax
+import jax.numpy as jnp
+
+from solo_jax.grouping.groups import Groups, assign_to_centers
+
+
+def mean_shift(
+  embedding: jax.Array,
+  log_precision: jax.Array,
+  category: jax.Array,
+  foreground: jax.Array,
+  *,
+  max_groups: int,
+  min_pixels: int,
+  num_samples: int = 512,
+  num_iterations: int = 8,
+) -> Groups:
+  """Groups the foreground pixels of an image.
+
+  Samples are spread evenly over the foreground in raster order, so that an
+  instance of fewer than 1 in S of its pixels may be missed. Each moves to the
+  mean of the samples of its category within its radius; of modes that end
+  within a radius of each other the one with most samples stands for all.
+
+  Args:
+    embedding: [Q, T] float.
+    log_precision: log(1 / radius^2) of each pixel. [Q] float.
+    category: Only pixels of one category are grouped. [Q] int32.
+    foreground: Pixels to group. [Q] bool.
+    max_groups: M.
+    min_pixels: Smaller groups are left out.
+    num_samples: S.
+    num_iterations: Steps of every sample.
+
+  Returns:
+    The groups by falling number of samples.
+  """
+  rank = jnp.cumsum(foreground)  # 1, 2, ... along the foreground
+  total = rank[-1]
+  step = jnp.maximum(total / num_samples, 1.0)
+  wanted = jnp.floor(jnp.arange(num_samples) * step).astype(jnp.int32) + 1
+  is_sample = wanted <= total
+  index = jnp.searchsorted(rank, wanted)  # the pixel of each wanted rank
+  index = jnp.minimum(index, foreground.shape[0] - 1)
+  points = embedding[index].astype(jnp.float32)  # [S, T]
+  precision = jnp.exp(log_precision[index])[:, None]
+  label = category[index]
+  comparable = (label[:, None] == label[None]) & is_sample[None]
+
+  def near(centers):
+    distance = _distances(centers, points)
+    return (comparable & (distance * precision < 1)).astype(jnp.float32)
+
+  def climb(_, centers):
+    weights = near(centers)
+    size = jnp.sum(weights, axis=1, keepdims=True)
+    return jnp.where(
+      size > 0, weights @ points / jnp.maximum(size, 1.0), centers
+    )
+
+  modes = jax.lax.fori_loop(0, num_iterations, climb, points)
+  density = jnp.where(is_sample, jnp.sum(near(modes), axis=1), 0.0)
+  density, order = jax.lax.top_k(density, num_samples)
+  modes, label, precision = modes[order], label[order], precision[order]
+
+  close = _distances(modes, modes) * precision < 1
+  close &= label[:, None] == label[None]
+
+  def keep(i, kept):  # greedy: a mode near a better one that is kept goes
+    beaten = jnp.any(kept & close[i] & (jnp.arange(num_samples) < i))
+    return kept.at[i].set(~beaten & (density[i] > 0))
+
+  kept = jax.lax.fori_loop(0, num_samples, keep, jnp.zeros(num_samples, bool))
+  position = jnp.cumsum(kept) - 1
+  row = jnp.where(kept, position, max_groups)  # beyond M: dropped by `set`
+
+  def put(values):
+    zeros = jnp.zeros((max_groups, *values.shape[1:]), values.dtype)
+    return zeros.at[row].set(values, mode="drop")
+
+  found = jnp.sum(kept)
+  return assign_to_centers(
+    embedding,
+    log_precision,
+    category,
+    foreground,
+    centers=put(modes),
+    center_category=put(label),
+    center_valid=jnp.arange(max_groups) < found,
+    min_pixels=min_pixels,
+    num_dropped=jnp.maximum(found - max_groups, 0),
+  )
+
+
+def _distances(a: jax.Array, b: jax.Array) -> jax.Array:
+  """Squared distances [S, S] of [S, T] and [S, T]."""
+  origin = jnp.mean(b, axis=0)
+  a, b = a - origin, b - origin
+  product = jnp.matmul(a, b.T, precision=jax.lax.Precision.HIGHEST)
+  return jnp.maximum(
+    jnp.sum(a**2, axis=1)[:, None] - 2 * product + jnp.sum(b**2, axis=1), 0.0
+  )

@@ -1,0 +1,104 @@
+"""Tag histogram: the peaks of the binned tags are the instances.
+
+Follows the decoding of https://arxiv.org/abs/1611.05424, section 3.4, for
+instance masks; with tags of two dimensions the bins are a plane, and a spatial
+embedding votes for centres as in a Hough transform. Shape letters: Q pixels
+(h * w, flattened), K categories, M groups, T tag dimensions, n bins a
+dimension.
+"""
+
+import jax
+import jax.numpy as jnp
+
+from solo_jax.grouping.groups import Groups, assign_to_centers
+
+BINS_PER_RADIUS = 2
+MAX_BINS = 128  # a dimension; a larger range of tags gets wider bins
+
+
+def tag_histogram(
+  embedding: jax.Array,
+  log_precision: jax.Array,
+  category: jax.Array,
+  foreground: jax.Array,
+  *,
+  num_categories: int,
+  max_groups: int,
+  min_pixels: int,
+) -> Groups:
+  """Groups the foreground pixels of an image.
+
+  Bins are half a mean radius wide. Smoothed counts that are the largest within
+  two bins are peaks; pixels within their radius of the nearest peak of their
+  category are a group.
+
+  Args:
+    embedding: T is 1 or 2. [Q, T] float.
+    log_precision: log(1 / radius^2) of each pixel. [Q] float.
+    category: 0..K-1; only pixels of one category are grouped. [Q] int32.
+    foreground: Pixels to group. [Q] bool.
+    num_categories: K.
+    max_groups: M.
+    min_pixels: Smaller groups are left out.
+
+  Returns:
+    The groups by falling height of their peak.
+
+  Raises:
+    ValueError: If T is neither 1 nor 2.
+  """
+  num_tags = embedding.shape[1]
+  if num_tags not in (1, 2):
+    raise ValueError(
+      f"tag_histogram takes tags of 1 or 2 dimensions, got {num_tags}; use "
+      "seed_clustering or mean_shift, or train fewer tag_channels"
+    )
+  weights = foreground.astype(jnp.float32)
+  inside = foreground[:, None]
+  low = jnp.min(jnp.where(inside, embedding, jnp.inf), axis=0)
+  high = jnp.max(jnp.where(inside, embedding, -jnp.inf), axis=0)
+  low = jnp.where(jnp.isfinite(low), low, 0.0)
+  spread = jnp.max(jnp.where(jnp.isfinite(high), high - low, 0.0))
+  radius = jnp.exp(
+    -0.5 * weights @ log_precision / jnp.maximum(weights.sum(), 1)
+  )
+  # Two empty bins on each side keep peaks off the border.
+  width = jnp.maximum(radius / BINS_PER_RADIUS, spread / (MAX_BINS - 5))
+  cell = jnp.floor((embedding - low) / width).astype(jnp.int32) + 2
+  cell = jnp.clip(cell, 0, MAX_BINS - 1)
+
+  shape = (num_categories, *[MAX_BINS] * num_tags)
+  counts = jnp.zeros(shape).at[category, *cell.T].add(weights)
+  counts = _window(counts, 3, jax.lax.add, 0.0)
+  largest = _window(counts, 5, jax.lax.max, -jnp.inf)
+  # Equal neighbours (a flat top) are told apart by their position.
+  ramp = 1e-3 * jnp.arange(counts.size).reshape(shape) / counts.size
+  largest_ramp = _window(
+    jnp.where(counts == largest, ramp, -1.0), 5, jax.lax.max, -jnp.inf
+  )
+  is_peak = (counts == largest) & (ramp == largest_ramp)
+  is_peak &= counts >= min_pixels
+  heights = jnp.where(is_peak, counts, 0.0).reshape(-1)
+  heights, index = jax.lax.top_k(heights, min(max_groups, heights.shape[0]))
+  peak = jnp.unravel_index(index, shape)
+  bins = jnp.stack(peak[1:], axis=-1)
+  padding = max_groups - heights.shape[0]
+  return assign_to_centers(
+    embedding,
+    log_precision,
+    category,
+    foreground,
+    centers=jnp.pad(low + (bins - 1.5) * width, ((0, padding), (0, 0))),
+    center_category=jnp.pad(peak[0], (0, padding)),
+    center_valid=jnp.pad(heights > 0, (0, padding)),
+    min_pixels=min_pixels,
+    num_dropped=jnp.maximum(jnp.sum(is_peak) - max_groups, 0),
+  )
+
+
+def _window(counts, size, reduce, initial):
+  """Reduces over a window of tag bins of each category."""
+  window = (1, *[size] * (counts.ndim - 1))
+  return jax.lax.reduce_window(
+    counts, initial, reduce, window, [1] * counts.ndim, "SAME"
+  )
