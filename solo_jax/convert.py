@@ -70,7 +70,7 @@ def convert_checkpoint(
   use_ema: bool = False,
   is_other_input: bool = False,
 ) -> Conversion:
-  """Converts a foreign checkpoint; writes nothing.
+  """Reads and converts a foreign checkpoint; writes nothing.
 
   Args:
     path: The file.
@@ -88,10 +88,44 @@ def convert_checkpoint(
     ValueError: If the file cannot be read, is of another network than the
       config's, or needs other preprocessing.
   """
-  source = checkpoint_file.read(path, use_ema=use_ema)
+  conversion = convert_source(
+    checkpoint_file.read(path, use_ema=use_ema),
+    config,
+    family=family,
+    categories=categories,
+    is_other_input=is_other_input,
+  )
+  file = dict(file=pathlib.Path(path).name, sha256=_hash(path))
+  return dataclasses.replace(conversion, origin={**conversion.origin, **file})
+
+
+def convert_source(
+  source: checkpoint_file.Source,
+  config: ml_collections.ConfigDict | None,
+  *,
+  family: str | None = None,
+  categories: str | None = None,
+  is_other_input: bool = False,
+) -> Conversion:
+  """Converts weights that are read already.
+
+  Args:
+    source: The weights.
+    config: As for `convert_checkpoint`.
+    family: As for `convert_checkpoint`.
+    categories: As for `convert_checkpoint`.
+    is_other_input: As for `convert_checkpoint`.
+
+  Returns:
+    The conversion, its origin without the file.
+
+  Raises:
+    ValueError: If the weights are of another network than the config's, or
+      need other preprocessing.
+  """
   found = find_family(family, source.arrays)
   network = recognize(found, source.arrays)
-  _check_config(path, config, found, network, is_other_input)
+  _check_config(config, found, network, is_other_input)
   rules = found.rules[network.method]
   shapes = variable_shapes(
     build_method(config).network, image_size=config.transforms.image_size
@@ -104,8 +138,8 @@ def convert_checkpoint(
     variables = convert(source.arrays, rules, target)
   except ValueError as error:
     raise ValueError(
-      f"{path}: {error}\nIt looks like {describe(found, network)}; that is "
-      f"--config={suggest_config(found, network)}"
+      f"the weights look like {describe(found, network)}, "
+      f"--config={suggest_config(found, network)}\n{error}"
     ) from error
   if found.is_backbone:
     variables = {name: {"backbone": tree} for name, tree in variables.items()}
@@ -116,7 +150,7 @@ def convert_checkpoint(
     )
   unused, rule = dropped(source.arrays, rules), config.preprocessing
   lines = (
-    f"read       {path}: {describe(found, network)}",
+    f"weights    {describe(found, network)}",
     *(f"           {note}" for note in source.notes),
     f"tensors    {len(source.arrays)} in the file, "
     f"{len(source.arrays) - len(unused)} used, {len(unused)} dropped by rule"
@@ -133,8 +167,6 @@ def convert_checkpoint(
     lines=lines,
     origin=dict(
       family=found.name,
-      file=pathlib.Path(path).name,
-      sha256=_hash(path),
       label_of_first_class=found.label_of_first_class,
     ),
   )
@@ -174,7 +206,6 @@ def suggest_config(family: Family, network: Network) -> str:
 
 
 def _check_config(
-  path: str,
   config: ml_collections.ConfigDict | None,
   family: Family,
   network: Network,
@@ -182,7 +213,7 @@ def _check_config(
 ) -> None:
   """Refuses a config of another method or for another input."""
   suggestion = (
-    f"{path} looks like {describe(family, network)}; give "
+    f"the weights look like {describe(family, network)}; give "
     f"--config={suggest_config(family, network)}"
   )
   if config is None:

@@ -206,7 +206,7 @@ def test_every_misfit_is_in_one_error(golden, tmp_path, torch_writer):
     "mask_head.conv_cls.bias: gives shape (7,)",
     "bbox_head.old.weight (2, 3): matches no rule",
     "params/fpn/output_2/bias (16,): not in the checkpoint",
-    "looks like solov2 with r18 of mmdet",
+    "look like solov2 with r18 of mmdet",
   ):
     assert part in str(error.value)
 

@@ -96,7 +96,7 @@ def test_every_library_file_has_a_test():
 
 
 def test_commands_and_types_do_not_import_each_other():
-  commands = ("train", "eval", "predict", "prepare")
+  commands = ("train", "eval", "predict", "prepare", "convert")
   for path in FILES:
     for name in imports(path):
       assert not name.startswith(
