@@ -16,6 +16,7 @@ a segmentation mask.
 """
 
 import dataclasses
+from collections.abc import Sequence
 
 import jax
 import numpy as np
@@ -123,19 +124,67 @@ class Decoded:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class CroppedMasks:
+  """Masks of one image, each kept inside its box only.
+
+  Stands for an array [M, H0, W0] of a large image with many instances, which
+  would not fit into memory; an index makes one dense mask, a slice leaves
+  them cropped.
+
+  Attributes:
+    size: (H0, W0).
+    corners: (top, left) of each crop in the image.
+    crops: The masks inside their boxes. M of [h, w] bool.
+  """
+
+  size: tuple[int, int]
+  corners: Sequence[tuple[int, int]]
+  crops: Sequence[np.ndarray]
+
+  @property
+  def shape(self) -> tuple[int, int, int]:
+    """(M, H0, W0)."""
+    return len(self), *self.size
+
+  def __len__(self) -> int:
+    return len(self.crops)
+
+  def __getitem__(self, index: int | slice) -> "np.ndarray | CroppedMasks":
+    if isinstance(index, slice):
+      return dataclasses.replace(
+        self, corners=self.corners[index], crops=self.crops[index]
+      )
+    crop, (top, left) = self.crops[index], self.corners[index]
+    mask = np.zeros(self.size[::-1], bool).T
+    mask[top : top + crop.shape[0], left : left + crop.shape[1]] = crop
+    return mask
+
+  def to_dense(self) -> np.ndarray:
+    """Returns all masks. [M, H0, W0] bool, planes column-major."""
+    height, width = self.size
+    masks = np.zeros((len(self), width, height), bool).transpose(0, 2, 1)
+    for mask, crop, (top, left) in zip(
+      masks, self.crops, self.corners, strict=True
+    ):
+      mask[top : top + crop.shape[0], left : left + crop.shape[1]] = crop
+    return masks
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Instances:
   """Final detections of one image at its original size, on the host.
 
   Attributes:
     masks: [M, H0, W0] bool, C-contiguous as a transposed view of column-major
-      planes (so that RLE encoding needs no copy).
+      planes (so that RLE encoding needs no copy). Of an image that was read in
+      tiles, CroppedMasks of that shape.
     scores: [M] float32, falling.
     labels: [M] int32.
     boxes_xyxy: Tight box of each mask, continuous pixels, zeros for an empty
       mask. [M, 4] float32.
   """
 
-  masks: np.ndarray
+  masks: np.ndarray | CroppedMasks
   scores: np.ndarray
   labels: np.ndarray
   boxes_xyxy: np.ndarray
@@ -145,7 +194,11 @@ class Instances:
 
   def above(self, score: float) -> "Instances":
     """Returns the instances of at least a score; no mask is copied."""
-    kept = slice(int(np.sum(self.scores >= score)))
+    return self.first(int(np.sum(self.scores >= score)))
+
+  def first(self, number: int) -> "Instances":
+    """Returns the instances of the highest scores; no mask is copied."""
+    kept = slice(number)
     return Instances(
       masks=self.masks[kept],
       scores=self.scores[kept],

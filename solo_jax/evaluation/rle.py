@@ -3,9 +3,11 @@
 import numpy as np
 from pycocotools import mask as coco_mask
 
+from solo_jax import types
+
 
 def encode(
-  masks: np.ndarray, boxes_xyxy: np.ndarray | None = None
+  masks: np.ndarray | types.CroppedMasks, boxes_xyxy: np.ndarray | None = None
 ) -> list[dict]:
   """Encodes masks as COCO RLE.
 
@@ -13,7 +15,7 @@ def encode(
   that `types.Instances` holds; any other memory order is copied first.
 
   Args:
-    masks: [M, H0, W0] bool.
+    masks: [M, H0, W0] bool, or cropped ones.
     boxes_xyxy: Boxes (whole pixels) outside of which the masks are known to
       be empty; with them only the columns of each box are read. [M, 4].
 
@@ -23,6 +25,11 @@ def encode(
   if not len(masks):
     return []
   height, width = masks.shape[1:]
+  if isinstance(masks, types.CroppedMasks):
+    return [
+      _encode_crop(crop, corner, (height, width))
+      for crop, corner in zip(masks.crops, masks.corners, strict=True)
+    ]
   if boxes_xyxy is None:
     columns = np.tile([0, width], (len(masks), 1))
   else:
@@ -69,6 +76,16 @@ def areas(rles: list[dict]) -> np.ndarray:
     [M] int64.
   """
   return np.array([coco_mask.area(rle) for rle in rles], np.int64)
+
+
+def _encode_crop(
+  crop: np.ndarray, corner: tuple[int, int], size: tuple[int, int]
+) -> dict:
+  """Encodes a mask [h, w] that lies at (top, left) of its image."""
+  top, left = corner
+  columns = np.zeros((crop.shape[1], size[0]), bool)
+  columns[:, top : top + crop.shape[0]] = crop.T
+  return _encode_columns(columns, left, size)
 
 
 def _encode_columns(

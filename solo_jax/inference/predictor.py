@@ -3,9 +3,12 @@
 Images are resized and padded by the rule of the checkpoint's `preprocessing`
 and run through one compiled function per padded shape, always with the same
 batch size, so a result does not depend on what else is in the batch.
+
+With a short side S, a long side of at most L and padding to multiples of p,
+an image has either its short side at S or its long side at L: there are at
+most 2 (L / p + 2) padded shapes, 88 for the published 800, 1333 and 32.
 """
 
-import collections
 import dataclasses
 import itertools
 from collections.abc import Iterable, Iterator
@@ -13,11 +16,15 @@ from collections.abc import Iterable, Iterator
 import jax
 import jax.numpy as jnp
 import numpy as np
+from absl import logging
 
 from solo_jax import types
 from solo_jax.data import batching, transforms
 from solo_jax.inference import masks, tiling
 from solo_jax.methods.method import Method
+
+# Batches' worth of images that wait for others of their padded shape.
+_MAX_WAITING = 4
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -77,6 +84,9 @@ class Predictor:
 
     def detect(variables, image, image_size):
       self.num_compiled += 1  # runs while tracing only: once a shape
+      logging.info(
+        "compiling for padded shape %d: %s", self.num_compiled, image.shape
+      )
       outputs = method.network.apply(variables, image, image_size, train=False)
       return method.decode(outputs, image_size)
 
@@ -114,8 +124,10 @@ class Predictor:
     """Detects instances batch by batch, holding few images at a time.
 
     Images are batched with others of the same padded shape, so results do not
-    come in the order of the images. While the device runs one batch the host
-    turns the detections of the last one into masks.
+    come in the order of the images. At most 4 batches' worth of images wait
+    for such others; then the shape that waits longest runs as a short batch.
+    While the device runs one batch the host turns the detections of the last
+    one into masks.
 
     Args:
       images: Images of any size and kind that `__call__` takes.
@@ -130,7 +142,8 @@ class Predictor:
     # come back has the image joined.
     parts = {}  # position of a tile in the stream -> its image and row there
     count = itertools.count()
-    tiles_of = {}  # image -> (origins, size, tiles found so far)
+    tiles_of = {}  # image -> (origins, size, pieces found so far)
+    side = self._preprocessing["tile_size"]
 
     def cut():
       for index, image in enumerate(images):
@@ -138,62 +151,88 @@ class Predictor:
         image = transforms.to_uint8(to_rgb(image))
         size = image.shape[:2]
         origins = tiling.tile_origins(
-          size,
-          self._preprocessing["tile_size"],
-          self._preprocessing["tile_overlap"],
+          size, side, self._preprocessing["tile_overlap"]
         )
         tiles_of[index] = origins, size, [None] * len(origins)
         for row, (top, left) in enumerate(origins):
           parts[next(count)] = index, row
-          side = self._preprocessing["tile_size"]
           yield image[top : top + side, left : left + side]
 
     for part, found in self._stream_whole(cut()):
       index, row = parts.pop(part)
       origins, size, tiles = tiles_of[index]
-      tiles[row] = found
+      tiles[row] = tiling.cut_out(found, origins[row], size)
       if all(tile is not None for tile in tiles):
         del tiles_of[index]
-        yield index, tiling.merge_tiles(tiles, origins, size)
+        yield index, tiling.merge_tiles(tiles, origins, side, size)
 
   def _stream_whole(
     self, images: Iterable[np.ndarray]
   ) -> Iterator[tuple[int, types.Instances]]:
     """Runs images through the network as they are; see `stream`."""
-    waiting = collections.defaultdict(list)  # padded shape -> images
     running = None
-    for index, image in enumerate(images):
-      prepared = self._prepare(index, image)
-      group = waiting[prepared.image.shape]
-      group.append(prepared)
-      if len(group) == self._batch_size:
-        running, finished = self._start(group), running
-        group.clear()
-        yield from self._finish(finished)
-    for group in waiting.values():
-      if group:
-        running, finished = self._start(group), running
-        yield from self._finish(finished)
+    for group in self._group(images):
+      running, finished = self._start(group), running
+      yield from self._finish(finished)
     yield from self._finish(running)
 
-  def _prepare(self, index: int, image: np.ndarray) -> _Prepared:
-    """Resizes and pads one image on the host."""
+  def _group(self, images: Iterable[np.ndarray]) -> Iterator[list[_Prepared]]:
+    """Yields batches of one padded shape, short ones where too many wait."""
+    waiting = {}  # padded shape -> images; the oldest shape first
+    num_waiting = 0
+    for index, image in enumerate(images):
+      prepared = self._prepare(index, image)
+      shape = prepared.image.shape
+      group = waiting.setdefault(shape, [])
+      group.append(prepared)
+      num_waiting += 1
+      if len(group) < self._batch_size:
+        if num_waiting < _MAX_WAITING * self._batch_size:
+          continue
+        shape = next(iter(waiting))
+      group = waiting.pop(shape)
+      num_waiting -= len(group)
+      yield group
+    yield from waiting.values()
+
+  def padded_size(self, size: tuple[int, int]) -> tuple[int, int]:
+    """Computes the network input that an image needs, tiles left aside.
+
+    Args:
+      size: (height, width) of the image.
+
+    Returns:
+      Padded (height, width).
+    """
+    blank = np.broadcast_to(np.uint8(0), (*size, 3))
+    return self._pad(self._resize(_unlabeled_sample(blank)).image_size)
+
+  def _pad(self, size: tuple[int, int]) -> tuple[int, int]:
+    multiple = self._preprocessing["pad_multiple"]
+    height, width = (-(-side // multiple) * multiple for side in size)
+    return height, width
+
+  def _resize(self, sample: types.Sample) -> types.Sample:
+    """Resizes a sample by the rule; nothing is drawn yet."""
     rule = self._preprocessing
-    sample = _unlabeled_sample(to_rgb(image))
     short_side = rule["short_side"]
     if rule["tile_size"] is not None:
       # An image smaller than a tile is scaled like a whole tile, not enlarged.
       share = min(sample.original_size) / rule["tile_size"]
       short_side = max(1, round(short_side * min(share, 1)))
-    sample = transforms.resize_to_fit(
+    return transforms.resize_to_fit(
       sample, short_side=short_side, max_side=rule["max_side"]
     )
-    multiple = rule["pad_multiple"]
-    height, width = (-(-n // multiple) * multiple for n in sample.image_size)
+
+  def _prepare(self, index: int, image: np.ndarray) -> _Prepared:
+    """Resizes and pads one image on the host."""
+    sample = self._resize(_unlabeled_sample(to_rgb(image)))
     return _Prepared(
       index=index,
       image=batching.render_image(
-        sample, image_size=(height, width), interpolation=rule["interpolation"]
+        sample,
+        image_size=self._pad(sample.image_size),
+        interpolation=self._preprocessing["interpolation"],
       ),
       image_size=sample.image_size,
       original_size=sample.original_size,

@@ -6,7 +6,10 @@ fits into the overlap lies whole in at least one tile: detections cut by a seam
 give way to those, and what neighbours found twice is kept once.
 """
 
+import bisect
+import collections
 import dataclasses
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -40,73 +43,50 @@ def tile_origins(
   return [(int(y), int(x)) for y in starts(size[0]) for x in starts(size[1])]
 
 
-@dataclasses.dataclass(frozen=True)
-class _Piece:
-  """A detection as a mask inside its box, in coordinates of the whole image."""
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Piece:
+  """A detection of a tile, its mask kept inside its box only.
 
-  tile: int
+  Attributes:
+    is_cut: A seam cuts it: it touches an edge of the tile that is no edge of
+      the image.
+    score: In [0, 1].
+    label: 0..K-1.
+    top: First row in the whole image.
+    left: First column in the whole image.
+    mask: [h, w] bool.
+    area: Pixels of the mask.
+  """
+
   is_cut: bool
   score: float
   label: int
   top: int
   left: int
   mask: np.ndarray
-
-  @property
-  def bottom(self) -> int:
-    return self.top + self.mask.shape[0]
-
-  @property
-  def right(self) -> int:
-    return self.left + self.mask.shape[1]
+  area: int
 
 
-def merge_tiles(
-  tiles: list[types.Instances],
-  origins: list[tuple[int, int]],
-  size: tuple[int, int],
-) -> types.Instances:
-  """Joins the detections of all tiles of an image.
+def cut_out(
+  found: types.Instances, origin: tuple[int, int], size: tuple[int, int]
+) -> list[Piece]:
+  """Cuts the detections of a tile out of its dense masks.
 
   Args:
-    tiles: Detections of each tile at the tile's size.
-    origins: (top, left) of each tile.
+    found: Detections at the tile's size.
+    origin: (top, left) of the tile.
     size: (height, width) of the whole image.
 
   Returns:
-    Detections of the whole image by falling score. Detections that a seam
-    cuts are kept only where no other tile has the object.
+    A piece for each detection whose mask is not empty.
   """
-  pieces = [
-    piece
-    for index, (found, origin) in enumerate(zip(tiles, origins, strict=True))
-    for piece in _pieces(found, index, origin, size)
-  ]
-  kept: list[_Piece] = []
-  for piece in sorted(pieces, key=lambda p: (p.is_cut, -p.score)):
-    if not any(_is_same_object(piece, other) for other in kept):
-      kept.append(piece)
-  kept.sort(key=lambda p: -p.score)
-  masks = np.zeros((len(kept), size[1], size[0]), bool).transpose(0, 2, 1)
-  boxes = np.zeros((len(kept), 4), np.float32)
-  for row, piece in enumerate(kept):
-    masks[row, piece.top : piece.bottom, piece.left : piece.right] = piece.mask
-    boxes[row] = piece.left, piece.top, piece.right, piece.bottom
-  return types.Instances(
-    masks=masks,
-    scores=np.array([p.score for p in kept], np.float32),
-    labels=np.array([p.label for p in kept], np.int32),
-    boxes_xyxy=boxes,
-  )
-
-
-def _pieces(found, index, origin, size):
+  pieces = []
   for mask, score, label, box in zip(
     found.masks, found.scores, found.labels, found.boxes_xyxy, strict=True
   ):
     left, top, right, bottom = (int(v) for v in box)
     if right <= left or bottom <= top:
-      continue  # an empty mask
+      continue
     height, width = mask.shape
     # An edge of the tile is a seam unless it is an edge of the image.
     is_cut = (
@@ -115,29 +95,122 @@ def _pieces(found, index, origin, size):
       or (bottom == height and origin[0] + height < size[0])
       or (right == width and origin[1] + width < size[1])
     )
-    yield _Piece(
-      tile=index,
-      is_cut=bool(is_cut),
-      score=float(score),
-      label=int(label),
-      top=top + origin[0],
-      left=left + origin[1],
-      mask=np.ascontiguousarray(mask[top:bottom, left:right]),
+    inside = mask[top:bottom, left:right].copy()  # a view would keep the tile
+    pieces.append(
+      Piece(
+        is_cut=bool(is_cut),
+        score=float(score),
+        label=int(label),
+        top=top + origin[0],
+        left=left + origin[1],
+        mask=inside,
+        area=int(np.count_nonzero(inside)),
+      )
     )
+  return pieces
 
 
-def _is_same_object(one: _Piece, other: _Piece) -> bool:
-  if one.tile == other.tile or one.label != other.label:
-    return False
-  top, bottom = max(one.top, other.top), min(one.bottom, other.bottom)
-  left, right = max(one.left, other.left), min(one.right, other.right)
-  if top >= bottom or left >= right:
-    return False
+def merge_tiles(
+  tiles: Sequence[Sequence[Piece]],
+  origins: Sequence[tuple[int, int]],
+  tile_size: int,
+  size: tuple[int, int],
+) -> types.Instances:
+  """Joins the detections of all tiles of an image.
+
+  Memory and time follow the detections, not the image: masks stay cropped,
+  and only those of tiles that share pixels are compared.
+
+  Args:
+    tiles: Pieces of each tile.
+    origins: (top, left) of each tile.
+    tile_size: Side of a tile in pixels.
+    size: (height, width) of the whole image.
+
+  Returns:
+    Detections of the whole image by falling score, with CroppedMasks.
+    Detections that a seam cuts are kept only where no other tile has the
+    object.
+  """
+  starts = np.cumsum([0, *(len(pieces) for pieces in tiles)])
+  pieces = [piece for found in tiles for piece in found]
+  same = collections.defaultdict(list)  # piece -> those of the same object
+  for a, b in _neighbours(origins, tile_size):
+    for i, j in _touching(tiles[a], tiles[b]):
+      if _is_same_object(tiles[a][i], tiles[b][j]):
+        same[starts[a] + i].append(starts[b] + j)
+        same[starts[b] + j].append(starts[a] + i)
+  is_kept = np.zeros(len(pieces), bool)
+  order = sorted(
+    range(len(pieces)), key=lambda i: (pieces[i].is_cut, -pieces[i].score)
+  )
+  for i in order:
+    is_kept[i] = not any(is_kept[j] for j in same[i])
+  kept = [pieces[i] for i in order if is_kept[i]]
+  kept.sort(key=lambda p: -p.score)
+  boxes = [
+    (p.left, p.top, p.left + p.mask.shape[1], p.top + p.mask.shape[0])
+    for p in kept
+  ]
+  return types.Instances(
+    masks=types.CroppedMasks(
+      size=size,
+      corners=[(p.top, p.left) for p in kept],
+      crops=[p.mask for p in kept],
+    ),
+    scores=np.array([p.score for p in kept], np.float32),
+    labels=np.array([p.label for p in kept], np.int32),
+    boxes_xyxy=np.array(boxes, np.float32).reshape(-1, 4),
+  )
+
+
+def _neighbours(
+  origins: Sequence[tuple[int, int]], tile_size: int
+) -> Iterator[tuple[int, int]]:
+  """Yields the pairs of tiles that share pixels."""
+  number = {origin: index for index, origin in enumerate(origins)}
+  tops = sorted({top for top, _ in origins})
+  lefts = sorted({left for _, left in origins})
+  for (top, left), index in number.items():
+    for y in tops:
+      if abs(y - top) >= tile_size:
+        continue
+      for x in lefts[bisect.bisect_right(lefts, left - tile_size) :]:
+        if x >= left + tile_size:
+          break
+        if number[y, x] > index:
+          yield index, number[y, x]
+
+
+def _touching(one: Sequence[Piece], other: Sequence[Piece]) -> np.ndarray:
+  """Finds the pairs of the same label whose boxes overlap. [pairs, 2]."""
+
+  def columns(pieces):
+    rows = [
+      (
+        p.label,
+        p.top,
+        p.left,
+        p.top + p.mask.shape[0],
+        p.left + p.mask.shape[1],
+      )
+      for p in pieces
+    ]
+    return np.array(rows, np.int64).reshape(-1, 5).T
+
+  label, top, left, bottom, right = (x[:, None] for x in columns(one))
+  label_, top_, left_, bottom_, right_ = (x[None] for x in columns(other))
+  overlap = (top < bottom_) & (top_ < bottom) & (left < right_)
+  return np.argwhere(overlap & (left_ < right) & (label == label_))
+
+
+def _is_same_object(one: Piece, other: Piece) -> bool:
+  top, left = max(one.top, other.top), max(one.left, other.left)
 
   def window(piece):
-    rows = slice(top - piece.top, bottom - piece.top)
-    return piece.mask[rows, left - piece.left : right - piece.left]
+    return piece.mask[top - piece.top :, left - piece.left :]
 
-  shared = np.count_nonzero(window(one) & window(other))
-  smaller = min(np.count_nonzero(one.mask), np.count_nonzero(other.mask))
-  return shared > SAME_OBJECT * smaller
+  first, second = window(one), window(other)
+  height, width = np.minimum(first.shape, second.shape)
+  shared = np.count_nonzero(first[:height, :width] & second[:height, :width])
+  return shared > SAME_OBJECT * min(one.area, other.area)

@@ -1,6 +1,6 @@
 """Evaluating a predictor on records: detections, results and metrics."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 from absl import logging
@@ -33,7 +33,13 @@ def evaluate_records(
   """
   results = [[] for _ in range(len(records))]
   corrupt = set()
-  for index, instances in predictor.stream(_read_images(records, corrupt)):
+  # By padded shape, so that batches are full; in a shape as they come.
+  sizes = zip(records.heights, records.widths, strict=True)
+  shapes = [predictor.padded_size((int(h), int(w))) for h, w in sizes]
+  order = sorted(range(len(records)), key=lambda index: shapes[index])
+  images = _read_images(records, order, corrupt)
+  for position, instances in predictor.stream(images):
+    index = order[position]
     if index not in corrupt:
       results[index] = coco_metrics.to_results(
         instances, records.image_ids[index], records.category_ids
@@ -80,10 +86,10 @@ def check_classes(
 
 
 def _read_images(
-  records: data_records.Records, corrupt: set[int]
+  records: data_records.Records, order: Sequence[int], corrupt: set[int]
 ) -> Iterator[np.ndarray]:
-  """Yields every image; adds the positions of corrupt ones to `corrupt`."""
-  for index in range(len(records)):
+  """Yields images in `order`; adds indices of corrupt ones to `corrupt`."""
+  for index in order:
     sample = data_records.read_sample(records[index])
     if sample.is_corrupt:
       corrupt.add(index)

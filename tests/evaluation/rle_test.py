@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from pycocotools import mask as coco_mask
 
+from solo_jax import types
 from solo_jax.evaluation import rle
 
 
@@ -36,6 +37,21 @@ def tight_boxes(masks):
         rows.max() + 1,
       )
   return boxes
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_cropped_masks_equal_dense_ones(seed):
+  rng = np.random.default_rng(seed)
+  corners = [(0, 0), (5, 3), (7, 10), (2, 0)]
+  crops = [rng.random((3, 4)) < 0.6 for _ in corners]
+  crops[2] = np.ones((3, 4), bool)  # up to the last pixel
+  masks = types.CroppedMasks(size=(10, 14), corners=corners, crops=crops)
+  dense = masks.to_dense()
+  assert dense.shape == masks.shape == (4, 10, 14)
+  for i, mask in enumerate(masks):
+    np.testing.assert_array_equal(mask, dense[i])
+  assert rle.encode(masks) == rle.encode(dense)
+  np.testing.assert_array_equal(masks[1:3].to_dense(), dense[1:3])
 
 
 @pytest.mark.parametrize("order", ["C", "column-major planes"])

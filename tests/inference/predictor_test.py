@@ -116,6 +116,71 @@ def test_any_batch_size_gives_the_same_in_order():
       np.testing.assert_array_equal(a.boxes_xyxy, b.boxes_xyxy)
 
 
+def many_shapes(num, seed):
+  rng = np.random.default_rng(seed)
+  return [
+    scene(*(int(side) for side in rng.integers(20, 120, 2)), seed=i)[0]
+    for i in range(num)
+  ]
+
+
+def test_few_images_wait_whatever_their_shapes():
+  """As many shapes as there are would fill the memory with waiting images."""
+  images = many_shapes(60, seed=0)
+  predictor = make_predictor(batch_size=4, pad_multiple=2)
+  assert len({predictor.padded_size(x.shape[:2]) for x in images}) > 20
+
+  def find_nothing(variables, image, image_size):
+    return types.Decoded(
+      mask_probs=np.zeros((4, 0, image.shape[1] // 2, image.shape[2] // 2)),
+      scores=np.zeros((4, 0)),
+      labels=np.zeros((4, 0), np.int32),
+      valid=np.zeros((4, 0), bool),
+      num_dropped=np.zeros(4, np.int32),
+    )
+
+  predictor._detect = find_nothing  # compiles nothing
+  taken = done = most = 0
+
+  def count():
+    nonlocal taken
+    for image in images:
+      taken += 1
+      yield image
+
+  for _ in predictor.stream(count()):
+    most = max(most, taken - done)
+    done += 1
+  assert done == 60
+  assert most <= (4 + 2) * 4  # waiting, and two batches under way
+
+
+def test_results_and_programs_do_not_depend_on_the_order():
+  images = many_shapes(24, seed=1)
+  order = np.random.default_rng(2).permutation(24)
+  first, second = make_predictor(batch_size=2), make_predictor(batch_size=2)
+  expected = first.predict(images)
+  found = second.predict([images[i] for i in order])
+  for i, result in zip(order, found, strict=True):
+    np.testing.assert_array_equal(result.masks, expected[i].masks)
+    np.testing.assert_array_equal(result.scores, expected[i].scores)
+  shapes = {first.padded_size(x.shape[:2]) for x in images}
+  assert first.num_compiled == second.num_compiled == len(shapes)
+
+
+@pytest.mark.parametrize(
+  ("short_side", "max_side", "multiple"), [(800, 1333, 32), (32, 48, 16)]
+)
+def test_number_of_padded_shapes_is_bounded(short_side, max_side, multiple):
+  predictor = make_predictor(
+    short_side=short_side, max_side=max_side, pad_multiple=multiple
+  )
+  rng = np.random.default_rng(0)
+  sizes = np.exp(rng.uniform(np.log(20), np.log(5000), (4000, 2))).astype(int)
+  shapes = {predictor.padded_size(tuple(size)) for size in sizes.tolist()}
+  assert 4 <= len(shapes) <= 2 * (max_side / multiple + 2)
+
+
 def test_one_program_a_padded_shape():
   predictor = make_predictor(batch_size=2)
   # Network inputs of 32x48, 32x48, 32x48 (31 padded), 48x32 and 32x32.
@@ -186,3 +251,54 @@ def test_to_rgb_refuses_what_is_no_image():
   ):
     with pytest.raises(ValueError, match=message):
       to_rgb(image)
+
+
+def tiled_predictor(**overrides):
+  options = dict(short_side=32, max_side=32, tile_size=32, tile_overlap=8)
+  return make_predictor(**options | overrides)
+
+
+def test_tiles_of_a_16_bit_image_share_its_contrast():
+  """Stretched by itself, the dark tile would turn noise into objects."""
+  rng = np.random.default_rng(0)
+  grey = rng.integers(0, 60, (32, 80)).astype(np.uint16)
+  grey[8:20, 4:20] = 4000
+  predictor = tiled_predictor()
+  found = predictor(grey)
+  assert len(found) == 3  # one of each colour, all of the bright square
+  for mask in found.masks:
+    np.testing.assert_array_equal(mask, grey == 4000)
+  alone = predictor(grey[:, 48:])
+  assert alone.masks.to_dense().any()  # so the test can fail
+
+
+def test_image_smaller_than_a_tile_is_not_enlarged():
+  image = np.zeros((16, 20, 3), np.uint8)
+  image[4:12, 4:12, 0] = 255
+  predictor = tiled_predictor()
+  assert predictor.padded_size((16, 20)) == (16, 32)
+  found = predictor(image)
+  assert found.masks.shape == (1, 16, 20)
+  np.testing.assert_array_equal(found.masks[0], image[..., 0] > 0)
+  np.testing.assert_array_equal(found.boxes_xyxy, [[4, 4, 12, 12]])
+
+
+def test_small_image_is_scaled_like_a_tile():
+  """Tiles are doubled, so an object has the same size in either."""
+  small = np.zeros((20, 24, 3), np.uint8)
+  small[6:14, 8:16, 0] = 255
+  large = np.zeros((90, 100, 3), np.uint8)
+  large[:20, :24] = small
+  predictor = tiled_predictor(short_side=64, max_side=64)
+  first, second = predictor(small), predictor(large)
+  assert len(first) == len(second) == 1
+  np.testing.assert_array_equal(first.boxes_xyxy, [[8, 6, 16, 14]])
+  np.testing.assert_array_equal(second.boxes_xyxy, [[8, 6, 16, 14]])
+
+
+def test_tiled_equals_whole_where_objects_fit_the_overlap():
+  image = np.zeros((104, 128, 3), np.uint8)  # tiles at 0, 24, 48, 72, 96
+  image[22:30, 22:30, 0] = 255  # cut by the second tiles, whole in the first
+  found = tiled_predictor()(image)
+  assert len(found) == 1
+  np.testing.assert_array_equal(found.masks[0], image[..., 0] > 0)

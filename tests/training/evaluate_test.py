@@ -14,6 +14,9 @@ from solo_jax.training.evaluate import check_classes, evaluate_records
 class ThresholdPredictor:
   """Finds bright pixels; yields images out of order, as the real one may."""
 
+  def padded_size(self, size):
+    return size
+
   def stream(self, images):
     found = [(i, self.detect(image)) for i, image in enumerate(images)]
     yield from reversed(found)
@@ -45,6 +48,14 @@ class MemoryRecords(list):
   @property
   def image_ids(self):
     return np.array([record["image_id"] for record in self])
+
+  @property
+  def heights(self):
+    return np.array([record["height"] for record in self])
+
+  @property
+  def widths(self):
+    return np.array([record["width"] for record in self])
 
 
 def make_record(image_id, *, is_empty=False, is_corrupt=False):
