@@ -2,10 +2,12 @@
 
 import jax
 import jax.numpy as jnp
+import layouts
 import numpy as np
 import pytest
 
 from solo_jax.conversion import torchvision
+from solo_jax.conversion.mapping import flatten
 from solo_jax.nn.resnet import DEPTHS, ResNet
 
 
@@ -52,3 +54,26 @@ def test_classifier_is_dropped_and_the_rest_lands_where_mmdet_puts_it(golden):
 def test_missing_file(tmp_path):
   with pytest.raises(FileNotFoundError, match="resnet50.pth"):
     torchvision.load_backbone(tmp_path / "resnet50.pth", {})
+
+
+@pytest.mark.parametrize(
+  ("depth", "groups", "deformable"),
+  [
+    (18, {}, None),
+    (152, {}, None),
+    (101, dict(groups=64, group_width=4), None),
+    (101, dict(groups=64, group_width=4), "v2"),
+    (50, {}, "v1"),
+  ],
+)
+def test_every_array_of_every_kind_is_placed_once(depth, groups, deformable):
+  source = layouts.Layout()
+  layouts.torchvision_resnet(source, "", depth, **groups, dcn=deformable)
+  source.put("fc.weight", 1000, 2048)
+  network = ResNet(**DEPTHS[depth], **groups, deformable=deformable)
+  image = jnp.zeros((1, 32, 32, 3))
+  target = jax.eval_shape(
+    lambda: network.init(jax.random.key(0), image, train=False)
+  )
+  result = flatten(torchvision.convert_backbone(source, target))
+  assert result.keys() == flatten(target).keys()
