@@ -7,11 +7,13 @@ thresholds and capacities are tried with, for example,
 
     --set=decode.score_threshold=0.05,evaluation.max_detections=300
 
+Compiled programs are kept for the next run, see inference/compilation_cache.py.
 The last line printed is one JSON object with the metrics.
 """
 
 import json
 import pathlib
+import time
 
 import ml_collections
 import rich.progress
@@ -23,6 +25,7 @@ from solo_jax import command
 from solo_jax.config import parse_arg, validate
 from solo_jax.data.records import open_records
 from solo_jax.evaluation.coco_metrics import Metrics
+from solo_jax.inference.compilation_cache import use_compilation_cache
 from solo_jax.training import checkpoints
 from solo_jax.training.evaluate import check_classes, evaluate_records
 from solo_jax.training.setup import build_predictor
@@ -84,6 +87,7 @@ def evaluate_checkpoint(
     f"step {checkpoint.step} of {config.method}, {len(records)} images of "
     f"{config.dataset.name} {records.split}"
   )
+  start = time.perf_counter()
   with _progress(console) as progress:
     task = progress.add_task("evaluating", total=len(records))
     metrics, results = evaluate_records(
@@ -93,8 +97,8 @@ def evaluate_checkpoint(
       on_image=lambda: progress.advance(task),
     )
   console.print(
-    f"{len(results)} detections, {predictor.num_compiled} padded shapes "
-    f"compiled, {predictor.num_dropped} candidates beyond the capacity"
+    f"{len(results)} detections in {time.perf_counter() - start:.1f} s, "
+    f"{predictor.summary()}"
   )
   if out:
     with open(out, "w") as file:
@@ -225,6 +229,7 @@ def main(argv: list[str]) -> None:
   if len(argv) > 1:
     raise app.UsageError(f"unexpected arguments: {' '.join(argv[1:])}")
   logging.set_verbosity(logging.ERROR)  # Orbax and TFDS tell every step
+  use_compilation_cache()
   metrics = evaluate_checkpoint(
     FLAGS.checkpoint,
     data_dir=FLAGS.data_dir,

@@ -13,6 +13,7 @@ annotations ignore it. Below --out this writes
                         where instances overlap, the higher score wins
   scores.json           with --labels: {name: {label value: score}}
 
+Compiled programs are kept for the next run, see inference/compilation_cache.py.
 A file that cannot be read is named, the others are still done, and the exit
 code is then 1.
 """
@@ -33,11 +34,14 @@ from solo_jax import command, types, visualization
 from solo_jax.data import transforms
 from solo_jax.data.records import decode_image
 from solo_jax.evaluation import coco_metrics, rle
+from solo_jax.inference.compilation_cache import use_compilation_cache
 from solo_jax.inference.predictor import Predictor, to_rgb
 from solo_jax.training import checkpoints
 from solo_jax.training.setup import build_predictor
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".webp")
+# Pixels of all masks that an overlay draws at once, a byte each.
+MAX_DRAWN_PIXELS = 2**31
 
 FLAGS = flags.FLAGS
 
@@ -88,8 +92,17 @@ def predict_files(
     for index, instances in predictor.stream(images):
       path, name, image = waiting.pop(index)
       instances = instances.above(score_threshold)
+      drawn = instances.to_dense(MAX_DRAWN_PIXELS)
+      if len(drawn) < len(instances):
+        logging.error(
+          "the overlay of %s shows the best %d of %d instances, as many as fit "
+          "into memory; predictions.json has all",
+          path,
+          len(drawn),
+          len(instances),
+        )
       picture = visualization.draw_instances(
-        transforms.to_uint8(image), instances, class_names
+        transforms.to_uint8(image), drawn, class_names
       )
       _write_png(out / "overlays" / f"{name}.png", picture[..., ::-1])
       if labels:
@@ -206,7 +219,8 @@ def make_label_image(
   """
   label_image = np.zeros(instances.masks.shape[1:], np.uint16)
   for i in reversed(range(len(instances))):
-    label_image[instances.masks[i]] = i + 1
+    rows, columns, mask = instances.crop(i)
+    label_image[rows, columns][mask] = i + 1
   values = np.unique(label_image)
   return label_image, {
     str(value): float(instances.scores[value - 1])
@@ -289,13 +303,15 @@ def define_flags() -> None:
 def main(argv: list[str]) -> None:
   """Runs the command."""
   logging.set_verbosity(logging.ERROR)  # Orbax tells every step
+  use_compilation_cache()
   paths = find_images(argv[1:])
   checkpoint = checkpoints.load(FLAGS.checkpoint)
   out = pathlib.Path(FLAGS.out)
+  predictor = build_predictor(
+    checkpoint.config, checkpoint.variables, batch_size=FLAGS.batch_size
+  )
   problems = predict_files(
-    build_predictor(
-      checkpoint.config, checkpoint.variables, batch_size=FLAGS.batch_size
-    ),
+    predictor,
     paths,
     out,
     class_names=checkpoint.class_names,
@@ -304,6 +320,7 @@ def main(argv: list[str]) -> None:
     labels=FLAGS.labels,
   )
   print(f"{len(paths) - len(problems)} images done, see {out}")
+  print(predictor.summary(), file=sys.stderr)
   for problem in problems:
     print(f"{problem.path}: {problem.reason}", file=sys.stderr)
   if problems:

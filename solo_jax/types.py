@@ -196,6 +196,37 @@ class Instances:
     """Returns the instances of at least a score; no mask is copied."""
     return self.first(int(np.sum(self.scores >= score)))
 
+  def crop(self, index: int) -> tuple[slice, slice, np.ndarray]:
+    """Returns one mask inside its box.
+
+    Args:
+      index: Of the instance.
+
+    Returns:
+      Rows and columns of the box in the image, and the mask there. [h, w] bool.
+    """
+    left, top, right, bottom = self.boxes_xyxy[index].astype(int)
+    rows, columns = slice(top, bottom), slice(left, right)
+    if isinstance(self.masks, CroppedMasks):
+      return rows, columns, self.masks.crops[index]
+    return rows, columns, self.masks[index, rows, columns]
+
+  def to_dense(self, max_pixels: int) -> "Instances":
+    """Returns the instances of the highest scores with dense masks.
+
+    Args:
+      max_pixels: Bound of the pixels of all masks together; instances that
+        exceed it are left out.
+
+    Returns:
+      As many instances as fit.
+    """
+    height, width = self.masks.shape[1:]
+    kept = self.first(max_pixels // (height * width))
+    if isinstance(kept.masks, CroppedMasks):
+      kept = dataclasses.replace(kept, masks=kept.masks.to_dense())
+    return kept
+
   def first(self, number: int) -> "Instances":
     """Returns the instances of the highest scores; no mask is copied."""
     kept = slice(number)

@@ -147,6 +147,7 @@ def test_last_line_is_json_of_the_metrics(monkeypatch, capsys):
       checkpoint="run", data_dir=None, split=None, set=None, out=None
     ),
   )
+  monkeypatch.setattr(eval_command, "use_compilation_cache", lambda: None)
   eval_command.main(["eval"])
   lines = capsys.readouterr().out.splitlines()
   assert json.loads(lines[-1]) == {

@@ -1,5 +1,6 @@
 """Tests of solo_jax/predict.py."""
 
+import dataclasses
 import io
 import json
 import pathlib
@@ -22,6 +23,9 @@ SCORE_NUCLEI = pathlib.Path(__file__).parents[2] / "shared" / "score_nuclei.py"
 
 class BandPredictor:
   """Two overlapping instances on each image, and a third of a low score."""
+
+  def summary(self):
+    return "nothing compiled"
 
   def stream(self, images):
     found = [(i, self.detect(to_rgb(image))) for i, image in enumerate(images)]
@@ -137,6 +141,45 @@ def test_the_nuclei_scorer_reads_the_labels(tmp_path):
   assert result["all"]["AP"]["value"] == pytest.approx(1)
 
 
+def test_cropped_masks_give_the_same_files(tmp_path, monkeypatch):
+  """Of an image read in tiles; here as many as an overlay may draw, or not."""
+
+  def crop(found):
+    boxes = found.boxes_xyxy.astype(int)
+    return dataclasses.replace(
+      found,
+      masks=types.CroppedMasks(
+        size=found.masks.shape[1:],
+        corners=[(top, left) for left, top, _, _ in boxes],
+        crops=[
+          mask[top:bottom, left:right]
+          for mask, (left, top, right, bottom) in zip(
+            found.masks, boxes, strict=True
+          )
+        ],
+      ),
+    )
+
+  path = write(tmp_path / "a.png", np.full((40, 60, 3), 99, np.uint8))
+  run([path], tmp_path / "dense", labels=True)
+  detect = BandPredictor.detect
+  monkeypatch.setattr(
+    BandPredictor, "detect", lambda self, image: crop(detect(self, image))
+  )
+  run([path], tmp_path / "cropped", labels=True)
+  monkeypatch.setattr(predict, "MAX_DRAWN_PIXELS", 40 * 60)
+  run([path], tmp_path / "few", labels=True)
+  names = [
+    x.relative_to(tmp_path / "dense") for x in (tmp_path / "dense").rglob("*.*")
+  ]
+  assert len(names) == 4
+  for name in names:
+    expected = (tmp_path / "dense" / name).read_bytes()
+    assert (tmp_path / "cropped" / name).read_bytes() == expected
+    is_equal = (tmp_path / "few" / name).read_bytes() == expected
+    assert is_equal == (name.parts[0] != "overlays")
+
+
 def test_hidden_instances_have_no_label():
   masks = np.ones((2, 4, 5), bool)
   label_image, scores = predict.make_label_image(
@@ -193,6 +236,7 @@ def test_main_exits_with_1_after_a_bad_file(tmp_path, monkeypatch, capsys):
     category_ids=(3, 44),
   )
   monkeypatch.setattr(predict.checkpoints, "load", lambda path: checkpoint)
+  monkeypatch.setattr(predict, "use_compilation_cache", lambda: None)
   monkeypatch.setattr(
     predict, "build_predictor", lambda *_, batch_size: BandPredictor()
   )
@@ -210,7 +254,8 @@ def test_main_exits_with_1_after_a_bad_file(tmp_path, monkeypatch, capsys):
   predict.main(["predict", str(good)])
   with pytest.raises(SystemExit, match="1 of 2 files could not be read"):
     predict.main(["predict", str(good), str(bad)])
-  assert f"{bad}: the file is empty" in capsys.readouterr().err
+  told = capsys.readouterr().err
+  assert f"{bad}: the file is empty" in told and "nothing compiled" in told
 
 
 def test_missing_checkpoint_is_named(tmp_path):

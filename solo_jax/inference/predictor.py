@@ -195,6 +195,13 @@ class Predictor:
       yield group
     yield from waiting.values()
 
+  def summary(self) -> str:
+    """Says what was compiled and left out so far, for a log."""
+    return (
+      f"{self.num_compiled} padded shapes compiled, {self.num_dropped} "
+      "candidates beyond the capacity (decode.max_candidates)"
+    )
+
   def padded_size(self, size: tuple[int, int]) -> tuple[int, int]:
     """Computes the network input that an image needs, tiles left aside.
 

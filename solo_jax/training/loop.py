@@ -282,11 +282,13 @@ class Run:
 
   def _evaluate(self, state: TrainState) -> dict[str, float | None]:
     evaluation = self._config.evaluation
+    predictor = self._update_predictor(state)
     metrics, _ = evaluate_records(
-      self._update_predictor(state),
+      predictor,
       self._eval_records,
       max_detections=evaluation.max_detections,
     )
+    self._log.message(f"evaluated so far: {predictor.summary()}")
     return metrics.scalars()
 
   def _draw_pictures(self, state: TrainState, step: int) -> None:
@@ -304,7 +306,9 @@ class Run:
       )
       picture = visualization.draw_comparison(
         image,
-        predictor(sample.image).above(PICTURE_SCORE),
+        predictor(sample.image)
+        .above(PICTURE_SCORE)
+        .to_dense(MAX_PICTURE_PIXELS),
         truth,
         records.class_names,
       )
@@ -325,6 +329,8 @@ class Run:
 
 # Detections of a lower score are scored, but not drawn.
 PICTURE_SCORE = 0.3
+# Pixels of all masks that a picture draws at once, a byte each.
+MAX_PICTURE_PIXELS = 2**30
 
 
 class CompileCounter:
