@@ -1,0 +1,29 @@
+"""Keeping compiled programs on disk, so that a second run need not compile.
+
+An evaluation compiles one program per padded shape. JAX can keep them in a
+folder and recognises a program by its content, the versions and the device.
+"""
+
+import os
+import pathlib
+
+import jax
+
+
+def use_compilation_cache() -> pathlib.Path:
+  """Makes JAX keep the programs it compiles from now on.
+
+  The folder is JAX's own setting where there is one (the environment variable
+  JAX_COMPILATION_CACHE_DIR), otherwise `solo_jax/compiled` in the user's cache
+  directory (XDG_CACHE_HOME, by default ~/.cache). It may be deleted at any
+  time. JAX_ENABLE_COMPILATION_CACHE=false switches the cache off.
+
+  Returns:
+    The folder.
+  """
+  folder = jax.config.jax_compilation_cache_dir
+  if folder is None:
+    root = os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache"
+    folder = pathlib.Path(root) / "solo_jax" / "compiled"
+    jax.config.update("jax_compilation_cache_dir", str(folder))
+  return pathlib.Path(folder)
