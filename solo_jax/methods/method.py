@@ -81,46 +81,68 @@ def make_method(
   """
   if name not in METHODS:
     raise KeyError(f"unknown method {name!r}; known: {sorted(METHODS)}")
-  family, dtype = METHODS[name], jnp.dtype(precision)
-  return Method(
-    network=family.network(
-      backbone=make_backbone(**backbone, dtype=dtype, axis_name=axis_name),
-      num_classes=num_classes,
-      mean=mean,
-      std=std,
-      channel_order=channel_order,
-      dtype=dtype,
-      **network,
+  dtype = jnp.dtype(precision)
+  return METHODS[name](
+    make_backbone(**backbone, dtype=dtype, axis_name=axis_name),
+    num_classes=num_classes,
+    network=dict(
+      network, mean=mean, std=std, channel_order=channel_order, dtype=dtype
     ),
-    loss=functools.partial(family.loss, axis_name=axis_name, **loss),
+    loss=dict(loss, axis_name=axis_name),
+    decode=decode,
+  )
+
+
+def make_grid_method(
+  backbone: nn.Module,
+  *,
+  make_network: Callable[..., nn.Module],
+  loss_function: Callable[..., tuple[jax.Array, dict[str, jax.Array]]],
+  decode_function: Callable[..., types.Decoded],
+  num_classes: int,
+  network: dict[str, Any],
+  loss: dict[str, Any],
+  decode: dict[str, Any],
+) -> Method:
+  """Wires a method that predicts on grids, which all SOLOs do.
+
+  Args:
+    backbone: From `make_backbone`.
+    make_network: Class of the network.
+    loss_function: (outputs, batch, **loss) -> as `Method.loss`.
+    decode_function: (outputs, image_size, strides=..., **decode) -> Decoded.
+    num_classes: K.
+    network: Arguments of the network.
+    loss: Arguments of the loss.
+    decode: Arguments of the decoder.
+
+  Returns:
+    The method.
+  """
+  return Method(
+    network=make_network(backbone=backbone, num_classes=num_classes, **network),
+    loss=functools.partial(loss_function, **loss),
     decode=functools.partial(
-      family.decode, strides=tuple(network["strides"]), **decode
+      decode_function, strides=tuple(network["strides"]), **decode
     ),
   )
 
 
-@dataclasses.dataclass(frozen=True)
-class Family:
-  """What a row of METHODS consists of.
-
-  Attributes:
-    network: Linen module class; its fields are the config's section `network`.
-    loss: (outputs, batch, **section `loss`) -> as `Method.loss`.
-    decode: (outputs, image_size, strides=..., **section `decode`) -> Decoded.
-  """
-
-  network: type[nn.Module]
-  loss: Callable[..., tuple[jax.Array, dict[str, jax.Array]]]
-  decode: Callable[..., types.Decoded]
-
-
+_solo = functools.partial(
+  make_grid_method,
+  loss_function=solo_loss.solo_loss,
+  decode_function=solo_decode.decode,
+)
 METHODS = {
-  "solo": Family(SOLO, solo_loss.solo_loss, solo_decode.decode),
-  # Decoupled SOLO is SOLO with two factors to a mask.
-  "decoupled_solo": Family(
-    DecoupledSOLO, solo_loss.solo_loss, solo_decode.decode
+  "solo": functools.partial(_solo, make_network=SOLO),
+  # The same with two factors to a mask.
+  "decoupled_solo": functools.partial(_solo, make_network=DecoupledSOLO),
+  "solov2": functools.partial(
+    make_grid_method,
+    make_network=SOLOv2,
+    loss_function=solov2_loss.solov2_loss,
+    decode_function=solov2_decode.decode,
   ),
-  "solov2": Family(SOLOv2, solov2_loss.solov2_loss, solov2_decode.decode),
 }
 
 

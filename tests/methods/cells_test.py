@@ -21,12 +21,11 @@ def assign(centers, boxes, labels, valid=None, **overrides):
   )
   arguments.update(overrides)
   labels = np.asarray(labels, np.int32).reshape(-1)
-  return assign_cells(
-    jnp.asarray(centers, jnp.float32).reshape(-1, 2),
-    jnp.asarray(boxes, jnp.float32).reshape(-1, 4),
-    jnp.asarray(labels),
-    jnp.ones(len(labels), bool) if valid is None else jnp.asarray(valid),
-    **arguments,
+  return jax.jit(functools.partial(assign_cells, **arguments))(
+    np.asarray(centers, np.float32).reshape(-1, 2),
+    np.asarray(boxes, np.float32).reshape(-1, 4),
+    labels,
+    np.ones(len(labels), bool) if valid is None else np.asarray(valid, bool),
   )
 
 

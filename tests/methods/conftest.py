@@ -82,11 +82,13 @@ def golden_loss_settings(golden):
 def golden_decode_settings(golden):
   """Arguments of `decode_candidates` as the file has them."""
   test = golden.config["test"]
+  logits = np.concatenate([x.ravel() for x in golden.levels("cls_logit")])
+  num_above = int((1 / (1 + np.exp(-logits)) > test["score_thr"]).sum())
   return dict(
     strides=tuple(golden.config["strides"]),
     score_threshold=test["score_thr"],
     mask_threshold=test["mask_thr"],
-    max_candidates=1000,
+    max_candidates=num_above,  # no more: each capacity takes time to compile
     nms_candidates=test["nms_pre"],
     nms_kernel=test["kernel"],
     nms_sigma=test["sigma"],
