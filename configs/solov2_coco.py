@@ -112,6 +112,9 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
       widths=(64, 128, 256, 512),
       stem="conv7",  # 7x7 stride 2 and max pool; or 'space_to_depth'
       stride_in_1x1=False,  # True: caffe stride placement
+      deformable=placeholder(str),  # 'v1' or 'v2': deformable 3x3, C3 to C5
+      groups=1,  # ResNeXt-101 64x4d: 64 and ...
+      group_width=64,  # ... 4
       norm="frozen",  # 'batch' (plain), 'sync' (over devices) or 'frozen'
       frozen_stages=1,  # 1: stem and first stage get no gradient
       # 'efficientnet_lite0', or a .pth file of torchvision

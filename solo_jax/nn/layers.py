@@ -11,6 +11,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from solo_jax.nn.deform_conv import DeformConv
+
 NORMS = ("batch", "sync", "frozen")
 
 
@@ -125,26 +127,46 @@ class ConvGN(nn.Module):
     kernel_size: Side of the square kernel, odd; the output size is the input
       size.
     num_groups: Groups of the normalisation.
+    deformable: None for a plain convolution, or 'v1' or 'v2' for a deformable
+      one.
     dtype: Type of the convolution and of the result; statistics are float32.
   """
 
   features: int
   kernel_size: int = 3
   num_groups: int = 32
+  deformable: str | None = None
   dtype: jnp.dtype = jnp.float32
 
-  @nn.compact
-  def __call__(self, x: jax.Array) -> jax.Array:
-    """Maps [B, H, W, C] to [B, H, W, features]."""
-    x = nn.Conv(
+  def _conv(self) -> nn.Module:
+    shared = dict(
+      kernel_init=nn.initializers.normal(0.01),  # as published for the heads
+      dtype=self.dtype,
+      name="conv",
+    )
+    if self.deformable is not None:
+      return DeformConv(
+        self.features,
+        self.kernel_size,
+        modulated=self.deformable == "v2",
+        **shared,
+      )
+    return nn.Conv(
       self.features,
       (self.kernel_size, self.kernel_size),
       padding=self.kernel_size // 2,
       use_bias=False,
-      kernel_init=nn.initializers.normal(0.01),  # as published for the heads
-      dtype=self.dtype,
-      name="conv",
-    )(x)
+      **shared,
+    )
+
+  @nn.compact
+  def __call__(self, x: jax.Array) -> jax.Array:
+    """Maps [B, H, W, C] to [B, H, W, features]."""
+    if self.deformable not in (None, "v1", "v2"):
+      raise ValueError(
+        f"deformable must be None, 'v1' or 'v2', got {self.deformable!r}."
+      )
+    x = self._conv()(x)
     x = nn.GroupNorm(
       self.num_groups, epsilon=1e-5, dtype=self.dtype, name="norm"
     )(x)

@@ -1,5 +1,8 @@
 """ResNet backbones (https://arxiv.org/abs/1512.03385), PyTorch padding.
 
+Also ResNeXt (https://arxiv.org/abs/1611.05431), and either with deformable
+convolutions.
+
 Shape letters: B images, H, W padded network input, C channels.
 """
 
@@ -10,6 +13,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from solo_jax.nn.deform_conv import DeformConv
+from solo_jax.nn.grouped_conv import GroupedConv
 from solo_jax.nn.layers import make_norm
 
 # Table 1 of the paper.
@@ -18,7 +23,11 @@ DEPTHS = {
   34: dict(block="basic", stage_sizes=(3, 4, 6, 3)),
   50: dict(block="bottleneck", stage_sizes=(3, 4, 6, 3)),
   101: dict(block="bottleneck", stage_sizes=(3, 4, 23, 3)),
+  152: dict(block="bottleneck", stage_sizes=(3, 8, 36, 3)),
 }
+DEFORMABLE_STAGES = (2, 3, 4)  # those that end in C3 to C5, as published
+
+_kernel_init = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
 
 
 def is_frozen(name: str, frozen_stages: int) -> bool:
@@ -47,7 +56,7 @@ def _conv(features, kernel_size, stride, dtype, name) -> nn.Conv:
     strides=stride,
     padding=kernel_size // 2,  # explicit: 'SAME' would shift strided layers
     use_bias=False,
-    kernel_init=nn.initializers.variance_scaling(2.0, "fan_out", "normal"),
+    kernel_init=_kernel_init,
     dtype=dtype,
     name=name,
   )
@@ -62,6 +71,9 @@ class Block(nn.Module):
     stride: Spatial stride of the block.
     stride_in_1x1: Puts a bottleneck's stride in its first 1x1 convolution
       (the original caffe models) instead of its 3x3 (torchvision).
+    deformable: See `ResNet`.
+    groups: See `ResNet`.
+    group_width: See `ResNet`.
     make_norm: Makes a normalisation layer from a name.
     dtype: Type of the convolutions and of the result.
   """
@@ -70,8 +82,28 @@ class Block(nn.Module):
   width: int
   stride: int
   stride_in_1x1: bool
+  deformable: str | None
+  groups: int
+  group_width: int
   make_norm: functools.partial
   dtype: jnp.dtype
+
+  def _conv3x3(self, features: int, stride: int, name: str) -> nn.Module:
+    if self.deformable is not None:
+      return DeformConv(
+        features,
+        stride=stride,
+        modulated=self.deformable == "v2",
+        groups=self.groups,
+        kernel_init=_kernel_init,
+        dtype=self.dtype,
+        name=name,
+      )
+    if self.groups > 1:
+      return GroupedConv(
+        features, 3, stride, self.groups, _kernel_init, self.dtype, name=name
+      )
+    return _conv(features, 3, stride, self.dtype, name)
 
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
@@ -82,14 +114,18 @@ class Block(nn.Module):
       first, second = (
         (self.stride, 1) if self.stride_in_1x1 else (1, self.stride)
       )
+      inner = int(self.width * self.group_width / 64) * self.groups
       layers = [
-        (1, self.width, first),
-        (3, self.width, second),
+        (1, inner, first),
+        (3, inner, second),
         (1, 4 * self.width, 1),
       ]
     y = x
     for j, (kernel_size, features, stride) in enumerate(layers, start=1):
-      y = _conv(features, kernel_size, stride, self.dtype, f"conv{j}")(y)
+      if kernel_size == 3:
+        y = self._conv3x3(features, stride, f"conv{j}")(y)
+      else:
+        y = _conv(features, kernel_size, stride, self.dtype, f"conv{j}")(y)
       y = self.make_norm(name=f"bn{j}")(y)
       if j < len(layers):
         y = nn.relu(y)
@@ -109,6 +145,12 @@ class ResNet(nn.Module):
     stem: 'conv7' (7x7 stride 2, 3x3 max pool stride 2) or 'space_to_depth'
       (4x4 pixels to channels, then one 3x3 convolution).
     stride_in_1x1: See `Block`; bottleneck only.
+    deformable: None, or 'v1' or 'v2' deformable convolutions for the 3x3 of
+      each block in the stages that end in C3 to C5; bottleneck only.
+    groups: Groups of the 3x3 convolutions (ResNeXt: 64 or 32); bottleneck
+      only.
+    group_width: Inner channels of each group in the first stage, for a width
+      of 64 (ResNeXt: 4; 64 for one group).
     norm: See `layers.make_norm`.
     frozen_stages: With n > 0, the stem and the first n stages get no gradient
       and use running statistics.
@@ -121,6 +163,9 @@ class ResNet(nn.Module):
   block: str = "bottleneck"
   stem: str = "conv7"
   stride_in_1x1: bool = False
+  deformable: str | None = None
+  groups: int = 1
+  group_width: int = 64
   norm: str = "frozen"
   frozen_stages: int = 0
   dtype: jnp.dtype = jnp.float32
@@ -137,6 +182,17 @@ class ResNet(nn.Module):
       )
     if self.stride_in_1x1 and self.block == "basic":
       raise ValueError('stride_in_1x1 needs 1x1 layers: block is "basic".')
+    if self.deformable not in (None, "v1", "v2"):
+      raise ValueError(
+        f"deformable must be None, 'v1' or 'v2', got {self.deformable!r}."
+      )
+    is_plain = (self.deformable, self.groups, self.group_width) == (None, 1, 64)
+    if self.block == "basic" and not is_plain:
+      raise ValueError(
+        "deformable, groups and group_width must be None, 1 and 64 for block "
+        f"'basic', got {self.deformable!r}, {self.groups} and "
+        f"{self.group_width}; use block 'bottleneck'."
+      )
     if not len(self.stage_sizes) == len(self.widths) == 4:
       raise ValueError(
         "stage_sizes and widths must have 4 entries each, got "
@@ -196,6 +252,9 @@ class ResNet(nn.Module):
           width=self.widths[stage - 1],
           stride=2 if stage > 1 and i == 0 else 1,
           stride_in_1x1=self.stride_in_1x1,
+          deformable=self.deformable if stage in DEFORMABLE_STAGES else None,
+          groups=self.groups,
+          group_width=self.group_width,
           make_norm=norms[stage],
           dtype=self.dtype,
           name=f"layer{stage}_{i}",

@@ -15,7 +15,12 @@ NHWC = (0, 2, 3, 1)
 HWIO = (2, 3, 1, 0)
 
 
-@functools.partial(jax.jit, static_argnames=("strides", "padding", "dilation"))
+GEOMETRY = ("strides", "padding", "dilation")
+# Compiled as a whole: its operations one by one take longer to compile.
+compiled_deform_conv2d = jax.jit(deform_conv2d, static_argnames=GEOMETRY)
+
+
+@functools.partial(jax.jit, static_argnames=GEOMETRY)
 def run(x, offset, mask, kernel, gradient, **geometry):
   """Value and gradients by (x, offset, mask, kernel)."""
   y, vjp = jax.vjp(
@@ -103,7 +108,7 @@ def test_equals_the_definition(groups, modulated):
   offset[:, 1:] = np.round(2 * offset[:, 1:]) / 2
   mask = draw(2, 3, 4, groups * 9, seed=3) if modulated else None
   geometry = dict(strides=2, padding=1, dilation=1)
-  actual = deform_conv2d(x, offset, mask, kernel, **geometry)
+  actual = compiled_deform_conv2d(x, offset, mask, kernel, **geometry)
   expected = loop_deform_conv(x, offset, mask, kernel, **geometry)
   np.testing.assert_allclose(actual, expected, atol=1e-5)
 
@@ -153,7 +158,7 @@ def test_by_hand_half_a_pixel_outside():
 
   def sample(dy, dx):
     offset = jnp.asarray([dy, dx]) * jnp.ones((1, 2, 2, 1))
-    return deform_conv2d(x, offset, None, kernel)[0, 0, 0, 0]
+    return compiled_deform_conv2d(x, offset, None, kernel)[0, 0, 0, 0]
 
   np.testing.assert_allclose(sample(0.5, 0.5), (1 + 2 + 3 + 5) / 4)
   np.testing.assert_allclose(sample(-0.5, 0.0), 1 / 2)
@@ -161,7 +166,7 @@ def test_by_hand_half_a_pixel_outside():
   np.testing.assert_allclose(sample(1.25, 1.0), 5 * 0.75)
   assert sample(-1.0, 0.0) == sample(2.0, 0.0) == 0
   # Left to right, the first row rises by 1 a pixel.
-  np.testing.assert_allclose(jax.grad(sample, 1)(0.0, 0.0), 1)
+  np.testing.assert_allclose(jax.jit(jax.grad(sample, 1))(0.0, 0.0), 1)
 
 
 @pytest.mark.parametrize("far", [1e4, 3e9, 1e30, -1e30, np.inf])
@@ -178,8 +183,10 @@ def test_far_samples_are_zero_without_gradient(far):
 def test_images_are_independent():
   x, kernel = draw(3, 4, 5, 2), draw(3, 3, 2, 2, seed=1)
   offset, mask = draw(3, 4, 5, 18, seed=2), draw(3, 4, 5, 9, seed=3)
-  together = deform_conv2d(x, offset, mask, kernel, padding=1)
-  alone = deform_conv2d(x[1:2], offset[1:2], mask[1:2], kernel, padding=1)
+  together = compiled_deform_conv2d(x, offset, mask, kernel, padding=1)
+  alone = compiled_deform_conv2d(
+    x[1:2], offset[1:2], mask[1:2], kernel, padding=1
+  )
   np.testing.assert_allclose(together[1:2], alone, atol=1e-6)
 
 
@@ -189,7 +196,7 @@ def test_bfloat16_positions_are_exact():
   x[0, 0, 300] = 1
   offset = np.tile(np.float32([0, 0.25]), (1, 1, 320, 1))
   kernel = jnp.ones((1, 1, 1, 1), jnp.bfloat16)
-  y = deform_conv2d(jnp.asarray(x, jnp.bfloat16), offset, None, kernel)
+  y = compiled_deform_conv2d(jnp.asarray(x, jnp.bfloat16), offset, None, kernel)
   assert y.dtype == jnp.bfloat16
   assert (y[0, 0, 299, 0], y[0, 0, 300, 0]) == (0.25, 0.75)
 
@@ -198,22 +205,25 @@ def test_bfloat16_positions_are_exact():
 def test_layer_starts_as_a_plain_convolution(modulated, share):
   layer = DeformConv(6, stride=2, modulated=modulated, groups=2)
   x = draw(1, 6, 8, 4)
-  variables = layer.init(jax.random.key(0), x)
+  variables = jax.jit(layer.init)(jax.random.key(0), x)
   params = variables["params"]
   assert params["kernel"].shape == (3, 3, 2, 6)
   channels = 27 if modulated else 18
   assert params["offset"]["kernel"].shape == (3, 3, 4, channels)
   assert not any(np.any(a) for a in jax.tree.leaves(params["offset"]))
   expected = share * conv(x, params["kernel"], 2, 1, groups=2)
-  np.testing.assert_allclose(layer.apply(variables, x), expected, atol=1e-5)
+  np.testing.assert_allclose(
+    jax.jit(layer.apply)(variables, x), expected, atol=1e-5
+  )
 
 
 def test_layer_predicts_offsets_then_mask_logits():
   layer = DeformConv(3, modulated=True)
   x = draw(2, 5, 6, 2)
-  params = layer.init(jax.random.key(0), x)["params"]
+  params = jax.jit(layer.init)(jax.random.key(0), x)["params"]
   predictor = {"kernel": draw(3, 3, 2, 27), "bias": draw(27, seed=1)}
-  actual = layer.apply({"params": params | {"offset": predictor}}, x)
+  variables = {"params": params | {"offset": predictor}}
+  actual = jax.jit(layer.apply)(variables, x)
   prediction = conv(x, predictor["kernel"], 1, 1) + predictor["bias"]
   mask = 1 / (1 + np.exp(-prediction[..., 18:]))
   expected = loop_deform_conv(
@@ -225,12 +235,19 @@ def test_layer_predicts_offsets_then_mask_logits():
 def test_layer_in_bfloat16_keeps_float32_parameters():
   layer = DeformConv(4, dtype=jnp.bfloat16)
   x = draw(1, 4, 4, 3)
-  y, variables = layer.init_with_output(jax.random.key(0), x)
+
+  @jax.jit
+  def run_layer(key):
+    variables = layer.init(key, x)
+
+    def total(variables):
+      y = layer.apply(variables, x)
+      return y.astype(jnp.float32).sum(), y
+
+    return jax.grad(total, has_aux=True)(variables)
+
+  gradient, y = run_layer(jax.random.key(0))
   assert y.dtype == jnp.bfloat16
-  assert all(a.dtype == jnp.float32 for a in jax.tree.leaves(variables))
-  gradient = jax.grad(lambda v: layer.apply(v, x).astype(jnp.float32).sum())(
-    variables
-  )
   for leaf in jax.tree.leaves(gradient):
     assert leaf.dtype == jnp.float32
     assert np.any(leaf)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from solo_jax.conversion.mapping import Rule, convert
-from solo_jax.conversion.mmdet import BACKBONE, NECK
+from solo_jax.conversion.mmdet import BACKBONE_AND_NECK
 from solo_jax.nn.fpn import FPN
 from solo_jax.nn.resnet import DEPTHS, ResNet
 
@@ -40,7 +40,7 @@ def test_fixture_pyramid(golden):
   x = golden["net_input"].transpose(0, 2, 3, 1)
   variables = convert(
     golden.state_dict(),
-    (*BACKBONE, *NECK, Rule(r"mask_head\..*", None)),
+    (*BACKBONE_AND_NECK, Rule(r"mask_head\..*", None)),
     jax.eval_shape(network.init, jax.random.key(0), x),
   )
   pyramid = jax.jit(network.apply)(variables, x)

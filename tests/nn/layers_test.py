@@ -87,6 +87,31 @@ def test_conv_gn_in_bfloat16_keeps_float32_parameters():
   assert all(a.dtype == jnp.float32 for a in jax.tree.leaves(variables))
 
 
+def test_conv_gn_with_a_deformable_convolution():
+  rng = np.random.default_rng(0)
+  x = rng.standard_normal((1, 4, 5, 3)).astype(np.float32)
+  plain = ConvGN(4, num_groups=2)
+  params = plain.init(jax.random.key(0), x)["params"]
+  expected = plain.apply({"params": params}, x)
+  for deformable, channels in (("v1", 18), ("v2", 27)):
+    layer = ConvGN(4, num_groups=2, deformable=deformable)
+    conv = layer.init(jax.random.key(1), x)["params"]["conv"]
+    assert conv["offset"]["kernel"].shape == (3, 3, 3, channels)
+    assert conv["kernel"].shape == (3, 3, 3, 4)
+    # v2 starts with half the value.
+    kernel = params["conv"]["kernel"] * (1 if deformable == "v1" else 2)
+    variables = params | {"conv": {**conv, "kernel": kernel}}
+    result = layer.apply({"params": variables}, x)
+    np.testing.assert_allclose(result, expected, atol=1e-4)
+
+
+def test_conv_gn_of_an_unknown_kind():
+  with pytest.raises(ValueError, match="None, 'v1' or 'v2', got 'dcn'"):
+    ConvGN(4, num_groups=2, deformable="dcn").init(
+      jax.random.key(0), jnp.ones((1, 2, 2, 3))
+    )
+
+
 def run_norm(norm, x, *, train, dtype=jnp.float32, axis_name=None):
   layer = make_norm(norm, train=train, dtype=dtype, axis_name=axis_name)()
   running = {"mean": jnp.full(2, 3.0), "var": jnp.full(2, 4.0)}

@@ -9,7 +9,7 @@ import pytest
 import scipy.signal
 
 from solo_jax.conversion.mapping import Rule, convert
-from solo_jax.conversion.mmdet import BACKBONE
+from solo_jax.conversion.torchvision import backbone_rules
 from solo_jax.nn.resnet import DEPTHS, ResNet, is_frozen
 
 TINY = dict(stage_sizes=(1, 1, 1, 1), widths=(4, 6, 8, 8), block="basic")
@@ -52,7 +52,10 @@ def test_fixture_features(golden):
   )
   variables = convert(
     golden.state_dict(),
-    (*BACKBONE, Rule(r"(neck|mask_head)\..*", None)),
+    (
+      *backbone_rules(r"backbone\.", "backbone/"),
+      Rule(r"(neck|mask_head)\..*", None),
+    ),
     {name: {"backbone": tree} for name, tree in target.items()},
   )
   variables = {name: tree["backbone"] for name, tree in variables.items()}
@@ -65,11 +68,19 @@ def test_fixture_features(golden):
 
 # Parameters of torchvision's models without their classifier.
 @pytest.mark.parametrize(
-  ("depth", "count"),
-  [(18, 11_176_512), (34, 21_284_672), (50, 23_508_032), (101, 42_500_160)],
+  ("depth", "groups", "group_width", "count"),
+  [
+    (18, 1, 64, 11_176_512),
+    (34, 1, 64, 21_284_672),
+    (50, 1, 64, 23_508_032),
+    (101, 1, 64, 42_500_160),
+    (152, 1, 64, 58_143_808),
+    (50, 32, 4, 22_979_904),
+    (101, 64, 4, 81_406_272),
+  ],
 )
-def test_published_sizes(depth, count):
-  network = ResNet(**DEPTHS[depth])
+def test_published_sizes(depth, groups, group_width, count):
+  network = ResNet(**DEPTHS[depth], groups=groups, group_width=group_width)
   shapes = jax.eval_shape(
     functools.partial(network.init, train=False),
     jax.random.key(0),
@@ -154,6 +165,44 @@ def test_stride_placement(stride_in_1x1):
   assert first.shape[1] == (4 if stride_in_1x1 else 8)
 
 
+@pytest.mark.parametrize(("deformable", "channels"), [("v1", 18), ("v2", 27)])
+def test_deformable_layers_are_the_3x3_of_c3_to_c5(deformable, channels):
+  network = ResNet(**(TINY | dict(block="bottleneck")), deformable=deformable)
+  shapes = jax.eval_shape(
+    functools.partial(network.init, train=False),
+    jax.random.key(0),
+    jnp.zeros((1, 32, 32, 3)),
+  )
+  layers = {
+    f"{block}/{layer}": tree["offset"]["kernel"].shape[-1]
+    for block, layers in shapes["params"].items()
+    if block.startswith("layer")
+    for layer, tree in layers.items()
+    if "offset" in tree
+  }
+  assert layers == {f"layer{i}_0/conv2": channels for i in (2, 3, 4)}
+
+
+def test_zero_offsets_leave_a_resnext_as_it_is():
+  tiny = TINY | dict(block="bottleneck", groups=2, group_width=32)
+  plain, deformable = ResNet(**tiny), ResNet(**tiny, deformable="v1")
+  variables, x = init(plain)
+  kernel = variables["params"]["layer1_0"]["conv2"]["kernel"]
+  assert kernel.shape == (3, 3, 2, 4)  # width 4: 2 channels in each group
+  expected = run(plain, variables, x, train=False)
+  for stage in (2, 3, 4):
+    conv = variables["params"][f"layer{stage}_0"]["conv2"]
+    channels = conv["kernel"].shape[-1]
+    conv["offset"] = {
+      "kernel": np.zeros((3, 3, channels, 18), np.float32),
+      "bias": np.zeros(18, np.float32),
+    }
+  for actual, feature in zip(
+    run(deformable, variables, x, train=False), expected, strict=True
+  ):
+    np.testing.assert_allclose(actual, feature, rtol=1e-4, atol=1e-4)
+
+
 def test_frozen_stages_get_no_gradient_and_keep_statistics():
   network = ResNet(**TINY, norm="batch", frozen_stages=2)
   variables, x = init(network)
@@ -215,6 +264,9 @@ def test_bfloat16_is_close_and_keeps_float32_variables():
     (dict(block="wide"), "'basic' or 'bottleneck', got 'wide'"),
     (dict(stem="conv3"), "'conv7' or 'space_to_depth', got 'conv3'"),
     (dict(stride_in_1x1=True), 'block is "basic"'),
+    (dict(deformable="v3"), "None, 'v1' or 'v2', got 'v3'"),
+    (dict(deformable="v1"), "got 'v1', 1 and 64; use block 'bottleneck'"),
+    (dict(groups=2), "got None, 2 and 64; use block 'bottleneck'"),
     (dict(widths=(4, 6)), r"4 entries each, got \(1, 1, 1, 1\) and \(4, 6\)"),
     (dict(frozen_stages=5), "0 to 4, got 5"),
     (dict(norm="group"), "got 'group'"),
