@@ -78,7 +78,7 @@ CHOICES = {
   "optimizer.name": ("adamw", "sgd"),
   "optimizer.schedule": ("cosine", "step"),
   "preprocessing.channel_order": ("rgb", "bgr"),
-  "preprocessing.interpolation": ("bilinear", "area"),
+  "preprocessing.interpolation": ("bilinear", "area", "antialias"),
   "training.precision": ("float32", "bfloat16"),
   "transforms.jitter_reference": ("fit", "original"),
   "transforms.mask_rule": ("published", "majority", "coverage"),

@@ -98,7 +98,8 @@ def evaluate_checkpoint(
     )
   console.print(
     f"{len(results)} detections in {time.perf_counter() - start:.1f} s, "
-    f"{predictor.summary()}"
+    f"{predictor.summary()}",
+    soft_wrap=True,
   )
   if out:
     with open(out, "w") as file:

@@ -7,6 +7,7 @@ Shape letters:
 
 import cv2
 import numpy as np
+import PIL.Image
 
 from solo_jax.data.mask_targets import (
   MASK_RULES,
@@ -17,7 +18,7 @@ from solo_jax.data.mask_targets import (
 from solo_jax.data.transforms import Axis, split_axes, to_uint8
 from solo_jax.types import Sample
 
-INTERPOLATIONS = ("bilinear", "area")
+INTERPOLATIONS = ("bilinear", "area", "antialias")
 # Two-tap bilinear sampling begins to skip source pixels visibly below this
 # scale (it does below 0.5); averaging costs 3 to 4 times as much.
 _AREA_BELOW = 0.6
@@ -41,8 +42,9 @@ def render_image(
     sample: Any sample whose affine is made of transpositions, flips, resizes
       to whole pixels and crops at whole pixels (all of `transforms` is).
     image_size: (height, width) of the padded result.
-    interpolation: 'bilinear', or 'area': averages where the image shrinks
-      below 0.6, bilinear otherwise.
+    interpolation: 'bilinear', two taps an axis (OpenCV's); 'area': averages
+      where the image shrinks below 0.6, 'bilinear' otherwise; 'antialias':
+      Pillow's bilinear, whose filter widens as the image shrinks.
 
   Returns:
     RGB image, zero beyond `sample.image_size`. [H, W, 3] uint8. 16-bit images
@@ -75,17 +77,12 @@ def render_image(
   target = canvas[:height, :width]
   flip = _FLIP_CODES[y.scale < 0, x.scale < 0]
   if full != list(image.shape[:2]):
-    is_small = min(abs(y.scale), abs(x.scale)) < _AREA_BELOW
-    method = (
-      cv2.INTER_AREA
-      if is_small and interpolation == "area"
-      else cv2.INTER_LINEAR
-    )
+    scale = min(abs(y.scale), abs(x.scale))
     is_final = flip is None and full == [height, width]
-    image = cv2.resize(
-      image, full[::-1], dst=target if is_final else None, interpolation=method
+    image = _resize(
+      image, full, interpolation, scale, target if is_final else None
     )
-    if is_final:
+    if image is target:
       return canvas
   # Crop first: a flip then touches only what stays.
   image = image[top : top + height, left : left + width]
@@ -94,6 +91,27 @@ def render_image(
   else:
     cv2.flip(image, flip, dst=target)
   return canvas
+
+
+def _resize(
+  image: np.ndarray,
+  size: list[int],
+  interpolation: str,
+  scale: float,
+  target: np.ndarray | None,
+) -> np.ndarray:
+  """Resizes to (height, width) `size`, into `target` if one is given."""
+  if interpolation == "antialias":
+    image = PIL.Image.fromarray(np.ascontiguousarray(image))
+    image = image.resize(size[::-1], PIL.Image.Resampling.BILINEAR)
+    if target is None:
+      return np.asarray(image)
+    target[...] = image
+    return target
+  is_small = scale < _AREA_BELOW and interpolation == "area"
+  method = cv2.INTER_AREA if is_small else cv2.INTER_LINEAR
+  resized = cv2.resize(image, size[::-1], dst=target, interpolation=method)
+  return resized if target is None else target
 
 
 def _start(sample: Sample, axis: Axis, size: int) -> int:

@@ -1,5 +1,6 @@
 import cv2
 import numpy as np
+import PIL.Image
 import pytest
 
 from solo_jax.data import batching, transforms
@@ -139,6 +140,37 @@ def test_small_scale_averages_with_area():
   averaged = render(sample, (8, 12), "area").astype(int)
   assert np.abs(averaged - 127).max() <= 26  # 2 or 3 of 5 columns are white
   assert np.abs(render(sample, (8, 12)).astype(int) - 127).max() > 26
+
+
+@pytest.mark.parametrize("size", [(8, 12), (31, 50), (64, 40), (63, 64)])
+def test_antialias_is_the_bilinear_of_pillow(size):
+  image = noise()
+  sample = transforms.resized(make_sample(image), size)
+  expected = np.asarray(
+    PIL.Image.fromarray(image).resize(size[::-1], PIL.Image.BILINEAR)
+  )
+  found = render(sample, interpolation="antialias")
+  np.testing.assert_array_equal(found[: size[0], : size[1]], expected)
+  assert not found[size[0] :].any() and not found[:, size[1] :].any()
+  # Flipped and cropped images are drawn from the same pixels.
+  out = transforms.flipped(sample, horizontal=True, vertical=False)
+  out = transforms.cropped(out, top=2, left=3, size=(5, 6))
+  np.testing.assert_array_equal(
+    render(out, (5, 6), "antialias"), expected[2:7, ::-1][:, 3:9]
+  )
+  # OpenCV's two taps are another thing when the image shrinks.
+  if size == (8, 12):
+    assert (found != render(sample))[:8, :12].mean() > 0.9
+
+
+def test_antialias_by_hand():
+  """Half the size: a triangle over four pixels, 1 3 3 1 eighths."""
+  image = np.repeat(
+    np.uint8([[0, 0, 0, 80, 160, 80, 0, 0]] * 8)[..., None], 3, 2
+  )
+  sample = transforms.resized(make_sample(image), (4, 4))
+  found = render(sample, (4, 4), "antialias")
+  np.testing.assert_array_equal(found[0, :, 0], [0, 50, 100, 11])
 
 
 def test_16_bit_image_is_stretched():
