@@ -70,11 +70,15 @@ def from_json(text: str) -> ml_collections.ConfigDict:
 
 
 CHOICES = {
-  "method": ("solov2",),
+  "method": ("solov2", "associative_embedding"),
   "backbone.name": ("resnet", "efficientnet_lite0"),
   "backbone.norm": ("batch", "sync", "frozen"),
+  "decode.grouping": ("seed", "histogram", "mean_shift"),
   "decode.nms_kernel": ("gaussian", "linear"),
+  "loss.embedding_loss": ("pull_push", "discriminative", "spatial"),
   "loss.mask_average": ("pairs", "cells"),
+  "loss.mask_loss": ("dice", "lovasz"),
+  "network.embedding": ("spatial", "tag"),
   "optimizer.name": ("adamw", "sgd"),
   "optimizer.schedule": ("cosine", "step"),
   "preprocessing.channel_order": ("rgb", "bgr"),
@@ -120,9 +124,13 @@ def validate(config: ml_collections.ConfigDict) -> None:
       problems.append(message)
 
   for key, known in CHOICES.items():
-    check(flat[key] in known, f"{key} is {flat[key]!r}; choose one of {known}")
+    if key in flat:  # else a field of other methods
+      check(
+        flat[key] in known, f"{key} is {flat[key]!r}; choose one of {known}"
+      )
   for key in POSITIVE:
-    check(flat[key] > 0, f"{key} is {flat[key]}; it must be above 0")
+    if key in flat:
+      check(flat[key] > 0, f"{key} is {flat[key]}; it must be above 0")
   for key in ("transforms.image_size",):
     check(
       all(size > 0 and size % 32 == 0 for size in flat[key]),
@@ -140,23 +148,10 @@ def validate(config: ml_collections.ConfigDict) -> None:
     f"network.mask_stride is {stride} and transforms.mask_stride is "
     f"{flat['transforms.mask_stride']}; they must be equal",
   )
-  levels = flat["network.levels"]
-  for key in ("network.strides", "network.num_grids", "loss.scale_ranges"):
-    check(
-      len(flat[key]) == len(levels),
-      f"{key} has {len(flat[key])} entries and network.levels {len(levels)}; "
-      "there must be one for each level",
-    )
-  check(
-    all(level in (2, 3, 4, 5, 6) for level in levels),
-    f"network.levels is {levels}; the pyramid has levels 2 to 6",
-  )
-  for key in ("head_channels", "mask_channels", "kernel_channels"):
-    check(
-      flat[f"network.{key}"] % flat["network.num_groups"] == 0,
-      f"network.{key} is {flat[f'network.{key}']}; it must be a multiple of "
-      f"network.num_groups, {flat['network.num_groups']}",
-    )
+  if flat["method"] == "associative_embedding":
+    _check_embedding(flat, check)
+  else:
+    _check_grids(flat, check)
   check(
     flat["training.batch_size"] % flat["optimizer.accumulate"] == 0,
     f"training.batch_size is {flat['training.batch_size']}; it must be a "
@@ -191,6 +186,61 @@ def validate(config: ml_collections.ConfigDict) -> None:
       "the configuration has problems:\n"
       + "\n".join(f"  - {problem}" for problem in problems)
     )
+
+
+def _check_grids(flat, check):
+  """Checks what only the methods that predict on grids have."""
+  levels = flat["network.levels"]
+  for key in ("network.strides", "network.num_grids", "loss.scale_ranges"):
+    check(
+      len(flat[key]) == len(levels),
+      f"{key} has {len(flat[key])} entries and network.levels {len(levels)}; "
+      "there must be one for each level",
+    )
+  check(
+    all(level in (2, 3, 4, 5, 6) for level in levels),
+    f"network.levels is {levels}; the pyramid has levels 2 to 6",
+  )
+  for key in ("head_channels", "mask_channels", "kernel_channels"):
+    check(
+      flat[f"network.{key}"] % flat["network.num_groups"] == 0,
+      f"network.{key} is {flat[f'network.{key}']}; it must be a multiple of "
+      f"network.num_groups, {flat['network.num_groups']}",
+    )
+
+
+def _check_embedding(flat, check):
+  """Checks what only associative embedding has."""
+  kind, loss = flat["network.embedding"], flat["loss.embedding_loss"]
+  check(
+    (kind == "spatial") == (loss == "spatial"),
+    f"network.embedding is {kind!r} and loss.embedding_loss {loss!r}; "
+    "'spatial' goes with 'spatial', 'tag' with the other losses",
+  )
+  tag_channels = flat["network.tag_channels"]
+  check(
+    kind != "spatial" or tag_channels == 2,
+    f"network.tag_channels is {tag_channels}; a spatial embedding has 2",
+  )
+  check(
+    flat["decode.grouping"] != "histogram" or tag_channels <= 2,
+    f"network.tag_channels is {tag_channels}; decode.grouping='histogram' "
+    "bins at most 2",
+  )
+  known = ("category", "membership", "quality", "seed")
+  check(
+    set(flat["decode.score_terms"]) <= set(known),
+    f"decode.score_terms is {flat['decode.score_terms']}; choose from {known}",
+  )
+  check(
+    len(flat["decode.radii"]) > 0 and min(flat["decode.radii"]) > 0,
+    f"decode.radii is {flat['decode.radii']}; give at least one factor above 0",
+  )
+  check(
+    flat["network.head_channels"] % flat["network.num_groups"] == 0,
+    f"network.head_channels is {flat['network.head_channels']}; it must be a "
+    f"multiple of network.num_groups, {flat['network.num_groups']}",
+  )
 
 
 def _flatten(config, prefix=""):

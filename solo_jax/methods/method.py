@@ -13,6 +13,9 @@ import jax
 import jax.numpy as jnp
 
 from solo_jax import types
+from solo_jax.methods.associative_embedding import decode as embedding_decode
+from solo_jax.methods.associative_embedding import loss as embedding_loss
+from solo_jax.methods.associative_embedding.network import AssociativeEmbedding
 from solo_jax.methods.decoupled_solo.network import DecoupledSOLO
 from solo_jax.methods.solo import decode as solo_decode
 from solo_jax.methods.solo import loss as solo_loss
@@ -128,12 +131,33 @@ def make_grid_method(
   )
 
 
+def make_associative_embedding(
+  backbone: nn.Module,
+  *,
+  num_classes: int,
+  network: dict[str, Any],
+  loss: dict[str, Any],
+  decode: dict[str, Any],
+) -> Method:
+  """Wires associative embedding; arguments as of `make_grid_method`."""
+  return Method(
+    network=AssociativeEmbedding(
+      backbone=backbone, num_classes=num_classes, **network
+    ),
+    loss=functools.partial(embedding_loss.associative_embedding_loss, **loss),
+    decode=functools.partial(
+      embedding_decode.decode, mask_stride=network["mask_stride"], **decode
+    ),
+  )
+
+
 _solo = functools.partial(
   make_grid_method,
   loss_function=solo_loss.solo_loss,
   decode_function=solo_decode.decode,
 )
 METHODS = {
+  "associative_embedding": make_associative_embedding,
   "solo": functools.partial(_solo, make_network=SOLO),
   # The same with two factors to a mask.
   "decoupled_solo": functools.partial(_solo, make_network=DecoupledSOLO),
