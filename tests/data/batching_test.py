@@ -55,9 +55,11 @@ def render(sample, image_size=(64, 64), interpolation="bilinear"):
   )
 
 
-@pytest.mark.golden("preprocess.npz")
+@pytest.mark.golden("preprocess*.npz")
 def test_resized_image_equals_the_fixture(golden):
-  for i in range(2):
+  names = [name for name in golden.arrays if name.startswith("resized_")]
+  assert names
+  for i in (int(name.removeprefix("resized_")) for name in names):
     expected = golden[f"resized_{i}"]
     height, width = expected.shape[:2]
     long_side, short_side = golden[f"scale_arg_{i}"]
@@ -297,18 +299,31 @@ def test_flipping_mirrors_everything():
   )
 
 
-@pytest.mark.golden("preprocess.npz")
+@pytest.mark.golden("preprocess*.npz")
 def test_packed_masks_equal_the_fixture(golden):
   size = tuple(golden.config["net_hw"])
   masks = golden.masks("gt_masks_packed", size)
   sample = make_sample(noise(*size), masks)
-  options = dict(image_size=size, mask_rule="published", max_instances=9)
-  example = batching.make_example(sample, **OPTIONS | options)
-  bits = np.unpackbits(example["masks"], axis=-1)
   filled = masks.any((1, 2))
-  expected = golden["gt_mask_stride4"][filled]
-  assert example["valid"].sum() == filled.sum()
-  np.testing.assert_array_equal(bits[: len(expected)], expected)
+  strides = [
+    int(name.removeprefix("gt_mask_stride"))
+    for name in golden.arrays
+    if name.startswith("gt_mask_stride")
+  ]
+  strides = [x for x in strides if size[1] % (8 * x) == 0]  # packed in bytes
+  assert strides
+  for stride in strides:
+    options = dict(
+      image_size=size,
+      mask_rule="published",
+      mask_stride=stride,
+      max_instances=len(masks),
+    )
+    example = batching.make_example(sample, **OPTIONS | options)
+    bits = np.unpackbits(example["masks"], axis=-1)
+    expected = golden[f"gt_mask_stride{stride}"][filled]
+    assert example["valid"].sum() == filled.sum()
+    np.testing.assert_array_equal(bits[: len(expected)], expected)
 
 
 def test_corrupt_record_is_an_invalid_image():

@@ -168,6 +168,8 @@ def test_refuses_an_image_beyond_the_padded_input():
 @pytest.mark.golden("infer_solov2*.npz")
 def test_fixture_from_logits_to_masks(golden):
   settings = golden.config["test"]
+  logits = np.concatenate([x.ravel() for x in golden.levels("cls_logit")])
+  num_above = int((1 / (1 + np.exp(-logits)) > settings["score_thr"]).sum())
   decoded = decode(
     Outputs(
       golden.levels("cls_logit"),
@@ -178,7 +180,7 @@ def test_fixture_from_logits_to_masks(golden):
     strides=tuple(golden.config["strides"]),
     score_threshold=settings["score_thr"],
     mask_threshold=settings["mask_thr"],
-    max_candidates=500,
+    max_candidates=num_above,
     nms_candidates=settings["nms_pre"],
     nms_kernel=settings["kernel"],
     nms_sigma=settings["sigma"],
