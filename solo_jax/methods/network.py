@@ -18,7 +18,7 @@ from solo_jax.nn.resize import resize_bilinear
 PRIOR = 0.01  # initial foreground probability where published heads have one
 
 
-class GridNetwork(nn.Module):
+class GridNetwork(nn.Module, kw_only=True):
   """A network that predicts on grids; subclasses add `head` and their layers.
 
   Attributes:
@@ -32,6 +32,9 @@ class GridNetwork(nn.Module):
     head_channels: Channels of the towers.
     num_head_convs: Convolutions in each tower.
     num_groups: Groups of every group norm.
+    deformable: None, or 'v1' or 'v2' for deformable convolutions in the head.
+    deformable_convs: Which of its normalised convolutions: 'all', or the 'last'
+      of each tower only, as in the light variants.
     mean: Channel means, in `channel_order`.
     std: Channel standard deviations, in `channel_order`.
     channel_order: 'rgb' or 'bgr': the order that the backbone expects.
@@ -47,6 +50,8 @@ class GridNetwork(nn.Module):
   head_channels: int
   num_head_convs: int
   num_groups: int
+  deformable: str | None = None
+  deformable_convs: str = "all"
   mean: tuple[float, float, float]
   std: tuple[float, float, float]
   channel_order: str
@@ -83,9 +88,22 @@ class GridNetwork(nn.Module):
 
   def make_tower(self) -> list[nn.Module]:
     """Makes the convolutions of one tower."""
+    if self.deformable_convs not in ("all", "last"):
+      raise ValueError(
+        "deformable_convs must be 'all' or 'last', got "
+        f"{self.deformable_convs!r}."
+      )
+    last = self.num_head_convs - 1
     return [
-      ConvGN(self.head_channels, num_groups=self.num_groups, dtype=self.dtype)
-      for _ in range(self.num_head_convs)
+      ConvGN(
+        self.head_channels,
+        num_groups=self.num_groups,
+        deformable=self.deformable
+        if i == last or self.deformable_convs == "all"
+        else None,
+        dtype=self.dtype,
+      )
+      for i in range(self.num_head_convs)
     ]
 
   def make_conv(

@@ -64,7 +64,7 @@ def golden_batch(golden, golden_masks, golden_centers):
 
 @pytest.fixture
 def golden_loss_settings(golden):
-  """Arguments of `cell_loss` as mmdetection has them."""
+  """Arguments of a loss as mmdetection has them, without `mask_average`."""
   config = golden.config
   return dict(
     scale_ranges=tuple(map(tuple, config["scale_ranges"])),
@@ -74,7 +74,6 @@ def golden_loss_settings(golden):
     mask_weight=config["dice_weight"],
     focal_alpha=config["focal"]["alpha"],
     focal_gamma=config["focal"]["gamma"],
-    mask_average="cells",
   )
 
 

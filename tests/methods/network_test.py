@@ -4,6 +4,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from solo_jax.methods.network import (
   GridNetwork,
@@ -95,3 +96,27 @@ def test_coordinates_are_the_last_two_channels():
   np.testing.assert_allclose(x[1, 0, :, 1], [-1, -0.5, 0, 0.5, 1])
   np.testing.assert_allclose(x[1, :, 0, 2], [-1, 0, 1])
   np.testing.assert_allclose(x[..., 0], 7)
+
+
+@pytest.mark.parametrize(
+  ("convs", "expected"), [("all", [0, 1]), ("last", [1])]
+)
+def test_deformable_convolutions_of_a_tower(convs, expected):
+  network = make_network(deformable="v2", deformable_convs=convs)
+  variables = jax.eval_shape(
+    lambda: network.init(jax.random.key(0), IMAGE, SIZE, train=False)
+  )
+  offsets = [
+    i
+    for i in range(2)
+    if "offset" in variables["params"][f"category_convs_{i}"]["conv"]
+  ]
+  assert offsets == expected
+  offset = variables["params"]["category_convs_1"]["conv"]["offset"]
+  assert offset["kernel"].shape == (3, 3, 8, 27)  # 18 offsets, 9 weights
+
+
+def test_unknown_choice_of_deformable_convolutions():
+  network = make_network(deformable="v1", deformable_convs="first")
+  with pytest.raises(ValueError, match="'all' or 'last', got 'first'"):
+    network.init(jax.random.key(0), IMAGE, SIZE, train=False)

@@ -16,7 +16,7 @@ from solo_jax.grouping.mean_shift import mean_shift
 from solo_jax.grouping.seed_clustering import seed_clustering
 from solo_jax.grouping.tag_histogram import tag_histogram
 from solo_jax.losses.spatial_embedding import membership
-from solo_jax.methods.associative_embedding.loss import category_log_probs
+from solo_jax.methods.associative_embedding.loss import foreground_probs
 from solo_jax.methods.associative_embedding.network import Outputs
 from solo_jax.methods.associative_embedding.targets import inside_image
 
@@ -145,9 +145,9 @@ def group_pixels(
   Raises:
     ValueError: If `grouping` is unknown.
   """
-  log_p, log_background = category_log_probs(maps.category_logits)
-  foreground = (1 - jnp.exp(log_background) >= foreground_threshold) & inside
-  category = jnp.argmax(log_p, axis=-1)
+  foreground = foreground_probs(maps.category_logits) >= foreground_threshold
+  foreground &= inside
+  category = jnp.argmax(maps.category_logits, axis=-1)
   log_precision = maps.log_precision - 2 * jnp.log(radius)
   if grouping == "seed":
     return seed_clustering(
@@ -164,7 +164,9 @@ def group_pixels(
   pixels = maps.embedding, log_precision, category, foreground
   limits = dict(max_groups=max_groups, min_pixels=min_pixels)
   if grouping == "histogram":
-    return tag_histogram(*pixels, num_categories=log_p.shape[-1], **limits)
+    return tag_histogram(
+      *pixels, num_categories=maps.category_logits.shape[-1], **limits
+    )
   if grouping == "mean_shift":
     return mean_shift(*pixels, **limits)
   raise ValueError(
@@ -194,8 +196,8 @@ def describe_groups(
   Raises:
     ValueError: If a score term is unknown.
   """
-  log_p, log_background = category_log_probs(maps.category_logits)
-  foreground = jnp.where(inside, 1 - jnp.exp(log_background), 0.0)
+  foreground = foreground_probs(maps.category_logits)
+  foreground = jnp.where(inside, foreground, 0.0)
   member = membership(maps.embedding, groups.centers, groups.log_precision)
   probs = foreground[None] * member
   weights = (probs > 0.5).astype(jnp.float32)
@@ -204,7 +206,8 @@ def describe_groups(
   def mean(values):
     return weights @ values / jnp.maximum(size, 1.0)[:, None]  # [n, ...]
 
-  category = mean(jnp.exp(log_p))  # [n, K]
+  given_foreground = jax.nn.softmax(maps.category_logits)
+  category = mean(given_foreground * foreground[:, None])  # [n, K]
   terms = dict(
     category=jnp.max(category, axis=1),
     membership=jnp.sum(weights * member, axis=1) / jnp.maximum(size, 1.0),

@@ -27,6 +27,7 @@ def associative_embedding_loss(
   *,
   embedding_loss: str,
   mask_loss: str,
+  foreground_weight: float,
   category_weight: float,
   pull_weight: float,
   push_weight: float,
@@ -47,7 +48,8 @@ def associative_embedding_loss(
     batch: The batch; images with `image_valid` False count for nothing.
     embedding_loss: 'pull_push', 'discriminative' or 'spatial'.
     mask_loss: 'dice' or 'lovasz', of 'spatial'.
-    category_weight: Weight of the cross-entropy of the class map.
+    foreground_weight: Weight of the cross-entropy of foreground and background.
+    category_weight: Weight of the cross-entropy of the classes of instances.
     pull_weight: Weight of what pulls tags to their mean.
     push_weight: Weight of what pushes means apart.
     norm_weight: Weight of the norms of the means, of 'discriminative'.
@@ -58,8 +60,8 @@ def associative_embedding_loss(
     axis_name: Name of the mapped device axis; None on a single device.
 
   Returns:
-    The loss, [] float32, and its terms: category_loss, embedding_loss,
-    seed_loss and quality_loss; mask_iou, the mean IoU of the true instances'
+    The loss, [] float32, and its terms: foreground_loss, category_loss,
+    embedding_loss, seed_loss and quality_loss; mask_iou, the mean IoU of the true instances'
     masks; and the count instances_dropped of this device's batch.
 
   Raises:
@@ -76,15 +78,8 @@ def associative_embedding_loss(
   num_instances = jnp.maximum(total(jnp.sum(targets.valid)), 1 / num_devices)
   num_images = jnp.maximum(total(jnp.sum(batch.image_valid)), 1 / num_devices)
 
-  log_p, log_background = category_log_probs(outputs.category_logits)
-  foreground = 1 - jnp.exp(log_background)  # [B, Q]
-  own = jnp.take_along_axis(log_p, targets.label[..., None], axis=-1)[..., 0]
-  entropy = -(
-    targets.foreground * own + (1 - targets.foreground) * log_background
-  )
-  entropy = jnp.where(targets.pixel_valid, entropy, 0.0)
-
-  centers, _ = instance_means(outputs.embedding, targets.masks)
+  foreground = foreground_probs(outputs.category_logits)  # [B, Q]
+  centers, size = instance_means(outputs.embedding, targets.masks)
   precision, _ = instance_means(outputs.log_precision[..., None], targets.masks)
   precision = precision[..., 0]  # [B, N] log
   instance_loss, iou = instance_losses(
@@ -108,9 +103,13 @@ def associative_embedding_loss(
   }[embedding_loss]
   push_loss = jnp.sum(jax.vmap(push)(centers, targets.valid))
 
+  pixel_loss, class_loss = category_losses(
+    outputs.category_logits, size, targets
+  )
   seed, quality = score_losses(outputs, centers, precision, iou, targets)
   terms = dict(
-    category_loss=category_weight * jnp.sum(entropy) / num_pixels,
+    foreground_loss=foreground_weight * pixel_loss / num_pixels,
+    category_loss=category_weight * class_loss / num_instances,
     embedding_loss=jnp.sum(instance_loss) / num_instances
     + push_loss / num_images,
     seed_loss=seed_weight * seed / num_pixels,
@@ -124,19 +123,45 @@ def associative_embedding_loss(
   return loss, terms
 
 
-def category_log_probs(logits: jax.Array) -> tuple[jax.Array, jax.Array]:
-  """Takes a softmax over the classes and a background of logit 0.
+def foreground_probs(category_logits: jax.Array) -> jax.Array:
+  """Sums the classes of a softmax with a background of logit 0.
 
   Args:
-    logits: [..., K] float.
+    category_logits: [..., K] float.
 
   Returns:
-    log probabilities of the classes, [..., K], and of the background, [...],
-    float32.
+    [...] float32.
   """
-  background = jnp.zeros_like(logits[..., :1])
-  log_p = jax.nn.log_softmax(jnp.concatenate([logits, background], axis=-1))
-  return log_p[..., :-1], log_p[..., -1]
+  return jax.nn.sigmoid(jax.nn.logsumexp(category_logits, axis=-1))
+
+
+def category_losses(
+  logits: jax.Array, size: jax.Array, targets: Targets
+) -> tuple[jax.Array, jax.Array]:
+  """Sums the losses of the class map.
+
+  Foreground against background counts by the pixel. The class, given
+  foreground, counts by the instance, each as the mean of its pixels: large ones
+  would drown the small ones, which are as many in the average precision.
+
+  Args:
+    logits: [B, Q, K] float.
+    size: Pixels of each instance. [B, N] float.
+    targets: The targets.
+
+  Returns:
+    Cross-entropies summed over pixels and over instances, [] float32.
+  """
+  log_sum = jax.nn.logsumexp(logits, axis=-1)  # logit of the foreground
+  pixel = _cross_entropy(log_sum, targets.foreground)
+  label = jnp.take_along_axis(logits, targets.label[..., None], axis=-1)
+  share = jnp.take_along_axis(size, targets.owner, axis=1)
+  share = targets.foreground / jnp.maximum(share, 1e-6)
+  instance = share * (log_sum - label[..., 0])
+  return (
+    jnp.sum(jnp.where(targets.pixel_valid, pixel, 0.0)),
+    jnp.sum(jnp.where(targets.pixel_valid, instance, 0.0)),
+  )
 
 
 def instance_losses(

@@ -14,7 +14,7 @@ from solo_jax.methods.solo.network import UPSCALE, LevelFactor, Outputs
 from solo_jax.nn.resize import resize_bilinear
 
 
-class DecoupledSOLO(GridNetwork):
+class DecoupledSOLO(GridNetwork, kw_only=True):
   """Decoupled SOLO on a given backbone.
 
   Attributes:

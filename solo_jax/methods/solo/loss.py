@@ -79,6 +79,7 @@ def loss_on_masks(
     batch,
     mask_dice,
     shared_cells="last",
+    mask_average="pairs",  # the same as 'cells': a cell has one instance
     **settings,
   )
 

@@ -32,7 +32,7 @@ class Outputs:
   mask_feature: jax.Array
 
 
-class SOLOv2(GridNetwork):
+class SOLOv2(GridNetwork, kw_only=True):
   """SOLOv2 on a given backbone.
 
   Attributes:
@@ -54,6 +54,7 @@ class SOLOv2(GridNetwork):
       self.kernel_channels,
       mask_stride=self.mask_stride,
       num_groups=self.num_groups,
+      deformable=self.deformable if self.deformable_convs == "all" else None,
       dtype=self.dtype,
     )
 
@@ -87,6 +88,7 @@ class MaskFeature(nn.Module):
     kernel_channels: E.
     mask_stride: 4, or 2 by depth-to-space of the last layer.
     num_groups: Groups of every group norm.
+    deformable: See `ConvGN`.
     dtype: Compute type.
   """
 
@@ -94,6 +96,7 @@ class MaskFeature(nn.Module):
   kernel_channels: int
   mask_stride: int
   num_groups: int
+  deformable: str | None
   dtype: jnp.dtype
 
   @nn.compact
@@ -105,6 +108,7 @@ class MaskFeature(nn.Module):
         features,
         kernel_size=kernel_size,
         num_groups=self.num_groups,
+        deformable=self.deformable,
         dtype=self.dtype,
         name=name,
       )

@@ -20,7 +20,6 @@ LOSS = dict(
   mask_weight=3.0,
   focal_alpha=0.25,
   focal_gamma=2.0,
-  mask_average="pairs",
 )
 
 
@@ -140,6 +139,7 @@ def written_out(outputs, batch, **settings):
     batch,
     dice,
     shared_cells="last",
+    mask_average="pairs",
     axis_name=None,
     **settings,
   )

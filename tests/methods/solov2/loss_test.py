@@ -148,7 +148,8 @@ def test_fixture(golden, golden_batch, golden_loss_settings):
     golden.levels("kernel_pred"),
     golden["mask_feats"].transpose(0, 2, 3, 1),
   )
-  (_, terms), gradient = run(outputs, golden_batch, **golden_loss_settings)
+  settings = dict(golden_loss_settings, mask_average="cells")
+  (_, terms), gradient = run(outputs, golden_batch, **settings)
   np.testing.assert_allclose(terms["mask_loss"], golden["loss_mask"], 1e-4)
   np.testing.assert_allclose(terms["category_loss"], golden["loss_cls"], 1e-4)
   expected = Outputs(
@@ -167,7 +168,7 @@ def test_fixture(golden, golden_batch, golden_loss_settings):
   empty = types.Batch(
     **{**vars(golden_batch), "valid": np.zeros_like(golden_batch.valid)}
   )
-  (_, terms), gradient = run(outputs, empty, **golden_loss_settings)
+  (_, terms), gradient = run(outputs, empty, **settings)
   np.testing.assert_allclose(
     terms["mask_loss"], golden["empty_batch_loss_mask"], atol=1e-6
   )
