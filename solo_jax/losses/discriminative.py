@@ -6,7 +6,7 @@ Shape letters: N instances, Q pixels, T tag dimensions.
 import jax
 import jax.numpy as jnp
 
-from solo_jax.losses.instance_means import squared_distances
+from solo_jax.losses.instance_means import pair_distances, squared_distances
 
 
 def variance_loss(
@@ -45,7 +45,7 @@ def distance_loss(
     instances. [] float32.
   """
   pairs = jnp.triu(valid[:, None] & valid[None, :], k=1)
-  distance = _root(squared_distances(means, means))
+  distance = _root(pair_distances(means))
   hinge = jnp.maximum(2 * margin - distance, 0.0) ** 2
   return jnp.sum(jnp.where(pairs, hinge, 0.0)) / jnp.maximum(jnp.sum(pairs), 1)
 

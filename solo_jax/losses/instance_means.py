@@ -88,3 +88,16 @@ def squared_distances(embedding: jax.Array, centers: jax.Array) -> jax.Array:
     "nt,qt->nq", left, right, precision=jax.lax.Precision.HIGHEST
   )
   return jnp.maximum(product, 0.0)
+
+
+def pair_distances(means: jax.Array) -> jax.Array:
+  """Computes |m_i - m_j|^2 by differences: exact, for few rows.
+
+  Args:
+    means: [N, T] float.
+
+  Returns:
+    [N, N] float32, >= 0.
+  """
+  means = means.astype(jnp.float32)
+  return jnp.sum((means[:, None] - means[None]) ** 2, axis=-1)

@@ -6,7 +6,7 @@ Shape letters: N instances, Q pixels, T tag dimensions.
 import jax
 import jax.numpy as jnp
 
-from solo_jax.losses.instance_means import squared_distances
+from solo_jax.losses.instance_means import pair_distances, squared_distances
 
 
 def pull_loss(
@@ -45,6 +45,6 @@ def push_loss(means: jax.Array, valid: jax.Array) -> jax.Array:
     [] float32.
   """
   pairs = jnp.triu(valid[:, None] & valid[None, :], k=1)
-  similarity = jnp.exp(-squared_distances(means, means))
+  similarity = jnp.exp(-pair_distances(means))
   total = jnp.sum(jnp.where(pairs, similarity, 0.0))
   return 0.5 * total / jnp.maximum(jnp.sum(pairs), 1)

@@ -20,6 +20,9 @@ from solo_jax.methods.associative_embedding.loss import foreground_probs
 from solo_jax.methods.associative_embedding.network import Outputs
 from solo_jax.methods.associative_embedding.targets import inside_image
 
+# Candidates of Matrix NMS for each group: a second class for all of them.
+CANDIDATES = 2
+
 
 def decode(
   outputs: Outputs,
@@ -42,8 +45,9 @@ def decode(
 ) -> types.Decoded:
   """Decodes a batch of outputs.
 
-  A mask is the foreground times the membership in its group; its label is the
-  class that the group's pixels favour in the mean.
+  A mask is the foreground times the membership in its group. A group whose
+  pixels cannot tell two classes apart is a detection of each, as a cell of
+  SOLO is.
 
   Args:
     outputs: Network outputs.
@@ -89,10 +93,12 @@ def decode(
     found = [
       describe_groups(g, maps, inside, score_terms=score_terms) for g in groups
     ]
-    probs, scores, labels = jax.tree.map(lambda *x: jnp.concatenate(x), *found)
+    probs, scores = jax.tree.map(lambda *x: jnp.concatenate(x), *found)
+    num_groups, num_classes = scores.shape
     scores = jnp.where(scores >= score_threshold, scores, 0.0)
-    scores, order = jax.lax.top_k(scores, scores.shape[0])
-    probs, labels = probs[order], labels[order]
+    num_candidates = min(CANDIDATES, num_classes) * num_groups
+    scores, order = jax.lax.top_k(scores.reshape(-1), num_candidates)
+    probs, labels = probs[order // num_classes], order % num_classes
     scores = matrix_nms(
       probs > mask_threshold,
       scores,
@@ -190,8 +196,8 @@ def describe_groups(
     score_terms: See `decode`.
 
   Returns:
-    Mask probabilities [n, Q] float32, scores [n] float32 (0 for groups that are
-    not valid) and labels [n] int32.
+    Mask probabilities [n, Q] and scores of every class [n, K] (0 for groups
+    that are not valid), float32.
 
   Raises:
     ValueError: If a score term is unknown.
@@ -208,17 +214,21 @@ def describe_groups(
 
   given_foreground = jax.nn.softmax(maps.category_logits)
   category = mean(given_foreground * foreground[:, None])  # [n, K]
+  of_group = jnp.sum(weights * member, axis=1, keepdims=True)
   terms = dict(
-    category=jnp.max(category, axis=1),
-    membership=jnp.sum(weights * member, axis=1) / jnp.maximum(size, 1.0),
-    quality=mean(jax.nn.sigmoid(maps.quality_logits)[:, None])[:, 0],
-    seed=mean(jax.nn.sigmoid(maps.seed_logits)[:, None])[:, 0],
+    category=category,
+    membership=of_group / jnp.maximum(size, 1.0)[:, None],
+    quality=mean(jax.nn.sigmoid(maps.quality_logits)[:, None]),
+    seed=mean(jax.nn.sigmoid(maps.seed_logits)[:, None]),
   )
   unknown = [name for name in score_terms if name not in terms]
   if unknown:
     raise ValueError(f"score_terms has {unknown}; known: {tuple(terms)}")
-  scores = jnp.ones_like(size)
+  scores = jnp.ones_like(category)
   for name in score_terms:
     scores *= terms[name]
-  scores = jnp.where(groups.valid & (size > 0), scores, 0.0)
-  return probs, scores, jnp.argmax(category, axis=1).astype(jnp.int32)
+  if "category" not in score_terms:  # nothing ranks the other classes
+    num_classes = category.shape[1]
+    scores *= jax.nn.one_hot(jnp.argmax(category, axis=1), num_classes)
+  is_group = groups.valid & (size > 0)
+  return probs, jnp.where(is_group[:, None], scores, 0.0)

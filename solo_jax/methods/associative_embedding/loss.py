@@ -61,8 +61,9 @@ def associative_embedding_loss(
 
   Returns:
     The loss, [] float32, and its terms: foreground_loss, category_loss,
-    embedding_loss, seed_loss and quality_loss; mask_iou, the mean IoU of the true instances'
-    masks; and the count instances_dropped of this device's batch.
+    embedding_loss, seed_loss and quality_loss; mask_iou, the mean IoU of the
+    true instances' masks; and the count instances_dropped of this device's
+    batch.
 
   Raises:
     ValueError: If `embedding_loss` or `mask_loss` is unknown.
