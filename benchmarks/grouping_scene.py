@@ -11,7 +11,7 @@ class Scene:
 
   Attributes:
     truth: Instance of each pixel, 1..N; 0 for background. [Q] int32.
-    embedding: Cluster means of std 1.5 plus noise. [Q, T] float32.
+    embedding: Cluster means plus noise. [Q, T] float32.
     seed: Constant: tells nothing. [Q] float32.
     size: (h, w).
   """
@@ -34,6 +34,7 @@ def make_scene(
   num_objects: int,
   noise: float,
   num_tags: int = 8,
+  spread: float = 1.5,
 ) -> Scene:
   """Draws a scene.
 
@@ -43,6 +44,7 @@ def make_scene(
     num_objects: N; an object hidden by others is left out.
     noise: Standard deviation of each dimension of each pixel's tag.
     num_tags: T.
+    spread: Standard deviation of each dimension of the cluster means.
 
   Returns:
     The scene.
@@ -63,7 +65,7 @@ def make_scene(
   area = np.bincount(truth.ravel(), minlength=num_objects + 1)
   truth[(area < 20)[truth]] = 0
   truth = np.unique(truth, return_inverse=True)[1].astype(np.int32).reshape(-1)
-  means = rng.normal(0, 1.5, (truth.max() + 1, num_tags))
+  means = rng.normal(0, spread, (truth.max() + 1, num_tags))
   embedding = means[truth] + rng.normal(0, noise, (truth.size, num_tags))
   return Scene(
     truth=truth,

@@ -61,7 +61,10 @@ def assign_to_centers(
     The groups, in the order of the centres.
   """
   embedding = embedding.astype(jnp.float32)
-  origin = jnp.mean(embedding, axis=0)
+  # Around their own mean the products lose no digits to a common offset.
+  weights = foreground.astype(jnp.float32)
+  embedding = jnp.where(foreground[:, None], embedding, 0.0)
+  origin = weights @ embedding / jnp.maximum(jnp.sum(weights), 1.0)
   points, middles = embedding - origin, centers - origin
   product = jnp.matmul(points, middles.T, precision=jax.lax.Precision.HIGHEST)
   # |c|^2 - 2 e.c: |e|^2 is the same for all centres of a pixel.

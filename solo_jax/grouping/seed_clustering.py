@@ -5,13 +5,20 @@ one re-centring step. Shape letters: Q pixels (h * w, flattened), M groups, T
 tag dimensions.
 """
 
+import dataclasses
+import functools
+
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from solo_jax.grouping.groups import Groups
 
 # Seeds tried for each group that fits; a try without result uses one up.
 TRIES = 4
+# Work is proportional to the pixels looked at: the smallest of these shares of
+# Q that holds the foreground is used.
+CAPACITIES = (1 / 8, 1 / 4, 1 / 2, 1)
 
 
 def seed_clustering(
@@ -48,10 +55,49 @@ def seed_clustering(
   Returns:
     The groups in the order found; at most 4 M seeds are tried.
   """
-  num_pixels, num_tags = embedding.shape
-  embedding = embedding.astype(jnp.float32)
-  log_precision = log_precision.astype(jnp.float32)
+  num_pixels = embedding.shape[0]
   seed = jnp.where(foreground & (seed >= seed_threshold), seed, -1.0)
+  maps = (
+    embedding.astype(jnp.float32),
+    log_precision.astype(jnp.float32),
+    seed.astype(jnp.float32),
+    category,
+  )
+  limits = dict(
+    max_groups=max_groups, min_pixels=min_pixels, min_unclaimed=min_unclaimed
+  )
+
+  def cluster_first(capacity, rank, maps):
+    index = jnp.searchsorted(rank, jnp.arange(1, capacity + 1))
+    compact = jax.tree.map(lambda x: x.at[index].get(mode="clip"), maps)
+    groups = _cluster(*compact, index < num_pixels, **limits)
+    assignment = jnp.zeros(num_pixels, jnp.int32)
+    assignment = assignment.at[index].set(groups.assignment, mode="drop")
+    return dataclasses.replace(groups, assignment=assignment)
+
+  rank = jnp.cumsum(foreground, dtype=jnp.int32)
+  capacities = [int(np.ceil(share * num_pixels)) for share in CAPACITIES]
+  return jax.lax.switch(
+    jnp.searchsorted(jnp.asarray(capacities), rank[-1]),
+    [functools.partial(cluster_first, n) for n in capacities],
+    rank,
+    maps,
+  )
+
+
+def _cluster(
+  embedding: jax.Array,
+  log_precision: jax.Array,
+  seed: jax.Array,
+  category: jax.Array,
+  foreground: jax.Array,
+  *,
+  max_groups: int,
+  min_pixels: int,
+  min_unclaimed: float,
+) -> Groups:
+  """Groups pixels; `seed` is negative where a pixel cannot be one."""
+  num_pixels, num_tags = embedding.shape
 
   def near(center, log_precision):
     distance = jnp.sum((embedding - center) ** 2, axis=1)
@@ -99,7 +145,7 @@ def seed_clustering(
       zero,
       zero,
       foreground,
-      seed,
+      jnp.where(foreground, seed, -1.0),
       jnp.zeros(num_pixels, jnp.int32),
       jnp.zeros((max_groups, num_tags), jnp.float32),
       jnp.zeros(max_groups, jnp.float32),

@@ -9,6 +9,7 @@ dimension.
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from solo_jax.grouping.groups import Groups, assign_to_centers
 
@@ -28,8 +29,9 @@ def tag_histogram(
 ) -> Groups:
   """Groups the foreground pixels of an image.
 
-  Bins are half a mean radius wide. Smoothed counts that are the largest within
-  two bins are peaks; pixels within their radius of the nearest peak of their
+  Bins are half a mean radius wide. Counts, summed over adjacent bins, that are
+  the largest within two bins are peaks; a centre is the mean of the tags that a
+  peak counts. Pixels within their radius of the nearest centre of their
   category are a group.
 
   Args:
@@ -68,7 +70,13 @@ def tag_histogram(
   cell = jnp.clip(cell, 0, MAX_BINS - 1)
 
   shape = (num_categories, *[MAX_BINS] * num_tags)
-  counts = jnp.zeros(shape).at[category, *cell.T].add(weights)
+  bins = (category, *cell.T)
+  sums = (
+    jnp.zeros((*shape, num_tags))
+    .at[bins]
+    .add(weights[:, None] * jnp.where(inside, embedding - low, 0.0))
+  )
+  counts = jnp.zeros(shape).at[bins].add(weights)
   counts = _window(counts, 3, jax.lax.add, 0.0)
   largest = _window(counts, 5, jax.lax.max, -jnp.inf)
   # Equal neighbours (a flat top) are told apart by their position.
@@ -81,14 +89,17 @@ def tag_histogram(
   heights = jnp.where(is_peak, counts, 0.0).reshape(-1)
   heights, index = jax.lax.top_k(heights, min(max_groups, heights.shape[0]))
   peak = jnp.unravel_index(index, shape)
-  bins = jnp.stack(peak[1:], axis=-1)
+  adjacent = np.indices([3] * num_tags).reshape(num_tags, -1).T - 1  # [3^T, T]
+  bins = jnp.stack(peak[1:], axis=-1)[:, None] + adjacent  # [M, 3^T, T]
+  total = jnp.sum(sums[peak[0][:, None], *jnp.moveaxis(bins, -1, 0)], axis=1)
+  centers = low + total / jnp.maximum(heights, 1.0)[:, None]
   padding = max_groups - heights.shape[0]
   return assign_to_centers(
     embedding,
     log_precision,
     category,
     foreground,
-    centers=jnp.pad(low + (bins - 1.5) * width, ((0, padding), (0, 0))),
+    centers=jnp.pad(centers, ((0, padding), (0, 0))),
     center_category=jnp.pad(peak[0], (0, padding)),
     center_valid=jnp.pad(heights > 0, (0, padding)),
     min_pixels=min_pixels,

@@ -1,0 +1,88 @@
+"""Tests of solo_jax/grouping/groups.py."""
+
+import functools
+
+import jax
+import numpy as np
+import pytest
+
+from solo_jax.grouping.groups import assign_to_centers
+
+
+@pytest.fixture
+def assign(scene):
+  """Assigns the scene's pixels to the true means."""
+  centers = scene.means[1:]
+  return functools.partial(
+    assign_to_centers,
+    centers=centers,
+    center_category=np.zeros(len(centers), np.int32),
+    center_valid=np.ones(len(centers), bool),
+    min_pixels=1,
+    num_dropped=np.int32(0),
+  )
+
+
+def test_true_centers_give_the_true_instances(scene, assign):
+  groups = assign(*scene.pixels())
+  np.testing.assert_array_equal(groups.assignment, scene.truth)
+  assert groups.valid.all()
+  for i in range(1, 5):
+    np.testing.assert_allclose(
+      groups.centers[i - 1],
+      scene.embedding[scene.truth == i].mean(axis=0),
+      rtol=1e-5,
+      atol=1e-5,
+    )
+
+
+def test_equals_a_loop_over_pixels(scene, assign):
+  """With noise as wide as the gaps, radii and categories that differ."""
+  rng = np.random.default_rng(2)
+  scene.embedding += np.float32(rng.normal(0, 2, scene.embedding.shape))
+  scene.log_precision = np.float32(rng.normal(-1, 1, 60))
+  scene.category = rng.integers(0, 2, 60).astype(np.int32)
+  center_category = np.int32([0, 1, 0, 1])
+  center_valid = np.array([True, True, True, False])
+  expected = np.zeros(60, int)
+  for q in np.flatnonzero(scene.foreground):
+    squares = np.sum((scene.embedding[q] - scene.means[1:]) ** 2, axis=1)
+    squares[center_category != scene.category[q]] = np.inf
+    squares[~center_valid] = np.inf
+    if squares.min() * np.exp(scene.log_precision[q]) < 1:
+      expected[q] = squares.argmin() + 1
+  assert len(set(expected)) == 4  # none, and three centres
+  groups = assign(
+    *scene.pixels(), center_category=center_category, center_valid=center_valid
+  )
+  np.testing.assert_array_equal(groups.assignment, expected)
+  weights = expected == 1
+  np.testing.assert_allclose(
+    groups.log_precision[0],
+    np.average(scene.log_precision, weights=weights),
+    rtol=1e-5,
+  )
+
+
+def test_small_groups_are_left_out(scene, assign):
+  groups = assign(*scene.pixels(), min_pixels=6)
+  np.testing.assert_array_equal(groups.valid, [True, False, True, True])
+  kept = np.where(scene.truth == 2, 0, scene.truth)
+  np.testing.assert_array_equal(groups.assignment, kept)
+
+
+def test_without_foreground_or_centers_nothing_is_assigned(scene, assign):
+  embedding, precision, category, foreground = scene.pixels()
+  groups = assign(embedding, precision, category, np.zeros_like(foreground))
+  assert not groups.valid.any() and not groups.assignment.any()
+  groups = assign(*scene.pixels(), center_valid=np.zeros(4, bool))
+  assert not groups.valid.any() and not groups.assignment.any()
+  assert all(np.isfinite(x).all() for x in jax.tree.leaves(groups))
+
+
+def test_a_common_offset_does_not_move_a_pixel(scene, assign):
+  """Products of large numbers would cancel."""
+  offset = np.float32([1000, -500])
+  scene.embedding += offset
+  groups = assign(*scene.pixels(), centers=scene.means[1:] + offset)
+  np.testing.assert_array_equal(groups.assignment, scene.truth)

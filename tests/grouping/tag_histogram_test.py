@@ -1,0 +1,110 @@
+"""Tests of solo_jax/grouping/tag_histogram.py."""
+
+import functools
+
+import jax
+import numpy as np
+import pytest
+
+from solo_jax.grouping.tag_histogram import MAX_BINS, tag_histogram
+
+LIMITS = dict(num_categories=2, max_groups=6, min_pixels=3)
+
+
+@functools.partial(jax.jit, static_argnames=tuple(LIMITS))
+def group(*pixels, **limits):
+  return tag_histogram(*pixels, **LIMITS | limits)
+
+
+@pytest.mark.parametrize("num_tags", [1, 2])
+def test_apart_instances_are_found(scene, is_same_partition, num_tags):
+  if num_tags == 1:  # on a line
+    offset = scene.embedding[:, :1] - scene.means[scene.truth, :1]
+    scene.embedding = np.float32(5 * scene.truth[:, None] + offset)
+  groups = group(*scene.pixels())
+  assert is_same_partition(scene.truth, groups.assignment)
+  assert np.sum(groups.valid) == 4
+  # By the height of the peak: 20, 14, 10 and 5 pixels.
+  sizes = np.bincount(groups.assignment)[1:]
+  np.testing.assert_array_equal(sizes, [20, 14, 10, 5])
+
+
+def test_the_best_of_close_peaks_stands_for_both():
+  """Bins are half a radius; what is within two of them is one instance."""
+  tags = np.repeat(np.float32([[0], [0.9], [5]]), [9, 4, 6], axis=0)
+  count = len(tags)
+  groups = group(
+    tags,
+    np.zeros(count, np.float32),
+    np.zeros(count, np.int32),
+    np.ones(count, bool),
+  )
+  np.testing.assert_array_equal(
+    groups.assignment, np.repeat([1, 1, 2], [9, 4, 6])
+  )
+
+
+def test_order_and_padding_of_pixels_do_not_matter(scene, is_same_partition):
+  order = np.random.default_rng(3).permutation(60)
+  groups = group(*scene.pixels(order))
+  assert is_same_partition(scene.truth[order], groups.assignment)
+  padded = [
+    np.concatenate([x, np.zeros((40, *x.shape[1:]), x.dtype)])
+    for x in scene.pixels()
+  ]
+  padded[0][60:] = 1e6  # of the background, which sets no range
+  groups = group(*padded)
+  assert is_same_partition(scene.truth, groups.assignment[:60])
+
+
+def test_equal_tags_of_two_categories_are_two_groups(scene):
+  scene.embedding[:] = 7
+  scene.category = np.int32(scene.truth % 2)
+  groups = group(*scene.pixels())
+  assert np.sum(groups.valid) == 2
+  for label in (0, 1):
+    mine = scene.foreground & (scene.category == label)
+    assert len(set(np.asarray(groups.assignment)[mine])) == 1
+
+
+def test_groups_beyond_the_capacity_are_counted(scene):
+  groups = group(*scene.pixels(), max_groups=3)
+  assert groups.num_dropped == 1
+  np.testing.assert_array_equal(
+    np.bincount(groups.assignment)[1:], [20, 14, 10]
+  )
+
+
+def test_a_range_wider_than_the_bins_gets_wider_bins():
+  """Two instances 10,000 radii apart, and both within the table."""
+  tags = np.repeat(np.float32([[0, 0], [1e4, 1e4]]), 5, axis=0)
+  assert 1e4 > 10 * MAX_BINS
+  groups = group(
+    tags,
+    np.full(10, -2 * np.log(100.0), np.float32),
+    np.zeros(10, np.int32),
+    np.ones(10, bool),
+  )
+  np.testing.assert_array_equal(groups.assignment, np.repeat([1, 2], 5))
+
+
+def test_no_foreground_gives_no_group(scene):
+  embedding, precision, category, foreground = scene.pixels()
+  groups = group(embedding, precision, category, foreground & False)
+  assert not groups.valid.any() and not groups.assignment.any()
+  assert all(np.isfinite(x).all() for x in jax.tree.leaves(groups))
+
+
+def test_a_batch_equals_its_images(scene):
+  order = np.random.default_rng(5).permutation(60)
+  images = [scene.pixels(), scene.pixels(order)]
+  stacked = [np.stack(x) for x in zip(*images, strict=True)]
+  both = jax.vmap(functools.partial(tag_histogram, **LIMITS))(*stacked)
+  for i, image in enumerate(images):
+    np.testing.assert_array_equal(both.assignment[i], group(*image).assignment)
+
+
+def test_more_dimensions_are_refused():
+  pixels = np.zeros((4, 3), np.float32), np.zeros(4), np.zeros(4, np.int32)
+  with pytest.raises(ValueError, match=r"1 or 2 dimensions, got 3; use"):
+    tag_histogram(*pixels, np.ones(4, bool), **LIMITS)
