@@ -1,0 +1,147 @@
+"""Tests of solo_jax/methods/associative_embedding/decode.py."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from solo_jax.methods.associative_embedding.decode import decode
+from tests.methods.associative_embedding.conftest import (
+  SIZE,
+  SQUARES,
+  make_batch,
+  make_outputs,
+  make_perfect,
+)
+
+DECODE = dict(
+  mask_stride=2,
+  grouping="seed",
+  foreground_threshold=0.5,
+  seed_threshold=0.5,
+  radii=(1.0,),
+  min_pixels=3,
+  min_unclaimed=0.5,
+  score_terms=("category", "membership", "quality"),
+  score_threshold=0.05,
+  mask_threshold=0.5,
+  nms_kernel="gaussian",
+  nms_sigma=2.0,
+  update_threshold=0.05,
+  max_detections=6,
+)
+
+
+def run(outputs, size=2 * SIZE, **overrides):
+  sizes = jnp.full((outputs.seed_logits.shape[0], 2), size)
+  return jax.jit(functools.partial(decode, **DECODE | overrides))(
+    outputs, sizes
+  )
+
+
+def found_masks(decoded, image=0):
+  """Binary masks of the valid detections, by their first pixel."""
+  valid = np.asarray(decoded.valid[image])
+  masks = np.asarray(decoded.mask_probs[image])[valid] > 0.5
+  order = np.argsort([mask.argmax() for mask in masks])
+  return masks[order], np.asarray(decoded.labels[image])[valid][order]
+
+
+@pytest.mark.parametrize("grouping", ["seed", "histogram", "mean_shift"])
+def test_right_outputs_give_the_squares(batch, grouping):
+  decoded = run(make_perfect(batch), grouping=grouping)
+  masks, labels = found_masks(decoded)
+  np.testing.assert_array_equal(labels, [s[-1] for s in SQUARES])
+  np.testing.assert_array_equal(masks, batch.masks[0, :3] > 0)
+  # Sure of the class, at the centre, of quality sigmoid(4).
+  expected = 1 / (1 + np.exp(-4.0)) ** 2
+  np.testing.assert_allclose(decoded.scores[0, :3], expected, rtol=1e-3)
+  np.testing.assert_array_equal(decoded.scores[0, 3:], 0)
+
+
+@pytest.mark.parametrize(
+  ("terms", "expected"),
+  [
+    ((), 1.0),
+    (("quality",), 0.5),
+    (("seed", "quality"), 0.5 / (1 + np.exp(-12.0))),
+    (("membership",), 1 / (1 + np.exp(-4.0))),
+  ],
+)
+def test_scores_are_products_of_their_terms(batch, terms, expected):
+  outputs = make_perfect(batch, quality=0.0)
+  decoded = run(outputs, score_terms=terms)
+  np.testing.assert_allclose(decoded.scores[0, :3], expected, rtol=1e-3)
+  assert np.sum(decoded.valid) == 3  # one class each, though none is scored
+
+
+def test_a_group_of_two_classes_is_two_detections():
+  batch = make_batch(((2, 2, 6, 1),))
+  outputs = make_perfect(batch)
+  # Softmax over three classes, of which two share: .7 and .3.
+  logits = np.array(outputs.category_logits)
+  inside = logits[..., 1] > 0
+  logits[inside] = np.log([0.3, 0.7, 1e-9]) + 12
+  outputs = outputs.__class__(
+    **{**vars(outputs), "category_logits": jnp.asarray(logits)}
+  )
+  decoded = run(outputs, score_terms=("category",))
+  np.testing.assert_array_equal(decoded.valid[0, :3], [True, True, False])
+  np.testing.assert_array_equal(decoded.labels[0, :2], [1, 0])
+  np.testing.assert_allclose(decoded.scores[0, :2], [0.7, 0.3], rtol=1e-3)
+  np.testing.assert_allclose(
+    decoded.mask_probs[0, 0], decoded.mask_probs[0, 1], rtol=1e-6
+  )
+
+
+def test_nothing_found_is_a_result(batch):
+  outputs = make_perfect(make_batch(()))
+  decoded = run(outputs)
+  assert not decoded.valid.any() and not decoded.scores.any()
+  assert np.isfinite(decoded.mask_probs).all()
+
+
+def test_padding_is_not_grouped(batch):
+  """The lower square lies beyond an image of 18 px, 9 pixels of the map."""
+  masks, _ = found_masks(run(make_perfect(batch), size=18))
+  expected = batch.masks[0, :2] > 0
+  expected[:, :, 9:] = False  # the second square is cut
+  np.testing.assert_array_equal(masks, expected)
+
+
+def test_groups_beyond_the_capacity_are_counted(batch):
+  decoded = run(make_perfect(batch), max_detections=2)
+  assert decoded.num_dropped[0] == 1
+  assert decoded.valid[0].all()
+
+
+def test_groups_of_two_radii_do_not_both_survive(batch):
+  once = run(make_perfect(batch))
+  # Of the same mask twice the second's score decays by exp(-2).
+  twice = run(make_perfect(batch), radii=(1.0, 1.3), update_threshold=0.3)
+  both, _ = found_masks(twice)
+  masks, _ = found_masks(once)
+  np.testing.assert_array_equal(both, masks)
+
+
+def test_a_batch_equals_its_images():
+  outputs = make_outputs(num_images=3)
+  together = run(outputs)
+  assert together.valid.any()
+  for i in range(3):
+    alone = run(jax.tree.map(lambda x, i=i: x[i : i + 1], outputs))
+    jax.tree.map(
+      lambda a, b, i=i: np.testing.assert_allclose(a[i], b[0], rtol=1e-5),
+      together,
+      alone,
+    )
+
+
+def test_choices_are_named(batch):
+  outputs = make_perfect(batch)
+  with pytest.raises(ValueError, match="'mean_shift', not 'kmeans'"):
+    run(outputs, grouping="kmeans")
+  with pytest.raises(ValueError, match=r"score_terms has \['luck'\]; known"):
+    run(outputs, score_terms=("luck",))

@@ -1,0 +1,132 @@
+"""Tests of solo_jax/methods/associative_embedding/network.py."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from solo_jax.methods.associative_embedding.network import AssociativeEmbedding
+
+
+class NoBackbone(nn.Module):
+  """Stands in where only the head runs."""
+
+
+def make_network(**fields):
+  return AssociativeEmbedding(
+    **dict(
+      backbone=NoBackbone(),
+      num_classes=3,
+      embedding="spatial",
+      tag_channels=2,
+      tag_radius=2.0,
+      coordinate_unit=16.0,
+      fpn_channels=4,
+      head_channels=4,
+      num_head_convs=1,
+      num_hourglasses=0,
+      mask_stride=2,
+      num_groups=2,
+      mean=(0.0, 0.0, 0.0),
+      std=(1.0, 1.0, 1.0),
+      channel_order="rgb",
+      dtype=jnp.float32,
+    )
+    | fields
+  )
+
+
+def run_head(network, zeros=False, size=(8, 16)):
+  """Variables and outputs of the head on a random pyramid."""
+  keys = jax.random.split(jax.random.key(1), 4)
+  pyramid = tuple(
+    jax.random.normal(key, (2, size[0] >> i, size[1] >> i, 4))
+    for i, key in enumerate(keys)
+  )
+
+  @jax.jit
+  def init_and_apply(pyramid):
+    variables = network.init(jax.random.key(0), pyramid, method="head")
+    if zeros:
+      variables = jax.tree.map(jnp.zeros_like, variables)
+    return variables, network.apply(variables, pyramid, method="head")
+
+  return init_and_apply(pyramid)
+
+
+@pytest.mark.parametrize(
+  ("fields", "size", "tags"),
+  [
+    (dict(), (16, 32), 2),
+    (dict(mask_stride=4), (8, 16), 2),
+    (dict(embedding="tag", tag_channels=5), (16, 32), 5),
+    (dict(embedding="tag", tag_channels=1, num_hourglasses=2), (16, 32), 1),
+  ],
+)
+def test_outputs_at_mask_resolution(fields, size, tags):
+  _, outputs = run_head(make_network(**fields))
+  assert outputs.category_logits.shape == (2, *size, 3)
+  assert outputs.embedding.shape == (2, *size, tags)
+  for name in ("log_precision", "seed_logits", "quality_logits"):
+    assert getattr(outputs, name).shape == (2, *size), name
+  for leaf in jax.tree.leaves(outputs):
+    assert leaf.dtype == jnp.float32
+
+
+def test_without_weights_a_spatial_embedding_is_the_place():
+  """Pixel centres (x, y) in units of 16 px, and the initial radius."""
+  _, outputs = run_head(make_network(), zeros=True)
+  y, x = np.mgrid[:16, :32] * 2 + 1.0
+  np.testing.assert_allclose(
+    outputs.embedding[1], np.stack([x, y], -1) / 16, rtol=1e-6
+  )
+
+
+def test_the_initial_radius_is_the_one_given():
+  _, outputs = run_head(make_network(tag_radius=3.0), zeros=True)
+  np.testing.assert_allclose(outputs.log_precision, -2 * np.log(3), rtol=1e-6)
+  _, outputs = run_head(make_network(embedding="tag", tag_radius=3.0))
+  np.testing.assert_allclose(outputs.log_precision, -2 * np.log(3), rtol=1e-6)
+
+
+def test_free_tags_know_no_place_but_start_apart():
+  _, outputs = run_head(
+    make_network(embedding="tag", tag_channels=4), zeros=True
+  )
+  np.testing.assert_array_equal(outputs.embedding, 0)
+  _, outputs = run_head(make_network(embedding="tag", tag_channels=4))
+  assert np.std(outputs.embedding[0], axis=(0, 1)).min() > 0.01
+
+
+def test_hourglasses_are_part_of_the_tree():
+  variables, _ = run_head(make_network(num_hourglasses=2))
+  assert set(variables["params"]["hourglasses"]) == {
+    "hourglass_0",
+    "hourglass_1",
+  }
+
+
+def test_the_four_pixels_of_a_stride_4_cell_have_weights_of_their_own():
+  """Depth to space: channel blocks in row-major order within the cell."""
+  network = make_network(embedding="tag", tag_channels=1)
+  variables, _ = run_head(network)
+  params = jax.tree.map(jnp.zeros_like, variables["params"])
+  params["tag"]["bias"] = jnp.arange(4.0)
+  pyramid = tuple(jnp.zeros((1, 8 >> i, 8 >> i, 4)) for i in range(4))
+  outputs = network.apply({"params": params}, pyramid, method="head")
+  np.testing.assert_array_equal(
+    outputs.embedding[0, :4, :4, 0], np.tile([[0, 1], [2, 3]], (2, 2))
+  )
+
+
+@pytest.mark.parametrize(
+  ("fields", "message"),
+  [
+    (dict(embedding="colour"), "'spatial' or 'tag', not 'colour'"),
+    (dict(tag_channels=3), r"has 2 tag_channels \(x, y\), not 3"),
+  ],
+)
+def test_wrong_fields_are_named(fields, message):
+  with pytest.raises(ValueError, match=message):
+    run_head(make_network(**fields))
