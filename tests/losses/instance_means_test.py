@@ -5,12 +5,20 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from solo_jax.losses.instance_means import (
+from solo_jax.losses import (
+  discriminative,
   instance_means,
+  pull_push,
+  spatial_embedding,
+)
+from solo_jax.losses.instance_means import (
   pair_distances,
   squared_distances,
   unpack_masks,
 )
+from solo_jax.losses.instance_sum import CHUNK, instance_sum
+
+means_and_sizes = jax.jit(instance_means.instance_means)
 
 
 @pytest.fixture
@@ -43,7 +51,7 @@ def test_means_equal_weighted_averages(rng, packed):
   else:
     masks = rng.integers(0, 256, (2, 4, 24), dtype=np.uint8)
     weights = masks / 255
-  means, size = instance_means(values, masks)
+  means, size = means_and_sizes(values, masks)
   np.testing.assert_allclose(size, weights.sum(axis=-1), rtol=1e-5)
   for b in range(2):
     for n in range(4):
@@ -58,11 +66,13 @@ def test_an_instance_without_pixels_has_mean_zero_and_no_gradient(rng):
   values = jnp.asarray(rng.normal(size=(1, 8, 2)) + 5, jnp.float32)
   masks = np.zeros((1, 2, 1), np.uint8)
   masks[0, 0] = 0b00010000  # one pixel: its own value
-  means, size = instance_means(values, masks)
+  means, size = means_and_sizes(values, masks)
   np.testing.assert_allclose(means[0, 0], values[0, 3], rtol=1e-6)
   np.testing.assert_array_equal(means[0, 1], 0)
   np.testing.assert_array_equal(size[0], [1, 0])
-  gradient = jax.grad(lambda v: instance_means(v, masks)[0].sum())(values)
+  gradient = jax.jit(jax.grad(lambda v: means_and_sizes(v, masks)[0].sum()))(
+    values
+  )
   expected = np.zeros((1, 8, 2))
   expected[0, 3] = 1
   np.testing.assert_allclose(gradient, expected, atol=1e-6)
@@ -88,17 +98,83 @@ def test_pairs_keep_their_digits_beside_a_far_one():
   np.testing.assert_array_equal(np.diag(distances), 0)
 
 
-def test_no_array_holds_pixels_instances_and_tags(rng):
-  """All is matrix products: N Q T numbers would not fit for real images."""
-  n, q, t = 5, 64, 7
-  values = jnp.zeros((1, q, t))
-  masks = np.zeros((1, n, q), np.uint8)
-  centers = jnp.zeros((n, t))
+def test_means_do_not_depend_on_order_or_padding(rng):
+  """Overlapping masks of packed bits; pixels of no instance may be anything."""
+  values = np.float32(rng.normal(size=(1, 16, 3)))
+  bits = rng.random((1, 4, 16)) > 0.5
+  means, size = means_and_sizes(values, np.packbits(bits, axis=-1))
+  padded = np.concatenate([values, np.full((1, 8, 3), 7, np.float32)], axis=1)
+  wide = np.pad(bits[:, ::-1], [(0, 0), (0, 2), (0, 8)])
+  wide_means, wide_size = means_and_sizes(padded, np.packbits(wide, axis=-1))
+  np.testing.assert_array_equal(
+    wide_size, np.pad(size[:, ::-1], [(0, 0), (0, 2)])
+  )
+  np.testing.assert_allclose(wide_means[:, :4], means[:, ::-1], atol=1e-6)
+  np.testing.assert_array_equal(wide_means[:, 4:], 0)
 
-  def total(values):
-    means, _ = instance_means(values, masks)
-    return jnp.sum(means) + jnp.sum(squared_distances(values[0], centers))
 
+def test_gradients_by_hand():
+  """Pixels 1, 2, 4; the middle one is in both instances."""
+  values = np.float32([[[1], [2], [4]]])
+  masks = np.uint8([[[255, 255, 0], [0, 51, 204]]])  # shares 1/5 and 4/5
+  by_means = np.float32([[[1], [10]]])
+  means, pullback = jax.vjp(lambda v: means_and_sizes(v, masks)[0], values)
+  np.testing.assert_allclose(means[0, :, 0], [1.5, 0.4 + 3.2], rtol=1e-6)
+  (gradient,) = pullback(by_means)
+  np.testing.assert_allclose(gradient[0, :, 0], [0.5, 0.5 + 2, 8], rtol=1e-6)
+
+
+def test_gradient_of_distances_is_that_of_differences(rng):
+  embedding = np.float32(rng.normal(size=(12, 3)) + 10)
+  centers = np.float32(rng.normal(size=(4, 3)) + 10)
+  by_distances = np.float32(rng.normal(size=(4, 12)))
+  by_embedding, by_centers = jax.jit(
+    jax.grad(
+      lambda e, c: jnp.sum(by_distances * squared_distances(e, c)), (0, 1)
+    )
+  )(embedding, centers)
+  # d|e - c|^2 = 2 (e - c) (de - dc)
+  pulls = 2 * by_distances[..., None] * (embedding[None] - centers[:, None])
+  np.testing.assert_allclose(by_embedding, pulls.sum(axis=0), atol=1e-4)
+  np.testing.assert_allclose(by_centers, -pulls.sum(axis=1), atol=1e-4)
+
+
+def test_a_center_on_its_pixel_has_distance_zero(rng):
+  """Rounding must not make a square negative: its root would be NaN."""
+  embedding = np.float32(rng.normal(size=(50, 4)) * 30)
+  distances = jax.jit(squared_distances)(embedding, embedding)
+  assert np.min(distances) >= 0
+  np.testing.assert_allclose(np.diag(distances), 0, atol=1e-2)
+
+
+def pull(pixels, rows, weights):
+  return pull_push.pull_loss(pixels[0], rows[0], weights), rows[1]
+
+
+def variance(pixels, rows, weights):
+  loss = discriminative.variance_loss(pixels[0], rows[0], weights, margin=0.5)
+  return loss, rows[1]
+
+
+def spatial(kind):
+  def loss(pixels, rows, weights):
+    probs = spatial_embedding.membership(pixels[0], *rows)
+    loss, iou = spatial_embedding.mask_loss(probs, weights, kind=kind)
+    return loss + spatial_embedding.spread_loss(
+      pixels[1], rows[1], weights
+    ), iou
+
+  return loss
+
+
+def differences(pixels, rows, weights):
+  """What the others must not do."""
+  squares = (pixels[0][None] - rows[0][:, None]) ** 2  # [N, Q, T]
+  return jnp.sum(weights * jnp.sum(squares, axis=-1), axis=1), rows[1]
+
+
+def largest_array(function, *args):
+  """Size of the largest value in a program, inside its loops too."""
   sizes = []
 
   def visit(jaxpr):
@@ -107,5 +183,36 @@ def test_no_array_holds_pixels_instances_and_tags(rng):
       for inner in jax.core.jaxprs_in_params(equation.params):
         visit(inner)
 
-  visit(jax.make_jaxpr(jax.grad(total))(values).jaxpr)
-  assert max(sizes) < n * q * t
+  visit(jax.make_jaxpr(function)(*args).jaxpr)
+  return max(sizes)
+
+
+@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize(
+  ("loss", "product"),
+  [
+    (pull, True),
+    (variance, True),
+    (spatial("dice"), True),
+    (spatial("lovasz"), True),
+    (differences, False),
+  ],
+)
+def test_no_array_holds_instances_pixels_and_tags(loss, product, packed):
+  """Neither do value and gradient of means and losses of a whole image."""
+  n, q, t = CHUNK, 256, 19
+  masks = np.zeros((1, n, q // 8 if packed else q), np.uint8)
+  valid = np.ones((1, n), bool)
+
+  def total(tags, log_precision):
+    centers, _ = instance_means.instance_means(tags, masks)
+    radii, _ = instance_means.instance_means(log_precision[..., None], masks)
+    rows = centers, radii[..., 0]
+    return instance_sum(loss, (tags, log_precision), rows, masks, valid)[
+      0
+    ].sum()
+
+  largest = largest_array(
+    jax.value_and_grad(total, (0, 1)), jnp.zeros((1, q, t)), jnp.zeros((1, q))
+  )
+  assert (largest < n * q * t) == product
