@@ -134,6 +134,8 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
       kernel_channels=256,
       mask_stride=4,
       num_groups=32,
+      deformable=placeholder(str),  # 'v1' or 'v2': convolutions of the head
+      deformable_convs="all",  # or 'last' of each tower
     )
   )
 

@@ -107,6 +107,8 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
       kernel_channels=64,
       mask_stride=2,
       num_groups=16,
+      deformable=placeholder(str),  # 'v1' or 'v2': convolutions of the head
+      deformable_convs="all",  # or 'last' of each tower
     )
   )
 

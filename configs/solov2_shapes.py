@@ -105,6 +105,8 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
       kernel_channels=24,
       mask_stride=2,
       num_groups=8,
+      deformable=placeholder(str),  # 'v1' or 'v2': convolutions of the head
+      deformable_convs="all",  # or 'last' of each tower
     )
   )
 

@@ -70,7 +70,8 @@ def from_json(text: str) -> ml_collections.ConfigDict:
 
 
 CHOICES = {
-  "method": ("solov2", "associative_embedding"),
+  "method": ("solo", "decoupled_solo", "solov2", "associative_embedding"),
+  "backbone.deformable": (None, "v1", "v2"),
   "backbone.name": ("resnet", "efficientnet_lite0"),
   "backbone.norm": ("batch", "sync", "frozen"),
   "decode.grouping": ("seed", "histogram", "mean_shift"),
@@ -78,6 +79,8 @@ CHOICES = {
   "loss.embedding_loss": ("pull_push", "discriminative", "spatial"),
   "loss.mask_average": ("pairs", "cells"),
   "loss.mask_loss": ("dice", "lovasz"),
+  "network.deformable": (None, "v1", "v2"),
+  "network.deformable_convs": ("all", "last"),
   "network.embedding": ("spatial", "tag"),
   "optimizer.name": ("adamw", "sgd"),
   "optimizer.schedule": ("cosine", "step"),
@@ -141,13 +144,7 @@ def validate(config: ml_collections.ConfigDict) -> None:
     multiple > 0 and multiple % 32 == 0,
     f"preprocessing.pad_multiple is {multiple}; it must be a multiple of 32",
   )
-  stride = flat["network.mask_stride"]
-  check(stride in (2, 4), f"network.mask_stride is {stride}; it must be 2 or 4")
-  check(
-    stride == flat["transforms.mask_stride"],
-    f"network.mask_stride is {stride} and transforms.mask_stride is "
-    f"{flat['transforms.mask_stride']}; they must be equal",
-  )
+  _check_mask_stride(flat, check)
   if flat["method"] == "associative_embedding":
     _check_embedding(flat, check)
   else:
@@ -188,6 +185,31 @@ def validate(config: ml_collections.ConfigDict) -> None:
     )
 
 
+def _check_mask_stride(flat, check):
+  """Checks that masks of this resolution can be trained."""
+  targets = flat["transforms.mask_stride"]
+  if "network.mask_stride" in flat:
+    stride = flat["network.mask_stride"]
+    check(
+      stride in (2, 4), f"network.mask_stride is {stride}; it must be 2 or 4"
+    )
+    check(
+      stride == targets,
+      f"network.mask_stride is {stride} and transforms.mask_stride is "
+      f"{targets}; they must be equal",
+    )
+    return
+  # SOLO: each level has masks, of twice the resolution of its map.
+  strides = flat["network.strides"]
+  check(
+    all(
+      s == 2 * targets or (s > 0 and s % (4 * targets) == 0) for s in strides
+    ),
+    f"network.strides is {strides} and transforms.mask_stride {targets}; half "
+    "of every stride must be transforms.mask_stride, or an even multiple of it",
+  )
+
+
 def _check_grids(flat, check):
   """Checks what only the methods that predict on grids have."""
   levels = flat["network.levels"]
@@ -201,12 +223,15 @@ def _check_grids(flat, check):
     all(level in (2, 3, 4, 5, 6) for level in levels),
     f"network.levels is {levels}; the pyramid has levels 2 to 6",
   )
+  num_groups = flat["network.num_groups"]
   for key in ("head_channels", "mask_channels", "kernel_channels"):
-    check(
-      flat[f"network.{key}"] % flat["network.num_groups"] == 0,
-      f"network.{key} is {flat[f'network.{key}']}; it must be a multiple of "
-      f"network.num_groups, {flat['network.num_groups']}",
-    )
+    if f"network.{key}" in flat:  # the last two: SOLOv2's
+      channels = flat[f"network.{key}"]
+      check(
+        channels % num_groups == 0,
+        f"network.{key} is {channels}; it must be a multiple of "
+        f"network.num_groups, {num_groups}",
+      )
 
 
 def _check_embedding(flat, check):

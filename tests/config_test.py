@@ -15,6 +15,14 @@ from solo_jax.methods.method import make_method
 
 CONFIGS = pathlib.Path(__file__).parent.parent / "configs"
 ALL = [
+  ("associative_embedding_shapes", ""),
+  ("associative_embedding_shapes", "loss=pull_push,grouping=histogram"),
+  ("associative_embedding_shapes", "loss=discriminative,grouping=mean_shift"),
+  ("associative_embedding_nuclei", ""),
+  ("associative_embedding_coco", "backbone=r50,schedule=3x"),
+  ("associative_embedding_coco", "backbone=lite0,loss=discriminative"),
+  ("decoupled_solo_shapes", ""),
+  ("solo_shapes", ""),
   ("solov2_shapes", ""),
   ("solov2_shapes", "steps=10"),
   ("solov2_nuclei", ""),
@@ -63,7 +71,7 @@ def test_config_is_valid_and_its_network_takes_shape(name, arg):
     return method.decode(outputs, size)
 
   decoded = jax.eval_shape(predict)
-  stride = config.network.mask_stride
+  stride = config.transforms.mask_stride
   assert decoded.mask_probs.shape == (
     1,
     config.decode.max_detections,
@@ -83,6 +91,8 @@ def test_json_round_trip(name, arg):
 
 
 def test_every_config_has_the_same_fields():
+  """All of a method; other methods differ in what is their own only."""
+
   def keys(config, prefix=""):
     found = set()
     for key, value in config.items():
@@ -91,9 +101,14 @@ def test_every_config_has_the_same_fields():
         found |= keys(value, f"{prefix}{key}.")
     return found
 
-  expected = keys(load("solov2_shapes"))
+  own = ("network.", "loss.", "decode.")
+  first = {}
   for name, arg in ALL:
-    assert keys(load(name, arg)) == expected, name
+    config = load(name, arg)
+    found = keys(config)
+    assert found == first.setdefault(config.method, found), name
+  shared = [{k for k in f if not k.startswith(own)} for f in first.values()]
+  assert all(fields == shared[0] for fields in shared)
 
 
 def test_published_coco_recipe():
