@@ -209,6 +209,6 @@ def test_order_and_padding_do_not_matter(scene):
       np.pad(weights[::-1], [(0, 2), (0, 3)]),
       margin=0.5,
     ),
-    np.append(variance_loss(tags, means, weights, margin=0.5)[::-1], [0, 0]),
+    np.append(np.flip(variance_loss(tags, means, weights, margin=0.5)), [0, 0]),
     rtol=2e-5,
   )

@@ -51,7 +51,7 @@ def test_means_equal_weighted_averages(rng, packed):
   else:
     masks = rng.integers(0, 256, (2, 4, 24), dtype=np.uint8)
     weights = masks / 255
-  means, size = means_and_sizes(values, masks)
+  means, size = jax.device_get(means_and_sizes(values, masks))
   np.testing.assert_allclose(size, weights.sum(axis=-1), rtol=1e-5)
   for b in range(2):
     for n in range(4):
@@ -66,7 +66,7 @@ def test_an_instance_without_pixels_has_mean_zero_and_no_gradient(rng):
   values = jnp.asarray(rng.normal(size=(1, 8, 2)) + 5, jnp.float32)
   masks = np.zeros((1, 2, 1), np.uint8)
   masks[0, 0] = 0b00010000  # one pixel: its own value
-  means, size = means_and_sizes(values, masks)
+  means, size = jax.device_get(means_and_sizes(values, masks))
   np.testing.assert_allclose(means[0, 0], values[0, 3], rtol=1e-6)
   np.testing.assert_array_equal(means[0, 1], 0)
   np.testing.assert_array_equal(size[0], [1, 0])
@@ -83,7 +83,7 @@ def test_distances_keep_their_digits_far_from_the_origin(rng):
   centers = np.float32(rng.normal(size=(4, 3)) + 1000)
   differences = np.float64(centers)[:, None] - np.float64(embedding)[None]
   np.testing.assert_allclose(
-    squared_distances(embedding, centers),
+    jax.jit(squared_distances)(embedding, centers),
     np.sum(differences**2, axis=-1),
     rtol=1e-4,
     atol=1e-4,
@@ -102,10 +102,14 @@ def test_means_do_not_depend_on_order_or_padding(rng):
   """Overlapping masks of packed bits; pixels of no instance may be anything."""
   values = np.float32(rng.normal(size=(1, 16, 3)))
   bits = rng.random((1, 4, 16)) > 0.5
-  means, size = means_and_sizes(values, np.packbits(bits, axis=-1))
+  means, size = jax.device_get(
+    means_and_sizes(values, np.packbits(bits, axis=-1))
+  )
   padded = np.concatenate([values, np.full((1, 8, 3), 7, np.float32)], axis=1)
   wide = np.pad(bits[:, ::-1], [(0, 0), (0, 2), (0, 8)])
-  wide_means, wide_size = means_and_sizes(padded, np.packbits(wide, axis=-1))
+  wide_means, wide_size = jax.device_get(
+    means_and_sizes(padded, np.packbits(wide, axis=-1))
+  )
   np.testing.assert_array_equal(
     wide_size, np.pad(size[:, ::-1], [(0, 0), (0, 2)])
   )

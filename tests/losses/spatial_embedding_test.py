@@ -100,7 +100,7 @@ def test_each_instance_has_its_own_radius():
   middle = np.float32([[0.0]])
   centers = np.float32([[-1.0], [1.0]])
   narrow_and_wide = np.float32(np.log([4.0, 0.25]))  # radii 1/2 and 2
-  probs = membership(middle, centers, narrow_and_wide)
+  probs = np.asarray(membership(middle, centers, narrow_and_wide))
   np.testing.assert_allclose(
     probs[:, 0], 1 / (1 + np.exp([12.0, -3.0])), rtol=1e-4
   )
@@ -220,19 +220,19 @@ def test_order_and_padding_do_not_matter(scene, masks):
   # Pixels shuffled, and two far ones more that belong to nothing.
   far = np.concatenate([embedding[order], np.full((2, 2), 40, np.float32)])
   mixed = np.pad(weights[::-1, order], [(0, 0), (0, 2)])
-  probs = membership(embedding, centers, log_precision)
-  moved = membership(far, centers[::-1], log_precision[::-1])
+  probs = np.asarray(membership(embedding, centers, log_precision))
+  moved = np.asarray(membership(far, centers[::-1], log_precision[::-1]))
   np.testing.assert_allclose(moved[:, :16], probs[::-1, order], atol=2e-5)
   np.testing.assert_array_equal(moved[:, 16:] < 1e-6, True)
   for kind in ("dice", "lovasz"):
-    loss, iou = mask_loss(probs, weights, kind=kind)
+    loss, iou = jax.device_get(mask_loss(probs, weights, kind=kind))
     moved_loss, moved_iou = mask_loss(moved, mixed, kind=kind)
     np.testing.assert_allclose(moved_loss, loss[::-1], atol=5e-5)
     np.testing.assert_allclose(moved_iou, iou[::-1], rtol=1e-6)
   bandwidth = embedding[:, 0]
   np.testing.assert_allclose(
     spread_loss(far[:, 0], log_precision[::-1], mixed),
-    spread_loss(bandwidth, log_precision, weights)[::-1],
+    np.flip(spread_loss(bandwidth, log_precision, weights)),
     rtol=1e-5,
   )
 
