@@ -76,9 +76,10 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
   config.transforms = ml_collections.ConfigDict(
     dict(
       image_size=(800, 1344),  # padded network input in training
-      short_sides=(800,)
-      if arg.schedule == "1x"
-      else (800, 768, 736, 704, 672, 640),  # short side drawn from these ...
+      # Short side drawn from these ...
+      short_sides=(
+        (800,) if arg.schedule == "1x" else (800, 768, 736, 704, 672, 640)
+      ),
       max_side=1333,  # ... while the long side stays within this
       scale_jitter=placeholder(tuple),  # (low, high) factors, or None
       jitter_reference="fit",  # ... of the 'fit' or 'original' size
@@ -104,18 +105,16 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
       max_side=1333,
       pad_multiple=32,
       interpolation="bilinear",  # or 'area' (antialiased when shrinking)
-      tile_size=placeholder(
-        int
-      ),  # larger images are read in tiles of so many pixels ...
+      # Larger images are read in tiles of so many pixels ...
+      tile_size=placeholder(int),
       tile_overlap=0,  # ... that share so many with their neighbours
     )
   )
 
   config.backbone = ml_collections.ConfigDict(
     dict(
-      name="efficientnet_lite0"
-      if is_lite
-      else "resnet",  # 'resnet' or 'efficientnet_lite0'
+      # 'resnet' or 'efficientnet_lite0'
+      name="efficientnet_lite0" if is_lite else "resnet",
       block="bottleneck",  # 'basic' or 'bottleneck'
       stage_sizes=None if is_lite else STAGE_SIZES[arg.backbone],
       widths=(64, 128, 256, 512),

@@ -66,9 +66,8 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
       max_side=128,
       pad_multiple=32,
       interpolation="bilinear",  # or 'area' (antialiased when shrinking)
-      tile_size=placeholder(
-        int
-      ),  # larger images are read in tiles of so many pixels ...
+      # Larger images are read in tiles of so many pixels ...
+      tile_size=placeholder(int),
       tile_overlap=0,  # ... that share so many with their neighbours
     )
   )

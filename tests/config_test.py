@@ -30,6 +30,17 @@ ALL = [
   ("solov2_coco", ""),
   ("solov2_coco", "backbone=r101,schedule=3x"),
   ("solov2_coco", "backbone=lite0,schedule=1x"),
+  ("solov2_coco", "backbone=x101_dcn,recipe=mmdet,schedule=3x"),
+  ("solov2_coco", "backbone=r50,recipe=adelaidet,schedule=3x"),
+  ("solov2_light_coco", ""),
+  ("solov2_light_coco", "backbone=r18,recipe=mmdet"),
+  ("solov2_light_coco", "backbone=r50_dcn"),
+  ("solo_coco", ""),
+  ("solo_coco", "backbone=r101,recipe=mmdet,schedule=3x"),
+  ("decoupled_solo_coco", ""),
+  ("decoupled_solo_coco", "backbone=r101,recipe=mmdet,schedule=3x"),
+  ("decoupled_solo_light_coco", ""),
+  ("decoupled_solo_light_coco", "backbone=r50_dcn"),
 ]
 
 

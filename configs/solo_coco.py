@@ -1,0 +1,208 @@
+r"""SOLO on COCO instance segmentation, the published recipes.
+
+Follows https://arxiv.org/abs/1912.04488: 12 epochs (1x) or 36 (3x, short side
+640 to 800) of 16 images, a mask channel for each cell. `recipe` is official
+(the authors') or mmdet (other warm-up, no clipping). Published mask AP on
+val2017, not measured here: official r50 1x 32.9, 3x 35.8, r101 3x 37.1; mmdet
+r50 1x 33.1, 3x 35.9.
+
+Differs from the published runs: a batch is padded to one size, in either
+orientation, instead of to its largest image, and the counts that divide the
+losses run over all devices.
+
+Run (`weights` is torchvision's file; without it training starts from noise):
+
+python -m solo_jax.prepare --dataset=coco_instances --source=COCO_DIR \
+    --data_dir=data
+python -m solo_jax.train --config=configs/solo_coco.py \
+    --config.backbone.weights=resnet50-0676ba61.pth \
+    --workdir=workdirs/solo_r50_1x
+"""
+
+import ml_collections
+from ml_collections.config_dict import placeholder
+
+from solo_jax.config import parse_arg
+
+TRAIN_IMAGES = 117_266  # of train2017 with instances
+BATCH_SIZE = 16
+STEPS_PER_EPOCH = TRAIN_IMAGES // BATCH_SIZE
+EPOCHS = {"1x": (12, (9, 11)), "3x": (36, (27, 33))}  # length, x0.1 after
+STAGE_SIZES = {"r50": (3, 4, 6, 3), "r101": (3, 4, 23, 3)}
+RECIPES = ("official", "mmdet")
+
+
+def get_config(arg: str = "") -> ml_collections.ConfigDict:
+  """Returns the configuration of `backbone=...,recipe=...,schedule=...`."""
+  arg = parse_arg(arg, backbone="r50", recipe="official", schedule="1x")
+  if (
+    arg.backbone not in STAGE_SIZES
+    or arg.recipe not in RECIPES
+    or arg.schedule not in EPOCHS
+  ):
+    raise ValueError(
+      f"expected backbone={'|'.join(STAGE_SIZES)}, recipe={'|'.join(RECIPES)} "
+      f"and schedule=1x|3x, got backbone={arg.backbone}, recipe={arg.recipe}, "
+      f"schedule={arg.schedule}"
+    )
+  num_epochs, decay_epochs = EPOCHS[arg.schedule]
+  config = ml_collections.ConfigDict()
+  config.method = "solo"
+  config.seed = 0
+
+  config.dataset = ml_collections.ConfigDict(
+    dict(
+      name="coco_instances/2017",  # <builder>[/<config>] below data_dir
+      data_dir="data",
+      train_split="train",
+      eval_split="validation",
+      num_classes=80,
+      keep_empty=False,  # False: train without images that have no instance
+      group_by_orientation=True,  # True: portrait batches use the swapped size
+      num_workers=8,
+    )
+  )
+
+  # Training augmentation, in the order it is applied.
+  config.transforms = ml_collections.ConfigDict(
+    dict(
+      image_size=(800, 1344),  # padded network input in training
+      # Short side drawn from these ...
+      short_sides=(
+        (800,) if arg.schedule == "1x" else (800, 768, 736, 704, 672, 640)
+      ),
+      max_side=1333,  # ... while the long side stays within this
+      scale_jitter=placeholder(tuple),  # (low, high) factors, or None
+      jitter_reference="fit",  # ... of the 'fit' or 'original' size
+      flip=0.5,
+      vertical_flip=0.0,
+      transpose=0.0,
+      color_jitter=0.0,  # strength for brightness, contrast, saturation
+      mask_stride=4,
+      mask_rule="published",  # 'published', 'majority' bits; 8-bit 'coverage'
+      max_instances=100,
+      min_mask_area=1.0,  # network pixels; smaller instances are left out
+    )
+  )
+
+  # What inference does to an image before the network.
+  config.preprocessing = ml_collections.ConfigDict(
+    dict(
+      mean=(123.675, 116.28, 103.53),  # RGB
+      std=(58.395, 57.12, 57.375),
+      channel_order="rgb",  # 'bgr' for caffe-style weights; mean, std then BGR
+      short_side=800,
+      max_side=1333,
+      pad_multiple=32,
+      interpolation="bilinear",  # or when shrinking 'antialias' or 'area'
+      # Larger images are read in tiles of so many pixels ...
+      tile_size=placeholder(int),
+      tile_overlap=0,  # ... that share so many with their neighbours
+    )
+  )
+
+  config.backbone = ml_collections.ConfigDict(
+    dict(
+      name="resnet",  # 'resnet' or 'efficientnet_lite0'
+      block="bottleneck",  # 'basic' or 'bottleneck'
+      stage_sizes=STAGE_SIZES[arg.backbone],
+      widths=(64, 128, 256, 512),
+      stem="conv7",  # 7x7 stride 2 and max pool; or 'space_to_depth'
+      stride_in_1x1=False,  # True: caffe stride placement
+      deformable=placeholder(str),  # 'v1' or 'v2': deformable 3x3, C3 to C5
+      groups=1,  # ResNeXt-101 64x4d: 64 and ...
+      group_width=64,  # ... 4
+      norm="frozen",  # 'batch' (plain), 'sync' (over devices) or 'frozen'
+      frozen_stages=1,  # 1: stem and first stage get no gradient
+      weights=placeholder(str),  # a .pth file of torchvision
+    )
+  )
+
+  config.network = ml_collections.ConfigDict(
+    dict(
+      levels=(2, 3, 4, 5, 6),  # pyramid level that each grid reads ...
+      # ... resized to the map of this stride; masks: half.
+      strides=(8, 8, 16, 32, 32),
+      num_grids=(40, 36, 24, 16, 12),
+      fpn_channels=256,
+      head_channels=256,
+      num_head_convs=7,
+      num_groups=32,
+      deformable=placeholder(str),  # 'v1' or 'v2': convolutions of the head
+      deformable_convs="all",  # or 'last' of each tower
+    )
+  )
+
+  config.loss = ml_collections.ConfigDict(
+    dict(
+      scale_ranges=(
+        (1, 96),
+        (48, 192),
+        (96, 384),
+        (192, 768),
+        (384, 2048),
+      ),
+      center_sigma=0.2,
+      max_positives=384,
+      category_weight=1.0,
+      mask_weight=3.0,
+      focal_alpha=0.25,
+      focal_gamma=2.0,
+    )
+  )
+
+  config.optimizer = ml_collections.ConfigDict(
+    dict(
+      name="sgd",  # 'adamw' or 'sgd'
+      learning_rate=0.01,  # for reference_batch_size images a step
+      reference_batch_size=16,  # linear rule: lr * batch_size / reference
+      schedule="step",  # 'cosine' or 'step'
+      decay_steps=tuple(
+        e * STEPS_PER_EPOCH for e in decay_epochs
+      ),  # 'step': x0.1 at each
+      warmup_steps=500,
+      warmup_factor=0.001 if arg.recipe == "mmdet" else 1 / 3,
+      momentum=0.9,  # sgd
+      weight_decay=1e-4,
+      decay_norm_and_bias=True,
+      # None: off
+      clip_norm=placeholder(float) if arg.recipe == "mmdet" else 35.0,
+      accumulate=1,  # micro-batches a step
+      ema_decay=placeholder(float),  # None: off
+    )
+  )
+
+  config.training = ml_collections.ConfigDict(
+    dict(
+      batch_size=BATCH_SIZE,  # global, over all devices and processes
+      num_steps=num_epochs * STEPS_PER_EPOCH,
+      init_from=placeholder(str),  # folder of a checkpoint to start from
+      precision="float32",  # or 'bfloat16' (convolutions only)
+      checkpoint_every_steps=1000,
+      keep_latest=2,
+      keep_best=1,
+      eval_every_steps=2 * STEPS_PER_EPOCH,  # 0: at the end only
+      log_every_steps=50,
+      picture_every_steps=2000,  # 0: never
+      num_pictures=4,
+      max_nonfinite_steps=20,  # in a row, then the run stops
+    )
+  )
+
+  config.decode = ml_collections.ConfigDict(
+    dict(
+      score_threshold=0.1,
+      mask_threshold=0.5,
+      max_candidates=1000,  # after the score threshold
+      nms_candidates=500,  # published nms_pre, after the area filter
+      nms_kernel="gaussian",  # or 'linear'
+      nms_sigma=2.0,
+      update_threshold=0.05,
+      max_detections=100,
+    )
+  )
+
+  config.evaluation = ml_collections.ConfigDict(
+    dict(batch_size=8, max_detections=100)
+  )
+  return config

@@ -1,0 +1,145 @@
+"""Converts all 30 published checkpoints, at full size, into their networks.
+
+The weights themselves are not here: names and shapes are those of layouts.py,
+values are zeros.
+"""
+
+import functools
+import importlib.util
+import pathlib
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import rich.console
+import rich.table
+from published import CHECKPOINTS
+
+from solo_jax import convert
+from solo_jax.conversion.checkpoint_file import Source
+from solo_jax.conversion.families import find_family, recognize
+from solo_jax.training.setup import build_method
+from solo_jax.training.state import count_parameters
+
+CONFIGS = pathlib.Path(__file__).parents[2] / "configs"
+
+
+def load_config(text):
+  name, _, argument = text.partition(":")
+  spec = importlib.util.spec_from_file_location(name, CONFIGS / f"{name}.py")
+  module = importlib.util.module_from_spec(spec)
+  spec.loader.exec_module(module)
+  return module.get_config(argument)
+
+
+def padded_size(rule):
+  """Padded size of a landscape image that meets both limits of the resize."""
+  multiple = rule.pad_multiple
+  return tuple(
+    -(-side // multiple) * multiple for side in (rule.short_side, rule.max_side)
+  )
+
+
+def detection_shapes(network, *, decode, variables, size):
+  """Shapes of what network and decoding give for one image."""
+
+  def detect(variables, image, image_size):
+    outputs = network.apply(variables, image, image_size, train=False)
+    return decode(outputs, image_size)
+
+  image = jax.ShapeDtypeStruct((1, *size, 3), jnp.uint8)
+  image_size = jax.ShapeDtypeStruct((1, 2), jnp.int32)
+  return jax.eval_shape(detect, variables, image, image_size)
+
+
+@pytest.fixture(scope="module")
+def once():
+  """Calls a function once for each network: several checkpoints share one."""
+  results = {}
+
+  def call(function, network, **options):
+    key = function, repr(network), repr(options)
+    if key not in results:
+      results[key] = function(network, **options)
+    return results[key]
+
+  return call
+
+
+@pytest.fixture(scope="module")
+def table(request):
+  """Rows of the table that is printed at the end."""
+  rows = []
+  yield rows
+  table = rich.table.Table(box=None, pad_edge=False)
+  for title in (
+    "family",
+    "checkpoint",
+    "config",
+    "AP, published",
+    "tensors",
+    "dropped",
+    "parameters",
+    "input",
+    "masks",
+  ):
+    table.add_column(title)
+  for row in rows:
+    table.add_row(*map(str, row))
+  capture = request.config.pluginmanager.getplugin("capturemanager")
+  with capture.global_and_fixture_disabled():
+    print()
+    rich.console.Console(width=160).print(table)
+
+
+@pytest.mark.parametrize("checkpoint", CHECKPOINTS, ids=lambda x: x.name)
+def test_nothing_is_left_over(checkpoint, table, once, monkeypatch):
+  shapes = functools.partial(once, convert.variable_shapes)
+  monkeypatch.setattr(convert, "variable_shapes", shapes)
+  config = load_config(checkpoint.config)
+  arrays = checkpoint.state_dict()
+  family = find_family(None, arrays)
+  suggested = convert.suggest_config(family, recognize(family, arrays))
+  path, _, argument = suggested.partition(":")
+  name, _, expected = checkpoint.config.partition(":")
+  assert path == f"configs/{name}.py"
+  assert set(argument.split(",")) <= set(expected.split(","))
+
+  source = Source(arrays=arrays, class_names=None, notes=())
+  conversion = convert.convert_source(source, config)
+  assert [number for number, _ in conversion.classes][-1] == 90
+  counters = [x for x in arrays if x.endswith(".num_batches_tracked")]
+  leaves = jax.tree.leaves(conversion.variables)
+  assert len(leaves) == len(arrays) - len(counters)
+  assert sum(x.size for x in leaves) == sum(
+    np.prod(x.shape, dtype=int)
+    for name, x in arrays.items()
+    if name not in counters
+  )
+  method, size = build_method(config), padded_size(config.preprocessing)
+  decoded = once(
+    detection_shapes,
+    method.network,
+    decode=method.decode,
+    variables=jax.tree.map(
+      lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), conversion.variables
+    ),
+    size=size,
+  )
+  detections = config.decode.max_detections
+  assert decoded.scores.shape == decoded.labels.shape == (1, detections)
+  assert decoded.mask_probs.shape == (1, detections, size[0] // 4, size[1] // 4)
+  table.append(
+    (
+      checkpoint.family,
+      checkpoint.name,
+      checkpoint.config,
+      checkpoint.published_ap,
+      len(leaves),
+      len(counters),
+      f"{count_parameters(conversion.variables['params']):,}",
+      "x".join(map(str, size)),
+      "x".join(map(str, decoded.mask_probs.shape[1:])),
+    )
+  )
