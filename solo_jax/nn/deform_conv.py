@@ -316,7 +316,16 @@ def _weigh(values, weights) -> jax.Array:
 
 
 def _multiply(subscripts: str, x: jax.Array, y: jax.Array) -> jax.Array:
-  """Contracts in the type of `y`, with float32 sums."""
-  return jnp.einsum(
-    subscripts, x.astype(y.dtype), y, preferred_element_type=jnp.float32
+  """Contracts in the type of `y`, with float32 sums; b is the block's axis."""
+  contract = functools.partial(jnp.einsum, preferred_element_type=jnp.float32)
+  x = x.astype(y.dtype)
+  x_axis, y_axis, axis = (
+    name.index("b") for name in subscripts.replace("->", ",").split(",")
   )
+  if x.shape[x_axis] > 1:
+    return contract(subscripts, x, y)
+  # One block: on CPU a plain product takes half the time of a batched one.
+  plain = contract(
+    subscripts.replace("b", ""), x.squeeze(x_axis), y.squeeze(y_axis)
+  )
+  return jnp.expand_dims(plain, axis)

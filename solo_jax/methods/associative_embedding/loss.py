@@ -68,10 +68,10 @@ def associative_embedding_loss(
   Raises:
     ValueError: If `embedding_loss` or `mask_loss` is unknown.
   """
-  size = outputs.seed_logits.shape[1:3]
-  targets = make_targets(batch, size)
+  height, width = outputs.seed_logits.shape[1:3]
+  targets = make_targets(batch, (height, width))
   outputs = jax.tree.map(
-    lambda x: x.reshape(x.shape[0], size[0] * size[1], *x.shape[3:]), outputs
+    lambda x: x.reshape(x.shape[0], height * width, *x.shape[3:]), outputs
   )
   total = functools.partial(_mean_over_devices, axis_name=axis_name)
   num_devices = 1 if axis_name is None else jax.lax.axis_size(axis_name)
@@ -80,6 +80,7 @@ def associative_embedding_loss(
   num_images = jnp.maximum(total(jnp.sum(batch.image_valid)), 1 / num_devices)
 
   foreground = foreground_probs(outputs.category_logits)  # [B, Q]
+  foreground = jnp.where(targets.pixel_valid, foreground, 0.0)
   centers, size = instance_means(outputs.embedding, targets.masks)
   precision, _ = instance_means(outputs.log_precision[..., None], targets.masks)
   precision = precision[..., 0]  # [B, N] log
