@@ -17,7 +17,7 @@ install: .venv/installed
 	touch $@
 
 test: install
-	$(BIN)/python -m pytest -q
+	$(BIN)/python -m pytest -q --numprocesses=auto --maxprocesses=4 --dist=loadfile
 
 test-slow: install
 	$(BIN)/python -m pytest -q -m slow

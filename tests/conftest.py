@@ -12,6 +12,8 @@ os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=1")
 
 import numpy as np  # noqa: E402
 import pytest  # noqa: E402
+import rich.console  # noqa: E402
+import rich.table  # noqa: E402
 from absl import flags  # noqa: E402
 
 GOLDEN = pathlib.Path(
@@ -37,6 +39,23 @@ def pytest_generate_tests(metafunc):
   metafunc.parametrize(
     "golden", paths, ids=[path.stem for path in paths], indirect=True
   )
+
+
+def pytest_terminal_summary(terminalreporter):
+  """Prints the table of published checkpoints, one row a test that passed."""
+  rows = [
+    row
+    for report in terminalreporter.getreports("passed")
+    for name, row in report.user_properties
+    if name == "published"
+  ]
+  if not rows:
+    return
+  table = rich.table.Table(*rows[0], box=None, pad_edge=False)
+  for row in rows:
+    table.add_row(*map(str, row.values()))
+  terminalreporter.section("Published checkpoints, converted at full size")
+  rich.console.Console(width=190).print(table)
 
 
 @pytest.fixture

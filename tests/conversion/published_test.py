@@ -12,8 +12,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import rich.console
-import rich.table
 from published import CHECKPOINTS
 
 from solo_jax import convert
@@ -22,7 +20,8 @@ from solo_jax.conversion.families import find_family, recognize
 from solo_jax.training.setup import build_method
 from solo_jax.training.state import count_parameters
 
-CONFIGS = pathlib.Path(__file__).parents[2] / "configs"
+ROOT = pathlib.Path(__file__).parents[2]
+CONFIGS = ROOT / "configs"
 
 
 def load_config(text):
@@ -67,34 +66,8 @@ def once():
   return call
 
 
-@pytest.fixture(scope="module")
-def table(request):
-  """Rows of the table that is printed at the end."""
-  rows = []
-  yield rows
-  table = rich.table.Table(box=None, pad_edge=False)
-  for title in (
-    "family",
-    "checkpoint",
-    "config",
-    "AP, published",
-    "tensors",
-    "dropped",
-    "parameters",
-    "input",
-    "masks",
-  ):
-    table.add_column(title)
-  for row in rows:
-    table.add_row(*map(str, row))
-  capture = request.config.pluginmanager.getplugin("capturemanager")
-  with capture.global_and_fixture_disabled():
-    print()
-    rich.console.Console(width=160).print(table)
-
-
 @pytest.mark.parametrize("checkpoint", CHECKPOINTS, ids=lambda x: x.name)
-def test_nothing_is_left_over(checkpoint, table, once, monkeypatch):
+def test_nothing_is_left_over(checkpoint, once, monkeypatch, record_property):
   shapes = functools.partial(once, convert.variable_shapes)
   monkeypatch.setattr(convert, "variable_shapes", shapes)
   config = load_config(checkpoint.config)
@@ -130,16 +103,29 @@ def test_nothing_is_left_over(checkpoint, table, once, monkeypatch):
   detections = config.decode.max_detections
   assert decoded.scores.shape == decoded.labels.shape == (1, detections)
   assert decoded.mask_probs.shape == (1, detections, size[0] // 4, size[1] // 4)
-  table.append(
-    (
-      checkpoint.family,
-      checkpoint.name,
-      checkpoint.config,
-      checkpoint.published_ap,
-      len(leaves),
-      len(counters),
-      f"{count_parameters(conversion.variables['params']):,}",
-      "x".join(map(str, size)),
-      "x".join(map(str, decoded.mask_probs.shape[1:])),
-    )
+  record_property(
+    "published",
+    {
+      "family": checkpoint.family,
+      "checkpoint": checkpoint.name,
+      "config": checkpoint.config,
+      "AP, published": checkpoint.published_ap,
+      "tensors": len(leaves),
+      "dropped": len(counters),
+      "parameters": f"{count_parameters(conversion.variables['params']):,}",
+      "input": "x".join(map(str, size)),
+      "masks": "x".join(map(str, decoded.mask_probs.shape[1:])),
+    },
   )
+
+
+def test_the_model_zoo_lists_every_checkpoint():
+  rows = [
+    tuple(cell.strip(" `") for cell in line.strip("|").split("|"))
+    for line in (ROOT / "docs" / "model_zoo.md").read_text().splitlines()
+    if line.startswith("| `")
+  ]
+  assert [row[:3] for row in rows] == [
+    (c.name, c.config.replace(":", ".py:"), str(c.published_ap))
+    for c in CHECKPOINTS
+  ]
