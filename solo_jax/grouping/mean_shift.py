@@ -61,9 +61,9 @@ def mean_shift(
   def climb(_, centers):
     weights = near(centers)
     size = jnp.sum(weights, axis=1, keepdims=True)
-    return jnp.where(
-      size > 0, weights @ points / jnp.maximum(size, 1.0), centers
-    )
+    # Accelerators would round embeddings to fewer digits than a radius needs.
+    total = jnp.matmul(weights, points, precision=jax.lax.Precision.HIGHEST)
+    return jnp.where(size > 0, total / jnp.maximum(size, 1.0), centers)
 
   modes = jax.lax.fori_loop(0, num_iterations, climb, points)
   density = jnp.where(is_sample, jnp.sum(near(modes), axis=1), 0.0)

@@ -26,6 +26,21 @@ class Scene:
       self.foreground[order],
     )
 
+  def renumber(self, order):
+    """Exchanges the tags of whole instances; the noise stays."""
+    order = np.concatenate([[0], order])
+    moved = self.means[order] - self.means
+    self.embedding = np.float32(self.embedding + moved[self.truth])
+
+  def pad(self, count):
+    """Adds background with the tag of the largest instance."""
+    self.truth = np.append(self.truth, np.zeros(count, int))
+    tags = np.repeat(self.means[1:2], count, axis=0)
+    self.embedding = np.concatenate([self.embedding, tags])
+    self.foreground = self.truth > 0
+    self.category = np.pad(self.category, (0, count))
+    self.log_precision = np.pad(self.log_precision, (0, count))
+
 
 @pytest.fixture
 def scene():

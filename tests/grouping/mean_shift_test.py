@@ -55,17 +55,22 @@ def test_modes_equal_a_loop_over_samples():
   )
 
 
-def test_order_and_padding_of_pixels_do_not_matter(scene, is_same_partition):
+def test_order_of_instances_does_not_matter(scene, is_same_partition):
+  scene.renumber([3, 1, 4, 2])
+  groups = group(*scene.pixels())
+  assert is_same_partition(scene.truth, groups.assignment)
+
+
+def test_order_of_pixels_does_not_matter(scene, is_same_partition):
   order = np.random.default_rng(3).permutation(60)
   groups = group(*scene.pixels(order))
   assert is_same_partition(scene.truth[order], groups.assignment)
-  padded = [
-    np.concatenate([x, np.zeros((40, *x.shape[1:]), x.dtype)])
-    for x in scene.pixels()
-  ]
-  groups = group(*padded)
-  assert is_same_partition(scene.truth, groups.assignment[:60])
-  assert not groups.assignment[60:].any()
+
+
+def test_background_of_equal_tags_changes_nothing(scene, is_same_partition):
+  scene.pad(40)
+  groups = group(*scene.pixels())
+  assert is_same_partition(scene.truth, groups.assignment)
 
 
 def test_equal_tags_of_two_categories_are_two_groups(scene):
@@ -104,7 +109,7 @@ def test_a_batch_equals_its_images(scene):
   order = np.random.default_rng(5).permutation(60)
   images = [scene.pixels(), scene.pixels(order)]
   stacked = [np.stack(x) for x in zip(*images, strict=True)]
-  both = jax.vmap(functools.partial(mean_shift, **LIMITS))(*stacked)
+  both = jax.jit(jax.vmap(functools.partial(mean_shift, **LIMITS)))(*stacked)
   for i, image in enumerate(images):
     np.testing.assert_array_equal(both.assignment[i], group(*image).assignment)
 

@@ -83,18 +83,22 @@ def test_equals_the_algorithm_with_sets(scene, draw):
   assert np.sum(groups.valid) == min(count, 6)
 
 
-def test_order_and_padding_of_pixels_do_not_matter(scene, is_same_partition):
+def test_order_of_instances_does_not_matter(scene, is_same_partition):
+  scene.renumber([3, 1, 4, 2])
+  groups = group(*arguments(scene))
+  assert is_same_partition(scene.truth, groups.assignment)
+
+
+def test_order_of_pixels_does_not_matter(scene, is_same_partition):
   order = np.random.default_rng(3).permutation(60)
-  shuffled = [x[order] for x in arguments(scene)]
-  groups = group(*shuffled)
+  groups = group(*[x[order] for x in arguments(scene)])
   assert is_same_partition(scene.truth[order], groups.assignment)
-  padded = [
-    np.concatenate([x, np.zeros((40, *x.shape[1:]), x.dtype)])
-    for x in arguments(scene)
-  ]
-  groups = group(*padded)
-  assert is_same_partition(scene.truth, groups.assignment[:60])
-  assert not groups.assignment[60:].any()
+
+
+def test_background_of_equal_tags_changes_nothing(scene, is_same_partition):
+  scene.pad(40)
+  groups = group(*arguments(scene))
+  assert is_same_partition(scene.truth, groups.assignment)
 
 
 @pytest.mark.parametrize("share", [0.1, 0.2, 0.4, 0.9])
@@ -124,10 +128,36 @@ def test_equal_embeddings_of_two_categories_are_two_groups(scene):
 
 
 def test_groups_beyond_the_capacity_are_counted(scene):
-  groups = group(*arguments(scene), max_groups=3)
-  assert groups.num_dropped == 1
+  """Ten instances of six pixels, and room for six."""
+  truth = np.repeat(np.arange(10), 6)
+  scene.embedding = np.float32(np.stack([5 * truth, 0 * truth], axis=1))
+  scene.foreground[:] = True
+  groups = group(*arguments(scene))
+  assert groups.num_dropped == 4
   assert groups.valid.all()
-  assert set(np.asarray(groups.assignment)) == {0, 1, 2, 3}
+  np.testing.assert_array_equal(
+    groups.assignment, np.where(truth < 6, truth + 1, 0)
+  )
+
+
+@pytest.mark.parametrize(("num_lone", "expected"), [(23, True), (24, False)])
+def test_four_seeds_are_tried_for_each_group_that_fits(
+  scene, num_lone, expected
+):
+  """Lone pixels of higher seeds use up the 24 tries of 6 groups."""
+  lone = np.arange(60) < num_lone
+  line = np.where(lone, 5 * np.arange(60), -5)
+  scene.embedding = np.float32(np.stack([line, 0 * line], axis=1))
+  scene.foreground[:] = True
+  groups = group(*arguments(scene, np.where(lone, 0.9, 0.8).astype(np.float32)))
+  np.testing.assert_array_equal(groups.assignment, ~lone & expected)
+
+
+def test_groups_below_min_pixels_are_left_out(scene):
+  groups = group(*arguments(scene), min_pixels=6)
+  np.testing.assert_array_equal(
+    np.asarray(groups.assignment) > 0, scene.foreground & (scene.truth != 2)
+  )
 
 
 def test_pixels_below_the_threshold_are_no_seeds_but_members(scene):
@@ -158,7 +188,9 @@ def test_a_seed_that_claims_nothing_ends(scene):
 def test_a_batch_equals_its_images(scene):
   images = [arguments(scene), [x[::-1] for x in arguments(scene)]]
   stacked = [np.stack(x) for x in zip(*images, strict=True)]
-  both = jax.vmap(functools.partial(seed_clustering, **LIMITS))(*stacked)
+  both = jax.jit(jax.vmap(functools.partial(seed_clustering, **LIMITS)))(
+    *stacked
+  )
   for i, image in enumerate(images):
     alone = group(*image)
     np.testing.assert_array_equal(both.assignment[i], alone.assignment)

@@ -16,6 +16,41 @@ def group(*pixels, **limits):
   return tag_histogram(*pixels, **LIMITS | limits)
 
 
+def by_loop(tags, precision, category, foreground, limits):
+  """The algorithm on lists of tags by bin; all radii are 1."""
+  low = tags[foreground].min(axis=0)
+  cells = np.floor((tags - low) * 2).astype(int)  # bins of half a radius
+  peaks = []
+  for label in range(limits["num_categories"]):
+    mine = foreground & (category == label)
+    grid = np.stack(np.mgrid[-2 : cells.max() + 3, -2 : cells.max() + 3], -1)
+    counted = {  # the tags in the 3 x 3 bins around each bin
+      tuple(cell): mine & (np.abs(cells - cell).max(axis=1) <= 1)
+      for cell in grid.reshape(-1, 2)
+    }
+    heights = {cell: near.sum() for cell, near in counted.items()}
+    for cell, height in heights.items():
+      around = [
+        (heights.get((cell[0] + i, cell[1] + j), 0), (cell[0] + i, cell[1] + j))
+        for i in range(-2, 3)
+        for j in range(-2, 3)
+      ]  # of equal ones the last stands for all
+      if height >= limits["min_pixels"] and max(around)[1] == cell:
+        center = tags[counted[cell]].mean(axis=0)
+        peaks.append((-height, label, cell, center))
+  peaks = sorted(peaks, key=lambda x: x[:3])[: limits["max_groups"]]
+  assignment = np.zeros(len(tags), int)
+  for q in np.flatnonzero(foreground):
+    squares = [
+      np.sum((tags[q] - center) ** 2) if label == category[q] else np.inf
+      for _, label, _, center in peaks
+    ]
+    if min(squares) < 1:
+      assignment[q] = np.argmin(squares) + 1
+  sizes = np.bincount(assignment, minlength=len(peaks) + 1)
+  return np.where(sizes[assignment] >= limits["min_pixels"], assignment, 0)
+
+
 @pytest.mark.parametrize("num_tags", [1, 2])
 def test_apart_instances_are_found(scene, is_same_partition, num_tags):
   if num_tags == 1:  # on a line
@@ -27,6 +62,17 @@ def test_apart_instances_are_found(scene, is_same_partition, num_tags):
   # By the height of the peak: 20, 14, 10 and 5 pixels.
   sizes = np.bincount(groups.assignment)[1:]
   np.testing.assert_array_equal(sizes, [20, 14, 10, 5])
+
+
+def test_equals_a_loop_over_bins(scene):
+  """Where instances run into each other, in two categories."""
+  rng = np.random.default_rng(7)
+  scene.embedding += np.float32(rng.normal(0, 0.7, scene.embedding.shape))
+  scene.category = rng.integers(0, 2, 60).astype(np.int32)
+  expected = by_loop(*scene.pixels(), limits=LIMITS)
+  assert len(set(expected)) > 3
+  groups = group(*scene.pixels())
+  np.testing.assert_array_equal(groups.assignment, expected)
 
 
 def test_the_best_of_close_peaks_stands_for_both():
@@ -44,17 +90,28 @@ def test_the_best_of_close_peaks_stands_for_both():
   )
 
 
-def test_order_and_padding_of_pixels_do_not_matter(scene, is_same_partition):
+def test_order_of_instances_does_not_matter(scene, is_same_partition):
+  scene.renumber([3, 1, 4, 2])
+  groups = group(*scene.pixels())
+  assert is_same_partition(scene.truth, groups.assignment)
+
+
+def test_order_of_pixels_does_not_matter(scene, is_same_partition):
   order = np.random.default_rng(3).permutation(60)
   groups = group(*scene.pixels(order))
   assert is_same_partition(scene.truth[order], groups.assignment)
-  padded = [
-    np.concatenate([x, np.zeros((40, *x.shape[1:]), x.dtype)])
-    for x in scene.pixels()
-  ]
-  padded[0][60:] = 1e6  # of the background, which sets no range
-  groups = group(*padded)
-  assert is_same_partition(scene.truth, groups.assignment[:60])
+
+
+def test_far_background_sets_no_range(scene, is_same_partition):
+  scene.embedding[~scene.foreground] = 1e6
+  groups = group(*scene.pixels())
+  assert is_same_partition(scene.truth, groups.assignment)
+
+
+def test_background_of_equal_tags_changes_nothing(scene, is_same_partition):
+  scene.pad(40)
+  groups = group(*scene.pixels())
+  assert is_same_partition(scene.truth, groups.assignment)
 
 
 def test_equal_tags_of_two_categories_are_two_groups(scene):
@@ -99,7 +156,7 @@ def test_a_batch_equals_its_images(scene):
   order = np.random.default_rng(5).permutation(60)
   images = [scene.pixels(), scene.pixels(order)]
   stacked = [np.stack(x) for x in zip(*images, strict=True)]
-  both = jax.vmap(functools.partial(tag_histogram, **LIMITS))(*stacked)
+  both = jax.jit(jax.vmap(functools.partial(tag_histogram, **LIMITS)))(*stacked)
   for i, image in enumerate(images):
     np.testing.assert_array_equal(both.assignment[i], group(*image).assignment)
 
