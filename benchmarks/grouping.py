@@ -8,6 +8,9 @@ each dimension of each pixel's tag). Tags have 8 dimensions, cluster means a
 standard deviation of 1.5; the histogram, which bins at most 2, gets 2 with a
 deviation of 10, and 400 objects twice as much room, or else they would coincide
 by chance.
+
+The radius is the same at every noise. At .5 it is too small for seeds that tell
+nothing: what a group leaves out uses up the tries of the seed clustering.
 """
 
 import functools

@@ -51,6 +51,14 @@ def scene():
   return Scene(truth, means, noise=0.1)
 
 
+@pytest.fixture
+def crowd():
+  """Ten instances in 60 pixels, without noise or background."""
+  sizes = [10, 9, 8, 7, 6, 6, 5, 4, 3, 2]
+  means = np.stack([5 * np.arange(11), np.zeros(11)], axis=1)
+  return Scene(np.repeat(np.arange(1, 11), sizes), means, noise=0)
+
+
 def same_partition(truth, assignment):
   """Whether two labellings are equal up to renumbering; 0 stays 0."""
   pairs = set(zip(np.asarray(truth), np.asarray(assignment), strict=True))

@@ -29,7 +29,7 @@ def test_apart_instances_are_found(scene, is_same_partition):
 def test_modes_equal_a_loop_over_samples():
   """A chain of tags that climbs to its two dense ends."""
   rng = np.random.default_rng(6)
-  tags = np.concatenate([rng.normal(0, 0.4, 25), rng.normal(2.2, 0.4, 25)])
+  tags = np.concatenate([rng.normal(0, 0.4, 30), rng.normal(2.2, 0.4, 30)])
   tags = np.float32(tags)[:, None]
   modes = tags.astype(np.float64)
   for _ in range(LIMITS["num_iterations"]):
@@ -43,11 +43,10 @@ def test_modes_equal_a_loop_over_samples():
   nearest = np.abs(tags - kept).argmin(axis=1)
   inside = np.abs(tags - kept).min(axis=1) < 1
   groups = group(
-    tags,
-    np.zeros(50, np.float32),
-    np.zeros(50, np.int32),
-    np.ones(50, bool),
-    num_samples=50,
+    np.pad(tags, ((0, 0), (0, 1))),
+    np.zeros(60, np.float32),
+    np.zeros(60, np.int32),
+    np.ones(60, bool),
   )
   assert len(kept) == 2
   np.testing.assert_array_equal(
@@ -83,11 +82,11 @@ def test_equal_tags_of_two_categories_are_two_groups(scene):
     assert len(set(np.asarray(groups.assignment)[mine])) == 1
 
 
-def test_groups_beyond_the_capacity_are_counted(scene):
-  groups = group(*scene.pixels(), max_groups=3)
-  assert groups.num_dropped == 1
+def test_groups_beyond_the_capacity_are_counted(crowd):
+  groups = group(*crowd.pixels())
+  assert groups.num_dropped == 4
   np.testing.assert_array_equal(
-    np.bincount(groups.assignment)[1:], [20, 14, 10]
+    np.bincount(groups.assignment), [14, 10, 9, 8, 7, 6, 6]
   )
 
 

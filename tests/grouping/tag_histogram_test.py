@@ -124,11 +124,12 @@ def test_equal_tags_of_two_categories_are_two_groups(scene):
     assert len(set(np.asarray(groups.assignment)[mine])) == 1
 
 
-def test_groups_beyond_the_capacity_are_counted(scene):
-  groups = group(*scene.pixels(), max_groups=3)
-  assert groups.num_dropped == 1
+def test_groups_beyond_the_capacity_are_counted(crowd):
+  groups = group(*crowd.pixels())
+  # The instance of 2 pixels is below min_pixels: no peak, not dropped.
+  assert groups.num_dropped == 3
   np.testing.assert_array_equal(
-    np.bincount(groups.assignment)[1:], [20, 14, 10]
+    np.bincount(groups.assignment), [14, 10, 9, 8, 7, 6, 6]
   )
 
 
