@@ -12,6 +12,8 @@ annotations ignore it. Below --out this writes
   labels/<name>.png     with --labels: uint16 label image, 0 = background;
                         where instances overlap, the higher score wins
   scores.json           with --labels: {name: {label value: score}}
+  views/<name>.png      with --views, of associative embedding: tags as colours,
+                        seeds and groups beside the image
 
 Compiled programs are kept for the next run, see inference/compilation_cache.py.
 A file that cannot be read is named, the others are still done, and the exit
@@ -68,6 +70,7 @@ def predict_files(
   category_ids: Sequence[int],
   score_threshold: float,
   labels: bool,
+  views: bool,
 ) -> list[Problem]:
   """Predicts files and writes everything the module's first lines list.
 
@@ -79,11 +82,18 @@ def predict_files(
     category_ids: Category id of each label.
     score_threshold: Detections of a lower score are left out.
     labels: Write label images and scores.
+    views: Write pictures of the network's maps.
 
   Returns:
     The files that could not be read.
+
+  Raises:
+    ValueError: If the method has no views.
   """
-  for folder in ["overlays", "labels"] if labels else ["overlays"]:
+  if views and not predictor.has_views:
+    raise ValueError("--views: this checkpoint's method has no maps to show")
+  folders = dict(overlays=True, labels=labels, views=views)
+  for folder in (name for name, is_wanted in folders.items() if is_wanted):
     (out / folder).mkdir(parents=True, exist_ok=True)
   waiting, problems, scores, entries = {}, [], {}, {}
   images = _read_images(paths, waiting, problems)
@@ -108,6 +118,11 @@ def predict_files(
       if labels:
         label_image, scores[name] = make_label_image(instances)
         _write_png(out / "labels" / f"{name}.png", label_image)
+      if views:
+        picture = visualization.draw_views(
+          transforms.to_uint8(image), predictor.views(image)
+        )
+        _write_png(out / "views" / f"{name}.png", picture[..., ::-1])
       height, width = image.shape[:2]
       entries[index] = (
         dict(id=index + 1, file_name=str(path), height=height, width=width),
@@ -297,6 +312,9 @@ def define_flags() -> None:
     "batch_size", 1, "Images the network takes at once.", lower_bound=1
   )
   flags.DEFINE_boolean("labels", False, "Write label images as well.")
+  flags.DEFINE_boolean(
+    "views", False, "Write pictures of the maps of associative embedding."
+  )
   flags.mark_flags_as_required(["checkpoint", "out"])
 
 
@@ -318,6 +336,7 @@ def main(argv: list[str]) -> None:
     category_ids=checkpoint.category_ids,
     score_threshold=FLAGS.score_threshold,
     labels=FLAGS.labels,
+    views=FLAGS.views,
   )
   print(f"{len(paths) - len(problems)} images done, see {out}")
   print(predictor.summary(), file=sys.stderr)

@@ -110,6 +110,21 @@ def draw_comparison(
   )
 
 
+def draw_views(image: np.ndarray, views: dict[str, np.ndarray]) -> np.ndarray:
+  """Draws the image and pictures of the network's maps side by side.
+
+  Args:
+    image: RGB. [H0, W0, 3] uint8.
+    views: RGB pictures at the image's size by title. [H0, W0, 3] uint8.
+
+  Returns:
+    RGB picture of titled panels. [height, width, 3] uint8.
+  """
+  factor = max(1, round(MIN_LONG_SIDE / max(image.shape[:2])))
+  panels = {"image": image} | views
+  return draw_panels({k: enlarge(view, factor) for k, view in panels.items()})
+
+
 def draw_panels(panels: dict[str, np.ndarray]) -> np.ndarray:
   """Sets pictures side by side, each under its title.
 

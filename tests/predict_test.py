@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 from pycocotools.coco import COCO
 
-from solo_jax import predict, types
+from solo_jax import predict, types, visualization
 from solo_jax.evaluation import rle
 from solo_jax.inference.predictor import to_rgb
 
@@ -24,8 +24,13 @@ SCORE_NUCLEI = pathlib.Path(__file__).parents[2] / "shared" / "score_nuclei.py"
 class BandPredictor:
   """Two overlapping instances on each image, and a third of a low score."""
 
+  has_views = True
+
   def summary(self):
     return "nothing compiled"
+
+  def views(self, image):
+    return {"inverted": 255 - to_rgb(image)}
 
   def stream(self, images):
     found = [(i, self.detect(to_rgb(image))) for i, image in enumerate(images)]
@@ -56,16 +61,34 @@ def write(path, image):
   return path
 
 
-def run(paths, out, labels=False):
+def run(paths, out, labels=False, views=False, predictor=None):
   return predict.predict_files(
-    BandPredictor(),
+    predictor or BandPredictor(),
     paths,
     out,
     class_names=("cat", "dog"),
     category_ids=(3, 44),
     score_threshold=0.3,
     labels=labels,
+    views=views,
   )
+
+
+def test_views_stand_beside_the_image(tmp_path):
+  image = np.full((300, 400, 3), 40, np.uint8)
+  run([write(tmp_path / "a.png", image)], tmp_path / "out", views=True)
+  picture = cv2.imread(str(tmp_path / "out" / "views" / "a.png"))
+  gap = visualization.GAP
+  panels = picture[-gap - 300 : -gap]
+  assert (panels[:, gap : gap + 400] == 40).all()
+  assert (panels[:, 2 * gap + 400 : 2 * gap + 800] == 215).all()
+
+
+def test_a_method_without_views_says_so(tmp_path):
+  predictor = BandPredictor()
+  predictor.has_views = False
+  with pytest.raises(ValueError, match="--views: this checkpoint's method"):
+    run([], tmp_path, views=True, predictor=predictor)
 
 
 def test_writes_overlays_and_coco_json(tmp_path):
@@ -249,6 +272,7 @@ def test_main_exits_with_1_after_a_bad_file(tmp_path, monkeypatch, capsys):
       score_threshold=0.3,
       batch_size=1,
       labels=False,
+      views=False,
     ),
   )
   predict.main(["predict", str(good)])

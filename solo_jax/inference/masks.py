@@ -142,6 +142,39 @@ def _bilinear_taps(
   return low, np.minimum(low + 1, num_in - 1), position - low
 
 
+def picture_to_original(
+  picture: np.ndarray,
+  *,
+  mask_stride: int,
+  image_size: tuple[int, int],
+  original_size: tuple[int, int],
+) -> np.ndarray:
+  """Resizes a picture of the mask resolution to the original image.
+
+  Args:
+    picture: [h, w, 3] float32 in [0, 1].
+    mask_stride: Network pixels per mask cell.
+    image_size: Valid (height, width) of the network input.
+    original_size: (H0, W0) of the image before it was resized.
+
+  Returns:
+    [H0, W0, 3] uint8.
+  """
+  rows, columns = (
+    axis_weights(
+      cells,
+      mask_stride=mask_stride,
+      image_length=image_length,
+      original_length=original_length,
+    ).weights
+    for cells, image_length, original_length in zip(
+      picture.shape[:2], image_size, original_size, strict=True
+    )
+  )
+  resized = np.einsum("yh,hwc,xw->yxc", rows, picture, columns, optimize=True)
+  return np.uint8(np.clip(255 * resized + 0.5, 0, 255))
+
+
 def _affected_pixels(axis: AxisWeights, above: np.ndarray) -> slice:
   """Pixels that draw on the range of cells from the first True to the last."""
   cells = np.flatnonzero(above)

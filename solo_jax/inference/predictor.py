@@ -90,7 +90,12 @@ class Predictor:
       outputs = method.network.apply(variables, image, image_size, train=False)
       return method.decode(outputs, image_size)
 
+    def draw(variables, image, image_size):
+      outputs = method.network.apply(variables, image, image_size, train=False)
+      return method.views(outputs, image_size)
+
     self._detect = jax.jit(detect)
+    self._draw = None if method.views is None else jax.jit(draw)
 
   def __call__(self, image: np.ndarray) -> types.Instances:
     """Detects the instances of one image.
@@ -106,6 +111,41 @@ class Predictor:
       ValueError: If the array is no such image.
     """
     return self.predict([image])[0]
+
+  @property
+  def has_views(self) -> bool:
+    """Whether the method shows its maps, see `views`."""
+    return self._draw is not None
+
+  def views(self, image: np.ndarray) -> dict[str, np.ndarray]:
+    """Draws the network's maps of one image, in one piece however large.
+
+    Args:
+      image: As of `__call__`.
+
+    Returns:
+      RGB pictures at the image's size by name. [H0, W0, 3] uint8.
+
+    Raises:
+      ValueError: If the method has no views.
+    """
+    if self._draw is None:
+      raise ValueError("this method has no views of its maps")
+    prepared = self._prepare(0, image)
+    drawn = self._draw(
+      self.variables,
+      jnp.asarray(prepared.image[None]),
+      jnp.asarray([prepared.image_size], jnp.int32),
+    )
+    return {
+      name: masks.picture_to_original(
+        np.asarray(picture[0]),
+        mask_stride=prepared.image.shape[0] // picture.shape[1],
+        image_size=prepared.image_size,
+        original_size=prepared.original_size,
+      )
+      for name, picture in drawn.items()
+    }
 
   def predict(self, images: Iterable[np.ndarray]) -> list[types.Instances]:
     """Detects the instances of several images, in their order.

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 from solo_jax import types
 from solo_jax.methods.associative_embedding import decode as embedding_decode
 from solo_jax.methods.associative_embedding import loss as embedding_loss
+from solo_jax.methods.associative_embedding import views as embedding_views
 from solo_jax.methods.associative_embedding.network import AssociativeEmbedding
 from solo_jax.methods.decoupled_solo.network import DecoupledSOLO
 from solo_jax.methods.solo import decode as solo_decode
@@ -29,7 +30,7 @@ from solo_jax.nn.resnet import ResNet
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Method:
-  """Three functions: all that the trainer and the predictor need.
+  """All that the trainer and the predictor need: three functions, and views.
 
   Attributes:
     network: Linen module; `network.apply(variables, image, image_size,
@@ -39,11 +40,14 @@ class Method:
       scalars for the log; names that end in `_dropped` are counts, to be summed
       over devices, all others are averaged.
     decode: (outputs, image_size) -> Decoded. Pure, with static shapes.
+    views: (outputs, image_size) -> RGB pictures of the outputs by name,
+      [B, h, w, 3] float32; None where a method has none to show.
   """
 
   network: nn.Module
   loss: Callable[[Any, types.Batch], tuple[jax.Array, dict[str, jax.Array]]]
   decode: Callable[[Any, jax.Array], types.Decoded]
+  views: Callable[[Any, jax.Array], dict[str, jax.Array]] | None = None
 
 
 def make_method(
@@ -148,7 +152,24 @@ def make_associative_embedding(
     decode=functools.partial(
       embedding_decode.decode, mask_stride=network["mask_stride"], **decode
     ),
+    views=functools.partial(
+      embedding_views.draw_views,
+      mask_stride=network["mask_stride"],
+      **{name: decode[name] for name in VIEWED},
+    ),
   )
+
+
+# Settings of the decoder that the views share.
+VIEWED = (
+  "foreground_threshold",
+  "grouping",
+  "max_detections",
+  "min_pixels",
+  "min_unclaimed",
+  "radii",
+  "seed_threshold",
+)
 
 
 _solo = functools.partial(

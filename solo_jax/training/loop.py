@@ -313,6 +313,9 @@ class Run:
         records.class_names,
       )
       self._log.picture(step, str(sample.image_id), picture)
+      if predictor.has_views:
+        views = visualization.draw_views(image, predictor.views(sample.image))
+        self._log.picture(step, f"{sample.image_id}_views", views)
 
   def _update_predictor(self, state: TrainState) -> Predictor:
     """Gives the predictor the state's variables; compiles on first use."""

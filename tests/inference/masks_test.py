@@ -4,7 +4,11 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from solo_jax.inference.masks import axis_weights, masks_to_original
+from solo_jax.inference.masks import (
+  axis_weights,
+  masks_to_original,
+  picture_to_original,
+)
 from solo_jax.methods.solov2.decode import decode
 from solo_jax.methods.solov2.network import Outputs
 
@@ -205,3 +209,12 @@ def test_fixture_from_logits_to_masks(golden):
   intersection = (masks & expected).sum((1, 2))
   iou = intersection / np.maximum((masks | expected).sum((1, 2)), 1)
   assert iou.min() > 0.999
+
+
+def test_pictures_are_resized_as_masks_are():
+  picture = np.random.default_rng(8).random((8, 12, 3)).astype(np.float32)
+  sizes = dict(mask_stride=4, image_size=(30, 41), original_size=(50, 70))
+  resized = picture_to_original(picture, **sizes)
+  for channel in range(3):
+    expected = published_order(picture[..., channel], 4, (30, 41), (50, 70))
+    assert np.abs(resized[..., channel] - 255 * expected).max() < 0.51

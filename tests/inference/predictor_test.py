@@ -48,13 +48,13 @@ def decode_colors(outputs, image_size):
   )
 
 
-def make_predictor(batch_size=1, **overrides):
+def make_predictor(batch_size=1, views=None, **overrides):
   network = ColorNetwork()
   variables = network.init(
     jax.random.key(0), jnp.zeros((1, 4, 4, 3), jnp.uint8), None, train=False
   )
   return Predictor(
-    Method(network=network, loss=None, decode=decode_colors),
+    Method(network=network, loss=None, decode=decode_colors, views=views),
     variables,
     preprocessing=PREPROCESSING | overrides,
     mask_threshold=0.5,
@@ -302,3 +302,27 @@ def test_tiled_equals_whole_where_objects_fit_the_overlap():
   found = tiled_predictor()(image)
   assert len(found) == 1
   np.testing.assert_array_equal(found.masks[0], image[..., 0] > 0)
+
+
+def test_views_have_the_size_of_the_image():
+  def views(outputs, image_size):
+    assert image_size.shape == (1, 2)
+    return {"pixels": outputs}
+
+  # 64 x 80 to 32 x 40, padded to 32 x 48, and back: the padding is cut off,
+  # and reaches no further than between two cells.
+  image = np.zeros((64, 80, 3), np.uint8)
+  image[:, 40:] = 200
+  predictor = make_predictor(views=views)
+  assert predictor.has_views
+  view = predictor.views(image)["pixels"]
+  assert view.shape == image.shape
+  np.testing.assert_array_equal(view[:, :34], image[:, :34])
+  np.testing.assert_array_equal(view[:, 46:76], image[:, 46:76])
+
+
+def test_methods_without_views():
+  predictor = make_predictor()
+  assert not predictor.has_views
+  with pytest.raises(ValueError, match="no views"):
+    predictor.views(np.zeros((8, 8, 3), np.uint8))
