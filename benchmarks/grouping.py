@@ -37,8 +37,8 @@ _SCENES = flags.DEFINE_integer("scenes", 5, "Scenes for the quality.")
 
 SIZE = (200, 336)
 NOISES = (0.15, 0.3, 0.5)
-# Of each grouping: dimensions, deviation of the means, radius when timed, radius
-# over noise (whose length is 2.8 times its deviation in 8 dimensions).
+# Of each grouping: dimensions, deviation of the means, radius when timed,
+# radius over noise (whose length is 2.8 times its deviation in 8 dimensions).
 SETTINGS = {
   "seed": (8, 1.5, 2.0, 5.0),
   "mean_shift": (8, 1.5, 2.0, 5.0),
