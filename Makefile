@@ -1,8 +1,10 @@
 # make demo: install, draw a dataset, train SOLOv2 on it, evaluate, draw pictures
+# make demo CONFIG=solo_shapes: the same with another method
 # make test: install and run the tests
 PYTHON ?= python3
 BIN := .venv/bin
-DEMO := workdirs/demo
+# Of configs/: solo_shapes, decoupled_solo_shapes, associative_embedding_shapes.
+CONFIG ?= solov2_shapes
 # Large pages for the buffers of each step: a quarter less CPU time (glibc).
 export GLIBC_TUNABLES := glibc.malloc.hugetlb=1
 
@@ -24,8 +26,8 @@ test-slow: install
 
 demo: install
 	$(BIN)/python -m solo_jax.prepare --dataset=shapes --data_dir=data
-	$(BIN)/python -m solo_jax.train --config=configs/solov2_shapes.py \
-	  --workdir=$(DEMO)
+	$(BIN)/python -m solo_jax.train --config=configs/$(CONFIG).py \
+	  --workdir=workdirs/$(CONFIG)
 
 lint: install
 	$(BIN)/ruff check .
