@@ -6,6 +6,11 @@ python -m solo_jax.train \
 The same command goes on from the last checkpoint. Ctrl-C and SIGTERM save
 first; the exit code is then 130 or 143. The last line of a finished run is the
 metrics as JSON.
+
+Several processes: start the same command in each with --distributed; TPU pods,
+Slurm and Kubernetes are recognised, elsewhere say who is who:
+
+    --distributed --coordinator=host0:1234 --num_processes=2 --process_id=0
 """
 
 import json
@@ -15,6 +20,7 @@ from absl import app, flags, logging
 from ml_collections import config_flags
 
 from solo_jax import command
+from solo_jax.training import devices
 from solo_jax.training.loop import train_and_evaluate
 
 
@@ -38,6 +44,32 @@ def define_flags(values: flags.FlagValues = flags.FLAGS) -> None:
     "Folder of the run: checkpoints, logs, pictures.",
     flag_values=values,
   )
+  flags.DEFINE_boolean(
+    "distributed",
+    False,
+    "This is one of several processes of the run.",
+    flag_values=values,
+  )
+  flags.DEFINE_string(
+    "coordinator",
+    None,
+    "HOST:PORT of process 0; default: JAX finds out.",
+    flag_values=values,
+  )
+  flags.DEFINE_integer(
+    "num_processes",
+    None,
+    "Processes of the run; default: JAX finds out.",
+    lower_bound=1,
+    flag_values=values,
+  )
+  flags.DEFINE_integer(
+    "process_id",
+    None,
+    "Number of this process, from 0; default: JAX finds out.",
+    lower_bound=0,
+    flag_values=values,
+  )
   flags.mark_flags_as_required(["config", "workdir"], flag_values=values)
 
 
@@ -46,8 +78,12 @@ def main(argv: Sequence[str]) -> None:
   if len(argv) > 1:
     raise app.UsageError(f"unexpected arguments: {' '.join(argv[1:])}")
   logging.set_verbosity(logging.WARNING)  # Orbax and TFDS tell every step
-  metrics = train_and_evaluate(flags.FLAGS.config, flags.FLAGS.workdir)
-  print(json.dumps(metrics))
+  given = flags.FLAGS
+  if given.distributed:
+    devices.connect(given.coordinator, given.num_processes, given.process_id)
+  metrics = train_and_evaluate(given.config, given.workdir)
+  if not given.distributed or not given.process_id:
+    print(json.dumps(metrics))
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ over all devices. State is replicated without a leading device axis (4x cheaper
 a step than the stacked form), batches are split along the first axis.
 """
 
+import json
 from collections.abc import Callable
 from typing import Any
 
@@ -14,6 +15,32 @@ from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 AXIS_NAME = "devices"
+
+
+def connect(
+  coordinator: str | None, num_processes: int | None, process_id: int | None
+) -> None:
+  """Joins this process to the others of a run, before JAX is used.
+
+  On a TPU pod, under Slurm and under Kubernetes JAX finds out by itself what is
+  not given.
+
+  Args:
+    coordinator: HOST:PORT of process 0, the same in all processes.
+    num_processes: Processes of the run.
+    process_id: 0 to num_processes - 1, one each.
+
+  Raises:
+    ValueError: If some of the three are given and others missing.
+  """
+  given = [x is not None for x in (coordinator, num_processes, process_id)]
+  if any(given) and not all(given):
+    raise ValueError(
+      "--coordinator, --num_processes and --process_id go together; got "
+      f"{coordinator}, {num_processes} and {process_id}. Under Slurm, on a TPU "
+      "pod or in Kubernetes leave all three out"
+    )
+  jax.distributed.initialize(coordinator, num_processes, process_id)
 
 
 def map_step(step: Callable[[Any, Any], tuple[Any, Any]]) -> Callable:
@@ -97,6 +124,28 @@ def any_process(flag: bool) -> bool:
   if jax.process_count() == 1:
     return flag
   return bool(multihost_utils.process_allgather(np.asarray(flag)).any())
+
+
+def gather_json(value: Any) -> list[Any]:
+  """Exchanges values between processes; all must call it.
+
+  Args:
+    value: What JSON can hold. Floats come through exactly.
+
+  Returns:
+    The value of each process.
+  """
+  if jax.process_count() == 1:
+    return [value]
+  text = np.frombuffer(json.dumps(value).encode(), np.uint8)
+  sizes = multihost_utils.process_allgather(np.asarray(len(text)))
+  padded = np.pad(text, (0, int(sizes.max()) - len(text)))
+  return [
+    json.loads(row[:size].tobytes())
+    for row, size in zip(
+      multihost_utils.process_allgather(padded), sizes, strict=True
+    )
+  ]
 
 
 def _mesh() -> Mesh:

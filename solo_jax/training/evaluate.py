@@ -2,12 +2,14 @@
 
 from collections.abc import Callable, Iterator, Sequence
 
+import jax
 import numpy as np
 from absl import logging
 
 from solo_jax.data import records as data_records
 from solo_jax.evaluation import coco_metrics
 from solo_jax.inference.predictor import Predictor
+from solo_jax.training import devices
 
 
 def evaluate_records(
@@ -19,7 +21,8 @@ def evaluate_records(
 ) -> tuple[coco_metrics.Metrics, list[dict]]:
   """Detects instances in every record and compares them with the truth.
 
-  A corrupt image is logged and has no detections; its annotations count.
+  A corrupt image is logged and has no detections; its annotations count. Each
+  process detects in a share of the images; all get the same metrics.
 
   Args:
     predictor: Predictor of the records' classes.
@@ -31,22 +34,28 @@ def evaluate_records(
     The metrics, and the COCO results with the dataset's own image and
     category ids, in the order of the records.
   """
-  results = [[] for _ in range(len(records))]
+  found = {}
   corrupt = set()
   # By padded shape, so that batches are full; in a shape as they come.
   sizes = zip(records.heights, records.widths, strict=True)
   shapes = [predictor.padded_size((int(h), int(w))) for h, w in sizes]
   order = sorted(range(len(records)), key=lambda index: shapes[index])
+  order = order[jax.process_index() :: jax.process_count()]
   images = _read_images(records, order, corrupt)
   for position, instances in predictor.stream(images):
     index = order[position]
     if index not in corrupt:
-      results[index] = coco_metrics.to_results(
+      found[index] = coco_metrics.to_results(
         instances, records.image_ids[index], records.category_ids
       )
     if on_image is not None:
       on_image()
-  results = [result for image in results for result in image]
+  # JSON has no integer keys; in the order of the records again.
+  parts = devices.gather_json(sorted(found.items()))
+  images = sorted(
+    (image for part in parts for image in part), key=lambda x: x[0]
+  )
+  results = [result for _, image in images for result in image]
   metrics = coco_metrics.evaluate(
     data_records.to_coco(records), results, max_detections=max_detections
   )

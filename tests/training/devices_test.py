@@ -92,3 +92,12 @@ def test_eight_devices_train_as_one(toy, tmp_path):
     np.testing.assert_allclose(
       eight[name], one[name], rtol=1e-5, atol=2e-6, err_msg=name
     )
+
+
+def test_one_process_gathers_itself():
+  assert devices.gather_json([1, "a", 0.1]) == [[1, "a", 0.1]]
+
+
+def test_half_an_address_is_refused():
+  with pytest.raises(ValueError, match="go together; got host:1, None and 0"):
+    devices.connect("host:1", None, 0)
