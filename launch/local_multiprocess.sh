@@ -1,0 +1,59 @@
+#!/usr/bin/env bash
+# Several processes on this machine: to try out a run of several hosts, or one
+# process for each GPU.
+#
+#   launch/local_multiprocess.sh [--dry-run] NUM_PROCESSES TRAIN_FLAGS...
+#   launch/local_multiprocess.sh 2 --config=configs/solov2_shapes.py --workdir=workdirs/two
+#
+# Output of process i goes to WORKDIR.process<i>.log, of process 0 also to the
+# terminal. When one fails the others are ended, and so is this script, with its
+# exit code.
+set -euo pipefail
+dry_run=false
+if [[ ${1:-} == --dry-run ]]; then
+  dry_run=true
+  shift
+fi
+if [[ ! ${1:-} =~ ^[1-9][0-9]*$ || $# -lt 2 ]]; then
+  echo "usage: $0 [--dry-run] NUM_PROCESSES --config=... --workdir=..." >&2
+  exit 2
+fi
+num_processes=$1
+shift
+workdir=run
+for argument in "$@"; do
+  [[ $argument == --workdir=* ]] && workdir=${argument#--workdir=}
+done
+python=${PYTHON:-python}
+port=${PORT:-$((20000 + RANDOM % 20000))}
+
+pids=()
+end_all() { kill "${pids[@]}" 2>/dev/null || true; }
+trap end_all EXIT
+trap 'exit 143' TERM
+trap 'exit 130' INT
+
+for ((i = 0; i < num_processes; i++)); do
+  command=("$python" -m solo_jax.train "$@" --distributed
+    "--coordinator=localhost:$port" "--num_processes=$num_processes"
+    "--process_id=$i")
+  if $dry_run; then
+    echo "${command[*]}"
+    continue
+  fi
+  mkdir -p "$(dirname "$workdir")"
+  log=$workdir.process$i.log
+  if ((i == 0)); then
+    "${command[@]}" > >(tee "$log") 2>&1 &
+  else
+    "${command[@]}" >"$log" 2>&1 &
+  fi
+  pids+=($!)
+done
+for _ in "${pids[@]}"; do
+  wait -n || {
+    code=$?
+    echo "a process failed (exit code $code), see $workdir.process*.log" >&2
+    exit "$code"
+  }
+done
