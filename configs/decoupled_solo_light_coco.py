@@ -3,7 +3,7 @@ r"""Decoupled SOLO light on COCO instance segmentation, the published recipes.
 Follows https://arxiv.org/abs/1912.04488, section 5, and the authors' light
 settings: input of 852 x 512, one tower of four convolutions; 36 epochs of 16
 images, short side 352 to 512. `recipe` is official (the authors') or mmdet
-(other warm-up, no clipping). Published mask AP on val2017, not measured here:
+(no clipping). Published mask AP on val2017, not measured here:
 official r50 33.0, r50_dcn 35.0; mmdet r50 32.9.
 
 Differs from the published runs: a batch is padded to one size, in either
@@ -148,7 +148,7 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
       # 'step': x0.1 at each
       decay_steps=(27 * STEPS_PER_EPOCH, 33 * STEPS_PER_EPOCH),
       warmup_steps=500,
-      warmup_factor=0.001 if arg.recipe == "mmdet" else 1 / 3,
+      warmup_factor=1 / 3,
       momentum=0.9,  # sgd
       weight_decay=1e-4,
       decay_norm_and_bias=True,

@@ -5,7 +5,8 @@ Follows https://arxiv.org/abs/2003.10152 and, by `recipe`, the settings of
 official   the authors': torchvision's ResNet with frozen statistics and frozen
            first stage, 16 images a step, SGD 0.01, x0.1 at 9 and 11 of 12
            epochs (1x) or 27 and 33 of 36 (3x, short side 640 to 800);
-mmdet      mmdetection: masks averaged over cells, other warm-up factors;
+mmdet      mmdetection: masks averaged over cells, other warm-up factors, 1x
+           decays at 8 and 11;
 adelaidet  AdelaiDet: MSRA's ResNet with BGR input, counted in iterations,
            longer warm-up, no clipping.
 
@@ -74,6 +75,9 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
   deformable = "v2" if dcn else placeholder(str)
   steps_per_epoch = TRAIN_IMAGES // BATCH_SIZE
   num_epochs, decay_epochs = EPOCHS[arg.schedule]
+  is_mmdet_1x = arg.recipe == "mmdet" and arg.schedule == "1x"
+  if is_mmdet_1x:
+    decay_epochs = (8, 11)  # mmdetection's default
   num_steps = num_epochs * steps_per_epoch
   decay_steps = tuple(epoch * steps_per_epoch for epoch in decay_epochs)
   warmup_steps, warmup_factor, clip_norm = 500, 0.01, 35.0
@@ -81,7 +85,7 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
     num_steps, decay_steps = STEPS[arg.schedule]
     warmup_steps, clip_norm = 1000, placeholder(float)
   if arg.recipe == "mmdet":
-    warmup_factor = 0.001 if arg.schedule == "1x" else 1 / 3
+    warmup_factor = 0.001 if is_mmdet_1x else 1 / 3
   # Of RGB images in RGB, of caffe-style weights in BGR.
   mean, std = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
   if is_caffe:
