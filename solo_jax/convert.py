@@ -1,7 +1,7 @@
 r"""Converts a published checkpoint, so that eval and predict just run.
 
 python -m solo_jax.convert --checkpoint=SOLOv2_R50_3x.pth \
-    --config=configs/solov2_coco.py:backbone=r50,recipe=official \
+    --config=configs/solov2_coco.py:backbone=r50,recipe=official,schedule=3x \
     --out=checkpoints/solov2_r50_3x
 python -m solo_jax.eval --checkpoint=checkpoints/solov2_r50_3x
 

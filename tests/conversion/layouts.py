@@ -200,7 +200,8 @@ class Checkpoint:
   """One published checkpoint.
 
   Attributes:
-    name: Of its config or file.
+    name: Of its config there.
+    published_as: File, or name in the list of models.
     family: 'solo_official', 'mmdet' or 'adelaidet'.
     config: Ours: file, colon, argument.
     method: A method's name.
@@ -217,6 +218,7 @@ class Checkpoint:
   """
 
   name: str
+  published_as: str
   family: str
   config: str
   method: str

@@ -125,7 +125,7 @@ def test_the_model_zoo_lists_every_checkpoint():
     for line in (ROOT / "docs" / "model_zoo.md").read_text().splitlines()
     if line.startswith("| `")
   ]
-  assert [row[:3] for row in rows] == [
-    (c.name, c.config.replace(":", ".py:"), str(c.published_ap))
+  assert [row[:4] for row in rows] == [
+    (c.name, c.published_as, c.config.replace(":", ".py:"), str(c.published_ap))
     for c in CHECKPOINTS
   ]
