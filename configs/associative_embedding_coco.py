@@ -149,10 +149,10 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
     dict(
       embedding_loss=arg.loss,
       mask_loss="dice",  # 'spatial': or 'lovasz'
-      foreground_weight=1.0,
+      foreground_weight=1.0 if is_spatial else 3.0,
       category_weight=3.0,
-      pull_weight=1.0,
-      push_weight=1.0,
+      pull_weight=0.3,  # of the other losses
+      push_weight=0.3,
       norm_weight=0.001,  # 'discriminative'
       mask_weight=8.0,  # 'spatial'
       spread_weight=0.1,  # 'spatial'
