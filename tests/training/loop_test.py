@@ -158,19 +158,36 @@ def test_run_that_only_skips_steps_is_stopped(toy, tmp_path):
   assert row["train/nonfinite_in_row"] >= 3
 
 
-def test_pictures_of_prediction_and_truth(toy, tmp_path, monkeypatch):
+class FakePredictor:
+  """Finds the same instances in every image; shows inverted colours."""
+
+  def __init__(self, found, has_views):
+    self.found, self.has_views = found, has_views
+
+  def __call__(self, image):
+    return self.found
+
+  def views(self, image):
+    return {"inverted": np.uint8(255 - image // 256)}
+
+
+@pytest.mark.parametrize("has_views", [False, True])
+def test_pictures_of_prediction_and_truth(
+  toy, tmp_path, monkeypatch, has_views
+):
   rng = np.random.default_rng(0)
   sample = make_sample(rng)
   records = Records([sample, sample])
   monkeypatch.setattr(loop, "read_sample", lambda record: record)
-  found = make_instances(sample)
-  monkeypatch.setattr(Run, "_update_predictor", lambda *_: lambda image: found)
+  predictor = FakePredictor(make_instances(sample), has_views)
+  monkeypatch.setattr(Run, "_update_predictor", lambda *_: predictor)
   config = toy.make_toy_config(num_pictures=5)
   log = RunLog(str(tmp_path), first_step=0)
   Run(config, None, log, records)._draw_pictures(None, 20)
   log.close()
   names = {x.name for x in (tmp_path / "pictures").iterdir()}
-  assert names == {"000020_7.png"}
+  views = {"000020_7_views.png"} if has_views else set()
+  assert names == {"000020_7.png"} | views
 
 
 def make_sample(rng):
