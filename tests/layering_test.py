@@ -23,6 +23,7 @@ ALLOWED = {
   "methods": ("nn", "losses", "grouping"),
   "inference": ("methods", "data.transforms", "data.batching"),
   "training": (*LEAVES, "methods", "inference"),
+  "api": ("inference", "training"),
 }
 # The config stops at the commands and these two files.
 READS_CONFIG = ("training/loop.py", "training/setup.py")

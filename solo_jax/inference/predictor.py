@@ -11,6 +11,7 @@ most 2 (L / p + 2) padded shapes, 88 for the published 800, 1333 and 32.
 
 import dataclasses
 import itertools
+import threading
 from collections.abc import Iterable, Iterator
 
 import jax
@@ -47,6 +48,9 @@ class _Prepared:
 class Predictor:
   """Runs a trained method on images of any size.
 
+  It may be called from several threads at once: they prepare images and finish
+  masks side by side and take turns in starting the network.
+
   Attributes:
     variables: The network's {'params', 'batch_stats'}; may be replaced by
       newer ones of the same shapes without compiling again.
@@ -81,6 +85,9 @@ class Predictor:
     self._preprocessing = preprocessing
     self._mask_threshold = mask_threshold
     self._batch_size = batch_size
+    # Held while tracing and starting a program, not while it runs, and for the
+    # counters: so each shape is compiled once whichever threads want it.
+    self._lock = threading.Lock()
 
     def detect(variables, image, image_size):
       self.num_compiled += 1  # runs while tracing only: once a shape
@@ -132,11 +139,12 @@ class Predictor:
     if self._draw is None:
       raise ValueError("this method has no views of its maps")
     prepared = self._prepare(0, image)
-    drawn = self._draw(
-      self.variables,
-      jnp.asarray(prepared.image[None]),
-      jnp.asarray([prepared.image_size], jnp.int32),
-    )
+    with self._lock:
+      drawn = self._draw(
+        self.variables,
+        jnp.asarray(prepared.image[None]),
+        jnp.asarray([prepared.image_size], jnp.int32),
+      )
     return {
       name: masks.picture_to_original(
         np.asarray(picture[0]),
@@ -294,9 +302,10 @@ class Predictor:
     image_size = np.array([p.image_size for p in group], np.int32)
     image = np.pad(image, ((0, padding), (0, 0), (0, 0), (0, 0)))
     image_size = np.pad(image_size, ((0, padding), (0, 0)), mode="edge")
-    decoded = self._detect(
-      self.variables, jnp.asarray(image), jnp.asarray(image_size)
-    )
+    with self._lock:
+      decoded = self._detect(
+        self.variables, jnp.asarray(image), jnp.asarray(image_size)
+      )
     return list(group), decoded
 
   def _finish(
@@ -307,8 +316,9 @@ class Predictor:
       return
     group, decoded = running
     decoded = jax.device_get(decoded)
+    with self._lock:
+      self.num_dropped += int(decoded.num_dropped[: len(group)].sum())
     for row, prepared in enumerate(group):
-      self.num_dropped += int(decoded.num_dropped[row])
       valid = decoded.valid[row]
       mask_stride = prepared.image.shape[0] // decoded.mask_probs.shape[2]
       found, boxes_xyxy = masks.masks_to_original(

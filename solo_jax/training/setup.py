@@ -69,17 +69,34 @@ def build_predictor(
   Raises:
     ValueError: If the variables are not those of the config's network.
   """
+  return Predictor(**predictor_parts(config, variables), batch_size=batch_size)
+
+
+def predictor_parts(
+  config: ml_collections.ConfigDict, variables: dict[str, Any]
+) -> dict[str, Any]:
+  """Builds what a predictor is made of.
+
+  Args:
+    config: The whole configuration.
+    variables: The network's {'params', 'batch_stats'}.
+
+  Returns:
+    Arguments of Predictor.
+
+  Raises:
+    ValueError: If the variables are not those of the config's network.
+  """
   method = build_method(config)
   shapes = variable_shapes(
     method.network, image_size=config.transforms.image_size
   )
   check_tree(variables, shapes, f"cannot use these weights of {config.method}")
-  return Predictor(
-    method,
-    variables,
+  return dict(
+    method=method,
+    variables=variables,
     preprocessing=config.preprocessing.to_dict(),
     mask_threshold=config.decode.mask_threshold,
-    batch_size=batch_size,
   )
 
 

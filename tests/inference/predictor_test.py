@@ -1,5 +1,8 @@
 """Tests of solo_jax/inference/predictor.py."""
 
+import concurrent.futures
+import threading
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -188,6 +191,28 @@ def test_one_program_a_padded_shape():
   for _ in range(2):
     predictor.predict([scene(*size)[0] for size in sizes])
   assert predictor.num_compiled == 3
+
+
+def test_threads_share_a_predictor():
+  """Each gets its own results; shapes and counts are those of one thread."""
+  sizes = [(32, 48), (48, 32), (40, 40)] * 8
+  images = [scene(*size, seed=i)[0] for i, size in enumerate(sizes)]
+  alone, shared = make_predictor(), make_predictor()
+  expected = alone.predict(images)
+  start = threading.Barrier(8)
+
+  def detect(part):
+    start.wait()
+    return [shared(images[i]) for i in range(part, len(images), 8)]
+
+  with concurrent.futures.ThreadPoolExecutor(8) as pool:
+    parts = list(pool.map(detect, range(8)))
+  for i, one in enumerate(expected):
+    found = parts[i % 8][i // 8]
+    np.testing.assert_array_equal(found.masks, one.masks)
+    np.testing.assert_array_equal(found.scores, one.scores)
+  assert shared.num_compiled == alone.num_compiled == 3
+  assert shared.num_dropped == alone.num_dropped == len(images)
 
 
 def test_new_variables_are_used_without_compiling():

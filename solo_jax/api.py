@@ -1,0 +1,66 @@
+"""The Python interface: a trained model as a function of an image.
+
+    from solo_jax.api import Predictor
+
+    predictor = Predictor.from_checkpoint("workdirs/nuclei")
+    found = predictor(image).above(0.3)  # image: [H, W, 3] uint8, say
+    print([predictor.class_names[label] for label in found.labels])
+
+NumPy arrays go in and come out. Inference knows neither checkpoints nor the
+config, which belong to training; here they meet.
+"""
+
+from solo_jax.inference import predictor
+from solo_jax.training import checkpoints
+from solo_jax.training.setup import predictor_parts
+
+
+class Predictor(predictor.Predictor):
+  """A predictor that knows what its labels mean.
+
+  One predictor may be called from several threads at once. It runs on JAX's
+  first device and compiles once for each padded shape;
+  `inference.compilation_cache.use_compilation_cache` keeps the programs for the
+  next start.
+
+  Attributes:
+    class_names: Name of each label.
+    category_ids: The dataset's own id of each label.
+  """
+
+  def __init__(
+    self, checkpoint: checkpoints.Checkpoint, *, batch_size: int = 1
+  ):
+    """Makes the predictor of a checkpoint; compiles on first use.
+
+    Args:
+      checkpoint: A loaded one.
+      batch_size: Images a call of the network; a short batch is padded.
+
+    Raises:
+      ValueError: If the checkpoint's arrays do not fit its config.
+    """
+    super().__init__(
+      **predictor_parts(checkpoint.config, checkpoint.variables),
+      batch_size=batch_size,
+    )
+    self.class_names = checkpoint.class_names
+    self.category_ids = checkpoint.category_ids
+
+  @classmethod
+  def from_checkpoint(cls, path: str, *, batch_size: int = 1) -> "Predictor":
+    """Loads a trained or converted model.
+
+    Args:
+      path: Folder of a run (its newest checkpoint is taken) or of one
+        checkpoint, `workdir/checkpoints/<step>`.
+      batch_size: Images a call of the network; a short batch is padded.
+
+    Returns:
+      The predictor.
+
+    Raises:
+      FileNotFoundError: If there is no checkpoint; says what is there.
+      ValueError: If the checkpoint is damaged.
+    """
+    return cls(checkpoints.load(path), batch_size=batch_size)

@@ -1,0 +1,81 @@
+"""Tests of solo_jax/api.py, on an untrained network."""
+
+import importlib.util
+import pathlib
+
+import jax
+import numpy as np
+import pytest
+
+from solo_jax.api import Predictor
+from solo_jax.data.shapes import CLASS_NAMES
+from solo_jax.training import checkpoints
+from solo_jax.training.setup import build_method, build_predictor
+from solo_jax.training.state import init_variables
+
+CONFIG = pathlib.Path(__file__).parents[1] / "configs" / "solov2_shapes.py"
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+  """Folder of a checkpoint of the demo's method, made small."""
+  spec = importlib.util.spec_from_file_location("solov2_shapes", CONFIG)
+  module = importlib.util.module_from_spec(spec)
+  spec.loader.exec_module(module)
+  config = module.get_config()
+  config.preprocessing.update(short_side=64, max_side=64)
+  config.backbone.update(stage_sizes=(1, 1, 1, 1), widths=(8, 8, 8, 8))
+  config.network.update(num_head_convs=1, head_channels=8, fpn_channels=8)
+  config.network.update(mask_channels=8, kernel_channels=8)
+  # An untrained network gives every class about 0.01 everywhere.
+  config.decode.update(
+    score_threshold=0.001,
+    update_threshold=1e-9,
+    max_candidates=20,
+    max_detections=10,
+  )
+  variables = init_variables(
+    build_method(config).network, image_size=(64, 64), seed=0
+  )
+  path = tmp_path_factory.mktemp("api") / "run"
+  checkpoints.save_converted(
+    str(path),
+    variables=jax.tree.map(np.asarray, variables),
+    config=config,
+    class_names=CLASS_NAMES,
+    category_ids=(1, 2, 3, 5, 8),
+    origin={},
+  )
+  return str(path)
+
+
+def test_image_in_instances_out(folder):
+  """The same as of the predictor that the evaluation uses."""
+  predictor = Predictor.from_checkpoint(folder)
+  assert predictor.class_names == CLASS_NAMES
+  assert predictor.category_ids == (1, 2, 3, 5, 8)
+  image = np.random.default_rng(0).integers(0, 256, (50, 80, 3), np.uint8)
+  found = predictor(image)
+  assert len(found)
+  assert found.masks.shape == (len(found), 50, 80)
+  for array in (found.masks, found.scores, found.labels, found.boxes_xyxy):
+    assert type(array) is np.ndarray
+
+  checkpoint = checkpoints.load(folder)
+  expected = build_predictor(
+    checkpoint.config, checkpoint.variables, batch_size=1
+  )(image)
+  np.testing.assert_array_equal(found.masks, expected.masks)
+  np.testing.assert_array_equal(found.scores, expected.scores)
+
+
+def test_missing_checkpoint_is_named(tmp_path):
+  with pytest.raises(FileNotFoundError, match="no checkpoint at .*nowhere"):
+    Predictor.from_checkpoint(str(tmp_path / "nowhere"))
+
+
+def test_weights_of_another_network_are_refused(folder):
+  checkpoint = checkpoints.load(folder)
+  del checkpoint.variables["params"]["backbone"]
+  with pytest.raises(ValueError, match="cannot use these weights of solov2"):
+    Predictor(checkpoint)
