@@ -3,6 +3,7 @@
 import json
 import os
 import pathlib
+import shutil
 import types
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
@@ -56,6 +57,27 @@ def pytest_terminal_summary(terminalreporter):
     table.add_row(*map(str, row.values()))
   terminalreporter.section("Published checkpoints, converted at full size")
   rich.console.Console(width=190).print(table)
+
+
+@pytest.fixture(scope="module")
+def browser():
+  """The system's Chromium without a window, driven by Playwright.
+
+  Of a module, not of the session: while it is open, asyncio's loop of this
+  thread is taken, which Orbax needs elsewhere.
+  """
+  playwright = pytest.importorskip("playwright.sync_api")
+  names = ("chromium", "chromium-browser", "google-chrome")
+  path = next(filter(None, map(shutil.which, names)), None)
+  if path is None:
+    pytest.skip(f"needs a browser, one of {', '.join(names)}")
+  with playwright.sync_playwright() as driver:
+    # Chromium's own sandbox does not start for root, as in most containers.
+    browser = driver.chromium.launch(
+      executable_path=path, args=["--no-sandbox"]
+    )
+    yield browser
+    browser.close()
 
 
 @pytest.fixture
