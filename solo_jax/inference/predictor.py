@@ -22,6 +22,7 @@ from absl import logging
 from solo_jax import types
 from solo_jax.data import batching, transforms
 from solo_jax.inference import masks, tiling
+from solo_jax.inference.stage_clock import StageClock
 from solo_jax.methods.method import Method
 
 # Batches' worth of images that wait for others of their padded shape.
@@ -57,6 +58,7 @@ class Predictor:
     num_compiled: Padded shapes compiled so far.
     num_dropped: Candidates above the score threshold that did not fit the
       decoder's capacity, over all images so far.
+    clock: Where the host's time went, over all images so far.
   """
 
   def __init__(
@@ -82,6 +84,7 @@ class Predictor:
     self.variables = jax.device_put(variables)
     self.num_compiled = 0
     self.num_dropped = 0
+    self.clock = StageClock()
     self._preprocessing = preprocessing
     self._mask_threshold = mask_threshold
     self._batch_size = batch_size
@@ -209,10 +212,13 @@ class Predictor:
     for part, found in self._stream_whole(cut()):
       index, row = parts.pop(part)
       origins, size, tiles = tiles_of[index]
-      tiles[row] = tiling.cut_out(found, origins[row], size)
+      with self.clock("masks"):
+        tiles[row] = tiling.cut_out(found, origins[row], size)
       if all(tile is not None for tile in tiles):
         del tiles_of[index]
-        yield index, tiling.merge_tiles(tiles, origins, side, size)
+        with self.clock("masks"):
+          merged = tiling.merge_tiles(tiles, origins, side, size)
+        yield index, merged
 
   def _stream_whole(
     self, images: Iterable[np.ndarray]
@@ -281,17 +287,18 @@ class Predictor:
 
   def _prepare(self, index: int, image: np.ndarray) -> _Prepared:
     """Resizes and pads one image on the host."""
-    sample = self._resize(_unlabeled_sample(to_rgb(image)))
-    return _Prepared(
-      index=index,
-      image=batching.render_image(
-        sample,
-        image_size=self._pad(sample.image_size),
-        interpolation=self._preprocessing["interpolation"],
-      ),
-      image_size=sample.image_size,
-      original_size=sample.original_size,
-    )
+    with self.clock("preprocessing"):
+      sample = self._resize(_unlabeled_sample(to_rgb(image)))
+      return _Prepared(
+        index=index,
+        image=batching.render_image(
+          sample,
+          image_size=self._pad(sample.image_size),
+          interpolation=self._preprocessing["interpolation"],
+        ),
+        image_size=sample.image_size,
+        original_size=sample.original_size,
+      )
 
   def _start(
     self, group: list[_Prepared]
@@ -302,7 +309,7 @@ class Predictor:
     image_size = np.array([p.image_size for p in group], np.int32)
     image = np.pad(image, ((0, padding), (0, 0), (0, 0), (0, 0)))
     image_size = np.pad(image_size, ((0, padding), (0, 0)), mode="edge")
-    with self._lock:
+    with self._lock, self.clock("compiling, starting"):
       decoded = self._detect(
         self.variables, jnp.asarray(image), jnp.asarray(image_size)
       )
@@ -315,19 +322,21 @@ class Predictor:
     if running is None:
       return
     group, decoded = running
-    decoded = jax.device_get(decoded)
+    with self.clock("network, decoding"):
+      decoded = jax.device_get(decoded)
     with self._lock:
       self.num_dropped += int(decoded.num_dropped[: len(group)].sum())
     for row, prepared in enumerate(group):
       valid = decoded.valid[row]
       mask_stride = prepared.image.shape[0] // decoded.mask_probs.shape[2]
-      found, boxes_xyxy = masks.masks_to_original(
-        decoded.mask_probs[row, valid],
-        mask_stride=mask_stride,
-        image_size=prepared.image_size,
-        original_size=prepared.original_size,
-        threshold=self._mask_threshold,
-      )
+      with self.clock("masks"):
+        found, boxes_xyxy = masks.masks_to_original(
+          decoded.mask_probs[row, valid],
+          mask_stride=mask_stride,
+          image_size=prepared.image_size,
+          original_size=prepared.original_size,
+          threshold=self._mask_threshold,
+        )
       yield (
         prepared.index,
         types.Instances(

@@ -9,6 +9,7 @@ from absl import logging
 from solo_jax.data import records as data_records
 from solo_jax.evaluation import coco_metrics
 from solo_jax.inference.predictor import Predictor
+from solo_jax.inference.stage_clock import StageClock
 from solo_jax.training import devices
 
 
@@ -21,9 +22,6 @@ def evaluate_records(
 ) -> tuple[coco_metrics.Metrics, list[dict]]:
   """Detects instances in every record and compares them with the truth.
 
-  A corrupt image is logged and has no detections; its annotations count. Each
-  process detects in a share of the images; all get the same metrics.
-
   Args:
     predictor: Predictor of the records' classes.
     records: Split to evaluate.
@@ -31,8 +29,35 @@ def evaluate_records(
     on_image: Called after each image, for showing progress.
 
   Returns:
-    The metrics, and the COCO results with the dataset's own image and
-    category ids, in the order of the records.
+    The metrics, and the results as `detect_records` returns them.
+  """
+  results = detect_records(predictor, records, on_image=on_image)
+  with predictor.clock("metrics"):
+    metrics = coco_metrics.evaluate(
+      data_records.to_coco(records), results, max_detections=max_detections
+    )
+  return metrics, results
+
+
+def detect_records(
+  predictor: Predictor,
+  records: data_records.Records,
+  *,
+  on_image: Callable[[], None] | None = None,
+) -> list[dict]:
+  """Detects instances in every record.
+
+  A corrupt image is logged and has no detections; its annotations count. Each
+  process detects in a share of the images; all get all results.
+
+  Args:
+    predictor: Predictor of the records' classes.
+    records: Split to read.
+    on_image: Called after each image, for showing progress.
+
+  Returns:
+    COCO results with the dataset's own image and category ids, in the order
+    of the records.
   """
   found = {}
   corrupt = set()
@@ -41,13 +66,14 @@ def evaluate_records(
   shapes = [predictor.padded_size((int(h), int(w))) for h, w in sizes]
   order = sorted(range(len(records)), key=lambda index: shapes[index])
   order = order[jax.process_index() :: jax.process_count()]
-  images = _read_images(records, order, corrupt)
+  images = _read_images(records, order, corrupt, predictor.clock)
   for position, instances in predictor.stream(images):
     index = order[position]
     if index not in corrupt:
-      found[index] = coco_metrics.to_results(
-        instances, records.image_ids[index], records.category_ids
-      )
+      with predictor.clock("run-length encoding"):
+        found[index] = coco_metrics.to_results(
+          instances, records.image_ids[index], records.category_ids
+        )
     if on_image is not None:
       on_image()
   # JSON has no integer keys; in the order of the records again.
@@ -55,11 +81,7 @@ def evaluate_records(
   images = sorted(
     (image for part in parts for image in part), key=lambda x: x[0]
   )
-  results = [result for _, image in images for result in image]
-  metrics = coco_metrics.evaluate(
-    data_records.to_coco(records), results, max_detections=max_detections
-  )
-  return metrics, results
+  return [result for _, image in images for result in image]
 
 
 def check_classes(
@@ -95,11 +117,15 @@ def check_classes(
 
 
 def _read_images(
-  records: data_records.Records, order: Sequence[int], corrupt: set[int]
+  records: data_records.Records,
+  order: Sequence[int],
+  corrupt: set[int],
+  clock: StageClock,
 ) -> Iterator[np.ndarray]:
   """Yields images in `order`; adds indices of corrupt ones to `corrupt`."""
   for index in order:
-    sample = data_records.read_sample(records[index])
+    with clock("reading"):
+      sample = data_records.read_sample(records[index])
     if sample.is_corrupt:
       corrupt.add(index)
       logging.error(

@@ -1,0 +1,36 @@
+"""How long the host spends in each stage of an evaluation."""
+
+import contextlib
+import threading
+import time
+from collections.abc import Iterator
+
+
+class StageClock:
+  """Adds up wall-clock seconds by stage; threads may share it.
+
+  Stages of different threads overlap, and a device works while the host does
+  something else: what a stage shows is how long the host was in it.
+
+  Attributes:
+    seconds: Seconds of each stage so far, in the order of their first use.
+  """
+
+  def __init__(self):
+    self.seconds: dict[str, float] = {}
+    self._lock = threading.Lock()
+
+  @contextlib.contextmanager
+  def __call__(self, stage: str) -> Iterator[None]:
+    """Counts the time until the block ends, also by an error.
+
+    Args:
+      stage: Its name.
+    """
+    start = time.perf_counter()
+    try:
+      yield
+    finally:
+      seconds = time.perf_counter() - start
+      with self._lock:
+        self.seconds[stage] = self.seconds.get(stage, 0.0) + seconds
