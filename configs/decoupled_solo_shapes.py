@@ -88,6 +88,7 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
       group_width=64,  # ... 4
       norm="sync",  # 'batch' (plain), 'sync' (over devices) or 'frozen'
       frozen_stages=0,  # 1: stem and first stage get no gradient
+      remat=(),  # stages 1 to 4 computed twice, to save memory
       weights=placeholder(str),  # 'efficientnet_lite0' or a .pth file
     )
   )

@@ -117,6 +117,7 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
       group_width=64,  # ... 4
       norm="frozen",  # 'batch' (plain), 'sync' (over devices) or 'frozen'
       frozen_stages=1,  # 1: stem and first stage get no gradient
+      remat=(),  # stages 1 to 4 computed twice, to save memory
       weights=placeholder(str),  # a .pth file of torchvision
     )
   )

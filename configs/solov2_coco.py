@@ -163,6 +163,7 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
       group_width=4 if depth == "x101" else 64,  # ... 4
       norm="frozen",  # 'batch' (plain), 'sync' (over devices) or 'frozen'
       frozen_stages=1,  # 1: stem and first stage get no gradient
+      remat=(),  # stages 1 to 4 computed twice, to save memory
       # 'efficientnet_lite0', or a .pth file of torchvision
       weights="efficientnet_lite0" if is_lite else placeholder(str),
     )

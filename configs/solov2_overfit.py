@@ -90,6 +90,7 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
       group_width=None,  # ... 4
       norm="frozen",  # 'batch' (plain), 'sync' (over devices) or 'frozen'
       frozen_stages=0,  # 1: stem and first stage get no gradient
+      remat=(),  # stages 1 to 4 computed twice, to save memory
       weights="efficientnet_lite0",  # 'efficientnet_lite0' or a .pth file
     )
   )

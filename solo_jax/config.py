@@ -144,6 +144,11 @@ def validate(config: ml_collections.ConfigDict) -> None:
     multiple > 0 and multiple % 32 == 0,
     f"preprocessing.pad_multiple is {multiple}; it must be a multiple of 32",
   )
+  check(
+    all(stage in (1, 2, 3, 4) for stage in flat["backbone.remat"]),
+    f"backbone.remat is {flat['backbone.remat']}; list stages of the backbone, "
+    "1 to 4",
+  )
   _check_mask_stride(flat, check)
   if flat["method"] == "associative_embedding":
     _check_embedding(flat, check)

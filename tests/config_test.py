@@ -288,6 +288,7 @@ def test_parse_arg_refuses(text, message):
     ("preprocessing", "tile_size", 0, "tile_overlap is 0; it must be"),
     ("transforms", "scale_jitter", (2.0, 1.0), "above 0"),
     ("backbone", "weights", "efficientnet_lite0", "their own backbone only"),
+    ("backbone", "remat", (0, 1), "list stages of the backbone, 1 to 4"),
   ],
 )
 def test_validate_names_the_field(section, field, value, message):
@@ -323,6 +324,7 @@ def test_fields_that_are_off_can_be_set_on_the_command_line(
     "train",
     f"--config={path}",
     "--config.backbone.weights=resnet50.pth",
+    "--config.backbone.remat=(1, 2)",
     "--config.optimizer.ema_decay=0.999",
     "--config.preprocessing.tile_size=512",
   ]
@@ -332,4 +334,5 @@ def test_fields_that_are_off_can_be_set_on_the_command_line(
   monkeypatch.setattr(sys, "argv", arguments)
   values(arguments)
   assert values.config.backbone.weights == "resnet50.pth"
+  assert values.config.backbone.remat == (1, 2)
   assert values.config.optimizer.ema_decay == 0.999

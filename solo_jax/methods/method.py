@@ -196,6 +196,7 @@ def make_backbone(
   name: str,
   norm: str,
   frozen_stages: int,
+  remat: tuple[int, ...] = (),
   weights: str | None,
   dtype: jnp.dtype,
   axis_name: str | None,
@@ -207,6 +208,8 @@ def make_backbone(
     name: 'resnet' or 'efficientnet_lite0'.
     norm: 'batch', 'sync' or 'frozen'.
     frozen_stages: Leading stages without gradient.
+    remat: Stages computed again in the backward pass; checkpoints made before
+      there was this field lack it.
     weights: Not used here: initial weights are the trainer's business.
     dtype: Compute type.
     axis_name: Mapped device axis for 'sync'.
@@ -220,7 +223,11 @@ def make_backbone(
   """
   del weights
   shared = dict(
-    norm=norm, frozen_stages=frozen_stages, dtype=dtype, axis_name=axis_name
+    norm=norm,
+    frozen_stages=frozen_stages,
+    remat=remat,
+    dtype=dtype,
+    axis_name=axis_name,
   )
   if name == "resnet":
     return ResNet(**resnet, **shared)

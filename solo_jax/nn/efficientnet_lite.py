@@ -9,6 +9,7 @@ Shape letters: B images, H, W padded network input, C channels.
 
 import dataclasses
 import functools
+from collections.abc import Sequence
 
 import flax.linen as nn
 import jax
@@ -151,12 +152,15 @@ class EfficientNetLite0(nn.Module):
     norm: See `layers.make_norm`.
     frozen_stages: With n > 0, the stem and the first n stages (stages end in
       C2 to C5) get no gradient and use running statistics.
+    remat: Stages (1 to 4) whose blocks keep their input only for the backward
+      pass and are computed twice.
     dtype: Type of convolutions and results; parameters stay float32.
     axis_name: Mapped axis over which 'sync' norm gathers statistics.
   """
 
   norm: str = "frozen"
   frozen_stages: int = 0
+  remat: Sequence[int] = ()
   dtype: jnp.dtype = jnp.float32
   axis_name: str | None = None
 
@@ -181,6 +185,10 @@ class EfficientNetLite0(nn.Module):
       raise ValueError(
         f"frozen_stages must be 0 to 4, got {self.frozen_stages}."
       )
+    if not set(self.remat) <= {1, 2, 3, 4}:
+      raise ValueError(
+        f"remat must list stages from 1 to 4, got {tuple(self.remat)}."
+      )
     norms = [
       _lite_norm(
         "frozen" if stage <= self.frozen_stages > 0 else self.norm,
@@ -196,8 +204,9 @@ class EfficientNetLite0(nn.Module):
     x = nn.relu6(norms[0](name="stem_bn")(x))
     features, index = {}, 0
     for group in GROUPS:
+      make_block = nn.remat(Block) if group.stage in self.remat else Block
       for i in range(group.num_blocks):
-        x = Block(
+        x = make_block(
           features=group.features,
           kernel_size=group.kernel_size,
           stride=group.stride if i == 0 else 1,

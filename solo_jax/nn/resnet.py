@@ -154,6 +154,8 @@ class ResNet(nn.Module):
     norm: See `layers.make_norm`.
     frozen_stages: With n > 0, the stem and the first n stages get no gradient
       and use running statistics.
+    remat: Stages (1 to 4) whose blocks keep their input only for the backward
+      pass and are computed twice.
     dtype: Type of convolutions and results; parameters stay float32.
     axis_name: Mapped axis over which 'sync' norm gathers statistics.
   """
@@ -168,6 +170,7 @@ class ResNet(nn.Module):
   group_width: int = 64
   norm: str = "frozen"
   frozen_stages: int = 0
+  remat: Sequence[int] = ()
   dtype: jnp.dtype = jnp.float32
   axis_name: str | None = None
 
@@ -201,6 +204,10 @@ class ResNet(nn.Module):
     if not 0 <= self.frozen_stages <= 4:
       raise ValueError(
         f"frozen_stages must be 0 to 4, got {self.frozen_stages}."
+      )
+    if not set(self.remat) <= {1, 2, 3, 4}:
+      raise ValueError(
+        f"remat must list stages from 1 to 4, got {tuple(self.remat)}."
       )
 
   def _stem(self, x: jax.Array, norm: functools.partial) -> jax.Array:
@@ -246,8 +253,9 @@ class ResNet(nn.Module):
     x = self._stem(x.astype(self.dtype), norms[0])
     features = []
     for stage in range(1, 5):
+      make_block = nn.remat(Block) if stage in self.remat else Block
       for i in range(self.stage_sizes[stage - 1]):
-        x = Block(
+        x = make_block(
           kind=self.block,
           width=self.widths[stage - 1],
           stride=2 if stage > 1 and i == 0 else 1,

@@ -26,9 +26,11 @@ from solo_jax.training import devices
 from solo_jax.training.state import TrainState
 
 # May differ between a checkpoint and the run that goes on from it: these
-# change how long a run lasts and what it reports, not what a step computes.
+# change how long a run lasts, what it reports and how much memory it takes, not
+# what a step computes.
 # (A cosine schedule follows a changed num_steps from then on.)
 CHANGEABLE = (
+  "backbone.remat",
   "dataset.data_dir",
   "dataset.eval_split",
   "dataset.num_workers",

@@ -126,8 +126,51 @@ def test_nothing_is_frozen_at_zero():
   assert not any(is_frozen(name, 0) for name in ("stem_conv", "block_0"))
 
 
-def test_bad_frozen_stages():
-  with pytest.raises(ValueError, match="0 to 4, got 7"):
-    EfficientNetLite0(frozen_stages=7).init(
+def test_remat_keeps_less_and_changes_no_gradient():
+  x = make_image()
+  variables = make_variables(EfficientNetLite0(), x)
+
+  def make_loss(remat):
+    def loss(params):
+      # C2 alone: what lies beyond would take most of the compilation.
+      return jnp.sum(
+        EfficientNetLite0(norm="batch", remat=remat).apply(
+          variables | {"params": params},
+          x,
+          train=True,
+          mutable=["batch_stats"],
+        )[0][0]
+        ** 2
+      )
+
+    return loss
+
+  def count_kept(remat):
+    backward = jax.eval_shape(
+      lambda params: jax.vjp(make_loss(remat), params)[1], variables["params"]
+    )
+    return sum(leaf.size for leaf in jax.tree.leaves(backward))
+
+  assert count_kept((1,)) < count_kept(())
+  for actual, leaf in zip(
+    *(
+      jax.tree.leaves(jax.jit(jax.grad(make_loss(remat)))(variables["params"]))
+      for remat in ((1,), ())
+    ),
+    strict=True,
+  ):
+    np.testing.assert_allclose(actual, leaf, atol=1e-6 * np.abs(leaf).max())
+
+
+@pytest.mark.parametrize(
+  ("change", "message"),
+  [
+    (dict(frozen_stages=7), "0 to 4, got 7"),
+    (dict(remat=(5,)), r"1 to 4, got \(5,\)"),
+  ],
+)
+def test_bad_attributes(change, message):
+  with pytest.raises(ValueError, match=message):
+    EfficientNetLite0(**change).init(
       jax.random.key(0), jnp.zeros((1, 32, 32, 3)), train=False
     )

@@ -224,6 +224,66 @@ def test_frozen_stages_get_no_gradient_and_keep_statistics():
     assert all(jax.tree.leaves(same)) == (name in frozen), name
 
 
+def test_remat_changes_no_gradient_and_no_statistics():
+  variables, x = init(ResNet(**TINY, norm="sync", axis_name="devices"))
+
+  def run(remat):
+    network = ResNet(**TINY, norm="sync", axis_name="devices", remat=remat)
+
+    def loss(params, x):
+      features, update = network.apply(
+        variables | {"params": params}, x, train=True, mutable=["batch_stats"]
+      )
+      return sum(jnp.sum(c**2) for c in features), update["batch_stats"]
+
+    # Two devices, for the collectives of the statistics.
+    over_devices = jax.vmap(
+      jax.grad(loss, has_aux=True), in_axes=(None, 0), axis_name="devices"
+    )
+    return jax.jit(over_devices)(variables["params"], x[:, None])
+
+  expected = run(())
+  assert jax.tree.structure(expected) == jax.tree.structure(run((2, 4)))
+  for actual, leaf in zip(
+    jax.tree.leaves(run((2, 4))), jax.tree.leaves(expected), strict=True
+  ):
+    np.testing.assert_allclose(actual, leaf, atol=1e-6 * np.abs(leaf).max())
+
+
+def test_remat_keeps_less_for_the_backward_pass():
+  variables, x = init(ResNet(**TINY, norm="batch"))
+
+  def count_kept(remat):
+    network = ResNet(**TINY, norm="batch", remat=remat)
+
+    def loss(params):
+      features, _ = network.apply(
+        variables | {"params": params}, x, train=True, mutable=["batch_stats"]
+      )
+      return sum(jnp.sum(c**2) for c in features)
+
+    # What a vjp closes over is what it keeps.
+    backward = jax.eval_shape(
+      lambda params: jax.vjp(loss, params)[1], variables["params"]
+    )
+    return sum(leaf.size for leaf in jax.tree.leaves(backward))
+
+  kept = {stage: count_kept((stage,)) for stage in (1, 2, 3, 4)}
+  assert max(kept.values()) < count_kept(())
+  assert count_kept((1, 2, 3, 4)) < min(kept.values())
+
+
+def test_remat_draws_the_same_parameters():
+  def draw(remat):
+    network = ResNet(**TINY, remat=remat)
+    x = jnp.zeros((1, 32, 32, 3))
+    return jax.jit(functools.partial(network.init, train=False))(
+      jax.random.key(0), x
+    )
+
+  jax.tree.map(np.testing.assert_array_equal, draw(()), draw((1, 2, 3, 4)))
+
+
 def test_nothing_is_frozen_at_zero():
   assert not any(is_frozen(name, 0) for name in ("conv1", "bn1", "layer1_0"))
 
@@ -269,6 +329,7 @@ def test_bfloat16_is_close_and_keeps_float32_variables():
     (dict(groups=2), "got None, 2 and 64; use block 'bottleneck'"),
     (dict(widths=(4, 6)), r"4 entries each, got \(1, 1, 1, 1\) and \(4, 6\)"),
     (dict(frozen_stages=5), "0 to 4, got 5"),
+    (dict(remat=(0, 1)), r"stages from 1 to 4, got \(0, 1\)"),
     (dict(norm="group"), "got 'group'"),
   ],
 )
