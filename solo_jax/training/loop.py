@@ -38,6 +38,7 @@ from solo_jax.training.state import (
 )
 from solo_jax.training.step import make_train_step
 from solo_jax.training.stopping import StopRequest
+from solo_jax.training.workdir import claim
 
 
 def train_and_evaluate(
@@ -58,6 +59,7 @@ def train_and_evaluate(
       the devices, or differs from the one of the checkpoints in `workdir`.
     FileNotFoundError: If the records are missing.
     FloatingPointError: After too many non-finite steps in a row.
+    RuntimeError: If another run uses `workdir`, or it cannot be written.
     Stopped: After SIGTERM or Ctrl-C, when the state is saved.
   """
   # --- Config against devices
@@ -65,7 +67,14 @@ def train_and_evaluate(
   devices.check_batch_size(
     config.training.batch_size, config.optimizer.accumulate
   )
+  with claim(workdir):
+    return _train_and_evaluate(config, workdir)
 
+
+def _train_and_evaluate(
+  config: ml_collections.ConfigDict, workdir: str
+) -> dict[str, float | None]:
+  """Does it in a folder that is this run's alone."""
   # --- Data
   train_records = open_data(config, config.dataset.train_split)
   eval_records = open_data(config, config.dataset.eval_split)
@@ -89,15 +98,16 @@ def train_and_evaluate(
     class_names=train_records.class_names,
     category_ids=train_records.category_ids,
   )
-  first_step = writer.latest_step() or 0
+  is_resumed = bool(writer.latest_step())
   origin = []
-  if not first_step:
+  if not is_resumed:
     variables, origin = load_initial(config, variables)
   state = create_train_state(
     variables, optimizer, use_ema=config.optimizer.ema_decay is not None
   )
-  if first_step:
+  if is_resumed:
     state = writer.restore(state)
+  first_step = int(state.step)
   log = RunLog(
     workdir, first_step=first_step, is_writer=jax.process_index() == 0
   )
@@ -217,8 +227,8 @@ class Run:
         self._log.metrics(step, row, line)
         check_finite(rows, step, training.max_nonfinite_steps)
       if stopping:
-        self._writer.save(state)
-        self._log.message(f"stopped by a signal; step {step} is saved")
+        self._log.message("stopped by a signal")
+        self._save(state, step)
         raise stop.stopped()
       if not is_end and self._between_steps(state, step, stop):
         progress.start_clock(step)
@@ -259,8 +269,18 @@ class Run:
     if evaluates:
       self._evaluate_and_save(state, step, stop)
     elif saves:
-      self._writer.save(state)
+      self._save(state, step)
     return draws or evaluates or saves
+
+  def _save(
+    self,
+    state: TrainState,
+    step: int,
+    metrics: dict[str, float | None] | None = None,
+  ) -> None:
+    """Saves a state and says so once nothing can undo it."""
+    self._writer.save(state, metrics)
+    self._log.message(f"step {step} is saved")
 
   def _evaluate_and_save(
     self, state: TrainState, step: int, stop: StopRequest
@@ -271,7 +291,7 @@ class Run:
       with stop.immediate():
         metrics = self._evaluate(state)
     finally:
-      self._writer.save(state, metrics)
+      self._save(state, step, metrics)
     row = {f"val/{name}": value for name, value in metrics.items()}
     line = "  ".join(
       f"{name} {'-' if value is None else format(value, '.4f')}"

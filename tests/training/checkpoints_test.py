@@ -180,6 +180,126 @@ def test_damaged_checkpoint(saved, tmp_path):
     load(str(folder))
 
 
+def damage(folder, name, how):
+  """Damages the largest file of a part of a checkpoint."""
+  files = [x for x in (folder / name).rglob("*") if x.is_file()]
+  path = max(files, key=lambda x: x.stat().st_size)
+  content = bytearray(path.read_bytes())
+  if how == "flipped":
+    content[len(content) // 2] ^= 1
+  path.write_bytes(
+    content if how == "flipped" else content[: len(content) // 2]
+  )
+
+
+@pytest.fixture(scope="module")
+def large(state):
+  """The state with an array that Orbax stores without a checksum."""
+  host = devices.fetch(state)
+  noise = np.random.default_rng(0).normal(size=(64, 1024)).astype(np.float32)
+  return host.replace(params={**host.params, "noise": noise})
+
+
+@pytest.mark.parametrize(
+  ("name", "how"),
+  [
+    ("state", "flipped"),
+    ("state", "cut"),
+    ("info", "flipped"),
+    ("info", "cut"),
+    ("state/_METADATA", "removed"),
+  ],
+)
+def test_damaged_newest_gives_way_to_the_one_before(
+  toy, large, tmp_path, caplog, name, how
+):
+  writer = open_writer(toy, tmp_path)
+  for step in (4, 8):
+    writer.save(large.replace(step=np.int32(step)))
+  writer.close()
+  newest = tmp_path / "checkpoints" / "8"
+  if how == "removed":
+    (newest / name).unlink()
+  else:
+    damage(newest, name, how)
+  with pytest.raises(ValueError, match="8 cannot be read"):
+    load(str(tmp_path))
+  writer = open_writer(toy, tmp_path)
+  found = writer.restore(large)
+  expected = large.replace(step=np.int32(4))
+  jax.tree.map(np.testing.assert_array_equal, found, expected)
+  assert any(
+    f"checkpoint {newest} cannot be read" in x for x in caplog.messages
+  )
+  assert "checkpoint of step 8 is damaged_8 now" in caplog.messages[-1]
+  # The run gets to step 8 again, and it must be saved this time.
+  assert writer.latest_step() == 4
+  writer.save(large.replace(step=np.int32(8)))
+  writer.close()
+  assert load(str(tmp_path)).step == 8
+  assert (tmp_path / "checkpoints" / "damaged_8").exists()
+
+
+def test_no_checkpoint_is_touched_where_all_are_damaged(
+  toy, saved, state, tmp_path
+):
+  workdir = tmp_path / "run"
+  shutil.copytree(saved, workdir)
+  for step in (2, 6, 8):
+    damage(workdir / "checkpoints" / str(step), "state", "cut")
+  writer = open_writer(toy, workdir)
+  with pytest.raises(ValueError, match="none of .* .steps 8, 6, 2.; move them"):
+    writer.restore(state)
+  writer.close()
+  assert {x.name for x in (workdir / "checkpoints").iterdir()} == {
+    "2",
+    "6",
+    "8",
+  }
+
+
+def test_checkpoint_damaged_twice_keeps_both(toy, saved, state, tmp_path):
+  workdir = tmp_path / "run"
+  shutil.copytree(saved, workdir)
+  (workdir / "checkpoints" / "damaged_8").mkdir()
+  damage(workdir / "checkpoints" / "8", "state", "cut")
+  writer = open_writer(toy, workdir)
+  assert writer.restore(state).step == 6
+  writer.close()
+  names = {x.name for x in (workdir / "checkpoints").iterdir()}
+  assert names == {"2", "6", "damaged_8", "damaged_8_again"}
+
+
+def test_damaged_metrics_cost_no_checkpoint(
+  toy, saved, state, tmp_path, caplog
+):
+  workdir = tmp_path / "run"
+  shutil.copytree(saved, workdir)
+  path = workdir / "checkpoints" / "8" / "metrics" / "metrics"
+  path.write_text('{"mask_A')
+  writer = open_writer(toy, workdir)
+  assert f"metrics {path} are damaged" in caplog.messages[-1]
+  assert writer.restore(state).step == 8
+  assert writer.metrics(8) is None
+  writer.close()
+
+
+def test_checkpoint_that_cannot_be_written(toy, state, tmp_path, monkeypatch):
+  writer = open_writer(toy, tmp_path)
+
+  def save(*args, **kwargs):
+    raise OSError(28, "No space left on device")
+
+  for before in ("nothing was saved before", "step 4 is the last one saved"):
+    with monkeypatch.context() as patch:
+      patch.setattr(writer._manager, "save", save)
+      with pytest.raises(RuntimeError, match="step 5 .*No space left") as error:
+        writer.save(at_step(state, 5))
+    assert before in str(error.value)
+    writer.save(at_step(state, 4))
+  writer.close()
+
+
 def test_unfinished_checkpoint_of_a_killed_run_is_ignored(toy, saved, tmp_path):
   workdir = tmp_path / "run"
   shutil.copytree(saved, workdir)

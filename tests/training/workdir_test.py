@@ -1,0 +1,63 @@
+import errno
+import fcntl
+import os
+
+import pytest
+
+from solo_jax.training import workdir
+from solo_jax.training.workdir import claim
+
+
+def test_second_run_is_refused_until_the_first_has_ended(tmp_path):
+  folder = str(tmp_path / "runs" / "one")
+  with claim(folder):
+    message = f"in use by another run .process {os.getpid()} on .*, started 2"
+    with pytest.raises(RuntimeError, match=message), claim(folder):
+      pytest.fail("must not run")
+  with claim(folder), claim(str(tmp_path / "runs" / "two")):
+    pass
+
+
+def test_failed_run_lets_go(tmp_path):
+  with pytest.raises(ZeroDivisionError), claim(str(tmp_path)):
+    raise ZeroDivisionError
+  with claim(str(tmp_path)):
+    pass
+
+
+def test_file_left_by_another_run_is_no_lock(tmp_path):
+  (tmp_path / workdir.LOCK).write_text("process 1 on elsewhere")
+  with claim(str(tmp_path)):
+    assert f"process {os.getpid()} on " in (tmp_path / workdir.LOCK).read_text()
+
+
+def test_folder_that_cannot_be_made(tmp_path):
+  (tmp_path / "file").touch()
+  folder = str(tmp_path / "file" / "run")
+  message = f"--workdir={folder} cannot be written .*Not a directory.*choose"
+  with pytest.raises(RuntimeError, match=message), claim(folder):
+    pytest.fail("must not run")
+
+
+def test_where_there_are_no_locks_a_warning_says_so(
+  tmp_path, monkeypatch, caplog
+):
+  def flock(file, how):
+    raise OSError(errno.ENOTSUP, "Operation not supported")
+
+  with claim("gs://bucket/run"):
+    assert "gs://bucket/run cannot be locked (a bucket" in caplog.messages[-1]
+  monkeypatch.setattr(fcntl, "flock", flock)
+  with claim(str(tmp_path)):
+    assert "(Operation not supported): nothing stops" in caplog.messages[-1]
+
+
+def test_every_process_hears_that_the_folder_is_taken(tmp_path, monkeypatch):
+  """Process 1 takes no lock; it gets the answer of process 0."""
+  monkeypatch.setattr(workdir.jax, "process_index", lambda: 1)
+  monkeypatch.setattr(
+    workdir.devices, "gather_json", lambda value: ["in use", value]
+  )
+  with pytest.raises(RuntimeError, match="^in use$"), claim(str(tmp_path)):
+    pytest.fail("must not run")
+  assert not list(tmp_path.iterdir())
