@@ -4,16 +4,20 @@ Lines are plain text of one line each, coloured on a terminal only, so that a
 log file reads as well as a screen.
 """
 
+import contextlib
 import json
 import math
 import os
 import time
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
-import tensorboardX
 from PIL import Image
 from rich.console import Console
+from tensorboardX import summary
+from tensorboardX.event_file_writer import EventsWriter
+from tensorboardX.proto.event_pb2 import Event, SessionLog
 
 from solo_jax.training.step import is_count
 
@@ -41,22 +45,26 @@ class RunLog:
       first_step: Step the run goes on from. Rows of later steps, logged by a
         run that was killed before its next checkpoint, are removed.
       is_writer: False makes every method do nothing.
+
+    Raises:
+      RuntimeError: Here and in the methods, if a file cannot be written.
     """
     self._console = Console(soft_wrap=True, quiet=not is_writer)
     self._is_writer = is_writer
     if not is_writer:
       return
-    self._pictures = os.path.join(workdir, "pictures")
-    os.makedirs(self._pictures, exist_ok=True)
+    self._workdir = workdir
     path = os.path.join(workdir, "metrics.jsonl")
-    rows = [x for x in read_rows(path) if x["step"] <= first_step]
-    with open(path + ".new", "w") as file:
-      file.writelines(json.dumps(row) + "\n" for row in rows)
-    os.replace(path + ".new", path)
-    self._file = open(path, "a")
-    self._board = tensorboardX.SummaryWriter(
-      os.path.join(workdir, "tensorboard"), purge_step=first_step + 1
-    )
+    with self._told():
+      os.makedirs(os.path.join(workdir, "pictures"), exist_ok=True)
+      rows = [x for x in read_rows(path) if x["step"] <= first_step]
+      with open(path + ".new", "w") as file:
+        file.writelines(json.dumps(row) + "\n" for row in rows)
+      os.replace(path + ".new", path)
+      self._file = open(path, "a")
+      self._board = _Board(
+        os.path.join(workdir, "tensorboard"), first_step=first_step
+      )
 
   def message(self, text: str) -> None:
     """Prints a line."""
@@ -81,12 +89,13 @@ class RunLog:
     if not self._is_writer:
       return
     row = {name: _finite(value) for name, value in values.items()}
-    self._file.write(json.dumps({"step": step, **row}) + "\n")
-    self._file.flush()
-    for name, value in row.items():
-      if value is not None:
-        self._board.add_scalar(name, value, step)
-    self._board.flush()
+    with self._told():
+      self._file.write(json.dumps({"step": step, **row}) + "\n")
+      self._file.flush()
+      for name, value in row.items():
+        if value is not None:
+          self._board.add(step, summary.scalar(name, value))
+      self._board.flush()
 
   def picture(self, step: int, name: str, image: np.ndarray) -> None:
     """Writes a picture to TensorBoard and pictures/<step>_<name>.png.
@@ -98,15 +107,61 @@ class RunLog:
     """
     if not self._is_writer:
       return
-    path = os.path.join(self._pictures, f"{step:06d}_{name}.png")
-    Image.fromarray(image).save(path)
-    self._board.add_image(name, image, step, dataformats="HWC")
+    path = os.path.join(self._workdir, "pictures", f"{step:06d}_{name}.png")
+    with self._told():
+      Image.fromarray(image).save(path)
+      picture = summary.image(name, image, dataformats="HWC")
+      self._board.add(step, picture)
 
   def close(self) -> None:
-    """Closes the files."""
+    """Closes the files; what cannot be written by now was told before."""
     if self._is_writer:
-      self._file.close()
-      self._board.close()
+      for file in (self._file, self._board):
+        with contextlib.suppress(OSError):
+          file.close()
+
+  @contextlib.contextmanager
+  def _told(self) -> Iterator[None]:
+    """Says of an error which folder it concerns."""
+    try:
+      yield
+    except OSError as error:
+      raise RuntimeError(
+        f"the log in {self._workdir} cannot be written ({error.strerror}); "
+        "mend the cause and start the same command again"
+      ) from error
+
+
+class _Board:
+  """TensorBoard's event file.
+
+  `tensorboardX.SummaryWriter` writes in a thread. On a full disk that thread
+  ends, and the run would wait for it without end at its next picture.
+  """
+
+  def __init__(self, folder: str, *, first_step: int):
+    """Opens a new file; hides events after `first_step` in earlier ones."""
+    os.makedirs(folder, exist_ok=True)
+    # Its name has the second in it; with the step, a clock that was put back
+    # does not let a run overwrite the file of an earlier one.
+    self._file = EventsWriter(
+      os.path.join(folder, "events"), filename_suffix=f".{first_step}"
+    )
+    start = SessionLog(status=SessionLog.START)
+    self._write(first_step + 1, session_log=start)
+
+  def add(self, step: int, value: summary.Summary) -> None:
+    self._write(step, summary=value)
+
+  def flush(self) -> None:
+    self._file.flush()
+
+  def close(self) -> None:
+    self._file.close()
+
+  def _write(self, step: int, **content: Any) -> None:
+    event = Event(step=step, wall_time=time.time(), **content)
+    self._file.write_event(event)
 
 
 def read_rows(path: str) -> list[dict[str, Any]]:

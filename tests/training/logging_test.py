@@ -1,9 +1,11 @@
 import json
 import math
+import struct
 
 import cv2
 import numpy as np
 import pytest
+from tensorboardX.proto.event_pb2 import Event, SessionLog
 
 from solo_jax.training.logging import (
   Progress,
@@ -102,7 +104,57 @@ def test_files_of_a_run(tmp_path, capsys):
   ]
   picture = cv2.imread(str(tmp_path / "pictures" / "000005_image.png"))
   np.testing.assert_array_equal(picture[0, 0], [0, 0, 255])  # BGR
-  assert list((tmp_path / "tensorboard").iterdir())
+  (path,) = (tmp_path / "tensorboard").iterdir()
+  events = read_events(path)
+  assert [event.step for event in events] == [0, 1, 5, 5]
+  assert events[1].session_log.status == SessionLog.START
+  assert events[2].summary.value[0].tag == "val/mask_AP"
+  assert events[2].summary.value[0].simple_value == 0.5
+  assert events[3].summary.value[0].image.width == 6
+
+
+def read_events(path):
+  """Reads TFRecords: length, its checksum, content, its checksum."""
+  content, events = path.read_bytes(), []
+  while content:
+    (length,) = struct.unpack("<Q", content[:8])
+    events.append(Event.FromString(content[12 : 12 + length]))
+    content = content[16 + length :]
+  return events
+
+
+class FullDisk:
+  """A file on a full disk."""
+
+  def write(self, text):
+    raise OSError(28, "No space left on device")
+
+  close = flush = lambda self: self.write("")
+
+
+def test_log_that_cannot_be_written(tmp_path):
+  log = RunLog(str(tmp_path), first_step=0)
+  log.metrics(1, {"a": 1.0}, "line")
+  log._file.close()
+  log._file = FullDisk()
+  message = f"log in {tmp_path} cannot be written .No space left on device.;"
+  with pytest.raises(RuntimeError, match=message):
+    log.metrics(2, {"a": 1.0}, "line")
+  log.close()
+  assert [row["step"] for row in read_rows(tmp_path / "metrics.jsonl")] == [1]
+  (tmp_path / "file").touch()
+  with pytest.raises(RuntimeError, match="cannot be written .Not a directory"):
+    RunLog(str(tmp_path / "file" / "run"), first_step=0)
+
+
+def test_clock_put_back_costs_no_events(tmp_path, monkeypatch):
+  monkeypatch.setattr("time.time", lambda: 1e9)
+  for first_step in (0, 4):
+    log = RunLog(str(tmp_path), first_step=first_step)
+    log.metrics(first_step + 1, {"a": 1.0}, "line")
+    log.close()
+  paths = sorted((tmp_path / "tensorboard").iterdir())
+  assert [read_events(path)[-1].step for path in paths] == [1, 5]
 
 
 def test_resuming_drops_rows_after_the_checkpoint(tmp_path):
