@@ -1,8 +1,9 @@
 """The endless, resumable stream of training batches; the only user of Grain."""
 
 import dataclasses
+import functools
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import cv2
@@ -61,11 +62,13 @@ def train_batches(
   Returns:
     Iterator of batches of batch_size / process_count rows of numpy arrays; a
     corrupt record is a row with `image_valid` False, and its file is logged
-    once. Its `close()` ends the workers.
+    once. Workers that are killed are started again at the batch that is due.
+    Its `close()` ends the workers.
 
   Raises:
     ValueError: If there is nothing to train on, or `batch_size` is not a
       multiple of `process_count`.
+    RuntimeError: While iterating, if workers end at the same batch twice.
   """
   if batch_size < 1 or batch_size % process_count:
     raise ValueError(
@@ -109,18 +112,26 @@ def train_batches(
   if len(parts) > 1:
     weights = [float(len(members)) for members, _ in groups]
     batches = grain.MapDataset.mix(parts, weights)
-  batches = batches[step:].to_iter_dataset(_READ_AHEAD)
   _init_worker()
+  if num_workers and not flags.FLAGS.is_parsed():
+    flags.FLAGS.mark_as_parsed()  # Grain reads flags; libraries have none
+  start = functools.partial(_start, batches, num_workers)
+  return _stream(start, step, records, start(step))
+
+
+def _start(
+  batches: grain.MapDataset, num_workers: int, step: int
+) -> grain.DatasetIterator:
+  """Starts reading at a step."""
+  batches = batches[step:].to_iter_dataset(_READ_AHEAD)
   if num_workers:
-    if not flags.FLAGS.is_parsed():  # Grain reads flags; libraries have none
-      flags.FLAGS.mark_as_parsed()
     batches = batches.mp_prefetch(
       grain.MultiprocessingOptions(num_workers=num_workers),
       worker_init_fn=_init_worker,
     )
   iterator = iter(batches)
   iterator.start_prefetch()
-  return _stream(iterator, records)
+  return iterator
 
 
 class _Epochs:
@@ -179,12 +190,37 @@ def _init_worker(worker_index: int = 0, worker_count: int = 0) -> None:
 
 
 def _stream(
-  iterator: grain.DatasetIterator, records: Records
+  start: Callable[[int], grain.DatasetIterator],
+  step: int,
+  records: Records,
+  iterator: grain.DatasetIterator,
 ) -> Iterator[Batch]:
   """Yields batches; names each corrupt record when it comes the first time."""
   corrupt = set()
+  died_at = None
   try:
-    for rows in iterator:
+    while True:
+      try:
+        rows = next(iterator)
+      except RuntimeError as error:
+        if "terminated unexpectedly" not in str(error):  # Grain's words
+          raise
+        if died_at == step:
+          raise RuntimeError(
+            f"data workers were killed twice at batch {step}; if memory ran "
+            "out, lower dataset.num_workers, and if it happens again set it to "
+            "0, to see what reading these images does"
+          ) from error
+        logging.warning(
+          "a data worker was killed (out of memory?); all are started again at "
+          "batch %d",
+          step,
+        )
+        died_at = step
+        iterator.close()
+        iterator = start(step)
+        continue
+      step += 1
       indices = np.array(rows.pop(_RECORD_FIELD))
       for index in set(indices[~rows["image_valid"]].tolist()) - corrupt:
         corrupt.add(index)

@@ -5,14 +5,18 @@ small index file (`<split>_index.npz`) beside them, so that sizes and object
 counts are known without reading a single image.
 """
 
+import concurrent.futures
 import pathlib
 import re
+import zipfile
 from collections.abc import Mapping
 from typing import Any
 
 import cv2
 import numpy as np
 import tensorflow_datasets as tfds
+from absl import logging
+from array_record.python import array_record_module
 from pycocotools import mask as coco_mask
 
 from solo_jax.data.file_tree import is_complete
@@ -66,7 +70,7 @@ class Records:
   """
 
   def __init__(self, path: pathlib.Path, split: str):
-    """Opens a split; `open_records` finds the path."""
+    """Opens a split; `open_records` finds the path and lists the errors."""
     self.path = path
     self.split = split
     info = tfds.builder_from_directory(path).info
@@ -74,8 +78,8 @@ class Records:
     self.metadata = dict(info.metadata)
     self.class_names = tuple(info.metadata["class_names"])
     self.category_ids = tuple(info.metadata["category_ids"])
-    with np.load(path / f"{name}_index.npz") as index:
-      columns = [index[field] for field in INDEX_FIELDS]
+    columns = _read_index(path / f"{name}_index.npz")
+    check_shards(info.splits[name])
     start, stop, _ = slice(start, stop).indices(len(columns[0]))
     if start >= stop:
       raise ValueError(f"Split {split!r} of {path} selects no images.")
@@ -94,20 +98,84 @@ class Records:
       index: 0 <= index < len.
 
     Returns:
-      The fields of `make_features`, the image as bytes.
+      The fields of `make_features`, the image as bytes. A record that is
+      damaged on disk comes as one with an empty image and without objects,
+      which `read_sample` makes a corrupt sample.
     """
     index = range(len(self))[index]  # IndexError beyond the end
     if self._source is None:
       self._source = tfds.builder_from_directory(self.path).as_data_source(
         self._name, decoders={"image": tfds.decode.SkipDecoding()}
       )
-    return self._source[self._start + index]
+    try:
+      return self._source[self._start + index]
+    except RuntimeError as error:  # what ArrayRecord raises, whatever it is
+      if "corrupted" not in str(error).lower():
+        raise
+      return self._damaged(index)
+
+  def _damaged(self, index: int) -> dict[str, Any]:
+    """Returns what is known of a record that cannot be read."""
+    name = f"damaged record {self._start + index} of {self._name}"
+    fields = make_features()["objects"].feature
+    return dict(
+      image=b"",
+      image_id=self.image_ids[index],
+      file_name=name.encode(),
+      height=self.heights[index],
+      width=self.widths[index],
+      objects={name: [] for name in fields},
+    )
 
   def __repr__(self) -> str:
     return f"Records({str(self.path)!r}, {self.split!r}, len={len(self)})"
 
   def __getstate__(self) -> dict[str, Any]:
     return self.__dict__ | {"_source": None}
+
+
+def _read_index(path: pathlib.Path) -> list[np.ndarray]:
+  try:
+    with np.load(path) as index:
+      return [index[field] for field in INDEX_FIELDS]
+  except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
+    raise ValueError(
+      f"{path} cannot be read ({error}); copy it again or prepare the dataset "
+      "again"
+    ) from error
+
+
+def check_shards(split: tfds.core.SplitInfo) -> None:
+  """Checks that all files of a split are there and whole at their ends.
+
+  Each ends with an index of its records, so that none of them can be read from
+  a file that was cut short.
+
+  Args:
+    split: As TFDS describes it.
+
+  Raises:
+    ValueError: Naming the files that are not whole.
+  """
+
+  def check(path, length):
+    try:
+      reader = array_record_module.ArrayRecordReader(str(path))
+      found = reader.num_records()
+      reader.close()
+    except RuntimeError as error:
+      return f"  {path}: {error}"
+    return None if found == length else f"  {path}: {found} of {length} records"
+
+  with concurrent.futures.ThreadPoolExecutor() as executor:
+    problems = executor.map(check, split.filepaths, split.shard_lengths)
+    problems = [problem for problem in problems if problem is not None]
+  if problems:
+    raise ValueError(
+      f"{len(problems)} of {len(split.filepaths)} files of split "
+      f"{split.name!r} are missing or damaged; copy them again or prepare the "
+      "dataset again:\n" + "\n".join(problems[:10])
+    )
 
 
 def _parse_split(split, known, path):
@@ -159,7 +227,8 @@ def open_records(data_dir: str, name: str, split: str) -> Records:
 
   Raises:
     FileNotFoundError: If nothing is prepared there.
-    ValueError: If the split is unknown or selects nothing.
+    ValueError: If the split is unknown or selects nothing, or a file of it is
+      missing or cut short.
   """
   path = find_prepared(data_dir, name)
   if path is None:
@@ -260,6 +329,14 @@ def to_coco(records: Records) -> dict[str, Any]:
     images.append(
       dict(id=image_id, file_name=file_name, height=size[0], width=size[1])
     )
+    lost = records.num_objects[i] + records.num_crowds[i] - len(objects["rle"])
+    if lost:
+      logging.error(
+        "image %d (%s): its %d annotations cannot be read and are left out",
+        image_id,
+        file_name,
+        lost,
+      )
     for j, rle in enumerate(objects["rle"]):
       annotations.append(
         dict(

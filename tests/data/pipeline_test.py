@@ -193,19 +193,39 @@ def test_any_number_of_workers_gives_the_same_stream(scenes):
   assert not multiprocessing.active_children()
 
 
-def test_death_of_a_worker_is_an_error(scenes):
-  batches = pipeline.train_batches(scenes, **OPTIONS | dict(num_workers=1))
-  next(batches)
-  (worker,) = multiprocessing.active_children()
-  os.kill(worker.pid, signal.SIGKILL)
+def test_killed_worker_is_replaced_and_the_stream_goes_on(scenes, caplog):
+  expected = take(scenes, 30)
+  batches = pipeline.train_batches(scenes, **OPTIONS | dict(num_workers=2))
+  found = [next(batches)]
+  os.kill(multiprocessing.active_children()[0].pid, signal.SIGKILL)
+  with concurrent.futures.ThreadPoolExecutor() as executor:  # for the timeout
+    for _ in expected[1:]:
+      found.append(executor.submit(next, batches).result(timeout=120))
+  batches.close()
+  assert_equal(found, expected)
+  (line,) = [x for x in caplog.messages if "a data worker was killed" in x]
+  assert "started again at batch " in line
+  assert not multiprocessing.active_children()
 
-  def read_on():
-    while True:
-      next(batches)
 
-  with concurrent.futures.ThreadPoolExecutor() as executor:
-    with pytest.raises(RuntimeError, match="terminated unexpectedly"):
-      executor.submit(read_on).result(timeout=60)
+def test_workers_that_are_killed_again_and_again_are_an_error(scenes):
+  class Dead:
+    closed = False
+
+    def __next__(self):
+      raise RuntimeError("Worker process was terminated unexpectedly")
+
+    def close(self):
+      self.closed = True
+
+  started = {}
+  dead = Dead()
+  batches = pipeline._stream(
+    lambda step: started.setdefault(step, Dead()), 7, scenes, dead
+  )
+  with pytest.raises(RuntimeError, match="killed twice at batch 7; .*lower"):
+    next(batches)
+  assert dead.closed and started[7].closed and len(started) == 1
 
 
 @pytest.mark.parametrize("num", [8, 4, 1])

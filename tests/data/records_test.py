@@ -1,5 +1,7 @@
 import io
+import os
 import pickle
+import shutil
 
 import cv2
 import numpy as np
@@ -104,6 +106,70 @@ def test_missing_dataset_names_the_command(tmp_path, name, command):
   for path in (tmp_path, tmp_path / "none"):
     with pytest.raises(FileNotFoundError, match=f"{command}{path}"):
       data_records.open_records(path, name, "train")
+
+
+@pytest.fixture
+def copied(data_dir, tmp_path):
+  """A dataset to damage, and the path of its shard for training."""
+  shutil.copytree(data_dir, tmp_path, dirs_exist_ok=True)
+  (shard,) = tmp_path.rglob("*train.array_record*")
+  return tmp_path, shard
+
+
+@pytest.mark.parametrize(
+  ("how", "reason"),
+  [
+    ("cut", "Corrupted"),
+    ("emptied", "at least 64KB"),
+    ("removed", "No such file"),
+    ("exchanged", "2 of 6 records"),
+  ],
+)
+def test_shard_that_is_not_whole_is_named_at_once(copied, how, reason):
+  folder, shard = copied
+  if how == "removed":
+    shard.unlink()
+  elif how == "exchanged":
+    (other,) = folder.rglob("*validation.array_record*")
+    shutil.copy(other, shard)
+  else:
+    size = shard.stat().st_size if how == "cut" else 0
+    os.truncate(shard, size * 2 // 3)
+  message = f"1 of 1 files of split 'train' .*\n  {shard}: .*{reason}"
+  with pytest.raises(ValueError, match=message):
+    data_records.open_records(folder, "shapes", "train")
+  data_records.open_records(folder, "shapes", "validation")
+
+
+def test_index_that_is_not_whole_is_named(copied):
+  folder, shard = copied
+  path = shard.with_name("train_index.npz")
+  os.truncate(path, path.stat().st_size // 2)
+  with pytest.raises(ValueError, match=f"{path} cannot be read .* again"):
+    data_records.open_records(folder, "shapes", "train")
+
+
+def test_record_damaged_on_disk_is_a_corrupt_sample(data_dir, copied, caplog):
+  folder, shard = copied
+  before = data_records.open_records(data_dir, "shapes", "train")
+  content = bytearray(shard.read_bytes())
+  content[2 * len(before[0]["image"])] ^= 1  # in one of the first records
+  shard.write_bytes(content)
+  records = data_records.open_records(folder, "shapes", "train")
+  samples = [data_records.read_sample(records[i]) for i in range(6)]
+  (bad,) = (i for i in range(6) if samples[i].is_corrupt)
+  assert samples[bad].image_id == records.image_ids[bad]
+  assert samples[bad].image.shape == (128, 128, 3)
+  assert len(samples[bad].masks) == 0
+  assert samples[bad].file_name == f"damaged record {bad} of train"
+  # The truth is incomplete, and that is told.
+  count = records.num_objects[bad] + records.num_crowds[bad]
+  lost = len(data_records.to_coco(before)["annotations"]) - len(
+    data_records.to_coco(records)["annotations"]
+  )
+  assert lost == count > 0
+  (line,) = caplog.messages
+  assert f"record {bad} of train): its {count} annotations cannot be" in line
 
 
 def test_newest_version_wins(tmp_path):
