@@ -2,22 +2,30 @@
 
 Whatever solo_jax raises by a `raise` statement of its own is written for the
 user, and so is what the system says about a file; both end a command with
-their message and exit code 1. Any other exception is a bug and keeps its
-traceback.
+their message and exit code 1. So does the end of another process of the run.
+Any other exception is a bug and keeps its traceback.
 """
 
 import ast
 import dis
 import os
 import pathlib
+import re
 import sys
+import traceback
 from collections.abc import Callable, Iterator, Sequence
 from types import TracebackType
 
+import jax
 from absl import app, flags
 
 _PACKAGE = str(pathlib.Path(__file__).parent) + os.sep
 _RAISE = dis.opmap["RAISE_VARARGS"]
+# How the collectives of the CPU and JAX's coordination service speak of a
+# process that is gone; others end all processes by themselves.
+_LOST = re.compile(
+  r"Gloo \w+ failed|by peer|heartbeat|coordination ?service", re.IGNORECASE
+)
 
 
 def run(main: Callable[[list[str]], None]) -> None:
@@ -35,9 +43,26 @@ def run(main: Callable[[list[str]], None]) -> None:
     app.run(main, flags_parser=parse_flags)
   except Exception as error:
     message = explain(error)
+    if jax.distributed.is_initialized():
+      _end_alone(error, name, message)
     if message is None:
       raise
     sys.exit(f"{name}: {message}")
+
+
+def _end_alone(error: Exception, name: str, message: str | None) -> None:
+  """Ends one of several processes at once, after an error.
+
+  JAX's end of a process waits minutes for the others to come to theirs, while
+  they wait for this one in the middle of a step.
+  """
+  if message is None:
+    traceback.print_exception(error)
+  else:
+    print(f"{name}: {message}", file=sys.stderr)
+  sys.stdout.flush()
+  sys.stderr.flush()
+  os._exit(1)
 
 
 def explain(error: BaseException) -> str | None:
@@ -49,6 +74,15 @@ def explain(error: BaseException) -> str | None:
   Returns:
     The message if the user can mend it, None for a bug.
   """
+  if jax.distributed.is_initialized():
+    signs = [x for x in (error, *_chain(error)) if _LOST.search(str(x))]
+    if signs:
+      return (
+        "another process of this run has ended or cannot be reached, see its "
+        "log. End all that are left and start the same commands again: the run "
+        "goes on from its last checkpoint. This process saw: "
+        + str(signs[-1]).splitlines()[0]
+      )
   last = _innermost(error)
   if last is not None and _is_raised_by_us(last):
     return str(error)

@@ -59,6 +59,24 @@ def test_bugs_are_not_explained(bug):
   assert command.explain(catch(bug)) is None
 
 
+def test_the_end_of_another_process_is_explained(monkeypatch):
+  def fail():
+    try:
+      raise ValueError("UNKNOWN: Gloo AllGather failed: Read error\nmore")
+    except ValueError as error:
+      raise RuntimeError("the checkpoint cannot be written") from error
+
+  error = catch(fail)
+  assert command.explain(error) is None  # one process alone has no others
+  monkeypatch.setattr("jax.distributed.is_initialized", lambda: True)
+  message = command.explain(error)
+  assert message.startswith("another process of this run has ended")
+  assert message.endswith(
+    "This process saw: UNKNOWN: Gloo AllGather failed: Read error"
+  )
+  assert command.explain(catch(lambda: np.zeros(3).reshape(2, 2))) is None
+
+
 def parse(monkeypatch, *arguments):
   """Parses a command line of train into flags of its own."""
   values = flags.FlagValues()
