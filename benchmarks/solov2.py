@@ -274,8 +274,9 @@ def make_torch_work(config, outputs, image_size, original_size) -> Callable:
 
 def count_candidates(config, outputs) -> int:
   """Counts the (cell, class) pairs above the threshold, with all dropped."""
+  config = config.copy_and_resolve_references()
+  config.decode.max_candidates = 1
   decode = setup.build_method(config).decode
-  decode = functools.partial(decode, max_candidates=1)
   return 1 + int(jax.jit(decode)(outputs, None).num_dropped[0])
 
 

@@ -10,6 +10,8 @@ NumPy arrays go in and come out. Inference knows neither checkpoints nor the
 config, which belong to training; here they meet.
 """
 
+from collections.abc import Sequence
+
 from solo_jax.inference import predictor
 from solo_jax.training import checkpoints
 from solo_jax.training.setup import predictor_parts
@@ -29,38 +31,61 @@ class Predictor(predictor.Predictor):
   """
 
   def __init__(
-    self, checkpoint: checkpoints.Checkpoint, *, batch_size: int = 1
+    self,
+    checkpoint: checkpoints.Checkpoint,
+    *,
+    batch_size: int = 1,
+    scales: Sequence[float] = (1.0,),
+    flip: bool = False,
   ):
     """Makes the predictor of a checkpoint; compiles on first use.
 
     Args:
       checkpoint: A loaded one.
       batch_size: Images a call of the network; a short batch is padded.
+      scales: Test-time augmentation: sizes, relative to that of the config, at
+        which the network sees each image.
+      flip: Test-time augmentation: whether it sees them mirrored as well.
 
     Raises:
-      ValueError: If the checkpoint's arrays do not fit its config.
+      ValueError: If the checkpoint's arrays do not fit its config, or its
+        method has no test-time augmentation.
     """
     super().__init__(
       **predictor_parts(checkpoint.config, checkpoint.variables),
       batch_size=batch_size,
+      scales=scales,
+      flip=flip,
     )
     self.class_names = checkpoint.class_names
     self.category_ids = checkpoint.category_ids
 
   @classmethod
-  def from_checkpoint(cls, path: str, *, batch_size: int = 1) -> "Predictor":
+  def from_checkpoint(
+    cls,
+    path: str,
+    *,
+    batch_size: int = 1,
+    scales: Sequence[float] = (1.0,),
+    flip: bool = False,
+  ) -> "Predictor":
     """Loads a trained or converted model.
 
     Args:
       path: Folder of a run (its newest checkpoint is taken) or of one
         checkpoint, `workdir/checkpoints/<step>`.
-      batch_size: Images a call of the network; a short batch is padded.
+      batch_size: See `__init__`.
+      scales: See `__init__`.
+      flip: See `__init__`.
 
     Returns:
       The predictor.
 
     Raises:
       FileNotFoundError: If there is no checkpoint; says what is there.
-      ValueError: If the checkpoint is damaged.
+      ValueError: If the checkpoint is damaged, or its method has no test-time
+        augmentation.
     """
-    return cls(checkpoints.load(path), batch_size=batch_size)
+    return cls(
+      checkpoints.load(path), batch_size=batch_size, scales=scales, flip=flip
+    )

@@ -12,7 +12,7 @@ most 2 (L / p + 2) padded shapes, 88 for the published 800, 1333 and 32.
 import dataclasses
 import itertools
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -21,7 +21,7 @@ from absl import logging
 
 from solo_jax import types
 from solo_jax.data import batching, transforms
-from solo_jax.inference import masks, tiling
+from solo_jax.inference import augmentation, masks, tiling
 from solo_jax.inference.stage_clock import StageClock
 from solo_jax.methods.method import Method
 
@@ -35,14 +35,14 @@ class _Prepared:
 
   Attributes:
     index: Position in the stream of images.
-    image: Padded network input. [H, W, 3] uint8.
-    image_size: Valid (height, width) of it.
+    images: Padded network input at each scale. [H, W, 3] uint8.
+    image_sizes: Valid (height, width) of each.
     original_size: (H0, W0).
   """
 
   index: int
-  image: np.ndarray
-  image_size: tuple[int, int]
+  images: tuple[np.ndarray, ...]
+  image_sizes: tuple[tuple[int, int], ...]
   original_size: tuple[int, int]
 
 
@@ -69,6 +69,8 @@ class Predictor:
     preprocessing: dict,
     mask_threshold: float,
     batch_size: int = 1,
+    scales: Sequence[float] = (1.0,),
+    flip: bool = False,
   ):
     """Prepares a predictor; compiles on first use.
 
@@ -80,7 +82,23 @@ class Predictor:
         are not read.
       mask_threshold: A pixel belongs to a mask above this probability.
       batch_size: Images a call of the network; a short batch is padded.
+      scales: Sizes, relative to that of `preprocessing`, at which the network
+        sees each image; what it finds is joined in the frame of the first.
+      flip: Whether the network sees each of them mirrored as well.
+
+    Raises:
+      ValueError: If a scale is not positive, or the method cannot join what it
+        finds at several scales or in a mirror.
     """
+    if not scales or min(scales) <= 0:
+      raise ValueError(f"scales must be positive factors, got {list(scales)}")
+    is_augmented = flip or len(scales) > 1
+    if is_augmented and method.merge is None:
+      raise ValueError(
+        "no test-time augmentation (flip, several scales) with free tags: "
+        "those of two passes of the network have no relation; it takes a "
+        "spatial embedding or one of the SOLOs"
+      )
     self.variables = jax.device_put(variables)
     self.num_compiled = 0
     self.num_dropped = 0
@@ -88,15 +106,23 @@ class Predictor:
     self._preprocessing = preprocessing
     self._mask_threshold = mask_threshold
     self._batch_size = batch_size
+    self._scales = tuple(scales)
     # Held while tracing and starting a program, not while it runs, and for the
     # counters: so each shape is compiled once whichever threads want it.
     self._lock = threading.Lock()
 
-    def detect(variables, image, image_size):
+    def detect(variables, images, image_sizes):
       self.num_compiled += 1  # runs while tracing only: once a shape
       logging.info(
-        "compiling for padded shape %d: %s", self.num_compiled, image.shape
+        "compiling for padded shape %d: %s",
+        self.num_compiled,
+        [image.shape for image in images],
       )
+      if is_augmented:
+        return augmentation.detect_variants(
+          method, variables, images, image_sizes, flip=flip
+        )
+      (image,), (image_size,) = images, image_sizes
       outputs = method.network.apply(variables, image, image_size, train=False)
       return method.decode(outputs, image_size)
 
@@ -145,14 +171,14 @@ class Predictor:
     with self._lock:
       drawn = self._draw(
         self.variables,
-        jnp.asarray(prepared.image[None]),
-        jnp.asarray([prepared.image_size], jnp.int32),
+        jnp.asarray(prepared.images[0][None]),
+        jnp.asarray([prepared.image_sizes[0]], jnp.int32),
       )
     return {
       name: masks.picture_to_original(
         np.asarray(picture[0]),
-        mask_stride=prepared.image.shape[0] // picture.shape[1],
-        image_size=prepared.image_size,
+        mask_stride=prepared.images[0].shape[0] // picture.shape[1],
+        image_size=prepared.image_sizes[0],
         original_size=prepared.original_size,
       )
       for name, picture in drawn.items()
@@ -236,7 +262,7 @@ class Predictor:
     num_waiting = 0
     for index, image in enumerate(images):
       prepared = self._prepare(index, image)
-      shape = prepared.image.shape
+      shape = tuple(image.shape for image in prepared.images)
       group = waiting.setdefault(shape, [])
       group.append(prepared)
       num_waiting += 1
@@ -266,15 +292,16 @@ class Predictor:
       Padded (height, width).
     """
     blank = np.broadcast_to(np.uint8(0), (*size, 3))
-    return self._pad(self._resize(_unlabeled_sample(blank)).image_size)
+    scale = self._scales[0]
+    return self._pad(self._resize(_unlabeled_sample(blank), scale).image_size)
 
   def _pad(self, size: tuple[int, int]) -> tuple[int, int]:
     multiple = self._preprocessing["pad_multiple"]
     height, width = (-(-side // multiple) * multiple for side in size)
     return height, width
 
-  def _resize(self, sample: types.Sample) -> types.Sample:
-    """Resizes a sample by the rule; nothing is drawn yet."""
+  def _resize(self, sample: types.Sample, scale: float) -> types.Sample:
+    """Resizes a sample by the rule, and a factor; nothing is drawn yet."""
     rule = self._preprocessing
     short_side = rule["short_side"]
     if rule["tile_size"] is not None:
@@ -282,22 +309,28 @@ class Predictor:
       share = min(sample.original_size) / rule["tile_size"]
       short_side = max(1, round(short_side * min(share, 1)))
     return transforms.resize_to_fit(
-      sample, short_side=short_side, max_side=rule["max_side"]
+      sample,
+      short_side=max(1, round(scale * short_side)),
+      max_side=max(1, round(scale * rule["max_side"])),
     )
 
   def _prepare(self, index: int, image: np.ndarray) -> _Prepared:
     """Resizes and pads one image on the host."""
     with self.clock("preprocessing"):
-      sample = self._resize(_unlabeled_sample(to_rgb(image)))
+      whole = _unlabeled_sample(to_rgb(image))
+      samples = [self._resize(whole, scale) for scale in self._scales]
       return _Prepared(
         index=index,
-        image=batching.render_image(
-          sample,
-          image_size=self._pad(sample.image_size),
-          interpolation=self._preprocessing["interpolation"],
+        images=tuple(
+          batching.render_image(
+            sample,
+            image_size=self._pad(sample.image_size),
+            interpolation=self._preprocessing["interpolation"],
+          )
+          for sample in samples
         ),
-        image_size=sample.image_size,
-        original_size=sample.original_size,
+        image_sizes=tuple(sample.image_size for sample in samples),
+        original_size=whole.original_size,
       )
 
   def _start(
@@ -305,13 +338,17 @@ class Predictor:
   ) -> tuple[list[_Prepared], types.Decoded]:
     """Sends a batch to the device without waiting for the result."""
     padding = self._batch_size - len(group)
-    image = np.stack([p.image for p in group])
-    image_size = np.array([p.image_size for p in group], np.int32)
-    image = np.pad(image, ((0, padding), (0, 0), (0, 0), (0, 0)))
-    image_size = np.pad(image_size, ((0, padding), (0, 0)), mode="edge")
+    images = tuple(
+      np.pad(np.stack(rows), ((0, padding), (0, 0), (0, 0), (0, 0)))
+      for rows in zip(*(p.images for p in group), strict=True)
+    )
+    image_sizes = tuple(
+      np.pad(np.array(rows, np.int32), ((0, padding), (0, 0)), mode="edge")
+      for rows in zip(*(p.image_sizes for p in group), strict=True)
+    )
     with self._lock, self.clock("compiling, starting"):
       decoded = self._detect(
-        self.variables, jnp.asarray(image), jnp.asarray(image_size)
+        self.variables, *jax.tree.map(jnp.asarray, (images, image_sizes))
       )
     return list(group), decoded
 
@@ -328,12 +365,12 @@ class Predictor:
       self.num_dropped += int(decoded.num_dropped[: len(group)].sum())
     for row, prepared in enumerate(group):
       valid = decoded.valid[row]
-      mask_stride = prepared.image.shape[0] // decoded.mask_probs.shape[2]
+      mask_stride = prepared.images[0].shape[0] // decoded.mask_probs.shape[2]
       with self.clock("masks"):
         found, boxes_xyxy = masks.masks_to_original(
           decoded.mask_probs[row, valid],
           mask_stride=mask_stride,
-          image_size=prepared.image_size,
+          image_size=prepared.image_sizes[0],
           original_size=prepared.original_size,
           threshold=self._mask_threshold,
         )

@@ -5,7 +5,7 @@ A new method is one new folder beside this file and one row in METHODS.
 
 import dataclasses
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -16,7 +16,14 @@ from solo_jax import types
 from solo_jax.methods.associative_embedding import decode as embedding_decode
 from solo_jax.methods.associative_embedding import loss as embedding_loss
 from solo_jax.methods.associative_embedding import views as embedding_views
+from solo_jax.methods.associative_embedding.average import average_outputs
 from solo_jax.methods.associative_embedding.network import AssociativeEmbedding
+from solo_jax.methods.candidates import (
+  Grids,
+  Settings,
+  decode_candidates,
+  merge_candidates,
+)
 from solo_jax.methods.decoupled_solo.network import DecoupledSOLO
 from solo_jax.methods.solo import decode as solo_decode
 from solo_jax.methods.solo import loss as solo_loss
@@ -24,13 +31,14 @@ from solo_jax.methods.solo.network import SOLO
 from solo_jax.methods.solov2 import decode as solov2_decode
 from solo_jax.methods.solov2 import loss as solov2_loss
 from solo_jax.methods.solov2.network import SOLOv2
+from solo_jax.methods.variants import Variant
 from solo_jax.nn.efficientnet_lite import EfficientNetLite0
 from solo_jax.nn.resnet import ResNet
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Method:
-  """All that the trainer and the predictor need: three functions, and views.
+  """All that the trainer and the predictor need: a network and functions.
 
   Attributes:
     network: Linen module; `network.apply(variables, image, image_size,
@@ -40,6 +48,8 @@ class Method:
       scalars for the log; names that end in `_dropped` are counts, to be summed
       over devices, all others are averaged.
     decode: (outputs, image_size) -> Decoded. Pure, with static shapes.
+    merge: (variants) -> Decoded, in the frame of the first: test-time
+      augmentation; None where outputs of variants cannot be compared.
     views: (outputs, image_size) -> RGB pictures of the outputs by name,
       [B, h, w, 3] float32; None where a method has none to show.
   """
@@ -47,6 +57,7 @@ class Method:
   network: nn.Module
   loss: Callable[[Any, types.Batch], tuple[jax.Array, dict[str, jax.Array]]]
   decode: Callable[[Any, jax.Array], types.Decoded]
+  merge: Callable[[Sequence[Variant]], types.Decoded] | None = None
   views: Callable[[Any, jax.Array], dict[str, jax.Array]] | None = None
 
 
@@ -105,7 +116,7 @@ def make_grid_method(
   *,
   make_network: Callable[..., nn.Module],
   loss_function: Callable[..., tuple[jax.Array, dict[str, jax.Array]]],
-  decode_function: Callable[..., types.Decoded],
+  make_grids: Callable[[Any], Grids],
   num_classes: int,
   network: dict[str, Any],
   loss: dict[str, Any],
@@ -117,7 +128,7 @@ def make_grid_method(
     backbone: From `make_backbone`.
     make_network: Class of the network.
     loss_function: (outputs, batch, **loss) -> as `Method.loss`.
-    decode_function: (outputs, image_size, strides=..., **decode) -> Decoded.
+    make_grids: outputs -> Grids.
     num_classes: K.
     network: Arguments of the network.
     loss: Arguments of the loss.
@@ -126,12 +137,14 @@ def make_grid_method(
   Returns:
     The method.
   """
+  settings = Settings(strides=tuple(network["strides"]), **decode)
   return Method(
     network=make_network(backbone=backbone, num_classes=num_classes, **network),
     loss=functools.partial(loss_function, **loss),
-    decode=functools.partial(
-      decode_function, strides=tuple(network["strides"]), **decode
+    decode=lambda outputs, image_size: decode_candidates(
+      make_grids(outputs), settings
     ),
+    merge=lambda variants: merge_candidates(variants, make_grids, settings),
   )
 
 
@@ -144,13 +157,20 @@ def make_associative_embedding(
   decode: dict[str, Any],
 ) -> Method:
   """Wires associative embedding; arguments as of `make_grid_method`."""
+  decode_outputs = functools.partial(
+    embedding_decode.decode, mask_stride=network["mask_stride"], **decode
+  )
   return Method(
     network=AssociativeEmbedding(
       backbone=backbone, num_classes=num_classes, **network
     ),
     loss=functools.partial(embedding_loss.associative_embedding_loss, **loss),
-    decode=functools.partial(
-      embedding_decode.decode, mask_stride=network["mask_stride"], **decode
+    decode=decode_outputs,
+    merge=None
+    if network["embedding"] == "tag"  # of two variants, they have no relation
+    else lambda variants: decode_outputs(
+      average_outputs(variants, coordinate_unit=network["coordinate_unit"]),
+      variants[0].image_size,
     ),
     views=functools.partial(
       embedding_views.draw_views,
@@ -175,7 +195,7 @@ VIEWED = (
 _solo = functools.partial(
   make_grid_method,
   loss_function=solo_loss.solo_loss,
-  decode_function=solo_decode.decode,
+  make_grids=solo_decode.make_grids,
 )
 METHODS = {
   "associative_embedding": make_associative_embedding,
@@ -186,7 +206,7 @@ METHODS = {
     make_grid_method,
     make_network=SOLOv2,
     loss_function=solov2_loss.solov2_loss,
-    decode_function=solov2_decode.decode,
+    make_grids=solov2_decode.make_grids,
   ),
 }
 

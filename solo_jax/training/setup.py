@@ -2,7 +2,7 @@
 
 import contextlib
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
@@ -55,6 +55,8 @@ def build_predictor(
   variables: dict[str, Any],
   *,
   batch_size: int,
+  scales: Sequence[float] = (1.0,),
+  flip: bool = False,
 ) -> Predictor:
   """Builds the predictor of a config.
 
@@ -62,14 +64,22 @@ def build_predictor(
     config: The whole configuration.
     variables: The network's {'params', 'batch_stats'}.
     batch_size: Images a call of the network.
+    scales: See Predictor.
+    flip: See Predictor.
 
   Returns:
     The predictor.
 
   Raises:
-    ValueError: If the variables are not those of the config's network.
+    ValueError: If the variables are not those of the config's network, or it
+      has no test-time augmentation.
   """
-  return Predictor(**predictor_parts(config, variables), batch_size=batch_size)
+  return Predictor(
+    **predictor_parts(config, variables),
+    batch_size=batch_size,
+    scales=scales,
+    flip=flip,
+  )
 
 
 def predictor_parts(

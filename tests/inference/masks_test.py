@@ -9,7 +9,8 @@ from solo_jax.inference.masks import (
   masks_to_original,
   picture_to_original,
 )
-from solo_jax.methods.solov2.decode import decode
+from solo_jax.methods.candidates import Settings, decode_candidates
+from solo_jax.methods.solov2.decode import make_grids
 from solo_jax.methods.solov2.network import Outputs
 
 
@@ -171,26 +172,26 @@ def test_refuses_an_image_beyond_the_padded_input():
 
 @pytest.mark.golden("infer_solov2*.npz")
 def test_fixture_from_logits_to_masks(golden):
-  settings = golden.config["test"]
+  test = golden.config["test"]
   logits = np.concatenate([x.ravel() for x in golden.levels("cls_logit")])
-  num_above = int((1 / (1 + np.exp(-logits)) > settings["score_thr"]).sum())
-  decoded = decode(
-    Outputs(
-      golden.levels("cls_logit"),
-      golden.levels("kernel_pred"),
-      golden["mask_feats"].transpose(0, 2, 3, 1),
-    ),
-    None,
-    strides=tuple(golden.config["strides"]),
-    score_threshold=settings["score_thr"],
-    mask_threshold=settings["mask_thr"],
-    max_candidates=num_above,
-    nms_candidates=settings["nms_pre"],
-    nms_kernel=settings["kernel"],
-    nms_sigma=settings["sigma"],
-    update_threshold=settings["filter_thr"],
-    max_detections=settings["max_per_img"],
+  num_above = int((1 / (1 + np.exp(-logits)) > test["score_thr"]).sum())
+  outputs = Outputs(
+    golden.levels("cls_logit"),
+    golden.levels("kernel_pred"),
+    golden["mask_feats"].transpose(0, 2, 3, 1),
   )
+  settings = Settings(
+    strides=tuple(golden.config["strides"]),
+    score_threshold=test["score_thr"],
+    mask_threshold=test["mask_thr"],
+    max_candidates=num_above,
+    nms_candidates=test["nms_pre"],
+    nms_kernel=test["kernel"],
+    nms_sigma=test["sigma"],
+    update_threshold=test["filter_thr"],
+    max_detections=test["max_per_img"],
+  )
+  decoded = decode_candidates(make_grids(outputs), settings)
   assert not decoded.num_dropped.any()
   valid = np.asarray(decoded.valid[0])
   masks, _ = masks_to_original(
@@ -198,7 +199,7 @@ def test_fixture_from_logits_to_masks(golden):
     mask_stride=golden.config["net_hw"][0] // golden["mask_feats"].shape[2],
     image_size=golden.config["img_hw"],
     original_size=golden.config["ori_hw"],
-    threshold=settings["mask_thr"],
+    threshold=test["mask_thr"],
   )
   expected = golden.masks("out_masks_packed", golden["out_hw"])
   assert masks.shape == expected.shape

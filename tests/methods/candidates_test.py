@@ -7,7 +7,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from solo_jax.methods.candidates import _capacities, decode_candidates
+from solo_jax.methods.candidates import (
+  Grids,
+  Settings,
+  _capacities,
+  decode_candidates,
+)
 
 SETTINGS = dict(
   strides=(4, 8),
@@ -48,7 +53,8 @@ def stripe_masks(maps, cell, valid):
 def jitted(**settings):
   return jax.jit(
     lambda logits, maps: decode_candidates(
-      logits, maps, stripe_masks, **settings
+      Grids(category_logits=logits, maps=maps, mask_probs=stripe_masks),
+      Settings(**settings),
     )
   )
 

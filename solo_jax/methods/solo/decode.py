@@ -1,42 +1,31 @@
-"""From the outputs of SOLO and Decoupled SOLO to detections.
+"""What the outputs of SOLO and Decoupled SOLO say of the cells.
 
 Shape letters: B images, G cells of a level, E channels, L levels, h and w mask
 resolution of the finest level; n: candidates of the current capacity.
 """
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from solo_jax import types
-from solo_jax.methods.candidates import decode_candidates
+from solo_jax.methods.candidates import Grids
 from solo_jax.methods.dynamic_masks import CHUNK, mask_logits
 from solo_jax.methods.solo.network import Outputs
 from solo_jax.nn.resize import resize_bilinear
 
 
-def decode(
-  outputs: Outputs,
-  image_size: jax.Array,
-  **settings: Any,
-) -> types.Decoded:
-  """Decodes a batch of outputs.
+def make_grids(outputs: Outputs) -> Grids:
+  """Makes what `candidates` decodes.
 
   As published, the probabilities of coarser levels are resized to the size of
   the finest (P2's) before anything else is done with them.
 
   Args:
     outputs: Network outputs of B images.
-    image_size: Valid (height, width). [B, 2] int32. Unused: padding is cut
-      when masks are brought to the original size.
-    **settings: See `decode_candidates`.
 
   Returns:
-    The detections of each image.
+    Their grids.
   """
-  del image_size
   size = max(outputs.mask_sizes)
   # Kernels are the same for all images: they stay out of the mapped tree.
   features = tuple(
@@ -66,8 +55,10 @@ def decode(
     branches = [cells_of_level(i, features) for i in range(len(num_cells))]
     return _map_by_level(branches, num_cells, cell, valid, size)
 
-  return decode_candidates(
-    outputs.category_logits, features, mask_probs, **settings
+  return Grids(
+    category_logits=outputs.category_logits,
+    maps=features,
+    mask_probs=mask_probs,
   )
 
 

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from solo_jax.grouping.points_nms import points_nms
-from solo_jax.methods.solo.decode import decode
+from solo_jax.methods.candidates import Settings, decode_candidates
+from solo_jax.methods.solo.decode import make_grids
 from solo_jax.methods.solo.network import LevelFactor, Outputs
 from solo_jax.nn.resize import resize_bilinear
 
@@ -50,12 +51,13 @@ def make_outputs(num_images=1, seed=0):
 @functools.lru_cache
 def jitted(**settings):
   """One compiled function for all calls with the same settings."""
-  return jax.jit(functools.partial(decode, **settings))
+  return jax.jit(
+    lambda outputs: decode_candidates(make_grids(outputs), Settings(**settings))
+  )
 
 
 def run(outputs, **overrides):
-  sizes = jnp.full((outputs.category_logits[0].shape[0], 2), 64)
-  return jitted(**{**SETTINGS, **overrides})(outputs, sizes)
+  return jitted(**{**SETTINGS, **overrides})(outputs)
 
 
 def test_masks_are_those_of_the_cells():

@@ -1,13 +1,12 @@
 """Tests of solo_jax/methods/solov2/decode.py."""
 
-import functools
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from solo_jax.methods.solov2.decode import decode
+from solo_jax.methods.candidates import Settings, decode_candidates
+from solo_jax.methods.solov2.decode import make_grids
 from solo_jax.methods.solov2.network import Outputs
 
 SETTINGS = dict(
@@ -36,10 +35,8 @@ def scene(num_images=1, seed=0):
 
 
 def run(outputs, **overrides):
-  sizes = jnp.full((outputs.mask_feature.shape[0], 2), 64)
-  return jax.jit(
-    functools.partial(decode, image_size=sizes, **{**SETTINGS, **overrides})
-  )(outputs)
+  settings = Settings(**SETTINGS | overrides)
+  return jax.jit(lambda x: decode_candidates(make_grids(x), settings))(outputs)
 
 
 def one_hot_outputs():

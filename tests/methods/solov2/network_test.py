@@ -10,7 +10,8 @@ import pytest
 
 from solo_jax.conversion import mmdet
 from solo_jax.conversion.mapping import convert
-from solo_jax.methods.solov2.decode import decode
+from solo_jax.methods.candidates import Settings, decode_candidates
+from solo_jax.methods.solov2.decode import make_grids
 from solo_jax.methods.solov2.network import SOLOv2, depth_to_space
 from solo_jax.nn.resnet import DEPTHS, ResNet
 
@@ -106,8 +107,9 @@ def test_whole_model_fixture(
   )
   assert_outputs(outputs, golden)
 
-  decoded = jax.jit(functools.partial(decode, **golden_decode_settings))(
-    outputs, image_size
+  settings = Settings(**golden_decode_settings)
+  decoded = jax.jit(lambda x: decode_candidates(make_grids(x), settings))(
+    outputs
   )
   assert_golden_detections(decoded, rtol=1e-3)
 
