@@ -1,6 +1,7 @@
 """Tests of solo_jax/inference/predictor.py."""
 
 import concurrent.futures
+import dataclasses
 import threading
 import time
 
@@ -13,6 +14,7 @@ import pytest
 from solo_jax import types
 from solo_jax.inference.predictor import Predictor, to_rgb
 from solo_jax.methods.method import Method
+from solo_jax.methods.variants import to_frame
 
 PREPROCESSING = dict(
   mean=(0, 0, 0),
@@ -52,17 +54,48 @@ def decode_colors(outputs, image_size):
   )
 
 
-def make_predictor(batch_size=1, views=None, **overrides):
+def merge_colors(variants):
+  """Averages the colours of all variants in the frame of the first."""
+  frame = variants[0]
+
+  def bring(variant):
+    def of_image(maps, variant, frame):
+      maps = to_frame(
+        jnp.moveaxis(maps, -1, 0), variant, frame, outputs.shape[1:3]
+      )
+      return jnp.moveaxis(maps, 0, -1)
+
+    sizes_only = [
+      dataclasses.replace(x, outputs=None) for x in (variant, frame)
+    ]
+    return jax.vmap(of_image)(variant.outputs, *sizes_only)
+
+  outputs = frame.outputs
+  average = sum(map(bring, variants)) / len(variants)
+  return decode_colors(average, frame.image_size)
+
+
+def make_predictor(
+  batch_size=1, views=None, scales=(1.0,), flip=False, **overrides
+):
   network = ColorNetwork()
   variables = network.init(
     jax.random.key(0), jnp.zeros((1, 4, 4, 3), jnp.uint8), None, train=False
   )
   return Predictor(
-    Method(network=network, loss=None, decode=decode_colors, views=views),
+    Method(
+      network=network,
+      loss=None,
+      decode=decode_colors,
+      merge=merge_colors,
+      views=views,
+    ),
     variables,
     preprocessing=PREPROCESSING | overrides,
     mask_threshold=0.5,
     batch_size=batch_size,
+    scales=scales,
+    flip=flip,
   )
 
 
@@ -74,6 +107,9 @@ def scene(height, width, seed=0):
     top, left = rng.integers(1, height // 2), rng.integers(1, width // 2)
     image[top : top + height // 2, left : left + width // 2, channel] = level
   return image, image[..., :2].transpose(2, 0, 1) > 0
+
+
+SIZES = ((32, 48), (40, 47), (90, 61))
 
 
 def iou(a, b):
@@ -118,6 +154,32 @@ def test_any_batch_size_gives_the_same_in_order():
       np.testing.assert_array_equal(a.scores, b.scores)
       np.testing.assert_array_equal(a.labels, b.labels)
       np.testing.assert_array_equal(a.boxes_xyxy, b.boxes_xyxy)
+
+
+def test_what_is_seen_at_other_sizes_and_mirrored_is_in_place():
+  """Of images of odd shapes, in batches; each rectangle as without."""
+  images = [scene(*size, seed=i)[0] for i, size in enumerate(SIZES)]
+  expected = make_predictor().predict(images)
+  augmented = make_predictor(2, scales=(1.0, 2.0, 1.5), flip=True)
+  for found, alone in zip(augmented.predict(images), expected, strict=True):
+    np.testing.assert_array_equal(found.labels, alone.labels)
+    np.testing.assert_allclose(found.scores, alone.scores, atol=0.02)
+    for mask, other in zip(found.masks, alone.masks, strict=True):
+      assert iou(mask, other) > 0.9
+  # Shapes of the first scale decide nothing alone: programs are of all three.
+  assert augmented.num_compiled <= len(SIZES)
+
+
+def test_augmentation_is_refused_where_it_has_no_meaning():
+  for scales in ((), (1.0, 0.0), (-1.0,)):
+    with pytest.raises(ValueError, match="scales must be positive factors"):
+      make_predictor(scales=scales)
+  method = Method(network=ColorNetwork(), loss=None, decode=decode_colors)
+  for options in (dict(flip=True), dict(scales=(1.0, 2.0))):
+    with pytest.raises(ValueError, match="with free tags"):
+      Predictor(
+        method, {}, preprocessing=PREPROCESSING, mask_threshold=0.5, **options
+      )
 
 
 def many_shapes(num, seed):
