@@ -33,7 +33,7 @@ class Sample:
   Attributes:
     image: Original pixels, RGB. [H0, W0, 3] uint8 or uint16.
     masks: Visible pixels of each instance in the original frame.
-      [N, H0, W0] bool.
+      [N, H0, W0] bool; from `data.records`, decoded when indexed.
     labels: Class of each instance, 0..K-1. [N] int32.
     areas: Annotated area in original pixels. [N] float64.
     boxes_xyxy: Annotated box, continuous original pixels. [N, 4] float64.

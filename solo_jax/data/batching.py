@@ -15,6 +15,7 @@ from solo_jax.data.mask_targets import (
   find_visible,
   locate_cells,
 )
+from solo_jax.data.rle_masks import RleMasks
 from solo_jax.data.transforms import Axis, split_axes, to_uint8
 from solo_jax.types import Sample
 
@@ -194,7 +195,7 @@ def make_example(
   y_cells = locate_cells(y, h, mask_stride, mask_rule)
   x_cells = locate_cells(x, w, mask_stride, mask_rule)
   boxes = _boxes_in_frame(sample)
-  for index in np.flatnonzero(~sample.is_crowd):
+  for index in np.flatnonzero(~sample.is_crowd & _reaches_frame(sample, y, x)):
     mask = sample.masks[index].view(np.uint8)
     visible = find_visible(mask.T if is_transposed else mask, y, x)
     if visible is None or visible.area < min_mask_area:
@@ -240,6 +241,20 @@ def _check_masks(
       f"{mask_stride} in height and of {mask_stride * bits} in width for "
       f"mask_rule {mask_rule!r}."
     )
+
+
+def _reaches_frame(sample: Sample, y: Axis, x: Axis) -> np.ndarray:
+  """Tells which masks may be visible, without decoding them. [N] bool."""
+  if not isinstance(sample.masks, RleMasks):
+    return np.ones(len(sample.masks), bool)
+  boxes = sample.masks.boxes_xyxy()
+  is_transposed, *_ = split_axes(sample)
+  if is_transposed:
+    boxes = boxes[:, [1, 0, 3, 2]]
+  low, high = boxes[:, :2], boxes[:, 2:]
+  start = np.array([x.visible.start, y.visible.start])
+  stop = np.array([x.visible.stop, y.visible.stop])
+  return ((low < stop) & (high > start)).all(axis=1)
 
 
 def _boxes_in_frame(sample: Sample) -> list[np.ndarray | None]:

@@ -17,9 +17,9 @@ import numpy as np
 import tensorflow_datasets as tfds
 from absl import logging
 from array_record.python import array_record_module
-from pycocotools import mask as coco_mask
 
 from solo_jax.data.file_tree import is_complete
+from solo_jax.data.rle_masks import RleMasks
 from solo_jax.types import Sample
 
 # Columns of a split's index file, each [number of images] int64.
@@ -274,8 +274,7 @@ def read_sample(record: Mapping[str, Any]) -> Sample:
 
   Returns:
     The sample in its original frame. If the image cannot be decoded, a blank
-    one of the recorded size without instances, with `is_corrupt` set. The
-    masks are views with column-major planes.
+    one of the recorded size without instances, with `is_corrupt` set.
   """
   height, width = int(record["height"]), int(record["width"])
   image = decode_image(record["image"])
@@ -284,17 +283,11 @@ def read_sample(record: Mapping[str, Any]) -> Sample:
     image = np.zeros((height, width, 3), np.uint8)
   objects = record["objects"]
   num = 0 if is_corrupt else len(objects["rle"])
-  masks = np.zeros((0, height, width), bool)
-  if num:
-    planes = coco_mask.decode(
-      [{"size": [height, width], "counts": rle} for rle in objects["rle"]]
-    )  # [H, W, N], column-major
-    masks = planes.view(bool).transpose(2, 0, 1)
   boxes = np.frombuffer(b"".join(objects["bbox"][:num]), np.float64)
   boxes = boxes.reshape(num, 4)
   return Sample(
     image=image,
-    masks=masks,
+    masks=RleMasks(objects["rle"][:num], (height, width)),
     labels=np.asarray(objects["label"][:num], np.int32),
     areas=np.frombuffer(b"".join(objects["area"][:num]), np.float64),
     boxes_xyxy=np.concatenate([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], 1),

@@ -7,6 +7,10 @@ dimensions.
 import jax
 import jax.numpy as jnp
 
+# Instances computed at once. Valid ones come first, so images with few
+# objects need few chunks, and no [N, Q] float array outlives its chunk.
+CHUNK = 16
+
 
 def unpack_masks(masks: jax.Array, num_pixels: int) -> jax.Array:
   """Turns mask targets into pixel weights.
@@ -31,35 +35,118 @@ def unpack_masks(masks: jax.Array, num_pixels: int) -> jax.Array:
   )
 
 
-def instance_means(
-  values: jax.Array, masks: jax.Array
-) -> tuple[jax.Array, jax.Array]:
-  """Averages a map over the pixels of each instance, one image at a time.
+def num_chunks(valid: jax.Array) -> jax.Array:
+  """Counts the chunks of CHUNK instances that reach the last valid one.
 
-  A pixel may belong to several instances. Weights are unpacked again in the
-  backward pass, so that no [B, N, Q] float array outlives an image.
+  Args:
+    valid: Of the instances of one image. [N] bool.
+
+  Returns:
+    [] int32.
+  """
+  position = jnp.arange(1, valid.shape[0] + 1)
+  last = jnp.max(jnp.where(valid, position, 0), initial=0)
+  return (last + CHUNK - 1) // CHUNK
+
+
+def pad_to_chunks(x: jax.Array) -> jax.Array:
+  """Pads axis 1, the instances, with zeros to whole chunks."""
+  widths = [(0, 0)] * x.ndim
+  widths[1] = (0, -x.shape[1] % CHUNK)
+  return jnp.pad(x, widths)
+
+
+def get_chunk(x: jax.Array, index: jax.Array) -> jax.Array:
+  """Cuts a chunk of rows out of an image's instances."""
+  return jax.lax.dynamic_slice_in_dim(x, index * CHUNK, CHUNK)
+
+
+def put_chunk(x: jax.Array, rows: jax.Array, index: jax.Array) -> jax.Array:
+  """Writes a chunk of rows."""
+  return jax.lax.dynamic_update_slice_in_dim(x, rows, index * CHUNK, 0)
+
+
+@jax.custom_vjp
+def instance_means(
+  values: jax.Array, masks: jax.Array, valid: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+  """Averages a map over the pixels of each instance.
+
+  A pixel may belong to several instances. Masks are unpacked a chunk at a time,
+  in the backward pass again, and none past the last valid instance of an image,
+  so that no [N, Q] float array exists.
 
   Args:
     values: [B, Q, T] float.
     masks: See `unpack_masks`. [B, N, ...] uint8.
+    valid: Instances to average over; those that are not have a mean and a
+      weight of 0. [B, N] bool.
 
   Returns:
     Means weighted by coverage, 0 for an instance without pixels,
-    [B, N, T] float32; and the total weight of each instance, [B, N] float32.
+    [B, N, T] float32; and the total weight of each instance, [B, N] float32,
+    without gradient.
   """
+  values = values.astype(jnp.float32)
 
-  @jax.checkpoint
   def image_means(inputs):
-    values, masks = inputs
-    weights = unpack_masks(masks, values.shape[0])  # [N, Q]
-    size = jnp.sum(weights, axis=1)
+    values, masks, valid = inputs
     # Around their own mean the sums lose no digits to a common offset.
-    origin = jax.lax.stop_gradient(jnp.mean(values, axis=0))
-    sums = weights @ (values - origin).astype(jnp.float32)
-    means = sums / jnp.maximum(size, 1e-6)[:, None]
-    return jnp.where(size[:, None] > 0, means + origin, 0.0), size
+    origin = jnp.mean(values, axis=0)
+    centered = values - origin
 
-  return jax.lax.map(image_means, (values.astype(jnp.float32), masks))
+    def add_chunk(i, carry):
+      weights = unpack_masks(get_chunk(masks, i), values.shape[0])
+      weights *= get_chunk(valid, i)[:, None]
+      size = jnp.sum(weights, axis=1)
+      means = (weights @ centered) / jnp.maximum(size, 1e-6)[:, None]
+      means = jnp.where(size[:, None] > 0, means + origin, 0.0)
+      return jax.tree.map(
+        lambda x, rows: put_chunk(x, rows, i), carry, (means, size)
+      )
+
+    zeros = jnp.zeros((valid.shape[0], values.shape[1])), jnp.zeros(valid.shape)
+    return jax.lax.fori_loop(0, num_chunks(valid), add_chunk, zeros)
+
+  num_instances = masks.shape[1]
+  means, size = jax.lax.map(
+    image_means, (values, pad_to_chunks(masks), pad_to_chunks(valid))
+  )
+  return means[:, :num_instances], size[:, :num_instances]
+
+
+def _means_forward(values, masks, valid):
+  means, size = instance_means(values, masks, valid)
+  # Of the values, only the type; an empty array carries it.
+  return (means, size), (values[:0], masks, valid, size)
+
+
+def _means_backward(saved, cotangents):
+  values, masks, valid, size = saved
+  by_means, _ = cotangents
+  by_sums = by_means / jnp.maximum(size, 1e-6)[..., None]
+  by_sums *= (size > 0)[..., None]
+  num_pixels = values.shape[1]
+
+  def image_gradient(inputs):
+    by_sums, masks, valid = inputs
+
+    def add_chunk(i, total):
+      weights = unpack_masks(get_chunk(masks, i), num_pixels)
+      weights *= get_chunk(valid, i)[:, None]
+      return total + weights.T @ get_chunk(by_sums, i)
+
+    zeros = jnp.zeros((num_pixels, by_sums.shape[1]))
+    return jax.lax.fori_loop(0, num_chunks(valid), add_chunk, zeros)
+
+  by_values = jax.lax.map(
+    image_gradient,
+    (pad_to_chunks(by_sums), pad_to_chunks(masks), pad_to_chunks(valid)),
+  )
+  return by_values.astype(values.dtype), None, None
+
+
+instance_means.defvjp(_means_forward, _means_backward)
 
 
 def squared_distances(embedding: jax.Array, centers: jax.Array) -> jax.Array:

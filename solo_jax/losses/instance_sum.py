@@ -10,11 +10,13 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from solo_jax.losses.instance_means import unpack_masks
-
-# Instances computed at once. Valid ones come first, so images with few
-# objects need few chunks, and no [N, Q] float array outlives its chunk.
-CHUNK = 16
+from solo_jax.losses.instance_means import (
+  get_chunk,
+  num_chunks,
+  pad_to_chunks,
+  put_chunk,
+  unpack_masks,
+)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
@@ -47,11 +49,6 @@ def instance_sum(
 
 def _sum_and_gradients(loss, pixels, instances, masks, valid):
   num_instances = valid.shape[1]
-  padding = -num_instances % CHUNK
-
-  def pad(x):
-    return jnp.pad(x, [(0, 0), (0, padding)] + [(0, 0)] * (x.ndim - 2))
-
   num_pixels = jax.tree.leaves(pixels)[0].shape[1]
 
   def image_sum(inputs):
@@ -65,10 +62,10 @@ def _sum_and_gradients(loss, pixels, instances, masks, valid):
       total, figures, by_pixels, by_rows = carry
 
       def chunk(x):
-        return jax.lax.dynamic_slice_in_dim(x, i * CHUNK, CHUNK)
+        return get_chunk(x, i)
 
-      def put(x, y):
-        return jax.lax.dynamic_update_slice_in_dim(x, y, i * CHUNK, 0)
+      def put(x, rows):
+        return put_chunk(x, rows, i)
 
       (value, figure), gradients = jax.value_and_grad(
         chunk_sum, argnums=(0, 1), has_aux=True
@@ -81,20 +78,17 @@ def _sum_and_gradients(loss, pixels, instances, masks, valid):
         jax.tree.map(put, by_rows, gradients[1]),
       )
 
-    # Past the last valid instance there is nothing to add.
-    position = jnp.arange(1, valid.shape[0] + 1)
-    last = jnp.max(jnp.where(valid, position, 0), initial=0)
-    num_chunks = (last + CHUNK - 1) // CHUNK
     zeros = (
       jnp.zeros((), jnp.float32),
       jnp.zeros(valid.shape, jnp.float32),
       jax.tree.map(jnp.zeros_like, pixels),
       jax.tree.map(jnp.zeros_like, instances),
     )
-    return jax.lax.fori_loop(0, num_chunks, add_chunk, zeros)
+    return jax.lax.fori_loop(0, num_chunks(valid), add_chunk, zeros)
 
   total, figures, by_pixels, by_rows = jax.lax.map(
-    image_sum, (pixels, jax.tree.map(pad, instances), pad(masks), pad(valid))
+    image_sum,
+    (pixels, *jax.tree.map(pad_to_chunks, (instances, masks, valid))),
   )
   by_rows = jax.tree.map(lambda x: x[:, :num_instances], by_rows)
   return (total, figures[:, :num_instances]), (by_pixels, by_rows)

@@ -11,6 +11,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from solo_jax.nn.conv import Conv
 from solo_jax.nn.fpn import FPN
 from solo_jax.nn.layers import ConvGN, coordinates, normalize_image
 from solo_jax.nn.resize import resize_bilinear
@@ -119,7 +120,7 @@ class GridNetwork(nn.Module, kw_only=True):
     Returns:
       The module.
     """
-    return nn.Conv(
+    return Conv(
       features,
       (kernel_size, kernel_size),
       dtype=self.dtype,

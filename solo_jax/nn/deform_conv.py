@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from solo_jax.nn.conv import Conv
 from solo_jax.nn.grouped_conv import block_kernels
 
 # Empty pixels on each side of the padded input. A sample beyond two has no
@@ -59,7 +60,7 @@ class DeformConv(nn.Module):
     num_points = size**2
     # float32: with 8 bits of mantissa an offset of 5 pixels would be off by
     # up to .016, and the gradient that trains it is small.
-    prediction = nn.Conv(
+    prediction = Conv(
       (3 if self.modulated else 2) * num_points,
       (size, size),
       strides=self.stride,

@@ -15,6 +15,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from solo_jax.nn.conv import Conv
 from solo_jax.nn.depthwise_conv import DepthwiseConv
 from solo_jax.nn.layers import make_norm
 
@@ -88,8 +89,8 @@ def _conv(
   dtype: jnp.dtype,
   name: str,
   stride: int = 1,
-) -> nn.Conv:
-  return nn.Conv(
+) -> nn.Module:
+  return Conv(
     features,
     (kernel_size, kernel_size),
     strides=stride,

@@ -9,6 +9,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from solo_jax.nn.conv import Conv
 from solo_jax.nn.resize import upsample_nearest_2x
 
 
@@ -27,8 +28,8 @@ class FPN(nn.Module):
   channels: int
   dtype: jnp.dtype = jnp.float32
 
-  def _conv(self, kernel_size: int, name: str) -> nn.Conv:
-    return nn.Conv(
+  def _conv(self, kernel_size: int, name: str) -> nn.Module:
+    return Conv(
       self.channels,
       (kernel_size, kernel_size),
       padding=kernel_size // 2,

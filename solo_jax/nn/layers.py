@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from solo_jax.nn.conv import Conv
 from solo_jax.nn.deform_conv import DeformConv
 
 NORMS = ("batch", "sync", "frozen")
@@ -151,7 +152,7 @@ class ConvGN(nn.Module):
         modulated=self.deformable == "v2",
         **shared,
       )
-    return nn.Conv(
+    return Conv(
       self.features,
       (self.kernel_size, self.kernel_size),
       padding=self.kernel_size // 2,

@@ -13,6 +13,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from solo_jax.nn.conv import Conv
 from solo_jax.nn.deform_conv import DeformConv
 from solo_jax.nn.grouped_conv import GroupedConv
 from solo_jax.nn.layers import make_norm
@@ -49,8 +50,8 @@ def is_frozen(name: str, frozen_stages: int) -> bool:
   return frozen_stages > 0
 
 
-def _conv(features, kernel_size, stride, dtype, name) -> nn.Conv:
-  return nn.Conv(
+def _conv(features, kernel_size, stride, dtype, name) -> nn.Module:
+  return Conv(
     features,
     (kernel_size, kernel_size),
     strides=stride,

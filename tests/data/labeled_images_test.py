@@ -68,7 +68,7 @@ def test_every_kind_of_pair(source, tmp_path):
       rgb = source_image[..., ::-1]
     np.testing.assert_array_equal(sample.image, rgb)
     np.testing.assert_array_equal(sample.areas, [9, 8, 1])
-    np.testing.assert_array_equal(sample.masks.sum((1, 2)), [9, 8, 1])
+    np.testing.assert_array_equal(sample.masks[:].sum((1, 2)), [9, 8, 1])
     np.testing.assert_array_equal(
       sample.boxes_xyxy, [[2, 1, 5, 4], [0, 6, 12, 8], [11, 8, 12, 9]]
     )

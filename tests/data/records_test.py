@@ -231,7 +231,8 @@ def test_sample_fields():
   assert not sample.is_corrupt
   assert (sample.image_id, sample.file_name) == (5, "five.png")
   assert sample.original_size == sample.image_size == (8, 12)
-  assert sample.masks.dtype == bool and sample.masks.sum() == 10
+  masks = np.asarray(sample.masks)
+  assert masks.dtype == bool and masks.sum() == 10
   np.testing.assert_array_equal(sample.affine, [[1, 0, 0], [0, 1, 0]])
   np.testing.assert_array_equal(sample.boxes_xyxy, [[2, 1, 7, 3]])
 

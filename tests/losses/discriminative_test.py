@@ -123,7 +123,7 @@ def test_the_published_sum_and_its_gradient():
   @jax.jit
   @jax.value_and_grad
   def loss(tags):
-    means = instance_means(tags[None], masks[None])[0][0]
+    means = instance_means(tags[None], masks[None], valid[None])[0][0]
     weights = unpack_masks(masks, 16)
     return (
       jnp.sum(variance_loss(tags, means, weights, margin=0.5)) / 3

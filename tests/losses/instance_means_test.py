@@ -16,9 +16,13 @@ from solo_jax.losses.instance_means import (
   squared_distances,
   unpack_masks,
 )
-from solo_jax.losses.instance_sum import CHUNK, instance_sum
+from solo_jax.losses.instance_sum import instance_sum
 
-means_and_sizes = jax.jit(instance_means.instance_means)
+
+@jax.jit
+def means_and_sizes(values, masks):
+  valid = jnp.ones(masks.shape[:2], bool)
+  return instance_means.instance_means(values, masks, valid)
 
 
 @pytest.fixture
@@ -76,6 +80,30 @@ def test_an_instance_without_pixels_has_mean_zero_and_no_gradient(rng):
   expected = np.zeros((1, 8, 2))
   expected[0, 3] = 1
   np.testing.assert_allclose(gradient, expected, atol=1e-6)
+
+
+def test_what_is_not_valid_has_no_mean_and_no_gradient(rng):
+  n = 2 * instance_means.CHUNK + 3
+  values = np.float32(rng.normal(size=(2, 24, 3)))
+  masks = rng.integers(1, 256, (2, n, 24), dtype=np.uint8)
+  valid = np.zeros((2, n), bool)
+  valid[0, [0, 5, instance_means.CHUNK + 1]] = True  # image 1: none at all
+  weights = np.float64(masks) / 255 * valid[..., None]
+  factors = rng.normal(size=(2, n, 3))
+
+  def total(values):
+    means, size = instance_means.instance_means(values, masks, valid)
+    return jnp.sum(means * factors), (means, size)
+
+  gradient, (means, size) = jax.jit(jax.grad(total, has_aux=True))(values)
+  share = weights / np.maximum(weights.sum(-1, keepdims=True), 1e-9)
+  np.testing.assert_allclose(size, weights.sum(-1), rtol=1e-5)
+  np.testing.assert_allclose(
+    means, np.einsum("bnq,bqt->bnt", share, values), rtol=1e-4, atol=1e-5
+  )
+  np.testing.assert_allclose(
+    gradient, np.einsum("bnq,bnt->bqt", share, factors), rtol=1e-4, atol=1e-6
+  )
 
 
 def test_distances_keep_their_digits_far_from_the_origin(rng):
@@ -204,13 +232,15 @@ def largest_array(function, *args):
 )
 def test_no_array_holds_instances_pixels_and_tags(loss, product, packed):
   """Neither do value and gradient of means and losses of a whole image."""
-  n, q, t = CHUNK, 256, 19
+  n, q, t = instance_means.CHUNK, 256, 19
   masks = np.zeros((1, n, q // 8 if packed else q), np.uint8)
   valid = np.ones((1, n), bool)
 
   def total(tags, log_precision):
-    centers, _ = instance_means.instance_means(tags, masks)
-    radii, _ = instance_means.instance_means(log_precision[..., None], masks)
+    centers, _ = instance_means.instance_means(tags, masks, valid)
+    radii, _ = instance_means.instance_means(
+      log_precision[..., None], masks, valid
+    )
     rows = centers, radii[..., 0]
     return instance_sum(loss, (tags, log_precision), rows, masks, valid)[
       0

@@ -7,7 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from solo_jax.losses.instance_sum import CHUNK, instance_sum
+from solo_jax.losses.instance_means import CHUNK
+from solo_jax.losses.instance_sum import instance_sum
 
 
 def loss(pixels, rows, weights):

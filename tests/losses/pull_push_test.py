@@ -106,7 +106,7 @@ def test_the_published_sum_and_its_gradient():
   @jax.jit
   @jax.value_and_grad
   def loss(tags):
-    means = instance_means(tags[None], packed[None])[0][0]
+    means = instance_means(tags[None], packed[None], valid[None])[0][0]
     pull = pull_loss(tags, means, unpack_masks(packed, 16))
     return jnp.sum(pull) / 3 + push_loss(means, valid)
 

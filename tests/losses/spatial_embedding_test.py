@@ -130,8 +130,10 @@ def test_the_published_sum_and_its_gradient(masks, kind):
   @jax.value_and_grad
   def loss(maps):
     embedding, log_precision = maps
-    centers = instance_means(embedding[None], packed)[0][0]
-    radii = instance_means(log_precision[None, :, None], packed)[0][0, :, 0]
+    valid = jnp.ones(packed.shape[:2], bool)
+    centers = instance_means(embedding[None], packed, valid)[0][0]
+    radii = instance_means(log_precision[None, :, None], packed, valid)
+    radii = radii[0][0, :, 0]
     weights = unpack_masks(packed[0], 16)
     masks_lost, _ = mask_loss(
       membership(embedding, centers, radii), weights, kind=kind

@@ -81,9 +81,14 @@ def associative_embedding_loss(
 
   foreground = foreground_probs(outputs.category_logits)  # [B, Q]
   foreground = jnp.where(targets.pixel_valid, foreground, 0.0)
-  centers, size = instance_means(outputs.embedding, targets.masks)
-  precision, _ = instance_means(outputs.log_precision[..., None], targets.masks)
-  precision = precision[..., 0]  # [B, N] log
+  means, size = instance_means(
+    jnp.concatenate(
+      [outputs.embedding, outputs.log_precision[..., None]], axis=-1
+    ),
+    targets.masks,
+    targets.valid,
+  )
+  centers, precision = means[..., :-1], means[..., -1]  # [B, N, T], [B, N]
   instance_loss, iou = instance_losses(
     outputs,
     foreground,

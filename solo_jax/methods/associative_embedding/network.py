@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from solo_jax.nn.conv import Conv
 from solo_jax.nn.fpn import FPN
 from solo_jax.nn.hourglass import StackedHourglass
 from solo_jax.nn.layers import ConvGN, coordinates, normalize_image
@@ -183,8 +184,8 @@ class AssociativeEmbedding(nn.Module):
 
   def _predictor(
     self, features: int, bias: float = 0.0, scale: float = 0.01
-  ) -> nn.Conv:
-    return nn.Conv(
+  ) -> nn.Module:
+    return Conv(
       features * (4 // self.mask_stride) ** 2,
       (1, 1),
       dtype=self.dtype,

@@ -10,7 +10,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from solo_jax import types
-from solo_jax.losses.instance_means import unpack_masks
+from solo_jax.losses.instance_means import (
+  CHUNK,
+  get_chunk,
+  num_chunks,
+  pad_to_chunks,
+  put_chunk,
+  unpack_masks,
+)
 
 
 @jax.tree_util.register_dataclass
@@ -53,21 +60,42 @@ def make_targets(batch: types.Batch, size: tuple[int, int]) -> Targets:
   masks = batch.masks.reshape(num_images, num_instances, -1)
   claimed = batch.valid & batch.image_valid[:, None]
 
+  num_pixels = height * width
+
   def image_targets(inputs):
     masks, valid = inputs
-    weights = unpack_masks(masks, height * width)  # [N, Q]
-    weights *= valid[:, None]
-    area = jnp.sum(weights, axis=1)
-    # Of instances that cover a pixel equally the smallest lies in front.
-    order = weights - 1e-3 * (area / (height * width))[:, None]
-    order = jnp.where(weights > 0, order, -1.0)
-    return (
-      area > 0,
-      jnp.minimum(jnp.sum(weights, axis=0), 1.0),
-      jnp.argmax(order, axis=0).astype(jnp.int32),
-    )
 
-  valid, foreground, owner = jax.lax.map(image_targets, (masks, claimed))
+    def add_chunk(i, carry):
+      has_pixels, total, front, owner = carry
+      weights = unpack_masks(get_chunk(masks, i), num_pixels)  # [CHUNK, Q]
+      weights *= get_chunk(valid, i)[:, None]
+      area = jnp.sum(weights, axis=1)
+      # Of instances that cover a pixel equally the smallest lies in front.
+      order = weights - 1e-3 * (area / num_pixels)[:, None]
+      order = jnp.where(weights > 0, order, -1.0)
+      first = jnp.argmax(order, axis=0).astype(jnp.int32)
+      best = jnp.max(order, axis=0)
+      return (
+        put_chunk(has_pixels, area > 0, i),
+        total + jnp.sum(weights, axis=0),
+        jnp.maximum(front, best),
+        jnp.where(best > front, i * CHUNK + first, owner),
+      )
+
+    start = (
+      jnp.zeros(valid.shape, bool),
+      jnp.zeros(num_pixels, jnp.float32),
+      jnp.full(num_pixels, -1.0, jnp.float32),
+      jnp.zeros(num_pixels, jnp.int32),
+    )
+    has_pixels, total, _, owner = jax.lax.fori_loop(
+      0, num_chunks(valid), add_chunk, start
+    )
+    return has_pixels[:num_instances], jnp.minimum(total, 1.0), owner
+
+  valid, foreground, owner = jax.lax.map(
+    image_targets, (pad_to_chunks(masks), pad_to_chunks(claimed))
+  )
   stride = batch.image.shape[1] // height
   return Targets(
     masks=masks,

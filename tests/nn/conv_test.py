@@ -1,0 +1,98 @@
+"""Tests of solo_jax/nn/conv.py."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy import signal
+
+from solo_jax.nn import conv
+from solo_jax.nn.conv import Conv, kernel_gradient, same_conv2d
+
+
+@pytest.fixture
+def rng():
+  return np.random.default_rng(5)
+
+
+@pytest.mark.parametrize("size", [1, 3, 5])
+def test_convolves_and_differentiates_like_scipy(rng, size):
+  x = rng.normal(size=(2, 7, 6, 3))
+  kernel = rng.normal(size=(size, size, 3, 4))
+  factors = rng.normal(size=(2, 7, 6, 4))
+  expected, by_x = np.zeros_like(factors), np.zeros_like(x)
+  by_kernel = np.zeros_like(kernel)
+  p = size // 2
+  padded = np.pad(x, ((0, 0), (p, p), (p, p), (0, 0)))
+  for b, c, o in np.ndindex(2, 3, 4):
+    taps, factor = kernel[:, :, c, o], factors[b, :, :, o]
+    expected[b, ..., o] += signal.correlate2d(x[b, ..., c], taps, "same")
+    by_x[b, ..., c] += signal.convolve2d(factor, taps, "same")
+    by_kernel[..., c, o] += signal.correlate2d(
+      padded[b, ..., c], factor, "valid"
+    )
+
+  y, pull_back = jax.vjp(same_conv2d, np.float32(x), np.float32(kernel))
+  np.testing.assert_allclose(y, expected, rtol=1e-4, atol=1e-4)
+  found = pull_back(np.float32(factors))
+  np.testing.assert_allclose(found[0], by_x, rtol=1e-4, atol=1e-4)
+  np.testing.assert_allclose(found[1], by_kernel, rtol=1e-4, atol=1e-4)
+
+
+# A prime height has rows of one; the last sizes have several blocks.
+@pytest.mark.parametrize("shape", [(1, 1), (13, 5), (6, 700), (48, 64)])
+def test_blocks_of_any_map_add_up(rng, shape):
+  x = np.float32(rng.normal(size=(2, *shape, 3)))
+  gradient = np.float32(rng.normal(size=(2, *shape, 2)))
+  kernel = jnp.zeros((3, 3, 3, 2))
+  plain = jax.vjp(lambda k: conv._plain_conv(x, k), kernel)[1](gradient)[0]
+  found = kernel_gradient(x, gradient, size=3)
+  scale = np.abs(plain).max()
+  np.testing.assert_allclose(found, plain, atol=1e-5 * scale)
+
+
+def test_bfloat16_sums_in_float32(rng):
+  x = jnp.asarray(rng.normal(size=(1, 64, 64, 2)), jnp.bfloat16)
+  gradient = jnp.ones((1, 64, 64, 1), jnp.bfloat16)
+  found = kernel_gradient(x, gradient, size=1)
+  assert found.dtype == jnp.float32
+  exact = np.float64(x).sum((0, 1, 2))
+  np.testing.assert_allclose(found[0, 0, :, 0], exact, rtol=1e-5, atol=1e-3)
+  _, pull_back = jax.vjp(same_conv2d, x, jnp.ones((1, 1, 2, 1), x.dtype))
+  assert [g.dtype for g in pull_back(gradient)] == [jnp.bfloat16] * 2
+
+
+@pytest.mark.parametrize(
+  "options",
+  [
+    dict(kernel_size=(3, 3), padding=1),
+    dict(kernel_size=(1, 1), padding=0),
+    dict(kernel_size=(3, 3), padding=1, strides=2),
+    dict(kernel_size=(3, 3), padding=0),
+    dict(kernel_size=(3, 3), padding=2, kernel_dilation=2),
+    dict(kernel_size=(2, 2), padding=1),
+    dict(kernel_size=(3, 1), padding="SAME"),
+    dict(kernel_size=(3, 3), padding=1, feature_group_count=2),
+  ],
+)
+def test_layer_is_flax_own(rng, options):
+  """Whatever the geometry: same parameters, results and gradients."""
+  x = np.float32(rng.normal(size=(2, 8, 9, 4)))
+  ours, theirs = Conv(6, **options), nn.Conv(6, **options)
+  variables = theirs.init(jax.random.key(0), x)
+  shapes = jax.tree.map(jnp.shape, variables)
+  assert shapes == jax.tree.map(jnp.shape, ours.init(jax.random.key(0), x))
+
+  def run(layer):
+    def loss(variables, x):
+      y = layer.apply(variables, x)
+      return jnp.sum(y * jnp.cos(jnp.arange(y.size).reshape(y.shape)))
+
+    return jax.value_and_grad(loss, (0, 1))(variables, x)
+
+  jax.tree.map(
+    lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4),
+    run(ours),
+    run(theirs),
+  )
