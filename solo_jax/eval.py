@@ -1,6 +1,12 @@
 r"""Evaluates a checkpoint: COCO mask AP on a split of its dataset.
 
 python -m solo_jax.eval --checkpoint=workdirs/shapes --out=results.json
+python -m solo_jax.eval --checkpoint=workdirs/shapes --report=reports/shapes
+
+--report writes one page, report.html, that shows what is good and what is wrong
+and needs no network: see docs/evaluation.md. --metrics=boundary,microscopy adds
+boundary AP and the metrics of label images (evaluation/boundary.py,
+evaluation/microscopy.py).
 
 The configuration, class names and category ids come from the checkpoint; other
 thresholds and capacities are tried with, for example,
@@ -14,7 +20,9 @@ The last line printed is one JSON object with the metrics.
 import json
 import pathlib
 import time
+from collections.abc import Sequence
 
+import jax
 import ml_collections
 import rich.progress
 import rich.table
@@ -23,11 +31,13 @@ from rich.console import Console
 
 from solo_jax import command
 from solo_jax.config import parse_arg, validate
-from solo_jax.data.records import open_records
+from solo_jax.data.records import Records, open_records, to_coco
+from solo_jax.evaluation import judging, report
 from solo_jax.evaluation.coco_metrics import Metrics
 from solo_jax.inference.compilation_cache import use_compilation_cache
 from solo_jax.training import checkpoints
-from solo_jax.training.evaluate import check_classes, evaluate_records
+from solo_jax.training.evaluate import check_classes, detect_records
+from solo_jax.training.pictures import draw_images
 from solo_jax.training.setup import build_predictor
 
 # Sections of the config that an evaluation may change.
@@ -43,6 +53,9 @@ def evaluate_checkpoint(
   split: str | None = None,
   overrides: str | None = None,
   out: str | None = None,
+  report_folder: str | None = None,
+  more_metrics: Sequence[str] = (),
+  score_threshold: float = 0.3,
 ) -> Metrics:
   """Evaluates a checkpoint and prints the progress.
 
@@ -52,6 +65,10 @@ def evaluate_checkpoint(
     split: Split to evaluate; None: the config's `eval_split`.
     overrides: Changes of the config, see `override`.
     out: File for the COCO results; None: not written.
+    report_folder: Folder for report.html, made if missing; None: not written.
+    more_metrics: Of `judging.METRICS`.
+    score_threshold: Of what needs one: metrics of label images and the
+      report's confusion matrix and pictures.
 
   Returns:
     The metrics.
@@ -60,11 +77,17 @@ def evaluate_checkpoint(
     FileNotFoundError: If the checkpoint, the records or the folder of `out`
       are missing.
     ValueError: If the checkpoint is damaged or has other classes than the
-      data, or an override is wrong.
+      data, or an override or the name of a metric is wrong.
   """
   if out and not pathlib.Path(out).absolute().parent.is_dir():
     # Better now than after the evaluation.
     raise FileNotFoundError(f"--out={out}: no such folder; make it first")
+  unknown = set(more_metrics) - set(judging.METRICS)
+  if unknown:
+    raise ValueError(
+      f"--metrics: unknown {', '.join(sorted(unknown))}; known: "
+      f"{', '.join(judging.METRICS)}"
+    )
   checkpoint = checkpoints.load(path)
   config = checkpoint.config
   if overrides:
@@ -90,11 +113,16 @@ def evaluate_checkpoint(
   start = time.perf_counter()
   with _progress(console) as progress:
     task = progress.add_task("evaluating", total=len(records))
-    metrics, results = evaluate_records(
-      predictor,
-      records,
+    results = detect_records(
+      predictor, records, on_image=lambda: progress.advance(task)
+    )
+  with predictor.clock("metrics"):
+    judged = judging.judge(
+      to_coco(records),
+      results,
       max_detections=config.evaluation.max_detections,
-      on_image=lambda: progress.advance(task),
+      more_metrics=more_metrics,
+      score_threshold=score_threshold,
     )
   console.print(
     f"{len(results)} detections in {time.perf_counter() - start:.1f} s, "
@@ -104,7 +132,72 @@ def evaluate_checkpoint(
   if out:
     with open(out, "w") as file:
       json.dump(results, file)
-  return metrics
+  if report_folder:
+    path = write_report(
+      report_folder,
+      judged,
+      records,
+      results,
+      score_threshold=score_threshold,
+      facts={
+        "method": config.method,
+        "step": f"{checkpoint.step:,}",
+        "data": f"{config.dataset.name}, {records.split}",
+        "checkpoint": path,
+        "settings": overrides or "the checkpoint's",
+        "device": jax.devices()[0].device_kind,
+      },
+      stages=predictor.clock.seconds,
+      total_seconds=time.perf_counter() - start,
+    )
+    console.print(f"report: {path}", soft_wrap=True)
+  return judged.metrics
+
+
+def write_report(
+  folder: str,
+  judged: judging.Judged,
+  records: Records,
+  results: Sequence[dict],
+  *,
+  score_threshold: float,
+  facts: dict[str, str],
+  stages: dict[str, float],
+  total_seconds: float,
+) -> pathlib.Path:
+  """Writes the report of an evaluation.
+
+  Args:
+    folder: Where report.html goes; made if missing.
+    judged: Of the results.
+    records: What was evaluated.
+    results: COCO results.
+    score_threshold: Of the confusion matrix and the pictures.
+    facts: What was evaluated, by name.
+    stages: Seconds of each stage.
+    total_seconds: Of the evaluation.
+
+  Returns:
+    The path of the file.
+  """
+  data, chosen = report.summarize(
+    judged.masks,
+    judged.metrics,
+    score_threshold=score_threshold,
+    overlaps=judged.overlaps,
+  )
+  image_ids = {image.image_id for kind in chosen.values() for image in kind}
+  return report.write(
+    folder,
+    data,
+    title=f"{facts['method']} on {facts['data']}",
+    facts=facts,
+    stages=stages,
+    total_seconds=total_seconds,
+    pictures=draw_images(
+      records, results, sorted(image_ids), score_threshold=score_threshold
+    ),
+  )
 
 
 def override(
@@ -161,11 +254,11 @@ def make_table(metrics: Metrics) -> rich.table.Table:
     "mask, large": (metrics.mask_AP_L, None),
     "mask, average recall": (metrics.mask_AR, None),
     "box of the mask": (metrics.box_AP, None),
-  }
+  } | {name: (value, None) for name, value in metrics.extra.items()}
   for name, (value, value50) in all_classes.items():
-    table.add_row(
-      name, _percent(value), "" if value50 is None else _percent(value50)
-    )
+    # A difference in count is no share.
+    text = f"{value:.2f}" if name == "abs_DiC" else _percent(value)
+    table.add_row(name, text, "" if value50 is None else _percent(value50))
   table.add_section()
   for name, value in metrics.class_mask_AP.items():
     table.add_row(
@@ -222,6 +315,22 @@ def define_flags() -> None:
   flags.DEFINE_string(
     "out", None, "Write the detections here, as COCO results JSON."
   )
+  flags.DEFINE_string(
+    "report", None, "Folder for report.html: what is good and what is wrong."
+  )
+  flags.DEFINE_list(
+    "metrics",
+    [],
+    f"Metrics besides COCO's, of {','.join(judging.METRICS)}.",
+  )
+  flags.DEFINE_float(
+    "score_threshold",
+    0.3,
+    "Detections of a lower score are left out of the report's pictures, its "
+    "confusion matrix and the metrics of label images.",
+    lower_bound=0.0,
+    upper_bound=1.0,
+  )
   flags.mark_flags_as_required(["checkpoint"])
 
 
@@ -237,6 +346,9 @@ def main(argv: list[str]) -> None:
     split=FLAGS.split,
     overrides=FLAGS.set,
     out=FLAGS.out,
+    report_folder=FLAGS.report,
+    more_metrics=FLAGS.metrics,
+    score_threshold=FLAGS.score_threshold,
   )
   Console(markup=False, highlight=False).print(make_table(metrics))
   print(json.dumps(metrics.scalars()))

@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import pathlib
+import re
 import types
 
 import optax
@@ -77,6 +78,33 @@ def test_evaluates_and_writes_results(run, tmp_path):
   assert {tuple(x["segmentation"]["size"]) for x in results} == {(128, 128)}
 
 
+def test_report_and_more_metrics(run, tmp_path):
+  metrics = eval_command.evaluate_checkpoint(
+    str(run / "run"),
+    report_folder=str(tmp_path / "new" / "report"),
+    more_metrics=["microscopy", "boundary"],
+    score_threshold=0.002,
+  )
+  assert {"boundary_AP", "dsb_AP", "SBD", "abs_DiC"} <= set(metrics.extra)
+  text = (tmp_path / "new" / "report" / "report.html").read_text()
+  (content,) = re.findall('id="data">(.*?)</script>', text, re.DOTALL)
+  data = json.loads(content)
+  assert data["metrics"].keys() == metrics.scalars().keys()
+  assert data["title"] == "solov2 on shapes, validation"
+  assert data["facts"]["step"] == "0" and data["score_threshold"] == 0.002
+  shown = {x["image_id"] for images in data["images"].values() for x in images}
+  assert shown and {str(x) for x in shown} == set(data["pictures"])
+  stages = data["stages"]
+  assert list(stages)[:2] == ["reading", "preprocessing"]
+  assert {"network, decoding", "masks", "metrics"} <= set(stages)
+  assert sum(stages.values()) <= data["total_seconds"]
+
+
+def test_unknown_metric_is_refused(run):
+  with pytest.raises(ValueError, match="--metrics: unknown dice; known: bound"):
+    eval_command.evaluate_checkpoint(str(run / "run"), more_metrics=["dice"])
+
+
 def test_another_split_and_data_dir(run, tmp_path):
   (tmp_path / "data").symlink_to(run / "data")
   out = tmp_path / "results.json"
@@ -136,6 +164,7 @@ def test_last_line_is_json_of_the_metrics(monkeypatch, capsys):
     box_AP=0.26,
     class_mask_AP={"cat": 0.25, "dog": None},
     class_mask_AP50={"cat": 0.5, "dog": None},
+    extra={"dsb_AP": 0.375, "abs_DiC": 1.25},
   )
   monkeypatch.setattr(
     eval_command, "evaluate_checkpoint", lambda *_, **__: metrics
@@ -144,7 +173,14 @@ def test_last_line_is_json_of_the_metrics(monkeypatch, capsys):
     eval_command,
     "FLAGS",
     types.SimpleNamespace(
-      checkpoint="run", data_dir=None, split=None, set=None, out=None
+      checkpoint="run",
+      data_dir=None,
+      split=None,
+      set=None,
+      out=None,
+      report=None,
+      metrics=[],
+      score_threshold=0.3,
     ),
   )
   monkeypatch.setattr(eval_command, "use_compilation_cache", lambda: None)
@@ -159,10 +195,14 @@ def test_last_line_is_json_of_the_metrics(monkeypatch, capsys):
     "mask_AP_L": None,
     "mask_AR": 0.4,
     "box_AP": 0.26,
+    "dsb_AP": 0.375,
+    "abs_DiC": 1.25,
   }
   assert any(x.split() == ["cat", "25.0", "50.0"] for x in lines)
   assert any(x.split() == ["dog", "-", "-"] for x in lines)
   assert any(x.split() == ["mask,", "large", "-"] for x in lines)
+  assert any(x.split() == ["dsb_AP", "37.5"] for x in lines)
+  assert any(x.split() == ["abs_DiC", "1.25"] for x in lines)
 
 
 def test_other_classes_are_refused(run):

@@ -16,6 +16,7 @@ from pycocotools import mask as coco_mask
 
 from solo_jax.data.builder import ImageRecord, ObjectRecord
 from solo_jax.data.file_tree import FileTree
+from solo_jax.data.records import FEDERATED_FIELDS
 
 # Boxes are written with rounding; only beyond this many pixels are they
 # outside the image.
@@ -33,6 +34,8 @@ class Annotations:
     problems: One line for each thing left out.
     num_images_skipped: Images left out.
     num_annotations_skipped: Annotations left out, also with their image.
+    class_frequencies: LVIS's frequency of each label ('r', 'c' or 'f'); empty
+      if the categories have none.
   """
 
   images: Sequence[ImageRecord]
@@ -41,6 +44,7 @@ class Annotations:
   problems: Sequence[str]
   num_images_skipped: int
   num_annotations_skipped: int
+  class_frequencies: Sequence[str] = ()
 
 
 def _is_int(value: Any) -> bool:
@@ -225,9 +229,43 @@ def _read_categories(content: Mapping, name: str) -> dict[int, str]:
   return dict(sorted(categories.items()))
 
 
-def _check_image(item: Mapping, files: FileTree) -> Iterator[str]:
+def _read_frequencies(content: Mapping, name: str) -> tuple[str, ...]:
+  """Returns LVIS's frequencies by rising category id, () without them."""
+  items = sorted(content["categories"], key=lambda item: item["id"])
+  if not any("frequency" in item for item in items):
+    return ()
+  for item in items:
+    if item.get("frequency") not in ("r", "c", "f"):
+      raise ValueError(
+        f"{name}: category {item['id']} has the frequency "
+        f"{item.get('frequency')!r}; need r, c or f, or none at all."
+      )
+  return tuple(item["frequency"] for item in items)
+
+
+def _file_name(item: Mapping) -> Any:
+  """Returns the file; LVIS only tells where in COCO it lies on the web."""
+  url = item.get("coco_url")
+  if "file_name" not in item and isinstance(url, str):
+    return "/".join(url.split("/")[-2:])  # 'train2017/000000391895.jpg'
+  return item.get("file_name")
+
+
+def _check_federated(item: Mapping, labels: Mapping) -> Iterator[str]:
+  for field in FEDERATED_FIELDS:
+    found = item.get(field, [])
+    if not isinstance(found, list) or not all(
+      _is_int(key) and key in labels for key in found
+    ):
+      yield f"has {field} {str(found)[:80]}; need a list of category ids"
+
+
+def _check_image(
+  item: Mapping, files: FileTree, labels: Mapping
+) -> Iterator[str]:
   """Yields what is wrong with an image whose id is fine."""
-  file_name, size = item.get("file_name"), [item.get("height")]
+  yield from _check_federated(item, labels)
+  file_name, size = _file_name(item), [item.get("height")]
   size.append(item.get("width"))
   if not all(_is_int(x) and x > 0 for x in size):
     yield f"has (height, width) {tuple(size)}; need two positive integers"
@@ -256,7 +294,11 @@ def _id_problem(item: Any, seen: Mapping[int, Any]) -> str | None:
 
 
 def _read_images(
-  content: Mapping, name: str, files: FileTree, problems: list[str]
+  content: Mapping,
+  name: str,
+  files: FileTree,
+  labels: Mapping[int, int],
+  problems: list[str],
 ) -> dict[int, Mapping | None]:
   """Returns the images by id, None for one that is left out."""
   num_annotations = collections.Counter(
@@ -269,7 +311,7 @@ def _read_images(
     if problem := _id_problem(item, images):
       problems.append(f"{name}: image {problem}.")
       continue
-    found = [*_check_image(item, files)]
+    found = [*_check_image(item, files, labels)]
     images[item["id"]] = None if found else item
     number = num_annotations[item["id"]]
     with_it = f" (left out with its {number} annotations)" if number else ""
@@ -333,15 +375,17 @@ def read_annotations(text: bytes, name: str, files: FileTree) -> Annotations:
   categories = _read_categories(content, name)
   labels = {key: label for label, key in enumerate(categories)}
   problems = []
-  images = _read_images(content, name, files, problems)
+  images = _read_images(content, name, files, labels, problems)
   objects = _read_objects(content, name, images, labels, problems)
   records = [
     ImageRecord(
       image_id=key,
-      file_name=image["file_name"],
+      file_name=_file_name(image),
       height=image["height"],
       width=image["width"],
       objects=objects[key],
+      neg_category_ids=image.get("neg_category_ids"),
+      not_exhaustive_category_ids=image.get("not_exhaustive_category_ids", ()),
     )
     for key, image in sorted(images.items())
     if image
@@ -354,4 +398,5 @@ def read_annotations(text: bytes, name: str, files: FileTree) -> Annotations:
     problems=problems,
     num_images_skipped=len(content["images"]) - len(records),
     num_annotations_skipped=len(content["annotations"]) - num_objects,
+    class_frequencies=_read_frequencies(content, name),
   )

@@ -14,7 +14,11 @@ import rich.console
 import rich.progress
 import tensorflow_datasets as tfds
 
-from solo_jax.data.records import INDEX_FIELDS, make_features
+from solo_jax.data.records import (
+  FEDERATED_FIELDS,
+  INDEX_FIELDS,
+  make_features,
+)
 
 # Records a shard; TFDS keeps one shard in memory while it writes.
 _SHARD_LENGTH = 1024
@@ -53,6 +57,10 @@ class ImageRecord:
     height: Height in pixels.
     width: Width in pixels.
     objects: The objects; empty for an image without any.
+    neg_category_ids: Of a federated dataset (LVIS): categories verified to be
+      absent. None where every category is annotated in every image.
+    not_exhaustive_category_ids: Of a federated dataset: categories of which
+      only some objects are annotated.
   """
 
   image_id: int
@@ -60,6 +68,8 @@ class ImageRecord:
   height: int
   width: int
   objects: Sequence[ObjectRecord]
+  neg_category_ids: Sequence[int] | None = None
+  not_exhaustive_category_ids: Sequence[int] = ()
 
 
 class UnusableImage(ValueError):
@@ -181,6 +191,7 @@ class RecordsBuilder(tfds.core.ShardBasedBuilder, skip_registration=True):
     problems: Sequence[str],
     num_images_skipped: int = 0,
     num_annotations_skipped: int = 0,
+    class_frequencies: Sequence[str] = (),
     is_strict: bool,
   ) -> None:
     """Sets the metadata of the dataset.
@@ -192,6 +203,8 @@ class RecordsBuilder(tfds.core.ShardBasedBuilder, skip_registration=True):
       problems: One line for each thing that was skipped.
       num_images_skipped: Images among these.
       num_annotations_skipped: Annotations among these or of these images.
+      class_frequencies: 'r' (rare), 'c' (common) or 'f' (frequent) of each
+        label, of a federated dataset; empty elsewhere.
       is_strict: Refuse to build with problems, also with those that only
         show when an image is written.
 
@@ -206,6 +219,7 @@ class RecordsBuilder(tfds.core.ShardBasedBuilder, skip_registration=True):
       source=source,
       num_images_skipped=num_images_skipped,
       num_annotations_skipped=num_annotations_skipped,
+      class_frequencies=list(class_frequencies),
     )
     self._tell_problems()
 
@@ -237,13 +251,16 @@ class RecordsBuilder(tfds.core.ShardBasedBuilder, skip_registration=True):
         raise ValueError(f"{self.name}: split {split!r} has no images.")
       task = self._progress.add_task(split, total=len(source))
       rows = []
+      federated = []  # images
       iterators[split] = [
-        functools.partial(self._shard, split, source, start, task, rows)
+        functools.partial(
+          self._shard, split, source, start, task, rows, federated
+        )
         for start in range(0, len(source), _SHARD_LENGTH)
       ]
     return iterators
 
-  def _shard(self, split, source, start, task, rows):
+  def _shard(self, split, source, start, task, rows, federated):
     """Yields the examples of one shard; the last one writes the index."""
     stop = min(start + _SHARD_LENGTH, len(source))
     for i in range(start, stop):
@@ -261,6 +278,8 @@ class RecordsBuilder(tfds.core.ShardBasedBuilder, skip_registration=True):
       rows.append(
         (image.image_id, image.height, image.width, num_objects, num_crowds)
       )
+      if image.neg_category_ids is not None:
+        federated.append(image)
       yield i, _to_example(encoded, image)
     if stop == len(source):
       self._tell_problems()
@@ -274,3 +293,15 @@ class RecordsBuilder(tfds.core.ShardBasedBuilder, skip_registration=True):
         pathlib.Path(self.data_dir) / f"{split}_index.npz",
         **dict(zip(INDEX_FIELDS, columns, strict=True)),
       )
+      if federated:
+        self._write_federated(split, federated)
+
+  def _write_federated(self, split, images):
+    """Writes which categories were looked for in which image."""
+    pairs = {
+      field: np.array(
+        [(x.image_id, y) for x in images for y in getattr(x, field)], np.int64
+      ).reshape(-1, 2)
+      for field in FEDERATED_FIELDS
+    }
+    np.savez(pathlib.Path(self.data_dir) / f"{split}_federated.npz", **pairs)

@@ -182,6 +182,7 @@ class CocoInstances(builder.RecordsBuilder):
       num_annotations_skipped=sum(
         x.num_annotations_skipped for x in read.values()
       ),
+      class_frequencies=read[first].class_frequencies,
       is_strict=self._is_strict,
     )
     return {

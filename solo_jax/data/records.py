@@ -24,6 +24,9 @@ from solo_jax.types import Sample
 
 # Columns of a split's index file, each [number of images] int64.
 INDEX_FIELDS = ("image_id", "height", "width", "num_objects", "num_crowds")
+# Pairs (image id, category id) of `<split>_federated.npz`, [n, 2] int64 each;
+# only splits of a federated dataset (LVIS) have this file.
+FEDERATED_FIELDS = ("neg_category_ids", "not_exhaustive_category_ids")
 
 
 def make_features() -> tfds.features.FeaturesDict:
@@ -67,6 +70,7 @@ class Records:
     num_objects: Instances of each image without crowds. [len] int64.
     num_crowds: Crowd regions of each image. [len] int64.
     metadata: What `RecordsBuilder.describe` was told.
+    federated: Of a federated dataset, the FEDERATED_FIELDS; None elsewhere.
   """
 
   def __init__(self, path: pathlib.Path, split: str):
@@ -86,6 +90,10 @@ class Records:
     columns = [column[start:stop] for column in columns]
     self.image_ids, self.heights, self.widths = columns[:3]
     self.num_objects, self.num_crowds = columns[3:]
+    self.federated = None
+    if (path / f"{name}_federated.npz").exists():
+      with np.load(path / f"{name}_federated.npz") as pairs:
+        self.federated = {field: pairs[field] for field in FEDERATED_FIELDS}
     self._name, self._start, self._source = name, start, None
 
   def __len__(self) -> int:
@@ -311,7 +319,9 @@ def to_coco(records: Records) -> dict[str, Any]:
   Returns:
     What `pycocotools.coco.COCO.dataset` holds: images, annotations (RLE at
     original size; ids, areas and boxes exactly as in the source), categories
-    with their original ids.
+    with their original ids. Of a federated dataset the images also have
+    neg_category_ids and not_exhaustive_category_ids, and the categories their
+    frequency where it is known.
   """
   images, annotations = [], []
   for i in range(len(records)):
@@ -344,4 +354,22 @@ def to_coco(records: Records) -> dict[str, Any]:
       )
   pairs = zip(records.category_ids, records.class_names, strict=True)
   categories = [dict(id=key, name=name) for key, name in pairs]
+  if records.federated is not None:
+    _add_federated(records, images, categories)
   return dict(images=images, annotations=annotations, categories=categories)
+
+
+def _add_federated(
+  records: Records, images: list[dict], categories: list[dict]
+) -> None:
+  """Adds to a COCO dataset what makes it a federated one."""
+  for field, pairs in records.federated.items():
+    of_image = {image["id"]: [] for image in images}
+    for image_id, category_id in pairs.tolist():
+      if image_id in of_image:  # the split may be a part
+        of_image[image_id].append(category_id)
+    for image in images:
+      image[field] = of_image[image["id"]]
+  frequencies = records.metadata["class_frequencies"]
+  for category, frequency in zip(categories, frequencies, strict=False):
+    category["frequency"] = frequency

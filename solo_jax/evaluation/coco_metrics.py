@@ -1,5 +1,12 @@
-"""COCO mask and box AP. pycocotools is the evaluator."""
+"""COCO mask and box AP. pycocotools is the evaluator.
 
+In a federated dataset (LVIS, https://arxiv.org/abs/1908.03195) an image is
+annotated for some categories only. Where the images of a dataset tell which,
+only detections of the categories that were looked for in their image count, and
+none is wrong in an image where its category is not annotated exhaustively.
+"""
+
+import collections
 import contextlib
 import dataclasses
 import io
@@ -33,6 +40,8 @@ class Metrics:
     box_AP: Box AP of the tight boxes of the masks.
     class_mask_AP: mask_AP of each class by name.
     class_mask_AP50: mask_AP50 of each class by name.
+    extra: Further metrics by name: what was asked for, and mask_AP_r, mask_AP_c
+      and mask_AP_f of the rare, common and frequent classes of LVIS.
   """
 
   mask_AP: float | None
@@ -45,11 +54,43 @@ class Metrics:
   box_AP: float | None
   class_mask_AP: dict[str, float | None]
   class_mask_AP50: dict[str, float | None]
+  extra: dict[str, float | None] = dataclasses.field(default_factory=dict)
 
   def scalars(self) -> dict[str, float | None]:
-    """Returns the eight metrics that are not per class, by name."""
+    """Returns the metrics that are not per class, by name."""
     values = dataclasses.asdict(self)
-    return {k: v for k, v in values.items() if not isinstance(v, dict)}
+    of_all = {k: v for k, v in values.items() if not isinstance(v, dict)}
+    return of_all | self.extra
+
+
+class Comparison(COCOeval):
+  """pycocotools' evaluation; it becomes federated where the dataset is.
+
+  `evalImgs` and `eval` hold its matches and tables after `run`.
+  """
+
+  def run(self, max_detections: int) -> None:
+    """Matches and accumulates, quietly.
+
+    Args:
+      max_detections: Detections of an image and class that count.
+    """
+    self._not_exhaustive = {
+      image["id"]: frozenset(image["not_exhaustive_category_ids"])
+      for image in self.cocoGt.dataset["images"]
+      if "not_exhaustive_category_ids" in image
+    }
+    self.params.maxDets = [max_detections]
+    with contextlib.redirect_stdout(io.StringIO()):
+      self.evaluate()
+      self.accumulate()
+
+  def evaluateImg(self, imgId, catId, aRng, maxDet):  # noqa: N802, N803
+    """Matches one image and class; see pycocotools."""
+    found = super().evaluateImg(imgId, catId, aRng, maxDet)
+    if found is not None and catId in self._not_exhaustive.get(imgId, ()):
+      found["dtIgnore"] = found["dtIgnore"] | (found["dtMatches"] == 0)
+    return found
 
 
 def to_results(
@@ -92,11 +133,9 @@ def evaluate(
   """Computes the COCO metrics of results against their ground truth.
 
   Args:
-    dataset: Ground truth in COCO format: images, categories and annotations
-      with segmentation, bbox, area and iscrowd.
-    results: COCO results with segmentation and bbox, as `to_results` makes.
-    max_detections: Highest-scored detections of an image (and class) that
-      count; 100 in COCO.
+    dataset: Ground truth, as of `compare`.
+    results: Detections, as of `compare`.
+    max_detections: As of `compare`.
 
   Returns:
     The metrics; AP is 0 where nothing was detected.
@@ -104,39 +143,159 @@ def evaluate(
   Raises:
     ValueError: If a result names an image or category the dataset lacks.
   """
+  return summarize(*compare(dataset, results, max_detections=max_detections))
+
+
+def compare(
+  dataset: dict, results: Sequence[dict], *, max_detections: int
+) -> tuple[Comparison, Comparison]:
+  """Matches results with their ground truth.
+
+  Args:
+    dataset: Ground truth in COCO format: images, categories and annotations
+      with segmentation, bbox, area and iscrowd.
+    results: COCO results with segmentation and bbox, as `to_results` makes.
+    max_detections: Highest-scored detections of an image (and class) that
+      count; 100 in COCO. In a federated dataset, of an image; 300 in LVIS.
+
+  Returns:
+    masks: Comparison of the masks.
+    boxes: Comparison of the boxes.
+
+  Raises:
+    ValueError: If a result names an image or category the dataset lacks.
+  """
   _check_ids(dataset, results)
-  truth = _index(dataset)
+  results = drop_unjudged(dataset, results, max_detections)
+  truth = index(dataset)
   # A mask's area decides its size class, so `bbox` must not reach loadRes:
   # with it, pycocotools takes the area of the box.
-  mask_results = [{k: v for k, v in r.items() if k != "bbox"} for r in results]
-  mask = _accumulate(truth, mask_results, "segm", max_detections)
-  box_results = [
-    {k: v for k, v in r.items() if k != "segmentation"} for r in results
-  ]
-  box = _accumulate(truth, box_results, "bbox", max_detections)
+  masks = Comparison(truth, load(truth, results, drop="bbox"), "segm")
+  masks.run(max_detections)
+  boxes = Comparison(truth, load(truth, results, drop="segmentation"), "bbox")
+  boxes.run(max_detections)
+  return masks, boxes
+
+
+def summarize(masks: Comparison, boxes: Comparison) -> Metrics:
+  """Computes the COCO metrics of a finished comparison.
+
+  Args:
+    masks: As `compare` returns it.
+    boxes: As `compare` returns it.
+
+  Returns:
+    The metrics.
+  """
   # precision: [IoU, recall, class, area, max_detections], -1 without truth.
-  precision = mask["precision"][..., -1]
-  names = [c["name"] for c in sorted(dataset["categories"], key=_category_id)]
+  precision = masks.eval["precision"][..., -1]
+  categories = masks.cocoGt.loadCats(masks.params.catIds)
+  names = [category["name"] for category in categories]
   return Metrics(
-    mask_AP=_mean(precision[..., 0]),
-    mask_AP50=_mean(precision[0, ..., 0]),
-    mask_AP75=_mean(precision[5, ..., 0]),
-    mask_AP_S=_mean(precision[..., AREA_NAMES.index("small")]),
-    mask_AP_M=_mean(precision[..., AREA_NAMES.index("medium")]),
-    mask_AP_L=_mean(precision[..., AREA_NAMES.index("large")]),
-    mask_AR=_mean(mask["recall"][:, :, 0, -1]),
-    box_AP=_mean(box["precision"][..., 0, -1]),
-    class_mask_AP={
-      n: _mean(precision[:, :, k, 0]) for k, n in enumerate(names)
-    },
+    mask_AP=mean(precision[..., 0]),
+    mask_AP50=mean(precision[0, ..., 0]),
+    mask_AP75=mean(precision[5, ..., 0]),
+    mask_AP_S=mean(precision[..., AREA_NAMES.index("small")]),
+    mask_AP_M=mean(precision[..., AREA_NAMES.index("medium")]),
+    mask_AP_L=mean(precision[..., AREA_NAMES.index("large")]),
+    mask_AR=mean(masks.eval["recall"][:, :, 0, -1]),
+    box_AP=mean(boxes.eval["precision"][..., 0, -1]),
+    class_mask_AP={n: mean(precision[:, :, k, 0]) for k, n in enumerate(names)},
     class_mask_AP50={
-      n: _mean(precision[0, :, k, 0]) for k, n in enumerate(names)
+      n: mean(precision[0, :, k, 0]) for k, n in enumerate(names)
+    },
+    extra={
+      f"mask_AP_{frequency}": mean(
+        precision[
+          :, :, [c.get("frequency") == frequency for c in categories], 0
+        ]
+      )
+      for frequency in "rcf"
+      if any("frequency" in c for c in categories)
     },
   )
 
 
-def _category_id(category: dict) -> int:
-  return category["id"]
+def index(dataset: dict) -> COCO:
+  """Wraps a COCO dict as a pycocotools object, quietly.
+
+  Args:
+    dataset: Left as it is, though pycocotools writes into annotations.
+
+  Returns:
+    The object.
+  """
+  coco = COCO()
+  annotations = [dict(a) for a in dataset["annotations"]]
+  coco.dataset = {**dataset, "annotations": annotations}
+  with contextlib.redirect_stdout(io.StringIO()):
+    coco.createIndex()
+  return coco
+
+
+def load(truth: COCO, results: Sequence[dict], *, drop: str) -> COCO:
+  """Wraps COCO results as a pycocotools object, quietly.
+
+  Args:
+    truth: What they belong to.
+    results: COCO results.
+    drop: Their field that must not be seen.
+
+  Returns:
+    The object; detection ids count from 1 in the order of the results.
+  """
+  if not results:  # loadRes refuses an empty list
+    return index({**truth.dataset, "annotations": []})
+  kept = [{k: v for k, v in r.items() if k != drop} for r in results]
+  with contextlib.redirect_stdout(io.StringIO()):
+    return truth.loadRes(kept)
+
+
+def mean(values: np.ndarray) -> float | None:
+  """Returns the mean over entries that have ground truth, None without any.
+
+  Args:
+    values: Of pycocotools' tables, -1 without ground truth.
+  """
+  values = values[values > -1]
+  return float(values.mean()) if values.size else None
+
+
+def drop_unjudged(
+  dataset: dict, results: Sequence[dict], max_detections: int
+) -> Sequence[dict]:
+  """Leaves out what a federated dataset cannot judge; elsewhere nothing.
+
+  Args:
+    dataset: Ground truth, as of `compare`.
+    results: COCO results.
+    max_detections: Detections of an image that count.
+
+  Returns:
+    The results of categories that were looked for in their image.
+  """
+  judged = {
+    image["id"]: {*image["neg_category_ids"]}
+    for image in dataset["images"]
+    if "neg_category_ids" in image
+  }
+  if not judged:
+    return results
+  for annotation in dataset["annotations"]:
+    judged[annotation["image_id"]].add(annotation["category_id"])
+  of_image = collections.defaultdict(list)
+  for result in results:
+    of_image[result["image_id"]].append(result)
+  return [
+    result
+    for image_id, found in of_image.items()
+    for result in sorted(found, key=_falling_score)[:max_detections]
+    if result["category_id"] in judged[image_id]
+  ]
+
+
+def _falling_score(result: dict) -> float:
+  return -result["score"]
 
 
 def _check_ids(dataset: dict, results: Sequence[dict]) -> None:
@@ -150,36 +309,3 @@ def _check_ids(dataset: dict, results: Sequence[dict]) -> None:
         f"(it has {len(known)} {section}); were they made from another split "
         "or dataset?"
       )
-
-
-def _index(dataset: dict) -> COCO:
-  """Wraps a COCO dict as a pycocotools object, quietly."""
-  coco = COCO()
-  # pycocotools writes into the annotations; the caller's stay as they are.
-  annotations = [dict(a) for a in dataset["annotations"]]
-  coco.dataset = {**dataset, "annotations": annotations}
-  with contextlib.redirect_stdout(io.StringIO()):
-    coco.createIndex()
-  return coco
-
-
-def _accumulate(
-  truth: COCO, results: list[dict], kind: str, max_detections: int
-) -> dict:
-  """Runs pycocotools quietly; returns its precision and recall tables."""
-  with contextlib.redirect_stdout(io.StringIO()):
-    if results:
-      detections = truth.loadRes(results)
-    else:  # loadRes refuses an empty list
-      detections = _index({**truth.dataset, "annotations": []})
-    evaluation = COCOeval(truth, detections, kind)
-    evaluation.params.maxDets = [max_detections]
-    evaluation.evaluate()
-    evaluation.accumulate()
-  return evaluation.eval
-
-
-def _mean(values: np.ndarray) -> float | None:
-  """Mean over entries that have ground truth; None if there is none."""
-  values = values[values > -1]
-  return float(values.mean()) if values.size else None

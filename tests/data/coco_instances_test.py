@@ -14,7 +14,12 @@ import pytest
 from pycocotools.coco import COCO
 
 from solo_jax.data import coco_instances
-from solo_jax.data.records import find_prepared, open_records, read_sample
+from solo_jax.data.records import (
+  find_prepared,
+  open_records,
+  read_sample,
+  to_coco,
+)
 
 SAMPLE = pathlib.Path(__file__).parents[3] / "shared" / "data" / "coco_sample"
 YEARS = {"train": "train2017", "validation": "val2017"}
@@ -245,3 +250,63 @@ def test_real_annotations_stay_exact(sample_splits, split):
       assert sample.image_id == item["image_id"]
       num_annotations += 1
   assert num_annotations == len(oracle.anns)
+
+
+def lvis_like(tiny_coco):
+  """The same annotations as LVIS has them: no file names, federated."""
+  for image in tiny_coco["images"]:
+    name = image.pop("file_name")
+    image["coco_url"] = f"http://images.example/val2017/{name}"
+    image["neg_category_ids"] = [2] if image["id"] == 3 else []
+    image["not_exhaustive_category_ids"] = [44] if image["id"] == 7 else []
+  for category, frequency in zip(tiny_coco["categories"], "rf", strict=True):
+    category["frequency"] = frequency
+  return tiny_coco
+
+
+def test_federated_annotations_come_back(tmp_path, write_coco, tiny_coco):
+  write_coco(tmp_path / "lvis.json", tmp_path / "val2017", lvis_like(tiny_coco))
+  files = coco_instances.find_custom(str(tmp_path / "lvis.json"), str(tmp_path))
+  coco_instances.CocoInstances(
+    data_dir=str(tmp_path), name="lvis", splits={"validation": files}
+  ).prepare()
+  records = open_records(tmp_path, "coco_instances/lvis", "validation")
+  dataset = to_coco(records)
+  assert {
+    x["id"]: (x["neg_category_ids"], x["not_exhaustive_category_ids"])
+    for x in dataset["images"]
+  } == {3: ([2], []), 7: ([], [44])}
+  assert {x["id"]: x["frequency"] for x in dataset["categories"]} == {
+    2: "f",
+    44: "r",
+  }
+  assert {x["file_name"] for x in dataset["images"]} == {
+    "val2017/3.png",
+    "val2017/7.png",
+  }
+  part = open_records(tmp_path, "coco_instances/lvis", "validation[1:]")
+  assert to_coco(part)["images"][0]["not_exhaustive_category_ids"] == [44]
+
+
+def test_other_annotations_are_not_federated(folder, tmp_path):
+  records = build(coco_instances.find_coco(folder), tmp_path / "data")["train"]
+  assert "neg_category_ids" not in to_coco(records)["images"][0]
+  assert "frequency" not in to_coco(records)["categories"][0]
+
+
+def test_wrong_federated_annotations_are_told(tmp_path, write_coco, tiny_coco):
+  content = lvis_like(tiny_coco)
+  content["images"][0]["neg_category_ids"] = [2, 3]
+  write_coco(tmp_path / "lvis.json", tmp_path / "val2017", content)
+  files = coco_instances.find_custom(str(tmp_path / "lvis.json"), str(tmp_path))
+  with pytest.raises(ValueError, match=r"image 7: has neg_category_ids \[2, 3"):
+    coco_instances.CocoInstances(
+      data_dir=str(tmp_path), splits={"validation": files}, is_strict=True
+    ).prepare()
+  content["images"][0]["neg_category_ids"] = [2]
+  del content["categories"][0]["frequency"]
+  write_coco(tmp_path / "lvis.json", tmp_path / "val2017", content)
+  with pytest.raises(ValueError, match="category 44 has the frequency None"):
+    coco_instances.CocoInstances(
+      data_dir=str(tmp_path), name="x", splits={"validation": files}
+    ).prepare()

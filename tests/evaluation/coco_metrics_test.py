@@ -241,3 +241,68 @@ def test_equals_pycocotools_on_real_images():
     assert getattr(metrics, name) == pytest.approx(value, abs=1e-12), name
   of_classes = [x for x in metrics.class_mask_AP.values() if x is not None]
   assert math.isclose(np.mean(of_classes), segm[0])
+
+
+def federated(scenes):
+  """Image 1: cats annotated, dogs verified absent, of cows nobody knows."""
+  built = scenes("cat", "dog", "cow")
+  built.image(1, neg_category_ids=[10], not_exhaustive_category_ids=[])
+  built.image(2, neg_category_ids=[], not_exhaustive_category_ids=[3])
+  for category, frequency in zip(
+    built.dataset["categories"], "rcf", strict=True
+  ):
+    category["frequency"] = frequency
+  built.truth("cat", (0, 0, 10, 10)).truth("cow", (0, 0, 10, 10), 2)
+  return built.truth("cat", (20, 0, 10, 10), 2)
+
+
+def test_unjudged_classes_do_not_count(scenes):
+  built = federated(scenes)
+  built.found("cow", (40, 0, 10, 10), 0.9)  # not looked for in image 1
+  built.found("cow", (0, 0, 10, 10), 0.8, 2)
+  built.found("dog", (40, 0, 10, 10), 0.9, 2)  # not looked for in image 2
+  metrics = coco_metrics.evaluate(
+    built.dataset, built.results, max_detections=300
+  )
+  perfect = pytest.approx(1)
+  assert metrics.class_mask_AP == {"cat": 0, "dog": None, "cow": perfect}
+  assert metrics.extra == {
+    "mask_AP_r": 0,
+    "mask_AP_c": None,
+    "mask_AP_f": perfect,
+  }
+  # Without the lists it is an ordinary dataset, where the first cow is wrong.
+  for image in built.dataset["images"]:
+    del image["neg_category_ids"], image["not_exhaustive_category_ids"]
+  ordinary = coco_metrics.evaluate(
+    built.dataset, built.results, max_detections=300
+  )
+  assert ordinary.class_mask_AP["cow"] == pytest.approx(0.5)
+
+
+def test_unmatched_in_a_partly_annotated_image_are_not_wrong(scenes):
+  built = federated(scenes)
+  built.found("cat", (40, 0, 10, 10), 0.9, 2).found("cat", (0, 0, 10, 10), 0.5)
+  built.found("cat", (20, 0, 10, 10), 0.4, 2)
+  metrics = coco_metrics.evaluate(
+    built.dataset, built.results, max_detections=300
+  )
+  assert metrics.class_mask_AP["cat"] == pytest.approx(1)
+  # In an image where cats are annotated exhaustively it would be.
+  built.found("cat", (40, 0, 10, 10), 0.9, 1)
+  metrics = coco_metrics.evaluate(
+    built.dataset, built.results, max_detections=300
+  )
+  # Hits no, yes, yes: precision 2 / 3 at every recall.
+  assert metrics.class_mask_AP["cat"] == pytest.approx(2 / 3)
+
+
+def test_the_limit_of_a_federated_image_is_over_all_classes(scenes):
+  built = federated(scenes)
+  built.found("dog", (40, 0, 10, 10), 0.9).found("dog", (60, 0, 10, 10), 0.8)
+  built.found("cat", (0, 0, 10, 10), 0.7).found("cat", (20, 0, 10, 10), 0.6, 2)
+  for limit, expected in ((2, 51 / 101), (3, 1)):
+    metrics = coco_metrics.evaluate(
+      built.dataset, built.results, max_detections=limit
+    )
+    assert metrics.class_mask_AP["cat"] == pytest.approx(expected)

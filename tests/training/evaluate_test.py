@@ -48,6 +48,7 @@ class MemoryRecords(list):
   class_names = ("cat", "dog")
   category_ids = (3, 44)
   path = "memory"
+  federated = None
 
   @property
   def image_ids(self):

@@ -1,0 +1,110 @@
+"""Boundary AP: mask AP by the overlap of the masks' edges.
+
+Boundary IoU (Cheng et al. 2021, https://arxiv.org/abs/2103.16562) compares the
+pixels of two masks that lie within a distance of their contours. Mask IoU
+hardly notices a coarse contour of a large object; this measure does. As in the
+paper, two masks overlap by the smaller of their boundary and mask IoU, and the
+distance is 2 % of the image's diagonal.
+"""
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from pycocotools import mask as coco_mask
+
+from solo_jax.evaluation import coco_metrics
+
+DISTANCE = 0.02  # of the diagonal of the image
+
+
+def evaluate(
+  dataset: dict, results: Sequence[dict], *, max_detections: int
+) -> dict[str, float | None]:
+  """Computes boundary AP.
+
+  Args:
+    dataset: Ground truth, as of `coco_metrics.compare`.
+    results: COCO results, as of `coco_metrics.compare`.
+    max_detections: As of `coco_metrics.compare`.
+
+  Returns:
+    boundary_AP and, by size, boundary_AP_S, boundary_AP_M and boundary_AP_L,
+    each in [0, 1] or None without ground truth to measure it on.
+  """
+  results = coco_metrics.drop_unjudged(dataset, results, max_detections)
+  truth = coco_metrics.index(dataset)
+  found = coco_metrics.load(truth, results, drop="bbox")
+  comparison = _Comparison(truth, found, "segm")
+  comparison.run(max_detections)
+  precision = comparison.eval["precision"][..., -1]
+  return {
+    f"boundary_AP{suffix}": coco_metrics.mean(precision[..., area])
+    for area, suffix in enumerate(("", "_S", "_M", "_L"))
+  }
+
+
+class _Comparison(coco_metrics.Comparison):
+  """Overlap by the smaller of mask and boundary IoU."""
+
+  def computeIoU(self, imgId, catId):  # noqa: N802, N803
+    """Computes the overlaps of one image and class; see pycocotools."""
+    overlaps = super().computeIoU(imgId, catId)
+    if not len(overlaps):
+      return overlaps
+    truth, found = self._gts[imgId, catId], self._dts[imgId, catId]
+    order = np.argsort([-d["score"] for d in found], kind="mergesort")
+    found = [found[i] for i in order[: self.params.maxDets[-1]]]
+    is_crowd = np.array([a["iscrowd"] for a in truth], np.uint8)
+    of_edges = coco_mask.iou(
+      [encode_boundary(d["segmentation"]) for d in found],
+      [encode_boundary(a["segmentation"]) for a in truth],
+      is_crowd,
+    )
+    # A crowd's own edge means nothing.
+    return np.where(is_crowd > 0, overlaps, np.minimum(overlaps, of_edges))
+
+
+def encode_boundary(encoded: dict) -> dict:
+  """Encodes the boundary of an encoded mask.
+
+  Args:
+    encoded: RLE {'size': [H, W], 'counts': str or bytes}.
+
+  Returns:
+    RLE of the same size.
+  """
+  height, width = encoded["size"]
+  distance = max(1, round(DISTANCE * math.hypot(height, width)))
+  left, top, *sides = (int(x) for x in coco_mask.toBbox(encoded))
+  if min(sides) <= 2 * distance:
+    return encoded  # all of it is near its contour
+  box = np.s_[top : top + sides[1], left : left + sides[0]]
+  mask = coco_mask.decode(encoded)
+  mask[box] = boundary(mask[box], distance)
+  return coco_mask.encode(mask)
+
+
+def boundary(mask: np.ndarray, distance: int) -> np.ndarray:
+  """Returns the pixels of a mask within a distance of its contour.
+
+  Beyond the image there is no mask, so its edge is a contour too.
+
+  Args:
+    mask: [H, W] bool or 0 and 1.
+    distance: Pixels, at least 1, in the maximum norm: what as many erosions
+      by 3 x 3 pixels take away.
+
+  Returns:
+    [H, W] bool.
+  """
+  inner = _erode_rows(_erode_rows(mask, distance).T, distance).T
+  return mask & ~inner
+
+
+def _erode_rows(mask: np.ndarray, distance: int) -> np.ndarray:
+  """Keeps pixels with nothing but mask within a distance along the columns."""
+  counts = np.pad(mask, ((distance + 1, distance), (0, 0)))
+  counts = np.cumsum(counts, 0, dtype=np.int32)
+  size = 2 * distance + 1
+  return counts[size:] - counts[:-size] == size

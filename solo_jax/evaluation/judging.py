@@ -1,0 +1,62 @@
+"""All metrics of an evaluation, those of COCO and those asked for besides."""
+
+import dataclasses
+from collections.abc import Sequence
+
+from solo_jax.evaluation import boundary, coco_metrics, microscopy
+
+# What may be asked for. Both read every mask once more, and most data has a use
+# for neither, so they are not computed unasked.
+METRICS = ("boundary", "microscopy")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Judged:
+  """Results compared with their ground truth.
+
+  Attributes:
+    metrics: COCO's and those that were asked for.
+    masks: The comparison of masks.
+    overlaps: Of label images, where these were asked for.
+  """
+
+  metrics: coco_metrics.Metrics
+  masks: coco_metrics.Comparison
+  overlaps: list[microscopy.Overlaps] | None
+
+
+def judge(
+  dataset: dict,
+  results: Sequence[dict],
+  *,
+  max_detections: int,
+  more_metrics: Sequence[str],
+  score_threshold: float,
+) -> Judged:
+  """Computes COCO metrics and those of METRICS that were asked for.
+
+  Args:
+    dataset: Ground truth in COCO format.
+    results: COCO results.
+    max_detections: See `coco_metrics.compare`.
+    more_metrics: Of METRICS.
+    score_threshold: Of the metrics of label images.
+
+  Returns:
+    The metrics and what they were made of.
+  """
+  masks, boxes = coco_metrics.compare(
+    dataset, results, max_detections=max_detections
+  )
+  metrics, overlaps = coco_metrics.summarize(masks, boxes), None
+  extra = dict(metrics.extra)
+  if "boundary" in more_metrics:
+    extra |= boundary.evaluate(dataset, results, max_detections=max_detections)
+  if "microscopy" in more_metrics:
+    overlaps = microscopy.overlaps(dataset, results)
+    extra |= microscopy.evaluate(overlaps, score_threshold)
+  return Judged(
+    metrics=dataclasses.replace(metrics, extra=extra),
+    masks=masks,
+    overlaps=overlaps,
+  )

@@ -1,0 +1,234 @@
+"""What a score threshold gives: confusion, calibration, good and bad images."""
+
+import dataclasses
+
+import numpy as np
+from pycocotools import mask as coco_mask
+
+from solo_jax.evaluation import errors
+from solo_jax.evaluation.coco_metrics import Comparison
+from solo_jax.evaluation.errors import CORRECT, HIT_IOU, IGNORED, Outcomes
+
+NUM_BINS = 10
+
+
+def confusion_matrix(
+  comparison: Comparison, outcomes: Outcomes, score_threshold: float
+) -> np.ndarray:
+  """Counts which class is detected as which.
+
+  In each image detections take, by falling score and whatever their class, the
+  free object of the highest mask IoU, at least 0.5.
+
+  Args:
+    comparison: Finished comparison of masks.
+    outcomes: Its outcomes.
+    score_threshold: Detections of a lower score are left out.
+
+  Returns:
+    Objects of class i detected as class j; the last column has the objects
+    that were not detected, the last row the detections without an object.
+    [K + 1, K + 1] int64.
+  """
+  num_classes = len(comparison.params.catIds)
+  matrix = np.zeros((num_classes + 1, num_classes + 1), np.int64)
+  kept = (outcomes.scores >= score_threshold) & (outcomes.kinds != IGNORED)
+  for image_id in comparison.params.imgIds:
+    found = np.flatnonzero((outcomes.image_ids == image_id) & kept)
+    truth = np.flatnonzero(outcomes.object_image_ids == image_id)
+    found = found[np.argsort(-outcomes.scores[found], kind="mergesort")]
+    rows = match_any_class(
+      comparison, outcomes.detection_ids[found], outcomes.object_ids[truth]
+    )
+    # Row -1 is "no object", after the last class.
+    classes = np.append(outcomes.object_labels[truth], num_classes)
+    np.add.at(matrix, (classes[rows], outcomes.labels[found]), 1)
+    missed = np.setdiff1d(np.arange(len(truth)), rows)
+    np.add.at(matrix, (classes[missed], num_classes), 1)
+  return matrix
+
+
+def match_any_class(
+  comparison: Comparison, detection_ids: np.ndarray, object_ids: np.ndarray
+) -> np.ndarray:
+  """Matches detections of an image, in their order, with its objects.
+
+  Args:
+    comparison: Whose masks these are.
+    detection_ids: [D].
+    object_ids: [N].
+
+  Returns:
+    Row of the object of each detection, -1 without one. [D] int64.
+  """
+  rows = np.full(len(detection_ids), -1)
+  if not len(detection_ids) or not len(object_ids):
+    return rows
+  found, truth = comparison.cocoDt.anns, comparison.cocoGt.anns
+  overlaps = coco_mask.iou(
+    [found[key]["segmentation"] for key in detection_ids],
+    [truth[key]["segmentation"] for key in object_ids],
+    [0] * len(object_ids),
+  )
+  for i in range(len(rows)):
+    best = overlaps[i].argmax()
+    if overlaps[i, best] >= HIT_IOU:
+      rows[i] = best
+      overlaps[:, best] = -1
+  return rows
+
+
+@dataclasses.dataclass(frozen=True)
+class Calibration:
+  """How often a detection of some score is correct at IoU 0.5.
+
+  Attributes:
+    counts: Detections in each tenth of [0, 1] of the score. [10] int64.
+    scores: Their mean score, NaN where there are none. [10] float64.
+    precisions: The share of correct ones, NaN likewise. [10] float64.
+    error: Mean of |score - precision| over detections, the expected
+      calibration error (Guo et al. 2017, https://arxiv.org/abs/1706.04599) of
+      detections; None without any.
+  """
+
+  counts: np.ndarray
+  scores: np.ndarray
+  precisions: np.ndarray
+  error: float | None
+
+
+def calibrate(outcomes: Outcomes) -> Calibration:
+  """Compares scores with how often they are right.
+
+  Args:
+    outcomes: Of a split.
+
+  Returns:
+    The comparison, over the detections that are not ignored.
+  """
+  counted = outcomes.kinds != IGNORED
+  scores = outcomes.scores[counted]
+  is_hit = outcomes.kinds[counted] == CORRECT
+  bins = np.clip((scores * NUM_BINS).astype(int), 0, NUM_BINS - 1)
+  counts = np.bincount(bins, minlength=NUM_BINS)
+  some = np.where(counts > 0, counts, np.nan)
+  means = np.bincount(bins, scores, NUM_BINS) / some
+  precisions = np.bincount(bins, is_hit, NUM_BINS) / some
+  error = None
+  if len(scores):
+    gaps = np.abs(means - precisions)
+    error = float(np.nansum(gaps * counts) / len(scores))
+  return Calibration(counts, means, precisions, error)
+
+
+def sweep(outcomes: Outcomes, thresholds: np.ndarray) -> dict[str, np.ndarray]:
+  """Computes precision, recall and F1 of all classes together at IoU 0.5.
+
+  Args:
+    outcomes: Of a split.
+    thresholds: Of the score, rising. [S].
+
+  Returns:
+    precision, recall and f1 by name, [S] float64; NaN where nothing is
+    detected, or nothing is to be found.
+  """
+  counted = outcomes.kinds != IGNORED
+  scores = outcomes.scores[counted]
+  is_hit = outcomes.kinds[counted] == CORRECT
+  found = (scores >= thresholds[:, None]).sum(1)
+  hits = (scores[is_hit] >= thresholds[:, None]).sum(1)
+  num_truth = len(outcomes.object_ids)
+  with np.errstate(invalid="ignore", divide="ignore"):
+    return dict(
+      precision=hits / found,
+      recall=hits / np.float64(num_truth),
+      f1=2 * hits / np.float64(found + num_truth),
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class ImageQuality:
+  """How well the objects of an image were found.
+
+  Attributes:
+    image_id: Its id.
+    quality: Mean over IoU 0.50:0.05:0.95 of TP / (TP + FP + FN) at the score
+      threshold; 1 for an empty image without detections.
+    num_objects: Objects.
+    num_found: Detections of at least the score threshold.
+    num_mistakes: Of these, wrong ones at IoU 0.5.
+    num_missed: Objects without a correct detection at IoU 0.5.
+    confusion: Sum of the scores of the wrong detections.
+  """
+
+  image_id: int
+  quality: float
+  num_objects: int
+  num_found: int
+  num_mistakes: int
+  num_missed: int
+  confusion: float
+
+
+def judge_images(
+  image_ids: list[int], outcomes: Outcomes, score_threshold: float
+) -> list[ImageQuality]:
+  """Judges every image at a score threshold.
+
+  Args:
+    image_ids: Of the split.
+    outcomes: Of the split.
+    score_threshold: Detections of a lower score are left out.
+
+  Returns:
+    One entry an image.
+  """
+  kept = (outcomes.scores >= score_threshold) & (outcomes.kinds != IGNORED)
+  judged = []
+  for image_id in image_ids:
+    of_image = (outcomes.image_ids == image_id) & kept
+    num_objects = int((outcomes.object_image_ids == image_id).sum())
+    hits = outcomes.hits[:, of_image].sum(1)
+    num_found = int(of_image.sum())
+    total = num_objects + num_found - hits
+    wrong = of_image & (outcomes.kinds != errors.CORRECT)
+    judged.append(
+      ImageQuality(
+        image_id=image_id,
+        quality=float((hits / total).mean()) if total[0] else 1.0,
+        num_objects=num_objects,
+        num_found=num_found,
+        num_mistakes=int(wrong.sum()),
+        num_missed=num_objects - int(hits[0]),
+        confusion=float(outcomes.scores[wrong].sum()),
+      )
+    )
+  return judged
+
+
+def choose_images(
+  judged: list[ImageQuality], number: int
+) -> dict[str, list[ImageQuality]]:
+  """Chooses images worth looking at.
+
+  Args:
+    judged: Of the split.
+    number: Of each kind, at most.
+
+  Returns:
+    best: The highest quality, with most objects first where equal.
+    worst: The lowest, with most missed and wrong first where equal.
+    confusing: The largest sum of the scores of wrong detections: where the
+      model is surest and wrong.
+    Images with nothing to find and nothing found are in none of them.
+  """
+  busy = [x for x in judged if x.num_objects + x.num_found]
+  best = sorted(busy, key=lambda x: (-x.quality, -x.num_objects))
+  worst = sorted(
+    busy, key=lambda x: (x.quality, -x.num_missed - x.num_mistakes)
+  )
+  confusing = sorted(
+    (x for x in busy if x.num_mistakes), key=lambda x: -x.confusion
+  )
+  chosen = dict(best=best, worst=worst, confusing=confusing)
+  return {kind: images[:number] for kind, images in chosen.items()}

@@ -1,0 +1,314 @@
+"""The evaluation report: one HTML file that needs nothing else.
+
+`summarize` computes what the report shows as plain numbers, `write` puts them
+into report_template.html, which draws them in the browser.
+"""
+
+import base64
+import dataclasses
+import json
+import math
+import pathlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from solo_jax.evaluation import errors, microscopy, operating_point
+from solo_jax.evaluation.coco_metrics import (
+  AREA_NAMES,
+  Comparison,
+  Metrics,
+  mean,
+)
+
+TEMPLATE = pathlib.Path(__file__).with_name("report_template.html")
+# IoU thresholds whose curves are shown, besides the mean over all ten.
+CURVE_IOUS = (0.5, 0.75, 0.9)
+# Beyond so many classes only those with most confusions have a row in the
+# matrix, and curves are kept for all classes together only.
+MAX_MATRIX_CLASSES = 24
+MAX_CURVE_CLASSES = 100
+SWEEP = np.linspace(0, 1, 51)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Pictures:
+  """An image as the report shows it, each a JPEG file of one size.
+
+  Attributes:
+    name: Of the image's file.
+    truth: With the annotated objects.
+    found: With the detections.
+  """
+
+  name: str
+  truth: bytes
+  found: bytes
+
+
+def summarize(
+  masks: Comparison,
+  metrics: Metrics,
+  *,
+  score_threshold: float,
+  overlaps: Sequence[microscopy.Overlaps] | None = None,
+) -> tuple[dict[str, Any], dict[str, list[operating_point.ImageQuality]]]:
+  """Computes what the report shows, all but pictures and times.
+
+  Args:
+    masks: Finished comparison of masks.
+    metrics: Its metrics.
+    score_threshold: For what depends on one: confusion matrix, quality of
+      images, metrics of label images.
+    overlaps: Of label images, `microscopy.overlaps`; None leaves these out.
+
+  Returns:
+    data: Sections by name, ready for JSON.
+    chosen: Images to draw, see `operating_point.choose_images`.
+  """
+  outcomes = errors.find_outcomes(masks)
+  num_classes = len(masks.params.catIds)
+  names = [c["name"] for c in masks.cocoGt.loadCats(masks.params.catIds)]
+  judged = operating_point.judge_images(
+    masks.params.imgIds, outcomes, score_threshold
+  )
+  chosen = operating_point.choose_images(judged, NUM_IMAGES)
+  matrix = operating_point.confusion_matrix(masks, outcomes, score_threshold)
+  calibration = operating_point.calibrate(outcomes)
+  data = dict(
+    metrics=metrics.scalars(),
+    score_threshold=score_threshold,
+    max_detections=masks.params.maxDets[-1],
+    num_images=len(masks.params.imgIds),
+    num_objects=len(outcomes.object_ids),
+    num_detections=len(outcomes.scores),
+    is_federated=any(
+      "neg_category_ids" in image for image in masks.cocoGt.dataset["images"]
+    ),
+    sizes=_by_size(masks),
+    classes=_by_class(masks, outcomes, names),
+    curves=_curves(masks, names),
+    errors=errors.find_costs(outcomes, num_classes),
+    confusion=_shorten(matrix, names),
+    calibration=dataclasses.asdict(calibration),
+    sweep=dict(thresholds=SWEEP, **operating_point.sweep(outcomes, SWEEP)),
+    qualities=[image.quality for image in judged],
+    images={
+      kind: [
+        _describe(image, masks, outcomes, names, score_threshold)
+        for image in images
+      ]
+      for kind, images in chosen.items()
+    },
+  )
+  if overlaps is not None:
+    rows = [microscopy.evaluate(overlaps, t) for t in SWEEP]
+    data["sweep"]["dsb_AP"] = [row["dsb_AP"] for row in rows]
+    data["sweep"]["SBD"] = [row["SBD"] for row in rows]
+  return data, chosen
+
+
+NUM_IMAGES = 6  # of each kind
+
+
+def _by_size(masks: Comparison) -> list[dict]:
+  """AP, AP50 and recall by annotated area."""
+  precision = masks.eval["precision"][..., -1]
+  recall = masks.eval["recall"][..., -1]
+  areas = np.array(
+    [a["area"] for a in masks.cocoGt.anns.values() if not a["iscrowd"]]
+  )
+  return [
+    dict(
+      name=name,
+      num_objects=int(((areas >= low) & (areas <= high)).sum()),
+      AP=mean(precision[..., i]),
+      AP50=mean(precision[0, ..., i]),
+      AR=mean(recall[..., i]),
+    )
+    for i, (name, (low, high)) in enumerate(
+      zip(AREA_NAMES, masks.params.areaRng, strict=True)
+    )
+  ]
+
+
+def _by_class(
+  masks: Comparison, outcomes: errors.Outcomes, names: Sequence[str]
+) -> list[dict]:
+  """One row a class."""
+  precision = masks.eval["precision"][..., -1]
+  recall = masks.eval["recall"][..., -1]
+  num_objects = np.bincount(outcomes.object_labels, minlength=len(names))
+  num_found = np.bincount(outcomes.labels, minlength=len(names))
+  return [
+    dict(
+      name=name,
+      num_objects=int(num_objects[k]),
+      num_detections=int(num_found[k]),
+      AP=mean(precision[:, :, k, 0]),
+      AP50=mean(precision[0, :, k, 0]),
+      AP75=mean(precision[5, :, k, 0]),
+      AP_S=mean(precision[:, :, k, 1]),
+      AP_M=mean(precision[:, :, k, 2]),
+      AP_L=mean(precision[:, :, k, 3]),
+      AR=mean(recall[:, k, 0]),
+    )
+    for k, name in enumerate(names)
+  ]
+
+
+def _curves(masks: Comparison, names: Sequence[str]) -> list[dict]:
+  """Precision at 101 recalls: of all classes, then of each one."""
+  precision = masks.eval["precision"][..., 0, -1]  # [IoU, recall, class]
+  has_truth = (precision > -1).all((0, 1))
+  scores = masks.eval["scores"][0, ..., 0, -1]  # at IoU 0.5
+  rows = [
+    np.flatnonzero(np.isclose(masks.params.iouThrs, t))[0] for t in CURVE_IOUS
+  ]
+
+  def curve(name, kept, scores):
+    of_ious = precision[:, :, kept].mean(2)
+    return dict(
+      name=name,
+      precisions=[*of_ious[rows], of_ious.mean(0)],
+      scores=scores,
+    )
+
+  if not has_truth.any():
+    return []
+  curves = [curve("all classes", has_truth, None)]
+  if 1 < len(names) <= MAX_CURVE_CLASSES:
+    curves += [
+      curve(names[k], [k], scores[:, k]) for k in np.flatnonzero(has_truth)
+    ]
+  return curves
+
+
+def _shorten(matrix: np.ndarray, names: Sequence[str]) -> dict[str, Any]:
+  """The confusion matrix of the classes that are confused most."""
+  between = matrix[:-1, :-1].copy()
+  np.fill_diagonal(between, 0)
+  order = np.argsort(-between, axis=None, kind="stable")[:10]
+  pairs = [np.unravel_index(i, between.shape) for i in order]
+  kept = np.arange(len(names))
+  if len(names) > MAX_MATRIX_CLASSES:
+    # Then by the number of objects, so that it is full in any case.
+    confused = between.sum(0) + between.sum(1)
+    kept = np.lexsort((-matrix[:-1].sum(1), -confused))[:MAX_MATRIX_CLASSES]
+    kept = np.sort(kept)
+  rows = np.append(kept, len(names))  # and "none"
+  return dict(
+    names=[names[k] for k in kept],
+    num_classes=len(names),
+    counts=matrix[np.ix_(rows, rows)],
+    pairs=[
+      dict(truth=names[i], found=names[j], number=between[i, j])
+      for i, j in pairs
+      if between[i, j]
+    ],
+  )
+
+
+def _describe(
+  image: operating_point.ImageQuality,
+  masks: Comparison,
+  outcomes: errors.Outcomes,
+  names: Sequence[str],
+  score_threshold: float,
+) -> dict[str, Any]:
+  """An image with its mistakes above the threshold, each with its box."""
+  size = masks.cocoGt.imgs[image.image_id]
+  shown = outcomes.scores >= score_threshold
+  is_hit = shown & (outcomes.kinds == errors.CORRECT)
+  is_wrong = shown & ~np.isin(outcomes.kinds, (errors.CORRECT, errors.IGNORED))
+  mistakes = [
+    dict(
+      kind=errors.KINDS[outcomes.kinds[i]],
+      name=names[outcomes.labels[i]],
+      score=outcomes.scores[i],
+      box=masks.cocoDt.anns[outcomes.detection_ids[i]]["bbox"],
+    )
+    for i in np.flatnonzero((outcomes.image_ids == image.image_id) & is_wrong)
+  ]
+  is_missed = outcomes.object_image_ids == image.image_id
+  is_missed[outcomes.objects[is_hit]] = False
+  mistakes += [
+    dict(
+      kind="missed",
+      name=names[outcomes.object_labels[row]],
+      score=None,
+      box=masks.cocoGt.anns[outcomes.object_ids[row]]["bbox"],
+    )
+    for row in np.flatnonzero(is_missed)
+  ]
+  return dict(
+    dataclasses.asdict(image),
+    height=size["height"],
+    width=size["width"],
+    mistakes=mistakes,
+  )
+
+
+def write(
+  folder: str,
+  data: Mapping[str, Any],
+  *,
+  title: str,
+  facts: Mapping[str, str],
+  stages: Mapping[str, float],
+  total_seconds: float,
+  pictures: Mapping[int, Pictures],
+) -> pathlib.Path:
+  """Writes the report.
+
+  Args:
+    folder: Where report.html goes; made if missing.
+    data: As `summarize` returns it.
+    title: Of the page.
+    facts: What was evaluated, by name.
+    stages: Seconds of each stage of the evaluation.
+    total_seconds: Of the evaluation.
+    pictures: Of the chosen images, by image id.
+
+  Returns:
+    The path of the file.
+  """
+  content = dict(
+    data,
+    title=title,
+    facts=facts,
+    stages=stages,
+    total_seconds=total_seconds,
+    pictures={
+      image_id: dict(
+        name=picture.name,
+        truth=_to_url(picture.truth),
+        found=_to_url(picture.found),
+      )
+      for image_id, picture in pictures.items()
+    },
+  )
+  # No text can end the script element that holds the data.
+  text = json.dumps(_to_plain(content), allow_nan=False).replace("<", "\\u003c")
+  path = pathlib.Path(folder) / "report.html"
+  path.parent.mkdir(parents=True, exist_ok=True)
+  path.write_text(TEMPLATE.read_text().replace('"DATA"', text), "utf-8")
+  return path
+
+
+def _to_url(jpeg: bytes) -> str:
+  return "data:image/jpeg;base64," + base64.b64encode(jpeg).decode()
+
+
+def _to_plain(value: Any) -> Any:
+  """Converts numpy values for JSON; four decimals, NaN becomes null."""
+  if isinstance(value, Mapping):
+    return {str(k): _to_plain(v) for k, v in value.items()}
+  if isinstance(value, np.ndarray | list | tuple):
+    return [_to_plain(v) for v in value]
+  if isinstance(value, np.integer):
+    return int(value)
+  if isinstance(value, float):  # np.float64 too
+    return round(float(value), 4) if math.isfinite(value) else None
+  return value

@@ -1,0 +1,108 @@
+"""Pictures of annotated images with what was detected in them."""
+
+import io
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+from PIL import Image
+
+from solo_jax import types, visualization
+from solo_jax.data import records as data_records
+from solo_jax.data import transforms
+from solo_jax.evaluation import rle
+from solo_jax.evaluation.report import Pictures
+
+MAX_SIDE = 900  # pixels of a picture in a report
+
+
+def draw_images(
+  records: data_records.Records,
+  results: Sequence[dict],
+  image_ids: Iterable[int],
+  *,
+  score_threshold: float,
+) -> dict[int, Pictures]:
+  """Draws truth and detections of some images of a split, for a report.
+
+  Args:
+    records: The split.
+    results: COCO results of the split.
+    image_ids: Images to draw.
+    score_threshold: Detections of a lower score are left out.
+
+  Returns:
+    The pictures by image id.
+  """
+  found = {image_id: [] for image_id in image_ids}
+  for result in results:
+    if result["image_id"] in found and result["score"] >= score_threshold:
+      found[result["image_id"]].append(result)
+  pictures = {}
+  for image_id, of_image in found.items():
+    (index,) = np.flatnonzero(records.image_ids == image_id)
+    sample = data_records.read_sample(records[index])
+    image = transforms.to_uint8(sample.image)
+    pictures[image_id] = Pictures(
+      name=sample.file_name,
+      truth=_to_jpeg(
+        visualization.draw_instances(
+          image, truth_of(sample), records.class_names, show_scores=False
+        )
+      ),
+      found=_to_jpeg(
+        visualization.draw_instances(
+          image,
+          _to_instances(of_image, records, sample.original_size),
+          records.class_names,
+        )
+      ),
+    )
+  return pictures
+
+
+def truth_of(sample: types.Sample) -> types.Instances:
+  """Returns the annotated objects as instances, crowds left out.
+
+  Args:
+    sample: In its original frame.
+
+  Returns:
+    Instances of score 1.
+  """
+  kept = ~sample.is_crowd
+  return types.Instances(
+    masks=sample.masks[kept],
+    scores=np.ones(np.sum(kept), np.float32),
+    labels=sample.labels[kept],
+    boxes_xyxy=sample.boxes_xyxy[kept].astype(np.float32),
+  )
+
+
+def _to_instances(
+  results: Sequence[dict],
+  records: data_records.Records,
+  size: tuple[int, int],
+) -> types.Instances:
+  """Decodes the results of one image."""
+  results = sorted(results, key=lambda result: -result["score"])
+  boxes = np.array([result["bbox"] for result in results], np.float32)
+  boxes = boxes.reshape(-1, 4)
+  boxes[:, 2:] += boxes[:, :2]
+  return types.Instances(
+    masks=rle.decode([result["segmentation"] for result in results], size),
+    scores=np.array([result["score"] for result in results], np.float32),
+    labels=np.array(
+      [records.category_ids.index(result["category_id"]) for result in results],
+      np.int32,
+    ),
+    boxes_xyxy=boxes,
+  )
+
+
+def _to_jpeg(picture: np.ndarray) -> bytes:
+  """Encodes an RGB picture, larger ones shrunk."""
+  image = Image.fromarray(picture)
+  image.thumbnail((MAX_SIDE, MAX_SIDE))
+  file = io.BytesIO()
+  image.save(file, "JPEG", quality=85)
+  return file.getvalue()
