@@ -9,7 +9,6 @@ from typing import Any
 
 import jax
 import ml_collections
-import numpy as np
 
 from solo_jax import types, visualization
 from solo_jax.config import validate
@@ -21,6 +20,7 @@ from solo_jax.training.checkpoints import CheckpointWriter
 from solo_jax.training.evaluate import evaluate_records
 from solo_jax.training.logging import Progress, RunLog
 from solo_jax.training.optimizer import scale_learning_rate
+from solo_jax.training.pictures import MAX_PICTURE_PIXELS, truth_of
 from solo_jax.training.setup import (
   build_method,
   build_optimizer,
@@ -318,18 +318,12 @@ class Run:
     num_pictures = min(self._config.training.num_pictures, len(records))
     for sample in (read_sample(records[i]) for i in range(num_pictures)):
       image = transforms.to_uint8(sample.image)
-      truth = types.Instances(
-        masks=sample.masks[~sample.is_crowd],
-        scores=np.ones(np.sum(~sample.is_crowd), np.float32),
-        labels=sample.labels[~sample.is_crowd],
-        boxes_xyxy=sample.boxes_xyxy[~sample.is_crowd].astype(np.float32),
-      )
       picture = visualization.draw_comparison(
         image,
         predictor(sample.image)
         .above(PICTURE_SCORE)
         .to_dense(MAX_PICTURE_PIXELS),
-        truth,
+        truth_of(sample),
         records.class_names,
       )
       self._log.picture(step, str(sample.image_id), picture)
@@ -352,8 +346,6 @@ class Run:
 
 # Detections of a lower score are scored, but not drawn.
 PICTURE_SCORE = 0.3
-# Pixels of all masks that a picture draws at once, a byte each.
-MAX_PICTURE_PIXELS = 2**30
 
 
 class CompileCounter:

@@ -13,6 +13,8 @@ from solo_jax.evaluation import rle
 from solo_jax.evaluation.report import Pictures
 
 MAX_SIDE = 900  # pixels of a picture in a report
+# Pixels of all masks that a picture draws at once, a byte each.
+MAX_PICTURE_PIXELS = 2**30
 
 
 def draw_images(
@@ -83,8 +85,9 @@ def _to_instances(
   records: data_records.Records,
   size: tuple[int, int],
 ) -> types.Instances:
-  """Decodes the results of one image."""
+  """Decodes the results of one image, the best that fit into memory."""
   results = sorted(results, key=lambda result: -result["score"])
+  results = results[: MAX_PICTURE_PIXELS // (size[0] * size[1])]
   boxes = np.array([result["bbox"] for result in results], np.float32)
   boxes = boxes.reshape(-1, 4)
   boxes[:, 2:] += boxes[:, :2]

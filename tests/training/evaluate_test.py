@@ -55,6 +55,14 @@ class MemoryRecords(list):
     return np.array([record["image_id"] for record in self])
 
   @property
+  def num_objects(self):
+    return np.array([len(record["objects"]["rle"]) for record in self])
+
+  @property
+  def num_crowds(self):
+    return 0 * self.num_objects
+
+  @property
   def heights(self):
     return np.array([record["height"] for record in self])
 
