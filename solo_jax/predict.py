@@ -1,30 +1,48 @@
-r"""Finds instances in image files and draws them.
+r"""Finds instances in images, videos and cameras, and draws them.
 
 python -m solo_jax.predict --checkpoint=workdirs/shapes --out=found \
-    photo.jpg scans/
+    photo.jpg scans/ clip.mp4
+find scans -name '*.tif' | python -m solo_jax.predict --checkpoint=... \
+    --out=found --save=labels -
 
-Files may be of any size: RGB, grey or 16-bit; of a folder, its image files are
-taken. Pixels are used as stored: an EXIF orientation is ignored, as COCO's
-annotations ignore it. Below --out this writes
+Arguments are image files, videos, folders (their images and videos, not those
+of sub-folders), the number of a camera (0: the first; Ctrl-C ends it) and '-'
+for a list of paths on the standard input. Images may be of any size: RGB, grey
+or 16-bit. Pixels are used as stored: an EXIF orientation is ignored, as COCO's
+annotations ignore it; videos are turned the right way up.
 
-  overlays/<name>.png   the picture to look at
-  predictions.json      COCO format: images, annotations (RLE), categories
-  labels/<name>.png     with --labels: uint16 label image, 0 = background;
-                        where instances overlap, the higher score wins
-  scores.json           with --labels: {name: {label value: score}}
-  views/<name>.png      with --views, of associative embedding: tags as colours,
-                        seeds and groups beside the image
+In a video an instance keeps its number, the track, from frame to frame. A score
+of --score_threshold starts a track, a lower one can go on with it.
 
-Compiled programs are kept for the next run, see inference/compilation_cache.py.
-A file that cannot be read is named, the others are still done, and the exit
-code is then 1.
+--save says what is written below --out:
+
+  overlay   overlays/<name>.png   the picture to look at; .mp4 of a video
+  rle       predictions.json      COCO format: images, annotations, categories
+  polygons  polygons.json         the same with polygons, whose holes are filled
+  masks     masks/<name>/<number>.png   a mask each, 0 or 255; the number is the
+                                  rank by score, of a video the track
+  labels    labels/<name>.png     uint16 label image: 0 = background, else that
+                                  number; where instances overlap, the higher
+                                  score wins; scores.json has the scores
+  views     views/<name>.png      of associative embedding: tags as colours,
+                                  seeds and groups beside the image
+
+The <name> of a frame is <video>/<frame>, counted from 000000; its annotations
+have a track_id, its entry a video_id, frame_index and seconds.
+
+--flip and --scale are test-time augmentation: the network sees each image
+mirrored as well, and at several sizes. Compiled programs are kept for the next
+run, see inference/compilation_cache.py. A file that cannot be read, or not to
+its end, is named, the others are still done, and the exit code is then 1.
 """
 
+import collections
 import dataclasses
-import json
 import pathlib
 import sys
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from typing import TextIO
 
 import cv2
 import numpy as np
@@ -32,28 +50,45 @@ import rich.progress
 from absl import flags, logging
 from rich.console import Console
 
-from solo_jax import command, types, visualization
-from solo_jax.data import transforms
+from solo_jax import api, command, types
+from solo_jax.data import video
 from solo_jax.data.records import decode_image
-from solo_jax.evaluation import coco_metrics, rle
 from solo_jax.inference.compilation_cache import use_compilation_cache
-from solo_jax.inference.predictor import Predictor, to_rgb
-from solo_jax.training import checkpoints
-from solo_jax.training.setup import build_predictor
+from solo_jax.inference.predictor import to_rgb
+from solo_jax.inference.tracking import Tracker
+from solo_jax.progress import make_progress
+from solo_jax.saving import KINDS, Results
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".webp")
-# Pixels of all masks that an overlay draws at once, a byte each.
-MAX_DRAWN_PIXELS = 2**31
+MISSED_SECONDS = 1.0  # after which a track is given up
 
 FLAGS = flags.FLAGS
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Problem:
-  """A file that could not be used.
+class Inputs:
+  """What to find instances in.
 
   Attributes:
-    path: The file.
+    images: Image files.
+    videos: Video files.
+    cameras: Numbers of cameras.
+  """
+
+  images: Sequence[pathlib.Path] = ()
+  videos: Sequence[pathlib.Path] = ()
+  cameras: Sequence[int] = ()
+
+  def __len__(self) -> int:
+    return len(self.images) + len(self.videos) + len(self.cameras)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Problem:
+  """An input that could not be used, or not all of it.
+
+  Attributes:
+    path: The file; 'camera 0' of a camera.
     reason: Why not.
   """
 
@@ -61,114 +96,235 @@ class Problem:
   reason: str
 
 
-def predict_files(
-  predictor: Predictor,
-  paths: Sequence[pathlib.Path],
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Job:
+  """What predicting needs whatever the input.
+
+  Attributes:
+    predictor: Of a checkpoint.
+    score_threshold: Detections of a lower score are left out.
+    results: Where they go.
+    progress: Where it is shown.
+    problems: Those so far.
+  """
+
+  predictor: api.Predictor
+  score_threshold: float
+  results: Results
+  progress: rich.progress.Progress
+  problems: list[Problem]
+
+  def views(self, image: np.ndarray) -> dict[str, np.ndarray]:
+    """Returns the pictures of the network's maps if they are wanted."""
+    return self.predictor.views(image) if self.results.has("views") else {}
+
+  def fail(self, path: pathlib.Path, error: OSError | ValueError) -> None:
+    """Notes what an input could not be used for."""
+    is_of_system = isinstance(error, OSError) and error.strerror
+    reason = error.strerror if is_of_system else str(error)
+    self.problems.append(Problem(path=path, reason=reason))
+
+
+def predict_inputs(
+  predictor: api.Predictor,
+  inputs: Inputs,
   out: pathlib.Path,
   *,
-  class_names: Sequence[str],
-  category_ids: Sequence[int],
   score_threshold: float,
-  labels: bool,
-  views: bool,
-) -> list[Problem]:
-  """Predicts files and writes everything the module's first lines list.
+  save: Collection[str],
+) -> tuple[int, list[Problem]]:
+  """Predicts all inputs and writes what the module's first lines list.
 
   Args:
     predictor: Predictor of a checkpoint.
-    paths: Image files.
+    inputs: Files and cameras.
     out: Folder for the results; made if missing.
-    class_names: Name of each label.
-    category_ids: Category id of each label.
     score_threshold: Detections of a lower score are left out.
-    labels: Write label images and scores.
-    views: Write pictures of the network's maps.
+    save: Kinds of results, see `saving.KINDS`.
 
   Returns:
-    The files that could not be read.
+    How many images and frames were done, and the problems.
 
   Raises:
-    ValueError: If the method has no views.
+    ValueError: If a kind is unknown, or the method has no views.
   """
-  if views and not predictor.has_views:
-    raise ValueError("--views: this checkpoint's method has no maps to show")
-  folders = dict(overlays=True, labels=labels, views=views)
-  for folder in (name for name, is_wanted in folders.items() if is_wanted):
-    (out / folder).mkdir(parents=True, exist_ok=True)
-  waiting, problems, scores, entries = {}, [], {}, {}
-  images = _read_images(paths, waiting, problems)
-  with rich.progress.Progress(console=Console(stderr=True)) as progress:
-    task = progress.add_task("predicting", total=len(paths))
-    for index, instances in predictor.stream(images):
-      path, name, image = waiting.pop(index)
-      instances = instances.above(score_threshold)
-      drawn = instances.to_dense(MAX_DRAWN_PIXELS)
-      if len(drawn) < len(instances):
-        logging.error(
-          "the overlay of %s shows the best %d of %d instances, as many as fit "
-          "into memory; predictions.json has all",
-          path,
-          len(drawn),
-          len(instances),
-        )
-      picture = visualization.draw_instances(
-        transforms.to_uint8(image), drawn, class_names
-      )
-      _write_png(out / "overlays" / f"{name}.png", picture[..., ::-1])
-      if labels:
-        label_image, scores[name] = make_label_image(instances)
-        _write_png(out / "labels" / f"{name}.png", label_image)
-      if views:
-        picture = visualization.draw_views(
-          transforms.to_uint8(image), predictor.views(image)
-        )
-        _write_png(out / "views" / f"{name}.png", picture[..., ::-1])
-      height, width = image.shape[:2]
-      entries[index] = (
-        dict(id=index + 1, file_name=str(path), height=height, width=width),
-        coco_metrics.to_results(instances, index + 1, category_ids),
-      )
-      progress.update(task, completed=len(entries) + len(problems))
-  categories = zip(category_ids, class_names, strict=True)
-  dataset = make_coco(
-    [entries[i] for i in sorted(entries)],
-    [dict(id=int(i), name=name) for i, name in categories],
+  if "views" in save and not predictor.has_views:
+    raise ValueError(
+      "--save=views: this checkpoint's method has no maps to show"
+    )
+  cameras = [pathlib.Path(f"camera {index}") for index in inputs.cameras]
+  names = unique_names([*inputs.images, *inputs.videos, *cameras])
+  results = Results(
+    out,
+    save,
+    class_names=predictor.class_names,
+    category_ids=predictor.category_ids,
   )
-  (out / "predictions.json").write_text(json.dumps(dataset))
-  if labels:
-    (out / "scores.json").write_text(json.dumps(scores))
-  return problems
+  with results, make_progress(Console(stderr=True)) as progress:
+    job = _Job(
+      predictor=predictor,
+      score_threshold=score_threshold,
+      results=results,
+      progress=progress,
+      problems=[],
+    )
+    _predict_images(job, inputs.images, names)
+    names = iter(names[len(inputs.images) :])
+    for path in inputs.videos:
+      _predict_video(job, path, next(names), video.VideoFile)
+    for path, index in zip(cameras, inputs.cameras, strict=True):
+      try:
+        _predict_video(
+          job, path, next(names), lambda _, i=index: video.Camera(i)
+        )
+      except KeyboardInterrupt:
+        progress.console.print(f"{path}: ended")
+  return results.num_images, job.problems
 
 
-def find_images(arguments: Sequence[str]) -> list[pathlib.Path]:
-  """Lists the files that the arguments name.
+def _predict_images(
+  job: _Job, paths: Sequence[pathlib.Path], names: Sequence[str]
+) -> None:
+  """Predicts image files; `names` has one for each, and maybe more."""
+  if not paths:
+    return
+  task = job.progress.add_task("images", total=len(paths))
+  waiting = collections.deque()  # what was read and is not yet predicted
+
+  def read():
+    for path, name in zip(paths, names, strict=False):
+      try:
+        image = read_image(path)
+      except (OSError, ValueError) as error:
+        job.fail(path, error)
+        job.progress.advance(task)
+        continue
+      waiting.append((path, name, image))
+      yield image
+
+  for found in _in_order(job.predictor.stream(read())):
+    path, name, image = waiting.popleft()
+    job.results.add(
+      image,
+      found.above(job.score_threshold),
+      file_name=str(path),
+      name=name,
+      views=job.views(image),
+    )
+    job.progress.advance(task)
+
+
+def _predict_video(
+  job: _Job,
+  path: pathlib.Path,
+  name: str,
+  open_video: Callable[[pathlib.Path], video.VideoFile | video.Camera],
+) -> None:
+  """Predicts the frames of a video file or a camera."""
+  try:
+    source = open_video(path)
+  except (OSError, ValueError) as error:
+    job.fail(path, error)
+    return
+  tracker = Tracker(
+    score_threshold=job.score_threshold,
+    max_missed=round(MISSED_SECONDS * float(source.rate)),
+  )
+  task = job.progress.add_task(path.name, total=source.num_frames)
+  waiting = collections.deque()
+
+  def read():
+    for frame in source.frames():
+      waiting.append(frame)
+      yield frame.image
+
+  with job.results.start_video(source, str(path), name) as writer:
+    frames = _in_order(job.predictor.stream(read()))
+    for index, found in enumerate(frames):
+      frame = waiting.popleft()
+      instances, tracks = tracker.update(found)
+      job.results.add_frame(
+        frame,
+        instances,
+        tracks,
+        index=index,
+        file_name=str(path),
+        name=name,
+        views=job.views(frame.image),
+        writer=writer,
+      )
+      job.progress.advance(task)
+  if source.problem is not None:
+    job.fail(path, ValueError(source.problem))
+
+
+def _in_order(
+  results: Iterable[tuple[int, types.Instances]],
+) -> Iterator[types.Instances]:
+  """Yields the results of a stream in the order of its images."""
+  early = {}
+  index = 0
+  for position, found in results:
+    early[position] = found
+    while index in early:
+      yield early.pop(index)
+      index += 1
+
+
+def find_inputs(arguments: Sequence[str], listed: TextIO) -> Inputs:
+  """Sorts out what the arguments name.
 
   Args:
-    arguments: Files, taken whatever they are called, and folders, of which the
-      files with a suffix of SUFFIXES are taken (not those of sub-folders).
+    arguments: Files, folders, of which the files with a suffix of an image or
+      a video are taken (not those of sub-folders), numbers of cameras, and '-'.
+    listed: Where '-' reads more paths from, one a line.
 
   Returns:
-    Files in the order of the arguments, those of a folder by name.
+    The inputs, in the order of the arguments, those of a folder by name. A file
+    with the suffix of a video is one, any other an image.
 
   Raises:
-    FileNotFoundError: If that is not a single file.
+    FileNotFoundError: If there is nothing, or a folder has no such files.
   """
-  paths = []
-  for argument in map(pathlib.Path, arguments):
-    if argument.is_dir():
-      paths += sorted(
-        path
-        for path in argument.iterdir()
-        if path.suffix.lower() in SUFFIXES and path.is_file()
-      )
+  paths, cameras = [], []
+  for argument in arguments:
+    path = pathlib.Path(argument)
+    if argument == "-":
+      paths += [pathlib.Path(x) for line in listed if (x := line.strip())]
+    elif argument.isdecimal() and not path.exists():
+      cameras.append(int(argument))
+    elif path.is_dir():
+      paths += _find_files(path)
     else:
-      paths.append(argument)
-  if not paths:
+      paths.append(path)
+  is_video = [path.suffix.lower() in video.SUFFIXES for path in paths]
+  inputs = Inputs(
+    images=[p for p, moves in zip(paths, is_video, strict=True) if not moves],
+    videos=[p for p, moves in zip(paths, is_video, strict=True) if moves],
+    cameras=cameras,
+  )
+  if not len(inputs):
     raise FileNotFoundError(
-      f"no image files in {', '.join(arguments) or '(nothing)'}: expected "
-      f"files, or folders with {', '.join(SUFFIXES)} files"
+      f"nothing to predict in {' '.join(arguments) or '(no arguments)'}: name "
+      "images, videos, folders, the number of a camera, or - for a list of "
+      "paths on the standard input"
     )
-  return paths
+  return inputs
+
+
+def _find_files(folder: pathlib.Path) -> list[pathlib.Path]:
+  suffixes = (*SUFFIXES, *video.SUFFIXES)
+  found = sorted(
+    path
+    for path in folder.iterdir()
+    if path.suffix.lower() in suffixes and path.is_file()
+  )
+  if not found:
+    raise FileNotFoundError(
+      f"no images or videos in {folder} (sub-folders are not searched): "
+      f"expected files with {', '.join(suffixes)}"
+    )
+  return found
 
 
 def unique_names(paths: Sequence[pathlib.Path]) -> list[str]:
@@ -180,14 +336,14 @@ def unique_names(paths: Sequence[pathlib.Path]) -> list[str]:
   Returns:
     As many names, all different: 'a', 'b', 'a_2'.
   """
-  names = []
+  names = {}  # in order
   for path in paths:
     name, number = path.stem, 1
     while name in names:
       number += 1
       name = f"{path.stem}_{number}"
-    names.append(name)
-  return names
+    names[name] = None
+  return list(names)
 
 
 def read_image(path: pathlib.Path) -> np.ndarray:
@@ -219,84 +375,6 @@ def read_image(path: pathlib.Path) -> np.ndarray:
   return np.ascontiguousarray(image[..., ::-1])  # OpenCV reads BGR
 
 
-def make_label_image(
-  instances: types.Instances,
-) -> tuple[np.ndarray, dict[str, float]]:
-  """Flattens instances into one image, as microscopists exchange them.
-
-  Args:
-    instances: By falling score.
-
-  Returns:
-    label_image: 0 = background, i + 1 = instance i, the higher score where
-      instances overlap. [H0, W0] uint16.
-    scores: Score of each value that occurs in it, by value.
-  """
-  label_image = np.zeros(instances.masks.shape[1:], np.uint16)
-  for i in reversed(range(len(instances))):
-    rows, columns, mask = instances.crop(i)
-    label_image[rows, columns][mask] = i + 1
-  values = np.unique(label_image)
-  return label_image, {
-    str(value): float(instances.scores[value - 1])
-    for value in values[values > 0]
-  }
-
-
-def make_coco(
-  entries: Sequence[tuple[dict, list[dict]]], categories: list[dict]
-) -> dict:
-  """Puts predictions into the layout of a COCO annotation file.
-
-  Args:
-    entries: (entry of the image, its COCO results) in order.
-    categories: COCO categories.
-
-  Returns:
-    images, annotations (results with id, area and iscrowd), categories.
-  """
-  annotations = []
-  for _, results in entries:
-    areas = rle.areas([result["segmentation"] for result in results])
-    annotations += [
-      dict(result, id=len(annotations) + i, area=int(area), iscrowd=0)
-      for i, (result, area) in enumerate(zip(results, areas, strict=True), 1)
-    ]
-  return dict(
-    images=[image for image, _ in entries],
-    annotations=annotations,
-    categories=categories,
-  )
-
-
-def _read_images(
-  paths: Sequence[pathlib.Path],
-  waiting: dict[int, tuple[pathlib.Path, str, np.ndarray]],
-  problems: list[Problem],
-) -> Iterator[np.ndarray]:
-  """Yields the images that can be read.
-
-  Fills `waiting` with (path, output name, image) by position among the images
-  yielded, and `problems` with the files that cannot be read.
-  """
-  index = 0
-  for path, name in zip(paths, unique_names(paths), strict=True):
-    try:
-      image = read_image(path)
-    except (OSError, ValueError) as error:
-      reason = error.strerror if isinstance(error, OSError) else str(error)
-      problems.append(Problem(path=path, reason=reason))
-      continue
-    waiting[index] = path, name, image
-    index += 1
-    yield image
-
-
-def _write_png(path: pathlib.Path, image: np.ndarray) -> None:
-  if not cv2.imwrite(str(path), image):
-    raise OSError(f"cannot write {path}")
-
-
 def define_flags() -> None:
   """Defines the flags: when run, so that commands can be imported together."""
   flags.DEFINE_string(
@@ -311,9 +389,14 @@ def define_flags() -> None:
   flags.DEFINE_integer(
     "batch_size", 1, "Images the network takes at once.", lower_bound=1
   )
-  flags.DEFINE_boolean("labels", False, "Write label images as well.")
-  flags.DEFINE_boolean(
-    "views", False, "Write pictures of the maps of associative embedding."
+  flags.DEFINE_list(
+    "save", ["overlay", "rle"], f"What to write, of {', '.join(KINDS)}."
+  )
+  flags.DEFINE_boolean("flip", False, "See each image mirrored as well.")
+  flags.DEFINE_multi_float(
+    "scale",
+    [1.0],
+    "Sizes at which to see each image, relative to the config's.",
   )
   flags.mark_flags_as_required(["checkpoint", "out"])
 
@@ -322,28 +405,32 @@ def main(argv: list[str]) -> None:
   """Runs the command."""
   logging.set_verbosity(logging.ERROR)  # Orbax tells every step
   use_compilation_cache()
-  paths = find_images(argv[1:])
-  checkpoint = checkpoints.load(FLAGS.checkpoint)
+  inputs = find_inputs(argv[1:], sys.stdin)
   out = pathlib.Path(FLAGS.out)
-  predictor = build_predictor(
-    checkpoint.config, checkpoint.variables, batch_size=FLAGS.batch_size
+  predictor = api.Predictor.from_checkpoint(
+    FLAGS.checkpoint,
+    batch_size=FLAGS.batch_size,
+    scales=FLAGS.scale,
+    flip=FLAGS.flip,
   )
-  problems = predict_files(
+  start = time.perf_counter()
+  num_images, problems = predict_inputs(
     predictor,
-    paths,
+    inputs,
     out,
-    class_names=checkpoint.class_names,
-    category_ids=checkpoint.category_ids,
     score_threshold=FLAGS.score_threshold,
-    labels=FLAGS.labels,
-    views=FLAGS.views,
+    save=FLAGS.save,
   )
-  print(f"{len(paths) - len(problems)} images done, see {out}")
+  seconds = time.perf_counter() - start
+  print(
+    f"{num_images} images done in {seconds:.1f} s "
+    f"({num_images / seconds:.1f} images/s, compiling included), see {out}"
+  )
   print(predictor.summary(), file=sys.stderr)
   for problem in problems:
     print(f"{problem.path}: {problem.reason}", file=sys.stderr)
   if problems:
-    sys.exit(f"{len(problems)} of {len(paths)} files could not be read")
+    sys.exit(f"{len(problems)} of {len(inputs)} inputs could not be read")
 
 
 if __name__ == "__main__":

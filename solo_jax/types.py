@@ -227,6 +227,24 @@ class Instances:
       kept = dataclasses.replace(kept, masks=kept.masks.to_dense())
     return kept
 
+  def take(self, indices: Sequence[int]) -> "Instances":
+    """Returns some instances, in the order of their indices."""
+    indices = np.asarray(indices, int)
+    if isinstance(self.masks, CroppedMasks):
+      masks = dataclasses.replace(
+        self.masks,
+        corners=[self.masks.corners[i] for i in indices],
+        crops=[self.masks.crops[i] for i in indices],
+      )
+    else:  # planes stay column-major
+      masks = self.masks.transpose(0, 2, 1)[indices].transpose(0, 2, 1)
+    return Instances(
+      masks=masks,
+      scores=self.scores[indices],
+      labels=self.labels[indices],
+      boxes_xyxy=self.boxes_xyxy[indices],
+    )
+
   def first(self, number: int) -> "Instances":
     """Returns the instances of the highest scores; no mask is copied."""
     kept = slice(number)

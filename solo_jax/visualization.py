@@ -44,18 +44,20 @@ def draw_instances(
   class_names: Sequence[str],
   *,
   show_scores: bool = True,
+  tracks: Sequence[int] | None = None,
 ) -> np.ndarray:
   """Draws instances on their image.
 
-  Each instance has a colour of its own. Small images are enlarged so that
-  labels can be read. Labels never overlap: one that finds no free place
-  beside those of higher scores is left out.
+  Each instance, or each track, has a colour of its own. Small images are
+  enlarged so that labels can be read. Labels never overlap: one that finds no
+  free place beside those of higher scores is left out.
 
   Args:
     image: RGB. [H0, W0, 3] uint8.
     instances: Instances at the size of the image, by falling score.
     class_names: Name of each label.
     show_scores: False for ground truth, which has none.
+    tracks: Number of each instance in a video, shown before its class.
 
   Returns:
     RGB picture, f = 1, 2, ... times as large. [f H0, f W0, 3] uint8.
@@ -67,16 +69,18 @@ def draw_instances(
   is_visible = instances.masks.any((1, 2))
   boxes_xyxy = instances.boxes_xyxy[is_visible] * factor
   masks = _enlarge_masks(instances.masks[is_visible], factor)
-  _draw_fills(picture, masks, boxes_xyxy)
-  _draw_contours(picture, masks)
-  texts = [
-    f"{class_names[label]} {score:.2f}" if show_scores else class_names[label]
-    for label, score in zip(
-      instances.labels[is_visible], instances.scores[is_visible], strict=True
-    )
-  ]
+  colors = np.arange(len(masks))
+  texts = [class_names[label] for label in instances.labels[is_visible]]
+  if tracks is not None:
+    colors = np.asarray(tracks, int)[is_visible]
+    texts = [f"{i} {text}" for i, text in zip(colors, texts, strict=True)]
+  if show_scores:
+    scores = instances.scores[is_visible]
+    texts = [f"{text} {x:.2f}" for text, x in zip(texts, scores, strict=True)]
+  _draw_fills(picture, masks, boxes_xyxy, colors)
+  _draw_contours(picture, masks, colors)
   return _draw_labels(
-    cv2.cvtColor(picture, cv2.COLOR_BGR2RGB), texts, boxes_xyxy
+    cv2.cvtColor(picture, cv2.COLOR_BGR2RGB), texts, boxes_xyxy, colors
   )
 
 
@@ -215,32 +219,38 @@ def _enlarge_masks(masks: np.ndarray, factor: int) -> np.ndarray:
 
 
 def _draw_fills(
-  picture: np.ndarray, masks: np.ndarray, boxes_xyxy: np.ndarray
+  picture: np.ndarray,
+  masks: np.ndarray,
+  boxes_xyxy: np.ndarray,
+  colors: np.ndarray,
 ) -> None:
   """Tints the masks, smaller ones over larger ones. Changes `picture`."""
-  detections = sv.Detections(
-    xyxy=boxes_xyxy, mask=masks, class_id=np.arange(len(masks))
-  )
-  sv.MaskAnnotator(PALETTE, FILL_OPACITY, sv.ColorLookup.INDEX).annotate(
+  detections = sv.Detections(xyxy=boxes_xyxy, mask=masks, class_id=colors)
+  sv.MaskAnnotator(PALETTE, FILL_OPACITY, sv.ColorLookup.CLASS).annotate(
     picture, detections
   )
 
 
-def _draw_contours(picture: np.ndarray, masks: np.ndarray) -> None:
+def _draw_contours(
+  picture: np.ndarray, masks: np.ndarray, colors: np.ndarray
+) -> None:
   """Outlines the masks over a thin dark halo. Changes `picture`."""
   thickness = 1 if max(picture.shape[:2]) < 900 else 2
-  for i, mask in enumerate(masks):
+  for mask, index in zip(masks, colors, strict=True):
     contours, _ = cv2.findContours(
       mask.astype(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE
     )
-    color = PALETTE.by_idx(i).as_bgr()
+    color = PALETTE.by_idx(int(index)).as_bgr()
     dark = tuple(c // 4 for c in color)
     for line, width in ((dark, thickness + 2), (color, thickness)):
       cv2.drawContours(picture, contours, -1, line, width, cv2.LINE_AA)
 
 
 def _draw_labels(
-  picture: np.ndarray, texts: Sequence[str], boxes_xyxy: np.ndarray
+  picture: np.ndarray,
+  texts: Sequence[str],
+  boxes_xyxy: np.ndarray,
+  colors: np.ndarray,
 ) -> np.ndarray:
   """Returns the RGB picture with a small sign for each text."""
   height, width = picture.shape[:2]
@@ -248,7 +258,7 @@ def _draw_labels(
   canvas = Image.fromarray(picture)
   draw = ImageDraw.Draw(canvas)
   taken = np.zeros((0, 4))
-  for i, (text, box) in enumerate(zip(texts, boxes_xyxy, strict=True)):
+  for text, box, index in zip(texts, boxes_xyxy, colors, strict=True):
     size = np.array([draw.textlength(text, font) + 8, font.size * 1.25 + 4])
     if len(texts) > CROWDED and size[0] > 1.5 * (box[2] - box[0]):
       continue
@@ -256,7 +266,7 @@ def _draw_labels(
     if sign is None:
       continue
     taken = np.vstack([taken, sign])
-    color = PALETTE.by_idx(i).as_rgb()
+    color = PALETTE.by_idx(int(index)).as_rgb()
     draw.rounded_rectangle(tuple(sign), radius=4, fill=color)
     is_bright = np.dot(color, (0.299, 0.587, 0.114)) > 120
     draw.text(

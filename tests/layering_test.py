@@ -24,6 +24,8 @@ ALLOWED = {
   "inference": ("methods", "data.transforms", "data.batching"),
   "training": (*LEAVES, "methods", "inference"),
   "api": ("inference", "training"),
+  "progress": (),
+  "saving": ("data.transforms", "data.video", "evaluation", "visualization"),
 }
 # The config stops at the commands and these two files.
 READS_CONFIG = ("training/loop.py", "training/setup.py")
@@ -31,7 +33,8 @@ ONLY_IN = {
   "grain": ("data/pipeline.py",),
   "orbax": ("training/checkpoints.py",),
   "flax": ("nn/", "methods/", "training/"),
-  "cv2": ("data/", "visualization.py", "predict.py"),
+  "av": ("data/video.py",),
+  "cv2": ("data/", "visualization.py", "predict.py", "saving.py"),
   "tensorflow_datasets": ("data/",),
   "pycocotools": ("data/", "evaluation/"),
   "tensorboardX": ("training/logging.py",),

@@ -8,16 +8,19 @@ import subprocess
 import sys
 from types import SimpleNamespace
 
+import av
 import cv2
 import numpy as np
 import pytest
 from PIL import Image
 from pycocotools.coco import COCO
 
-from solo_jax import predict, types, visualization
+from solo_jax import predict, saving, types, visualization
+from solo_jax.data import video
 from solo_jax.evaluation import rle
 from solo_jax.inference.predictor import to_rgb
 
+ALL = ("overlay", "masks", "polygons", "rle", "labels", "views")
 SCORE_NUCLEI = pathlib.Path(__file__).parents[2] / "shared" / "score_nuclei.py"
 
 
@@ -25,6 +28,8 @@ class BandPredictor:
   """Two overlapping instances on each image, and a third of a low score."""
 
   has_views = True
+  class_names = ("cat", "dog")
+  category_ids = (3, 44)
 
   def summary(self):
     return "nothing compiled"
@@ -61,22 +66,24 @@ def write(path, image):
   return path
 
 
-def run(paths, out, labels=False, views=False, predictor=None):
-  return predict.predict_files(
+def run(paths, out, save=("overlay", "rle"), predictor=None, **inputs):
+  """Predicts; returns the problems."""
+  return predict.predict_inputs(
     predictor or BandPredictor(),
-    paths,
+    predict.Inputs(images=paths, **inputs),
     out,
-    class_names=("cat", "dog"),
-    category_ids=(3, 44),
     score_threshold=0.3,
-    labels=labels,
-    views=views,
-  )
+    save=save,
+  )[1]
+
+
+def read_json(path):
+  return json.loads(path.read_text())
 
 
 def test_views_stand_beside_the_image(tmp_path):
   image = np.full((300, 400, 3), 40, np.uint8)
-  run([write(tmp_path / "a.png", image)], tmp_path / "out", views=True)
+  run([write(tmp_path / "a.png", image)], tmp_path / "out", ["views"])
   picture = cv2.imread(str(tmp_path / "out" / "views" / "a.png"))
   gap = visualization.GAP
   panels = picture[-gap - 300 : -gap]
@@ -87,8 +94,10 @@ def test_views_stand_beside_the_image(tmp_path):
 def test_a_method_without_views_says_so(tmp_path):
   predictor = BandPredictor()
   predictor.has_views = False
-  with pytest.raises(ValueError, match="--views: this checkpoint's method"):
-    run([], tmp_path, views=True, predictor=predictor)
+  with pytest.raises(
+    ValueError, match="--save=views: this checkpoint's method"
+  ):
+    run([], tmp_path, ["views"], predictor)
 
 
 def test_writes_overlays_and_coco_json(tmp_path):
@@ -135,7 +144,7 @@ def test_pycocotools_reads_the_json(tmp_path, capsys):
 
 def test_label_images_prefer_the_higher_score(tmp_path):
   path = write(tmp_path / "cell.png", np.zeros((40, 60), np.uint8))
-  run([path], tmp_path / "out", labels=True)
+  run([path], tmp_path / "out", ["labels"])
   label_image = cv2.imread(
     str(tmp_path / "out" / "labels" / "cell.png"), cv2.IMREAD_UNCHANGED
   )
@@ -152,7 +161,7 @@ def test_label_images_prefer_the_higher_score(tmp_path):
 def test_the_nuclei_scorer_reads_the_labels(tmp_path):
   path = write(tmp_path / "cell.png", np.zeros((40, 60), np.uint8))
   out = tmp_path / "out"
-  run([path], out, labels=True)
+  run([path], out, ["labels"])
   subprocess.run(
     [sys.executable, SCORE_NUCLEI, "--boot=0"]
     + [f"--gt={out / 'labels'}", f"--pred={out / 'labels'}"]
@@ -184,36 +193,24 @@ def test_cropped_masks_give_the_same_files(tmp_path, monkeypatch):
     )
 
   path = write(tmp_path / "a.png", np.full((40, 60, 3), 99, np.uint8))
-  run([path], tmp_path / "dense", labels=True)
+  run([path], tmp_path / "dense", ALL)
   detect = BandPredictor.detect
   monkeypatch.setattr(
     BandPredictor, "detect", lambda self, image: crop(detect(self, image))
   )
-  run([path], tmp_path / "cropped", labels=True)
-  monkeypatch.setattr(predict, "MAX_DRAWN_PIXELS", 40 * 60)
-  run([path], tmp_path / "few", labels=True)
+  run([path], tmp_path / "cropped", ALL)
+  monkeypatch.setattr(saving, "MAX_DRAWN_PIXELS", 40 * 60)
+  run([path], tmp_path / "few", ALL)
   names = [
     x.relative_to(tmp_path / "dense") for x in (tmp_path / "dense").rglob("*.*")
   ]
-  assert len(names) == 4
+  # An overlay, two COCO files, scores, a label image, two masks, a view.
+  assert len(names) == 8
   for name in names:
     expected = (tmp_path / "dense" / name).read_bytes()
     assert (tmp_path / "cropped" / name).read_bytes() == expected
     is_equal = (tmp_path / "few" / name).read_bytes() == expected
     assert is_equal == (name.parts[0] != "overlays")
-
-
-def test_hidden_instances_have_no_label():
-  masks = np.ones((2, 4, 5), bool)
-  label_image, scores = predict.make_label_image(
-    types.Instances(
-      masks=masks,
-      scores=np.array([0.9, 0.5], np.float32),
-      labels=np.zeros(2, int),
-      boxes_xyxy=np.array([[0, 0, 5, 4]] * 2, np.float32),
-    )
-  )
-  assert (label_image == 1).all() and list(scores) == ["1"]
 
 
 def test_bad_files_are_named_and_the_others_done(tmp_path):
@@ -252,17 +249,16 @@ def test_main_exits_with_1_after_a_bad_file(tmp_path, monkeypatch, capsys):
   good = write(tmp_path / "good.png", np.zeros((40, 60, 3), np.uint8))
   bad = tmp_path / "bad.png"
   bad.touch()
-  checkpoint = SimpleNamespace(
-    config=None,
-    variables=None,
-    class_names=("cat", "dog"),
-    category_ids=(3, 44),
-  )
-  monkeypatch.setattr(predict.checkpoints, "load", lambda path: checkpoint)
-  monkeypatch.setattr(predict, "use_compilation_cache", lambda: None)
+  loaded = []
+
+  def from_checkpoint(path, **options):
+    loaded.append((path, options))
+    return BandPredictor()
+
   monkeypatch.setattr(
-    predict, "build_predictor", lambda *_, batch_size: BandPredictor()
+    predict.api.Predictor, "from_checkpoint", staticmethod(from_checkpoint)
   )
+  monkeypatch.setattr(predict, "use_compilation_cache", lambda: None)
   monkeypatch.setattr(
     predict,
     "FLAGS",
@@ -270,39 +266,60 @@ def test_main_exits_with_1_after_a_bad_file(tmp_path, monkeypatch, capsys):
       checkpoint="run",
       out=str(tmp_path / "out"),
       score_threshold=0.3,
-      batch_size=1,
-      labels=False,
-      views=False,
+      batch_size=2,
+      save=["rle"],
+      flip=True,
+      scale=[1.0, 1.5],
     ),
   )
   predict.main(["predict", str(good)])
-  with pytest.raises(SystemExit, match="1 of 2 files could not be read"):
+  assert "1 images done in" in capsys.readouterr().out
+  with pytest.raises(SystemExit, match="1 of 2 inputs could not be read"):
     predict.main(["predict", str(good), str(bad)])
   told = capsys.readouterr().err
   assert f"{bad}: the file is empty" in told and "nothing compiled" in told
+  options = dict(batch_size=2, scales=[1.0, 1.5], flip=True)
+  assert loaded == [("run", options)] * 2
 
 
-def test_missing_checkpoint_is_named(tmp_path):
-  with pytest.raises(FileNotFoundError, match="no checkpoint at .*nowhere"):
-    predict.checkpoints.load(str(tmp_path / "nowhere"))
-
-
-def test_finds_image_files_of_folders(tmp_path):
-  for name in ("b.PNG", "a.tif", "c.txt", "sub/d.png"):
+def test_inputs_are_files_of_folders_videos_cameras_and_a_list(
+  tmp_path, monkeypatch
+):
+  monkeypatch.chdir(tmp_path)
+  for name in ("b.PNG", "a.tif", "c.txt", "d.MP4", "sub/d.png", "5"):
     path = tmp_path / "in" / name
     path.parent.mkdir(exist_ok=True, parents=True)
     path.touch()
-  named = tmp_path / "image.raw"
-  found = predict.find_images([str(named), str(tmp_path / "in")])
-  assert [p.name for p in found] == ["image.raw", "a.tif", "b.PNG"]
+  (tmp_path / "5").touch()  # an image, called so
+  inputs = predict.find_inputs(
+    ["image.raw", "in", "0", "12", "5", "-", "clip.mkv"],
+    io.StringIO("x/one.jpg\n\n two.avi \n"),
+  )
+  assert [str(p) for p in inputs.images] == [
+    "image.raw",
+    "in/a.tif",
+    "in/b.PNG",
+    "5",
+    "x/one.jpg",
+  ]
+  assert [str(p) for p in inputs.videos] == ["in/d.MP4", "two.avi", "clip.mkv"]
+  assert inputs.cameras == [0, 12]
+  assert len(inputs) == 10
 
 
-@pytest.mark.parametrize("arguments", [[], ["folder"]])
-def test_no_files_is_an_error(tmp_path, monkeypatch, arguments):
+@pytest.mark.parametrize(
+  ("arguments", "message"),
+  [
+    ([], r"nothing to predict in \(no arguments\): name images"),
+    (["-"], "nothing to predict in -: name images"),
+    (["image.png", "folder"], "no images or videos in folder .sub-folders"),
+  ],
+)
+def test_no_files_is_an_error(tmp_path, monkeypatch, arguments, message):
   monkeypatch.chdir(tmp_path)
-  (tmp_path / "folder").mkdir()
-  with pytest.raises(FileNotFoundError, match="no image files in"):
-    predict.find_images(arguments)
+  (tmp_path / "folder" / "sub").mkdir(parents=True)
+  with pytest.raises(FileNotFoundError, match=message):
+    predict.find_inputs(arguments, io.StringIO("\n"))
 
 
 def test_equal_names_do_not_overwrite_each_other():
@@ -348,3 +365,178 @@ def test_exif_orientation_is_ignored(tmp_path):
   read = predict.read_image(path)
   assert read.shape == (16, 32, 3)
   assert read[2].min() > 200 and read[14].max() < 50
+
+
+class SquarePredictor(BandPredictor):
+  """A red and a green square wherever they are; the green one less sure."""
+
+  def detect(self, image):
+    found = [image[..., channel] > 128 for channel in (0, 1)]
+    boxes = [
+      (x.min(), y.min(), x.max() + 1, y.max() + 1)
+      for y, x in map(np.nonzero, found)
+    ]
+    return types.Instances(
+      masks=np.stack(found),
+      scores=np.array([0.9, 0.5], np.float32),
+      labels=np.array([0, 1], np.int32),
+      boxes_xyxy=np.array(boxes, np.float32),
+    )
+
+  def stream(self, images):
+    for index, image in enumerate(images):
+      yield index, self.detect(image)
+
+
+def squares(index, size=(64, 96)):
+  """A frame: red goes right, green goes left."""
+  image = np.zeros((*size, 3), np.uint8)
+  image[10:30, 4 + 3 * index : 24 + 3 * index, 0] = 255
+  image[36:56, 70 - 3 * index : 90 - 3 * index, 1] = 255
+  return image
+
+
+def write_video(path, num_frames=12, noise=0):
+  rng = np.random.default_rng(0)
+  path.parent.mkdir(parents=True, exist_ok=True)
+  with av.open(path, "w") as container:
+    stream = container.add_stream("libx264", rate=10, options={"crf": "10"})
+    stream.height, stream.width = 64, 96
+    stream.pix_fmt = "yuv420p"
+    for index in range(num_frames):
+      image = squares(index % 12)
+      image += rng.integers(0, noise + 1, image.shape).astype(np.uint8) * (
+        image == 0
+      )
+      frame = av.VideoFrame.from_ndarray(image, "rgb24")
+      container.mux(stream.encode(frame))
+    container.mux(stream.encode(None))
+  return path
+
+
+def test_a_video_has_tracks_and_an_overlay(tmp_path):
+  path = write_video(tmp_path / "in" / "clip.mkv")
+  out = tmp_path / "out"
+  image = write(tmp_path / "in" / "a.png", squares(0)[..., ::-1])
+  predictor = SquarePredictor()
+  problems = run([image], out, ALL, predictor, videos=[path])
+  assert problems == []
+
+  dataset = read_json(out / "predictions.json")
+  assert dataset["videos"] == [
+    dict(id=1, file_name=str(path), height=64, width=96, fps=10.0)
+  ]
+  image, *frames = dataset["images"]
+  assert image["id"] == 1 and "video_id" not in image
+  assert [x["frame_index"] for x in frames] == list(range(12))
+  assert [x["seconds"] for x in frames] == pytest.approx(np.arange(12) / 10)
+  assert {x["video_id"] for x in frames} == {1}
+  assert len(dataset["annotations"]) == 26
+  assert [x.get("track_id") for x in dataset["annotations"][:2]] == [None] * 2
+  for annotation in dataset["annotations"][2:]:
+    assert annotation["track_id"] == {3: 1, 44: 2}[annotation["category_id"]]
+
+  overlay = video.VideoFile(out / "overlays" / "clip.mp4")
+  drawn = list(overlay.frames())
+  assert len(drawn) == 12
+  assert overlay.size == (64 * 5, 96 * 5)  # enlarged like a small image
+  # The sign above the red square has the colour of its track, and moves on.
+  color = visualization.PALETTE.by_idx(1).as_rgb()
+  lefts = []
+  for index in (2, 6):
+    distance = np.abs(drawn[index].image.astype(int) - color).sum(2)
+    rows, columns = np.nonzero(distance < 60)
+    assert len(rows) > 300 and rows.min() > 25 and rows.max() < 60
+    lefts.append(columns.min())
+  assert abs(lefts[1] - lefts[0] - 4 * 3 * 5) < 5
+
+  names = sorted(x.name for x in (out / "labels" / "clip").iterdir())
+  assert names == [f"{i:06d}.png" for i in range(12)]
+  label_image = cv2.imread(
+    str(out / "labels" / "clip" / "000004.png"), cv2.IMREAD_UNCHANGED
+  )
+  assert label_image[20, 26] == 1 and label_image[46, 68] == 2
+  scores = read_json(out / "scores.json")
+  assert scores["clip/000004"] == {"1": pytest.approx(0.9), "2": 0.5}
+  mask = cv2.imread(
+    str(out / "masks" / "clip" / "000004" / "0002.png"), cv2.IMREAD_UNCHANGED
+  )
+  np.testing.assert_array_equal(mask, np.uint8(label_image == 2) * 255)
+
+
+def test_a_video_that_ends_early_is_done_as_far_as_it_goes(tmp_path):
+  path = write_video(tmp_path / "cut.mkv", num_frames=40, noise=60)
+  data = path.read_bytes()
+  path.write_bytes(data[: len(data) * 6 // 10])
+  bad = tmp_path / "bad.mp4"
+  bad.write_bytes(data[:100])
+  last = write_video(tmp_path / "last.mp4", num_frames=2)
+  problems = run(
+    [], tmp_path / "out", predictor=SquarePredictor(), videos=[path, bad, last]
+  )
+  assert [p.path.name for p in problems] == ["cut.mkv", "bad.mp4"]
+  dataset = read_json(tmp_path / "out" / "predictions.json")
+  frames = [x["file_name"] for x in dataset["images"]]
+  assert frames[-2:] == [str(last)] * 2
+  number = frames.count(str(path))
+  assert 10 < number < 30
+  assert problems[0].reason == (
+    f"damaged or cut off: only {number} of 40 frames could be decoded"
+  )
+  assert problems[1].reason.startswith("not a video, or damaged")
+
+
+def test_a_camera_runs_until_ctrl_c(tmp_path, monkeypatch):
+  class Capture:
+    """Gives five pictures, then Ctrl-C is pressed."""
+
+    def __init__(self, index):
+      assert index == 0
+      self.index = 0
+
+    def read(self):
+      self.index += 1
+      if self.index == 6:
+        raise KeyboardInterrupt
+      return True, squares(self.index)[..., ::-1]
+
+    def get(self, prop):
+      return 15.0
+
+    def release(self):
+      pass
+
+  monkeypatch.setattr(video.cv2, "VideoCapture", Capture)
+  out = tmp_path / "out"
+  problems = run([], out, predictor=SquarePredictor(), cameras=[0])
+  assert problems == []
+  dataset = read_json(out / "predictions.json")
+  assert [x["file_name"] for x in dataset["images"]] == ["camera 0"] * 4
+  assert dataset["videos"][0]["fps"] == 15
+  overlay = video.VideoFile(out / "overlays" / "camera 0.mp4")
+  assert overlay.num_frames == 4
+
+
+def test_no_such_camera(tmp_path, monkeypatch):
+  capture = SimpleNamespace(read=lambda: (False, None))
+  monkeypatch.setattr(video.cv2, "VideoCapture", lambda index: capture)
+  problems = run([], tmp_path / "out", cameras=[3])
+  assert str(problems[0].path) == "camera 3"
+  assert "gives no pictures" in problems[0].reason
+
+
+def test_nothing_found_is_a_result(tmp_path):
+  class NothingPredictor(SquarePredictor):
+    def detect(self, image):
+      return super().detect(squares(0)).first(0)
+
+  path = write_video(tmp_path / "clip.mp4", num_frames=3)
+  image = write(tmp_path / "a.png", squares(0))
+  out = tmp_path / "out"
+  assert run([image], out, ALL, NothingPredictor(), videos=[path]) == []
+  for name in ("predictions.json", "polygons.json"):
+    dataset = read_json(out / name)
+    assert dataset["annotations"] == [] and len(dataset["images"]) == 4
+  label_image = cv2.imread(str(out / "labels" / "a.png"), cv2.IMREAD_UNCHANGED)
+  assert label_image.dtype == np.uint16 and not label_image.any()
+  assert video.VideoFile(out / "overlays" / "clip.mp4").num_frames == 3

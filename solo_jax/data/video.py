@@ -1,0 +1,196 @@
+"""Videos and cameras as streams of RGB frames, and back into a video."""
+
+import dataclasses
+import fractions
+import pathlib
+import time
+from collections.abc import Iterator
+
+import av
+import cv2
+import numpy as np
+
+SUFFIXES = (".mp4", ".mov", ".m4v", ".avi", ".mkv", ".webm", ".mpg", ".mpeg")
+TICKS = 90_000  # of a second; what frame rates are usually multiples of
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Frame:
+  """One picture of a video.
+
+  Attributes:
+    image: RGB, the right way up. [H0, W0, 3] uint8.
+    seconds: Since the start.
+  """
+
+  image: np.ndarray
+  seconds: float
+
+
+class VideoFile:
+  """A video that PyAV (FFmpeg) reads; its first video stream.
+
+  Attributes:
+    size: (height, width) of its frames, the right way up.
+    rate: Frames a second, on average.
+    num_frames: As declared by the file; None where it does not say.
+    problem: What was wrong with the file, once `frames` has ended; None if
+      nothing was.
+  """
+
+  def __init__(self, path: pathlib.Path):
+    """Reads what the file says of itself, and its first frame.
+
+    Args:
+      path: The file.
+
+    Raises:
+      OSError: If the file cannot be opened.
+      ValueError: If it holds no video that can be decoded.
+    """
+    self._path = path
+    path.open("rb").close()  # FFmpeg may call a damaged file an I/O error
+    try:
+      with av.open(path) as container:
+        if not container.streams.video:
+          raise ValueError("no video in the file")
+        stream = container.streams.video[0]
+        self.rate = stream.average_rate or fractions.Fraction(25)
+        self.num_frames = _count_declared(container, self.rate)
+        first = next(container.decode(stream), None)
+    except av.error.FFmpegError as error:
+      raise ValueError(f"not a video, or damaged ({error.strerror})") from error
+    if first is None:
+      raise ValueError("no frame of the video can be decoded")
+    self._stored_size = first.height, first.width
+    self._turns = first.rotation // 90 % 4  # counter-clockwise
+    turned = self._turns % 2
+    self.size = self._stored_size[::-1] if turned else self._stored_size
+    self.problem = None
+
+  def frames(self) -> Iterator[Frame]:
+    """Reads the video from its start; damaged parts are left out."""
+    num_decoded = num_damaged = 0
+    height, width = self._stored_size  # also where a video changes its size
+    with av.open(self._path) as container:
+      stream = container.streams.video[0]
+      stream.thread_type = "AUTO"
+      for packet in container.demux(stream):
+        try:
+          frames = packet.decode()
+        except av.error.InvalidDataError:
+          num_damaged += 1
+          continue
+        for frame in frames:
+          image = frame.to_ndarray(format="rgb24", width=width, height=height)
+          if not num_decoded:
+            start = frame.time
+          seconds = float(num_decoded / self.rate)
+          if frame.time is not None and start is not None:
+            seconds = frame.time - start
+          num_decoded += 1
+          yield Frame(
+            image=np.ascontiguousarray(np.rot90(image, self._turns)),
+            seconds=seconds,
+          )
+    if num_damaged or (self.num_frames or 0) > num_decoded:
+      of = "" if self.num_frames is None else f" of {self.num_frames}"
+      self.problem = (
+        f"damaged or cut off: only {num_decoded}{of} frames could be decoded"
+      )
+
+
+def _count_declared(
+  container: av.container.InputContainer, rate: fractions.Fraction
+) -> int | None:
+  """Counts the frames that a file says it has; None if it does not say."""
+  stream = container.streams.video[0]
+  if stream.frames:
+    return stream.frames
+  if container.duration and len(container.streams) == 1:
+    return int(container.duration / av.time_base * rate + 0.5)
+  return None  # sound may go on for longer
+
+
+class Camera:
+  """A camera of this machine, through OpenCV; frames end with the program.
+
+  Attributes:
+    size: (height, width) of its frames.
+    rate: Frames a second that it promises.
+    num_frames: None.
+    problem: None.
+  """
+
+  def __init__(self, index: int):
+    """Opens a camera.
+
+    Args:
+      index: Its number, from 0.
+
+    Raises:
+      ValueError: If there is no such camera or it gives no frames.
+    """
+    self._capture = cv2.VideoCapture(index)
+    is_read, frame = self._capture.read()
+    if not is_read:
+      raise ValueError(
+        f"camera {index} gives no pictures: is it connected, and free?"
+      )
+    self.size = frame.shape[:2]
+    promised = self._capture.get(cv2.CAP_PROP_FPS)
+    self.rate = fractions.Fraction(round(promised) if promised >= 1 else 30)
+    self.num_frames = None
+    self.problem = None
+
+  def frames(self) -> Iterator[Frame]:
+    """Reads until the camera stops."""
+    start = time.monotonic()
+    try:
+      while True:
+        is_read, frame = self._capture.read()
+        if not is_read:
+          return
+        yield Frame(
+          image=np.ascontiguousarray(frame[..., ::-1]),
+          seconds=time.monotonic() - start,
+        )
+    finally:
+      self._capture.release()
+
+
+class VideoWriter:
+  """Writes an MP4 file (H.264) with the frames' own times."""
+
+  def __init__(self, path: pathlib.Path, rate: fractions.Fraction):
+    """Starts a video; its size is that of the first frame.
+
+    Args:
+      path: The file.
+      rate: Frames a second, roughly.
+    """
+    self._container = av.open(path, "w")
+    self._stream = self._container.add_stream("libx264", rate=rate)
+    self._stream.pix_fmt = "yuv420p"  # what every player shows
+    self._stream.options = {"crf": "20"}
+    self._stream.codec_context.time_base = fractions.Fraction(1, TICKS)
+    self._next = 0
+
+  def write(self, frame: Frame) -> None:
+    """Adds a frame; an odd last row or column is left out."""
+    height, width = (side - side % 2 for side in frame.image.shape[:2])
+    if not self._next:
+      self._stream.height, self._stream.width = height, width
+    picture = av.VideoFrame.from_ndarray(
+      np.ascontiguousarray(frame.image[:height, :width]), "rgb24"
+    )
+    picture.pts = max(self._next, round(frame.seconds * TICKS))
+    picture.time_base = fractions.Fraction(1, TICKS)
+    self._next = picture.pts + 1
+    self._container.mux(self._stream.encode(picture))
+
+  def close(self) -> None:
+    """Finishes the file."""
+    if self._next:
+      self._container.mux(self._stream.encode(None))
+    self._container.close()

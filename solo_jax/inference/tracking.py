@@ -1,0 +1,182 @@
+"""Following instances from frame to frame of a video.
+
+Associates in two steps like ByteTrack (https://arxiv.org/abs/2110.06864): sure
+detections with all tracks first, then unsure ones with the tracks that are
+left, so that an object that is hidden in part keeps its track. What is
+compared are masks, moved on by the track's velocity, where ByteTrack compares
+boxes: the boxes of touching objects overlap, their masks do not.
+"""
+
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+from scipy.optimize import linear_sum_assignment
+
+from solo_jax import types
+
+MIN_IOU = 0.2  # of a moved mask with that of its next detection
+OTHER_CLASS = 0.5  # factor of the IoU where classes differ
+MOMENTUM = 0.5  # of the velocity
+
+
+@dataclasses.dataclass(kw_only=True)
+class _Track:
+  """An object seen so far.
+
+  Attributes:
+    number: Its id.
+    label: Class of its last detection.
+    mask: Its last mask inside its box. [h, w] bool.
+    corner: (top, left) of it, moved on with every frame. [2] float64.
+    velocity: Pixels a frame, (y, x). [2] float64.
+    seen: Frames in which it was detected.
+    missed: Frames since then.
+  """
+
+  number: int
+  label: int
+  mask: np.ndarray
+  corner: np.ndarray
+  velocity: np.ndarray
+  seen: int = 1
+  missed: int = 0
+
+
+class Tracker:
+  """Gives the same number to the same object in every frame of one video."""
+
+  def __init__(self, *, score_threshold: float, max_missed: int):
+    """Starts without any track.
+
+    Args:
+      score_threshold: A detection of a lower score starts no track.
+      max_missed: Frames after which an object that is not seen is given up.
+    """
+    self._score_threshold = score_threshold
+    self._max_missed = max_missed
+    self._tracks = []
+    self._num_started = 0
+
+  def update(
+    self, found: types.Instances
+  ) -> tuple[types.Instances, np.ndarray]:
+    """Goes on to the next frame.
+
+    Args:
+      found: All that was detected in it, of low scores as well.
+
+    Returns:
+      The detections of at least the score threshold and those of lower scores
+      that go on with a track, by falling score; and the track of each, from 1.
+    """
+    for track in self._tracks:
+      track.corner = track.corner + track.velocity
+    sure = int(np.sum(found.scores >= self._score_threshold))
+    seen = np.flatnonzero(
+      (found.boxes_xyxy[:, 2:] > found.boxes_xyxy[:, :2]).all(1)
+    ).tolist()
+    owner = {}
+    free = list(self._tracks)
+    for group in (
+      [i for i in seen if i < sure],
+      [i for i in seen if i >= sure],
+    ):
+      pairs = _associate(free, found, group)
+      owner |= {i: free[row] for row, i in pairs}
+      taken = {row for row, _ in pairs}
+      free = [track for row, track in enumerate(free) if row not in taken]
+    for i, track in owner.items():
+      _go_on(track, found, i)
+    for track in free:
+      track.missed += 1
+    for i in seen:
+      if i < sure and i not in owner:
+        owner[i] = self._start(found, i)
+    self._tracks = [t for t in self._tracks if t.missed <= self._max_missed]
+    kept = sorted(owner)
+    return found.take(kept), np.array([owner[i].number for i in kept], int)
+
+  def _start(self, found: types.Instances, index: int) -> _Track:
+    rows, columns, mask = found.crop(index)
+    self._num_started += 1
+    track = _Track(
+      number=self._num_started,
+      label=int(found.labels[index]),
+      mask=mask.copy(),  # a view would keep the masks of the whole frame
+      corner=np.array([rows.start, columns.start], np.float64),
+      velocity=np.zeros(2),
+    )
+    self._tracks.append(track)
+    return track
+
+
+def _go_on(track: _Track, found: types.Instances, index: int) -> None:
+  """Moves a track to its detection."""
+  rows, columns, mask = found.crop(index)
+  corner = np.array([rows.start, columns.start], np.float64)
+  # How far the middle is from where it was expected.
+  error = corner + np.divide(mask.shape, 2)
+  error -= track.corner + np.divide(track.mask.shape, 2)
+  weight = 1 if track.seen == 1 else 1 - MOMENTUM
+  track.velocity = track.velocity + weight * error / (track.missed + 1)
+  track.label = int(found.labels[index])
+  track.mask, track.corner = mask.copy(), corner
+  track.seen, track.missed = track.seen + 1, 0
+
+
+def _associate(
+  tracks: Sequence[_Track], found: types.Instances, indices: Sequence[int]
+) -> list[tuple[int, int]]:
+  """Pairs tracks with detections, the sum of their IoU being the largest.
+
+  Args:
+    tracks: Moved on to this frame.
+    found: Of this frame.
+    indices: Detections to pair.
+
+  Returns:
+    (row in `tracks`, detection) of each pair.
+  """
+  if not tracks or not indices:
+    return []
+  corners = np.rint([track.corner for track in tracks]).astype(int)
+  sides = np.array([track.mask.shape for track in tracks])
+  low = found.boxes_xyxy[indices][:, [1, 0]].astype(int)
+  high = found.boxes_xyxy[indices][:, [3, 2]].astype(int)
+  touching = (
+    (corners[:, None] < high[None]) & (low[None] < (corners + sides)[:, None])
+  ).all(2)
+  similarity = np.zeros(touching.shape)
+  for row, column in np.argwhere(touching):
+    track, index = tracks[row], indices[column]
+    iou = _moved_iou(
+      track.mask, corners[row], found.crop(index)[2], low[column]
+    )
+    is_same = track.label == found.labels[index]
+    similarity[row, column] = iou * (1 if is_same else OTHER_CLASS)
+  rows, columns = linear_sum_assignment(similarity, maximize=True)
+  return [
+    (int(row), indices[column])
+    for row, column in zip(rows, columns, strict=True)
+    if similarity[row, column] >= MIN_IOU
+  ]
+
+
+def _moved_iou(
+  one: np.ndarray,
+  corner: np.ndarray,
+  other: np.ndarray,
+  other_corner: np.ndarray,
+) -> float:
+  """Computes the IoU of two masks that lie at their corners (top, left)."""
+  start = np.maximum(corner, other_corner)
+  stop = np.minimum(corner + one.shape, other_corner + other.shape)
+
+  def window(mask, corner):
+    (top, left), (bottom, right) = start - corner, stop - corner
+    return mask[top:bottom, left:right]
+
+  shared = np.count_nonzero(window(one, corner) & window(other, other_corner))
+  total = np.count_nonzero(one) + np.count_nonzero(other)
+  return shared / (total - shared)
