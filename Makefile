@@ -8,7 +8,7 @@ CONFIG ?= solov2_shapes
 # Large pages for the buffers of each step: a quarter less CPU time (glibc).
 export GLIBC_TUNABLES := glibc.malloc.hugetlb=1
 
-.PHONY: install test test-slow demo lint format bench clean
+.PHONY: install test test-slow demo docs lint format bench clean
 
 install: .venv/installed
 
@@ -44,5 +44,13 @@ bench: install
 	  then $(BIN)/python benchmarks/data_pipeline.py; \
 	  else echo "data pipeline: prepare coco_instances first"; fi
 
+docs: .venv-docs/installed
+	NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs build --strict
+
+.venv-docs/installed: requirements-docs.lock
+	$(PYTHON) -m venv .venv-docs
+	.venv-docs/bin/python -m pip install --quiet --requirement requirements-docs.lock
+	touch $@
+
 clean:
-	rm -rf .venv
+	rm -rf .venv .venv-docs
