@@ -13,6 +13,7 @@ from absl import logging
 from solo_jax import types, visualization
 from solo_jax.data import transforms, video
 from solo_jax.evaluation import coco_metrics, rle
+from solo_jax.evaluation.label_images import flatten
 
 KINDS = ("overlay", "masks", "polygons", "rle", "labels", "views")
 # Kinds that have a folder, a file for each image in it.
@@ -328,11 +329,11 @@ def make_label_image(
       out and logged. [M] int.
 
   Returns:
-    label_image: 0 = background, the higher score where instances overlap.
+    label_image: 0 = background, the higher score where instances overlap; an
+      instance of which better ones hide more than half is left out.
       [H0, W0] uint16.
     scores: Score of each value that occurs in it, by value.
   """
-  label_image = np.zeros(instances.masks.shape[1:], np.uint16)
   fits = np.flatnonzero(values <= MAX_VALUE)
   if len(fits) < len(values):
     logging.error(
@@ -340,15 +341,11 @@ def make_label_image(
       len(values) - len(fits),
       MAX_VALUE,
     )
-  for i in reversed(fits):
-    rows, columns, mask = instances.crop(i)
-    label_image[rows, columns][mask] = values[i]
-  visible = set(np.unique(label_image).tolist())
-  return label_image, {
-    str(values[i]): float(instances.scores[i])
-    for i in fits
-    if values[i] in visible
-  }
+  owner = flatten((instances.crop(i) for i in fits), instances.masks.shape[1:])
+  kept = fits[np.unique(owner[owner > 0]) - 1]
+  scores = {str(values[i]): float(instances.scores[i]) for i in kept}
+  table = np.append(0, values[fits]).astype(np.uint16)
+  return table[owner], scores
 
 
 def to_polygons(

@@ -1,7 +1,8 @@
 """Metrics of label images, where each pixel belongs to one object at most.
 
-Detections above a score are flattened as `predict` does for its label images:
-where they overlap, the higher score keeps the pixel. Classes do not matter.
+Detections above a score are flattened as `predict` does for its label images
+(`label_images.flatten`): where they overlap, the higher score keeps the pixel.
+Classes do not matter.
 
   dsb_AP: per image, the mean over IoU 0.50:0.05:0.95 of TP / (TP + FP + FN),
     then the mean over images: the 2018 Data Science Bowl (Caicedo et al. 2019,
@@ -24,6 +25,7 @@ import numpy as np
 from pycocotools import mask as coco_mask
 
 from solo_jax.evaluation import coco_metrics
+from solo_jax.evaluation.label_images import flatten
 
 THRESHOLDS = np.arange(50, 100, 5) / 100
 
@@ -112,10 +114,8 @@ def _overlaps_of_image(
   truth: Sequence[dict], found: Sequence[dict], size: tuple[int, int]
 ) -> Overlaps:
   """Compares RLEs of one image with results of falling score."""
-  owner = np.zeros(size, np.int32)  # 1 + the detection that has the pixel
-  for i in reversed(range(len(found))):
-    rows, columns, mask = _crop(found[i]["segmentation"])
-    owner[rows, columns][mask] = i + 1
+  crops = (_crop(result["segmentation"]) for result in found)
+  owner = flatten(crops, size)
   num_bins = len(found) + 1
   areas = np.bincount(owner.ravel(), minlength=num_bins)[1:]
   intersections = np.zeros((len(truth), num_bins), np.int64)

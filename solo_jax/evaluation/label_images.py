@@ -1,0 +1,34 @@
+"""From overlapping masks to an image in which a pixel has one owner."""
+
+from collections.abc import Iterable
+
+import numpy as np
+
+# What is left of a mask of which better ones hide more than this is a sliver of
+# their object, found twice, and no object of its own.
+MAX_HIDDEN = 0.5
+
+
+def flatten(
+  crops: Iterable[tuple[slice, slice, np.ndarray]], size: tuple[int, int]
+) -> np.ndarray:
+  """Gives each pixel to the best mask that has it.
+
+  A mask that is hidden by more than MAX_HIDDEN is left out. Whether it is
+  depends on those before it only: leaving out the last masks changes nothing
+  for the others.
+
+  Args:
+    crops: Rows, columns and the bool mask in that box, the best mask first.
+    size: (H0, W0).
+
+  Returns:
+    1 + index of the mask that has the pixel, 0 for none. [H0, W0] int32.
+  """
+  owner = np.zeros(size, np.int32)
+  for i, (rows, columns, mask) in enumerate(crops):
+    window = owner[rows, columns]
+    free = mask & (window == 0)
+    if np.sum(free) >= (1 - MAX_HIDDEN) * np.sum(mask):
+      window[free] = i + 1
+  return owner
