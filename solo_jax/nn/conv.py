@@ -88,12 +88,15 @@ def _backward(inputs, gradient):
   by_kernel = jax.lax.platform_dependent(
     x,
     gradient,
-    cpu=functools.partial(kernel_gradient, size=kernel.shape[0]),
+    # Both of the kernel's type, bfloat16 included.
+    cpu=lambda x, gradient: kernel_gradient(
+      x, gradient, size=kernel.shape[0]
+    ).astype(kernel.dtype),
     default=lambda x, gradient: jax.linear_transpose(
       lambda kernel: _plain_conv(x, kernel), kernel
     )(gradient)[0],
   )
-  return by_x(gradient)[0], by_kernel.astype(kernel.dtype)
+  return by_x(gradient)[0], by_kernel
 
 
 same_conv2d.defvjp(_forward, _backward)
