@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
@@ -124,6 +125,43 @@ def any_process(flag: bool) -> bool:
   if jax.process_count() == 1:
     return flag
   return bool(multihost_utils.process_allgather(np.asarray(flag)).any())
+
+
+class LaggedFlag:
+  """Tells whether a flag was set in any process, without waiting for a step.
+
+  Asking the other processes takes its turn on the devices behind the training
+  step that was just started; waiting for the answer would leave them idle
+  until the next one. So each call gives the answer to the call before.
+  """
+
+  def __init__(self):
+    """Starts with a flag that is set nowhere."""
+    everywhere = Mesh(np.asarray(jax.devices()), (AXIS_NAME,))
+    self._split = NamedSharding(everywhere, PartitionSpec(AXIS_NAME))
+    self._any = jax.jit(
+      jnp.any, out_shardings=NamedSharding(everywhere, PartitionSpec())
+    )
+    self._asked = None
+
+  def __call__(self, flag: bool) -> bool:
+    """Asks; all processes must call it equally often.
+
+    Args:
+      flag: This process's.
+
+    Returns:
+      Whether it was set in any process at the call before, the same in all;
+      of one process alone, whether it is set now.
+    """
+    if jax.process_count() == 1:
+      return flag
+    asked = self._asked
+    flags = np.full(jax.local_device_count(), flag)
+    self._asked = self._any(
+      jax.make_array_from_process_local_data(self._split, flags)
+    )
+    return asked is not None and bool(asked.addressable_data(0))
 
 
 def gather_json(value: Any) -> list[Any]:

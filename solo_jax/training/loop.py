@@ -177,8 +177,7 @@ class Run:
     """Takes the steps that are left; logs, draws, evaluates and saves.
 
     The host never waits for the step just started: while it runs, the next
-    batch is read and sent, and metrics stay on the device until they are
-    logged.
+    batch is read and sent, and the metrics of the steps before are logged.
 
     Args:
       state: Replicated state; donated.
@@ -199,7 +198,18 @@ class Run:
     progress = Progress(
       first_step=step, num_steps=num_steps, batch_size=training.batch_size
     )
+    is_stopping = devices.LaggedFlag()
     pending = []  # metrics since the last line, still on the device
+
+    def report(last_step: int, num_running: int) -> None:
+      """Logs the pending steps but for those that are still running."""
+      num_done = len(pending) - num_running
+      rows = devices.fetch(pending[:num_done])
+      del pending[:num_done]
+      row, line = progress.summarize(last_step, rows, counter.num_compiled)
+      self._log.metrics(last_step, row, line)
+      check_finite(rows, last_step, training.max_nonfinite_steps)
+
     batch = next(batches)
     while step < num_steps:
       num_compiled, start = counter.num_compiled, time.perf_counter()
@@ -218,19 +228,20 @@ class Run:
           progress.add_data_wait(time.perf_counter() - start)
       if len(pending) > 1:  # at most two steps under way
         jax.block_until_ready(pending[-2]["loss"])
+        if is_due(step - 1, training.log_every_steps):
+          report(step - 1, num_running=1)
 
-      stopping = devices.any_process(stop.signal_number is not None)
+      stopping = is_stopping(stop.signal_number is not None)
       is_end = stopping or step == num_steps
-      if is_end or is_due(step, training.log_every_steps):
-        rows, pending = devices.fetch(pending), []
-        row, line = progress.summarize(step, rows, counter.num_compiled)
-        self._log.metrics(step, row, line)
-        check_finite(rows, step, training.max_nonfinite_steps)
+      is_break = not is_end and self._is_anything_due(step)
+      if is_end or (is_break and is_due(step, training.log_every_steps)):
+        report(step, num_running=0)
       if stopping:
         self._log.message("stopped by a signal")
         self._save(state, step)
         raise stop.stopped()
-      if not is_end and self._between_steps(state, step, stop):
+      if is_break:
+        self._between_steps(state, step, stop)
         progress.start_clock(step)
     return state
 
@@ -256,21 +267,29 @@ class Run:
       self._draw_pictures(state, step)
     return self._evaluate_and_save(state, step, stop)
 
+  def _is_anything_due(self, step: int) -> bool:
+    """Tells whether `_between_steps` has anything to do."""
+    training = self._config.training
+    return any(
+      is_due(step, every)
+      for every in (
+        training.picture_every_steps,
+        training.eval_every_steps,
+        training.checkpoint_every_steps,
+      )
+    )
+
   def _between_steps(
     self, state: TrainState, step: int, stop: StopRequest
-  ) -> bool:
-    """Does what is due after a step; returns whether anything was."""
+  ) -> None:
+    """Does what is due after a step."""
     training = self._config.training
-    draws = is_due(step, training.picture_every_steps)
-    evaluates = is_due(step, training.eval_every_steps)
-    saves = is_due(step, training.checkpoint_every_steps)
-    if draws:
+    if is_due(step, training.picture_every_steps):
       self._draw_pictures(state, step)
-    if evaluates:
+    if is_due(step, training.eval_every_steps):
       self._evaluate_and_save(state, step, stop)
-    elif saves:
+    elif is_due(step, training.checkpoint_every_steps):
       self._save(state, step)
-    return draws or evaluates or saves
 
   def _save(
     self,

@@ -70,6 +70,32 @@ def test_finished_run(finished):
   assert rows[3]["train/num_compiled"] == 1
 
 
+def test_steps_are_logged_while_the_next_one_runs(toy, tmp_path, monkeypatch):
+  events = []
+  map_step, write = devices.map_step, RunLog.metrics
+
+  def map_recorded(step):
+    mapped = map_step(step)
+
+    def record(state, batch):
+      events.append("step")
+      return mapped(state, batch)
+
+    return record
+
+  def write_recorded(log, step, values, text):
+    events.append(step)
+    write(log, step, values, text)
+
+  monkeypatch.setattr(devices, "map_step", map_recorded)
+  monkeypatch.setattr(RunLog, "metrics", write_recorded)
+  train(toy, tmp_path, num_steps=7, checkpoint_every_steps=6)
+  # Row 3 is written when step 4 has been started; row 6 before the checkpoint
+  # of step 6, which must not be saved after too many non-finite steps.
+  steps = ["step"] * 7
+  assert events == [*steps[:4], 3, *steps[4:6], 6, steps[6], 7, 7]
+
+
 def test_finished_run_is_not_evaluated_again(toy, finished, capsys):
   workdir, state, _ = finished
 
