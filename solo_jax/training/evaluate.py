@@ -1,16 +1,24 @@
 """Evaluating a predictor on records: detections, results and metrics."""
 
+import collections
 from collections.abc import Callable, Iterator, Sequence
+from concurrent import futures
 
 import jax
 import numpy as np
 from absl import logging
 
+from solo_jax import types
 from solo_jax.data import records as data_records
 from solo_jax.evaluation import coco_metrics
 from solo_jax.inference.predictor import Predictor
 from solo_jax.inference.stage_clock import StageClock
 from solo_jax.training import devices
+
+# Threads that encode masks.
+NUM_ENCODERS = 2
+# Images whose masks may wait for it: 100 masks of 640 x 480 are 31 MB.
+MAX_WAITING = 8
 
 
 def evaluate_records(
@@ -48,7 +56,8 @@ def detect_records(
   """Detects instances in every record.
 
   A corrupt image is logged and has no detections; its annotations count. Each
-  process detects in a share of the images; all get all results.
+  process detects in a share of the images; all get all results. Masks are
+  encoded in threads, while the device works on the next batch.
 
   Args:
     predictor: Predictor of the records' classes.
@@ -66,16 +75,26 @@ def detect_records(
   shapes = [predictor.padded_size((int(h), int(w))) for h, w in sizes]
   order = sorted(range(len(records)), key=lambda index: shapes[index])
   order = order[jax.process_index() :: jax.process_count()]
+
+  def encode(index: int, instances: types.Instances) -> None:
+    with predictor.clock("run-length encoding"):
+      found[index] = coco_metrics.to_results(
+        instances, records.image_ids[index], records.category_ids
+      )
+
   images = _read_images(records, order, corrupt, predictor.clock)
-  for position, instances in predictor.stream(images):
-    index = order[position]
-    if index not in corrupt:
-      with predictor.clock("run-length encoding"):
-        found[index] = coco_metrics.to_results(
-          instances, records.image_ids[index], records.category_ids
-        )
-    if on_image is not None:
-      on_image()
+  waiting = collections.deque()
+  with futures.ThreadPoolExecutor(NUM_ENCODERS) as encoders:
+    for position, instances in predictor.stream(images):
+      index = order[position]
+      if index not in corrupt:
+        waiting.append(encoders.submit(encode, index, instances))
+      if len(waiting) > MAX_WAITING:
+        waiting.popleft().result()
+      if on_image is not None:
+        on_image()
+    for encoded in waiting:
+      encoded.result()
   # JSON has no integer keys; in the order of the records again.
   parts = devices.gather_json(sorted(found.items()))
   images = sorted(

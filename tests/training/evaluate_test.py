@@ -1,15 +1,21 @@
 """Tests of solo_jax/training/evaluate.py."""
 
 import json
+import threading
 
 import cv2
 import numpy as np
 import pytest
 
 from solo_jax import types
-from solo_jax.evaluation import rle
+from solo_jax.evaluation import coco_metrics, rle
 from solo_jax.inference.stage_clock import StageClock
-from solo_jax.training.evaluate import check_classes, evaluate_records
+from solo_jax.training.evaluate import (
+  MAX_WAITING,
+  check_classes,
+  detect_records,
+  evaluate_records,
+)
 
 
 class ThresholdPredictor:
@@ -114,6 +120,40 @@ def test_perfect_predictor_with_original_ids_in_record_order():
   assert {r["category_id"] for r in results} == {44}
   assert len(seen) == 3
   json.dumps(results)
+
+
+def test_masks_are_encoded_while_the_next_images_are_detected(monkeypatch):
+  num = MAX_WAITING + 3
+  records = MemoryRecords([make_record(i + 1) for i in range(num)])
+  is_detecting = [threading.Event() for _ in range(num)]
+
+  class ForwardPredictor(ThresholdPredictor):
+    def stream(self, images):
+      for i, image in enumerate(images):
+        is_detecting[i].set()
+        yield i, self.detect(image)
+
+  def encode(instances, image_id, category_ids):
+    following = min(int(image_id), num - 1)  # ids start at 1
+    assert is_detecting[following].wait(timeout=60)
+    return to_results(instances, image_id, category_ids)
+
+  to_results = coco_metrics.to_results
+  monkeypatch.setattr(coco_metrics, "to_results", encode)
+  metrics, results = evaluate_records(
+    ForwardPredictor(), records, max_detections=100
+  )
+  assert [r["image_id"] for r in results] == list(range(1, num + 1))
+  assert metrics.mask_AP == pytest.approx(1)
+
+
+def test_failed_encoding_is_told(monkeypatch):
+  def encode(*args):
+    raise MemoryError("no room")
+
+  monkeypatch.setattr(coco_metrics, "to_results", encode)
+  with pytest.raises(MemoryError, match="no room"):
+    detect_records(ThresholdPredictor(), MemoryRecords([make_record(1)]))
 
 
 def test_corrupt_image_counts_as_missed():
