@@ -23,6 +23,7 @@ ALLOWED = {
   "methods": ("nn", "losses", "grouping"),
   "inference": ("methods", "data.transforms", "data.batching"),
   "training": (*LEAVES, "methods", "inference"),
+  "inspection": (*LEAVES, "methods", "inference"),
   "api": ("inference", "training"),
   "progress": (),
   "saving": ("data.transforms", "data.video", "evaluation", "visualization"),
@@ -100,7 +101,7 @@ def test_every_library_file_has_a_test():
 
 
 def test_commands_and_types_do_not_import_each_other():
-  commands = ("train", "eval", "predict", "prepare", "convert")
+  commands = ("train", "eval", "predict", "prepare", "convert", "inspect_data")
   for path in FILES:
     for name in imports(path):
       assert not name.startswith(

@@ -195,7 +195,7 @@ def make_example(
   y_cells = locate_cells(y, h, mask_stride, mask_rule)
   x_cells = locate_cells(x, w, mask_stride, mask_rule)
   boxes = _boxes_in_frame(sample)
-  for index in np.flatnonzero(~sample.is_crowd & _reaches_frame(sample, y, x)):
+  for index in np.flatnonzero(~sample.is_crowd & reaches_frame(sample, y, x)):
     mask = sample.masks[index].view(np.uint8)
     visible = find_visible(mask.T if is_transposed else mask, y, x)
     if visible is None or visible.area < min_mask_area:
@@ -243,8 +243,17 @@ def _check_masks(
     )
 
 
-def _reaches_frame(sample: Sample, y: Axis, x: Axis) -> np.ndarray:
-  """Tells which masks may be visible, without decoding them. [N] bool."""
+def reaches_frame(sample: Sample, y: Axis, x: Axis) -> np.ndarray:
+  """Tells which masks may be visible, without decoding them.
+
+  Args:
+    sample: Transformed sample.
+    y: Its network y axis, from `split_axes`.
+    x: Its network x axis.
+
+  Returns:
+    False where nothing is visible. [N] bool.
+  """
   if not isinstance(sample.masks, RleMasks):
     return np.ones(len(sample.masks), bool)
   boxes = sample.masks.boxes_xyxy()

@@ -1,0 +1,142 @@
+"""What the network is shown of an image, with the instances that are in it."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from solo_jax import types
+from solo_jax.data import batching, transforms
+from solo_jax.inference.tiling import tile_origins
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Frame:
+  """An image, or one tile of it, in network coordinates.
+
+  Attributes:
+    sample: The whole image; its affine leads into the frame.
+    padded_size: (H, W) of the network input.
+    origin: (top, left) of the tile in the image.
+    size: (height, width) of the tile in original pixels.
+  """
+
+  sample: types.Sample
+  padded_size: tuple[int, int]
+  origin: tuple[int, int]
+  size: tuple[int, int]
+
+
+def inference_frames(
+  sample: types.Sample, preprocessing: Mapping[str, Any]
+) -> list[Frame]:
+  """Cuts and resizes an image as `inference.predictor.Predictor` does.
+
+  Args:
+    sample: As read from its record.
+    preprocessing: short_side, max_side, pad_multiple, tile_size and
+      tile_overlap; other entries are not read.
+
+  Returns:
+    A frame, or one a tile, row by row.
+  """
+  tile_size = preprocessing["tile_size"]
+  height, width = sample.original_size
+  if tile_size is None:
+    origins, side = [(0, 0)], max(height, width)
+  else:
+    origins = tile_origins(
+      (height, width), tile_size, preprocessing["tile_overlap"]
+    )
+    side = tile_size
+  frames = []
+  for top, left in origins:
+    size = min(side, height - top), min(side, width - left)
+    tile = transforms.cropped(sample, top=top, left=left, size=size)
+    short_side = preprocessing["short_side"]
+    if tile_size is not None:
+      # An image smaller than a tile is scaled like a whole tile.
+      short_side = max(1, round(short_side * min(min(size) / tile_size, 1)))
+    tile = transforms.resize_to_fit(
+      tile, short_side=short_side, max_side=preprocessing["max_side"]
+    )
+    multiple = preprocessing["pad_multiple"]
+    padded_size = tuple(-(-n // multiple) * multiple for n in tile.image_size)
+    frames.append(
+      Frame(sample=tile, padded_size=padded_size, origin=(top, left), size=size)
+    )
+  return frames
+
+
+def training_frame(
+  sample: types.Sample,
+  rng: np.random.Generator,
+  settings: Mapping[str, Any],
+  *,
+  group_by_orientation: bool,
+) -> Frame:
+  """Draws one training augmentation of an image.
+
+  Args:
+    sample: As read from its record.
+    rng: Source of all draws.
+    settings: The `transforms` section of a config.
+    group_by_orientation: Portrait images use the swapped `image_size`.
+
+  Returns:
+    The frame; its `origin` and `size` are those of the whole image.
+  """
+  height, width = sample.original_size
+  padded_size = tuple(settings["image_size"])
+  if group_by_orientation and height > width:
+    padded_size = padded_size[::-1]
+  names = ("mask_stride", "mask_rule", "max_instances", "min_mask_area")
+  options = {k: v for k, v in settings.items() if k not in names}
+  options["image_size"] = padded_size
+  return Frame(
+    sample=transforms.train_transform(sample, rng, **options),
+    padded_size=padded_size,
+    origin=(0, 0),
+    size=(height, width),
+  )
+
+
+def make_example(
+  frame: Frame, settings: Mapping[str, Any], *, interpolation: str = "bilinear"
+) -> dict[str, np.ndarray]:
+  """Renders a frame as `data.pipeline` does, with its mask targets.
+
+  Args:
+    frame: From this module.
+    settings: The `transforms` section of a config.
+    interpolation: See `batching.render_image`.
+
+  Returns:
+    One row of a Batch, see `batching.make_example`.
+  """
+  return batching.make_example(
+    frame.sample,
+    image_size=frame.padded_size,
+    mask_stride=settings["mask_stride"],
+    mask_rule=settings["mask_rule"],
+    max_instances=settings["max_instances"],
+    min_mask_area=settings["min_mask_area"],
+    interpolation=interpolation,
+  )
+
+
+def mask_weights(example: Mapping[str, np.ndarray]) -> np.ndarray:
+  """Unpacks the mask targets of the valid instances of an example.
+
+  Args:
+    example: From `make_example`.
+
+  Returns:
+    [n, h, w] float32 in [0, 1].
+  """
+  masks = example["masks"][example["valid"]]
+  height, width = example["image"].shape[:2]
+  if masks.shape[2] * height == masks.shape[1] * width:
+    return masks / np.float32(255)
+  return np.unpackbits(masks, axis=-1).astype(np.float32)

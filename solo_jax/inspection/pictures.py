@@ -1,0 +1,178 @@
+"""Pictures of ground truth as the network sees it, with its cells or groups."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from solo_jax import types, visualization
+from solo_jax.inspection.fates import judge_frame, make_judge, to_batch
+from solo_jax.inspection.frames import Frame, make_example, mask_weights
+from solo_jax.inspection.oracle_outputs import assign, owners, perfect_outputs
+from solo_jax.methods.method import Method
+from solo_jax.methods.network import GridNetwork
+
+LOST_COLOR = (255, 59, 48)
+MAX_SIDE = 640  # pixels of a panel
+
+
+def draw_frames(
+  frames: Sequence[Frame],
+  method: Method,
+  class_names: Sequence[str],
+  *,
+  transforms: Mapping[str, Any],
+  loss: Mapping[str, Any],
+  decode: Mapping[str, Any],
+  interpolation: str,
+) -> np.ndarray:
+  """Draws frames one below the other.
+
+  Each has the network's input, the mask targets at their resolution, and what
+  the targets of the method are: the cells of every instance in its colour, or
+  the groups of perfect tags. Red boxes are instances that get lost.
+
+  Args:
+    frames: At least one.
+    method: The method of the configuration.
+    class_names: Name of each label.
+    transforms: The config's section of this name.
+    loss: The config's section of this name.
+    decode: The config's section of this name.
+    interpolation: See `batching.render_image`.
+
+  Returns:
+    RGB picture. [height, width, 3] uint8.
+  """
+  judge = make_judge(method.network, loss, decode)
+  is_grid = isinstance(method.network, GridNetwork)
+  if is_grid:
+    find = jax.jit(lambda batch: _owners(method.network, batch, loss))
+  else:
+    find = jax.jit(lambda batch: _groups(method, batch, loss))
+  rows = []
+  for frame in frames:
+    example = make_example(frame, transforms, interpolation=interpolation)
+    fates = judge_frame(
+      frame, example, judge, min_mask_area=transforms["min_mask_area"]
+    )
+    image = example["image"]
+    targets = _targets(example)
+    truth = visualization.draw_instances(
+      image, targets, class_names, show_scores=False
+    )
+    factor = truth.shape[0] // image.shape[0]
+    found = np.asarray(find(to_batch(example)))
+    if is_grid:
+      title = "cells"
+      third = _draw_cells(image, example, found, method.network.num_grids)
+    else:
+      title = "groups of perfect tags"
+      third = _draw_groups(image, found)
+    third = visualization.enlarge(third, factor)
+    third = _draw_lost(third, fates.boxes_xyxy * factor, fates.rows)
+    num_lost = int(np.sum(fates.rows != ""))
+    if num_lost:
+      title += f", {num_lost} lost"
+    panels = {
+      f"network input {image.shape[0]} x {image.shape[1]}": (
+        visualization.enlarge(image, factor)
+      ),
+      f"mask targets ({len(targets)})": truth,
+      title: third,
+    }
+    panels = {k: _shrink(panel) for k, panel in panels.items()}
+    rows.append(visualization.draw_panels(panels))
+  return visualization.stack_rows(rows)
+
+
+def _targets(example):
+  """Mask targets as Instances of the network's frame, blocks left blocks."""
+  weights = mask_weights(example)
+  stride = example["image"].shape[0] // weights.shape[1]
+  masks = (weights >= 0.5).repeat(stride, 1).repeat(stride, 2)
+  valid = example["valid"]
+  return types.Instances(
+    masks=masks,
+    scores=np.ones(len(masks), np.float32),
+    labels=example["labels"][valid],
+    boxes_xyxy=example["boxes_xyxy"][valid],
+  )
+
+
+def _owners(network, batch, loss):
+  """Finds the instance of each cell of one image. [G] int32."""
+  targets = jax.tree.map(lambda x: x[0], assign(network, batch, loss))
+  num_cells = sum(s * s for s in network.num_grids)
+  return owners(targets, num_cells, batch.valid.shape[1])[0]
+
+
+def _groups(method, batch, loss):
+  """Lets the method draw the groups that it makes of perfect tags."""
+  outputs = perfect_outputs(method.network, batch, loss)
+  return method.views(outputs, batch.image_size)["groups"][0]
+
+
+def _draw_cells(image, example, owner, num_grids):
+  """Fills the cells of each instance, those of all levels, in its colour."""
+  number = np.cumsum(example["valid"]) - 1  # colours count valid ones only
+  canvas = Image.fromarray(image).convert("RGBA")
+  height, width = image.shape[:2]
+  first = 0
+  for num_grid in num_grids:
+    layer = Image.new("RGBA", canvas.size)
+    draw = ImageDraw.Draw(layer)
+    for cell in np.flatnonzero(owner[first : first + num_grid**2] >= 0):
+      row, column = divmod(int(cell), num_grid)
+      color = visualization.PALETTE.by_idx(int(number[owner[first + cell]]))
+      draw.rectangle(
+        (
+          column * width / num_grid,
+          row * height / num_grid,
+          (column + 1) * width / num_grid - 1,
+          (row + 1) * height / num_grid - 1,
+        ),
+        fill=(*color.as_rgb(), 130),
+        outline=(255, 255, 255, 200),
+      )
+    canvas = Image.alpha_composite(canvas, layer)
+    first += num_grid**2
+  return np.array(canvas.convert("RGB"))
+
+
+def _draw_groups(image, groups):
+  """Enlarges a picture of the maps to the input."""
+  picture = np.uint8(255 * groups + 0.5)
+  stride = image.shape[0] // picture.shape[0]
+  return picture.repeat(stride, 0).repeat(stride, 1)
+
+
+def _draw_lost(picture, boxes_xyxy, rows):
+  """Frames the instances that got lost and says how."""
+  canvas = Image.fromarray(picture)
+  draw = ImageDraw.Draw(canvas)
+  font = ImageFont.load_default(size=max(12, max(picture.shape[:2]) // 48))
+  for box, way in zip(boxes_xyxy, rows, strict=True):
+    if not way:
+      continue
+    draw.rectangle(tuple(box), outline=LOST_COLOR, width=2)
+    draw.text(
+      (box[0], box[3] + 1),
+      way,
+      LOST_COLOR,
+      font=font,
+      stroke_width=2,
+      stroke_fill="black",
+    )
+  return np.array(canvas)
+
+
+def _shrink(panel: np.ndarray) -> np.ndarray:
+  height, width = panel.shape[:2]
+  share = MAX_SIDE / max(height, width)
+  if share >= 1:
+    return panel
+  size = round(width * share), round(height * share)
+  return np.array(Image.fromarray(panel).resize(size, Image.Resampling.BOX))

@@ -1,0 +1,318 @@
+"""The report of the dataset doctor: tables for a terminal and for Markdown."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import rich.table
+from rich.console import Console
+
+from solo_jax.evaluation.coco_metrics import Metrics
+from solo_jax.inspection import fates
+from solo_jax.inspection.oracle import Ceiling
+from solo_jax.inspection.statistics import Statistics
+
+PERCENTILES = (0, 5, 25, 50, 75, 95, 100)
+MAX_ROWS = 25  # of a table in the terminal; Markdown has all
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Table:
+  """One part of the report.
+
+  Attributes:
+    title: What it shows.
+    header: Name of each column; empty for a list of lines.
+    rows: Cells.
+    note: Said below it.
+  """
+
+  title: str
+  header: Sequence[str]
+  rows: Sequence[Sequence[str]]
+  note: str = ""
+
+  def print(self, console: Console) -> None:
+    """Prints the part, long ones cut off."""
+    shown = self.rows[:MAX_ROWS]
+    if self.header:
+      table = rich.table.Table(
+        title=self.title,
+        title_justify="left",
+        title_style="bold",
+        box=None,
+        pad_edge=False,
+      )
+      for i, name in enumerate(self.header):
+        is_number = i > 0 and all(_is_number(row[i]) for row in self.rows)
+        table.add_column(name, justify="right" if is_number else "left")
+      for row in shown:
+        table.add_row(*row)
+      console.print(table)
+    else:
+      console.print(self.title, style="bold")
+      for row in shown:
+        console.print(f"  - {row[0]}")
+    if len(self.rows) > len(shown):
+      console.print(f"  ... {len(self.rows) - len(shown)} more in the report")
+    if self.note:
+      console.print(self.note, style="dim")
+    console.print()
+
+  def markdown(self) -> str:
+    """Writes the part as Markdown."""
+    lines = [f"## {self.title}", ""]
+    if self.header:
+      rows = [self.header, ["---"] * len(self.header), *self.rows]
+      lines += [f"| {' | '.join(map(_escaped, row))} |" for row in rows]
+    else:
+      lines += [f"- {row[0]}" for row in self.rows]
+    if self.note:
+      lines += ["", self.note]
+    return "\n".join([*lines, ""])
+
+
+def counts_table(splits: Sequence[Statistics]) -> Table:
+  """Lays out what the splits hold."""
+  rows = {
+    "images": lambda s: f"{s.num_images:,}",
+    "instances": lambda s: f"{s.num_instances:,}",
+    "crowd regions": lambda s: f"{s.num_crowds:,}",
+    "images without instances": lambda s: f"{s.num_empty:,}",
+    "most instances of an image": lambda s: f"{s.most_instances:,}",
+    "images higher than wide": lambda s: f"{s.num_portrait:,}",
+    "of those examined: grey": lambda s: f"{s.num_grey:,}",
+    "of those examined: 16 bits": lambda s: f"{s.num_16_bit:,}",
+    "images examined": lambda s: f"{s.num_examined:,}",
+  }
+  return Table(
+    title="Images and instances",
+    header=["", *(s.split for s in splits)],
+    rows=[[name, *map(count, splits)] for name, count in rows.items()],
+  )
+
+
+def sizes_table(splits: Sequence[Statistics]) -> Table:
+  """Lays out distributions by their percentiles."""
+  rows = []
+  for s in splits:
+    for name, values in (
+      ("short side of the image, px", s.short_sides),
+      ("long side of the image, px", s.long_sides),
+      ("object, square root of its area, px", s.object_sizes),
+      ("instances of an image", s.instances_per_image),
+    ):
+      if len(values):
+        cells = (f"{x:.0f}" for x in np.percentile(values, PERCENTILES))
+        rows.append([f"{s.split}: {name}", *cells])
+  header = ["", "least", *(f"{p} %" for p in PERCENTILES[1:-1]), "most"]
+  return Table(title="Sizes (percentiles)", header=header, rows=rows)
+
+
+def classes_table(splits: Sequence[Statistics]) -> Table:
+  """Lays out instances and images of each class, the most frequent first."""
+  names = sorted(
+    splits[0].instances_of_class,
+    key=lambda name: -splits[0].instances_of_class[name],
+  )
+  header = ["class"]
+  for s in splits:
+    header += [f"{s.split}: instances", f"{s.split}: images"]
+  rows = [
+    [
+      name,
+      *(
+        f"{counts[name]:,}"
+        for s in splits
+        for counts in (s.instances_of_class, s.images_of_class)
+      ),
+    ]
+    for name in names
+  ]
+  return Table(
+    title="Classes (of the images examined)", header=header, rows=rows
+  )
+
+
+def findings_table(findings: Sequence[str]) -> Table:
+  """Lists what looks wrong."""
+  return Table(
+    title="Findings",
+    header=[],
+    rows=[[line] for line in findings] or [["none"]],
+  )
+
+
+def fates_table(judged: Mapping[str, dict[str, Any]]) -> Table:
+  """Lays out how instances get lost.
+
+  Args:
+    judged: `fates.merge` by the name of a column.
+  """
+  ways = {w for column in judged.values() for w in column["lost"]}
+  rows = [["inputs", *(f"{c['frames']:,}" for c in judged.values())]]
+  rows.append(
+    ["instances in them", *(f"{c['instances']:,}" for c in judged.values())]
+  )
+  for way in (w for w in fates.MEANING if w in ways):
+    rows.append(
+      [
+        f"{way}: {fates.MEANING[way]}",
+        *(
+          _share(c["lost"][way], c["instances"]) if way in c["lost"] else ""
+          for c in judged.values()
+        ),
+      ]
+    )
+  if any(c["most_positives"] for c in judged.values()):
+    rows.append(
+      [
+        "(some cells shared, not lost)",
+        *(_share(c["shared"], c["instances"]) for c in judged.values()),
+      ]
+    )
+    rows.append(
+      [
+        "most cells of an input",
+        *(str(c["most_positives"]) for c in judged.values()),
+      ]
+    )
+  rows.append(
+    [
+      "most instances of an input",
+      *(str(c["most_instances"]) for c in judged.values()),
+    ]
+  )
+  return Table(
+    title="Instances that get lost between annotation and targets",
+    header=["", *judged],
+    rows=rows,
+    note="Training: one augmentation of each image examined. Evaluation: as "
+    "prediction resizes and cuts.",
+  )
+
+
+def ceiling_table(ceilings: Mapping[str, Ceiling], num_images: int) -> Table:
+  """Lays out what configurations allow.
+
+  Args:
+    ceilings: By the name of the configuration.
+    num_images: Images that were scored.
+  """
+  rows = [["recall of the mask targets alone"]]
+  rows += [
+    [f"oracle {name}"]
+    for name in (
+      "AP",
+      "AP50",
+      "AP75",
+      "AP small",
+      "AP medium",
+      "AP large",
+      "recall",
+    )
+  ]
+  rows.append(["candidates beyond decode.max_candidates"])
+  for ceiling in ceilings.values():
+    oracle = ceiling.oracle
+    values = (
+      ceiling.masks.mask_AR,
+      oracle.mask_AP,
+      oracle.mask_AP50,
+      oracle.mask_AP75,
+      oracle.mask_AP_S,
+      oracle.mask_AP_M,
+      oracle.mask_AP_L,
+      oracle.mask_AR,
+    )
+    for row, value in zip(rows, values, strict=False):
+      row.append("-" if value is None else f"{value:.3f}")
+    rows[-1].append(str(ceiling.num_dropped))
+  return Table(
+    title=f"The score of a perfect network ({num_images} images)",
+    header=["", *ceilings],
+    rows=rows,
+    note="Targets of the annotations, decoded by the method's own decoder and "
+    "scored as predictions are: the ceiling that the configuration allows.",
+  )
+
+
+def changes_table(
+  changes: Mapping[str, dict[str, Any]], config: Mapping[str, Any]
+) -> Table:
+  """Lists what a suggestion changes.
+
+  Args:
+    changes: From `Suggestion.changes`.
+    config: Sections of the suggestion.
+  """
+  rows = [
+    [key, str(change["was"]), str(change["suggested"]), change["why"]]
+    for key, change in changes.items()
+  ]
+  optimizer, training = config["optimizer"], config["training"]
+  peak = (
+    optimizer["learning_rate"]
+    * training["batch_size"]
+    / optimizer["reference_batch_size"]
+  )
+  return Table(
+    title="Suggested changes",
+    header=["field", "was", "suggested", "why"],
+    rows=rows,
+    note=f"Learning rate by the linear rule: {optimizer['learning_rate']:g} x "
+    f"{training['batch_size']} / {optimizer['reference_batch_size']} = "
+    f"{peak:g}; another training.batch_size scales it.",
+  )
+
+
+def to_json(value: Any) -> Any:
+  """Turns the parts of the report into what `json` writes.
+
+  Args:
+    value: Dicts, sequences, arrays, numbers, Statistics, Ceilings, Metrics.
+
+  Returns:
+    The same as plain data; arrays as percentiles.
+  """
+  if isinstance(value, Statistics):
+    fields = dataclasses.asdict(value)
+    del fields["digests"]
+    return to_json(fields)
+  if isinstance(value, Ceiling):
+    return dict(
+      masks=value.masks.scalars(),
+      oracle=value.oracle.scalars(),
+      candidates_dropped=value.num_dropped,
+      fates=to_json(fates.merge(value.fates)),
+    )
+  if isinstance(value, Metrics):
+    return value.scalars()
+  if isinstance(value, np.ndarray):
+    if not len(value):
+      return {}
+    points = np.percentile(value, PERCENTILES)
+    return {
+      str(p): round(float(x), 2)
+      for p, x in zip(PERCENTILES, points, strict=True)
+    }
+  if isinstance(value, Mapping):
+    return {key: to_json(item) for key, item in value.items()}
+  if isinstance(value, (list, tuple)):
+    return [to_json(item) for item in value]
+  return value
+
+
+def _share(count: int, total: int) -> str:
+  if not count:
+    return "0"
+  return f"{count:,} ({100 * count / max(total, 1):.2g} %)"
+
+
+def _is_number(text: str) -> bool:
+  return not text or text[0].isdigit() or text == "-"
+
+
+def _escaped(text: str) -> str:
+  return text.replace("|", "\\|").replace("\n", " ")

@@ -1,0 +1,226 @@
+"""Counts of a split, and what an annotator would want to be told."""
+
+import collections
+import dataclasses
+import hashlib
+from collections.abc import Callable
+
+import numpy as np
+
+from solo_jax import types
+from solo_jax.data.records import read_sample
+from solo_jax.inspection.selection import Selection
+
+# An annotated area that differs from the mask's by more than this share.
+AREA_TOLERANCE = 0.2
+# Overlap of two objects of a class from which one is taken for a repetition.
+REPEATED = 0.9
+_NUM_LISTED = 5  # examples of a finding
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Statistics:
+  """What a split holds.
+
+  Attributes:
+    split: Name of the split.
+    num_images: Images of the whole split; so `num_instances` (without crowds),
+      `num_crowds`, `num_empty` (images without instances) and
+      `most_instances` (of an image).
+    short_sides: Of all images, pixels. [num_images] int64.
+    long_sides: Of all images, pixels. [num_images] int64.
+    num_portrait: Images higher than wide.
+    num_examined: Images that were decoded; what follows is of these, but
+      `instances_per_image`.
+    instances_of_class: Instances of each class by name.
+    images_of_class: Images with such instances.
+    object_sizes: sqrt(area) of the instances' masks, pixels. [n] float64.
+    object_extents: Longer side of the instances' boxes, pixels. [n] float64.
+    instances_per_image: [num_images] int64.
+    num_grey: Images whose channels are equal.
+    num_16_bit: Images of 16 bits.
+    findings: Lines about annotations that look wrong.
+    digests: Hash of the encoded pixels of each image -> its file name.
+  """
+
+  split: str
+  num_images: int
+  num_instances: int
+  num_crowds: int
+  num_empty: int
+  most_instances: int
+  short_sides: np.ndarray
+  long_sides: np.ndarray
+  num_portrait: int
+  num_examined: int
+  instances_of_class: dict[str, int]
+  images_of_class: dict[str, int]
+  object_sizes: np.ndarray
+  object_extents: np.ndarray
+  instances_per_image: np.ndarray
+  num_grey: int
+  num_16_bit: int
+  findings: list[str]
+  digests: dict[str, str]
+
+
+def examine(
+  selection: Selection, on_image: Callable[[], None] = lambda: None
+) -> Statistics:
+  """Counts a split and looks for annotations that look wrong.
+
+  Args:
+    selection: Images to decode.
+    on_image: Called after each image.
+
+  Returns:
+    The statistics.
+  """
+  records = selection.records
+  instances = collections.Counter()
+  images = collections.Counter()
+  sizes, extents, digests = [np.zeros(0)], [np.zeros(0)], {}
+  suspects = collections.defaultdict(list)
+  num_grey = num_16_bit = 0
+  for index in range(len(selection)):
+    record = selection[index]
+    sample = read_sample(record)
+    digests[hashlib.sha256(record["image"]).hexdigest()] = sample.file_name
+    if sample.is_corrupt:
+      suspects["cannot be decoded"].append(_name(sample))
+      on_image()
+      continue
+    is_object = ~sample.is_crowd
+    labels = sample.labels[is_object]
+    instances.update(labels.tolist())
+    images.update(set(labels.tolist()))
+    areas = np.count_nonzero(sample.masks[is_object], axis=(1, 2))
+    sizes.append(np.sqrt(areas))
+    boxes = sample.boxes_xyxy[is_object]
+    extents.append((boxes[:, 2:] - boxes[:, :2]).max(1, initial=0))
+    num_grey += _is_grey(sample.image)
+    num_16_bit += sample.image.dtype == np.uint16
+    for problem, annotations in _find_suspects(sample, areas).items():
+      suspects[problem] += annotations
+    on_image()
+  short, long = np.sort([records.heights, records.widths], axis=0)
+  names = selection.class_names
+  return Statistics(
+    split=records.split,
+    num_images=len(records),
+    num_instances=int(records.num_objects.sum()),
+    num_crowds=int(records.num_crowds.sum()),
+    num_empty=int((records.num_objects == 0).sum()),
+    most_instances=int(records.num_objects.max()),
+    short_sides=short,
+    long_sides=long,
+    num_portrait=int((records.heights > records.widths).sum()),
+    num_examined=len(selection),
+    instances_of_class={n: instances[i] for i, n in enumerate(names)},
+    images_of_class={n: images[i] for i, n in enumerate(names)},
+    object_sizes=np.concatenate(sizes),
+    object_extents=np.concatenate(extents),
+    instances_per_image=np.asarray(records.num_objects),
+    num_grey=int(num_grey),
+    num_16_bit=int(num_16_bit),
+    findings=[_tell(k, v) for k, v in suspects.items()],
+    digests=digests,
+  )
+
+
+def compare_splits(train: Statistics, validation: Statistics) -> list[str]:
+  """Finds what a training on one split and a score on the other would hide.
+
+  Args:
+    train: Of the split to train on.
+    validation: Of the split to evaluate.
+
+  Returns:
+    Lines.
+  """
+  findings = []
+  if train.split == validation.split:
+    findings.append(
+      f"training and evaluation use the same split, {train.split!r}: the score "
+      "says nothing about other images"
+    )
+  else:
+    shared = sorted(train.digests.keys() & validation.digests.keys())
+    if shared:
+      names = [train.digests[key] for key in shared]
+      findings.append(
+        _tell(
+          f"in {train.split!r} and in {validation.split!r}, byte for byte",
+          names,
+        )
+      )
+  counts = train.instances_of_class, validation.instances_of_class
+  is_sample = train.num_examined < train.num_images
+  among = (
+    f" among the {train.num_examined} images examined" if is_sample else ""
+  )
+  unseen = [name for name, count in counts[0].items() if not count]
+  if unseen:
+    findings.append(_tell(f"no instance to train on{among}", unseen, "classes"))
+  never = [n for n, count in counts[0].items() if not count and counts[1][n]]
+  if never:
+    findings.append(
+      _tell("evaluated but never trained" + among, never, "classes")
+    )
+  return findings
+
+
+def _find_suspects(sample, areas):
+  """Lists annotations of a sample that look wrong, by what is wrong."""
+  found = collections.defaultdict(list)
+  is_object = ~sample.is_crowd
+  ids = sample.annotation_ids[is_object]
+  boxes = sample.boxes_xyxy[is_object]
+  labels = sample.labels[is_object]
+  given = sample.areas[is_object]
+  for i, key in enumerate(ids):
+    name = f"{_name(sample)} annotation {key}"
+    if not areas[i]:
+      found["mask is empty"].append(name)
+    elif abs(given[i] - areas[i]) > AREA_TOLERANCE * areas[i] + 4:
+      # Size classes of the metrics go by the annotated area.
+      found["annotated area differs from the mask's by over a fifth"].append(
+        f"{name} ({given[i]:.0f}, {areas[i]})"
+      )
+  for i, j in _overlapping(boxes, labels):
+    first, second = sample.masks[np.flatnonzero(is_object)[[i, j]]]
+    shared = np.count_nonzero(first & second)
+    if shared > REPEATED * np.count_nonzero(first | second):
+      found["the same object twice"].append(
+        f"{_name(sample)} annotations {ids[i]} and {ids[j]}"
+      )
+  return found
+
+
+def _overlapping(boxes, labels):
+  """Lists pairs (i, j) of a class whose boxes are nearly the same."""
+  low = np.maximum(boxes[:, None, :2], boxes[None, :, :2])
+  high = np.minimum(boxes[:, None, 2:], boxes[None, :, 2:])
+  shared = (high - low).clip(0).prod(-1)
+  area = (boxes[:, 2:] - boxes[:, :2]).prod(-1)
+  union = area[:, None] + area[None] - shared
+  same = (shared > 0.8 * union) & (labels[:, None] == labels[None])
+  return np.argwhere(np.triu(same, k=1))
+
+
+def _is_grey(image: np.ndarray) -> bool:
+  return bool(
+    (image[..., 0] == image[..., 1]).all()
+    and (image[..., 0] == image[..., 2]).all()
+  )
+
+
+def _name(sample: types.Sample) -> str:
+  return f"image {sample.image_id} ({sample.file_name})"
+
+
+def _tell(problem: str, names: list[str], kind: str = "") -> str:
+  shown = ", ".join(names[:_NUM_LISTED])
+  more = ", ..." if len(names) > _NUM_LISTED else ""
+  count = f"{len(names)} {kind}".strip()
+  return f"{problem}: {count}: {shown}{more}"

@@ -1,0 +1,580 @@
+"""A configuration for a dataset, from what its images and objects are like.
+
+Each step looks at the data as the steps before it would show it to the network,
+and changes only what does not suit. Every change has its reason.
+"""
+
+import copy
+import dataclasses
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+from solo_jax.inspection.fates import training_fates
+from solo_jax.inspection.frames import (
+  inference_frames,
+  make_example,
+  training_frame,
+)
+from solo_jax.inspection.oracle import measure_masks
+from solo_jax.inspection.selection import Selection
+from solo_jax.inspection.statistics import Statistics
+from solo_jax.methods.method import Method, make_method
+
+# Network pixels that the tenth smallest and the median of 100 objects need:
+# two and four cells of a stride-4 map.
+SMALL_SIZE, TYPICAL_SIZE = 8.0, 16.0
+MAX_ENLARGING = 2.0
+# Enlarging beyond this times what is needed is wasted work.
+WASTEFUL = 2.5
+# Instances of an image (95th percentile) from which tiles pay, and the long
+# side beyond which an image does not go through the network in one piece.
+CROWDED, MAX_LONG_SIDE = 60, 1600
+MIN_TILE, MAX_TILE = 256, 1024
+# Mean recall of perfect masks that a cheaper resolution may cost.
+WORTH = 0.03
+# Share of the objects that may lose their cell to another.
+MAX_LOST = 0.003
+GRIDS = (8, 10, 12, 16, 20, 24, 28, 32, 36, 40, 48, 56, 64, 80, 96, 128)
+CELLS_PER_OBJECT = 4  # of the largest size of a level
+ROOM = 1.25  # capacity for what was seen, and some more
+MAX_EPOCHS, MIN_STEPS = 300, 1000
+
+
+@dataclasses.dataclass
+class Suggestion:
+  """A configuration under way.
+
+  Attributes:
+    config: All sections as plain dicts, changed so far.
+    reasons: Why each changed field was changed, by 'section.field'.
+  """
+
+  config: dict[str, Any]
+  reasons: dict[str, str] = dataclasses.field(default_factory=dict)
+
+  def set(self, key: str, value: Any, reason: str) -> None:
+    """Changes a field; one that has the value already keeps no reason.
+
+    Args:
+      key: 'section.field'.
+      value: New value.
+      reason: Half a line.
+    """
+    section, field = key.split(".")
+    if self.config[section][field] != value:
+      self.config[section][field] = value
+      self.reasons[key] = reason
+
+  def changes(self, given: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Lists the changes.
+
+    Args:
+      given: Sections of the configuration that was started from.
+
+    Returns:
+      was, suggested and why of each 'section.field'.
+    """
+    changes = {}
+    for key, reason in self.reasons.items():
+      section, field = key.split(".")
+      changes[key] = dict(
+        was=given[section][field],
+        suggested=self.config[section][field],
+        why=reason,
+      )
+    return changes
+
+  def at_least(self, key: str, needed: float, multiple: int, what: str) -> None:
+    """Raises a capacity to what is needed with some room, if it is below.
+
+    Args:
+      key: 'section.field'.
+      needed: Largest number seen.
+      multiple: The new capacity is a multiple of it.
+      what: What was counted.
+    """
+    section, field = key.split(".")
+    if self.config[section][field] < needed:
+      value = math.ceil(needed * ROOM / multiple) * multiple
+      self.set(key, value, f"up to {needed} {what}")
+
+
+def suggest(
+  config: Mapping[str, Any],
+  train: Selection,
+  statistics: Statistics,
+  *,
+  on_image: Callable[[], None],
+) -> Suggestion:
+  """Suggests a configuration for a dataset.
+
+  Args:
+    config: The configuration to start from: sections of plain dicts.
+    train: Training images to try things on.
+    statistics: Of the training split.
+    on_image: Called after each image that was tried.
+
+  Returns:
+    The suggestion; equal to `config` where nothing is to be changed.
+
+  Raises:
+    ValueError: If there is not a single instance to go by.
+  """
+  if not len(statistics.object_sizes):
+    raise ValueError(
+      f"none of the {statistics.num_examined} images examined of split "
+      f"{statistics.split!r} has an instance: nothing to suggest from"
+    )
+  made = Suggestion(copy.deepcopy(dict(config)))
+  made.set(
+    "dataset.num_classes",
+    len(statistics.instances_of_class),
+    "as the prepared dataset has",
+  )
+  choose_input(made, statistics)
+  choose_masks(made, train, on_image)
+  if "scale_ranges" in made.config["loss"]:
+    choose_levels(made, train, on_image)
+  else:
+    choose_bandwidth(made, statistics)
+  choose_capacities(made, train, statistics, on_image)
+  choose_schedule(made, statistics)
+  return made
+
+
+def choose_input(made: Suggestion, statistics: Statistics) -> None:
+  """Chooses input size and tiles.
+
+  Args:
+    made: Changed: `transforms`, `preprocessing`, `dataset`.
+    statistics: Of the training split.
+  """
+  rule = made.config["preprocessing"]
+  small, typical = np.percentile(statistics.object_sizes, (10, 50))
+  needed = min(max(SMALL_SIZE / small, TYPICAL_SIZE / typical), MAX_ENLARGING)
+  needed = round(4 * needed) / 4 or needed  # in quarters
+  if rule["tile_size"] is not None:
+    scale = rule["short_side"] / rule["tile_size"]
+  else:
+    scale = float(
+      np.median(
+        np.minimum(
+          rule["short_side"] / statistics.short_sides,
+          rule["max_side"] / statistics.long_sides,
+        )
+      )
+    )
+  wanted = scale
+  if scale < needed:
+    wanted = needed
+  elif scale > WASTEFUL * max(needed, 1):
+    wanted = max(needed, 1)
+  why = (
+    f"{wanted:.3g} network pixels to an image pixel, was {scale:.3g}: objects "
+    f"of {small:.0f} (10th percentile) and {typical:.0f} px (median)"
+  )
+  extent = float(np.percentile(statistics.object_extents, 99))
+  tile = min(max(_round_up(3 * extent, 32), MIN_TILE), MAX_TILE)
+  long_side = np.percentile(statistics.long_sides, 95)
+  per_image = np.percentile(statistics.instances_per_image, 95)
+  is_large = long_side * wanted > MAX_LONG_SIDE
+  is_crowded = per_image > CROWDED and long_side > 1.25 * tile
+  if rule["tile_size"] is None and (is_large or is_crowded):
+    reason = (
+      f"{per_image:.0f} instances an image (95th percentile)"
+      if is_crowded
+      else f"long sides of {long_side:.0f} px (95th percentile)"
+    )
+    _set_tiles(made, tile, wanted, extent, reason)
+  elif wanted != scale and rule["tile_size"] is not None:
+    _set_tiles(made, rule["tile_size"], wanted, extent, why)
+  elif wanted != scale:
+    _set_whole(made, statistics, wanted, why)
+
+
+def _set_tiles(made, tile, scale, extent, reason):
+  side = _round_up(tile * scale, 32)
+  overlap = min(_round_up(extent, 32), tile // 2)
+  made.set("preprocessing.tile_size", tile, reason)
+  made.set(
+    "preprocessing.tile_overlap",
+    overlap,
+    f"99 of 100 objects are at most {extent:.0f} px long",
+  )
+  for field in ("short_side", "max_side", "pad_multiple"):
+    made.set(f"preprocessing.{field}", side, "a whole tile")
+  made.set("transforms.image_size", (side, side), "a whole tile")
+  made.set("transforms.short_sides", (side,), "not used with scale_jitter")
+  made.set("transforms.max_side", side, "not used with scale_jitter")
+  made.set(
+    "transforms.scale_jitter",
+    (round(0.7 * scale, 2), round(1.4 * scale, 2)),
+    "crops at about the scale of the tiles",
+  )
+  made.set("transforms.jitter_reference", "original", "as the tiles are cut")
+  made.set("dataset.group_by_orientation", False, "the input is square")
+
+
+def _set_whole(made, statistics, scale, reason):
+  short = _round_up(scale * np.median(statistics.short_sides), 32)
+  long = _round_up(scale * np.percentile(statistics.long_sides, 95), 32)
+  size = (short, max(short, long))
+  made.set("preprocessing.short_side", short, reason)
+  made.set("preprocessing.max_side", size[1], reason)
+  made.set("preprocessing.pad_multiple", 32, "as little padding as can be")
+  made.set("transforms.image_size", size, reason)
+  made.set("transforms.short_sides", (short,), reason)
+  made.set("transforms.max_side", size[1], reason)
+  is_portrait = statistics.num_portrait > 0.05 * statistics.num_images
+  made.set(
+    "dataset.group_by_orientation",
+    is_portrait and size[1] > 1.2 * short,
+    f"{statistics.num_portrait} of {statistics.num_images} images are higher "
+    "than wide",
+  )
+
+
+def choose_masks(
+  made: Suggestion, train: Selection, on_image: Callable[[], None]
+) -> None:
+  """Chooses mask stride and target rule by what perfect masks then score.
+
+  Args:
+    made: Changed: `transforms`, `network`.
+    train: Images to score.
+    on_image: Called after each image.
+  """
+  settings = made.config["transforms"]
+  own = settings["mask_stride"], settings["mask_rule"]
+  strides = [own[0]]
+  if "mask_stride" in made.config["network"]:
+    strides = sorted({own[0], 4, 2}, reverse=True)
+  # By falling cost: soft targets cost less than twice the resolution.
+  options = [own]
+  options += [(s, "coverage") for s in strides if s <= own[0]]
+  options = list(dict.fromkeys(options))
+  recalls = []
+  for stride, rule in options:
+    metrics = measure_masks(
+      train,
+      transforms=settings | dict(mask_stride=stride, mask_rule=rule),
+      preprocessing=made.config["preprocessing"],
+      on_image=on_image,
+    )
+    recalls.append(metrics.mask_AR)
+  chosen = next(
+    i for i, recall in enumerate(recalls) if recall >= max(recalls) - WORTH
+  )
+  stride, rule = options[chosen]
+  reason = (
+    f"perfect masks are recalled to {recalls[chosen]:.3f}, with stride "
+    f"{own[0]} and {own[1]!r} to {recalls[0]:.3f}"
+  )
+  made.set("transforms.mask_stride", stride, reason)
+  made.set("transforms.mask_rule", rule, reason)
+  if "mask_stride" in made.config["network"]:
+    made.set("network.mask_stride", stride, reason)
+
+
+def choose_levels(
+  made: Suggestion, train: Selection, on_image: Callable[[], None]
+) -> None:
+  """Chooses levels, scale ranges and grids where those given lose objects.
+
+  Args:
+    made: Changed: `network`, `loss`.
+    train: Images to go by.
+    on_image: Called after each image.
+  """
+  seen = _population(made, train, on_image)
+  network, loss = made.config["network"], made.config["loss"]
+  lost = _lost_share(seen, loss["scale_ranges"], network["num_grids"])
+  if lost <= MAX_LOST:
+    return
+  scales = np.concatenate([scale for scale, _ in seen])
+  low, high = np.percentile(scales, (5, 99))
+  levels = _pick_levels(network, low, high)
+  ranges = _pick_ranges(
+    len(levels),
+    float(low),
+    float(high),
+    least=min(1, int(scales.min())),
+    most=_round_up(max(made.config["transforms"]["image_size"]), 256),
+  )
+  short_side = min(made.config["transforms"]["image_size"])
+  grids = tuple(
+    _pick_grid(seen, scale_range, level, short_side, float(high))
+    for level, scale_range in zip(levels, ranges, strict=True)
+  )
+  now = _lost_share(seen, ranges, grids)
+  if now >= lost:
+    return
+  sizes = (
+    f"{_percent(lost)} of the objects lost their cell; "
+    f"90 of 100 are {low:.0f} to {np.percentile(scales, 95):.0f} network px"
+  )
+  made.set("loss.scale_ranges", ranges, sizes)
+  made.set("network.levels", levels, sizes)
+  made.set("network.num_grids", grids, f"{_percent(now)} lose their cell now")
+  strides = tuple(network["strides"][: len(levels)])
+  if _is_solov2(network):
+    strides = tuple(
+      8 if level == 2 and s <= short_side // 8 else min(2**level, 32)
+      for level, s in zip(levels, grids, strict=True)
+    )
+  made.set("network.strides", strides, "fine enough for the grids")
+
+
+def _is_solov2(network: Mapping[str, Any]) -> bool:
+  """Whether masks are apart from the levels, which are then free."""
+  return "mask_stride" in network
+
+
+def _pick_levels(
+  network: Mapping[str, Any], low: float, high: float
+) -> tuple[int, ...]:
+  """Picks pyramid levels: about one for each doubling of the object size."""
+  count = int(np.clip(round(math.log2(high / low)) - 1, 1, 5))
+  if not _is_solov2(network):  # the masks of a level hang on its stride
+    return tuple(network["levels"][:count])
+  first = int(np.clip(math.floor(math.log2(low / 4)), 2, 6))
+  return tuple(range(first, min(first + count, 7)))
+
+
+def _pick_ranges(
+  count: int, low: float, high: float, *, least: int, most: int
+) -> tuple[tuple[int, int], ...]:
+  """Cuts sizes into ranges of equal ratio that overlap by a factor of two."""
+  bounds = low * (high / low) ** (np.arange(1, count) / count)
+  lows = [least, *np.floor(bounds / math.sqrt(2))]
+  highs = [*np.ceil(bounds * math.sqrt(2)), most]
+  return tuple((int(a), int(b)) for a, b in zip(lows, highs, strict=True))
+
+
+def _pick_grid(seen, scale_range, level, short_side, high):
+  """Picks the coarsest grid of a level that keeps its objects apart."""
+  finest = max(short_side // 2**level, GRIDS[0])  # a cell of the level's map
+  coarsest = CELLS_PER_OBJECT * short_side / min(scale_range[1], high)
+  options = [s for s in GRIDS if s <= finest]
+  options = [s for s in options if s >= coarsest] or options[-1:]
+  for num_grid in options:
+    if _lost_share(seen, (scale_range,), (num_grid,)) <= MAX_LOST:
+      return num_grid
+  return options[-1]
+
+
+def _lost_share(seen, scale_ranges, num_grids):
+  """Share of objects whose centre shares its cell on each of their levels.
+
+  Args:
+    seen: From `_population`.
+    scale_ranges: Of each level; of a single one, objects beyond do not count.
+    num_grids: Of each level.
+
+  Returns:
+    Of two objects in a cell one is lost; so are those without a level.
+  """
+  total = lost = 0
+  for scales, centers in seen:
+    keeps = np.zeros(len(scales), bool)
+    is_here = np.zeros(len(scales), bool)
+    for (low, high), num_grid in zip(scale_ranges, num_grids, strict=True):
+      in_range = np.flatnonzero((scales >= low) & (scales <= high))
+      cells = np.floor(centers[in_range] * num_grid)[::-1]
+      _, last = np.unique(cells, axis=0, return_index=True)  # later ones win
+      keeps[in_range[::-1][last]] = True
+      is_here[in_range] = True
+    counted = is_here if len(num_grids) == 1 else np.ones_like(is_here)
+    total += counted.sum()
+    lost += np.sum(counted & ~keeps)
+  return lost / max(total, 1)
+
+
+def _population(made, train, on_image):
+  """Lists what the network is shown: (scales [n], centers [n, 2] in 0..1)."""
+  settings = dict(made.config["transforms"])
+  settings["max_instances"] = int(train.records.num_objects.max())
+  rng = np.random.default_rng(made.config["seed"])
+  seen = []
+  for sample in train.samples():
+    frames = [
+      training_frame(
+        sample,
+        rng,
+        settings,
+        group_by_orientation=made.config["dataset"]["group_by_orientation"],
+      ),
+      *inference_frames(sample, made.config["preprocessing"]),
+    ]
+    for frame in frames:
+      example = make_example(frame, settings)
+      boxes = example["boxes_xyxy"][example["valid"]]
+      centers = example["centers"][example["valid"]]
+      scales = np.sqrt((boxes[:, 2:] - boxes[:, :2]).clip(0).prod(1))
+      seen.append((scales, centers / frame.padded_size[::-1]))
+    on_image()
+  return seen
+
+
+def choose_bandwidth(made: Suggestion, statistics: Statistics) -> None:
+  """Chooses the unit of a spatial embedding and the smallest group.
+
+  Args:
+    made: Changed: `network`, `decode`.
+    statistics: Of the training split.
+  """
+  rule, network = made.config["preprocessing"], made.config["network"]
+  scale = rule["short_side"] / (
+    rule["tile_size"] or np.median(statistics.short_sides)
+  )
+  small, typical = scale * np.percentile(statistics.object_sizes, (1, 50))
+  if network["embedding"] == "spatial":
+    unit = max(1, round(typical / 2))
+    if not 0.5 < network["coordinate_unit"] / unit < 2:
+      made.set(
+        "network.coordinate_unit",
+        float(unit),
+        f"about the radius of a typical object ({typical:.0f} network px)",
+      )
+  pixels = int((small / network["mask_stride"]) ** 2)
+  if made.config["decode"]["min_pixels"] > max(pixels, 1):
+    made.set(
+      "decode.min_pixels",
+      max(pixels, 1),
+      f"99 of 100 objects are {small:.1f} network px or larger",
+    )
+
+
+def choose_capacities(
+  made: Suggestion,
+  train: Selection,
+  statistics: Statistics,
+  on_image: Callable[[], None],
+) -> None:
+  """Raises capacities that are too small for what is seen.
+
+  Args:
+    made: Changed: `transforms`, `loss`, `decode`, `evaluation`.
+    train: Images to go by.
+    statistics: Of the training split.
+    on_image: Called after each image.
+  """
+  config = made.config
+  most = int(statistics.instances_per_image.max())
+  everything = config["transforms"] | dict(max_instances=max(most, 1))
+  fates = training_fates(
+    train,
+    build_method(config).network,
+    transforms=everything,
+    loss=config["loss"],
+    decode=config["decode"],
+    group_by_orientation=config["dataset"]["group_by_orientation"],
+    seed=config["seed"],
+    on_image=on_image,
+  )
+  seen = max(len(f.rows) for f in fates)
+  if config["preprocessing"]["tile_size"] is None:
+    seen = most  # not only of the images that were tried
+  made.at_least("transforms.max_instances", seen, 8, "instances in an input")
+  made.at_least("decode.max_detections", seen, 10, "instances in an input")
+  made.at_least(
+    "evaluation.max_detections",
+    max(most, config["decode"]["max_detections"]),
+    100,
+    "instances in an image",
+  )
+  if "max_positives" in config["loss"]:
+    pairs = max(f.num_positives for f in fates)
+    what = "cells of instances in an input"
+    made.at_least("loss.max_positives", pairs, 64, what)
+    made.at_least("decode.max_candidates", pairs, 64, what)
+    made.at_least("decode.nms_candidates", pairs, 64, what)
+
+
+def choose_schedule(made: Suggestion, statistics: Statistics) -> None:
+  """Fits batch size, learning rate and length to the number of images.
+
+  Args:
+    made: Changed: `training`, `optimizer`, `backbone`.
+    statistics: Of the training split.
+  """
+  training, optimizer = made.config["training"], made.config["optimizer"]
+  num_images = statistics.num_images
+  old = training["batch_size"]
+  size = old
+  while size > 1 and num_images < 4 * size:
+    size //= 2
+  size = max(size, optimizer["accumulate"])
+  if size % optimizer["accumulate"]:
+    size = optimizer["accumulate"]
+  made.set("training.batch_size", size, f"{num_images} images to train on")
+  if size != old:
+    rate, reference = (
+      optimizer["learning_rate"],
+      optimizer["reference_batch_size"],
+    )
+    made.set(
+      "optimizer.learning_rate",
+      float(f"{rate * size / reference:.4g}"),
+      f"linear rule: {rate:g} x {size} / {reference}",
+    )
+    made.set("optimizer.reference_batch_size", size, "that of the rate")
+  steps = training["num_steps"]
+  longest = max(MAX_EPOCHS * num_images // size, MIN_STEPS)
+  if steps > longest:
+    reason = f"{longest * size / num_images:.0f} epochs of {num_images} images"
+    share = longest / steps
+    made.set("training.num_steps", longest, reason)
+    made.set(
+      "optimizer.decay_steps",
+      tuple(int(step * share) for step in optimizer["decay_steps"]),
+      "the same shares of the run",
+    )
+    made.set(
+      "optimizer.warmup_steps",
+      min(optimizer["warmup_steps"], longest // 10),
+      "at most a tenth of the run",
+    )
+    for field, part in (("checkpoint_every_steps", 5), ("log_every_steps", 50)):
+      made.set(
+        f"training.{field}",
+        min(training[field], longest // part),
+        f"{part} times a run or more",
+      )
+    if training["picture_every_steps"]:
+      made.set(
+        "training.picture_every_steps",
+        min(training["picture_every_steps"], longest // 5),
+        "5 times a run or more",
+      )
+  backbone = made.config["backbone"]
+  is_random = backbone["weights"] is None and training["init_from"] is None
+  if is_random and (backbone["norm"] == "frozen" or backbone["frozen_stages"]):
+    reason = "no weights are given: nothing worth freezing"
+    made.set("backbone.norm", "sync", reason)
+    made.set("backbone.frozen_stages", 0, reason)
+
+
+def build_method(config: Mapping[str, Any]) -> Method:
+  """Builds the method of a configuration of plain dicts."""
+  rule = config["preprocessing"]
+  return make_method(
+    config["method"],
+    num_classes=config["dataset"]["num_classes"],
+    precision=config["training"]["precision"],
+    **{
+      name: config[name] for name in ("backbone", "network", "loss", "decode")
+    },
+    **{name: rule[name] for name in ("mean", "std", "channel_order")},
+  )
+
+
+def _percent(share: float) -> str:
+  return f"{100 * share:.2g} %"
+
+
+def _round_up(value: float, multiple: int) -> int:
+  return max(multiple, math.ceil(value / multiple - 1e-6) * multiple)

@@ -1,0 +1,104 @@
+"""Samples and datasets made by hand for the tests of solo_jax/inspection."""
+
+import types as python_types
+
+import cv2
+import numpy as np
+import pytest
+from pycocotools import mask as coco_mask
+
+from solo_jax import types
+from solo_jax.data.records import open_records
+from solo_jax.data.shapes import Shapes
+from tests.config_test import load
+
+
+def sections(name, arg="", **changed):
+  """Sections of a config file as plain dicts, some fields changed."""
+  config = load(name, arg).to_dict()
+  for key, value in changed.items():
+    section, field = key.split("__")
+    assert field in config[section], key
+    config[section][field] = value
+  return config
+
+
+def make_sample(boxes, size=(64, 64), labels=None, crowds=()):
+  """An image with filled boxes (x1, y1, x2, y2), in whole pixels."""
+  masks = np.zeros((len(boxes), *size), bool)
+  for mask, (left, top, right, bottom) in zip(masks, boxes, strict=True):
+    mask[top:bottom, left:right] = True
+  boxes = np.array(boxes, np.float64).reshape(-1, 4)
+  image = np.full((*size, 3), 40, np.uint8)
+  for i, mask in enumerate(masks):
+    image[mask] = 90 + 20 * (i % 8)
+  is_crowd = np.zeros(len(boxes), bool)
+  is_crowd[list(crowds)] = True
+  return types.Sample(
+    image=image,
+    masks=masks,
+    labels=np.array(labels if labels is not None else [0] * len(boxes)).astype(
+      np.int32
+    ),
+    areas=masks.sum((1, 2)).astype(np.float64),
+    boxes_xyxy=boxes,
+    is_crowd=is_crowd,
+    annotation_ids=np.arange(len(boxes)) + 1,
+    image_id=7,
+    file_name="7.png",
+    original_size=size,
+    affine=np.eye(2, 3),
+    image_size=size,
+  )
+
+
+class SampleRecords(python_types.SimpleNamespace):
+  """Samples behind the interface of `Records`."""
+
+  def __init__(self, samples, split="train", class_names=("thing", "other")):
+    self.samples = samples
+    self.split = split
+    self.class_names = class_names
+    self.category_ids = tuple(range(1, len(class_names) + 1))
+    self.heights = np.array([s.original_size[0] for s in samples])
+    self.widths = np.array([s.original_size[1] for s in samples])
+    self.num_objects = np.array([np.sum(~s.is_crowd) for s in samples])
+    self.num_crowds = np.array([np.sum(s.is_crowd) for s in samples])
+    self.federated = None
+    self.metadata = dict(problems=[], num_problems=0)
+
+  def __len__(self):
+    return len(self.samples)
+
+  def __getitem__(self, index):
+    sample = self.samples[index]
+    sizes = sample.boxes_xyxy[:, 2:] - sample.boxes_xyxy[:, :2]
+    boxes = np.concatenate([sample.boxes_xyxy[:, :2], sizes], 1)
+    rles = [coco_mask.encode(np.asfortranarray(m)) for m in sample.masks]
+    return dict(
+      image=cv2.imencode(".png", sample.image[..., ::-1])[1].tobytes(),
+      image_id=index + 1,
+      file_name=sample.file_name.encode(),
+      height=sample.original_size[0],
+      width=sample.original_size[1],
+      objects=dict(
+        annotation_id=sample.annotation_ids,
+        label=sample.labels,
+        is_crowd=sample.is_crowd,
+        rle=[rle["counts"] for rle in rles],
+        area=[np.float64(a).tobytes() for a in sample.areas],
+        bbox=[box.tobytes() for box in boxes],
+      ),
+    )
+
+
+@pytest.fixture(scope="session")
+def scenes(tmp_path_factory):
+  """Drawn scenes: the records of train and validation."""
+  data_dir = str(tmp_path_factory.mktemp("data"))
+  Shapes(data_dir=data_dir, num_train=10, num_validation=6).prepare()
+  return python_types.SimpleNamespace(
+    data_dir=data_dir,
+    train=open_records(data_dir, "shapes", "train"),
+    validation=open_records(data_dir, "shapes", "validation"),
+  )

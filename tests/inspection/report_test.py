@@ -1,0 +1,74 @@
+"""Tests of solo_jax/inspection/report.py."""
+
+import io
+import json
+
+import numpy as np
+from rich.console import Console
+
+from solo_jax.inspection import report
+from solo_jax.inspection.selection import Selection
+from solo_jax.inspection.statistics import examine
+from tests.inspection.conftest import SampleRecords, make_sample, sections
+
+
+def text(table, width=160):
+  console = Console(file=io.StringIO(), width=width, markup=False)
+  table.print(console)
+  return console.file.getvalue()
+
+
+def test_counts_and_classes():
+  samples = [make_sample([(0, 0, 9, 9)] * 3, labels=[1, 1, 0]), make_sample([])]
+  splits = [examine(Selection(SampleRecords(samples), 0))]
+  counts = report.counts_table(splits).markdown()
+  assert "| instances | 3 |" in counts
+  assert "| images without instances | 1 |" in counts
+  classes = report.classes_table(splits).markdown().splitlines()
+  assert classes[-2:] == ["| other | 2 | 1 |", "| thing | 1 | 1 |"]
+  assert "9    9" in text(report.sizes_table(splits))
+
+
+def test_lost_instances_are_shares():
+  column = dict(
+    frames=3,
+    instances=200,
+    lost={"no level": 1, "no cell left": 0},
+    shared=10,
+    most_instances=90,
+    most_positives=120,
+  )
+  table = report.fates_table({"training": column}).markdown()
+  assert "no cell | 1 (0.5 %) |" in table
+  assert "too coarse | 0 |" in table
+  assert "not lost) | 10 (5 %) |" in table
+
+
+def test_the_linear_rule_is_told():
+  config = sections("solov2_coco")
+  changes = {"training.batch_size": dict(was=16, suggested=16, why="because")}
+  table = report.changes_table(changes, config)
+  assert "0.01 x 16 / 16 = 0.01" in table.note
+  assert "| training.batch_size | 16 | 16 | because |" in table.markdown()
+
+
+def test_long_tables_are_cut_in_the_terminal_only():
+  table = report.Table(
+    title="T", header=["a"], rows=[[str(i)] for i in range(40)]
+  )
+  assert "15 more" in text(table) and "| 39 |" in table.markdown()
+  lines = report.findings_table(["first | one", "[red]second"])
+  assert "- [red]second" in text(lines) and "- first | one" in lines.markdown()
+  assert "none" in text(report.findings_table([]))
+
+
+def test_json_of_arrays_and_statistics():
+  records = SampleRecords([make_sample([(0, 0, 9, 9)])])
+  content = report.to_json(
+    dict(split=examine(Selection(records, 0)), values=np.arange(101), none=None)
+  )
+  content = json.loads(json.dumps(content))
+  assert content["values"]["25"] == 25.0 and content["none"] is None
+  assert content["split"]["num_instances"] == 1
+  assert content["split"]["object_sizes"]["50"] == 9.0
+  assert "digests" not in content["split"]
