@@ -6,75 +6,23 @@ and go the real way to the original size and into COCO's metrics.
 python -m solo_jax.prepare --dataset=shapes --data_dir=data
 python benchmarks/mask_ceiling.py --short_side=128 --max_side=128
 
-Hard targets are bits, 'coverage' is soft. Crowds are no targets.
+Hard targets are bits, 'coverage' is soft. Crowds are no targets. What grids and
+capacities allow beside that, for a whole config: solo_jax.inspect_data.
 """
 
 import json
 
-import numpy as np
 import rich.console
 import rich.table
 from absl import app, flags
 
-from solo_jax import types
-from solo_jax.data import batching, records, transforms
+from solo_jax.data import batching, records
 from solo_jax.evaluation import coco_metrics
-from solo_jax.inference.masks import masks_to_original
+from solo_jax.inspection.oracle import measure_masks
+from solo_jax.inspection.selection import Selection
 
 MASK_STRIDES = (4, 2)
 MULTIPLE = 32  # of the padded network input
-
-
-def perfect_instances(
-  sample: types.Sample,
-  *,
-  short_side: int,
-  max_side: int,
-  mask_stride: int,
-  mask_rule: str,
-) -> types.Instances:
-  """Decodes the mask targets of a sample as if they had been predicted.
-
-  Args:
-    sample: As read from its record.
-    short_side: Of the network input, pixels.
-    max_side: Of the network input, pixels.
-    mask_stride: Network pixels per mask cell.
-    mask_rule: As for `batching.make_example`.
-
-  Returns:
-    Instances at the original size, all of score 1.
-  """
-  resized = transforms.resize_to_fit(
-    sample, short_side=short_side, max_side=max_side
-  )
-  height, width = (-(-n // MULTIPLE) * MULTIPLE for n in resized.image_size)
-  example = batching.make_example(
-    resized,
-    image_size=(height, width),
-    mask_stride=mask_stride,
-    mask_rule=mask_rule,
-    max_instances=max(len(sample.labels), 1),
-    min_mask_area=0.0,
-  )
-  targets = example["masks"][example["valid"]]
-  if mask_rule == "coverage":
-    mask_probs = targets / np.float32(255)
-  else:
-    mask_probs = np.unpackbits(targets, axis=-1).astype(np.float32)
-  masks, boxes_xyxy = masks_to_original(
-    mask_probs,
-    mask_stride=mask_stride,
-    image_size=resized.image_size,
-    original_size=sample.original_size,
-    threshold=0.5,
-  )
-  return types.Instances(
-    masks=masks,
-    scores=np.ones(len(masks), np.float32),
-    labels=example["labels"][example["valid"]],
-    boxes_xyxy=boxes_xyxy,
-  )
 
 
 def measure_ceiling(
@@ -97,21 +45,22 @@ def measure_ceiling(
   Returns:
     Their metrics.
   """
-  results = []
-  for index in range(len(source)):
-    sample = records.read_sample(source[index])
-    found = perfect_instances(
-      sample,
-      short_side=short_side,
-      max_side=max_side,
+  return measure_masks(
+    Selection(source, 0),
+    transforms=dict(
       mask_stride=mask_stride,
       mask_rule=mask_rule,
-    )
-    results += coco_metrics.to_results(
-      found, sample.image_id, source.category_ids
-    )
-  return coco_metrics.evaluate(
-    records.to_coco(source), results, max_detections=1000
+      max_instances=max(int(source.num_objects.max()), 1),
+      min_mask_area=0.0,
+    ),
+    preprocessing=dict(
+      short_side=short_side,
+      max_side=max_side,
+      pad_multiple=MULTIPLE,
+      tile_size=None,
+      tile_overlap=0,
+    ),
+    on_image=lambda: None,
   )
 
 

@@ -20,9 +20,10 @@ it suggests a configuration and scores that, too. Below --out this writes
   suggested.png             training inputs of the suggestion
 """
 
+import dataclasses
 import json
 import pathlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import ml_collections
@@ -49,6 +50,8 @@ from solo_jax.inspection.selection import Selection
 from solo_jax.inspection.suggestion import Suggestion, build_method, suggest
 
 NUM_PICTURES = 4
+GIVEN, SUGGESTION = "this configuration", "the suggestion"
+SUGGESTED = "suggested_config.py"
 # Training images that a suggestion is tried on: evenly, and the most crowded.
 NUM_TRIED, NUM_CROWDED = 32, 8
 
@@ -73,6 +76,32 @@ class Progress:
     """Adds a bar and returns what moves it on by one image."""
     task = self._bars.add_task(name, total=total)
     return lambda: self._bars.advance(task)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Diagnosis:
+  """What was found.
+
+  Attributes:
+    given: Sections of the configuration as plain dicts, `dataset.num_classes`
+      as the dataset has.
+    made: The suggestion.
+    train: Training images that were decoded.
+    scored: Evaluation images that were scored.
+    splits: Statistics of the training and the evaluation split.
+    findings: Lines about what looks wrong.
+    training: Fates of the training images under the configuration.
+    ceilings: Of the configuration and, where it differs, of the suggestion.
+  """
+
+  given: dict[str, Any]
+  made: Suggestion
+  train: Selection
+  scored: Selection
+  splits: list[statistics.Statistics]
+  findings: list[str]
+  training: list[fates.Fates]
+  ceilings: dict[str, Ceiling]
 
 
 def inspect(
@@ -101,92 +130,97 @@ def inspect(
       go by.
   """
   validate(config)
-  dataset = config.dataset
-  train, evaluated = (
-    open_records(dataset.data_dir, dataset.name, split)
-    for split in (dataset.train_split, dataset.eval_split)
-  )
-  scored = Selection(evaluated, num_oracle_images)
-  given = config.to_dict()
   with Progress() as progress:
-    selection = Selection(train, num_images)
-    splits = [
-      statistics.examine(
-        s, progress.stage(f"reading {s.records.split}", len(s))
-      )
-      for s in (selection, Selection(evaluated, num_images))
-    ]
-    findings = list_findings(config, train, evaluated, splits)
-    usable = given | dict(
-      dataset=given["dataset"] | dict(num_classes=len(train.class_names))
-    )
-    training = fates.training_fates(
-      selection,
-      build_method(usable).network,
-      transforms=config.transforms.to_dict(),
-      loss=config.loss.to_dict(),
-      decode=config.decode.to_dict(),
-      group_by_orientation=dataset.group_by_orientation,
-      seed=config.seed,
-      on_image=progress.stage("training targets", len(selection)),
-    )
-    ceilings = {
-      "this configuration": _measure(usable, scored, progress, "its ceiling")
-    }
-    made = suggest(
-      given,
-      Selection(train, NUM_TRIED, num_crowded=NUM_CROWDED),
-      splits[0],
-      on_image=progress.stage("trying changes", None),
-    )
-    if made.reasons:
-      ceilings["suggestion"] = _measure(
-        made.config, scored, progress, "ceiling of the suggestion"
-      )
-  judged = {
-    "training": fates.merge(training),
-    "evaluation": fates.merge(ceilings["this configuration"].fates),
-  }
+    found = diagnose(config, num_images, num_oracle_images, progress)
+  changes = found.made.changes(config.to_dict())
+  judged = {"training": fates.merge(found.training)}
+  for name, ceiling in found.ceilings.items():
+    judged[f"evaluation, {name}"] = fates.merge(ceiling.fates)
   tables = [
-    report.counts_table(splits),
-    report.sizes_table(splits),
-    report.classes_table(splits),
-    report.findings_table(findings),
+    report.counts_table(found.splits),
+    report.sizes_table(found.splits),
+    report.classes_table(found.splits),
+    report.findings_table(found.findings),
     report.fates_table(judged),
-    report.ceiling_table(ceilings, len(scored)),
-    report.changes_table(made.changes(given), made.config),
+    report.ceiling_table(found.ceilings, len(found.scored)),
+    report.changes_table(changes, found.made.config),
   ]
   for table in tables:
     table.print(console)
   content = report.to_json(
     dict(
-      dataset=dataset.name,
+      dataset=config.dataset.name,
       method=config.method,
-      splits={s.split: s for s in splits},
-      findings=findings,
+      splits=found.splits,
+      findings=found.findings,
       fates=judged,
-      ceilings=ceilings,
-      changes=made.changes(given),
+      ceilings=found.ceilings,
+      changes=changes,
     )
   )
   if out is not None:
-    write_report(out, config, made, tables, content)
-    write_pictures(
-      out,
-      usable,
-      made.config,
-      selection,
-      scored,
-      ceilings["this configuration"],
+    write_report(out, config, found.made, tables, content)
+    write_pictures(out, found)
+    console.print(
+      f"Report and pictures: {out}. Train on the suggestion with\n"
+      f"python -m solo_jax.train --config={out / SUGGESTED} --workdir=..."
     )
-    console.print(f"Report, pictures and suggested_config.py: {out}")
   return content
+
+
+def diagnose(
+  config: ml_collections.ConfigDict,
+  num_images: int,
+  num_oracle_images: int,
+  progress: Progress,
+) -> Diagnosis:
+  """Looks at everything; arguments as of `inspect`."""
+  dataset = config.dataset
+  train, evaluated = (
+    Selection(open_records(dataset.data_dir, dataset.name, split), num_images)
+    for split in (dataset.train_split, dataset.eval_split)
+  )
+  scored = Selection(evaluated.records, num_oracle_images)
+  splits = [
+    statistics.examine(s, progress.stage(f"reading {s.records.split}", len(s)))
+    for s in (train, evaluated)
+  ]
+  given = config.to_dict()
+  given["dataset"] |= dict(num_classes=len(train.class_names))
+  training = fates.training_fates(
+    train,
+    build_method(given).network,
+    transforms=given["transforms"],
+    loss=given["loss"],
+    decode=given["decode"],
+    group_by_orientation=dataset.group_by_orientation,
+    seed=config.seed,
+    on_image=progress.stage("training targets", len(train)),
+  )
+  ceilings = {GIVEN: _measure(given, scored, progress, GIVEN)}
+  made = suggest(
+    config.to_dict(),
+    Selection(train.records, NUM_TRIED, num_crowded=NUM_CROWDED),
+    splits[0],
+    on_image=progress.stage("trying changes", None),
+  )
+  if made.reasons:
+    ceilings[SUGGESTION] = _measure(made.config, scored, progress, SUGGESTION)
+  return Diagnosis(
+    given=given,
+    made=made,
+    train=train,
+    scored=scored,
+    splits=splits,
+    findings=list_findings(config, train.records, splits),
+    training=training,
+    ceilings=ceilings,
+  )
 
 
 def list_findings(
   config: ml_collections.ConfigDict,
   train: Records,
-  evaluated: Records,
   splits: list[statistics.Statistics],
 ) -> list[str]:
   """Collects what is wrong, or looks so.
@@ -194,7 +228,6 @@ def list_findings(
   Args:
     config: The whole configuration.
     train: The training split.
-    evaluated: The evaluation split.
     splits: Statistics of both.
 
   Returns:
@@ -259,19 +292,22 @@ def write_report(
   (out / "report.md").write_text("\n".join(parts))
   (out / "report.json").write_text(json.dumps(content, indent=2))
   source = format_config(
-    made.config, config, made.reasons, describe(config, content)
+    made.config, config, made.reasons, describe(config, content, out)
   )
-  (out / "suggested_config.py").write_text(source)
+  (out / SUGGESTED).write_text(source)
 
 
 def describe(
-  config: ml_collections.ConfigDict, content: Mapping[str, Any]
+  config: ml_collections.ConfigDict,
+  content: Mapping[str, Any],
+  out: pathlib.Path,
 ) -> str:
   """Writes the docstring of the suggested configuration.
 
   Args:
     config: The configuration that was inspected.
     content: Of report.json.
+    out: Folder that the configuration is written to.
 
   Returns:
     Its text.
@@ -290,31 +326,24 @@ configuration:
 
 Comments say what was changed and why. Run:
 
-python -m solo_jax.train --config=suggested_config.py --workdir=workdirs/first
+python -m solo_jax.train --config={out / SUGGESTED} \\
+    --workdir=workdirs/first
 python -m solo_jax.eval --checkpoint=workdirs/first
 """
 
 
-def write_pictures(
-  out: pathlib.Path,
-  given: Mapping[str, Any],
-  suggested: Mapping[str, Any],
-  selection: Selection,
-  scored: Selection,
-  ceiling: Ceiling,
-) -> None:
+def write_pictures(out: pathlib.Path, found: Diagnosis) -> None:
   """Writes training.png, lost.png and suggested.png.
 
   Args:
     out: Folder.
-    given: Sections of the configuration.
-    suggested: Sections of the suggestion.
-    selection: Training images.
-    scored: Evaluation images.
-    ceiling: Of the configuration, on `scored`.
+    found: What was found.
   """
-  few = Selection(selection.records, NUM_PICTURES)
-  for name, config in (("training", given), ("suggested", suggested)):
+  few = Selection(found.train.records, NUM_PICTURES)
+  for name, config in (
+    ("training", found.given),
+    ("suggested", found.made.config),
+  ):
     rng = np.random.default_rng(config["seed"])
     frames = [
       training_frame(
@@ -325,26 +354,30 @@ def write_pictures(
       )
       for sample in few.samples()
     ]
-    _save(out / f"{name}.png", config, frames, selection)
+    _save(out / f"{name}.png", config, frames, few.class_names)
+  ceiling = found.ceilings[GIVEN]
   num_lost = [sum(f.lost.values()) for f in ceiling.fates]
-  worst = np.argsort(num_lost, kind="stable")[::-1][:NUM_PICTURES]
   frames = []
-  for index, row in (ceiling.places[i] for i in worst):
-    sample = scored.sample(index)
-    frames.append(inference_frames(sample, given["preprocessing"])[row])
-  _save(out / "lost.png", given, frames, selection)
+  for i in np.argsort(num_lost, kind="stable")[::-1][:NUM_PICTURES]:
+    index, row = ceiling.places[i]
+    frames.append(
+      inference_frames(
+        found.scored.sample(index), found.given["preprocessing"]
+      )[row]
+    )
+  _save(out / "lost.png", found.given, frames, few.class_names)
 
 
 def _save(
   path: pathlib.Path,
   config: Mapping[str, Any],
   frames: list[Frame],
-  selection: Selection,
+  class_names: Sequence[str],
 ) -> None:
   picture = pictures.draw_frames(
     frames,
     build_method(config),
-    selection.class_names,
+    class_names,
     transforms=config["transforms"],
     loss=config["loss"],
     decode=config["decode"],
@@ -356,6 +389,7 @@ def _save(
 def _measure(
   config: Mapping[str, Any], scored: Selection, progress: Progress, name: str
 ) -> Ceiling:
+  """Measures the ceiling of a configuration of plain dicts."""
   return measure_ceiling(
     scored,
     build_method(config),
@@ -364,7 +398,7 @@ def _measure(
     loss=config["loss"],
     decode=config["decode"],
     max_detections=config["evaluation"]["max_detections"],
-    on_image=progress.stage(name, len(scored)),
+    on_image=progress.stage(f"ceiling of {name}", len(scored)),
   )
 
 

@@ -7,10 +7,9 @@ drawings of scenes of the same kind.
 import pathlib
 import runpy
 
-import numpy as np
 import pytest
 
-from solo_jax.data.records import open_records, read_sample
+from solo_jax.data.records import open_records
 from solo_jax.data.shapes import Shapes
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -39,15 +38,3 @@ def test_recall_of_perfect_masks(scenes, mask_stride, mask_rule, recall):
     scenes, mask_stride=mask_stride, mask_rule=mask_rule, **SIZE
   )
   assert metrics.mask_AR == pytest.approx(recall, abs=0.03)
-
-
-def test_other_sizes_come_back_to_the_original(scenes):
-  sample = read_sample(scenes[0])
-  found = BENCHMARK["perfect_instances"](
-    sample, short_side=200, max_side=200, mask_stride=2, mask_rule="coverage"
-  )
-  assert found.masks.shape == sample.masks.shape
-  np.testing.assert_array_equal(found.labels, sample.labels)
-  shared = (found.masks & sample.masks).sum((1, 2))
-  either = (found.masks | sample.masks).sum((1, 2))
-  assert (shared / either).min() > 0.9
