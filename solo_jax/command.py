@@ -65,6 +65,58 @@ def _end_alone(error: Exception, name: str, message: str | None) -> None:
   os._exit(1)
 
 
+def define_process_flags(values: flags.FlagValues = flags.FLAGS) -> None:
+  """Defines the flags of a command that runs in several processes.
+
+  Args:
+    values: Where to; tests pass their own.
+  """
+  flags.DEFINE_boolean(
+    "distributed",
+    False,
+    "This is one of several processes; on TPU pods, under Slurm and in "
+    "Kubernetes JAX finds the others.",
+    flag_values=values,
+  )
+  flags.DEFINE_string(
+    "coordinator",
+    None,
+    "HOST:PORT of process 0, where JAX does not find out.",
+    flag_values=values,
+  )
+  flags.DEFINE_integer(
+    "num_processes",
+    None,
+    "Number of processes, where JAX does not find out.",
+    lower_bound=1,
+    flag_values=values,
+  )
+  flags.DEFINE_integer(
+    "process_id",
+    None,
+    "Number of this process, from 0, where JAX does not find out.",
+    lower_bound=0,
+    flag_values=values,
+  )
+
+
+def process_address(
+  given: flags.FlagValues,
+) -> tuple[str | None, int | None, int | None] | None:
+  """Reads which of several processes this is.
+
+  Args:
+    given: Parsed flags, see `define_process_flags`.
+
+  Returns:
+    (coordinator, number of processes, own number) for `devices.connect`, with
+    None for what JAX is to find out; None for a process alone.
+  """
+  address = (given.coordinator, given.num_processes, given.process_id)
+  is_given = any(x is not None for x in address)
+  return address if given.distributed or is_given else None
+
+
 def explain(error: BaseException) -> str | None:
   """Finds the message for the user in an exception.
 

@@ -13,6 +13,9 @@ thresholds and capacities are tried with, for example,
 
     --set=decode.score_threshold=0.05,evaluation.max_detections=300
 
+All local devices share the images. So do several processes, started with the
+flags --distributed or --coordinator as of solo_jax.train; process 0 reports.
+
 Compiled programs are kept for the next run, see inference/compilation_cache.py.
 The last line printed is one JSON object with the metrics.
 """
@@ -35,7 +38,7 @@ from solo_jax.data.records import Records, open_records, to_coco
 from solo_jax.evaluation import judging, report
 from solo_jax.evaluation.coco_metrics import Metrics
 from solo_jax.inference.compilation_cache import use_compilation_cache
-from solo_jax.training import checkpoints
+from solo_jax.training import checkpoints, devices
 from solo_jax.training.evaluate import check_classes, detect_records
 from solo_jax.training.pictures import draw_images
 from solo_jax.training.setup import build_predictor
@@ -71,7 +74,7 @@ def evaluate_checkpoint(
       report's confusion matrix and pictures.
 
   Returns:
-    The metrics.
+    The metrics, the same in all processes.
 
   Raises:
     FileNotFoundError: If the checkpoint, the records or the folder of `out`
@@ -102,10 +105,23 @@ def evaluate_checkpoint(
     class_names=checkpoint.class_names,
     category_ids=checkpoint.category_ids,
   )
-  predictor = build_predictor(
-    config, checkpoint.variables, batch_size=config.evaluation.batch_size
+  devices.check_agreement(
+    {
+      **checkpoints.flatten(config.to_dict()),
+      "step of the checkpoint": checkpoint.step,
+      "images to evaluate": len(records),
+    }
   )
-  console = Console(stderr=True, markup=False, highlight=False)
+  predictor = build_predictor(
+    config,
+    checkpoint.variables,
+    batch_size=config.evaluation.batch_size,
+    devices=jax.local_devices(),
+  )
+  is_writer = jax.process_index() == 0
+  console = Console(
+    stderr=True, markup=False, highlight=False, quiet=not is_writer
+  )
   console.print(
     f"step {checkpoint.step} of {config.method}, {len(records)} images of "
     f"{config.dataset.name} {records.split}"
@@ -129,10 +145,10 @@ def evaluate_checkpoint(
     f"{predictor.summary()}",
     soft_wrap=True,
   )
-  if out:
+  if out and is_writer:
     with open(out, "w") as file:
       json.dump(results, file)
-  if report_folder:
+  if report_folder and is_writer:
     path = write_report(
       report_folder,
       judged,
@@ -331,6 +347,7 @@ def define_flags() -> None:
     lower_bound=0.0,
     upper_bound=1.0,
   )
+  command.define_process_flags()
   flags.mark_flags_as_required(["checkpoint"])
 
 
@@ -339,6 +356,8 @@ def main(argv: list[str]) -> None:
   if len(argv) > 1:
     raise app.UsageError(f"unexpected arguments: {' '.join(argv[1:])}")
   logging.set_verbosity(logging.ERROR)  # Orbax and TFDS tell every step
+  if (address := command.process_address(FLAGS)) is not None:
+    devices.connect(*address)
   use_compilation_cache()
   metrics = evaluate_checkpoint(
     FLAGS.checkpoint,
@@ -350,8 +369,9 @@ def main(argv: list[str]) -> None:
     more_metrics=FLAGS.metrics,
     score_threshold=FLAGS.score_threshold,
   )
-  Console(markup=False, highlight=False).print(make_table(metrics))
-  print(json.dumps(metrics.scalars()))
+  if jax.process_index() == 0:
+    Console(markup=False, highlight=False).print(make_table(metrics))
+    print(json.dumps(metrics.scalars()))
 
 
 if __name__ == "__main__":

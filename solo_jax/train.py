@@ -7,15 +7,18 @@ The same command goes on from the last checkpoint. Ctrl-C and SIGTERM save
 first; the exit code is then 130 or 143. The last line of a finished run is the
 metrics as JSON.
 
-Several processes: start the same command in each with --distributed; TPU pods,
-Slurm and Kubernetes are recognised, elsewhere say who is who:
+Several processes: start the same command in each with --distributed on a TPU
+pod, under Slurm or in Kubernetes; elsewhere say who is who:
 
-    --distributed --coordinator=host0:1234 --num_processes=2 --process_id=0
+    --coordinator=host0:1234 --num_processes=2 --process_id=0
+
+The checkpoints fit any number of devices and processes.
 """
 
 import json
 from collections.abc import Sequence
 
+import jax
 from absl import app, flags, logging
 from ml_collections import config_flags
 
@@ -45,31 +48,13 @@ def define_flags(values: flags.FlagValues = flags.FLAGS) -> None:
     flag_values=values,
   )
   flags.DEFINE_boolean(
-    "distributed",
+    "change_batch_size",
     False,
-    "This is one of several processes of the run.",
+    "Go on from a checkpoint of another training.batch_size. Schedule and data "
+    "go on at the same step number, the learning rate follows the linear rule.",
     flag_values=values,
   )
-  flags.DEFINE_string(
-    "coordinator",
-    None,
-    "HOST:PORT of process 0; default: JAX finds out.",
-    flag_values=values,
-  )
-  flags.DEFINE_integer(
-    "num_processes",
-    None,
-    "Processes of the run; default: JAX finds out.",
-    lower_bound=1,
-    flag_values=values,
-  )
-  flags.DEFINE_integer(
-    "process_id",
-    None,
-    "Number of this process, from 0; default: JAX finds out.",
-    lower_bound=0,
-    flag_values=values,
-  )
+  command.define_process_flags(values)
   flags.mark_flags_as_required(["config", "workdir"], flag_values=values)
 
 
@@ -79,10 +64,12 @@ def main(argv: Sequence[str]) -> None:
     raise app.UsageError(f"unexpected arguments: {' '.join(argv[1:])}")
   logging.set_verbosity(logging.WARNING)  # Orbax and TFDS tell every step
   given = flags.FLAGS
-  if given.distributed:
-    devices.connect(given.coordinator, given.num_processes, given.process_id)
-  metrics = train_and_evaluate(given.config, given.workdir)
-  if not given.distributed or not given.process_id:
+  if (address := command.process_address(given)) is not None:
+    devices.connect(*address)
+  metrics = train_and_evaluate(
+    given.config, given.workdir, change_batch_size=given.change_batch_size
+  )
+  if jax.process_index() == 0:
     print(json.dumps(metrics))
 
 

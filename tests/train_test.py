@@ -5,7 +5,7 @@ import sys
 import pytest
 from absl import app, flags
 
-from solo_jax import train
+from solo_jax import command, train
 
 CONFIG = pathlib.Path(__file__).parents[1] / "configs" / "solov2_shapes.py"
 
@@ -21,7 +21,8 @@ def parse(monkeypatch, *arguments):
 
 
 def test_flags_reach_the_run_and_metrics_end_the_output(monkeypatch, capsys):
-  def train_and_evaluate(config, workdir):
+  def train_and_evaluate(config, workdir, *, change_batch_size):
+    assert not change_batch_size
     assert config.training.num_steps == 7 and config.is_locked
     assert config.backbone.widths == (8, 8, 8, 8)
     assert workdir == "somewhere"
@@ -63,6 +64,23 @@ def test_value_of_the_wrong_type(monkeypatch):
       "--workdir=somewhere",
       "--config.optimizer.learning_rate=fast",
     )
+
+
+@pytest.mark.parametrize(
+  ("given", "address"),
+  [
+    ((), None),
+    (("--distributed",), (None, None, None)),
+    (("--process_id=0",), (None, None, 0)),
+    (
+      ("--coordinator=host:1", "--num_processes=2", "--process_id=1"),
+      ("host:1", 2, 1),
+    ),
+  ],
+)
+def test_flags_say_which_process_this_is(monkeypatch, given, address):
+  parse(monkeypatch, f"--config={CONFIG}", "--workdir=somewhere", *given)
+  assert command.process_address(train.flags.FLAGS) == address
 
 
 @pytest.mark.parametrize("missing", ["config", "workdir"])

@@ -102,10 +102,12 @@ def train_batches(
     .seed(seed)
     # Before the slice: an image is then augmented the same way whichever
     # process gets it.
-    .random_map(_MakeExample(records, {**transforms, "image_size": size}))[
+    .random_map(_MakeExample(records, {**transforms, "image_size": size}))
+    # Each process has a block of the global batch: row i of it is on the same
+    # device, and in the same micro-batch, for any number of processes.
+    .batch(batch_size // process_count, drop_remainder=True)[
       process_index::process_count
     ]
-    .batch(batch_size // process_count, drop_remainder=True)
     for members, size in groups
   ]
   batches = parts[0]

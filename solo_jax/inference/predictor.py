@@ -2,7 +2,8 @@
 
 Images are resized and padded by the rule of the checkpoint's `preprocessing`
 and run through one compiled function per padded shape, always with the same
-batch size, so a result does not depend on what else is in the batch.
+batch size on each device, so a result depends neither on what else is in the
+batch nor on how many devices share it.
 
 With a short side S, a long side of at most L and padding to multiples of p,
 an image has either its short side at S or its long side at L: there are at
@@ -18,6 +19,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from absl import logging
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from solo_jax import types
 from solo_jax.data import batching, transforms
@@ -53,8 +55,6 @@ class Predictor:
   masks side by side and take turns in starting the network.
 
   Attributes:
-    variables: The network's {'params', 'batch_stats'}; may be replaced by
-      newer ones of the same shapes without compiling again.
     num_compiled: Padded shapes compiled so far.
     num_dropped: Candidates above the score threshold that did not fit the
       decoder's capacity, over all images so far.
@@ -71,6 +71,7 @@ class Predictor:
     batch_size: int = 1,
     scales: Sequence[float] = (1.0,),
     flip: bool = False,
+    devices: Sequence[jax.Device] | None = None,
   ):
     """Prepares a predictor; compiles on first use.
 
@@ -81,10 +82,12 @@ class Predictor:
         tile_size and tile_overlap; other entries belong to the network and
         are not read.
       mask_threshold: A pixel belongs to a mask above this probability.
-      batch_size: Images a call of the network; a short batch is padded.
+      batch_size: Images a call of the network on each device; a short batch
+        is padded.
       scales: Sizes, relative to that of `preprocessing`, at which the network
         sees each image; what it finds is joined in the frame of the first.
       flip: Whether the network sees each of them mirrored as well.
+      devices: Devices of this process that share the images; None: the first.
 
     Raises:
       ValueError: If a scale is not positive, or the method cannot join what it
@@ -99,13 +102,18 @@ class Predictor:
         "those of two passes of the network have no relation; it takes a "
         "spatial embedding or one of the SOLOs"
       )
-    self.variables = jax.device_put(variables)
+    devices = jax.local_devices()[:1] if devices is None else devices
+    mesh = Mesh(np.asarray(devices), ("devices",))
+    whole, rows = PartitionSpec(), PartitionSpec("devices")
+    self._replicated = NamedSharding(mesh, whole)
+    self._split = NamedSharding(mesh, rows)
+    self.variables = variables
     self.num_compiled = 0
     self.num_dropped = 0
     self.clock = StageClock()
     self._preprocessing = preprocessing
     self._mask_threshold = mask_threshold
-    self._batch_size = batch_size
+    self._batch_size = batch_size * len(devices)
     self._scales = tuple(scales)
     # Held while tracing and starting a program, not while it runs, and for the
     # counters: so each shape is compiled once whichever threads want it.
@@ -130,7 +138,17 @@ class Predictor:
       outputs = method.network.apply(variables, image, image_size, train=False)
       return method.views(outputs, image_size)
 
-    self._detect = jax.jit(detect)
+    # Each device works on its rows alone: no communication, so that processes
+    # with other images need not keep step.
+    self._detect = jax.jit(
+      jax.shard_map(
+        detect,
+        mesh=mesh,
+        in_specs=(whole, rows, rows),
+        out_specs=rows,
+        check_vma=False,
+      )
+    )
     self._draw = None if method.views is None else jax.jit(draw)
 
   def __call__(self, image: np.ndarray) -> types.Instances:
@@ -147,6 +165,18 @@ class Predictor:
       ValueError: If the array is no such image.
     """
     return self.predict([image])[0]
+
+  @property
+  def variables(self) -> dict:
+    """The network's {'params', 'batch_stats'}, on all devices.
+
+    May be set to newer ones of the same shapes without compiling again.
+    """
+    return self._variables
+
+  @variables.setter
+  def variables(self, variables: dict) -> None:
+    self._variables = jax.device_put(variables, self._replicated)
 
   @property
   def has_views(self) -> bool:
@@ -346,10 +376,9 @@ class Predictor:
       np.pad(np.array(rows, np.int32), ((0, padding), (0, 0)), mode="edge")
       for rows in zip(*(p.image_sizes for p in group), strict=True)
     )
+    batch = jax.device_put((images, image_sizes), self._split)
     with self._lock, self.clock("compiling, starting"):
-      decoded = self._detect(
-        self.variables, *jax.tree.map(jnp.asarray, (images, image_sizes))
-      )
+      decoded = self._detect(self.variables, *batch)
     return list(group), decoded
 
   def _finish(

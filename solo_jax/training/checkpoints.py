@@ -177,7 +177,9 @@ class CheckpointWriter:
       path.with_name("new").replace(path)  # whole or not at all
     self._manager.reload()
 
-  def restore(self, state: TrainState) -> TrainState:
+  def restore(
+    self, state: TrainState, *, change_batch_size: bool = False
+  ) -> TrainState:
     """Restores the newest checkpoint that is whole.
 
     Damaged ones are named in the log and renamed to `damaged_<step>`, so that
@@ -185,6 +187,7 @@ class CheckpointWriter:
 
     Args:
       state: A state of the run's network and optimizer, for its structure.
+      change_batch_size: Whether `training.batch_size` may be another one.
 
     Returns:
       The saved state, of numpy arrays.
@@ -212,6 +215,9 @@ class CheckpointWriter:
       )
     self._set_aside(damaged)
     where = f"cannot resume from {self.folder / str(step)}"
+    if change_batch_size:
+      batch_size = self._info["config"]["training"]["batch_size"]
+      saved["info"]["config"]["training"]["batch_size"] = batch_size
     check_same_run(saved["info"], self._info, where)
     expected = flax.serialization.to_state_dict(state)
     check_tree(saved["state"], expected, where)
@@ -347,7 +353,7 @@ def check_same_run(saved: dict, expected: dict, where: str) -> None:
     ValueError: Naming every differing field with both values, unless it is
       one of CHANGEABLE.
   """
-  old, new = (_flatten(x) for x in (saved, expected))
+  old, new = (flatten(x) for x in (saved, expected))
   differing = [
     f"  {key.removeprefix('config.')}: saved {old.get(key, '(absent)')}, "
     f"now {new.get(key, '(absent)')}"
@@ -355,9 +361,16 @@ def check_same_run(saved: dict, expected: dict, where: str) -> None:
     if old.get(key) != new.get(key) and not _is_changeable(key)
   ]
   if differing:
+    hint = ""
+    if any(line.startswith("  training.batch_size:") for line in differing):
+      hint = (
+        "\nTo go on with another batch size, pass --change_batch_size: "
+        "schedule and data go on at the same step number, and the learning "
+        "rate follows the linear rule."
+      )
     raise ValueError(
       f"{where}: it was saved with another config. Use another --workdir, or "
-      "set these back:\n" + "\n".join(differing)
+      "set these back:\n" + "\n".join(differing) + hint
     )
 
 
@@ -372,7 +385,7 @@ def check_tree(saved: dict, expected: dict, where: str) -> None:
   Raises:
     ValueError: Listing what is missing, unexpected or of another shape.
   """
-  old, new = (_flatten(x) for x in (saved, expected))
+  old, new = (flatten(x) for x in (saved, expected))
   problems = [f"  {key}: missing" for key in sorted(new.keys() - old.keys())]
   problems += [
     f"  {key}: unexpected" for key in sorted(old.keys() - new.keys())
@@ -472,7 +485,8 @@ def _children(folder: epath.Path) -> list[epath.Path]:
   return list(folder.iterdir()) if folder.is_dir() else []
 
 
-def _flatten(tree: dict) -> dict[str, Any]:
+def flatten(tree: dict) -> dict[str, Any]:
+  """Returns a nested dict as {'a.b.c': value}, without what is None."""
   flat = flax.traverse_util.flatten_dict(tree, sep=".")
   return {key: x for key, x in flat.items() if x is not None}
 

@@ -6,6 +6,9 @@ a step than the stacked form), batches are split along the first axis.
 """
 
 import json
+import re
+import socket
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -19,7 +22,11 @@ AXIS_NAME = "devices"
 
 
 def connect(
-  coordinator: str | None, num_processes: int | None, process_id: int | None
+  coordinator: str | None,
+  num_processes: int | None,
+  process_id: int | None,
+  *,
+  timeout_seconds: int = 300,
 ) -> None:
   """Joins this process to the others of a run, before JAX is used.
 
@@ -30,9 +37,13 @@ def connect(
     coordinator: HOST:PORT of process 0, the same in all processes.
     num_processes: Processes of the run.
     process_id: 0 to num_processes - 1, one each.
+    timeout_seconds: How long to wait for the others.
 
   Raises:
-    ValueError: If some of the three are given and others missing.
+    ValueError: If some of the three are given and others missing, if they
+      make no sense, or if none is given where JAX cannot find out.
+    RuntimeError: If process 0 does not answer in time. (Process 0 itself is
+      ended by JAX, naming those that are missing.)
   """
   given = [x is not None for x in (coordinator, num_processes, process_id)]
   if any(given) and not all(given):
@@ -41,7 +52,57 @@ def connect(
       f"{coordinator}, {num_processes} and {process_id}. Under Slurm, on a TPU "
       "pod or in Kubernetes leave all three out"
     )
-  jax.distributed.initialize(coordinator, num_processes, process_id)
+  if all(given):
+    if not re.fullmatch(r"\S+:\d+", coordinator):
+      raise ValueError(
+        f"--coordinator={coordinator}: expected HOST:PORT of process 0, the "
+        "same in all processes"
+      )
+    if not 0 <= process_id < num_processes:
+      raise ValueError(
+        f"--process_id={process_id}: expected 0 to {num_processes - 1}, one "
+        f"each for --num_processes={num_processes}"
+      )
+    if process_id:
+      _await_coordinator(
+        coordinator, num_processes, process_id, timeout_seconds
+      )
+  try:
+    jax.distributed.initialize(
+      coordinator,
+      num_processes,
+      process_id,
+      initialization_timeout=timeout_seconds,
+    )
+  except ValueError as error:
+    raise ValueError(
+      f"--distributed: JAX finds no other processes here ({error}) It knows "
+      "TPU pods, Slurm (in a step of srun), Open MPI and Kubernetes (with the "
+      "package of pip install 'jax[k8s]'). Elsewhere give --coordinator, "
+      "--num_processes and --process_id; for one process leave out "
+      "--distributed"
+    ) from error
+
+
+def _await_coordinator(
+  coordinator: str, num_processes: int, process_id: int, timeout_seconds: int
+) -> None:
+  """Waits until process 0 listens: JAX would abort without naming it."""
+  host, _, port = coordinator.rpartition(":")
+  deadline = time.monotonic() + timeout_seconds
+  while True:
+    try:
+      socket.create_connection((host.strip("[]"), int(port)), timeout=5).close()
+      return
+    except OSError as error:
+      if time.monotonic() >= deadline:
+        raise RuntimeError(
+          f"process {process_id} of {num_processes} does not reach process 0 "
+          f"at {coordinator} within {timeout_seconds} s ({error}): check that "
+          "it was started, that its host has this name and that the port is "
+          "open"
+        ) from error
+    time.sleep(0.2)
 
 
 def map_step(step: Callable[[Any, Any], tuple[Any, Any]]) -> Callable:
@@ -184,6 +245,32 @@ def gather_json(value: Any) -> list[Any]:
       multihost_utils.process_allgather(padded), sizes, strict=True
     )
   ]
+
+
+def check_agreement(facts: dict[str, Any]) -> None:
+  """Raises ValueError where processes disagree; all must call it.
+
+  They would wait for each other for ever, or train different things.
+
+  Args:
+    facts: What must be the same in all processes, as JSON holds it, by name.
+  """
+  parts = gather_json(facts)
+  differing = [
+    f"  {name}: {parts[0].get(name)!r} in process 0, {part.get(name)!r} in "
+    f"process {index}"
+    for index, part in enumerate(parts)
+    for name in sorted(parts[0].keys() | part.keys())
+    if part.get(name) != parts[0].get(name)
+  ]
+  if differing:
+    more = f"\n  and {len(differing) - 10} more" if differing[10:] else ""
+    raise ValueError(
+      "the processes of this run do not agree; start all with the same flags, "
+      "the same data and one workdir that all of them see:\n"
+      + "\n".join(differing[:10])
+      + more
+    )
 
 
 def _mesh() -> Mesh:

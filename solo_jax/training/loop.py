@@ -16,7 +16,7 @@ from solo_jax.data import transforms
 from solo_jax.data.records import Records, read_sample
 from solo_jax.inference.predictor import Predictor
 from solo_jax.training import devices
-from solo_jax.training.checkpoints import CheckpointWriter
+from solo_jax.training.checkpoints import CheckpointWriter, flatten
 from solo_jax.training.evaluate import evaluate_records
 from solo_jax.training.logging import Progress, RunLog
 from solo_jax.training.optimizer import scale_learning_rate
@@ -42,21 +42,28 @@ from solo_jax.training.workdir import claim
 
 
 def train_and_evaluate(
-  config: ml_collections.ConfigDict, workdir: str
+  config: ml_collections.ConfigDict,
+  workdir: str,
+  *,
+  change_batch_size: bool = False,
 ) -> dict[str, float | None]:
   """Trains a method and evaluates it; goes on from the last checkpoint.
 
   Args:
     config: A whole configuration, as the files in configs/ make it.
     workdir: Folder of the run: checkpoints/, metrics.jsonl, tensorboard/ and
-      pictures/. Calling again with the same config and folder resumes.
+      pictures/. Calling again with the same config and folder resumes, on any
+      number of devices and processes.
+    change_batch_size: Whether to go on from a checkpoint of another
+      `training.batch_size`.
 
   Returns:
     Metrics of the final evaluation by name, as `Metrics.scalars`.
 
   Raises:
     ValueError: On a config that is wrong in itself, does not fit the data or
-      the devices, or differs from the one of the checkpoints in `workdir`.
+      the devices, or differs from the one of the checkpoints in `workdir` or
+      of another process.
     FileNotFoundError: If the records are missing.
     FloatingPointError: After too many non-finite steps in a row.
     RuntimeError: If another run uses `workdir`, or it cannot be written.
@@ -68,11 +75,11 @@ def train_and_evaluate(
     config.training.batch_size, config.optimizer.accumulate
   )
   with claim(workdir):
-    return _train_and_evaluate(config, workdir)
+    return _train_and_evaluate(config, workdir, change_batch_size)
 
 
 def _train_and_evaluate(
-  config: ml_collections.ConfigDict, workdir: str
+  config: ml_collections.ConfigDict, workdir: str, change_batch_size: bool
 ) -> dict[str, float | None]:
   """Does it in a folder that is this run's alone."""
   # --- Data
@@ -98,15 +105,23 @@ def _train_and_evaluate(
     class_names=train_records.class_names,
     category_ids=train_records.category_ids,
   )
-  is_resumed = bool(writer.latest_step())
+  newest = writer.latest_step() or 0
+  devices.check_agreement(
+    {
+      **flatten(config.to_dict()),
+      "images to train on": len(train_records),
+      "images to evaluate": len(eval_records),
+      "newest checkpoint": newest,
+    }
+  )
   origin = []
-  if not is_resumed:
+  if not newest:
     variables, origin = load_initial(config, variables)
   state = create_train_state(
     variables, optimizer, use_ema=config.optimizer.ema_decay is not None
   )
-  if is_resumed:
-    state = writer.restore(state)
+  if newest:
+    state = writer.restore(state, change_batch_size=change_batch_size)
   first_step = int(state.step)
   log = RunLog(
     workdir, first_step=first_step, is_writer=jax.process_index() == 0
@@ -358,8 +373,9 @@ class Run:
         self._config,
         variables,
         batch_size=self._config.evaluation.batch_size,
+        devices=jax.local_devices(),
       )
-    self._predictor.variables = jax.device_put(variables)
+    self._predictor.variables = variables
     return self._predictor
 
 

@@ -57,15 +57,17 @@ def build_predictor(
   batch_size: int,
   scales: Sequence[float] = (1.0,),
   flip: bool = False,
+  devices: Sequence[jax.Device] | None = None,
 ) -> Predictor:
   """Builds the predictor of a config.
 
   Args:
     config: The whole configuration.
     variables: The network's {'params', 'batch_stats'}.
-    batch_size: Images a call of the network.
+    batch_size: Images a call of the network on each device.
     scales: See Predictor.
     flip: See Predictor.
+    devices: Devices that share the images; None: the first.
 
   Returns:
     The predictor.
@@ -79,6 +81,7 @@ def build_predictor(
     batch_size=batch_size,
     scales=scales,
     flip=flip,
+    devices=devices,
   )
 
 

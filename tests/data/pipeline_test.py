@@ -171,7 +171,7 @@ def test_starting_at_a_step_gives_the_tail(scenes):
 
 
 @pytest.mark.parametrize("group", [False, True])
-def test_processes_together_read_the_global_batch(scenes, group):
+def test_processes_read_a_block_each_of_the_global_batch(scenes, group):
   options = dict(group_by_orientation=group)
   whole = take(scenes, 5, **options)
   halves = [
@@ -181,7 +181,9 @@ def test_processes_together_read_the_global_batch(scenes, group):
   for batch, *parts in zip(whole, *halves, strict=True):
     for name, array in vars(batch).items():
       for i, part in enumerate(parts):
-        np.testing.assert_array_equal(vars(part)[name], array[i::2])
+        np.testing.assert_array_equal(
+          vars(part)[name], array[2 * i : 2 * i + 2]
+        )
 
 
 def test_any_number_of_workers_gives_the_same_stream(scenes):

@@ -2,6 +2,9 @@
 
 import concurrent.futures
 import dataclasses
+import os
+import subprocess
+import sys
 import threading
 import time
 
@@ -76,7 +79,7 @@ def merge_colors(variants):
 
 
 def make_predictor(
-  batch_size=1, views=None, scales=(1.0,), flip=False, **overrides
+  batch_size=1, views=None, scales=(1.0,), flip=False, devices=None, **overrides
 ):
   network = ColorNetwork()
   variables = network.init(
@@ -96,6 +99,7 @@ def make_predictor(
     batch_size=batch_size,
     scales=scales,
     flip=flip,
+    devices=devices,
   )
 
 
@@ -180,6 +184,37 @@ def test_augmentation_is_refused_where_it_has_no_meaning():
       Predictor(
         method, {}, preprocessing=PREPROCESSING, mask_threshold=0.5, **options
       )
+
+
+@pytest.mark.parametrize("batch_size", [1, 3])
+def test_any_number_of_devices_gives_the_same(batch_size, tmp_path):
+  """Eight devices with short batches of several shapes; each image once."""
+  images = many_shapes(21, seed=3)
+  out = tmp_path / "found.npz"
+  program = f"""
+import runpy, numpy as np, jax
+test = runpy.run_path({__file__!r})
+predictor = test["make_predictor"]({batch_size}, devices=jax.local_devices())
+found = predictor.predict(test["many_shapes"](21, seed=3))
+np.savez({str(out)!r}, num_compiled=predictor.num_compiled,
+         num_dropped=predictor.num_dropped, num_devices=jax.device_count(),
+         **{{f"{{name}}{{i}}": value for i, x in enumerate(found)
+            for name, value in (("masks", x.masks), ("scores", x.scores))}})
+"""
+  flags = f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count=8"
+  subprocess.run(
+    [sys.executable, "-c", program],
+    env=os.environ | {"XLA_FLAGS": flags},
+    check=True,
+  )
+  alone = make_predictor(batch_size)
+  with np.load(out) as found:
+    for i, expected in enumerate(alone.predict(images)):
+      np.testing.assert_array_equal(found[f"masks{i}"], expected.masks)
+      np.testing.assert_array_equal(found[f"scores{i}"], expected.scores)
+    assert found["num_devices"] == 8
+    assert found["num_compiled"] == alone.num_compiled == 3
+    assert found["num_dropped"] == alone.num_dropped == 21
 
 
 def many_shapes(num, seed):

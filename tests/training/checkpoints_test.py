@@ -108,6 +108,27 @@ def test_restored_state_is_exact_and_of_plain_arrays(toy, saved, state):
   jax.tree.map(np.testing.assert_array_equal, found, expected)
 
 
+def test_another_batch_size_is_refused_unless_asked_for(toy, saved, state):
+  writer = open_writer(toy, saved, batch_size=16)
+  with pytest.raises(ValueError) as error:
+    writer.restore(state)
+  assert "training.batch_size: saved 8, now 16" in str(error.value)
+  assert "pass --change_batch_size: " in str(error.value)
+  found = writer.restore(state, change_batch_size=True)
+  writer.close()
+  jax.tree.map(np.testing.assert_array_equal, found, at_step(state, 8))
+
+
+def test_only_the_batch_size_is_let_pass(toy, saved, state):
+  writer = open_writer(toy, saved, batch_size=16, log_every_steps=1)
+  writer._info["config"]["seed"] = 1
+  with pytest.raises(ValueError) as error:
+    writer.restore(state, change_batch_size=True)
+  writer.close()
+  assert "seed: saved 0, now 1" in str(error.value)
+  assert "batch_size" not in str(error.value)
+
+
 def test_save_copies_before_the_state_is_donated(toy, tmp_path):
   state, step = toy.make_toy_run()
   before = devices.fetch(state)

@@ -98,6 +98,41 @@ def test_one_process_gathers_itself():
   assert devices.gather_json([1, "a", 0.1]) == [[1, "a", 0.1]]
 
 
-def test_half_an_address_is_refused():
-  with pytest.raises(ValueError, match="go together; got host:1, None and 0"):
-    devices.connect("host:1", None, 0)
+@pytest.mark.parametrize(
+  ("address", "message"),
+  [
+    (("host:1", None, 0), "go together; got host:1, None and 0"),
+    (("host", 2, 0), "--coordinator=host: expected HOST:PORT of process 0"),
+    (("host:1", 2, 2), "--process_id=2: expected 0 to 1, one each"),
+  ],
+)
+def test_wrong_addresses_are_refused(address, message):
+  with pytest.raises(ValueError, match=message):
+    devices.connect(*address)
+
+
+def test_no_cluster_is_told():
+  """In a process of its own, as JAX must not be in use yet."""
+  program = (
+    "from solo_jax.training import devices; devices.connect(None, None, None)"
+  )
+  done = subprocess.run(
+    [sys.executable, "-c", program], capture_output=True, text=True
+  )
+  assert "ValueError: --distributed: JAX finds no other pro" in done.stderr
+
+
+def test_silent_coordinator_is_told():
+  with pytest.raises(RuntimeError, match="process 1 of 2 .* at localhost:1 wi"):
+    devices.connect("localhost:1", 2, 1, timeout_seconds=0)
+
+
+def test_processes_that_disagree_are_told(monkeypatch):
+  facts = {"training.num_steps": 5, "newest checkpoint": 0}
+  devices.check_agreement(facts)
+  other = facts | {"newest checkpoint": 4}
+  monkeypatch.setattr(devices, "gather_json", lambda value: [value, other])
+  with pytest.raises(
+    ValueError, match="checkpoint: 0 in process 0, 4 in process 1"
+  ):
+    devices.check_agreement(facts)

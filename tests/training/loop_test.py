@@ -1,7 +1,6 @@
 import os
 import pathlib
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -352,67 +351,3 @@ def test_stopped_command_saves_and_says_so(data_dir, tmp_path):
   assert process.wait() == 143
   step = load(str(workdir)).step
   assert f"step {step} is saved" in pathlib.Path(f"{workdir}.log").read_text()
-
-
-@pytest.mark.slow
-def test_eight_devices_have_the_losses_of_one(data_dir, tmp_path):
-  losses = []
-  for num_devices in (1, 8):
-    workdir = tmp_path / str(num_devices)
-    process = start_command(
-      data_dir,
-      workdir,
-      "--config.training.num_steps=5",
-      "--config.training.batch_size=8",
-      "--config.backbone.norm=sync",
-      "--config.optimizer.name=sgd",
-      "--config.optimizer.learning_rate=0.01",
-      num_devices=num_devices,
-    )
-    assert process.wait() == 0
-    rows = read_rows(workdir / "metrics.jsonl")[:5]
-    losses.append([row["train/loss"] for row in rows])
-  np.testing.assert_allclose(losses[1], losses[0], rtol=1e-5)
-
-
-@pytest.mark.slow
-def test_two_processes_train_and_evaluate_as_two_devices_of_one(
-  data_dir, tmp_path
-):
-  """Losses, parameters and the metrics of a sharded evaluation; one writer."""
-  overrides = (
-    "--config.training.num_steps=6",
-    "--config.evaluation.batch_size=2",
-  )
-  alone, together = tmp_path / "alone", tmp_path / "together"
-  assert start_command(data_dir, alone, *overrides, num_devices=2).wait() == 0
-  with socket.socket() as free:
-    free.bind(("localhost", 0))
-    port = free.getsockname()[1]
-  processes = [
-    start_command(
-      data_dir,
-      together,
-      *overrides,
-      "--distributed",
-      f"--coordinator=localhost:{port}",
-      "--num_processes=2",
-      f"--process_id={i}",
-    )
-    for i in range(2)
-  ]
-  assert [process.wait() for process in processes] == [0, 0]
-  rows = [read_rows(x / "metrics.jsonl") for x in (alone, together)]
-  assert [row["step"] for row in rows[0]] == [row["step"] for row in rows[1]]
-  for one, two in zip(*rows, strict=True):
-    for name in one.keys() & two.keys():
-      if name.startswith(("train/loss", "eval/")) and one[name] is not None:
-        np.testing.assert_allclose(
-          two[name], one[name], rtol=1e-5, err_msg=name
-        )
-  expected, found = load(str(alone)), load(str(together))
-  jax.tree.map(
-    lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6),
-    found.variables,
-    expected.variables,
-  )

@@ -1,0 +1,288 @@
+"""The same run on other devices and processes: losses, checkpoints, AP.
+
+A topology is (processes, devices of each).
+"""
+
+import ast
+import json
+import os
+import pathlib
+import shutil
+import socket
+import subprocess
+import sys
+
+import jax
+import numpy as np
+import pytest
+
+from solo_jax.data import shapes
+from solo_jax.training.checkpoints import load
+from solo_jax.training.logging import read_rows
+
+pytestmark = pytest.mark.slow
+
+ROOT = pathlib.Path(__file__).parents[2]
+CONFIG = ROOT / "configs" / "solov2_shapes.py"
+NUM_STEPS = 6
+# Whatever a checkpoint must carry is in use: momentum, average, warm-up and
+# decay, the random augmentation of the config, synchronised statistics. Plain
+# SGD, as Adam divides by gradients near zero and so magnifies rounding.
+RUN = (
+  f"--config.training.num_steps={NUM_STEPS}",
+  "--config.training.batch_size=16",
+  "--config.training.checkpoint_every_steps=3",
+  "--config.training.keep_latest=2",
+  "--config.training.log_every_steps=1",
+  "--config.training.picture_every_steps=0",
+  "--config.optimizer.accumulate=2",
+  "--config.optimizer.name=sgd",
+  "--config.optimizer.learning_rate=0.0025",
+  "--config.optimizer.warmup_steps=2",
+  "--config.optimizer.ema_decay=0.9",
+  "--config.backbone.norm=sync",
+  "--config.transforms.image_size=(64,64)",
+  "--config.transforms.short_sides=(64,)",
+  "--config.transforms.max_side=64",
+  "--config.preprocessing.short_side=64",
+  "--config.preprocessing.max_side=64",
+  "--config.backbone.stage_sizes=(1,1,1,1)",
+  "--config.backbone.widths=(8,8,8,8)",
+  "--config.network.num_head_convs=1",
+  "--config.network.num_grids=(8,4)",
+  "--config.network.fpn_channels=8",
+  "--config.network.head_channels=8",
+  "--config.network.mask_channels=8",
+  "--config.network.kernel_channels=8",
+  "--config.network.num_groups=4",
+)
+# Learns eight scenes well enough for an AP that is not 0.
+MODEL = (
+  "--config.dataset.train_split=train[:8]",
+  "--config.dataset.eval_split=train[:20]",
+  "--config.training.batch_size=8",
+  "--config.training.num_steps=120",
+  "--config.training.checkpoint_every_steps=1000",
+  "--config.training.picture_every_steps=0",
+  "--config.optimizer.warmup_steps=10",
+  "--config.transforms.flip=0.0",
+  "--config.transforms.vertical_flip=0.0",
+  "--config.transforms.transpose=0.0",
+  "--config.backbone.stage_sizes=(1,1,1,1)",
+  "--config.backbone.widths=(16,24,32,32)",
+  "--config.network.fpn_channels=16",
+  "--config.network.head_channels=16",
+  "--config.network.mask_channels=16",
+  "--config.network.kernel_channels=16",
+  "--config.network.num_groups=4",
+)
+
+
+def find_port():
+  with socket.socket() as free:
+    free.bind(("localhost", 0))
+    return free.getsockname()[1]
+
+
+def start(topology, *command):
+  """Starts a Python command in every process; returns their outputs."""
+  num_processes, num_devices = topology
+  flags = f"--xla_force_host_platform_device_count={num_devices}"
+  address = []
+  if num_processes > 1:
+    address = [
+      f"--coordinator=localhost:{find_port()}",
+      f"--num_processes={num_processes}",
+    ]
+  processes = [
+    subprocess.Popen(
+      [sys.executable, *command, *address]
+      + ([f"--process_id={i}"] if address else []),
+      env=os.environ | {"XLA_FLAGS": f"{os.environ['XLA_FLAGS']} {flags}"},
+      cwd=ROOT,
+      stdout=subprocess.PIPE,
+      stderr=subprocess.STDOUT,
+      text=True,
+    )
+    for i in range(num_processes)
+  ]
+  outputs = [process.communicate()[0] for process in processes]
+  return [process.returncode for process in processes], outputs
+
+
+def train(data_dir, workdir, topology, *flags):
+  """Runs the command to its end."""
+  codes, outputs = start(
+    topology,
+    *("-m", "solo_jax.train", f"--config={CONFIG}", f"--workdir={workdir}"),
+    f"--config.dataset.data_dir={data_dir}",
+    *flags,
+  )
+  assert set(codes) == {0}, "\n".join(outputs)
+  return outputs
+
+
+def train_steps(data_dir, workdir, topology):
+  """Trains the small run; returns the row of metrics of each step."""
+  train(data_dir, workdir, topology, *RUN)
+  rows = read_rows(workdir / "metrics.jsonl")
+  assert [row["step"] for row in rows] == [*range(1, NUM_STEPS + 1), NUM_STEPS]
+  return rows[:-1]
+
+
+@pytest.fixture(scope="module")
+def data_dir(tmp_path_factory):
+  path = tmp_path_factory.mktemp("data")
+  shapes.Shapes(data_dir=str(path), num_train=40, num_validation=11).prepare()
+  return path
+
+
+@pytest.fixture(scope="module")
+def runs(data_dir, tmp_path_factory):
+  """A function of a topology: (workdir, rows) of a run on it."""
+  done = {}
+
+  def run(topology):
+    if topology not in done:
+      workdir = tmp_path_factory.mktemp("run") / "workdir"
+      done[topology] = workdir, train_steps(data_dir, workdir, topology)
+    return done[topology]
+
+  return run
+
+
+def assert_same_run(found, expected):
+  """Compares losses and schedule row by row, and the averaged parameters."""
+  (workdir, rows), (expected_workdir, expected_rows) = found, expected
+  for row, expected_row in zip(rows, expected_rows, strict=True):
+    names = ("loss", "category_loss", "mask_loss", "gradient_norm")
+    for name in names:
+      np.testing.assert_allclose(
+        row[f"train/{name}"],
+        expected_row[f"train/{name}"],
+        rtol=1e-5,
+        err_msg=f"{name} of step {row['step']}",
+      )
+    assert row["train/learning_rate"] == expected_row["train/learning_rate"]
+  jax.tree.map(
+    lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6),
+    load(str(workdir)).variables,
+    load(str(expected_workdir)).variables,
+  )
+
+
+def difference(rows, expected_rows):
+  """The largest relative difference of losses, for the documentation."""
+  pairs = zip(rows, expected_rows, strict=True)
+  return max(abs(a["train/loss"] / b["train/loss"] - 1) for a, b in pairs)
+
+
+@pytest.mark.parametrize(
+  "topology", [(1, 2), (1, 4), (1, 8), (2, 1), (2, 4)], ids=str
+)
+def test_losses_are_those_of_one_device(runs, topology):
+  expected = runs((1, 1))
+  found = runs(topology)
+  print(topology, [row["train/loss"] for row in found[1]])
+  print("largest relative difference", difference(found[1], expected[1]))
+  assert_same_run(found, expected)
+
+
+@pytest.mark.parametrize("topology", [(1, 1), (2, 4)], ids=str)
+def test_checkpoint_of_eight_devices_goes_on_elsewhere(
+  runs, data_dir, tmp_path, topology
+):
+  expected = runs((1, 8))
+  workdir = tmp_path / "workdir"
+  shutil.copytree(expected[0], workdir)
+  shutil.rmtree(workdir / "checkpoints" / str(NUM_STEPS))
+  rows = train_steps(data_dir, workdir, topology)
+  assert rows[:3] == expected[1][:3]  # of the first half, kept
+  print("largest relative difference", difference(rows, expected[1]))
+  assert_same_run((workdir, rows), expected)
+
+
+SLURM = """
+import sys
+from absl import flags
+from solo_jax import command
+from solo_jax.training import devices
+command.define_process_flags()
+flags.FLAGS(sys.argv)
+devices.connect(*command.process_address(flags.FLAGS))
+import jax
+print(devices.gather_json(f"{jax.process_index()} of {jax.process_count()}"))
+"""
+
+
+def test_two_tasks_of_slurm_find_each_other():
+  processes = [
+    subprocess.Popen(
+      [sys.executable, "-c", SLURM, "--distributed"],
+      env=os.environ
+      | dict(
+        JAX_COORDINATOR_PORT=port,
+        SLURM_JOB_ID="1",
+        SLURM_STEP_NODELIST="localhost,localhost",
+        SLURM_NTASKS="2",
+        SLURM_PROCID=str(i),
+        SLURM_LOCALID=str(i),
+      ),
+      stdout=subprocess.PIPE,
+      text=True,
+    )
+    for port in [str(find_port())]
+    for i in range(2)
+  ]
+  outputs = [process.communicate()[0].splitlines() for process in processes]
+  assert outputs == [["['0 of 2', '1 of 2']"]] * 2
+
+
+EVALUATE = """
+import sys
+from absl import flags
+from solo_jax import command, eval as evaluation
+from solo_jax.training import devices
+command.define_process_flags()
+_, checkpoint, out = flags.FLAGS(sys.argv)
+if (address := command.process_address(flags.FLAGS)) is not None:
+  devices.connect(*address)
+for batch_size in (1, 7, 8):
+  metrics = evaluation.evaluate_checkpoint(
+    checkpoint,
+    overrides=f"evaluation.batch_size={batch_size}",
+    out=f"{out}.{batch_size}.json",
+  )
+  print(repr(metrics.scalars()))
+"""
+
+
+def test_metrics_are_the_same_on_any_topology(data_dir, tmp_path):
+  """All metrics, of each process, with 1, 7 and 8 images a device.
+
+  20 images fill no batch of 8 devices but that of 1 image, nor their last one.
+  """
+  workdir = tmp_path / "workdir"
+  train(data_dir, workdir, (1, 1), *MODEL)
+  metrics, images = [], []
+  for topology in ((1, 1), (1, 8), (2, 4)):
+    out = tmp_path / str(topology)
+    codes, outputs = start(topology, "-c", EVALUATE, workdir, out)
+    assert set(codes) == {0}, "\n".join(outputs)
+    for output in outputs:
+      lines = [x for x in output.splitlines() if x.startswith("{'mask_AP'")]
+      assert len(lines) == 3
+      metrics += map(ast.literal_eval, lines)
+    for batch_size in (1, 7, 8):
+      results = json.loads(pathlib.Path(f"{out}.{batch_size}.json").read_text())
+      images.append([result["image_id"] for result in results])
+      print(topology, batch_size, len(results), metrics[-1]["mask_AP"])
+  expected = metrics[0]
+  assert expected["mask_AP"] > 0.02
+  for found in metrics:
+    for name, value in expected.items():
+      if value is None:
+        assert found[name] is None
+      else:
+        assert abs(found[name] - value) <= 1e-12, name
+  assert all(found == images[0] for found in images)
