@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
 # Several processes on this machine: to try out a run of several hosts, or one
-# process for each GPU.
+# process for each GPU (process i gets GPU i). Needs bash 4.3.
 #
 #   launch/local_multiprocess.sh [--dry-run] NUM_PROCESSES TRAIN_FLAGS...
 #   launch/local_multiprocess.sh 2 --config=configs/solov2_shapes.py --workdir=workdirs/two
 #
-# Output of process i goes to WORKDIR.process<i>.log, of process 0 also to the
-# terminal. When one fails the others are ended, and so is this script, with its
-# exit code.
+# Output of process i goes to WORKDIR.process<i>.log (of a workdir on a bucket:
+# to a file of its last name here), of process 0 also to the terminal. When one
+# fails the others are ended, and so is this script, with its exit code.
 set -euo pipefail
 dry_run=false
 if [[ ${1:-} == --dry-run ]]; then
@@ -24,7 +24,10 @@ workdir=run
 for argument in "$@"; do
   [[ $argument == --workdir=* ]] && workdir=${argument#--workdir=}
 done
-python=${PYTHON:-python}
+logs=$workdir
+if [[ $logs == *://* ]]; then
+  logs=$(basename "$logs")
+fi
 port=${PORT:-$((20000 + RANDOM % 20000))}
 
 pids=()
@@ -34,15 +37,16 @@ trap 'exit 143' TERM
 trap 'exit 130' INT
 
 for ((i = 0; i < num_processes; i++)); do
-  command=("$python" -m solo_jax.train "$@" --distributed
-    "--coordinator=localhost:$port" "--num_processes=$num_processes"
+  command=(env "JAX_LOCAL_DEVICE_IDS=$i" "${PYTHON:-python}" -m solo_jax.train
+    "$@" "--coordinator=localhost:$port" "--num_processes=$num_processes"
     "--process_id=$i")
   if $dry_run; then
-    echo "${command[*]}"
+    printf '%q ' "${command[@]}"
+    echo
     continue
   fi
-  mkdir -p "$(dirname "$workdir")"
-  log=$workdir.process$i.log
+  mkdir -p "$(dirname "$logs")"
+  log=$logs.process$i.log
   if ((i == 0)); then
     "${command[@]}" > >(tee "$log") 2>&1 &
   else
@@ -53,7 +57,7 @@ done
 for _ in "${pids[@]}"; do
   wait -n || {
     code=$?
-    echo "a process failed (exit code $code), see $workdir.process*.log" >&2
+    echo "a process failed (exit code $code), see $logs.process*.log" >&2
     exit "$code"
   }
 done

@@ -5,21 +5,33 @@
 #   launch/tpu_pod.sh my-v5e-64 us-west4-a --config=configs/solov2_coco.py \
 #       --config.dataset.data_dir=gs://bucket/data --workdir=gs://bucket/runs/solov2
 #
-# The hosts need the package: run once
-#   gcloud compute tpus tpu-vm ssh TPU_NAME --zone=ZONE --worker=all \
-#       --command="pip install 'solo_jax[tpu] @ git+REPOSITORY'"
+# Each host needs a clone of the repository, in the home directory or where
+# DIRECTORY says, and the package: run once
+#
+#   gcloud compute tpus tpu-vm ssh TPU_NAME --zone=ZONE --worker=all --command=\
+#       "git clone REPOSITORY solo_jax && cd solo_jax && pip install -e '.[tpu,gcs]'"
+#
+# The run ends with the connection: start it in tmux. The same command goes on
+# from the last checkpoint.
 set -euo pipefail
-run=()
+dry_run=false
 if [[ ${1:-} == --dry-run ]]; then
+  dry_run=true
   shift
-  run=(echo)
 fi
-if [[ $# -lt 3 ]]; then
+if [[ $# -lt 4 ]]; then
   echo "usage: $0 [--dry-run] TPU_NAME ZONE --config=... --workdir=gs://..." >&2
   exit 2
 fi
 name=$1 zone=$2
 shift 2
-printf -v flags ' %q' "$@"
-"${run[@]}" gcloud compute tpus tpu-vm ssh "$name" --zone="$zone" --worker=all \
-  --command="python3 -m solo_jax.train --distributed$flags"
+printf -v remote '%q ' cd "${DIRECTORY:-solo_jax}"
+printf -v train '%q ' "${PYTHON:-python3}" -m solo_jax.train --distributed "$@"
+command=(gcloud compute tpus tpu-vm ssh "$name" "--zone=$zone" --worker=all
+  "--command=$remote&& ${train% }")
+if $dry_run; then
+  printf '%q ' "${command[@]}"
+  echo
+  exit
+fi
+exec "${command[@]}"
