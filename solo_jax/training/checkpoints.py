@@ -444,7 +444,7 @@ def _checksum(info: dict, state: dict) -> int:
   Some .4 s for 370 MB (ResNet-50).
   """
   checksum = zlib.crc32(json.dumps(info, sort_keys=True).encode())
-  for name, array in sorted(_flatten(state).items()):
+  for name, array in sorted(flatten(state).items()):
     array = np.ascontiguousarray(array)
     form = f"{name} {array.dtype} {array.shape}"
     checksum = zlib.crc32(form.encode(), checksum)
