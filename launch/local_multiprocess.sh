@@ -31,6 +31,7 @@ fi
 port=${PORT:-$((20000 + RANDOM % 20000))}
 
 pids=()
+tee=
 end_all() { kill "${pids[@]}" 2>/dev/null || true; }
 trap end_all EXIT
 trap 'exit 143' TERM
@@ -48,7 +49,10 @@ for ((i = 0; i < num_processes; i++)); do
   mkdir -p "$(dirname "$logs")"
   log=$logs.process$i.log
   if ((i == 0)); then
-    "${command[@]}" > >(tee "$log") 2>&1 &
+    exec {terminal}> >(tee "$log")
+    tee=$!
+    "${command[@]}" >&"$terminal" 2>&1 &
+    exec {terminal}>&-
   else
     "${command[@]}" >"$log" 2>&1 &
   fi
@@ -61,3 +65,6 @@ for _ in "${pids[@]}"; do
     exit "$code"
   }
 done
+if [[ $tee ]]; then
+  wait "$tee" # until the log is whole
+fi

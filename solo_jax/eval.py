@@ -21,7 +21,6 @@ The last line printed is one JSON object with the metrics.
 """
 
 import json
-import pathlib
 import time
 from collections.abc import Sequence
 
@@ -30,6 +29,7 @@ import ml_collections
 import rich.progress
 import rich.table
 from absl import app, flags, logging
+from etils import epath
 from rich.console import Console
 
 from solo_jax import command
@@ -82,7 +82,8 @@ def evaluate_checkpoint(
     ValueError: If the checkpoint is damaged or has other classes than the
       data, or an override or the name of a metric is wrong.
   """
-  if out and not pathlib.Path(out).absolute().parent.is_dir():
+  is_local = out and "://" not in out  # a bucket has no folders to make first
+  if is_local and not epath.Path(out).absolute().parent.is_dir():
     # Better now than after the evaluation.
     raise FileNotFoundError(f"--out={out}: no such folder; make it first")
   unknown = set(more_metrics) - set(judging.METRICS)
@@ -146,8 +147,7 @@ def evaluate_checkpoint(
     soft_wrap=True,
   )
   if out and is_writer:
-    with open(out, "w") as file:
-      json.dump(results, file)
+    epath.Path(out).write_text(json.dumps(results))
   if report_folder and is_writer:
     path = write_report(
       report_folder,
@@ -180,7 +180,7 @@ def write_report(
   facts: dict[str, str],
   stages: dict[str, float],
   total_seconds: float,
-) -> pathlib.Path:
+) -> epath.Path:
   """Writes the report of an evaluation.
 
   Args:

@@ -259,6 +259,12 @@ def main(argv: list[str]) -> None:
   if len(argv) > 1:
     raise app.UsageError(f"Unexpected arguments: {argv[1:]}")
   logging.set_verbosity(logging.ERROR)  # TFDS warns of every custom name
+  if "://" in FLAGS.data_dir:
+    raise ValueError(
+      f"--data_dir={FLAGS.data_dir}: records are written to a local disk; "
+      "prepare them there and copy the folder, for example with "
+      f"gcloud storage cp --recursive data {FLAGS.data_dir}"
+    )
   console = rich.console.Console()
   name = _pick_name()
   full_name = "/".join(filter(None, (FLAGS.dataset, name)))

@@ -6,13 +6,14 @@ the prefix 'module.' of parallel training, averaged weights beside the plain.
 """
 
 import dataclasses
-import pathlib
+import os
 from collections.abc import Mapping
 from typing import Any
 
 import ml_dtypes
 import numpy as np
 import safetensors
+from etils import epath
 
 from solo_jax.conversion import torch_file
 
@@ -49,7 +50,7 @@ class Source:
   notes: tuple[str, ...]
 
 
-def read(path: str | pathlib.Path, *, use_ema: bool = False) -> Source:
+def read(path: str | os.PathLike, *, use_ema: bool = False) -> Source:
   """Reads a checkpoint.
 
   mmengine, and mmcv where its EMA hook runs before saving, put the averaged
@@ -68,7 +69,7 @@ def read(path: str | pathlib.Path, *, use_ema: bool = False) -> Source:
     ValueError: If it is truncated, of another format, asks for code to be run,
       or holds no weights (or none called EMA where `use_ema`).
   """
-  path = pathlib.Path(path)
+  path = epath.Path(path)
   if path.suffix == ".safetensors":
     content = read_safetensors(path)
   else:
@@ -105,7 +106,7 @@ def read(path: str | pathlib.Path, *, use_ema: bool = False) -> Source:
   )
 
 
-def read_safetensors(path: pathlib.Path) -> dict[str, np.ndarray]:
+def read_safetensors(path: epath.Path) -> dict[str, np.ndarray]:
   """Reads a `.safetensors` file.
 
   Args:
@@ -134,7 +135,7 @@ def read_safetensors(path: pathlib.Path) -> dict[str, np.ndarray]:
 
 
 def _unwrap(
-  path: pathlib.Path, content: dict, notes: list[str]
+  path: epath.Path, content: dict, notes: list[str]
 ) -> dict[str, np.ndarray]:
   """Finds the state dict and takes the prefix of parallel training off."""
   found = content

@@ -9,7 +9,7 @@ taken for it.
 
 import io
 import math
-import pathlib
+import os
 import struct
 import zipfile
 from collections.abc import Callable
@@ -17,6 +17,7 @@ from typing import Any
 
 import ml_dtypes
 import numpy as np
+from etils import epath
 
 from solo_jax.conversion import pickle_machine
 from solo_jax.conversion.pickle_machine import RefusedError, Storage, Tensor
@@ -41,7 +42,7 @@ STREAM_VERSION = 1001
 OPTIMIZERS = ("optimizer", "scheduler", "param_schedulers", "message_hub")
 
 
-def read(path: str | pathlib.Path) -> Any:
+def read(path: str | os.PathLike) -> Any:
   """Reads everything in a file written by `torch.save`.
 
   Args:
@@ -57,7 +58,7 @@ def read(path: str | pathlib.Path) -> Any:
     ValueError: If the file is truncated, of another format, or asks for
       anything but tensors and plain containers.
   """
-  path = pathlib.Path(path)
+  path = epath.Path(path)
   data = path.read_bytes()
   try:
     if data.startswith(ZIP_MAGIC):

@@ -4,7 +4,7 @@ mmdetection and the official SOLO code keep these names below `backbone.`, and
 add the offsets of deformable convolutions.
 """
 
-import pathlib
+import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -68,7 +68,7 @@ def convert_backbone(
 
 
 def load_backbone(
-  path: str | pathlib.Path, target: Mapping[str, Any]
+  path: str | os.PathLike, target: Mapping[str, Any]
 ) -> dict[str, Any]:
   """Reads a file of torchvision for the backbone, without torch.
 

@@ -6,7 +6,7 @@ counts are known without reading a single image.
 """
 
 import concurrent.futures
-import pathlib
+import io
 import re
 import zipfile
 from collections.abc import Mapping
@@ -17,6 +17,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 from absl import logging
 from array_record.python import array_record_module
+from etils import epath
 
 from solo_jax.data.file_tree import is_complete
 from solo_jax.data.rle_masks import RleMasks
@@ -73,7 +74,7 @@ class Records:
     federated: Of a federated dataset, the FEDERATED_FIELDS; None elsewhere.
   """
 
-  def __init__(self, path: pathlib.Path, split: str):
+  def __init__(self, path: epath.Path, split: str):
     """Opens a split; `open_records` finds the path and lists the errors."""
     self.path = path
     self.split = split
@@ -91,8 +92,9 @@ class Records:
     self.image_ids, self.heights, self.widths = columns[:3]
     self.num_objects, self.num_crowds = columns[3:]
     self.federated = None
-    if (path / f"{name}_federated.npz").exists():
-      with np.load(path / f"{name}_federated.npz") as pairs:
+    federated = path / f"{name}_federated.npz"
+    if federated.exists():
+      with np.load(io.BytesIO(federated.read_bytes())) as pairs:
         self.federated = {field: pairs[field] for field in FEDERATED_FIELDS}
     self._name, self._start, self._source = name, start, None
 
@@ -142,9 +144,9 @@ class Records:
     return self.__dict__ | {"_source": None}
 
 
-def _read_index(path: pathlib.Path) -> list[np.ndarray]:
+def _read_index(path: epath.Path) -> list[np.ndarray]:
   try:
-    with np.load(path) as index:
+    with np.load(io.BytesIO(path.read_bytes())) as index:
       return [index[field] for field in INDEX_FIELDS]
   except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
     raise ValueError(
@@ -198,11 +200,11 @@ def _parse_split(split, known, path):
   return match[1], start, stop
 
 
-def find_prepared(data_dir: str, name: str) -> pathlib.Path | None:
+def find_prepared(data_dir: str, name: str) -> epath.Path | None:
   """Finds the newest complete version of a prepared dataset.
 
   Args:
-    data_dir: Directory of all prepared datasets.
+    data_dir: Directory of all prepared datasets; gs:// too.
     name: '<builder>' or '<builder>/<config>'.
 
   Returns:
@@ -210,14 +212,14 @@ def find_prepared(data_dir: str, name: str) -> pathlib.Path | None:
   """
   versions = [
     path.parent
-    for path in pathlib.Path(data_dir, name).glob("*/dataset_info.json")
+    for path in epath.Path(data_dir, name).glob("*/dataset_info.json")
     if re.fullmatch(r"\d+\.\d+\.\d+", path.parent.name)
   ]
   key = lambda path: tuple(int(x) for x in path.name.split("."))  # noqa: E731
   return max(versions, key=key, default=None)
 
 
-def list_splits(path: pathlib.Path) -> list[str]:
+def list_splits(path: epath.Path) -> list[str]:
   """Returns the names of the splits of a prepared dataset, sorted."""
   return sorted(tfds.builder_from_directory(path).info.splits)
 
@@ -226,7 +228,7 @@ def open_records(data_dir: str, name: str, split: str) -> Records:
   """Opens a split of a prepared dataset.
 
   Args:
-    data_dir: Directory of all prepared datasets.
+    data_dir: Directory of all prepared datasets; gs:// too.
     name: '<builder>' or '<builder>/<config>' below it.
     split: Such as 'train', or a slice 'train[8:16]' in the order of the source.
 

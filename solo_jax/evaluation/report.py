@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from etils import epath
 
 from solo_jax.evaluation import errors, microscopy, operating_point
 from solo_jax.evaluation.coco_metrics import (
@@ -259,7 +260,7 @@ def write(
   stages: Mapping[str, float],
   total_seconds: float,
   pictures: Mapping[int, Pictures],
-) -> pathlib.Path:
+) -> epath.Path:
   """Writes the report.
 
   Args:
@@ -291,7 +292,7 @@ def write(
   )
   # No text can end the script element that holds the data.
   text = json.dumps(_to_plain(content), allow_nan=False).replace("<", "\\u003c")
-  path = pathlib.Path(folder) / "report.html"
+  path = epath.Path(folder) / "report.html"
   path.parent.mkdir(parents=True, exist_ok=True)
   path.write_text(TEMPLATE.read_text().replace('"DATA"', text), "utf-8")
   return path

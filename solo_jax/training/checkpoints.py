@@ -95,7 +95,7 @@ class CheckpointWriter:
     Raises:
       RuntimeError: If the folder cannot be written.
     """
-    self.folder = epath.Path(workdir).absolute() / "checkpoints"
+    self.folder = _absolute(workdir) / "checkpoints"
     _set_aside_metrics(self.folder)
     self._info = {
       "config": json.loads(to_json(config)),
@@ -261,7 +261,7 @@ def save_converted(
   Raises:
     FileExistsError: If there is something in the folder.
   """
-  path = epath.Path(folder).absolute()
+  path = _absolute(folder)
   if path.exists() and (not path.is_dir() or _children(path)):
     raise FileExistsError(
       f"{path} is there already and not an empty folder; remove it or choose "
@@ -322,7 +322,7 @@ def load(path: str) -> Checkpoint:
 
 def find_checkpoint(path: str) -> epath.Path:
   """Finds the folder of one checkpoint; arguments and errors as in `load`."""
-  folder = epath.Path(path).absolute()
+  folder = _absolute(path)
   if not folder.exists():
     raise FileNotFoundError(
       f"no checkpoint at {folder}: the folder does not exist; train one with "
@@ -475,6 +475,12 @@ def _rank(metrics: dict[str, float | None]) -> float:
   """Ranks below any AP what was not evaluated or had nothing to find."""
   mask_ap = metrics["mask_AP"] if metrics else None
   return -1.0 if mask_ap is None else mask_ap
+
+
+def _absolute(path: str) -> epath.Path:
+  """As Orbax needs it; epath's own would make a local path of gs://."""
+  folder = epath.Path(path)
+  return folder if folder.is_absolute() else folder.absolute()
 
 
 def _is_checkpoint(folder: epath.Path) -> bool:

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
+from etils import epath
 from PIL import Image
 from rich.console import Console
 from tensorboardX import summary
@@ -20,6 +21,7 @@ from tensorboardX.event_file_writer import EventsWriter
 from tensorboardX.proto.event_pb2 import Event, SessionLog
 
 from solo_jax.training.step import is_count
+from solo_jax.training.workdir import LogFolder
 
 _COUNTERS = ("nonfinite_total", "nonfinite_in_row")
 # Have their own place in a log line; the method's terms stand between them.
@@ -32,6 +34,10 @@ _SHOWN_APART = (
   "num_compiled",
   *_COUNTERS,
 )
+
+
+# A bucket gets the log at least before each checkpoint, and that often.
+UPLOAD_SECONDS = 60.0
 
 
 class RunLog:
@@ -54,16 +60,21 @@ class RunLog:
     if not is_writer:
       return
     self._workdir = workdir
-    path = os.path.join(workdir, "metrics.jsonl")
     with self._told():
-      os.makedirs(os.path.join(workdir, "pictures"), exist_ok=True)
-      rows = [x for x in read_rows(path) if x["step"] <= first_step]
-      with open(path + ".new", "w") as file:
-        file.writelines(json.dumps(row) + "\n" for row in rows)
-      os.replace(path + ".new", path)
-      self._file = open(path, "a")
+      rows = read_rows(os.path.join(workdir, "metrics.jsonl"))
+      self._folder = LogFolder(workdir)
+      (self._folder.path / "pictures").mkdir(exist_ok=True)
+      path = self._folder.path / "metrics.jsonl"
+      new = path.with_suffix(".jsonl.new")
+      new.write_text(
+        "".join(
+          json.dumps(row) + "\n" for row in rows if row["step"] <= first_step
+        )
+      )
+      new.replace(path)
+      self._file = path.open("a")
       self._board = _Board(
-        os.path.join(workdir, "tensorboard"), first_step=first_step
+        str(self._folder.path / "tensorboard"), first_step=first_step
       )
 
   def message(self, text: str) -> None:
@@ -96,6 +107,15 @@ class RunLog:
         if value is not None:
           self._board.add(step, summary.scalar(name, value))
       self._board.flush()
+      self._folder.upload(every_seconds=UPLOAD_SECONDS)
+
+  def flush(self) -> None:
+    """Brings what was logged so far to the workdir, wherever it is.
+
+    Called before a checkpoint, so that a run that goes on from it has its rows.
+    """
+    if self._is_writer:
+      self._folder.upload()
 
   def picture(self, step: int, name: str, image: np.ndarray) -> None:
     """Writes a picture to TensorBoard and pictures/<step>_<name>.png.
@@ -107,7 +127,7 @@ class RunLog:
     """
     if not self._is_writer:
       return
-    path = os.path.join(self._workdir, "pictures", f"{step:06d}_{name}.png")
+    path = self._folder.path / "pictures" / f"{step:06d}_{name}.png"
     with self._told():
       Image.fromarray(image).save(path)
       picture = summary.image(name, image, dataformats="HWC")
@@ -119,6 +139,7 @@ class RunLog:
       for file in (self._file, self._board):
         with contextlib.suppress(OSError):
           file.close()
+      self._folder.close()
 
   @contextlib.contextmanager
   def _told(self) -> Iterator[None]:
@@ -173,10 +194,10 @@ def read_rows(path: str) -> list[dict[str, Any]]:
   Returns:
     One dict per row.
   """
-  if not os.path.exists(path):
+  file = epath.Path(path)
+  if not file.exists():
     return []
-  with open(path) as file:
-    lines = file.read().split("\n")
+  lines = file.read_text().split("\n")
   # What follows the last line end is empty, or was cut short.
   return [json.loads(line) for line in lines[:-1]]
 

@@ -313,6 +313,7 @@ class Run:
     metrics: dict[str, float | None] | None = None,
   ) -> None:
     """Saves a state and says so once nothing can undo it."""
+    self._log.flush()
     self._writer.save(state, metrics)
     self._log.message(f"step {step} is saved")
 

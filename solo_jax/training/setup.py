@@ -1,13 +1,13 @@
 """The parts of a run, each built from the sections of a config."""
 
 import contextlib
-import os
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
 import ml_collections
 import optax
+from etils import epath
 
 from solo_jax import types
 from solo_jax.conversion import efficientnet_lite, torchvision
@@ -254,7 +254,7 @@ def load_pretrained(
   target = {name: tree["backbone"] for name, tree in variables.items()}
   if weights == "efficientnet_lite0":
     backbone = efficientnet_lite.load_backbone(target)
-  elif os.path.exists(weights):
+  elif epath.Path(weights).exists():
     backbone = torchvision.load_backbone(weights, target)
   else:
     raise FileNotFoundError(

@@ -3,12 +3,15 @@
 import contextlib
 import fcntl
 import os
+import pathlib
 import socket
+import tempfile
 import time
 from collections.abc import Iterator
 
 import jax
 from absl import logging
+from etils import epath
 
 from solo_jax.training import devices
 
@@ -46,6 +49,66 @@ def claim(workdir: str) -> Iterator[None]:
     if problem is not None:
       raise RuntimeError(problem)
     yield
+
+
+class LogFolder:
+  """Where the files of a log are written, to end up in the workdir.
+
+  Files of a bucket cannot be appended to. So for a workdir there they grow in a
+  local folder and are copied when they have changed. A copy that fails is told,
+  tried again the next time and does not end the run.
+
+  Attributes:
+    path: Folder on a local disk: the workdir itself, made if missing, or a
+      temporary one.
+  """
+
+  def __init__(self, workdir: str):
+    """Opens the folder.
+
+    Args:
+      workdir: Folder of the run, local or such as gs://bucket/run.
+    """
+    self._bucket = self._temporary = None
+    self.path = pathlib.Path(workdir)
+    if "://" in workdir:
+      self._bucket = epath.Path(workdir)
+      self._temporary = tempfile.TemporaryDirectory(prefix="solo_jax_log_")
+      self.path = pathlib.Path(self._temporary.name)
+    self.path.mkdir(parents=True, exist_ok=True)
+    self._uploaded = {}  # file -> size and time of what the bucket has
+    self._last_upload = time.monotonic()
+
+  def upload(self, *, every_seconds: float = 0.0) -> None:
+    """Copies to the bucket what has changed; for a local workdir nothing.
+
+    Args:
+      every_seconds: Does nothing if the last time is not so long ago.
+    """
+    waited = time.monotonic() - self._last_upload
+    if self._bucket is None or waited < every_seconds:
+      return
+    for file in sorted(x for x in self.path.rglob("*") if x.is_file()):
+      status = file.stat()
+      version = status.st_size, status.st_mtime_ns
+      if self._uploaded.get(file) == version:
+        continue
+      target = self._bucket / file.relative_to(self.path)
+      try:
+        target.write_bytes(file.read_bytes())
+      except Exception as error:  # every kind of bucket has its own
+        logging.warning(
+          "%s cannot be written (%s): tried again later", target, error
+        )
+      else:
+        self._uploaded[file] = version
+    self._last_upload = time.monotonic()
+
+  def close(self) -> None:
+    """Copies what is left; removes a temporary folder."""
+    self.upload()
+    if self._temporary is not None:
+      self._temporary.cleanup()
 
 
 class _InUse(Exception):

@@ -413,3 +413,12 @@ def test_converted_weights_load_like_a_run(toy, tmp_path):
   jax.tree.map(np.testing.assert_array_equal, found.variables, variables)
   with pytest.raises(FileExistsError, match="not an empty folder"):
     checkpoints.save_converted(str(tmp_path / "new"), **arguments)
+
+
+def test_checkpoint_on_a_bucket_is_found_there(bucket):
+  for step in (4, 12):
+    (bucket / "run" / "checkpoints" / str(step) / "state" / "a").write_text("")
+  found = find_checkpoint("gs://bucket/run")
+  assert str(found) == "gs://bucket/run/checkpoints/12"
+  with pytest.raises(FileNotFoundError, match="no checkpoint at gs://bucket/x"):
+    find_checkpoint("gs://bucket/x")

@@ -184,3 +184,24 @@ def test_other_processes_write_nothing(tmp_path, capsys):
 )
 def test_format_seconds(seconds, text):
   assert format_seconds(seconds) == text
+
+
+def test_log_on_a_bucket_goes_on_there(bucket):
+  """Local files that grow, copied before checkpoints and at the end."""
+  log = RunLog("gs://bucket/run", first_step=0)
+  for step in (1, 2, 3):
+    log.metrics(step, {"loss": 1.0 / step}, "")
+  log.picture(3, "7", np.zeros((4, 4, 3), np.uint8))
+  log.flush()
+  assert len(read_rows("gs://bucket/run/metrics.jsonl")) == 3
+  log.metrics(4, {"loss": 0.25}, "")  # killed here
+
+  again = RunLog("gs://bucket/run", first_step=2)
+  again.metrics(3, {"loss": 9.0}, "")
+  again.close()
+  rows = read_rows("gs://bucket/run/metrics.jsonl")
+  assert [(x["step"], x["loss"]) for x in rows] == [(1, 1), (2, 0.5), (3, 9)]
+  found = {x.name for x in (bucket / "run" / "pictures").iterdir()}
+  assert found == {"000003_7.png"}
+  assert len(list((bucket / "run" / "tensorboard").iterdir())) == 2
+  log.close()

@@ -11,6 +11,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import time
 
 import jax
 import numpy as np
@@ -84,42 +85,33 @@ def find_port():
     return free.getsockname()[1]
 
 
-def start(topology, *command):
-  """Starts a Python command in every process; returns their outputs."""
-  num_processes, num_devices = topology
+def environment(num_devices, **more):
   flags = f"--xla_force_host_platform_device_count={num_devices}"
-  address = []
-  if num_processes > 1:
-    address = [
-      f"--coordinator=localhost:{find_port()}",
-      f"--num_processes={num_processes}",
-    ]
-  processes = [
-    subprocess.Popen(
-      [sys.executable, *command, *address]
-      + ([f"--process_id={i}"] if address else []),
-      env=os.environ | {"XLA_FLAGS": f"{os.environ['XLA_FLAGS']} {flags}"},
-      cwd=ROOT,
-      stdout=subprocess.PIPE,
-      stderr=subprocess.STDOUT,
-      text=True,
-    )
-    for i in range(num_processes)
-  ]
-  outputs = [process.communicate()[0] for process in processes]
-  return [process.returncode for process in processes], outputs
+  flags = f"{os.environ['XLA_FLAGS']} {flags}"
+  return os.environ | {"XLA_FLAGS": flags} | more
 
 
 def train(data_dir, workdir, topology, *flags):
-  """Runs the command to its end."""
-  codes, outputs = start(
-    topology,
-    *("-m", "solo_jax.train", f"--config={CONFIG}", f"--workdir={workdir}"),
-    f"--config.dataset.data_dir={data_dir}",
-    *flags,
+  """Runs the command to its end, several processes by the launch script."""
+  num_processes, num_devices = topology
+  launch = [sys.executable, "-m", "solo_jax.train"]
+  if num_processes > 1:
+    script = str(ROOT / "launch" / "local_multiprocess.sh")
+    launch = ["bash", script, str(num_processes)]
+  done = subprocess.run(
+    [
+      *launch,
+      f"--config={CONFIG}",
+      f"--workdir={workdir}",
+      f"--config.dataset.data_dir={data_dir}",
+      *flags,
+    ],
+    env=environment(num_devices, PYTHON=sys.executable, PORT=str(find_port())),
+    cwd=ROOT,
+    capture_output=True,
+    text=True,
   )
-  assert set(codes) == {0}, "\n".join(outputs)
-  return outputs
+  assert done.returncode == 0, done.stdout + done.stderr
 
 
 def train_steps(data_dir, workdir, topology):
@@ -257,6 +249,28 @@ for batch_size in (1, 7, 8):
 """
 
 
+def run_evaluations(topology, workdir, out):
+  """Runs EVALUATE in every process; returns what each printed."""
+  num_processes, num_devices = topology
+  address = [
+    f"--coordinator=localhost:{find_port()}",
+    f"--num_processes={num_processes}",
+  ]
+  processes = [
+    subprocess.Popen(
+      [sys.executable, "-c", EVALUATE, workdir, out]
+      + ([*address, f"--process_id={i}"] if num_processes > 1 else []),
+      env=environment(num_devices),
+      cwd=ROOT,
+      stdout=subprocess.PIPE,
+      stderr=subprocess.STDOUT,
+      text=True,
+    )
+    for i in range(num_processes)
+  ]
+  return [process.communicate()[0] for process in processes]
+
+
 def test_metrics_are_the_same_on_any_topology(data_dir, tmp_path):
   """All metrics, of each process, with 1, 7 and 8 images a device.
 
@@ -267,16 +281,14 @@ def test_metrics_are_the_same_on_any_topology(data_dir, tmp_path):
   metrics, images = [], []
   for topology in ((1, 1), (1, 8), (2, 4)):
     out = tmp_path / str(topology)
-    codes, outputs = start(topology, "-c", EVALUATE, workdir, out)
-    assert set(codes) == {0}, "\n".join(outputs)
-    for output in outputs:
+    for output in run_evaluations(topology, workdir, out):
       lines = [x for x in output.splitlines() if x.startswith("{'mask_AP'")]
-      assert len(lines) == 3
+      assert len(lines) == 3, output
       metrics += map(ast.literal_eval, lines)
+      print(topology, [repr(found["mask_AP"]) for found in metrics[-3:]])
     for batch_size in (1, 7, 8):
       results = json.loads(pathlib.Path(f"{out}.{batch_size}.json").read_text())
       images.append([result["image_id"] for result in results])
-      print(topology, batch_size, len(results), metrics[-1]["mask_AP"])
   expected = metrics[0]
   assert expected["mask_AP"] > 0.02
   for found in metrics:
@@ -286,3 +298,105 @@ def test_metrics_are_the_same_on_any_topology(data_dir, tmp_path):
       else:
         assert abs(found[name] - value) <= 1e-12, name
   assert all(found == images[0] for found in images)
+
+
+# The emulator knows no ranges of the last bytes, with which ArrayRecord starts.
+EMULATOR = """
+import re, sys
+from gcp_storage_emulator import server
+from gcp_storage_emulator.handlers import objects
+plain = objects.download
+def download(request, response, storage, *args, **kwargs):
+  last = re.fullmatch(r"bytes=-(\\d+)", request.get_header("range", "") or "")
+  if last:
+    place = request.params["bucket_name"], request.params["object_id"]
+    start = max(0, len(storage.get_file(*place)) - int(last[1]))
+    request.get_header = lambda *_: f"bytes={start}-"
+  return plain(request, response, storage, *args, **kwargs)
+for _, methods in server.HANDLERS:
+  for method, handler in methods.items():
+    if handler is plain:
+      methods[method] = download
+server.create_server(
+  "localhost", int(sys.argv[1]), True, default_bucket="bucket"
+).run()
+"""
+COPY = """
+import sys
+from etils import epath
+source, target = map(epath.Path, sys.argv[1:])
+for file in source.rglob("*"):
+  if not file.is_dir():
+    (target / file.relative_to(source)).write_bytes(file.read_bytes())
+"""
+DELETE = """
+import sys
+from etils import epath
+epath.Path(sys.argv[1]).rmtree()
+"""
+
+
+@pytest.fixture
+def storage(monkeypatch):
+  """Google's object storage, emulated, for gs:// of all libraries."""
+  pytest.importorskip("gcsfs", reason="pip install gcsfs")
+  pytest.importorskip(
+    "gcp_storage_emulator", reason="pip install gcp-storage-emulator"
+  )
+  port = find_port()
+  for name in (
+    "STORAGE_EMULATOR_HOST",  # gcsfs
+    "CLOUD_STORAGE_EMULATOR_ENDPOINT",  # ArrayRecord
+    "TENSORSTORE_GCS_HTTP_URL",  # Orbax
+  ):
+    monkeypatch.setenv(name, f"http://localhost:{port}")
+  server = subprocess.Popen(
+    [sys.executable, "-c", EMULATOR, str(port)],
+    stdout=subprocess.DEVNULL,
+    stderr=subprocess.DEVNULL,
+  )
+  while server.poll() is None:
+    try:
+      socket.create_connection(("localhost", port)).close()
+      break
+    except OSError:
+      time.sleep(0.2)
+  yield
+  server.kill()
+  server.wait()
+
+
+def run_python(*command):
+  return subprocess.run(
+    [sys.executable, *map(str, command)],
+    env=environment(1),
+    cwd=ROOT,
+    stdout=subprocess.PIPE,
+    text=True,
+    check=True,
+  ).stdout
+
+
+def test_data_and_run_on_a_bucket(runs, data_dir, tmp_path, storage):
+  """Bit for bit the run on disk, also when it goes on from the bucket."""
+  workdir, expected = runs((1, 1))
+  data, run = "gs://bucket/data", "gs://bucket/run"
+  run_python("-c", COPY, data_dir, data)
+  train(data, run, (1, 1), *RUN)
+  delete = (
+    "import sys; from etils import epath; epath.Path(sys.argv[1]).rmtree()"
+  )
+  run_python("-c", delete, f"{run}/checkpoints/{NUM_STEPS}")
+  train(data, run, (1, 1), *RUN)
+  run_python("-c", COPY, run, tmp_path / "run")
+  rows = read_rows(tmp_path / "run" / "metrics.jsonl")
+  losses = [x["train/loss"] for x in rows if "train/loss" in x]
+  assert losses == [x["train/loss"] for x in expected]
+  assert {x.name for x in (tmp_path / "run" / "checkpoints").iterdir()} == {
+    "3",
+    "6",
+  }
+  out = run_python("-m", "solo_jax.eval", f"--checkpoint={run}")
+  metrics = json.loads(out.splitlines()[-1])
+  last = read_rows(workdir / "metrics.jsonl")[-1]
+  assert metrics == {name: last[f"val/{name}"] for name in metrics}

@@ -61,3 +61,39 @@ def test_every_process_hears_that_the_folder_is_taken(tmp_path, monkeypatch):
   with pytest.raises(RuntimeError, match="^in use$"), claim(str(tmp_path)):
     pytest.fail("must not run")
   assert not list(tmp_path.iterdir())
+
+
+def test_log_folder_of_a_local_workdir_is_the_workdir(tmp_path):
+  folder = workdir.LogFolder(str(tmp_path / "run"))
+  assert folder.path == tmp_path / "run" and folder.path.is_dir()
+  folder.upload()
+  folder.close()
+  assert list(folder.path.iterdir()) == []
+
+
+def test_log_folder_of_a_bucket_copies_what_changed(bucket, monkeypatch):
+  folder = workdir.LogFolder("gs://bucket/run")
+  (folder.path / "below").mkdir()
+  (folder.path / "below" / "a").write_text("one")
+  (folder.path / "b").write_text("two")
+  folder.upload(every_seconds=1000)  # not yet
+  assert not (bucket / "run").exists()
+  folder.upload()
+  assert (bucket / "run" / "below" / "a").read_text() == "one"
+  (bucket / "run" / "b").write_text("of the bucket")
+  (folder.path / "below" / "a").write_text("one more")
+  folder.close()
+  assert (bucket / "run" / "below" / "a").read_text() == "one more"
+  assert (bucket / "run" / "b").read_text() == "of the bucket"
+  assert not folder.path.exists()
+
+
+def test_failed_copy_is_told_and_tried_again(bucket, monkeypatch, caplog):
+  folder = workdir.LogFolder("gs://bucket/run")
+  (folder.path / "a").write_text("one")
+  with monkeypatch.context() as patch:
+    patch.setattr(workdir.epath.Path, "write_bytes", lambda *_: 1 / 0)
+    folder.upload()
+  assert "gs://bucket/run/a cannot be written (division" in caplog.text
+  folder.close()
+  assert (bucket / "run" / "a").read_text() == "one"
