@@ -133,6 +133,7 @@ def evaluate_checkpoint(
     results = detect_records(
       predictor, records, on_image=lambda: progress.advance(task)
     )
+  console.print(f"comparing {len(results)} detections with the truth")
   with predictor.clock("metrics"):
     judged = judging.judge(
       to_coco(records),
@@ -161,6 +162,7 @@ def evaluate_checkpoint(
         "data": f"{config.dataset.name}, {records.split}",
         "checkpoint": path,
         "settings": overrides or "the checkpoint's",
+        "beyond capacity": f"{predictor.num_dropped:,} candidates",
         "device": jax.devices()[0].device_kind,
       },
       stages=predictor.clock.seconds,
