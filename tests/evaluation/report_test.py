@@ -229,7 +229,7 @@ def test_an_image_opens_in_the_browser(scenes, tmp_path, open_page):
       for tag in ("img", "svg")
     )
     assert frame == pytest.approx(overlay, abs=1)
-    assert page.locator(f"#{side}-frame rect").count() == boxes
+    assert page.locator(f"#{side}-frame g").count() == boxes
   mistakes = page.locator("#mistakes li").all_inner_texts()
   assert f"class {EVIL} 0.80" in mistakes and "missed dog" in mistakes
   page.locator("#show-boxes").uncheck()
