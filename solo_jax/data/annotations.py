@@ -251,20 +251,19 @@ def _file_name(item: Mapping) -> Any:
   return item.get("file_name")
 
 
-def _check_federated(item: Mapping, labels: Mapping) -> Iterator[str]:
-  for field in FEDERATED_FIELDS:
-    found = item.get(field, [])
+def _check_federated(
+  item: Mapping, labels: Mapping, is_federated: bool
+) -> Iterator[str]:
+  for field in FEDERATED_FIELDS if is_federated else ():
+    found = item.get(field)
     if not isinstance(found, list) or not all(
       _is_int(key) and key in labels for key in found
     ):
       yield f"has {field} {str(found)[:80]}; need a list of category ids"
 
 
-def _check_image(
-  item: Mapping, files: FileTree, labels: Mapping
-) -> Iterator[str]:
+def _check_image(item: Mapping, files: FileTree) -> Iterator[str]:
   """Yields what is wrong with an image whose id is fine."""
-  yield from _check_federated(item, labels)
   file_name, size = _file_name(item), [item.get("height")]
   size.append(item.get("width"))
   if not all(_is_int(x) and x > 0 for x in size):
@@ -306,12 +305,19 @@ def _read_images(
     for item in content["annotations"]
     if isinstance(item, dict) and _is_int(item.get("image_id"))
   )
+  is_federated = any(
+    isinstance(item, dict) and set(FEDERATED_FIELDS) & item.keys()
+    for item in content["images"]
+  )
   images = {}
   for item in content["images"]:
     if problem := _id_problem(item, images):
       problems.append(f"{name}: image {problem}.")
       continue
-    found = [*_check_image(item, files, labels)]
+    found = [
+      *_check_federated(item, labels, is_federated),
+      *_check_image(item, files),
+    ]
     images[item["id"]] = None if found else item
     number = num_annotations[item["id"]]
     with_it = f" (left out with its {number} annotations)" if number else ""

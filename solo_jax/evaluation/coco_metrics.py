@@ -282,7 +282,8 @@ def drop_unjudged(
   if not judged:
     return results
   for annotation in dataset["annotations"]:
-    judged[annotation["image_id"]].add(annotation["category_id"])
+    if annotation["image_id"] in judged:
+      judged[annotation["image_id"]].add(annotation["category_id"])
   of_image = collections.defaultdict(list)
   for result in results:
     of_image[result["image_id"]].append(result)
@@ -290,7 +291,7 @@ def drop_unjudged(
     result
     for image_id, found in of_image.items()
     for result in sorted(found, key=_falling_score)[:max_detections]
-    if result["category_id"] in judged[image_id]
+    if image_id not in judged or result["category_id"] in judged[image_id]
   ]
 
 

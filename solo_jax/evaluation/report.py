@@ -31,6 +31,7 @@ CURVE_IOUS = (0.5, 0.75, 0.9)
 MAX_MATRIX_CLASSES = 24
 MAX_CURVE_CLASSES = 100
 SWEEP = np.linspace(0, 1, 51)
+NUM_IMAGES = 6  # of each kind
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -108,9 +109,6 @@ def summarize(
     data["sweep"]["dsb_AP"] = [row["dsb_AP"] for row in rows]
     data["sweep"]["SBD"] = [row["SBD"] for row in rows]
   return data, chosen
-
-
-NUM_IMAGES = 6  # of each kind
 
 
 def _by_size(masks: Comparison) -> list[dict]:

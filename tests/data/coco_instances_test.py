@@ -303,6 +303,15 @@ def test_wrong_federated_annotations_are_told(tmp_path, write_coco, tiny_coco):
     coco_instances.CocoInstances(
       data_dir=str(tmp_path), splits={"validation": files}, is_strict=True
     ).prepare()
+  del content["images"][0]["neg_category_ids"]
+  write_coco(tmp_path / "lvis.json", tmp_path / "val2017", content)
+  with pytest.raises(ValueError, match="image 7: has neg_category_ids None"):
+    coco_instances.CocoInstances(
+      data_dir=str(tmp_path),
+      name="y",
+      splits={"validation": files},
+      is_strict=True,
+    ).prepare()
   content["images"][0]["neg_category_ids"] = [2]
   del content["categories"][0]["frequency"]
   write_coco(tmp_path / "lvis.json", tmp_path / "val2017", content)
