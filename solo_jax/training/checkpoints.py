@@ -4,15 +4,20 @@ Each holds the train state as plain host arrays (so that any number of devices
 can go on from it) and, as JSON, the config, class names and category ids, and a
 checksum of it all: what Orbax writes has none of its own for large arrays.
 
-A save returns when the checkpoint is whole on disk. Written in the background,
-it could still be unfinished when the next one is due, and a kill would then
-cost two intervals. The wait is some 4 s for 370 MB (ResNet-50) on one core.
+A save copies the state to the host and returns; Orbax writes the copy beside
+the next steps. So a checkpoint counts as saved, and is reported, not when
+`save` returns but when `finished` says so: it is whole then (its folder is
+renamed; on a bucket, a last file put in), and only then are older ones removed.
+One is written at a time: a save waits for the one before. A kill costs the
+steps since the last one that was finished.
 """
 
+import contextlib
 import dataclasses
 import itertools
 import json
 import zlib
+from collections.abc import Iterator
 from typing import Any
 
 import flax.serialization
@@ -114,12 +119,12 @@ class CheckpointWriter:
         best_mode="max",
         preservation_policy=policies.AnyPreservationPolicy(keep),
         cleanup_tmp_directories=True,  # left by a killed run
-        enable_async_checkpointing=False,  # see the first lines of the file
       ),
     )
+    self._writing: int | None = None  # step that is on its way to disk
 
   def latest_step(self) -> int | None:
-    """Returns the step of the newest checkpoint, None without any."""
+    """Returns the step of the newest checkpoint, be it whole yet or not."""
     return self._manager.latest_step()
 
   def metrics(self, step: int) -> dict[str, float | None] | None:
@@ -129,7 +134,7 @@ class CheckpointWriter:
   def save(
     self, state: TrainState, metrics: dict[str, float | None] | None = None
   ) -> None:
-    """Saves a state; returns once it is on disk.
+    """Starts saving a state, when the one before is on disk; see `finished`.
 
     Args:
       state: Replicated state, may be donated afterwards.
@@ -137,8 +142,10 @@ class CheckpointWriter:
         are added to a checkpoint of the same step that has none.
 
     Raises:
-      RuntimeError: If it cannot be written. Earlier checkpoints are as before.
+      RuntimeError: If it, or the one before, cannot be written. Earlier
+        checkpoints are as before.
     """
+    self.finished(wait=True)
     host = devices.fetch(state)
     step = int(host.step)
     if step == self.latest_step():
@@ -146,7 +153,7 @@ class CheckpointWriter:
         self._add_metrics(step, metrics)
       return
     tree = flax.serialization.to_state_dict(host)
-    try:
+    with self._told(step):
       self._manager.save(
         step,
         args=ocp.args.Composite(
@@ -156,15 +163,42 @@ class CheckpointWriter:
         metrics=metrics or {},  # Orbax warns at every save without any
         force=True,
       )
+    self._writing = step
+
+  def finished(self, *, wait: bool = False) -> int | None:
+    """Tells which checkpoint has become whole since the last call.
+
+    Args:
+      wait: Whether to wait for one that is being written.
+
+    Returns:
+      Its step, which nothing can undo any more; None if there is none.
+
+    Raises:
+      RuntimeError: If it cannot be written. Earlier checkpoints are as before.
+    """
+    step = self._writing
+    if step is None or (not wait and self._manager.is_saving_in_progress()):
+      return None
+    self._writing = None
+    with self._told(step):
+      self._manager.wait_until_finished()
+    return step
+
+  @contextlib.contextmanager
+  def _told(self, step: int) -> Iterator[None]:
+    """Says of an error which checkpoint it concerns and which is left."""
+    try:
+      yield
     except Exception as error:  # of many kinds, after the file system
-      last = self.latest_step()
+      others = [x for x in self._manager.all_steps() if x != step]
       raise RuntimeError(
         f"the checkpoint of step {step} cannot be written to {self.folder} "
         f"({_reason(error)}); "
         + (
-          "nothing was saved before"
-          if last is None
-          else f"step {last} is the last one saved"
+          f"step {max(others)} is the last one saved"
+          if others
+          else "nothing was saved before"
         )
         + ". Mend the cause and start the same command again"
       ) from error
@@ -235,8 +269,11 @@ class CheckpointWriter:
       self._manager.reload()
 
   def close(self) -> None:
-    """Ends Orbax's threads."""
-    self._manager.close()
+    """Waits for what is being written and ends Orbax's threads."""
+    try:
+      self.finished(wait=True)
+    finally:
+      self._manager.close()
 
 
 def save_converted(

@@ -246,6 +246,7 @@ class Run:
         if is_due(step - 1, training.log_every_steps):
           report(step - 1, num_running=1)
 
+      self._report_saved()
       stopping = is_stopping(stop.signal_number is not None)
       is_end = stopping or step == num_steps
       is_break = not is_end and self._is_anything_due(step)
@@ -253,7 +254,8 @@ class Run:
         report(step, num_running=0)
       if stopping:
         self._log.message("stopped by a signal")
-        self._save(state, step)
+        self._save(state)
+        self._report_saved(wait=True)
         raise stop.stopped()
       if is_break:
         self._between_steps(state, step, stop)
@@ -304,18 +306,21 @@ class Run:
     if is_due(step, training.eval_every_steps):
       self._evaluate_and_save(state, step, stop)
     elif is_due(step, training.checkpoint_every_steps):
-      self._save(state, step)
+      self._save(state)
 
   def _save(
-    self,
-    state: TrainState,
-    step: int,
-    metrics: dict[str, float | None] | None = None,
+    self, state: TrainState, metrics: dict[str, float | None] | None = None
   ) -> None:
-    """Saves a state and says so once nothing can undo it."""
+    """Starts saving a state, when the one before is on disk."""
+    self._report_saved(wait=True)
     self._log.flush()
     self._writer.save(state, metrics)
-    self._log.message(f"step {step} is saved")
+
+  def _report_saved(self, *, wait: bool = False) -> None:
+    """Says that a checkpoint is saved once nothing can undo it."""
+    step = self._writer.finished(wait=wait)
+    if step is not None:
+      self._log.message(f"step {step} is saved")
 
   def _evaluate_and_save(
     self, state: TrainState, step: int, stop: StopRequest
@@ -326,7 +331,8 @@ class Run:
       with stop.immediate():
         metrics = self._evaluate(state)
     finally:
-      self._save(state, step, metrics)
+      self._save(state, metrics)
+      self._report_saved(wait=True)
     row = {f"val/{name}": value for name, value in metrics.items()}
     line = "  ".join(
       f"{name} {'-' if value is None else format(value, '.4f')}"

@@ -2,6 +2,7 @@ import json
 import pathlib
 import runpy
 import shutil
+import time
 
 import flax.serialization
 import jax
@@ -63,12 +64,31 @@ def test_latest_and_best_are_kept(toy, saved):
   writer.close()
 
 
-def test_checkpoint_is_whole_when_save_returns(toy, state, tmp_path):
-  """A kill straight after it must find it."""
+def test_checkpoint_is_whole_when_it_is_finished(toy, state, tmp_path):
+  """A kill straight after it was told must find it."""
   writer = open_writer(toy, tmp_path)
+  assert writer.finished(wait=True) is None
   for step in (4, 8):
     writer.save(at_step(state, step))
+    while (finished := writer.finished()) is None:
+      time.sleep(0.01)
+    assert finished == step
     assert find_checkpoint(str(tmp_path)).name == str(step)
+    assert writer.finished(wait=True) is None  # told once
+  writer.close()
+
+
+def test_state_may_change_while_it_is_written(toy, state, tmp_path):
+  """As when its arrays are donated to the next step."""
+  expected = jax.tree.map(np.array, at_step(state, 4))
+  changing = jax.tree.map(np.array, at_step(state, 4))
+  writer = open_writer(toy, tmp_path)
+  writer.save(changing)
+  for array in jax.tree.leaves(changing):
+    array.fill(7)
+  writer.close()
+  writer = open_writer(toy, tmp_path)
+  jax.tree.map(np.testing.assert_array_equal, writer.restore(state), expected)
   writer.close()
 
 
@@ -318,6 +338,29 @@ def test_checkpoint_that_cannot_be_written(toy, state, tmp_path, monkeypatch):
         writer.save(at_step(state, 5))
     assert before in str(error.value)
     writer.save(at_step(state, 4))
+  writer.close()
+
+
+def test_failure_behind_the_steps_is_told_and_nothing_reported(
+  toy, state, tmp_path, monkeypatch
+):
+  writer = open_writer(toy, tmp_path)
+  writer.save(at_step(state, 4))
+  assert writer.finished(wait=True) == 4
+  # What Orbax calls in its thread when all arrays are written.
+  commit = "orbax.checkpoint.checkpoint_manager.CheckpointManager"
+
+  def fail(*args):
+    raise OSError(28, "No space left on device")
+
+  with monkeypatch.context() as patch:
+    patch.setattr(f"{commit}._wait_for_checkpointers", fail)
+    writer.save(at_step(state, 5))
+    message = "step 5 .*No space left.*step 4 is the last one saved"
+    with pytest.raises(RuntimeError, match=message):
+      writer.finished(wait=True)
+  assert writer.finished(wait=True) is None
+  monkeypatch.setattr(writer._manager, "wait_until_finished", lambda: None)
   writer.close()
 
 

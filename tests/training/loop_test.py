@@ -95,6 +95,24 @@ def test_steps_are_logged_while_the_next_one_runs(toy, tmp_path, monkeypatch):
   assert events == [*steps[:4], 3, *steps[4:6], 6, steps[6], 7, 7]
 
 
+def test_saved_is_said_once_a_checkpoint_is_whole(toy, tmp_path, monkeypatch):
+  """However slow the disk is: here no step finds it ready."""
+  events = []
+  finished = CheckpointWriter.finished
+
+  def finish_late(writer, *, wait=False):
+    return finished(writer, wait=True) if wait else None
+
+  def say(log, text):
+    if text.endswith("is saved"):
+      events.append((text, max(saved_steps(tmp_path, finished_only=True))))
+
+  monkeypatch.setattr(CheckpointWriter, "finished", finish_late)
+  monkeypatch.setattr(RunLog, "message", say)
+  train(toy, tmp_path)
+  assert events == [(f"step {n} is saved", n) for n in (4, 8, 10)]
+
+
 def test_finished_run_is_not_evaluated_again(toy, finished, capsys):
   workdir, state, _ = finished
 
