@@ -134,7 +134,7 @@ def measure_forward(config, network, variables, batch: types.Batch) -> dict:
     height, width = batch.image_size[0]
     pixels[:, height:], pixels[:, :, width:] = 0, 0
     pixels = torch.from_numpy(pixels.transpose(0, 3, 1, 2).copy())
-    works[TORCH_NETWORK] = lambda: torch_solov2(pixels)
+    works[TORCH_NETWORK] = torch.inference_mode()(lambda: torch_solov2(pixels))
   variables = jax.device_put(variables)
   works[NETWORK] = lambda: jax.block_until_ready(
     forward(variables, image, image_size)

@@ -111,7 +111,9 @@ def append_coordinates(x: Tensor) -> Tensor:
   """Appends (x, y) in [-1, 1] as two channels."""
   height, width = x.shape[-2:]
   ys, xs = torch.meshgrid(
-    torch.linspace(-1, 1, height), torch.linspace(-1, 1, width), indexing="ij"
+    torch.linspace(-1, 1, height, dtype=x.dtype, device=x.device),
+    torch.linspace(-1, 1, width, dtype=x.dtype, device=x.device),
+    indexing="ij",
   )
   grid = torch.stack([xs, ys]).expand(len(x), -1, -1, -1)
   return torch.cat([x, grid], 1)
@@ -186,7 +188,7 @@ class MaskHead(nn.Module):
 
 
 class SOLOv2(nn.Module):
-  """SOLOv2-R50: normalised image [1, 3, H, W] to raw outputs."""
+  """SOLOv2-R50: normalised images [B, 3, H, W] to raw outputs."""
 
   def __init__(self, num_classes: int = 80):
     super().__init__()
@@ -194,15 +196,14 @@ class SOLOv2(nn.Module):
     self.neck = FPN()
     self.mask_head = MaskHead(num_classes)
 
-  @torch.inference_mode()
   def forward(self, x: Tensor) -> tuple[list[Tensor], list[Tensor], Tensor]:
     """Runs the network.
 
     Args:
-      x: [1, 3, H, W] float32, H and W multiples of 32.
+      x: [B, 3, H, W] float, H and W multiples of 32.
 
     Returns:
-      Category logits and kernels, one [1, C, S, S] a level, and the mask
-      feature [1, 256, H / 4, W / 4].
+      Category logits and kernels, one [B, C, S, S] a level, and the mask
+      feature [B, 256, H / 4, W / 4].
     """
     return self.mask_head(self.neck(self.backbone(x)))

@@ -1,0 +1,117 @@
+r"""Peak memory of the compiled training step, with and without remat.
+
+Nothing runs and no array is made: the step is compiled for shapes alone, and
+XLA says what it has planned to allocate on a device. That needs no TPU either,
+only its compiler (pip install 'jax[tpu]'):
+
+TPU_SKIP_MDS_QUERY=1 JAX_PLATFORMS=cpu python benchmarks/memory.py \
+    --topology=v5e:2x2 --config.training.precision=bfloat16
+JAX_PLATFORMS=cpu python benchmarks/memory.py
+
+On the CPU remat saves nothing: XLA joins what is computed twice there, see
+docs/scaling.md, where the figures for SOLOv2-R50 are. What libraries allocate
+on top (cuDNN's workspaces, Eigen's buffers) is not in them. One compilation
+takes a minute or more.
+"""
+
+import json
+import time
+
+import jax
+import rich.console
+import rich.table
+import training_step
+from absl import app, flags
+from jax.experimental import topologies
+from ml_collections import config_flags
+
+_CONFIG = config_flags.DEFINE_config_file(
+  "config", "configs/solov2_coco.py", "A config."
+)
+_SIZES = flags.DEFINE_list(
+  "sizes", ["512x512", "800x1344"], "Network inputs, HEIGHTxWIDTH."
+)
+_BATCH_SIZES = flags.DEFINE_list(
+  "batch_sizes", ["1", "2", "16"], "Images on each device."
+)
+_REMAT = flags.DEFINE_list(
+  "remat", ["none", "1234"], "Stages of backbone.remat, as one word each."
+)
+_TOPOLOGY = flags.DEFINE_string(
+  "topology", None, "TPU to compile for, as 'v5e:2x2'; default: what is here."
+)
+
+MIB = 2**20
+
+
+def measure(
+  config,
+  image_size: tuple[int, int],
+  batch_size: int,
+  remat: tuple[int, ...],
+  device: jax.Device,
+) -> dict[str, float]:
+  """Compiles the step and returns what it allocates.
+
+  Args:
+    config: The whole configuration; `backbone.remat` is set here.
+    image_size: Padded (height, width) of the network input.
+    batch_size: Images on each device.
+    remat: Stages.
+    device: Device to compile for.
+
+  Returns:
+    MiB on a device: 'state' with the batch, as they are passed in;
+    'temporary' at its highest; 'peak' of all (the new state takes the place of
+    the donated one). And the CPU seconds of compiling.
+  """
+  config.backbone.remat = remat
+  lowered = training_step.lower_for_shapes(
+    config, image_size, batch_size, device
+  )
+  start = time.process_time()
+  # Allocation is planned before code is generated, which may thus be slow code.
+  options = {}
+  if device.platform == "cpu":
+    options = {"xla_backend_optimization_level": 0}
+  memory = lowered.compile(options).memory_analysis()
+  state = memory.argument_size_in_bytes
+  metrics = memory.output_size_in_bytes - memory.alias_size_in_bytes
+  return {
+    "state": state / MIB,
+    "temporary": memory.temp_size_in_bytes / MIB,
+    "peak": (state + metrics + memory.temp_size_in_bytes) / MIB,
+    "compile_cpu_s": time.process_time() - start,
+  }
+
+
+def main(_) -> None:
+  # A program read back from the cache has no memory analysis.
+  jax.config.update("jax_enable_compilation_cache", False)
+  device = jax.local_devices()[0]
+  if _TOPOLOGY.value is not None:
+    topology = topologies.get_topology_desc(_TOPOLOGY.value, "tpu")
+    device = topology.devices[0]
+  rows = []
+  for size in _SIZES.value:
+    image_size = tuple(int(n) for n in size.split("x"))
+    for batch_size in map(int, _BATCH_SIZES.value):
+      for word in _REMAT.value:
+        remat = () if word == "none" else tuple(int(n) for n in word)
+        start = time.perf_counter()
+        mib = measure(_CONFIG.value, image_size, batch_size, remat, device)
+        rows.append(dict(size=size, batch=batch_size, remat=word, **mib))
+        seconds = time.perf_counter() - start
+        print(f"{size}, batch {batch_size}, remat {word}: {seconds:.0f} s")
+  table = rich.table.Table(*rows[0], title=f"MiB on a {device.device_kind}")
+  for row in rows:
+    table.add_row(
+      *(f"{x:,.0f}" if isinstance(x, float) else str(x) for x in row.values())
+    )
+  rich.console.Console().print(table)
+  kind = device.device_kind
+  print(json.dumps({"benchmark": "memory", "device": kind, "rows": rows}))
+
+
+if __name__ == "__main__":
+  app.run(main)

@@ -1,0 +1,117 @@
+"""The training step of a config and inputs for it, without data or a run."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+import solov2_scene
+from jax.sharding import Mesh, PartitionSpec
+
+from solo_jax import types
+from solo_jax.data import batching
+from solo_jax.methods.method import Method
+from solo_jax.training import devices, setup, state, step
+
+
+def make_step(
+  config, method: Method, variables: dict[str, Any]
+) -> tuple[Callable, Callable[[dict[str, Any]], state.TrainState]]:
+  """Builds the step as a run does.
+
+  Args:
+    config: The whole configuration.
+    method: From `setup.build_method`, for the axis of `devices`.
+    variables: The network's, or their shapes.
+
+  Returns:
+    step: The step of one device.
+    make_state: Makes the state of step 0 from variables.
+  """
+  optimizer, learning_rate = setup.build_optimizer(
+    config, variables["params"], config.optimizer.learning_rate
+  )
+  train_step = step.make_train_step(
+    method,
+    optimizer,
+    learning_rate,
+    accumulate=config.optimizer.accumulate,
+    ema_decay=config.optimizer.ema_decay,
+    axis_name=devices.AXIS_NAME,
+  )
+
+  def make_state(variables):
+    return state.create_train_state(
+      variables, optimizer, use_ema=config.optimizer.ema_decay is not None
+    )
+
+  return train_step, make_state
+
+
+def make_batch(
+  config, image_size: tuple[int, int], batch_size: int
+) -> types.Batch:
+  """Repeats a drawn image with ten instances.
+
+  Args:
+    config: The whole configuration.
+    image_size: Padded (height, width) of the network input.
+    batch_size: B.
+
+  Returns:
+    A batch on the host.
+  """
+  rule = config.transforms
+  row = batching.make_example(
+    solov2_scene.make_sample(image_size, num_instances=10),
+    image_size=image_size,
+    mask_stride=rule.mask_stride,
+    mask_rule=rule.mask_rule,
+    max_instances=rule.max_instances,
+    min_mask_area=rule.min_mask_area,
+  )
+  return types.Batch(
+    **{name: np.stack([value] * batch_size) for name, value in row.items()}
+  )
+
+
+def lower_for_shapes(
+  config,
+  image_size: tuple[int, int],
+  batch_size: int,
+  device: jax.Device | None = None,
+) -> jax.stages.Lowered:
+  """Lowers the step for one device and for shapes alone; makes no array.
+
+  Args:
+    config: The whole configuration.
+    image_size: Padded (height, width) of the network input.
+    batch_size: Images on the device.
+    device: Device to compile for, which may be that of a topology which is not
+      here; None: the first one here.
+
+  Returns:
+    The lowered step.
+  """
+  method = setup.build_method(config, axis_name=devices.AXIS_NAME)
+  variables = state.variable_shapes(method.network, image_size=image_size)
+  train_step, make_state = make_step(config, method, variables)
+  # What `devices.map_step` makes of a step, but for any device.
+  device = jax.local_devices()[0] if device is None else device
+  mesh = Mesh(np.array([device]), (devices.AXIS_NAME,))
+  split = PartitionSpec(devices.AXIS_NAME)
+  mapped_step = jax.jit(
+    jax.shard_map(
+      train_step,
+      mesh=mesh,
+      in_specs=(PartitionSpec(), split),
+      out_specs=PartitionSpec(),
+      check_vma=False,
+    ),
+    donate_argnums=0,
+  )
+  batch = jax.tree.map(
+    lambda x: jax.ShapeDtypeStruct((batch_size, *x.shape[1:]), x.dtype),
+    make_batch(config, image_size, 1),
+  )
+  return mapped_step.lower(jax.eval_shape(make_state, variables), batch)
