@@ -10,6 +10,7 @@ NumPy arrays go in and come out. Inference knows neither checkpoints nor the
 config, which belong to training; here they meet.
 """
 
+import os
 from collections.abc import Sequence
 
 from solo_jax.inference import predictor
@@ -63,7 +64,7 @@ class Predictor(predictor.Predictor):
   @classmethod
   def from_checkpoint(
     cls,
-    path: str,
+    path: str | os.PathLike,
     *,
     batch_size: int = 1,
     scales: Sequence[float] = (1.0,),
@@ -87,5 +88,8 @@ class Predictor(predictor.Predictor):
         augmentation.
     """
     return cls(
-      checkpoints.load(path), batch_size=batch_size, scales=scales, flip=flip
+      checkpoints.load(os.fspath(path)),
+      batch_size=batch_size,
+      scales=scales,
+      flip=flip,
     )

@@ -177,6 +177,19 @@ def parse_flags(argv: Sequence[str]) -> list[str]:
     raise ValueError(f"--config: {reason}") from error
 
 
+def define_augmentation_flags() -> None:
+  """Defines --flip and --scale of the commands that detect."""
+  flags.DEFINE_boolean(
+    "flip", False, "Test-time augmentation: see each image mirrored as well."
+  )
+  flags.DEFINE_multi_float(
+    "scale",
+    [1.0],
+    "Test-time augmentation: a size at which to see each image, relative to "
+    "the config's. May be given several times; masks have the first one's.",
+  )
+
+
 def _innermost(error: BaseException) -> TracebackType | None:
   """Returns the last entry of the traceback: where it was raised."""
   last = error.__traceback__

@@ -16,6 +16,8 @@ thresholds and capacities are tried with, for example,
 All local devices share the images. So do several processes, started with the
 flags --distributed or --coordinator as of solo_jax.train; process 0 reports.
 
+--flip and --scale are test-time augmentation, see solo_jax.predict.
+
 Compiled programs are kept for the next run, see inference/compilation_cache.py.
 The last line printed is one JSON object with the metrics.
 """
@@ -38,6 +40,7 @@ from solo_jax.data.records import Records, open_records, to_coco
 from solo_jax.evaluation import judging, report
 from solo_jax.evaluation.coco_metrics import Metrics
 from solo_jax.inference.compilation_cache import use_compilation_cache
+from solo_jax.progress import make_progress
 from solo_jax.training import checkpoints, devices
 from solo_jax.training.evaluate import check_classes, detect_records
 from solo_jax.training.pictures import draw_images
@@ -59,6 +62,8 @@ def evaluate_checkpoint(
   report_folder: str | None = None,
   more_metrics: Sequence[str] = (),
   score_threshold: float = 0.3,
+  scales: Sequence[float] = (1.0,),
+  flip: bool = False,
 ) -> Metrics:
   """Evaluates a checkpoint and prints the progress.
 
@@ -72,6 +77,8 @@ def evaluate_checkpoint(
     more_metrics: Of `judging.METRICS`.
     score_threshold: Of what needs one: metrics of label images and the
       report's confusion matrix and pictures.
+    scales: Of the test-time augmentation, see Predictor.
+    flip: Of the test-time augmentation, see Predictor.
 
   Returns:
     The metrics, the same in all processes.
@@ -111,6 +118,8 @@ def evaluate_checkpoint(
       **checkpoints.flatten(config.to_dict()),
       "step of the checkpoint": checkpoint.step,
       "images to evaluate": len(records),
+      "--scale": tuple(scales),
+      "--flip": flip,
     }
   )
   predictor = build_predictor(
@@ -118,6 +127,8 @@ def evaluate_checkpoint(
     checkpoint.variables,
     batch_size=config.evaluation.batch_size,
     devices=jax.local_devices(),
+    scales=scales,
+    flip=flip,
   )
   is_writer = jax.process_index() == 0
   console = Console(
@@ -128,7 +139,7 @@ def evaluate_checkpoint(
     f"{config.dataset.name} {records.split}"
   )
   start = time.perf_counter()
-  with _progress(console) as progress:
+  with make_progress(console) as progress:
     task = progress.add_task("evaluating", total=len(records))
     results = detect_records(
       predictor, records, on_image=lambda: progress.advance(task)
@@ -163,6 +174,8 @@ def evaluate_checkpoint(
         "checkpoint": path,
         "settings": overrides or "the checkpoint's",
         "beyond capacity": f"{predictor.num_dropped:,} candidates",
+        "sizes seen": ", ".join(f"{x:g}" for x in scales)
+        + (", each mirrored as well" if flip else ""),
         "device": jax.devices()[0].device_kind,
       },
       stages=predictor.clock.seconds,
@@ -290,27 +303,6 @@ def _percent(value: float | None) -> str:
   return "-" if value is None else f"{100 * value:.1f}"
 
 
-class _SpeedColumn(rich.progress.ProgressColumn):
-  """Images a second since the start, compiling included."""
-
-  def render(self, task: rich.progress.Task) -> str:
-    """Returns the text; empty before the first image."""
-    if not task.completed or not task.elapsed:
-      return ""
-    return f"{task.completed / task.elapsed:.1f} images/s"
-
-
-def _progress(console: Console) -> rich.progress.Progress:
-  return rich.progress.Progress(
-    rich.progress.TextColumn("{task.description}"),
-    rich.progress.BarColumn(),
-    rich.progress.MofNCompleteColumn(),
-    _SpeedColumn(),
-    rich.progress.TimeRemainingColumn(),
-    console=console,
-  )
-
-
 def define_flags() -> None:
   """Defines the flags: when run, so that commands can be imported together."""
   flags.DEFINE_string(
@@ -350,6 +342,7 @@ def define_flags() -> None:
     upper_bound=1.0,
   )
   command.define_process_flags()
+  command.define_augmentation_flags()
   flags.mark_flags_as_required(["checkpoint"])
 
 
@@ -370,6 +363,8 @@ def main(argv: list[str]) -> None:
     report_folder=FLAGS.report,
     more_metrics=FLAGS.metrics,
     score_threshold=FLAGS.score_threshold,
+    scales=FLAGS.scale,
+    flip=FLAGS.flip,
   )
   if jax.process_index() == 0:
     Console(markup=False, highlight=False).print(make_table(metrics))

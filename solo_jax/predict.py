@@ -392,12 +392,7 @@ def define_flags() -> None:
   flags.DEFINE_list(
     "save", ["overlay", "rle"], f"What to write, of {', '.join(KINDS)}."
   )
-  flags.DEFINE_boolean("flip", False, "See each image mirrored as well.")
-  flags.DEFINE_multi_float(
-    "scale",
-    [1.0],
-    "Sizes at which to see each image, relative to the config's.",
-  )
+  command.define_augmentation_flags()
   flags.mark_flags_as_required(["checkpoint", "out"])
 
 

@@ -89,7 +89,7 @@ class Results(contextlib.ExitStack):
     """Starts the files."""
     for file in self._coco.values():
       self.enter_context(file)
-    if "labels" in self._kinds:
+    if self.has("labels"):
       self.callback(
         lambda: (self._out / "scores.json").write_text(json.dumps(self._scores))
       )
@@ -123,7 +123,7 @@ class Results(contextlib.ExitStack):
         fps=float(source.rate),
       )
     )
-    if "overlay" not in self._kinds:
+    if not self.has("overlay"):
       yield None
       return
     path = self._out / FOLDERS["overlay"] / f"{name}.mp4"
@@ -149,7 +149,7 @@ class Results(contextlib.ExitStack):
       views: Pictures of the network's maps by title, for the kind 'views'.
     """
     self._add(image, instances, name, file_name, {}, views, None)
-    if "overlay" in self._kinds:
+    if self.has("overlay"):
       picture = self._draw(image, instances, file_name, None)
       self._write_picture("overlay", name, picture)
 
@@ -197,49 +197,50 @@ class Results(contextlib.ExitStack):
     """Writes everything but the overlay."""
     self.num_images += 1
     height, width = image.shape[:2]
-    entry = dict(
-      id=self.num_images,
-      file_name=file_name,
-      height=height,
-      width=width,
-      **entry,
+    self._add_coco(
+      dict(
+        id=self.num_images,
+        file_name=file_name,
+        height=height,
+        width=width,
+        **entry,
+      ),
+      instances,
+      tracks,
     )
-    annotations = coco_metrics.to_results(
-      instances, self.num_images, self._category_ids
-    )
-    areas = rle.areas([x["segmentation"] for x in annotations])
-    for annotation, area in zip(annotations, areas, strict=True):
-      annotation |= dict(area=int(area), iscrowd=0)
-    if tracks is not None:
-      for annotation, track in zip(annotations, tracks, strict=True):
-        annotation["track_id"] = int(track)
-    if "rle" in self._coco:
-      self._coco["rle"].add(entry, annotations)
-    if "polygons" in self._coco:
-      outlines = [
-        to_polygons(*instances.crop(i)) for i in range(len(instances))
-      ]
-      self._coco["polygons"].add(
-        entry,
-        [
-          annotation | dict(segmentation=outline)
-          for annotation, outline in zip(annotations, outlines, strict=True)
-        ],
-      )
     values = np.arange(1, len(instances) + 1) if tracks is None else tracks
-    if "masks" in self._kinds:
+    if self.has("masks"):
       (self._out / "masks" / name).mkdir(parents=True, exist_ok=True)
       for i, value in enumerate(values):
         mask = np.zeros((height, width), np.uint8)
         rows, columns, inside = instances.crop(i)
         mask[rows, columns][inside] = 255
-        _write_png(self._out / "masks" / name / f"{value:04d}.png", mask)
-    if "labels" in self._kinds:
+        self._write_picture("masks", f"{name}/{value:04d}", mask)
+    if self.has("labels"):
       label_image, self._scores[name] = make_label_image(instances, values)
       self._write_picture("labels", name, label_image)
-    if "views" in self._kinds:
+    if self.has("views"):
       picture = visualization.draw_views(transforms.to_uint8(image), views)
       self._write_picture("views", name, picture)
+
+  def _add_coco(self, entry, instances, tracks):
+    """Writes an image's entry and annotations into the COCO files."""
+    if not self._coco:
+      return
+    annotations = coco_metrics.to_results(
+      instances, entry["id"], self._category_ids
+    )
+    areas = rle.areas([x["segmentation"] for x in annotations])
+    for i, annotation in enumerate(annotations):
+      annotation |= dict(area=int(areas[i]), iscrowd=0)
+      if tracks is not None:
+        annotation["track_id"] = int(tracks[i])
+    if self.has("rle"):
+      self._coco["rle"].add(entry, annotations)
+    if self.has("polygons"):
+      for i, annotation in enumerate(annotations):
+        annotation["segmentation"] = to_polygons(*instances.crop(i))
+      self._coco["polygons"].add(entry, annotations)
 
   def _draw(self, image, instances, file_name, tracks):
     drawn = instances.to_dense(MAX_DRAWN_PIXELS)
@@ -261,8 +262,10 @@ class Results(contextlib.ExitStack):
   def _write_picture(self, kind, name, picture):
     path = self._out / FOLDERS[kind] / f"{name}.png"
     path.parent.mkdir(parents=True, exist_ok=True)
-    is_color = picture.ndim == 3
-    _write_png(path, picture[..., ::-1] if is_color else picture)
+    if picture.ndim == 3:
+      picture = picture[..., ::-1]  # OpenCV writes BGR
+    if not cv2.imwrite(str(path), picture):
+      raise OSError(f"cannot write {path}")
 
 
 class CocoFile:
@@ -373,8 +376,3 @@ def to_polygons(
     ((outline[:, 0] + 1) // 2 + corner).astype(float).ravel().tolist()
     for outline in outlines
   ]
-
-
-def _write_png(path: pathlib.Path, image: np.ndarray) -> None:
-  if not cv2.imwrite(str(path), image):
-    raise OSError(f"cannot write {path}")

@@ -69,6 +69,17 @@ def test_image_in_instances_out(folder):
   np.testing.assert_array_equal(found.scores, expected.scores)
 
 
+def test_with_mirror_images_a_mirror_image_has_the_same_instances(folder):
+  """However little the network itself is symmetric."""
+  predictor = Predictor.from_checkpoint(folder, flip=True)
+  image = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
+  found, mirrored = predictor.predict([image, image[:, ::-1]])
+  assert len(found) == len(mirrored) > 2
+  np.testing.assert_allclose(found.scores, mirrored.scores, rtol=1e-3)
+  for mask, other in zip(found.masks, mirrored.masks, strict=True):
+    assert (mask != other[:, ::-1]).mean() < 0.01
+
+
 def test_missing_checkpoint_is_named(tmp_path):
   with pytest.raises(FileNotFoundError, match="no checkpoint at .*nowhere"):
     Predictor.from_checkpoint(str(tmp_path / "nowhere"))

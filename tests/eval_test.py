@@ -166,8 +166,11 @@ def test_last_line_is_json_of_the_metrics(monkeypatch, capsys):
     class_mask_AP50={"cat": 0.5, "dog": None},
     extra={"dsb_AP": 0.375, "abs_DiC": 1.25},
   )
+  asked = {}
   monkeypatch.setattr(
-    eval_command, "evaluate_checkpoint", lambda *_, **__: metrics
+    eval_command,
+    "evaluate_checkpoint",
+    lambda *_, **options: asked.update(options) or metrics,
   )
   monkeypatch.setattr(
     eval_command,
@@ -185,10 +188,13 @@ def test_last_line_is_json_of_the_metrics(monkeypatch, capsys):
       coordinator=None,
       num_processes=None,
       process_id=None,
+      scale=[1.0, 1.5],
+      flip=True,
     ),
   )
   monkeypatch.setattr(eval_command, "use_compilation_cache", lambda: None)
   eval_command.main(["eval"])
+  assert asked["scales"] == [1.0, 1.5] and asked["flip"]
   lines = capsys.readouterr().out.splitlines()
   assert json.loads(lines[-1]) == {
     "mask_AP": 0.25,
