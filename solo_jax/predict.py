@@ -54,7 +54,7 @@ from solo_jax import api, command, types
 from solo_jax.data import video
 from solo_jax.data.records import decode_image
 from solo_jax.inference.compilation_cache import use_compilation_cache
-from solo_jax.inference.predictor import to_rgb
+from solo_jax.inference.preparation import to_rgb
 from solo_jax.inference.tracking import Tracker
 from solo_jax.progress import make_progress
 from solo_jax.saving import KINDS, Results

@@ -116,7 +116,7 @@ def test_converted_checkpoint_gives_the_published_detections(
   network_input = np.zeros((1, *padded, 3), np.uint8)
   network_input[0, : size[0], : size[1]] = image
   decoded = predictor._detect(
-    predictor.variables, network_input, np.array([size], np.int32)
+    predictor.variables, (network_input,), (np.array([size], np.int32),)
   )
   masks, _ = masks_to_original(
     np.asarray(decoded.mask_probs[0])[np.asarray(decoded.valid[0])],

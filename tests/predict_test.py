@@ -18,7 +18,7 @@ from pycocotools.coco import COCO
 from solo_jax import predict, saving, types, visualization
 from solo_jax.data import video
 from solo_jax.evaluation import rle
-from solo_jax.inference.predictor import to_rgb
+from solo_jax.inference.preparation import to_rgb
 
 ALL = ("overlay", "masks", "polygons", "rle", "labels", "views")
 SCORE_NUCLEI = pathlib.Path(__file__).parents[2] / "shared" / "score_nuclei.py"

@@ -10,7 +10,6 @@ an image has either its short side at S or its long side at L: there are at
 most 2 (L / p + 2) padded shapes, 88 for the published 800, 1333 and 32.
 """
 
-import dataclasses
 import itertools
 import threading
 from collections.abc import Iterable, Iterator, Sequence
@@ -22,30 +21,14 @@ from absl import logging
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from solo_jax import types
-from solo_jax.data import batching, transforms
+from solo_jax.data import transforms
 from solo_jax.inference import augmentation, masks, tiling
+from solo_jax.inference.preparation import Preparation, Prepared, to_rgb
 from solo_jax.inference.stage_clock import StageClock
 from solo_jax.methods.method import Method
 
 # Batches' worth of images that wait for others of their padded shape.
 _MAX_WAITING = 4
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class _Prepared:
-  """One image ready for the network.
-
-  Attributes:
-    index: Position in the stream of images.
-    images: Padded network input at each scale. [H, W, 3] uint8.
-    image_sizes: Valid (height, width) of each.
-    original_size: (H0, W0).
-  """
-
-  index: int
-  images: tuple[np.ndarray, ...]
-  image_sizes: tuple[tuple[int, int], ...]
-  original_size: tuple[int, int]
 
 
 class Predictor:
@@ -111,10 +94,11 @@ class Predictor:
     self.num_compiled = 0
     self.num_dropped = 0
     self.clock = StageClock()
-    self._preprocessing = preprocessing
+    self._tile_size = preprocessing["tile_size"]
+    self._tile_overlap = preprocessing["tile_overlap"]
+    self._preparation = Preparation(preprocessing, scales)
     self._mask_threshold = mask_threshold
     self._batch_size = batch_size * len(devices)
-    self._scales = tuple(scales)
     # Held while tracing and starting a program, not while it runs, and for the
     # counters: so each shape is compiled once whichever threads want it.
     self._lock = threading.Lock()
@@ -197,7 +181,7 @@ class Predictor:
     """
     if self._draw is None:
       raise ValueError("this method has no views of its maps")
-    prepared = self._prepare(0, image)
+    prepared = self._preparation(0, image)
     with self._lock:
       drawn = self._draw(
         self.variables,
@@ -242,7 +226,7 @@ class Predictor:
     Yields:
       (position of the image in `images`, its Instances).
     """
-    if self._preprocessing["tile_size"] is None:
+    if self._tile_size is None:
       yield from self._stream_whole(images)
       return
     # Tiles go through the network like images; the last one of an image to
@@ -250,16 +234,14 @@ class Predictor:
     parts = {}  # position of a tile in the stream -> its image and row there
     count = itertools.count()
     tiles_of = {}  # image -> (origins, size, pieces found so far)
-    side = self._preprocessing["tile_size"]
+    side = self._tile_size
 
     def cut():
       for index, image in enumerate(images):
         # 16 bits become 8 by the contrast of the whole image, not of a tile.
         image = transforms.to_uint8(to_rgb(image))
         size = image.shape[:2]
-        origins = tiling.tile_origins(
-          size, side, self._preprocessing["tile_overlap"]
-        )
+        origins = tiling.tile_origins(size, side, self._tile_overlap)
         tiles_of[index] = origins, size, [None] * len(origins)
         for row, (top, left) in enumerate(origins):
           parts[next(count)] = index, row
@@ -286,12 +268,13 @@ class Predictor:
       yield from self._finish(finished)
     yield from self._finish(running)
 
-  def _group(self, images: Iterable[np.ndarray]) -> Iterator[list[_Prepared]]:
+  def _group(self, images: Iterable[np.ndarray]) -> Iterator[list[Prepared]]:
     """Yields batches of one padded shape, short ones where too many wait."""
     waiting = {}  # padded shape -> images; the oldest shape first
     num_waiting = 0
     for index, image in enumerate(images):
-      prepared = self._prepare(index, image)
+      with self.clock("preprocessing"):
+        prepared = self._preparation(index, image)
       shape = tuple(image.shape for image in prepared.images)
       group = waiting.setdefault(shape, [])
       group.append(prepared)
@@ -321,51 +304,11 @@ class Predictor:
     Returns:
       Padded (height, width).
     """
-    blank = np.broadcast_to(np.uint8(0), (*size, 3))
-    scale = self._scales[0]
-    return self._pad(self._resize(_unlabeled_sample(blank), scale).image_size)
-
-  def _pad(self, size: tuple[int, int]) -> tuple[int, int]:
-    multiple = self._preprocessing["pad_multiple"]
-    height, width = (-(-side // multiple) * multiple for side in size)
-    return height, width
-
-  def _resize(self, sample: types.Sample, scale: float) -> types.Sample:
-    """Resizes a sample by the rule, and a factor; nothing is drawn yet."""
-    rule = self._preprocessing
-    short_side = rule["short_side"]
-    if rule["tile_size"] is not None:
-      # An image smaller than a tile is scaled like a whole tile, not enlarged.
-      share = min(sample.original_size) / rule["tile_size"]
-      short_side = max(1, round(short_side * min(share, 1)))
-    return transforms.resize_to_fit(
-      sample,
-      short_side=max(1, round(scale * short_side)),
-      max_side=max(1, round(scale * rule["max_side"])),
-    )
-
-  def _prepare(self, index: int, image: np.ndarray) -> _Prepared:
-    """Resizes and pads one image on the host."""
-    with self.clock("preprocessing"):
-      whole = _unlabeled_sample(to_rgb(image))
-      samples = [self._resize(whole, scale) for scale in self._scales]
-      return _Prepared(
-        index=index,
-        images=tuple(
-          batching.render_image(
-            sample,
-            image_size=self._pad(sample.image_size),
-            interpolation=self._preprocessing["interpolation"],
-          )
-          for sample in samples
-        ),
-        image_sizes=tuple(sample.image_size for sample in samples),
-        original_size=whole.original_size,
-      )
+    return self._preparation.padded_size(size)
 
   def _start(
-    self, group: list[_Prepared]
-  ) -> tuple[list[_Prepared], types.Decoded]:
+    self, group: list[Prepared]
+  ) -> tuple[list[Prepared], types.Decoded]:
     """Sends a batch to the device without waiting for the result."""
     padding = self._batch_size - len(group)
     images = tuple(
@@ -382,7 +325,7 @@ class Predictor:
     return list(group), decoded
 
   def _finish(
-    self, running: tuple[list[_Prepared], types.Decoded] | None
+    self, running: tuple[list[Prepared], types.Decoded] | None
   ) -> Iterator[tuple[int, types.Instances]]:
     """Waits for a batch and brings its masks to the original sizes."""
     if running is None:
@@ -412,54 +355,6 @@ class Predictor:
           boxes_xyxy=boxes_xyxy,
         ),
       )
-
-
-def to_rgb(image: np.ndarray) -> np.ndarray:
-  """Brings grey, RGB and RGBA images to three channels.
-
-  Args:
-    image: [H0, W0], [H0, W0, 1], [H0, W0, 3] or [H0, W0, 4] uint8 or uint16.
-
-  Returns:
-    Grey repeated, alpha dropped. [H0, W0, 3], dtype kept.
-
-  Raises:
-    ValueError: If the array is no such image.
-  """
-  if image.dtype not in (np.uint8, np.uint16):
-    raise ValueError(
-      f"expected uint8 or uint16 pixels, got {image.dtype}; scale the image "
-      "to one of them"
-    )
-  if image.ndim == 2:
-    image = image[..., None]
-  if image.ndim != 3 or image.shape[2] not in (1, 3, 4) or not image.size:
-    raise ValueError(
-      "expected an image [H, W] or [H, W, 1, 3 or 4 channels], got shape "
-      f"{image.shape}"
-    )
-  if image.shape[2] == 1:
-    image = np.repeat(image, 3, axis=2)
-  return np.ascontiguousarray(image[..., :3])
-
-
-def _unlabeled_sample(image: np.ndarray) -> types.Sample:
-  """Wraps an RGB image as a Sample without instances."""
-  height, width = image.shape[:2]
-  return types.Sample(
-    image=image,
-    masks=np.zeros((0, height, width), bool),
-    labels=np.zeros(0, np.int32),
-    areas=np.zeros(0),
-    boxes_xyxy=np.zeros((0, 4)),
-    is_crowd=np.zeros(0, bool),
-    annotation_ids=np.zeros(0, np.int64),
-    image_id=0,
-    file_name="",
-    original_size=(height, width),
-    affine=np.eye(2, 3),
-    image_size=(height, width),
-  )
 
 
 def _index(result: tuple[int, types.Instances]) -> int:

@@ -1,0 +1,141 @@
+"""From an image of any size to the network's input, on the host."""
+
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+
+from solo_jax import types
+from solo_jax.data import batching, transforms
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Prepared:
+  """One image ready for the network.
+
+  Attributes:
+    index: Position in the stream of images.
+    images: Padded network input at each scale. [H, W, 3] uint8.
+    image_sizes: Valid (height, width) of each.
+    original_size: (H0, W0).
+  """
+
+  index: int
+  images: tuple[np.ndarray, ...]
+  image_sizes: tuple[tuple[int, int], ...]
+  original_size: tuple[int, int]
+
+
+class Preparation:
+  """The rule of a checkpoint's `preprocessing`, at one or several scales."""
+
+  def __init__(self, preprocessing: dict, scales: Sequence[float]):
+    """Keeps the rule.
+
+    Args:
+      preprocessing: See Predictor.
+      scales: See Predictor.
+    """
+    self._rule = preprocessing
+    self._scales = tuple(scales)
+
+  def __call__(self, index: int, image: np.ndarray) -> Prepared:
+    """Resizes and pads an image.
+
+    Args:
+      index: Its position in the stream.
+      image: As `to_rgb` takes it.
+
+    Returns:
+      The network's input.
+
+    Raises:
+      ValueError: If the array is no image.
+    """
+    whole = _unlabeled_sample(to_rgb(image))
+    samples = [self._resize(whole, scale) for scale in self._scales]
+    return Prepared(
+      index=index,
+      images=tuple(
+        batching.render_image(
+          sample,
+          image_size=self._pad(sample.image_size),
+          interpolation=self._rule["interpolation"],
+        )
+        for sample in samples
+      ),
+      image_sizes=tuple(sample.image_size for sample in samples),
+      original_size=whole.original_size,
+    )
+
+  def padded_size(self, size: tuple[int, int]) -> tuple[int, int]:
+    """Computes the (height, width) of the input for an image of a size."""
+    blank = np.broadcast_to(np.uint8(0), (*size, 3))
+    sample = self._resize(_unlabeled_sample(blank), self._scales[0])
+    return self._pad(sample.image_size)
+
+  def _pad(self, size: tuple[int, int]) -> tuple[int, int]:
+    multiple = self._rule["pad_multiple"]
+    height, width = (-(-side // multiple) * multiple for side in size)
+    return height, width
+
+  def _resize(self, sample: types.Sample, scale: float) -> types.Sample:
+    """Resizes a sample by the rule, and a factor; nothing is drawn yet."""
+    short_side = self._rule["short_side"]
+    if self._rule["tile_size"] is not None:
+      # An image smaller than a tile is scaled like a whole tile, not enlarged.
+      share = min(sample.original_size) / self._rule["tile_size"]
+      short_side = max(1, round(short_side * min(share, 1)))
+    return transforms.resize_to_fit(
+      sample,
+      short_side=max(1, round(scale * short_side)),
+      max_side=max(1, round(scale * self._rule["max_side"])),
+    )
+
+
+def to_rgb(image: np.ndarray) -> np.ndarray:
+  """Brings grey, RGB and RGBA images to three channels.
+
+  Args:
+    image: [H0, W0], [H0, W0, 1], [H0, W0, 3] or [H0, W0, 4] uint8 or uint16.
+
+  Returns:
+    Grey repeated, alpha dropped. [H0, W0, 3], dtype kept.
+
+  Raises:
+    ValueError: If the array is no such image.
+  """
+  if image.dtype not in (np.uint8, np.uint16):
+    raise ValueError(
+      f"expected uint8 or uint16 pixels, got {image.dtype}; scale the image "
+      "to one of them"
+    )
+  if image.ndim == 2:
+    image = image[..., None]
+  if image.ndim != 3 or image.shape[2] not in (1, 3, 4) or not image.size:
+    raise ValueError(
+      "expected an image [H, W] or [H, W, 1, 3 or 4 channels], got shape "
+      f"{image.shape}"
+    )
+  if image.shape[2] == 1:
+    image = np.repeat(image, 3, axis=2)
+  return np.ascontiguousarray(image[..., :3])
+
+
+def _unlabeled_sample(image: np.ndarray) -> types.Sample:
+  """Wraps an RGB image as a Sample without instances."""
+  height, width = image.shape[:2]
+  return types.Sample(
+    image=image,
+    masks=np.zeros((0, height, width), bool),
+    labels=np.zeros(0, np.int32),
+    areas=np.zeros(0),
+    boxes_xyxy=np.zeros((0, 4)),
+    is_crowd=np.zeros(0, bool),
+    annotation_ids=np.zeros(0, np.int64),
+    image_id=0,
+    file_name="",
+    original_size=(height, width),
+    affine=np.eye(2, 3),
+    image_size=(height, width),
+  )

@@ -1,0 +1,57 @@
+"""Tests of solo_jax/inference/preparation.py; predictor_test.py has more."""
+
+import numpy as np
+import pytest
+
+from solo_jax.inference.preparation import Preparation, to_rgb
+
+
+def prepare_with(scales=(1.0,), **overrides):
+  rule = dict(
+    short_side=32,
+    max_side=48,
+    pad_multiple=16,
+    interpolation="bilinear",
+    tile_size=None,
+    tile_overlap=0,
+  )
+  return Preparation(rule | overrides, scales)
+
+
+def test_each_scale_is_a_factor_of_the_rule():
+  image = np.random.default_rng(0).integers(0, 256, (64, 80, 3), np.uint8)
+  prepared = prepare_with(scales=(1.0, 0.5, 2.0))(7, image)
+  assert prepared.index == 7 and prepared.original_size == (64, 80)
+  assert prepared.image_sizes == ((32, 40), (16, 20), (64, 80))
+  assert [x.shape for x in prepared.images] == [
+    (32, 48, 3),
+    (16, 32, 3),
+    (64, 80, 3),
+  ]
+  np.testing.assert_array_equal(prepared.images[2], image)
+  assert not prepared.images[0][:, 40:].any()
+  assert prepare_with(scales=(2.0, 1.0)).padded_size((64, 80)) == (64, 80)
+
+
+@pytest.mark.parametrize(
+  ("short_side", "max_side", "multiple"), [(800, 1333, 32), (32, 48, 16)]
+)
+def test_number_of_padded_shapes_is_bounded(short_side, max_side, multiple):
+  preparation = prepare_with(
+    short_side=short_side, max_side=max_side, pad_multiple=multiple
+  )
+  rng = np.random.default_rng(0)
+  sizes = np.exp(rng.uniform(np.log(20), np.log(5000), (4000, 2))).astype(int)
+  shapes = {preparation.padded_size(tuple(size)) for size in sizes.tolist()}
+  assert 4 <= len(shapes) <= 2 * (max_side / multiple + 2)
+
+
+def test_to_rgb_refuses_what_is_no_image():
+  for image, message in (
+    (np.zeros((4, 4, 3), np.float32), "expected uint8 or uint16 .* float32"),
+    (np.zeros((4, 4, 2), np.uint8), r"got shape \(4, 4, 2\)"),
+    (np.zeros((0, 4, 3), np.uint8), r"got shape \(0, 4, 3\)"),
+    (np.zeros((1, 4, 4, 3), np.uint8), r"got shape \(1, 4, 4, 3\)"),
+  ):
+    with pytest.raises(ValueError, match=message):
+      to_rgb(image)
