@@ -8,6 +8,7 @@ Any other exception is a bug and keeps its traceback.
 
 import ast
 import dis
+import io
 import os
 import pathlib
 import re
@@ -39,6 +40,10 @@ def run(main: Callable[[list[str]], None]) -> None:
       the command itself exits with.
   """
   name = pathlib.Path(sys.argv[0]).stem
+  for stream in (sys.stdout, sys.stderr):
+    # A name that the terminal's encoding lacks must not end a run.
+    if isinstance(stream, io.TextIOWrapper):
+      stream.reconfigure(errors="backslashreplace")
   try:
     app.run(main, flags_parser=parse_flags)
   except Exception as error:

@@ -38,6 +38,7 @@ its end, is named, the others are still done, and the exit code is then 1.
 
 import collections
 import dataclasses
+import io
 import pathlib
 import sys
 import time
@@ -52,6 +53,7 @@ from rich.console import Console
 
 from solo_jax import api, command, types
 from solo_jax.data import video
+from solo_jax.data.file_tree import MAX_PIXELS, PIXELS_LIMIT, read_header
 from solo_jax.data.records import decode_image
 from solo_jax.inference.compilation_cache import use_compilation_cache
 from solo_jax.inference.preparation import to_rgb
@@ -103,6 +105,7 @@ class _Job:
   Attributes:
     predictor: Of a checkpoint.
     score_threshold: Detections of a lower score are left out.
+    max_pixels: Image files that declare more are not read.
     results: Where they go.
     progress: Where it is shown.
     problems: Those so far.
@@ -110,6 +113,7 @@ class _Job:
 
   predictor: api.Predictor
   score_threshold: float
+  max_pixels: int
   results: Results
   progress: rich.progress.Progress
   problems: list[Problem]
@@ -132,6 +136,7 @@ def predict_inputs(
   *,
   score_threshold: float,
   save: Collection[str],
+  max_pixels: int = MAX_PIXELS,
 ) -> tuple[int, list[Problem]]:
   """Predicts all inputs and writes what the module's first lines list.
 
@@ -141,6 +146,7 @@ def predict_inputs(
     out: Folder for the results; made if missing.
     score_threshold: Detections of a lower score are left out.
     save: Kinds of results, see `saving.KINDS`.
+    max_pixels: Image files that declare more are not read.
 
   Returns:
     How many images and frames were done, and the problems.
@@ -164,6 +170,7 @@ def predict_inputs(
     job = _Job(
       predictor=predictor,
       score_threshold=score_threshold,
+      max_pixels=max_pixels,
       results=results,
       progress=progress,
       problems=[],
@@ -194,7 +201,7 @@ def _predict_images(
   def read():
     for path, name in zip(paths, names, strict=False):
       try:
-        image = read_image(path)
+        image = read_image(path, job.max_pixels)
       except (OSError, ValueError) as error:
         job.fail(path, error)
         job.progress.advance(task)
@@ -346,22 +353,25 @@ def unique_names(paths: Sequence[pathlib.Path]) -> list[str]:
   return list(names)
 
 
-def read_image(path: pathlib.Path) -> np.ndarray:
+def read_image(path: pathlib.Path, max_pixels: int = MAX_PIXELS) -> np.ndarray:
   """Reads an image file as its pixels are stored.
 
   Args:
     path: A file that OpenCV reads: JPEG, PNG, TIFF (its first page), ...
+    max_pixels: Bound of the pixels that its header may declare.
 
   Returns:
     RGB, grey repeated, alpha dropped. [H0, W0, 3] uint8 or uint16.
 
   Raises:
     OSError: If the file cannot be opened.
-    ValueError: If it is empty, damaged, no image or not of 8 or 16 bits.
+    ValueError: If it is empty, damaged, no image, too large or not of 8 or 16
+      bits.
   """
   data = path.read_bytes()
   if not data:
     raise ValueError("the file is empty")
+  read_header(io.BytesIO(data), max_pixels)
   # Not the pixels of `decode_image`, which only knows whether the file is
   # whole: in colour mode, OpenCV 5.0 misreads 16-bit RGB TIFF files.
   try:
@@ -389,6 +399,14 @@ def define_flags() -> None:
   flags.DEFINE_integer(
     "batch_size", 1, "Images the network takes at once.", lower_bound=1
   )
+  flags.DEFINE_integer(
+    "max_pixels",
+    MAX_PIXELS,
+    "Image files whose header declares more are not read: their pixels would "
+    "fill the memory.",
+    lower_bound=1,
+    upper_bound=PIXELS_LIMIT,
+  )
   flags.DEFINE_list(
     "save", ["overlay", "rle"], f"What to write, of {', '.join(KINDS)}."
   )
@@ -415,6 +433,7 @@ def main(argv: list[str]) -> None:
     out,
     score_threshold=FLAGS.score_threshold,
     save=FLAGS.save,
+    max_pixels=FLAGS.max_pixels,
   )
   seconds = time.perf_counter() - start
   print(

@@ -20,17 +20,20 @@ Pairs of images/ and labels/, split by index.json or by ratio:
 python -m solo_jax.prepare --dataset=labeled_images --source=DIR --name=nuclei
 """
 
+import functools
 import pathlib
 from collections.abc import Mapping
 from typing import Any
 
 import rich.console
+import rich.markup
 import rich.table
 from absl import app, flags, logging
 
 from solo_jax import command
 from solo_jax.data import coco_instances, labeled_images, shapes
 from solo_jax.data.builder import RecordsBuilder
+from solo_jax.data.file_tree import MAX_PIXELS, PIXELS_LIMIT
 from solo_jax.data.records import Records, find_prepared, list_splits
 
 _DATASETS = ("shapes", "coco_instances", "labeled_images")
@@ -60,6 +63,14 @@ def define_flags() -> None:
     "strict", False, "Refuse a source with problems instead of skipping them."
   )
   flags.DEFINE_integer("seed", 0, "Of the drawn scenes.")
+  flags.DEFINE_integer(
+    "max_pixels",
+    MAX_PIXELS,
+    "Images whose header declares more are problems: their pixels would fill "
+    "the memory.",
+    lower_bound=1,
+    upper_bound=PIXELS_LIMIT,
+  )
   flags.DEFINE_string(
     "class_name", "object", "Name of the class of labeled images."
   )
@@ -90,7 +101,9 @@ def _find_custom() -> dict[str, coco_instances.SplitFiles]:
         f"--{split}_annotations and --{split}_images come together."
       )
     if annotations:
-      splits[split] = coco_instances.find_custom(annotations, images)
+      splits[split] = coco_instances.find_custom(
+        annotations, images, FLAGS.max_pixels
+      )
   return splits
 
 
@@ -134,18 +147,19 @@ def _make_builder(name: str) -> RecordsBuilder:
       class_name=FLAGS.class_name,
       validation_fraction=FLAGS.validation_fraction,
       is_strict=FLAGS.strict,
+      max_pixels=FLAGS.max_pixels,
     )
-  is_download = FLAGS.source == "download"
+  splits = None
+  if FLAGS.source != "download":
+    splits = coco_instances.find_coco(FLAGS.source, FLAGS.max_pixels)
   return coco_instances.CocoInstances(
-    **common,
-    splits=None if is_download else coco_instances.find_coco(FLAGS.source),
-    is_strict=FLAGS.strict,
+    **common, splits=splits, is_strict=FLAGS.strict
   )
 
 
 def _options() -> dict[str, Any]:
   """Returns what the flags ask for, sources as full paths."""
-  options = {}
+  options = {"max_pixels": FLAGS.max_pixels}
   match FLAGS.dataset:
     case "shapes":
       return {"seed": FLAGS.seed}
@@ -169,7 +183,11 @@ def print_summary(path: pathlib.Path, console: rich.console.Console) -> None:
     console: Where to print.
   """
   splits = [Records(path, split) for split in list_splits(path)]
-  table = rich.table.Table("", title=str(path))
+  # Names may hold what rich takes for markup, such as [/b].
+  print_plain = functools.partial(
+    console.print, markup=False, highlight=False, emoji=False
+  )
+  table = rich.table.Table("", title=rich.markup.escape(str(path)))
   for records in splits:
     table.add_column(records.split, justify="right")
   rows = {
@@ -185,8 +203,8 @@ def print_summary(path: pathlib.Path, console: rich.console.Console) -> None:
   names = splits[0].class_names
   shown = ", ".join(names[:10]) + (", ..." if len(names) > 10 else "")
   metadata = splits[0].metadata
-  console.print(f"{len(names)} classes: {shown}", highlight=False)
-  console.print(f"Made from {metadata['source']}", highlight=False)
+  print_plain(f"{len(names)} classes: {shown}")
+  print_plain(f"Made from {metadata['source']}")
   line = f"{metadata['num_problems']} problems, skipped"
   if "num_images_skipped" in metadata:  # older datasets do not say
     line += (
@@ -195,9 +213,9 @@ def print_summary(path: pathlib.Path, console: rich.console.Console) -> None:
     )
   console.print(line)
   for line in metadata["problems"][:_NUM_LISTED]:
-    console.print(f"  {line}", markup=False, highlight=False)
+    print_plain(f"  {line}")
   if metadata["num_problems"] > _NUM_LISTED:
-    console.print(f"  and more: see {path / 'metadata.json'}")
+    print_plain(f"  and more: see {path / 'metadata.json'}")
 
 
 def config_flags(path: pathlib.Path, data_dir: str, name: str) -> list[str]:
@@ -276,6 +294,7 @@ def main(argv: list[str]) -> None:
     console.print(
       f"Already prepared: {path} (delete it to build it again).",
       highlight=False,
+      markup=False,
     )
   else:
     path = _make_builder(name).prepare(_options())

@@ -1,5 +1,6 @@
 """Tests of solo_jax/command.py: mistakes are explained, bugs are shown."""
 
+import os
 import pathlib
 import subprocess
 import sys
@@ -152,6 +153,17 @@ def test_run_exits_with_the_message_or_raises_the_bug(monkeypatch):
   assert caught.value.code.startswith("eval: training.batch_size=1 does not")
   with pytest.raises(ZeroDivisionError):
     command.run(lambda argv: 1 / 0)
+
+
+def test_a_name_that_the_terminal_cannot_write_ends_no_run():
+  script = "import sys; from absl import flags; from solo_jax import command; "
+  script += "command.run(lambda argv: print('\\u6838 \\ud800'))"
+  result = subprocess.run(
+    [sys.executable, "-c", script],
+    capture_output=True,
+    env=os.environ | {"PYTHONIOENCODING": "ascii"},
+  )
+  assert result.stdout == b"\\u6838 \\ud800\n", result.stderr
 
 
 @pytest.mark.slow

@@ -11,6 +11,7 @@ os.environ.setdefault("JAX_PLATFORMS", "cpu")
 # tests check values, not speed.
 os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=1")
 
+import hypothesis  # noqa: E402
 import numpy as np  # noqa: E402
 import pytest  # noqa: E402
 import rich.console  # noqa: E402
@@ -20,6 +21,19 @@ from absl import flags  # noqa: E402
 GOLDEN = pathlib.Path(
   os.environ.get("SOLO_JAX_GOLDEN", pathlib.Path(__file__).parent / "golden")
 )
+
+
+# Equal examples in every run and no files beside the tests; a slow machine is
+# no error.
+hypothesis.settings.register_profile(
+  "solo_jax",
+  derandomize=True,
+  database=None,
+  deadline=None,
+  max_examples=50,
+  suppress_health_check=[hypothesis.HealthCheck.too_slow],
+)
+hypothesis.settings.load_profile("solo_jax")
 
 
 def pytest_configure(config):

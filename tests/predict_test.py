@@ -4,8 +4,10 @@ import dataclasses
 import io
 import json
 import pathlib
+import struct
 import subprocess
 import sys
+import zlib
 from types import SimpleNamespace
 
 import av
@@ -270,6 +272,7 @@ def test_main_exits_with_1_after_a_bad_file(tmp_path, monkeypatch, capsys):
       save=["rle"],
       flip=True,
       scale=[1.0, 1.5],
+      max_pixels=2400,
     ),
   )
   predict.main(["predict", str(good)])
@@ -350,6 +353,23 @@ def test_reads_every_kind_as_rgb(tmp_path, suffix, dtype, channels):
   assert read.dtype == dtype and read.shape == (7, 9, 3)
   expected = np.repeat(image, 3, 2) if channels == 1 else image[..., :3]
   np.testing.assert_array_equal(read, expected)
+
+
+def test_image_that_declares_too_much_is_not_decoded(tmp_path, monkeypatch):
+  """The header of a small file says 1 TB; nothing may ask for its pixels."""
+  data = bytearray(cv2.imencode(".png", np.zeros((4, 6, 3), np.uint8))[1])
+  data[16:24] = struct.pack(">II", 600_000, 600_000)
+  data[29:33] = struct.pack(">I", zlib.crc32(data[12:29]))
+  path = tmp_path / "bomb.png"
+  path.write_bytes(data)
+  with monkeypatch.context() as without:
+    without.setattr(predict.cv2, "imdecode", None)
+    (problem,) = run([path], tmp_path / "out")
+  assert problem.path == path
+  assert problem.reason == (
+    "too large: its header declares 600000 x 600000 pixels (height x width), "
+    "more than --max_pixels=268435456"
+  )
 
 
 def test_exif_orientation_is_ignored(tmp_path):

@@ -108,6 +108,41 @@ def test_custom_files_end_to_end(source, tmp_path):
   ) in other.stderr
 
 
+def test_names_of_every_kind_survive(source, tmp_path):
+  """Not ASCII, right to left, and what rich would take for markup."""
+  content = json.loads((source / "a.json").read_text())
+  names = ["[/b]", "[red]é\u202e 核 🦠", ":smile:"]
+  content["categories"] = [
+    dict(id=key, name=name) for key, name in enumerate(names, 3)
+  ]
+  (source / "images" / "1.jpg").rename(source / "images" / "[1] 核 🦠.jpg")
+  content["images"][0]["file_name"] = "[1] 核 🦠.jpg"
+  (source / "a.json").write_text(json.dumps(content))
+  data_dir = tmp_path / "[/i] d"
+  done = prepare(*custom_flags(source, data_dir))
+  assert done.returncode == 0, done.stderr
+  assert f"3 classes: {', '.join(names)}" in done.stdout
+  records = open_records(data_dir, "coco_instances/leaves", "train")
+  assert records.class_names == tuple(names)
+  assert records[0]["file_name"].decode() == "[1] 核 🦠.jpg"
+
+
+def test_image_bomb_is_skipped_or_refused(source, tmp_path):
+  flags = [*custom_flags(source, tmp_path / "data"), "--max_pixels=1000"]
+  cv2.imwrite(str(source / "images" / "1.jpg"), np.zeros((30, 40), np.uint8))
+  line = (
+    "a.json: image 1: file 1.jpg is too large: its header declares 30 x 40 "
+  )
+  line += "pixels (height x width), more than --max_pixels=1000."
+  refused = prepare(*flags, "--strict")
+  assert refused.returncode == 1 and line in refused.stderr
+  done = prepare(*flags)
+  assert done.returncode == 0 and line in done.stdout
+  assert "4 problems, skipped: 2 images, 2 annotations" in done.stdout
+  other = prepare(*flags, "--max_pixels=2000")
+  assert "with --max_pixels=1000, not --max_pixels=2000." in other.stderr
+
+
 def test_file_that_is_not_coco(source, tmp_path):
   (source / "a.json").write_text('{"shapes": []}')
   result = prepare(*custom_flags(source, tmp_path / "data"))

@@ -8,6 +8,7 @@ import collections
 import dataclasses
 import json
 import math
+import reprlib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -15,12 +16,22 @@ import numpy as np
 from pycocotools import mask as coco_mask
 
 from solo_jax.data.builder import ImageRecord, ObjectRecord
-from solo_jax.data.file_tree import FileTree
+from solo_jax.data.file_tree import FileTree, is_outside, is_text
 from solo_jax.data.records import FEDERATED_FIELDS
 
 # Boxes are written with rounding; only beyond this many pixels are they
 # outside the image.
 _BOX_TOLERANCE = 1.0
+# Rasterising a polygon takes 43 bytes for each pixel of its outline; of a mask
+# without holes, an image of 2,000 x 2,000 has no longer one.
+_MAX_OUTLINE = 2**22
+# Characters of a number of a compressed RLE: six hold what runs of
+# file_tree.PIXELS_LIMIT pixels need, and pycocotools misreads the eighth.
+_MAX_CHARACTERS = 7
+# Messages show the beginning of what was found; it may be of any size.
+_SHORT = reprlib.Repr()
+_SHORT.maxstring = _SHORT.maxother = _SHORT.maxlong = 80
+_show = _SHORT.repr
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,12 +59,14 @@ class Annotations:
 
 
 def _is_int(value: Any) -> bool:
-  return isinstance(value, int) and not isinstance(value, bool)
+  """Tells whether a value is an integer of 64 bits, as records hold them."""
+  is_int = isinstance(value, int) and not isinstance(value, bool)
+  return is_int and -(2**63) <= value < 2**63
 
 
 def _is_number(value: Any) -> bool:
-  is_number = isinstance(value, int | float) and not isinstance(value, bool)
-  return is_number and math.isfinite(value)
+  """Tells whether a value is a finite number of 64 bits."""
+  return _is_int(value) or isinstance(value, float) and math.isfinite(value)
 
 
 def _decode_counts(text: str) -> list[int]:
@@ -71,6 +84,8 @@ def _decode_counts(text: str) -> list[int]:
     value |= (bits & 31) << shift
     shift += 5
     if bits & 32:
+      if shift == 5 * _MAX_CHARACTERS:
+        raise ValueError(f"a number of more than {_MAX_CHARACTERS} characters")
       continue
     if bits & 16:
       value |= -1 << shift
@@ -84,11 +99,11 @@ def _decode_counts(text: str) -> list[int]:
 def _check_rle(segmentation: Mapping, size: list[int]) -> Iterator[str]:
   if segmentation.get("size") != size:
     yield (
-      f"has an RLE of size {segmentation.get('size')!r}; its image is "
+      f"has an RLE of size {_show(segmentation.get('size'))}; its image is "
       f"{size} (height, width)"
     )
     return
-  counts = segmentation.get("counts")
+  counts, num_pixels = segmentation.get("counts"), size[0] * size[1]
   try:
     runs = _decode_counts(counts) if isinstance(counts, str) else counts
   except ValueError as error:
@@ -96,11 +111,8 @@ def _check_rle(segmentation: Mapping, size: list[int]) -> Iterator[str]:
     return
   if not isinstance(runs, list) or not all(_is_int(x) and x >= 0 for x in runs):
     yield "has RLE counts that are not run lengths"
-  elif sum(runs) != size[0] * size[1]:
-    yield (
-      f"has RLE counts over {sum(runs)} pixels; its image has "
-      f"{size[0] * size[1]}"
-    )
+  elif sum(runs) != num_pixels:
+    yield f"has RLE counts over {sum(runs)} pixels; its image has {num_pixels}"
 
 
 def _check_polygons(polygons: list, size: list[int]) -> Iterator[str]:
@@ -113,21 +125,29 @@ def _check_polygons(polygons: list, size: list[int]) -> Iterator[str]:
         "least 6 (3 points)"
       )
     else:
-      points = np.asarray(polygon).reshape(-1, 2)
+      points = np.asarray(polygon, np.float64).reshape(-1, 2)
       extent = np.array([size[1], size[0]])
       # Rasterising walks along the edges, so far points cost without bound.
       far = ((points < -extent) | (points > 2 * extent)).any(1)
       if far.any():
         x, y = points[far][0]
         yield f"has a polygon point ({x:g}, {y:g}) far outside its image"
+        continue
+      edges = np.diff(points, axis=0, append=points[:1])
+      outline = np.abs(edges).max(1).sum()
+      if outline > _MAX_OUTLINE:
+        yield (
+          f"has a polygon of {len(points)} points whose outline is "
+          f"{outline:.0f} pixels long; at most {_MAX_OUTLINE} are read"
+        )
 
 
 def _check_box(box: Any, size: list[int]) -> Iterator[str]:
   if not isinstance(box, list) or len(box) != 4:
-    yield f"has a box {box!r}; need [x, y, width, height]"
+    yield f"has a box {_show(box)}; need [x, y, width, height]"
     return
   if not all(map(_is_number, box)):
-    yield f"has a box {box!r} that is not four numbers"
+    yield f"has a box {_show(box)} that is not four numbers"
     return
   x, y, width, height = box
   if width <= 0 or height <= 0:
@@ -144,13 +164,13 @@ def _check_annotation(item: Mapping, size: list[int] | None, labels: Mapping):
   """Yields what is wrong with an annotation whose id is fine."""
   category_id = item.get("category_id")
   if not _is_int(category_id) or category_id not in labels:
-    yield f"has the unknown category_id {category_id!r}"
+    yield f"has the unknown category_id {_show(category_id)}"
   if item.get("iscrowd", 0) not in (0, 1):
-    yield f"has iscrowd {item['iscrowd']!r}; need 0 or 1"
+    yield f"has iscrowd {_show(item['iscrowd'])}; need 0 or 1"
   if item.get("area") is not None and not _is_number(item["area"]):
-    yield f"has the area {item['area']!r}; need a number"
+    yield f"has the area {_show(item['area'])}; need a number"
   if size is None:
-    yield f"has the unknown image_id {item.get('image_id')!r}"
+    yield f"has the unknown image_id {_show(item.get('image_id'))}"
     return
   if item.get("bbox") is not None:
     yield from _check_box(item["bbox"], size)
@@ -161,17 +181,25 @@ def _check_annotation(item: Mapping, size: list[int] | None, labels: Mapping):
       yield from _check_polygons(polygons, size)
     case other:
       yield (
-        f"has the segmentation {other!r}; need polygons or an RLE with size "
-        "and counts"
+        f"has the segmentation {_show(other)}; need polygons or an RLE with "
+        "size and counts"
       )
 
 
 def _to_rle(segmentation: Any, size: list[int]) -> dict[str, Any]:
+  """Converts a checked segmentation to COCO's compressed RLE."""
   if isinstance(segmentation, list):
     return coco_mask.merge(coco_mask.frPyObjects(segmentation, *size))
-  if isinstance(segmentation["counts"], list):
-    return coco_mask.frPyObjects(segmentation, *size)
-  return {"size": size, "counts": segmentation["counts"].encode()}
+  counts = segmentation["counts"]
+  runs = _decode_counts(counts) if isinstance(counts, str) else counts
+  # pycocotools makes boxes of 2^32 pixels from runs of length 0 in the middle.
+  whole = [0]
+  for i, run in enumerate(runs):
+    if run and i % 2 == len(whole) % 2:
+      whole.append(run)
+    else:
+      whole[-1] += run
+  return coco_mask.frPyObjects({"size": size, "counts": whole}, *size)
 
 
 def _make_object(
@@ -200,15 +228,15 @@ def _parse(text: bytes, name: str) -> dict[str, list]:
     content = json.loads(text)
   except ValueError as error:
     raise ValueError(f"{name} is not JSON: {error}. {remedy}") from error
+  except RecursionError as error:
+    raise ValueError(f"{name} is nested too deeply. {remedy}") from error
   if not isinstance(content, dict):
     kind = type(content).__name__
     raise ValueError(f"{name} holds a {kind} at the top. {remedy}")
   for key in ("images", "annotations", "categories"):
     if not isinstance(content.get(key), list):
-      raise ValueError(
-        f"{name} has no list {key!r}; it has {', '.join(content) or 'nothing'}."
-        f" {remedy}"
-      )
+      found = ", ".join(content)[:200] or "nothing"
+      raise ValueError(f"{name} has no list {key!r}; it has {found}. {remedy}")
   return content
 
 
@@ -218,9 +246,11 @@ def _read_categories(content: Mapping, name: str) -> dict[int, str]:
     if not (
       isinstance(item, dict)
       and _is_int(item.get("id"))
-      and isinstance(item.get("name"), str)
+      and is_text(item.get("name"))
     ):
-      raise ValueError(f"{name}: category {item!r} needs an id and a name.")
+      raise ValueError(
+        f"{name}: category {_show(item)} needs an id and a name."
+      )
     if item["id"] in categories:
       raise ValueError(f"{name}: two categories have the id {item['id']}.")
     categories[item["id"]] = item["name"]
@@ -238,7 +268,7 @@ def _read_frequencies(content: Mapping, name: str) -> tuple[str, ...]:
     if item.get("frequency") not in ("r", "c", "f"):
       raise ValueError(
         f"{name}: category {item['id']} has the frequency "
-        f"{item.get('frequency')!r}; need r, c or f, or none at all."
+        f"{_show(item.get('frequency'))}; need r, c or f, or none at all."
       )
   return tuple(item["frequency"] for item in items)
 
@@ -259,7 +289,7 @@ def _check_federated(
     if not isinstance(found, list) or not all(
       _is_int(key) and key in labels for key in found
     ):
-      yield f"has {field} {str(found)[:80]}; need a list of category ids"
+      yield f"has {field} {_show(found)}; need a list of category ids"
 
 
 def _check_image(item: Mapping, files: FileTree) -> Iterator[str]:
@@ -267,10 +297,14 @@ def _check_image(item: Mapping, files: FileTree) -> Iterator[str]:
   file_name, size = _file_name(item), [item.get("height")]
   size.append(item.get("width"))
   if not all(_is_int(x) and x > 0 for x in size):
-    yield f"has (height, width) {tuple(size)}; need two positive integers"
+    found = _show(tuple(size))
+    yield f"has (height, width) {found}; need two positive integers"
     return
-  if not isinstance(file_name, str) or file_name not in files:
-    yield f"file {file_name!r} is missing in {files}"
+  if isinstance(file_name, str) and is_outside(file_name):
+    yield f"file {_show(file_name)} is not below {files}; only such are read"
+    return
+  if not is_text(file_name) or file_name not in files:
+    yield f"file {_show(file_name)} is missing in {files}"
     return
   try:
     found, _ = files.read_header(file_name)
@@ -286,7 +320,7 @@ def _check_image(item: Mapping, files: FileTree) -> Iterator[str]:
 
 def _id_problem(item: Any, seen: Mapping[int, Any]) -> str | None:
   if not isinstance(item, dict) or not _is_int(item.get("id")):
-    return f"without an integer id: {str(item)[:80]}"
+    return f"without an integer id of 64 bits: {_show(item)}"
   if item["id"] in seen:
     return f"{item['id']}: the id is used before"
   return None
@@ -342,7 +376,7 @@ def _read_objects(
       problem = "0: the id must not be 0"
     if problem:
       image_id = item.get("image_id") if isinstance(item, dict) else None
-      problems.append(f"{name}: image {image_id}: annotation {problem}.")
+      problems.append(f"{name}: image {_show(image_id)}: annotation {problem}.")
       continue
     seen[item["id"]] = True
     image_id = item.get("image_id")
@@ -354,7 +388,7 @@ def _read_objects(
     # dict.fromkeys: one line where many parts are wrong in the same way
     found = [*dict.fromkeys(_check_annotation(item, size, labels))]
     if found:
-      where = f"{name}: image {image_id}: annotation {item['id']}"
+      where = f"{name}: image {_show(image_id)}: annotation {item['id']}"
       problems += [f"{where} {x}." for x in found]
     else:
       objects[image_id].append(_make_object(item, size, labels))

@@ -14,6 +14,7 @@ import rich.console
 import rich.progress
 import tensorflow_datasets as tfds
 
+from solo_jax.data.file_tree import is_outside, is_text
 from solo_jax.data.records import (
   FEDERATED_FIELDS,
   INDEX_FIELDS,
@@ -100,7 +101,8 @@ class ImageSource(Protocol):
     """
 
 
-def _to_example(encoded: bytes, image: ImageRecord) -> dict[str, Any]:
+def to_example(encoded: bytes, image: ImageRecord) -> dict[str, Any]:
+  """Returns what a record is made of, by the names of `make_features`."""
   return {
     "image": encoded,
     "image_id": image.image_id,
@@ -140,7 +142,14 @@ class RecordsBuilder(tfds.core.ShardBasedBuilder, skip_registration=True):
     Args:
       data_dir: Directory of all prepared datasets.
       name: Name of this dataset below its builder; '' for none.
+
+    Raises:
+      ValueError: If the name leads out of `data_dir`.
     """
+    if is_outside(name) or not is_text(name) or "\0" in name:
+      raise ValueError(
+        f"--name={name!r} is no name of a folder below data_dir {data_dir}."
+      )
     config = tfds.core.BuilderConfig(name=name) if name else None
     super().__init__(data_dir=data_dir, config=config)
 
@@ -280,7 +289,7 @@ class RecordsBuilder(tfds.core.ShardBasedBuilder, skip_registration=True):
       )
       if image.neg_category_ids is not None:
         federated.append(image)
-      yield i, _to_example(encoded, image)
+      yield i, to_example(encoded, image)
     if stop == len(source):
       self._tell_problems()
       if not rows:

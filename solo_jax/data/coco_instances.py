@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 
 from solo_jax.data import builder
 from solo_jax.data.annotations import read_annotations
-from solo_jax.data.file_tree import FileTree, to_jpeg_or_png
+from solo_jax.data.file_tree import MAX_PIXELS, FileTree, to_jpeg_or_png
 
 COCO_URL = "http://images.cocodataset.org"
 _ARCHIVES = {
@@ -67,12 +67,15 @@ class AnnotatedImages:
       ) from error
 
 
-def find_custom(annotations: str, images: str) -> SplitFiles:
+def find_custom(
+  annotations: str, images: str, max_pixels: int = MAX_PIXELS
+) -> SplitFiles:
   """Opens a pair of an annotation file and its images.
 
   Args:
     annotations: Path of the JSON file.
     images: Path of the folder or zip archive of the images.
+    max_pixels: Images that declare more are refused.
 
   Returns:
     The split.
@@ -83,15 +86,20 @@ def find_custom(annotations: str, images: str) -> SplitFiles:
   path = pathlib.Path(annotations)
   if not path.is_file():
     raise FileNotFoundError(f"{path}: no such annotation file.")
-  return SplitFiles(FileTree(path.parent), path.name, FileTree(images))
+  return SplitFiles(
+    FileTree(path.parent), path.name, FileTree(images, max_pixels)
+  )
 
 
-def find_coco(source: str) -> dict[str, SplitFiles]:
+def find_coco(
+  source: str, max_pixels: int = MAX_PIXELS
+) -> dict[str, SplitFiles]:
   """Opens the parts of COCO 2017, each a folder or an official zip archive.
 
   Args:
     source: Folder with train2017, val2017 and annotations, or train2017.zip,
       val2017.zip and annotations_trainval2017.zip, in any mixture.
+    max_pixels: Images that declare more are refused.
 
   Returns:
     The splits train and validation.
@@ -104,7 +112,7 @@ def find_coco(source: str) -> dict[str, SplitFiles]:
   def find(*names: str) -> FileTree:
     for name in names:
       if (root / name).exists():
-        return FileTree(root / name)
+        return FileTree(root / name, max_pixels)
     raise FileNotFoundError(
       f"{root}: found none of {', '.join(names)}. --source needs train2017, "
       "val2017 and annotations, as folders or as the official zip archives, "

@@ -1,22 +1,44 @@
-"""Files of a folder or of a zip archive, read in place, and image headers."""
+"""Files of a folder or of a zip archive, read in place, and image headers.
+
+Files come from anywhere. Nothing is unpacked to disk, no name leads out of the
+folder, and the size that an image declares is read before its pixels are: a
+file of a kilobyte may declare gigabytes of them.
+"""
 
 import io
+import lzma
+import os
 import pathlib
+import re
+import stat
+import struct
 import zipfile
 import zlib
 from collections.abc import Sequence
+from typing import Any, BinaryIO
 
 import cv2
 import numpy as np
 import PIL.Image
 
-# What Pillow raises for a file that is no image, damaged or gigantic.
-_UNREADABLE = (
+# Pixels of the largest image that is read unless a command is told otherwise:
+# 16,384 x 16,384, 0.8 GB as 8-bit colour.
+MAX_PIXELS = 2**28
+# Beyond, the differences of COCO's run lengths leave 30 bits with a sign.
+PIXELS_LIMIT = 2**29
+# Bytes of the largest file that is read as a whole.
+_MAX_BYTES = 2**32
+# Our own limit is checked first; Pillow's knows no flag and names no size.
+PIL.Image.MAX_IMAGE_PIXELS = None
+# What reading a member of an archive raises: damaged, encrypted (RuntimeError)
+# or packed in a way Python does not know (NotImplementedError, a kind of it).
+_DAMAGED = (
+  EOFError,
   OSError,
-  SyntaxError,
-  ValueError,
+  RuntimeError,
+  lzma.LZMAError,
+  zipfile.BadZipFile,
   zlib.error,
-  PIL.Image.DecompressionBombError,
 )
 
 
@@ -30,17 +52,20 @@ class FileTree:
     path: The folder or archive.
   """
 
-  def __init__(self, path: str | pathlib.Path):
+  def __init__(self, path: str | pathlib.Path, max_pixels: int = MAX_PIXELS):
     """Opens a folder or an archive.
 
     Args:
       path: Of the folder or archive.
+      max_pixels: Images that declare more are refused.
 
     Raises:
       FileNotFoundError: If there is nothing.
-      ValueError: If it is a file but not a readable zip archive.
+      ValueError: If it is a file but not a readable zip archive, or an archive
+        with a member that would lie outside of the folder it is unpacked in.
     """
     self.path = pathlib.Path(path)
+    self._max_pixels = max_pixels
     self._archive, self._prefix = None, ""
     if self.path.is_dir():
       return
@@ -50,12 +75,21 @@ class FileTree:
       )
     try:
       self._archive = zipfile.ZipFile(self.path)
-    except zipfile.BadZipFile as error:
+    except (*_DAMAGED, ValueError, struct.error) as error:
       raise ValueError(
         f"{path}: expected a folder or a zip archive, but: {error}. If it was "
         "downloaded, the download may be incomplete."
       ) from error
-    self._members = {x for x in self._archive.namelist() if x[-1] != "/"}
+    for member in self._archive.infolist():
+      if is_outside(member.filename) or stat.S_ISLNK(
+        member.external_attr >> 16
+      ):
+        raise ValueError(
+          f"{path}: the member {member.filename!r} leads out of the archive: "
+          "only files below it are read, no links. Pack the files themselves."
+        )
+    names = self._archive.namelist()
+    self._members = {x for x in names if x and not x.endswith("/")}
     tops = {name.partition("/")[0] for name in self._members}
     if len(tops) == 1 and all("/" in name for name in self._members):
       self._prefix = tops.pop() + "/"
@@ -63,7 +97,8 @@ class FileTree:
   def __contains__(self, name: str) -> bool:
     if self._archive:
       return self._prefix + name in self._members
-    return (self.path / name).is_file()
+    # Unlike pathlib's, also False for a name that no file can have.
+    return not is_outside(name) and os.path.isfile(self.path / name)
 
   def list_names(self) -> Sequence[str]:
     """Returns the relative names of all files, sorted."""
@@ -83,12 +118,24 @@ class FileTree:
     """Returns the content of a file of the tree.
 
     Raises:
-      ValueError: If the archive is damaged there.
+      ValueError: If the archive is damaged there, or the file has more than
+        4 GiB: a member of an archive may be packed a thousand times smaller.
     """
+    if self._archive:
+      num_bytes = self._archive.getinfo(self._prefix + name).file_size
+    else:
+      num_bytes = os.path.getsize(self.path / name)
+    if num_bytes > _MAX_BYTES:
+      raise ValueError(
+        f"{name} in {self.path} has {num_bytes / 2**30:.1f} GiB; files of up "
+        f"to {_MAX_BYTES / 2**30:g} GiB are read"
+      )
     try:
       with self.open(name) as file:
         return file.read()
-    except (zipfile.BadZipFile, zlib.error) as error:
+    except _DAMAGED as error:
+      if not self._archive:
+        raise
       raise ValueError(f"damaged in {self.path}: {error}") from error
 
   def read_header(self, name: str) -> tuple[tuple[int, int], str]:
@@ -102,16 +149,62 @@ class FileTree:
       such as 'RGB' or 'I;16'.
 
     Raises:
-      ValueError: If the file is no image.
+      ValueError: If the file is no image, or has too many pixels.
     """
     try:
-      with self.open(name) as file, PIL.Image.open(file) as image:
-        return (image.height, image.width), image.mode
-    except (*_UNREADABLE, zipfile.BadZipFile) as error:
-      raise ValueError(f"file {name} is no readable image") from error
+      with self.open(name) as file:
+        return read_header(file, self._max_pixels)
+    except _DAMAGED as error:
+      raise ValueError(f"file {name} is not an image, or damaged") from error
+    except ValueError as error:
+      raise ValueError(f"file {name} is {error}") from error
 
   def __repr__(self) -> str:
     return str(self.path)
+
+
+def is_outside(name: str) -> bool:
+  """Tells whether a relative name leads out of its folder, on any system."""
+  path = name.replace("\\", "/")
+  return ".." in path.split("/") or bool(re.match("/|[A-Za-z]:/", path))
+
+
+def is_text(value: Any) -> bool:
+  """Tells whether a value is a string that UTF-8 can write."""
+  if not isinstance(value, str):
+    return False
+  try:
+    value.encode()
+  except UnicodeEncodeError:  # half of a surrogate pair
+    return False
+  return True
+
+
+def read_header(file: BinaryIO, max_pixels: int) -> tuple[tuple[int, int], str]:
+  """Reads the size of an image without decoding it.
+
+  Args:
+    file: An image file.
+    max_pixels: Bound of height times width.
+
+  Returns:
+    (height, width) as stored, EXIF orientation ignored, and Pillow's mode,
+    such as 'RGB' or 'I;16'.
+
+  Raises:
+    ValueError: If the file is no image, or declares more pixels.
+  """
+  try:
+    with PIL.Image.open(file) as image:
+      (width, height), mode = image.size, image.mode
+  except Exception as error:  # Pillow's parsers raise nearly anything
+    raise ValueError("not an image, or damaged") from error
+  if height * width > max_pixels:
+    raise ValueError(
+      f"too large: its header declares {height} x {width} pixels (height x "
+      f"width), more than --max_pixels={max_pixels}"
+    )
+  return (height, width), mode
 
 
 def is_complete(encoded: bytes) -> bool:
@@ -132,7 +225,7 @@ def is_complete(encoded: bytes) -> bool:
   try:
     with PIL.Image.open(io.BytesIO(encoded)) as image:
       image.load()
-  except _UNREADABLE:
+  except Exception:  # Pillow's decoders raise nearly anything
     return False
   return True
 
@@ -187,5 +280,5 @@ def read_label_image(encoded: bytes) -> np.ndarray:
   try:
     with PIL.Image.open(io.BytesIO(encoded)) as image:
       return np.asarray(image).astype(np.int64)
-  except _UNREADABLE as error:
+  except Exception as error:  # Pillow's decoders raise nearly anything
     raise ValueError(f"cannot decode the label image: {error}") from error

@@ -9,13 +9,20 @@ import dataclasses
 import hashlib
 import json
 import pathlib
+import re
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 from pycocotools import mask as coco_mask
 
 from solo_jax.data import builder
-from solo_jax.data.file_tree import FileTree, read_label_image, to_jpeg_or_png
+from solo_jax.data.file_tree import (
+  MAX_PIXELS,
+  FileTree,
+  is_text,
+  read_label_image,
+  to_jpeg_or_png,
+)
 
 _IMAGE_SUFFIXES = (".png", ".tif", ".tiff", ".bmp", ".jpg", ".jpeg")
 _LABEL_SUFFIXES = (".png", ".tif", ".tiff", ".bmp")
@@ -136,6 +143,9 @@ def _by_id(files: FileTree, suffixes: Sequence[str], problems: list[str]):
     stem, _, suffix = name.rpartition(".")
     if f".{suffix.lower()}" not in suffixes:
       continue
+    if not is_text(name):
+      problems.append(f"{files}: the name {name!r} is not UTF-8.")
+      continue
     if stem in names:
       problems.append(f"{files}: {name} and {names[stem]} have the same id.")
     names.setdefault(stem, name)
@@ -203,18 +213,24 @@ def read_index(path: pathlib.Path) -> dict[str, str]:
     {id: split}.
 
   Raises:
-    ValueError: If it is anything else.
+    ValueError: If it is anything else, or a split has a name that cannot be
+      part of a file's.
   """
   try:
     rows = json.loads(path.read_bytes())
     splits = {row["id"]: row["split"] for row in rows}
-  except (ValueError, TypeError, KeyError) as error:
+  except (ValueError, TypeError, KeyError, RecursionError) as error:
     raise ValueError(
       f"{path}: expected a JSON list of objects with id and split; "
       f"{type(error).__name__}: {error}."
     ) from error
   names = {}
   for key, split in splits.items():
+    if not isinstance(split, str) or not re.fullmatch(r"\w{1,80}", split):
+      raise ValueError(
+        f"{path}: {key!r} has the split {split!r:.80}; a split is named by "
+        "letters, digits and _."
+      )
     stem, _, suffix = str(key).rpartition(".")
     is_file = f".{suffix.lower()}" in _IMAGE_SUFFIXES
     names[stem if is_file else str(key)] = _SPLIT_NAMES.get(split, split)
@@ -257,6 +273,7 @@ class LabeledImages(builder.RecordsBuilder):
     class_name: str = "object",
     validation_fraction: float = 0.1,
     is_strict: bool = False,
+    max_pixels: int = MAX_PIXELS,
   ):
     """Makes the builder.
 
@@ -267,14 +284,15 @@ class LabeledImages(builder.RecordsBuilder):
       class_name: Name of the only class.
       validation_fraction: Used where there is no `index.json`.
       is_strict: Refuse a source with problems instead of skipping them.
+      max_pixels: Images that declare more are refused.
 
     Raises:
       FileNotFoundError: If `images` or `labels` is missing.
     """
     super().__init__(data_dir=data_dir, name=name)
     self._source = pathlib.Path(source)
-    self._images = FileTree(self._source / "images")
-    self._labels = FileTree(self._source / "labels")
+    self._images = FileTree(self._source / "images", max_pixels)
+    self._labels = FileTree(self._source / "labels", max_pixels)
     self._class_name = class_name
     self._validation_fraction = validation_fraction
     self._is_strict = is_strict
@@ -287,7 +305,8 @@ class LabeledImages(builder.RecordsBuilder):
     if index.is_file():
       splits = read_index(index)
       problems += [
-        f"{index}: {key} has no files." for key in splits.keys() - pairs.keys()
+        f"{index}: {key!r} has no files."
+        for key in splits.keys() - pairs.keys()
       ]
       problems += [
         f"{index}: {pairs[key].image_name} is not listed."

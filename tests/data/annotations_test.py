@@ -3,8 +3,11 @@ import io
 import json
 import re
 
+import cv2
+import hypothesis
 import numpy as np
 import pytest
+from hypothesis import strategies as st
 from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 
@@ -121,6 +124,35 @@ def image(**fields):
     (annotation(bbox=[3, 4, 0, 6]), "without extent"),
     (annotation(bbox=[3, 4, 5]), r"need \[x, y, width, height\]"),
     (annotation(bbox=[3, 4, 5, float("nan")]), "not four numbers"),
+    (annotation(bbox=[3, 4, 5, 10**400]), "not four numbers"),
+    (annotation(bbox=[3, 4, 1e308, 5]), "outside its image"),
+    (annotation(area=10**400), "the area 1000"),
+    (annotation(area=float("inf")), "the area inf; need a number"),
+    (annotation(segmentation=[[1, 1, 5, 1, 5, 10**400]]), "not a list of num"),
+    (
+      annotation(segmentation=[[1, 1, 5, 1, 5, float("inf")]]),
+      "not a list of numbers",
+    ),
+    (
+      annotation(segmentation=[[-20, -10, 50, 30] * 40_000]),
+      "polygon of 80000 points whose outline is 5600000 pixels long; at most",
+    ),
+    (
+      annotation(segmentation={"size": [20, 30], "counts": [10**4000] * 99}),
+      "not run lengths",
+    ),
+    (
+      annotation(segmentation={"size": [20, 30], "counts": [2**40, 600]}),
+      "RLE counts over 1099511628376 pixels; its image has 600",
+    ),
+    (
+      annotation(segmentation={"size": [2**31, 2**31], "counts": [2**62]}),
+      "RLE of size",
+    ),
+    (
+      annotation(segmentation={"size": [20, 30], "counts": "P" * 10**6 + "0"}),
+      "cannot be decoded: a number of more than 7 characters",
+    ),
   ],
 )
 def test_bad_annotation_is_named_and_skipped(read, change, problem):
@@ -139,6 +171,11 @@ def test_bad_annotation_is_named_and_skipped(read, change, problem):
     (dict(id=0), "image 7: annotation 0: the id must not be 0."),
     (dict(id=13), "image 7: annotation 13: the id is used before."),
     (dict(id="x"), "image 7: annotation without an integer id"),
+    (dict(id=2**63), "image 7: annotation without an integer id of 64 bits"),
+    (
+      dict(image_id="\ud800"),
+      "annotation 90 has the unknown image_id '\\ud800'",
+    ),
   ],
 )
 def test_bad_annotation_ids(read, fields, problem):
@@ -152,6 +189,12 @@ def test_bad_annotation_ids(read, fields, problem):
   [
     (image(file_name="x.png"), "image 3: file 'x.png' is missing in "),
     (image(file_name=None), "image 3: file None is missing in "),
+    (image(file_name="3.png\0"), "image 3: file '3.png\\x00' is missing in "),
+    (image(file_name="\ud800"), "image 3: file '\\ud800' is missing in "),
+    (image(file_name="x" * 5000), "xxx' is missing in "),
+    (image(file_name="../images/3.png"), "'../images/3.png' is not below "),
+    (image(file_name="/etc/passwd"), "file '/etc/passwd' is not below "),
+    (image(height=10**400), "need two positive integers"),
     (
       image(height=21),
       "image 3: file 3.png is 20 x 30 (height x width); the annotations say "
@@ -169,13 +212,67 @@ def test_bad_image_is_named_and_skipped(read, change, problem):
   assert [image.image_id for image in annotations.images] == [7]
 
 
+@pytest.mark.parametrize(
+  ("runs", "expected"),
+  [
+    ([45, 0, 2, 3, 550], [47, 3, 550]),
+    ([45, 3, 0, 4, 548], [45, 7, 548]),
+    ([0, 0, 0, 600], [0, 600]),
+    ([300, 0, 300], [600]),
+    ([45, 5, 550, 0], [45, 5, 550]),
+  ],
+)
+def test_runs_without_pixels_change_nothing(read, runs, expected):
+  """pycocotools makes boxes of 2^32 pixels of them."""
+  rle = {"size": [20, 30], "counts": runs}
+  annotations = read(annotation(segmentation=rle, bbox=None, area=None))
+  assert not annotations.problems
+  found = annotations.images[1].objects[0]
+  rle = coco_mask.frPyObjects({"size": [20, 30], "counts": expected}, 20, 30)
+  assert found.rle == rle["counts"]
+  assert found.area == sum(expected[1::2])
+  mask = decode(annotations.images[1], found)
+  rows, columns = np.nonzero(mask)
+  box = (0, 0, 0, 0)
+  if mask.any():
+    sides = np.ptp(columns) + 1, np.ptp(rows) + 1
+    box = (columns.min(), rows.min(), *sides)
+  assert found.box_xywh == box
+
+
+def test_ids_below_zero_are_ids(read):
+  def change(content):
+    content["images"][0]["id"] = -7
+    for item in content["annotations"]:
+      item.update(image_id=-7, id=-item["id"])
+
+  annotations = read(change)
+  assert not annotations.problems
+  assert [x.image_id for x in annotations.images] == [-7, 3]
+  assert len(annotations.images[0].objects) == 4
+
+
+def test_messages_show_the_beginning_of_what_was_found(read):
+  def nested(depth):
+    return [nested(depth - 1)] if depth else []
+
+  def spoil(content):
+    content["annotations"][0]["segmentation"] = {"size": nested(400)}
+    content["annotations"][1]["segmentation"] = "x" * 10**6
+    content["annotations"].append(["\ud800\x1b"] * 10**5)
+
+  problems = read(spoil).problems
+  assert len(problems) == 3
+  assert all(len(line) < 300 and line.isprintable() for line in problems)
+
+
 def test_file_that_is_no_image(read, tmp_path, tiny_coco, write_coco):
   read()
   (tmp_path / "images" / "3.png").write_bytes(b"nothing")
   text = json.dumps(tiny_coco).encode()
   annotations = read_annotations(text, "a.json", FileTree(tmp_path / "images"))
   assert annotations.problems == [
-    "a.json: image 3: file 3.png is no readable image."
+    "a.json: image 3: file 3.png is not an image, or damaged."
   ]
 
 
@@ -229,8 +326,125 @@ def test_rounded_boxes_are_inside(read, excess):
       '[{"id": 1, "name": "a"}, {"id": 1, "name": "b"}]}',
       "two categories have the id 1",
     ),
+    ('{"images": ' + "[" * 10**5, "a.json is nested too deeply. Need a COCO"),
+    (
+      '{"images": [], "annotations": [], "categories": '
+      '[{"id": 1, "name": "\\ud800"}]}',
+      r"category {'id': 1, 'name': '\\ud800'} needs an id and a name",
+    ),
   ],
 )
 def test_not_coco(tmp_path, text, message):
   with pytest.raises(ValueError, match=message):
     read_annotations(text.encode(), "a.json", FileTree(tmp_path))
+
+
+SIZE = [20, 30]
+NUMBERS = st.one_of(
+  st.integers(),
+  st.floats(),
+  st.floats(-40, 70),  # within and about the image
+)
+POLYGONS = st.lists(st.lists(NUMBERS, max_size=10), max_size=3)
+RUNS = st.lists(st.integers(-1, 700) | st.integers(), max_size=12)
+COUNTS = RUNS | st.text(st.characters(codec="utf-8"), max_size=12)
+COUNTS |= st.text([chr(x) for x in range(48, 112)], max_size=12)
+RLES = st.fixed_dictionaries(
+  {}, optional={"size": st.just(SIZE) | RUNS, "counts": COUNTS}
+)
+JSON = st.recursive(
+  st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+  lambda x: st.lists(x, max_size=3) | st.dictionaries(st.text(), x, max_size=3),
+  max_leaves=6,
+)
+
+
+@pytest.fixture(scope="module")
+def image_folder(tmp_path_factory):
+  folder = tmp_path_factory.mktemp("images")
+  cv2.imwrite(str(folder / "7.png"), np.zeros((20, 30), np.uint8))
+  return FileTree(folder)
+
+
+@hypothesis.given(st.data())
+def test_any_annotation_is_sound_or_named_and_spares_its_neighbour(
+  image_folder, data
+):
+  """Whatever JSON holds where an annotation should be."""
+  fields = dict(
+    id=st.integers() | JSON,
+    image_id=st.just(7) | JSON,
+    category_id=st.just(2) | JSON,
+    iscrowd=st.sampled_from([0, 1]) | JSON,
+    area=NUMBERS | JSON,
+    bbox=st.lists(NUMBERS, min_size=4, max_size=4) | JSON,
+    segmentation=POLYGONS | RLES | JSON,
+  )
+  required = [*(data.draw(st.sampled_from([[*fields], ["segmentation"]])))]
+  item = data.draw(
+    st.fixed_dictionaries(
+      {key: fields[key] for key in required},
+      optional={key: x for key, x in fields.items() if key not in required},
+    )
+    | JSON
+  )
+  sound = dict(
+    **dict(id=-1, image_id=7, category_id=2),
+    segmentation=[[1, 1, 5, 1, 5, 5, 1, 5]],
+  )
+  content = dict(
+    images=[dict(id=7, file_name="7.png", height=20, width=30)],
+    annotations=[item, sound],
+    categories=[dict(id=2, name="a")],
+  )
+  found = read_annotations(json.dumps(content).encode(), "a.json", image_folder)
+  objects = found.images[0].objects
+  assert len(objects) + found.num_annotations_skipped == 2
+  assert bool(found.problems) == bool(found.num_annotations_skipped)
+  for line in found.problems:
+    line.encode()  # can be written
+  for one in objects:
+    mask = decode(found.images[0], one)
+    assert set(np.unique(mask)) <= {False, True} and mask.shape == (20, 30)
+    assert -(2**63) <= one.annotation_id < 2**63
+    assert np.isfinite([one.area, *one.box_xywh]).all() and one.area >= 0
+  if item == sound or (isinstance(item, dict) and item.get("id") == -1):
+    return
+  assert [x.area for x in objects if x.annotation_id == -1] == [16]
+
+
+@hypothesis.given(
+  st.lists(st.integers(0, 40), min_size=1, max_size=40),
+  st.booleans(),
+)
+def test_any_runs_are_the_mask_that_they_say(image_folder, runs, is_text):
+  """Runs of any lengths, zeros in the middle included, written either way."""
+  runs = runs[: int(np.searchsorted(np.cumsum(runs), 600))]
+  runs.append(600 - sum(runs))
+  expected = np.repeat(np.arange(len(runs)) % 2, runs).reshape(30, 20).T
+  counts = runs
+  if is_text:
+    counts = coco_mask.frPyObjects({"size": SIZE, "counts": runs}, *SIZE)
+    counts = counts["counts"].decode()
+  content = dict(
+    images=[dict(id=7, file_name="7.png", height=20, width=30)],
+    annotations=[
+      dict(
+        **dict(id=1, image_id=7, category_id=2),
+        segmentation=dict(size=SIZE, counts=counts),
+      )
+    ],
+    categories=[dict(id=2, name="a")],
+  )
+  found = read_annotations(json.dumps(content).encode(), "a.json", image_folder)
+  assert not found.problems
+  (one,) = found.images[0].objects
+  np.testing.assert_array_equal(decode(found.images[0], one), expected)
+  assert one.area == expected.sum()
+  left, top, width, height = map(int, one.box_xywh)
+  assert expected[top : top + height, left : left + width].sum() == one.area
+  assert (width, height) == (
+    tuple(np.ptp(x) + 1 for x in np.nonzero(expected)[::-1])
+    if expected.any()
+    else (0, 0)
+  )

@@ -156,3 +156,10 @@ def test_split_of_unusable_images_only(tmp_path):
   with pytest.raises(ValueError, match="no image that can be read; .* 0.png"):
     Toy(tmp_path, splits).prepare()
   assert find_prepared(tmp_path, "toy") is None
+
+
+@pytest.mark.parametrize("name", ["../x", "/x", "a/../../x", "\ud800", "\0"])
+def test_name_that_leads_out_of_the_data_directory(tmp_path, name):
+  with pytest.raises(ValueError, match="is no name of a folder below data_dir"):
+    Toy(tmp_path / "data", {}, name=name)
+  assert not [*tmp_path.iterdir()]

@@ -1,4 +1,5 @@
 import json
+import os
 import pathlib
 
 import cv2
@@ -95,14 +96,16 @@ def test_index_decides_the_split(source, tmp_path):
   )
   problems = splits["train"].metadata["problems"]
   assert [line.rpartition("index.json: ")[2] for line in problems] == [
+    "'lost' has no files.",
     "e.jpg is not listed.",
-    "lost has no files.",
   ]
   with pytest.raises(ValueError, match="has 2 problems"):
     build(source, tmp_path / "strict", is_strict=True)
 
 
-@pytest.mark.parametrize("text", ["{", "{}3", "[1]", '[{"id": "a"}]'])
+@pytest.mark.parametrize(
+  "text", ["{", "{}3", "[1]", '[{"id": "a"}]', "[" * 10**5]
+)
 def test_bad_index(source, text):
   (source / "index.json").write_text(text)
   with pytest.raises(ValueError, match="expected a JSON list of objects with"):
@@ -145,7 +148,7 @@ def test_bad_pairs_are_named(source):
       "b.png has no image.",
       "c.tif: the image is 9 x 12 (height x width), the label image 9 x 11.",
       "d.tif: label image d.tiff has mode RGB; need one channel.",
-      "e.jpg: file e.jpg is no readable image.",
+      "e.jpg: file e.jpg is not an image, or damaged.",
       "e.tif and e.png have the same id."
       if "e.tif and e.png" in "\n".join(problems)
       else "e.png and e.tif have the same id.",
@@ -180,7 +183,7 @@ def test_pairs_that_cannot_be_used_are_problems(source, tmp_path):
     "labels: c.tif: has values 100000 to 100000; need 0 to 99999.",
     "labels: b.png: cannot decode the label image",
     "images: d.tif: expected an image of 8 or 16 bit, found float32 pixels.",
-    "images: e.jpg: file e.jpg is no readable image.",
+    "images: e.jpg: file e.jpg is not an image, or damaged.",
     "images: f.bmp has no label image.",
   ):
     assert line in problems
@@ -188,6 +191,44 @@ def test_pairs_that_cannot_be_used_are_problems(source, tmp_path):
   assert records.metadata["num_annotations_skipped"] == 3  # those of d
   with pytest.raises(ValueError, match="problems"):
     build(source, tmp_path / "strict", is_strict=True)
+
+
+@pytest.mark.parametrize(
+  "split", ["../../x", "/x", "a b", "", None, 3, ["a"], "x" * 200, "\ud800"]
+)
+def test_split_that_cannot_be_part_of_a_file_name(source, tmp_path, split):
+  rows = [dict(id="a", split="val"), dict(id="b", split=split)]
+  (source / "index.json").write_text(json.dumps(rows))
+  with pytest.raises(ValueError, match=": .b. has the split .* is named by"):
+    build(source, tmp_path / "data")
+  assert not [x for x in (tmp_path / "data").rglob("*") if x.is_file()]
+
+
+def test_image_bombs_are_counted_as_skipped(source, tmp_path):
+  """20 x 30 is more than the other pairs' 9 x 12."""
+  for part in ("images", "labels"):
+    cv2.imwrite(str(source / part / "f.png"), np.ones((20, 30), np.uint8))
+  records = build(source, tmp_path / "data", max_pixels=108)["train"]
+  (line,) = records.metadata["problems"]
+  assert line.endswith(
+    "f.png: file f.png is too large: its header declares 20 x 30 pixels "
+    "(height x width), more than --max_pixels=108."
+  )
+  assert records.metadata["num_images_skipped"] == 1
+  with pytest.raises(ValueError, match="has 1 problems; mend them"):
+    build(source, tmp_path / "strict", max_pixels=108, is_strict=True)
+
+
+def test_name_that_is_not_utf_8_is_a_problem(source):
+  name = os.fsdecode(b"\xff.png")
+  (source / "images" / name).write_bytes(b"")
+  pairs, problems = labeled_images.find_pairs(
+    FileTree(source / "images"), FileTree(source / "labels")
+  )
+  assert len(pairs) == 5
+  assert [line.rpartition(": ")[2] for line in problems] == [
+    "the name '\\udcff.png' is not UTF-8."
+  ]
 
 
 def test_missing_folder(tmp_path):
