@@ -1,7 +1,10 @@
 import cv2
+import hypothesis
 import numpy as np
 import PIL.Image
 import pytest
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as st_numpy
 
 from solo_jax.data import batching, transforms
 from solo_jax.types import Batch, Sample
@@ -344,3 +347,28 @@ def test_corrupt_record_is_an_invalid_image():
 def test_bad_options_are_refused(change, message):
   with pytest.raises(ValueError, match=message):
     batching.make_example(make_sample(noise()), **OPTIONS | change)
+
+
+@hypothesis.given(
+  st_numpy.arrays(bool, (5, 40, 64)),
+  st_numpy.arrays(bool, 5),
+  st.integers(1, 6),
+  st.integers(1, 200),
+)
+def test_any_masks_are_packed_and_unpacked(masks, crowd, capacity, min_area):
+  """At scale 1 a bit is the majority of its 16 pixels."""
+  sample = make_sample(noise(), masks, is_crowd=crowd)
+  options = dict(max_instances=capacity, min_mask_area=min_area)
+  example = batching.make_example(sample, **OPTIONS | options)
+  wanted = ~crowd & (masks.sum((1, 2)) >= min_area) & masks.any((1, 2))
+  kept = np.flatnonzero(wanted)[:capacity]
+  assert example["num_dropped"] == wanted.sum() - len(kept)
+  np.testing.assert_array_equal(
+    example["valid"], np.arange(capacity) < len(kept)
+  )
+  np.testing.assert_array_equal(example["labels"][: len(kept)], kept)
+  bits = np.unpackbits(example["masks"], axis=-1)
+  expected = np.zeros((capacity, 16, 16), bool)
+  blocks = masks[kept].reshape(-1, 10, 4, 16, 4).sum((2, 4))
+  expected[: len(kept), :10] = blocks >= 8
+  np.testing.assert_array_equal(bits, expected)

@@ -3,8 +3,11 @@ import json
 import pathlib
 
 import cv2
+import hypothesis
 import numpy as np
 import pytest
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as st_numpy
 from pycocotools import mask as coco_mask
 
 from solo_jax.data import mask_targets, transforms
@@ -312,3 +315,67 @@ def test_majority_masks_are_where_the_area_is_on_real_images():
     for seed, sample in enumerate(real_samples(80))
   ]
   assert mean_iou(samples) >= 0.99
+
+
+SIZES = st.sampled_from([(1, 1), (1, 40), (37, 1), (7, 13), (24, 31)])
+FRAMES = st.fixed_dictionaries(
+  dict(
+    image_size=st.sampled_from([(32, 32), (16, 48), (48, 16)]),
+    short_sides=st.lists(st.integers(1, 64), min_size=1, max_size=2),
+    max_side=st.integers(1, 64),
+    scale_jitter=st.none() | st.tuples(st.floats(0.05, 1), st.floats(1, 20)),
+    jitter_reference=st.sampled_from(["fit", "original"]),
+    flip=st.floats(0, 1),
+    vertical_flip=st.floats(0, 1),
+    transpose=st.floats(0, 1),
+    color_jitter=st.just(0.0),
+  )
+)
+
+
+@hypothesis.given(
+  SIZES.flatmap(lambda size: st_numpy.arrays(bool, (1, *size))),
+  FRAMES,
+  st.integers(0, 2**32 - 1),
+)
+def test_any_mask_in_any_frame(masks, frame, seed):
+  """Against two dense matrices; the published rule against OpenCV."""
+  sample = transforms.train_transform(
+    make_sample(masks), np.random.default_rng(seed), **frame
+  )
+  size = frame["image_size"]
+  assert max(np.subtract(sample.image_size, size)) <= 0
+  expected = exact_coverage(sample, 4, size)
+  visible = find(sample)
+  if visible is None:
+    assert expected.max() < 1e-9
+    return
+  # Whole original pixels count, also where the frame cuts them.
+  assert visible.area >= expected.sum() * 16 * (1 - 1e-6)
+  if not frame["scale_jitter"]:  # nothing is cut
+    np.testing.assert_allclose(visible.area, expected.sum() * 16, rtol=1e-6)
+  low, high = np.reshape(visible.box_xyxy, (2, 2))
+  assert (low >= 0).all() and (high <= sample.image_size[::-1]).all()
+  center = np.array(visible.center)
+  assert (center >= 0).all() and (center < sample.image_size[::-1]).all()
+  found = target(sample, "coverage", 4, size)
+  np.testing.assert_allclose(found, 255 * expected, atol=0.51)
+  is_sure = np.abs(expected - 0.5) > 1e-5
+  found = target(sample, "majority", 4, size)
+  np.testing.assert_array_equal(found[is_sure], expected[is_sure] >= 0.5)
+  if frame["scale_jitter"]:
+    return
+  is_transposed, y, x = transforms.split_axes(sample)
+  mask = np.ascontiguousarray(masks[0].T if is_transposed else masks[0])
+  height, width = sample.image_size  # not cropped
+  mask = cv2.resize(
+    mask.view(np.uint8), (width, height), interpolation=cv2.INTER_NEAREST
+  )
+  padded = np.zeros(size, np.uint8)
+  padded[:height, :width] = mask[
+    :: int(np.sign(y.scale)), :: int(np.sign(x.scale))
+  ]
+  np.testing.assert_array_equal(
+    target(sample, "published", 4, size),
+    cv2.resize(padded, (size[1] // 4, size[0] // 4)),
+  )

@@ -1,10 +1,12 @@
 import dataclasses
 
 import cv2
+import hypothesis
 import numpy as np
 import pytest
+from hypothesis import strategies as st
 
-from solo_jax.data import transforms
+from solo_jax.data import batching, transforms
 from solo_jax.types import Sample
 
 
@@ -251,3 +253,42 @@ def test_visible_pixels_of_a_mirrored_crop():
   _, _, x = transforms.split_axes(sample)
   assert x.visible == slice(38, 54)
   assert dataclasses.replace(x, extent=32).visible == slice(38, 54)
+
+
+@hypothesis.given(
+  st.sampled_from([(1, 1), (1, 300), (300, 1), (48, 64), (33, 50)]),
+  st.integers(0, 2**32 - 1),
+  st.fixed_dictionaries(
+    dict(
+      image_size=st.tuples(st.integers(1, 80), st.integers(1, 80)),
+      short_sides=st.lists(st.integers(1, 200), min_size=1, max_size=2),
+      max_side=st.integers(1, 200),
+      scale_jitter=st.none() | st.tuples(st.floats(0.01, 1), st.floats(1, 50)),
+      jitter_reference=st.sampled_from(["fit", "original"]),
+      flip=st.floats(0, 1),
+      vertical_flip=st.floats(0, 1),
+      transpose=st.floats(0, 1),
+      color_jitter=st.floats(0, 1),
+    )
+  ),
+)
+def test_any_augmentation_shows_the_image_within_the_input(size, seed, options):
+  """The frame fits, lies in the image, and every pixel comes from one of it."""
+  rng = np.random.default_rng(seed)
+  sample = make_sample(*size)
+  out = transforms.train_transform(sample, rng, **options)
+  assert min(out.image_size) >= 1
+  assert (np.array(out.image_size) <= options["image_size"]).all()
+  corners = np.array([[0, 0, 1], [size[1], size[0], 1]]) @ out.affine.T
+  assert (corners.min(0) <= 1e-6).all()
+  assert (corners.max(0) >= np.array(out.image_size[::-1]) - 1e-6).all()
+  drawn = batching.render_image(
+    out, image_size=options["image_size"], interpolation="area"
+  )
+  height, width = out.image_size
+  assert not drawn[height:].any() and not drawn[:, width:].any()
+  flat = dataclasses.replace(out, image=np.full_like(sample.image, 77))
+  drawn = batching.render_image(
+    flat, image_size=options["image_size"], interpolation="area"
+  )
+  assert (drawn[:height, :width] == 77).all()

@@ -2,8 +2,11 @@
 
 import json
 
+import hypothesis
 import numpy as np
 import pytest
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as st_numpy
 from pycocotools import mask as coco_mask
 
 from solo_jax import types
@@ -102,3 +105,75 @@ def test_refuses_another_size():
   rles = rle.encode(np.zeros((1, 4, 5), bool))
   with pytest.raises(ValueError, match=r"mask 0 has size \(4, 5\), its image"):
     rle.decode(rles, (5, 4))
+
+
+@pytest.mark.parametrize(
+  ("counts", "message"),
+  [
+    ([5], "mask 0 has runs over 5 pixels, its image has 6"),
+    ([], "runs over 0 pixels"),
+    ([7, -1], "runs over 6 pixels, .* damaged"),
+    ("", "runs over 0 pixels"),
+    ("0" * 1000, "runs over 0 pixels"),
+    ("3", "runs over 3 pixels"),
+    ("6P", "is no compressed RLE"),
+    ("6 ", "is no compressed RLE"),
+    ("6\u00e9", "is no compressed RLE"),
+    ("P" * 10**6 + "0", "number of more than 7 characters"),
+  ],
+)
+def test_damaged_rle_is_refused(counts, message):
+  """pycocotools decodes most of these into memory that it never filled."""
+  with pytest.raises(ValueError, match=message):
+    rle.decode([{"size": [2, 3], "counts": counts}], (2, 3))
+
+
+# Few sizes, or nearly every example would have an image of a few pixels.
+SIZES = st.sampled_from([(1, 1), (1, 9), (9, 1), (5, 7), (16, 16), (40, 33)])
+
+
+@hypothesis.given(SIZES.flatmap(lambda size: st_numpy.arrays(bool, (2, *size))))
+def test_any_mask_is_encoded_as_by_pycocotools_and_back(masks):
+  """Whole, by the columns of its box, and as a crop of it."""
+  size = masks.shape[1:]
+  expected = coco_mask.encode(
+    np.asfortranarray(masks.transpose(1, 2, 0), np.uint8)
+  )
+  expected = [dict(x, counts=x["counts"].decode()) for x in expected]
+  boxes = tight_boxes(masks)
+  assert rle.encode(masks) == rle.encode(masks, boxes) == expected
+  left, top, right, bottom = boxes.astype(int).T
+  cropped = types.CroppedMasks(
+    size=size,
+    corners=list(zip(top, left, strict=True)),
+    crops=[
+      m[t:b, x:r]
+      for m, t, b, x, r in zip(masks, top, bottom, left, right, strict=True)
+    ],
+  )
+  assert rle.encode(cropped) == expected
+  np.testing.assert_array_equal(cropped.to_dense(), masks)
+  np.testing.assert_array_equal(rle.decode(expected, size), masks)
+  np.testing.assert_array_equal(rle.areas(expected), masks.sum((1, 2)))
+
+
+@hypothesis.given(st.lists(st.integers(0, 2**29), min_size=1, max_size=20))
+def test_any_runs_are_read_as_pycocotools_wrote_them(runs):
+  """Up to the largest image; zeros in the middle included."""
+  written = coco_mask.frPyObjects({"size": [1, 1], "counts": runs}, 1, 1)
+  np.testing.assert_array_equal(rle._runs(written["counts"]), runs)
+
+
+@hypothesis.given(
+  st.lists(st.integers(-2, 9), max_size=8)
+  | st.text(max_size=9)
+  | st.text([chr(x) for x in range(46, 114)], max_size=9)
+)
+def test_any_counts_are_a_mask_or_refused(counts):
+  try:
+    (mask,) = rle.decode([{"size": [2, 3], "counts": counts}], (2, 3))
+  except ValueError:
+    return
+  assert mask.shape == (2, 3) and mask.dtype == bool
+  again = rle.decode(rle.encode(mask[None]), (2, 3))
+  np.testing.assert_array_equal(again[0], mask)

@@ -270,7 +270,8 @@ def check_record(record, rng):
   """Reads a record, augments and packs it, as training does."""
   sample = read_sample(record)
   assert sample.masks.shape[1:] == sample.original_size
-  assert set(np.unique(sample.masks.view(np.uint8))) <= {0, 1}
+  for mask in sample.masks:
+    assert set(np.unique(mask.view(np.uint8))) <= {0, 1}
   assert np.isfinite(sample.areas).all() and (sample.areas >= 0).all()
   boxes = sample.boxes_xyxy
   limit = np.tile(sample.original_size[::-1], 2) + 1  # rounded boxes

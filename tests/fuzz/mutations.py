@@ -88,6 +88,12 @@ def make_coco(rng, file_names):
         )
       )
   categories = [dict(id=44, name="cup"), dict(id=2, name="cät")]
+  if rng.random() < 0.2:  # as in LVIS
+    for category in categories:
+      category["frequency"] = str(rng.choice(["r", "c", "f"]))
+    for image in images:
+      image.update(neg_category_ids=[2], not_exhaustive_category_ids=[44])
+    images[0]["coco_url"] = f"https://host/images/{images[0]['file_name']}"
   return dict(images=images, annotations=annotations, categories=categories)
 
 

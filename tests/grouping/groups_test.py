@@ -2,11 +2,18 @@
 
 import functools
 
+import hypothesis
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as st_numpy
 
 from solo_jax.grouping.groups import assign_to_centers
+from solo_jax.grouping.mean_shift import mean_shift
+from solo_jax.grouping.seed_clustering import seed_clustering
+from solo_jax.grouping.tag_histogram import tag_histogram
 
 
 @pytest.fixture
@@ -86,3 +93,50 @@ def test_a_common_offset_does_not_move_a_pixel(scene, assign):
   scene.embedding += offset
   groups = assign(*scene.pixels(), centers=scene.means[1:] + offset)
   np.testing.assert_array_equal(groups.assignment, scene.truth)
+
+
+LIMITS = dict(max_groups=4, min_pixels=2)
+GROUPINGS = {
+  "seed_clustering": lambda *maps: seed_clustering(
+    *maps[:2],
+    jnp.full(24, 0.9),
+    *maps[2:],
+    seed_threshold=0.5,
+    min_unclaimed=0.5,
+    **LIMITS,
+  ),
+  "tag_histogram": functools.partial(tag_histogram, num_categories=2, **LIMITS),
+  "mean_shift": functools.partial(mean_shift, num_samples=16, **LIMITS),
+}
+GROUPINGS = {name: jax.jit(group) for name, group in GROUPINGS.items()}
+FINITE = st.floats(-30, 30, width=32) | st.integers(-3, 3)
+ANY = FINITE | st.floats(width=32)
+
+
+@pytest.mark.parametrize("name", GROUPINGS)
+@hypothesis.given(
+  st.sampled_from([FINITE, ANY]).flatmap(
+    lambda numbers: st.tuples(
+      st_numpy.arrays(np.float32, (24, 2), elements=numbers),
+      st_numpy.arrays(np.float32, 24, elements=numbers),
+    )
+  ),
+  st_numpy.arrays(np.int32, 24, elements=st.integers(0, 1)),
+  st_numpy.arrays(bool, 24),
+)
+def test_any_maps_are_grouped_as_promised(name, maps, category, foreground):
+  """Tags of any size, also none that are numbers: of a network gone wrong."""
+  groups = jax.tree.map(
+    np.asarray, GROUPINGS[name](*maps, category, foreground)
+  )
+  assignment = groups.assignment
+  assert assignment.min() >= 0 and assignment.max() <= 4
+  assert not assignment[~foreground].any()
+  assert groups.num_dropped >= 0
+  for i, is_valid in enumerate(groups.valid, 1):
+    members = assignment == i
+    # Fewer pixels than that are no group, and no pixel is left in one.
+    assert is_valid == (members.sum() >= 2) and (is_valid or not members.any())
+    assert len(np.unique(category[members])) <= 1
+    if is_valid and np.isfinite(maps[0]).all():
+      assert np.isfinite(groups.centers[i - 1]).all()

@@ -1,9 +1,14 @@
 """Tests of solo_jax/grouping/matrix_nms.py."""
 
+import functools
+
+import hypothesis
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as st_numpy
 
 from solo_jax.grouping import matrix_nms as module
 from solo_jax.grouping.matrix_nms import mask_intersections, matrix_nms
@@ -140,4 +145,33 @@ def test_fixture(golden, kernel):
   )
   np.testing.assert_array_equal(
     labels[order[top]], golden[f"{kernel}_kept_labels"]
+  )
+
+
+@functools.partial(jax.jit, static_argnames="kernel")
+def decay(masks, scores, labels, valid, kernel):
+  return matrix_nms(masks, scores, labels, valid, kernel=kernel, sigma=2.0)
+
+
+@pytest.mark.parametrize("kernel", ["gaussian", "linear"])
+@hypothesis.given(
+  st_numpy.arrays(bool, (6, 40)),
+  st_numpy.arrays(np.float32, 6, elements=st.floats(0, 1, width=32)),
+  st_numpy.arrays(np.int32, 6, elements=st.integers(0, 1)),
+  st.integers(0, 6),
+)
+def test_any_candidates(kernel, masks, scores, labels, count):
+  """Against two loops; repeated and empty masks come up by themselves."""
+  scores = np.sort(scores)[::-1].copy()
+  valid = np.arange(6) < count
+  found = np.asarray(decay(masks, scores, labels, valid, kernel))
+  expected = reference(
+    masks[:count], scores[:count], labels[:count], kernel, 2.0
+  )
+  np.testing.assert_allclose(found[:count], expected, rtol=1e-5, atol=1e-30)
+  assert (found <= scores).all() and (found >= 0).all()
+  np.testing.assert_array_equal(found[count:], scores[count:])
+  order = np.random.default_rng(count).permutation(40)
+  np.testing.assert_array_equal(
+    decay(masks[:, order], scores, labels, valid, kernel), found
   )

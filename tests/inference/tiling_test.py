@@ -2,8 +2,10 @@
 
 import tracemalloc
 
+import hypothesis
 import numpy as np
 import pytest
+from hypothesis import strategies as st
 
 from solo_jax import types
 from solo_jax.inference import tiling
@@ -187,3 +189,57 @@ def test_memory_follows_the_objects_not_the_image():
   assert merged.masks.shape == (11 * 17**2, *size)
   assert peak < 20e6
   assert len(merged.above(0.95)) == 0 and len(merged.first(3)) == 3
+
+
+@hypothesis.given(
+  st.tuples(st.integers(1, 500), st.integers(1, 500)),
+  st.integers(2, 200).flatmap(
+    lambda tile: st.tuples(st.just(tile), st.integers(0, tile - 1))
+  ),
+)
+def test_any_tiles_cover_the_image_and_share_the_overlap(size, tile):
+  """Whatever fits into the overlap lies whole in one tile."""
+  tile, overlap = tile
+  origins = tile_origins(size, tile, overlap)
+  rows, columns = (sorted({x[axis] for x in origins}) for axis in (0, 1))
+  assert origins == [(y, x) for y in rows for x in columns]
+  for starts, length in ((rows, size[0]), (columns, size[1])):
+    assert starts[0] == 0 and starts[-1] == max(length - tile, 0)
+    assert all(np.diff(starts) <= tile - overlap)
+    # And no more of them than that takes.
+    assert len(starts) == 1 or (len(starts) - 1) * (tile - overlap) < (
+      length - overlap
+    )
+
+
+@hypothesis.given(
+  st.sampled_from([(16, 4), (16, 11), (24, 23), (40, 4), (9, 0)]),
+  st.data(),
+)
+def test_any_detections_are_merged_as_by_comparing_all(tile, data):
+  tile, overlap = tile
+  size = (37, 30)
+  origins = tile_origins(size, tile, overlap)
+  tiles, rank = [], 0
+  for top, left in origins:
+    shape = min(tile, size[0] - top), min(tile, size[1] - left)
+    count = data.draw(st.integers(0, 3))
+    masks = np.zeros((count, *shape), bool)
+    for mask in masks:
+      (y, height), (x, width) = (
+        data.draw(st.tuples(st.integers(0, side - 1), st.integers(0, 9)))
+        for side in shape
+      )
+      mask[y : y + height, x : x + width] = True
+    # All different: which of two equal scores wins is not promised.
+    scores = np.float32([1 / (2 + rank + i) for i in range(count)])
+    rank += count
+    labels = data.draw(
+      st.lists(st.integers(0, 1), min_size=count, max_size=count)
+    )
+    tiles.append(instances(masks, scores, labels))
+  merged = merge_tiles(tiles, origins, size)
+  assert [
+    (score, mask.tobytes())
+    for score, mask in zip(merged.scores, merged.masks, strict=True)
+  ] == merge_by_comparing_all(tiles, origins, size)
