@@ -64,9 +64,13 @@ def encode_labels(labels: np.ndarray) -> dict[int, dict]:
   starts = np.flatnonzero(np.diff(flat, prepend=flat[0] - 1))
   stops = np.append(starts[1:], flat.size)
   values = flat[starts]
+  # Sorted once: a photograph given as labels has as many values as pixels.
+  order = np.argsort(values, kind="stable")
+  found, firsts = np.unique(values[order], return_index=True)
   encoded = {}
-  for value in np.unique(values[values != 0]):
-    runs = values == value
+  for value, runs in zip(found, np.split(order, firsts[1:]), strict=True):
+    if value == 0:
+      continue
     # off, on, off, ..., on, off: differences between where runs begin and end
     edges = np.stack([starts[runs], stops[runs]], 1).ravel()
     counts = np.diff(edges, prepend=0, append=flat.size).tolist()
@@ -213,19 +217,19 @@ def read_index(path: pathlib.Path) -> dict[str, str]:
     {id: split}.
 
   Raises:
-    ValueError: If it is anything else, or a split has a name that cannot be
-      part of a file's.
+    ValueError: If it is anything else, an image is in two splits, or a split
+      has a name that cannot be part of a file's.
   """
   try:
     rows = json.loads(path.read_bytes())
-    splits = {row["id"]: row["split"] for row in rows}
+    rows = [(row["id"], row["split"]) for row in rows]
   except (ValueError, TypeError, KeyError, RecursionError) as error:
     raise ValueError(
       f"{path}: expected a JSON list of objects with id and split; "
       f"{type(error).__name__}: {error}."
     ) from error
   names = {}
-  for key, split in splits.items():
+  for key, split in rows:
     if not isinstance(split, str) or not re.fullmatch(r"\w{1,80}", split):
       raise ValueError(
         f"{path}: {key!r} has the split {split!r:.80}; a split is named by "
@@ -233,7 +237,12 @@ def read_index(path: pathlib.Path) -> dict[str, str]:
       )
     stem, _, suffix = str(key).rpartition(".")
     is_file = f".{suffix.lower()}" in _IMAGE_SUFFIXES
-    names[stem if is_file else str(key)] = _SPLIT_NAMES.get(split, split)
+    name, split = stem if is_file else str(key), _SPLIT_NAMES.get(split, split)
+    if names.setdefault(name, split) != split:
+      raise ValueError(
+        f"{path}: {name!r} is in the splits {names[name]} and {split}; an "
+        "image of both would be trained on and evaluated."
+      )
   return names
 
 

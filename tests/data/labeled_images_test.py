@@ -204,6 +204,18 @@ def test_split_that_cannot_be_part_of_a_file_name(source, tmp_path, split):
   assert not [x for x in (tmp_path / "data").rglob("*") if x.is_file()]
 
 
+def test_image_in_two_splits_is_refused(source):
+  rows = [dict(id="a", split="val"), dict(id="a.png", split="train")]
+  (source / "index.json").write_text(json.dumps(rows))
+  with pytest.raises(
+    ValueError, match="'a' is in the splits validation and train"
+  ):
+    labeled_images.read_index(source / "index.json")
+  rows[1]["split"] = "valid"
+  (source / "index.json").write_text(json.dumps(rows))
+  assert labeled_images.read_index(source / "index.json") == {"a": "validation"}
+
+
 def test_image_bombs_are_counted_as_skipped(source, tmp_path):
   """20 x 30 is more than the other pairs' 9 x 12."""
   for part in ("images", "labels"):
