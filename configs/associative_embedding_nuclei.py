@@ -177,10 +177,10 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
     dict(
       grouping=arg.grouping,  # 'seed', 'histogram' or 'mean_shift'
       foreground_threshold=0.5,
-      seed_threshold=0.5,
+      seed_threshold=0.8,
       radii=(1.0,),  # factors of the radius, each with its own groups
       min_pixels=3,
-      min_unclaimed=0.5,  # share of a group that no other has taken
+      min_unclaimed=0.9,  # share of a group that no other has taken
       score_terms=("category", "membership", "quality"),  # also 'seed'
       score_threshold=0.05,
       mask_threshold=0.5,

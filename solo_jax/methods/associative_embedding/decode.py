@@ -22,6 +22,8 @@ from solo_jax.methods.associative_embedding.targets import inside_image
 
 # Candidates of Matrix NMS for each group: a second class for all of them.
 CANDIDATES = 2
+# Membership of every pixel in no group at all, against which groups compete.
+NO_GROUP = 0.05
 
 
 def decode(
@@ -45,7 +47,9 @@ def decode(
 ) -> types.Decoded:
   """Decodes a batch of outputs.
 
-  A mask is the foreground times the membership in its group. A group whose
+  A mask is the foreground times the share of its group in the memberships of a
+  pixel: what is foreground goes to the group it is nearest to, out to a
+  membership of about NO_GROUP. A group whose
   pixels cannot tell two classes apart is a detection of each, as a cell of
   SOLO is.
 
@@ -205,7 +209,9 @@ def describe_groups(
   foreground = foreground_probs(maps.category_logits)
   foreground = jnp.where(inside, foreground, 0.0)
   member = membership(maps.embedding, groups.centers, groups.log_precision)
-  probs = foreground[None] * member
+  member = jnp.where(groups.valid[:, None], member, 0.0)
+  share = member / (jnp.sum(member, axis=0) + NO_GROUP)
+  probs = foreground[None] * share
   weights = (probs > 0.5).astype(jnp.float32)
   size = jnp.sum(weights, axis=1)
 

@@ -7,7 +7,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from solo_jax.methods.associative_embedding.decode import decode
+from solo_jax.grouping.groups import Groups
+from solo_jax.methods.associative_embedding.decode import (
+  decode,
+  describe_groups,
+)
+from solo_jax.methods.associative_embedding.network import Outputs
 from tests.methods.associative_embedding.conftest import (
   SIZE,
   SQUARES,
@@ -94,6 +99,35 @@ def test_a_group_of_two_classes_is_two_detections():
   np.testing.assert_allclose(
     decoded.mask_probs[0, 0], decoded.mask_probs[0, 1], rtol=1e-6
   )
+
+
+def test_groups_compete_for_pixels():
+  """Pixels on a line at 0, 1.2, 1.5 and 2; groups of radius 1 at 0 and 3."""
+  places = np.array([0, 1.2, 1.5, 2, 6.0])
+  zeros = jnp.zeros(len(places))
+  maps = Outputs(
+    category_logits=jnp.full((len(places), 1), 20.0),  # all foreground
+    embedding=jnp.stack([jnp.asarray(places), zeros], axis=-1),
+    log_precision=zeros,
+    seed_logits=zeros,
+    quality_logits=zeros,
+  )
+  groups = Groups(
+    assignment=zeros.astype(int),
+    centers=jnp.array([[0.0, 0.0], [3.0, 0.0], [1.2, 0.0]]),
+    log_precision=jnp.zeros(3),
+    valid=jnp.array([True, True, False]),  # the third does not compete
+    num_dropped=0,
+  )
+  probs, scores = describe_groups(
+    groups, maps, jnp.ones(len(places), bool), score_terms=()
+  )
+  member = 1 / (1 + np.exp(-4 * (1 - (places - [[0], [3]]) ** 2)))
+  expected = member / (member.sum(axis=0) + 0.05)
+  np.testing.assert_allclose(probs[:2], expected, rtol=1e-4, atol=1e-6)
+  # Beyond the radius, but nearer to the first than to anything else.
+  np.testing.assert_array_equal(probs[0] > 0.5, [1, 1, 0, 0, 0])
+  np.testing.assert_array_equal(scores[:, 0] > 0, [True, True, False])
 
 
 def test_nothing_found_is_a_result(batch):
