@@ -80,14 +80,18 @@ def cell_loss(
   num_cells = total(jnp.sum(targets.category >= 0))
   num_pairs = total(jnp.sum(targets.valid))
 
+  is_positive = jax.nn.one_hot(targets.category, logits.shape[-1], dtype=bool)
   focal = sigmoid_focal_loss(
-    logits,
-    jax.nn.one_hot(targets.category, logits.shape[-1]),
-    alpha=focal_alpha,
-    gamma=focal_gamma,
+    logits, is_positive, alpha=focal_alpha, gamma=focal_gamma
   )
-  focal = jnp.where(batch.image_valid[:, None, None], focal, 0.0)
-  category_loss = category_weight * jnp.sum(focal)
+  is_counted = batch.image_valid[:, None, None]
+  # Two sums: in one, the many terms near 1e-6 of negative cells are rounded
+  # away by the large ones, more so the more images a device has. A loss would
+  # depend on the number of devices in its fifth digit.
+  category_loss = category_weight * (
+    jnp.sum(focal, where=is_counted & is_positive)
+    + jnp.sum(focal, where=is_counted & ~is_positive)
+  )
   # "+ 1" counts once over all devices.
   num_devices = 1 if axis_name is None else jax.lax.axis_size(axis_name)
   category_loss /= num_cells + 1 / num_devices

@@ -84,3 +84,14 @@ def test_nothing_to_find():
   focal = 32 * 0.75 / 4 * np.log(2)
   np.testing.assert_allclose(loss, 2 * focal / (0 + 1), 1e-6)
   assert terms["mask_loss"] == 0
+
+
+def test_small_terms_are_not_rounded_away_by_large_ones():
+  """Two positives that cost 50 each, 32,000 sure negatives of 7.5e-7."""
+  logits = np.full((2, 4, 4, 2002), -4.6, np.float32)
+  logits[..., :2] = -200.0
+  _, terms = jitted(**LOSS)(jnp.asarray(logits), make_batch(3))
+  p = 1 / (1 + np.exp(4.6))
+  negatives = 16 * 2000 * -0.75 * p**2 * np.log1p(-p)
+  expected = 2 * (2 * 0.25 * 200 + negatives) / (2 + 1)
+  np.testing.assert_allclose(terms["category_loss"], expected, rtol=1e-6)
