@@ -22,8 +22,8 @@ from solo_jax.data.records import FEDERATED_FIELDS
 # Boxes are written with rounding; only beyond this many pixels are they
 # outside the image.
 _BOX_TOLERANCE = 1.0
-# Rasterising a polygon takes 43 bytes for each pixel of its outline; of a mask
-# without holes, an image of 2,000 x 2,000 has no longer one.
+# Rasterising a polygon takes 43 bytes for each pixel of its outline; this long
+# is that of a comb whose teeth of one pixel fill an image of 2,000 x 2,000.
 _MAX_OUTLINE = 2**22
 # Characters of a number of a compressed RLE: six hold what runs of
 # file_tree.PIXELS_LIMIT pixels need, and pycocotools misreads the eighth.
