@@ -53,8 +53,12 @@ from rich.console import Console
 
 from solo_jax import api, command, types
 from solo_jax.data import video
-from solo_jax.data.file_tree import MAX_PIXELS, PIXELS_LIMIT, read_header
-from solo_jax.data.records import decode_image
+from solo_jax.data.file_tree import (
+  MAX_PIXELS,
+  PIXELS_LIMIT,
+  is_complete,
+  read_header,
+)
 from solo_jax.inference.compilation_cache import use_compilation_cache
 from solo_jax.inference.preparation import to_rgb
 from solo_jax.inference.tracking import Tracker
@@ -372,17 +376,16 @@ def read_image(path: pathlib.Path, max_pixels: int = MAX_PIXELS) -> np.ndarray:
   if not data:
     raise ValueError("the file is empty")
   read_header(io.BytesIO(data), max_pixels)
-  # Not the pixels of `decode_image`, which only knows whether the file is
-  # whole: in colour mode, OpenCV 5.0 misreads 16-bit RGB TIFF files.
+  if not is_complete(data):
+    raise ValueError("not an image, or damaged")
+  # In colour mode, OpenCV 5.0 misreads 16-bit RGB TIFF files.
   try:
     image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
   except cv2.error as error:  # more pixels than OpenCV reads, for example
     raise ValueError(f"not readable: {error.err}") from error
-  if image is not None:
-    image = to_rgb(image)
-  if image is None or decode_image(data) is None:
+  if image is None:
     raise ValueError("not an image, or damaged")
-  return np.ascontiguousarray(image[..., ::-1])  # OpenCV reads BGR
+  return np.ascontiguousarray(to_rgb(image)[..., ::-1])  # OpenCV reads BGR
 
 
 def define_flags() -> None:

@@ -28,6 +28,7 @@ MAX_PIXELS = 2**28
 PIXELS_LIMIT = 2**29
 # Bytes of the largest file that is read as a whole.
 _MAX_BYTES = 2**32
+_PNG = b"\x89PNG\r\n\x1a\n"
 # Our own limit is checked first; Pillow's knows no flag and names no size.
 PIL.Image.MAX_IMAGE_PIXELS = None
 # What reading a member of an archive raises: damaged, encrypted (RuntimeError)
@@ -210,17 +211,20 @@ def read_header(file: BinaryIO, max_pixels: int) -> tuple[tuple[int, int], str]:
 def is_complete(encoded: bytes) -> bool:
   """Tells whether an image file ends where it should, mostly without decoding.
 
-  OpenCV fills what a truncated file lacks with grey and returns it. Nearly
-  every JPEG and PNG file ends with its end marker; Pillow judges the few that
-  do not, and files of other kinds.
+  To be asked before OpenCV is: it fills what a truncated file lacks with grey
+  and returns it, and takes as much memory as a chunk of a PNG file claims to
+  have bytes. Nearly every JPEG file ends with its end marker; Pillow judges the
+  few that do not, and files of other kinds than these two.
 
   Args:
     encoded: An image file.
 
   Returns:
-    False for a file that Pillow cannot decode to its end.
+    False for a file that cannot be decoded to its end.
   """
-  if encoded.endswith((b"\xff\xd9", b"IEND\xaeB`\x82")):
+  if encoded.startswith(_PNG):
+    return _has_all_chunks(encoded)
+  if encoded.endswith(b"\xff\xd9"):
     return True
   try:
     with PIL.Image.open(io.BytesIO(encoded)) as image:
@@ -228,6 +232,14 @@ def is_complete(encoded: bytes) -> bool:
   except Exception:  # Pillow's decoders raise nearly anything
     return False
   return True
+
+
+def _has_all_chunks(png: bytes) -> bool:
+  """Walks along the chunks: length, kind, as many bytes, checksum."""
+  start = len(_PNG)
+  while (kind := png[start + 4 : start + 8]) and kind != b"IEND":
+    start += 12 + int.from_bytes(png[start : start + 4])
+  return kind == b"IEND"
 
 
 def to_jpeg_or_png(encoded: bytes) -> bytes:
@@ -243,9 +255,9 @@ def to_jpeg_or_png(encoded: bytes) -> bytes:
   Raises:
     ValueError: If the image cannot be decoded or is neither 8 nor 16 bit.
   """
+  if not is_complete(encoded):
+    raise ValueError("not a readable image, or truncated")
   if encoded.startswith(b"\xff\xd8\xff"):
-    if not is_complete(encoded):
-      raise ValueError("the file is truncated")
     return encoded
   flags = cv2.IMREAD_UNCHANGED | cv2.IMREAD_IGNORE_ORIENTATION
   try:
@@ -253,14 +265,12 @@ def to_jpeg_or_png(encoded: bytes) -> bytes:
   except cv2.error as error:  # more pixels than OpenCV reads, for example
     raise ValueError(f"not readable: {error.err}") from error
   if image is None:
-    raise ValueError("not a readable image, or truncated")
+    raise ValueError("not a readable image")
   if image.dtype not in (np.uint8, np.uint16):
     raise ValueError(
       f"expected an image of 8 or 16 bit, found {image.dtype} pixels"
     )
-  if not is_complete(encoded):
-    raise ValueError("the file is truncated")
-  if encoded.startswith(b"\x89PNG\r\n\x1a\n"):
+  if encoded.startswith(_PNG):
     return encoded
   return cv2.imencode(".png", image)[1].tobytes()
 

@@ -1,3 +1,4 @@
+import resource
 import stat
 import struct
 import tracemalloc
@@ -113,8 +114,9 @@ def test_truncated_images_are_refused(suffix):
     to_jpeg_or_png(encoded[: len(encoded) // 2])
 
 
-def test_bytes_behind_the_end_of_a_jpeg_are_allowed():
-  encoded = encode(".jpg", np.zeros((3, 5, 3), np.uint8)) + b"made by a camera"
+@pytest.mark.parametrize("suffix", [".jpg", ".png"])
+def test_bytes_behind_the_end_are_allowed(suffix):
+  encoded = encode(suffix, np.zeros((3, 5, 3), np.uint8)) + b"made by a camera"
   assert to_jpeg_or_png(encoded) is encoded
 
 
@@ -186,6 +188,20 @@ def pack(path, name, content="x"):
     member.filename = name
     archive.writestr(member, content)
   return path
+
+
+def test_chunk_that_claims_gigabytes_is_not_believed():
+  """OpenCV would take 2 GB for this file of 173 bytes."""
+  png = bytearray(encode(".png", np.zeros((8, 8), np.uint8)))
+  at = png.index(b"IDAT") - 4
+  png[at : at + 4] = struct.pack(">I", 2**31 - 1)
+  for tail in (b"", bytes(png[-12:])):  # also with another end behind it
+    assert not is_complete(bytes(png) + tail)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(ValueError, match="not a readable image, or truncated"):
+      to_jpeg_or_png(bytes(png) + tail)
+    after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    assert after - before < 100_000  # kB
 
 
 @pytest.mark.parametrize(
