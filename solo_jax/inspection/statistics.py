@@ -34,7 +34,8 @@ class Statistics:
       `instances_per_image`.
     instances_of_class: Instances of each class by name.
     images_of_class: Images with such instances.
-    object_sizes: sqrt(area) of the instances' masks, pixels. [n] float64.
+    object_sizes: sqrt(area) of the instances' masks, empty ones left out,
+      pixels. [n] float64.
     object_extents: Longer side of the instances' boxes, pixels. [n] float64.
     instances_per_image: [num_images] int64.
     num_grey: Images whose channels are equal.
@@ -95,7 +96,7 @@ def examine(
     instances.update(labels.tolist())
     images.update(set(labels.tolist()))
     areas = np.count_nonzero(sample.masks[is_object], axis=(1, 2))
-    sizes.append(np.sqrt(areas))
+    sizes.append(np.sqrt(areas[areas > 0]))
     boxes = sample.boxes_xyxy[is_object]
     extents.append((boxes[:, 2:] - boxes[:, :2]).max(1, initial=0))
     num_grey += _is_grey(sample.image)

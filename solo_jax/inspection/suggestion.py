@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from solo_jax.inspection import levels
 from solo_jax.inspection.fates import training_fates
 from solo_jax.inspection.frames import (
   inference_frames,
@@ -35,10 +36,6 @@ CROWDED, MAX_LONG_SIDE = 60, 1600
 MIN_TILE, MAX_TILE = 256, 1024
 # Mean recall of perfect masks that a cheaper resolution may cost.
 WORTH = 0.03
-# Share of the objects that may lose their cell to another.
-MAX_LOST = 0.003
-GRIDS = (8, 10, 12, 16, 20, 24, 28, 32, 36, 40, 48, 56, 64, 80, 96, 128)
-CELLS_PER_OBJECT = 4  # of the largest size of a level
 ROOM = 1.25  # capacity for what was seen, and some more
 MAX_EPOCHS, MIN_STEPS = 300, 1000
 
@@ -289,108 +286,29 @@ def choose_levels(
     train: Images to go by.
     on_image: Called after each image.
   """
-  seen = _population(made, train, on_image)
+  frames = _population(made, train, on_image)
   network, loss = made.config["network"], made.config["loss"]
-  lost = _lost_share(seen, loss["scale_ranges"], network["num_grids"])
-  if lost <= MAX_LOST:
+  lost = levels.lost_share(frames, loss["scale_ranges"], network["num_grids"])
+  if lost <= levels.MAX_LOST:
     return
-  scales = np.concatenate([scale for scale, _ in seen])
-  low, high = np.percentile(scales, (5, 99))
-  levels = _pick_levels(network, low, high)
-  ranges = _pick_ranges(
-    len(levels),
-    float(low),
-    float(high),
-    least=min(1, int(scales.min())),
-    most=_round_up(max(made.config["transforms"]["image_size"]), 256),
-  )
-  short_side = min(made.config["transforms"]["image_size"])
-  grids = tuple(
-    _pick_grid(seen, scale_range, level, short_side, float(high))
-    for level, scale_range in zip(levels, ranges, strict=True)
-  )
-  now = _lost_share(seen, ranges, grids)
+  image_size = made.config["transforms"]["image_size"]
+  picked = levels.pick(frames, network, image_size)
+  now = levels.lost_share(frames, picked.scale_ranges, picked.num_grids)
   if now >= lost:
     return
+  low, high = np.percentile(np.concatenate([x for x, _ in frames]), (5, 95))
   sizes = (
-    f"{_percent(lost)} of the objects lost their cell; "
-    f"90 of 100 are {low:.0f} to {np.percentile(scales, 95):.0f} network px"
+    f"{100 * lost:.2g} % of the objects lost their cell; 90 of 100 are "
+    f"{low:.0f} to {high:.0f} network px"
   )
-  made.set("loss.scale_ranges", ranges, sizes)
-  made.set("network.levels", levels, sizes)
-  made.set("network.num_grids", grids, f"{_percent(now)} lose their cell now")
-  strides = tuple(network["strides"][: len(levels)])
-  if _is_solov2(network):
-    strides = tuple(
-      8 if level == 2 and s <= short_side // 8 else min(2**level, 32)
-      for level, s in zip(levels, grids, strict=True)
-    )
-  made.set("network.strides", strides, "fine enough for the grids")
-
-
-def _is_solov2(network: Mapping[str, Any]) -> bool:
-  """Whether masks are apart from the levels, which are then free."""
-  return "mask_stride" in network
-
-
-def _pick_levels(
-  network: Mapping[str, Any], low: float, high: float
-) -> tuple[int, ...]:
-  """Picks pyramid levels: about one for each doubling of the object size."""
-  count = int(np.clip(round(math.log2(high / low)) - 1, 1, 5))
-  if not _is_solov2(network):  # the masks of a level hang on its stride
-    return tuple(network["levels"][:count])
-  first = int(np.clip(math.floor(math.log2(low / 4)), 2, 6))
-  return tuple(range(first, min(first + count, 7)))
-
-
-def _pick_ranges(
-  count: int, low: float, high: float, *, least: int, most: int
-) -> tuple[tuple[int, int], ...]:
-  """Cuts sizes into ranges of equal ratio that overlap by a factor of two."""
-  bounds = low * (high / low) ** (np.arange(1, count) / count)
-  lows = [least, *np.floor(bounds / math.sqrt(2))]
-  highs = [*np.ceil(bounds * math.sqrt(2)), most]
-  return tuple((int(a), int(b)) for a, b in zip(lows, highs, strict=True))
-
-
-def _pick_grid(seen, scale_range, level, short_side, high):
-  """Picks the coarsest grid of a level that keeps its objects apart."""
-  finest = max(short_side // 2**level, GRIDS[0])  # a cell of the level's map
-  coarsest = CELLS_PER_OBJECT * short_side / min(scale_range[1], high)
-  options = [s for s in GRIDS if s <= finest]
-  options = [s for s in options if s >= coarsest] or options[-1:]
-  for num_grid in options:
-    if _lost_share(seen, (scale_range,), (num_grid,)) <= MAX_LOST:
-      return num_grid
-  return options[-1]
-
-
-def _lost_share(seen, scale_ranges, num_grids):
-  """Share of objects whose centre shares its cell on each of their levels.
-
-  Args:
-    seen: From `_population`.
-    scale_ranges: Of each level; of a single one, objects beyond do not count.
-    num_grids: Of each level.
-
-  Returns:
-    Of two objects in a cell one is lost; so are those without a level.
-  """
-  total = lost = 0
-  for scales, centers in seen:
-    keeps = np.zeros(len(scales), bool)
-    is_here = np.zeros(len(scales), bool)
-    for (low, high), num_grid in zip(scale_ranges, num_grids, strict=True):
-      in_range = np.flatnonzero((scales >= low) & (scales <= high))
-      cells = np.floor(centers[in_range] * num_grid)[::-1]
-      _, last = np.unique(cells, axis=0, return_index=True)  # later ones win
-      keeps[in_range[::-1][last]] = True
-      is_here[in_range] = True
-    counted = is_here if len(num_grids) == 1 else np.ones_like(is_here)
-    total += counted.sum()
-    lost += np.sum(counted & ~keeps)
-  return lost / max(total, 1)
+  made.set("loss.scale_ranges", picked.scale_ranges, sizes)
+  made.set("network.levels", picked.levels, sizes)
+  made.set("network.strides", picked.strides, "fine enough for the grids")
+  made.set(
+    "network.num_grids",
+    picked.num_grids,
+    f"{100 * now:.2g} % lose their cell now",
+  )
 
 
 def _population(made, train, on_image):
@@ -570,10 +488,6 @@ def build_method(config: Mapping[str, Any]) -> Method:
     },
     **{name: rule[name] for name in ("mean", "std", "channel_order")},
   )
-
-
-def _percent(share: float) -> str:
-  return f"{100 * share:.2g} %"
 
 
 def _round_up(value: float, multiple: int) -> int:

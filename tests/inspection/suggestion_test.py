@@ -133,36 +133,10 @@ def test_a_grid_keeps_neighbours_apart():
   assert len(network["num_grids"]) == len(loss["scale_ranges"])
   assert "lost their cell" in made.reasons["loss.scale_ranges"]
   validate(ml_collections.ConfigDict(made.config))
-  seen = suggestion._population(made, Selection(records, 0), nothing)
-  assert (
-    suggestion._lost_share(seen, loss["scale_ranges"], network["num_grids"])
-    == 0
-  )
 
   fine = sections("solov2_shapes", network__num_grids=(32, 16))
   made = after(suggestion.choose_levels, fine, Selection(records, 0), nothing)
   assert not made.reasons
-
-
-def test_lost_share_by_hand():
-  # In the only level: a cell with two objects, a cell with one, one too large.
-  scales = np.array([10.0, 12.0, 10.0, 90.0])
-  centers = np.array([[0.1, 0.1], [0.2, 0.2], [0.6, 0.1], [0.9, 0.9]])
-  share = suggestion._lost_share(
-    [(scales, centers)], ((1, 50), (50, 60)), (2, 2)
-  )
-  assert share == 2 / 4
-  # A second level keeps the object that the first one loses.
-  share = suggestion._lost_share(
-    [(scales, centers)], ((1, 50), (1, 11)), (2, 2)
-  )
-  assert share == 1 / 4
-
-
-def test_ranges_cover_all_sizes_and_overlap():
-  ranges = suggestion._pick_ranges(3, 8.0, 512.0, least=1, most=1024)
-  # Bounds at 32 and 128, each reaching over by the square root of two.
-  assert ranges == ((1, 46), (22, 182), (90, 1024))
 
 
 def test_capacities_follow_what_is_seen():

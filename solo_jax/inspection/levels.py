@@ -1,0 +1,176 @@
+"""Which pyramid levels, scale ranges and grids suit a population of objects.
+
+What the network is shown is a list of frames: (scales [n] in network pixels,
+centers [n, 2] as shares of width and height).
+"""
+
+import dataclasses
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+Frames = Sequence[tuple[np.ndarray, np.ndarray]]
+
+# Share of the objects that may lose their cell to another.
+MAX_LOST = 0.003
+GRIDS = (8, 10, 12, 16, 20, 24, 28, 32, 36, 40, 48, 56, 64, 80, 96, 128)
+CELLS_PER_OBJECT = 4  # of the largest size of a level
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Levels:
+  """One entry a level, as in the sections `network` and `loss` of a config.
+
+  Attributes:
+    levels: Pyramid levels.
+    strides: Strides of the maps that the grids read.
+    num_grids: Cells per side.
+    scale_ranges: (low, high) in network pixels.
+  """
+
+  levels: tuple[int, ...]
+  strides: tuple[int, ...]
+  num_grids: tuple[int, ...]
+  scale_ranges: tuple[tuple[int, int], ...]
+
+
+def pick(
+  frames: Frames, network: Mapping[str, Any], image_size: tuple[int, int]
+) -> Levels:
+  """Picks levels, ranges and grids.
+
+  About one level for each doubling of the object size, ranges that overlap by a
+  factor of two as published, and on each level the coarsest grid that keeps its
+  objects apart and has CELLS_PER_OBJECT cells along the largest of them.
+
+  Args:
+    frames: What the network is shown, with at least one object.
+    network: The config's section of this name. Of SOLO and Decoupled SOLO the
+      first of the given levels are kept: their masks hang on the strides.
+    image_size: (height, width) of the network input.
+
+  Returns:
+    The levels.
+  """
+  scales = np.concatenate([scale for scale, _ in frames])
+  low, high = (float(x) for x in np.percentile(scales, (5, 99)))
+  count = int(np.clip(round(math.log2(high / low)) - 1, 1, 5))
+  is_free = "mask_stride" in network  # SOLOv2's masks are apart from the levels
+  if is_free:
+    first = int(np.clip(math.floor(math.log2(low / 4)), 2, 6))
+    levels = tuple(range(first, min(first + count, 7)))
+  else:
+    levels = tuple(network["levels"][:count])
+  count = len(levels)
+  ranges = split_range(
+    count,
+    low,
+    high,
+    least=min(1, int(scales.min())),
+    most=math.ceil(max(image_size) / 256) * 256,
+  )
+  short_side = min(image_size)
+  grids = []
+  for level, scale_range in zip(levels, ranges, strict=True):
+    largest = min(scale_range[1], high)
+    options = [s for s in GRIDS if s <= max(short_side // 2**level, GRIDS[0])]
+    coarsest = CELLS_PER_OBJECT * short_side / largest
+    options = [s for s in options if s >= coarsest] or options[-1:]
+    apart = (
+      s for s in options if level_loss(frames, scale_range, s) <= MAX_LOST
+    )
+    grids.append(next(apart, options[-1]))
+  strides = tuple(network["strides"][:count])
+  if is_free:  # as published, 8 for P2 and 32 for P6, where the grid allows it
+    strides = tuple(
+      8 if level == 2 and s <= short_side // 8 else min(2**level, 32)
+      for level, s in zip(levels, grids, strict=True)
+    )
+  return Levels(
+    levels=levels,
+    strides=strides,
+    num_grids=tuple(grids),
+    scale_ranges=ranges,
+  )
+
+
+def split_range(
+  count: int, low: float, high: float, *, least: int, most: int
+) -> tuple[tuple[int, int], ...]:
+  """Cuts sizes into ranges of equal ratio that overlap by a factor of two.
+
+  Args:
+    count: Number of ranges.
+    low: Size of small objects.
+    high: Size of large objects.
+    least: Where the first range begins.
+    most: Where the last one ends.
+
+  Returns:
+    (low, high) of each, rising.
+  """
+  bounds = low * (high / low) ** (np.arange(1, count) / count)
+  lows = [least, *np.floor(bounds / math.sqrt(2))]
+  highs = [*np.ceil(bounds * math.sqrt(2)), most]
+  return tuple((int(a), int(b)) for a, b in zip(lows, highs, strict=True))
+
+
+def lost_share(
+  frames: Frames,
+  scale_ranges: Sequence[tuple[float, float]],
+  num_grids: Sequence[int],
+) -> float:
+  """Estimates how many objects are left without a cell.
+
+  Only the cells of centres are looked at: of two objects in one the earlier is
+  lost, unless another level has it, and so is an object in no range.
+
+  Args:
+    frames: What the network is shown.
+    scale_ranges: Of each level.
+    num_grids: Of each level.
+
+  Returns:
+    Share of the objects, in [0, 1].
+  """
+  total = lost = 0
+  for scales, centers in frames:
+    keeps = np.zeros(len(scales), bool)
+    for scale_range, num_grid in zip(scale_ranges, num_grids, strict=True):
+      in_range, owners = _owners(scales, centers, scale_range, num_grid)
+      keeps[in_range[owners]] = True
+    total += len(scales)
+    lost += int(np.sum(~keeps))
+  return lost / max(total, 1)
+
+
+def level_loss(
+  frames: Frames, scale_range: tuple[float, float], num_grid: int
+) -> float:
+  """Estimates how many of a level's objects have the cell of another.
+
+  Args:
+    frames: What the network is shown.
+    scale_range: Of the level.
+    num_grid: Of the level.
+
+  Returns:
+    Share of the objects in the range, in [0, 1].
+  """
+  total = kept = 0
+  for scales, centers in frames:
+    in_range, owners = _owners(scales, centers, scale_range, num_grid)
+    total += len(in_range)
+    kept += len(owners)
+  return (total - kept) / max(total, 1)
+
+
+def _owners(scales, centers, scale_range, num_grid):
+  """Returns who is in range, and which of these are the last in their cell."""
+  low, high = scale_range
+  in_range = np.flatnonzero((scales >= low) & (scales <= high))
+  cells = np.floor(centers[in_range] * num_grid)[::-1]
+  _, last = np.unique(cells, axis=0, return_index=True)
+  return in_range, len(in_range) - 1 - last
