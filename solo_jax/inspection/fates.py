@@ -52,6 +52,8 @@ class Fates:
       that did not. [n] str.
     num_shared: Instances that keep some, not all, of their cells.
     num_positives: Pairs of cell and instance.
+    map_pixels: Pixels of the network's map that each valid instance owns; empty
+      where a method predicts on grids. [n] int32.
     scales: sqrt(w h) of the boxes in network pixels. [n] float32.
     boxes_xyxy: Boxes in network pixels. [n, 4] float32.
     centers: Centres of mass (x, y), pixel index. [n, 2] float32.
@@ -63,6 +65,7 @@ class Fates:
   rows: np.ndarray
   num_shared: int
   num_positives: int
+  map_pixels: np.ndarray
   scales: np.ndarray
   boxes_xyxy: np.ndarray
   centers: np.ndarray
@@ -83,7 +86,8 @@ def make_judge(
 
   Returns:
     Jitted; a batch of one image -> for each way to get lost, who does, [N]
-    bool; and for 'pairs' and 'owned' the cells of each instance, [N] int32.
+    bool; and of each instance the cells that are claimed for it, 'pairs', and
+    those it keeps, 'owned', or its 'map_pixels', [N] int32.
   """
   if isinstance(network, AssociativeEmbedding):
     return jax.jit(lambda batch: _judge_pixels(network, batch, decode))
@@ -138,12 +142,10 @@ def _judge_pixels(network, batch, decode):
     distance = jnp.linalg.norm(centers[:, None] - centers[None], axis=-1)
     close = (distance < network.mask_stride) & batch.valid[0][None]
     same = jnp.any(jnp.tril(close & ~too_few[None], k=-1), axis=1)
-  none = jnp.zeros_like(num_pixels)
   return {
     NO_PIXELS: too_few,
     SAME_CENTER: same & ~too_few,
-    "pairs": none,
-    "owned": none,
+    "map_pixels": num_pixels,
   }
 
 
@@ -170,7 +172,11 @@ def judge_frame(
   valid = example["valid"]
   num_valid = int(valid.sum())
   verdict = jax.device_get(judge(to_batch(example)))
-  owned, pairs = (verdict.pop(key)[valid] for key in ("owned", "pairs"))
+  none = np.zeros(0, np.int32)
+  owned, pairs, map_pixels = (
+    verdict.pop(key)[valid] if key in verdict else none
+    for key in ("owned", "pairs", "map_pixels")
+  )
   rows = np.full(num_valid, "", object)
   for name, is_lost in verdict.items():
     rows[is_lost[valid]] = name
@@ -190,6 +196,7 @@ def judge_frame(
     rows=rows,
     num_shared=int(np.sum((owned > 0) & (owned < pairs))),
     num_positives=int(pairs.sum()),
+    map_pixels=map_pixels,
     scales=np.sqrt((boxes[:, 2:] - boxes[:, :2]).clip(0).prod(1)),
     boxes_xyxy=boxes,
     centers=example["centers"][valid],
@@ -231,7 +238,7 @@ def merge(fates: list[Fates]) -> dict[str, Any]:
 
   Returns:
     instances: How many were visible; `lost` by the way; `shared`; and the most
-    of a frame of `most_instances` and `most_positives`.
+    of a frame of `most_instances` and `most_positives`; `map_pixels` of all.
   """
   return dict(
     frames=len(fates),
@@ -240,6 +247,7 @@ def merge(fates: list[Fates]) -> dict[str, Any]:
     shared=sum(f.num_shared for f in fates),
     most_instances=max(f.num_visible for f in fates),
     most_positives=max(f.num_positives for f in fates),
+    map_pixels=np.concatenate([f.map_pixels for f in fates]),
   )
 
 

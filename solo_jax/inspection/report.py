@@ -184,6 +184,9 @@ def fates_table(judged: Mapping[str, dict[str, Any]]) -> Table:
       *(str(c["most_instances"]) for c in judged.values()),
     ]
   )
+  if any(len(c["map_pixels"]) for c in judged.values()):
+    cells = [_least_and_typical(c["map_pixels"]) for c in judged.values()]
+    rows.append(["own map pixels: least, 5th percentile, median", *cells])
   return Table(
     title="Instances that get lost between annotation and targets",
     header=["", *judged],
@@ -308,6 +311,12 @@ def _share(count: int, total: int) -> str:
   if not count:
     return "0"
   return f"{count:,} ({100 * count / max(total, 1):.2g} %)"
+
+
+def _least_and_typical(values: np.ndarray) -> str:
+  if not len(values):
+    return "-"
+  return ", ".join(f"{x:.0f}" for x in np.percentile(values, (0, 5, 50)))
 
 
 def _is_number(text: str) -> bool:

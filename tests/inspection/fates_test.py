@@ -112,6 +112,8 @@ def test_each_way_to_lose_an_instance_without_a_grid():
     "",
   ]
   assert found.num_positives == 0
+  # At stride 2: of the square of 8 x 8 its inner one has 4 x 4; 2 x 1; nothing.
+  assert found.map_pixels.tolist() == [48, 16, 2, 0, 32, 32]
 
 
 def test_an_image_without_instances_has_no_fates():

@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 
 from solo_jax.inspection.levels import (
-  Levels,
   level_loss,
   lost_share,
   pick,

@@ -37,11 +37,13 @@ def test_lost_instances_are_shares():
     shared=10,
     most_instances=90,
     most_positives=120,
+    map_pixels=np.arange(101),
   )
   table = report.fates_table({"training": column}).markdown()
   assert "no cell | 1 (0.5 %) |" in table
   assert "too coarse | 0 |" in table
   assert "not lost) | 10 (5 %) |" in table
+  assert "median | 0, 5, 50 |" in table
 
 
 def test_the_linear_rule_is_told():
