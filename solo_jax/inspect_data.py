@@ -50,7 +50,7 @@ from solo_jax.inspection.selection import Selection
 from solo_jax.inspection.suggestion import Suggestion, build_method, suggest
 
 NUM_PICTURES = 4
-GIVEN, SUGGESTION = "this configuration", "the suggestion"
+GIVEN, SUGGESTION = "this config", "suggestion"
 SUGGESTED = "suggested_config.py"
 # Training images that a suggestion is tried on: evenly, and the most crowded.
 NUM_TRIED, NUM_CROWDED = 32, 8
@@ -133,7 +133,7 @@ def inspect(
   with Progress() as progress:
     found = diagnose(config, num_images, num_oracle_images, progress)
   changes = found.made.changes(config.to_dict())
-  judged = {"training": fates.merge(found.training)}
+  judged = {f"training, {GIVEN}": fates.merge(found.training)}
   for name, ceiling in found.ceilings.items():
     judged[f"evaluation, {name}"] = fates.merge(ceiling.fates)
   tables = [
@@ -248,18 +248,18 @@ def list_findings(
     )
   if config.dataset.keep_empty is False and splits[0].num_empty:
     findings.append(
-      f"{splits[0].num_empty} images without instances are not trained on "
-      "(dataset.keep_empty=False)"
+      "not trained on, because without instances (dataset.keep_empty=False): "
+      f"{splits[0].num_empty} images"
     )
   if splits[0].num_crowds:
     findings.append(
-      f"{splits[0].num_crowds} crowd regions are no training targets; the "
-      "evaluation forgives detections in them"
+      "no training targets, but forgiven in the evaluation: "
+      f"{splits[0].num_crowds} crowd regions"
     )
   if splits[0].num_16_bit:
     findings.append(
-      f"{splits[0].num_16_bit} images of 16 bits are brought to 8 by their own "
-      "contrast"
+      "of 16 bits, brought to 8 by their own contrast: "
+      f"{splits[0].num_16_bit} images"
     )
   return findings
 

@@ -52,8 +52,8 @@ def test_inspects_suggests_and_writes(scenes, tmp_path):  # noqa: F811
   out = tmp_path / "doctor"
   content, printed = run(spoiled_config(scenes.data_dir), out)
   ceilings = content["ceilings"]
-  before = ceilings["this configuration"]["oracle"]["mask_AP"]
-  after = ceilings["the suggestion"]["oracle"]["mask_AP"]
+  before = ceilings["this config"]["oracle"]["mask_AP"]
+  after = ceilings["suggestion"]["oracle"]["mask_AP"]
   assert after > before + 0.1
   assert "dataset.num_classes is 80, the dataset has 5" in printed
   assert f"{after:.3f}" in printed and "network.num_grids" in printed
@@ -111,8 +111,7 @@ def test_nuclei_are_lost_until_the_suggestion(nuclei, name):
   content, _ = run(config)
   ceilings = content["ceilings"]
   before, after = (
-    ceilings[key]["oracle"]["mask_AP"]
-    for key in ("this configuration", "the suggestion")
+    ceilings[key]["oracle"]["mask_AP"] for key in ("this config", "suggestion")
   )
   assert before < 0.6 < 0.8 < after
 
@@ -132,7 +131,7 @@ def test_a_suggestion_raises_the_ceiling_of_real_photographs(tmp_path):
   content, _ = run(config, tmp_path / "out", num_oracle_images=12)
   before, after = (
     content["ceilings"][key]["oracle"]["mask_AP"]
-    for key in ("this configuration", "the suggestion")
+    for key in ("this config", "suggestion")
   )
   assert after > before + 0.02
   validate(load_file(tmp_path / "out" / "suggested_config.py"))

@@ -13,8 +13,10 @@ import numpy as np
 
 Frames = Sequence[tuple[np.ndarray, np.ndarray]]
 
-# Share of the objects that may lose their cell to another.
-MAX_LOST = 0.003
+# Share of the objects that may lose their cell to another, and what is tried on
+# each level to get there: finer grids cost more, and overlapping levels help.
+MAX_LOST = 0.01
+LEVEL_LOSSES = (0.02, 0.01, 0.005, 0.0025)
 GRIDS = (8, 10, 12, 16, 20, 24, 28, 32, 36, 40, 48, 56, 64, 80, 96, 128)
 CELLS_PER_OBJECT = 4  # of the largest size of a level
 
@@ -43,7 +45,8 @@ def pick(
 
   About one level for each doubling of the object size, ranges that overlap by a
   factor of two as published, and on each level the coarsest grid that keeps its
-  objects apart and has CELLS_PER_OBJECT cells along the largest of them.
+  objects apart and has CELLS_PER_OBJECT cells along the largest of them. How
+  well apart, depends on whether MAX_LOST is kept on the whole.
 
   Args:
     frames: What the network is shown, with at least one object.
@@ -72,16 +75,17 @@ def pick(
     most=math.ceil(max(image_size) / 256) * 256,
   )
   short_side = min(image_size)
-  grids = []
-  for level, scale_range in zip(levels, ranges, strict=True):
-    largest = min(scale_range[1], high)
-    options = [s for s in GRIDS if s <= max(short_side // 2**level, GRIDS[0])]
-    coarsest = CELLS_PER_OBJECT * short_side / largest
-    options = [s for s in options if s >= coarsest] or options[-1:]
-    apart = (
-      s for s in options if level_loss(frames, scale_range, s) <= MAX_LOST
+  options = [
+    _grid_options(level, short_side, min(scale_range[1], high))
+    for level, scale_range in zip(levels, ranges, strict=True)
+  ]
+  for level_loss in LEVEL_LOSSES:
+    grids = tuple(
+      _coarsest(frames, scale_range, sizes, level_loss)
+      for scale_range, sizes in zip(ranges, options, strict=True)
     )
-    grids.append(next(apart, options[-1]))
+    if lost_share(frames, ranges, grids) <= MAX_LOST:
+      break
   strides = tuple(network["strides"][:count])
   if is_free:  # as published, 8 for P2 and 32 for P6, where the grid allows it
     strides = tuple(
@@ -91,9 +95,22 @@ def pick(
   return Levels(
     levels=levels,
     strides=strides,
-    num_grids=tuple(grids),
+    num_grids=grids,
     scale_ranges=ranges,
   )
+
+
+def _grid_options(level: int, short_side: int, largest: float) -> list[int]:
+  """Lists grids from coarse to a cell of the level's map; at least one."""
+  options = [s for s in GRIDS if s <= max(short_side // 2**level, GRIDS[0])]
+  coarsest = CELLS_PER_OBJECT * short_side / largest
+  return [s for s in options if s >= coarsest] or options[-1:]
+
+
+def _coarsest(frames, scale_range, options, loss):
+  """Returns the coarsest grid of a level that loses no more than `loss`."""
+  good = (s for s in options if grid_loss(frames, scale_range, s) <= loss)
+  return next(good, options[-1])
 
 
 def split_range(
@@ -146,7 +163,7 @@ def lost_share(
   return lost / max(total, 1)
 
 
-def level_loss(
+def grid_loss(
   frames: Frames, scale_range: tuple[float, float], num_grid: int
 ) -> float:
   """Estimates how many of a level's objects have the cell of another.

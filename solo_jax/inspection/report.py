@@ -46,7 +46,9 @@ class Table:
       )
       for i, name in enumerate(self.header):
         is_number = i > 0 and all(_is_number(row[i]) for row in self.rows)
-        table.add_column(name, justify="right" if is_number else "left")
+        table.add_column(
+          name, justify="right" if is_number else "left", no_wrap=i == 0
+        )
       for row in shown:
         table.add_row(*row)
       console.print(table)
@@ -69,7 +71,7 @@ class Table:
     else:
       lines += [f"- {row[0]}" for row in self.rows]
     if self.note:
-      lines += ["", self.note]
+      lines += ["", self.note.replace("\n", "  \n")]
     return "\n".join([*lines, ""])
 
 
@@ -158,7 +160,7 @@ def fates_table(judged: Mapping[str, dict[str, Any]]) -> Table:
   for way in (w for w in fates.MEANING if w in ways):
     rows.append(
       [
-        f"{way}: {fates.MEANING[way]}",
+        way,
         *(
           _share(c["lost"][way], c["instances"]) if way in c["lost"] else ""
           for c in judged.values()
@@ -192,7 +194,12 @@ def fates_table(judged: Mapping[str, dict[str, Any]]) -> Table:
     header=["", *judged],
     rows=rows,
     note="Training: one augmentation of each image examined. Evaluation: as "
-    "prediction resizes and cuts.",
+    "prediction resizes and cuts.\n"
+    + "\n".join(
+      f"{way}: {fates.MEANING[way]}."
+      for way in fates.MEANING
+      if any(way in c["lost"] and c["lost"][way] for c in judged.values())
+    ),
   )
 
 
@@ -251,7 +258,7 @@ def changes_table(
     config: Sections of the suggestion.
   """
   rows = [
-    [key, str(change["was"]), str(change["suggested"]), change["why"]]
+    [key, f"{change['was']} -> {change['suggested']}", change["why"]]
     for key, change in changes.items()
   ]
   optimizer, training = config["optimizer"], config["training"]
@@ -262,7 +269,7 @@ def changes_table(
   )
   return Table(
     title="Suggested changes",
-    header=["field", "was", "suggested", "why"],
+    header=["field", "change", "why"],
     rows=rows,
     note=f"Learning rate by the linear rule: {optimizer['learning_rate']:g} x "
     f"{training['batch_size']} / {optimizer['reference_batch_size']} = "

@@ -7,7 +7,7 @@ and changes only what does not suit. Every change has its reason.
 import copy
 import dataclasses
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -307,8 +307,13 @@ def choose_levels(
   made.set(
     "network.num_grids",
     picked.num_grids,
-    f"{100 * now:.2g} % lose their cell now",
+    f"{100 * now:.2g} % lose their cell now; {_cells(picked.num_grids):,} cells"
+    f", were {_cells(network['num_grids']):,}",
   )
+
+
+def _cells(num_grids: Sequence[int]) -> int:
+  return sum(s * s for s in num_grids)
 
 
 def _population(made, train, on_image):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from solo_jax.inspection.levels import (
-  level_loss,
+  grid_loss,
   lost_share,
   pick,
   split_range,
@@ -17,8 +17,8 @@ def test_losses_by_hand():
   scales = np.array([10.0, 12.0, 10.0, 90.0])
   centers = np.array([[0.1, 0.1], [0.2, 0.2], [0.6, 0.1], [0.9, 0.9]])
   frames = [(scales, centers)]
-  assert level_loss(frames, (1, 50), 2) == pytest.approx(1 / 3)
-  assert level_loss(frames, (1, 50), 8) == 0
+  assert grid_loss(frames, (1, 50), 2) == pytest.approx(1 / 3)
+  assert grid_loss(frames, (1, 50), 8) == 0
   assert lost_share(frames, ((1, 50),), (2,)) == 2 / 4
   # The first object, which the second one robs, has another level.
   assert lost_share(frames, ((1, 50), (1, 11)), (2, 2)) == 1 / 4

@@ -40,8 +40,9 @@ def test_lost_instances_are_shares():
     map_pixels=np.arange(101),
   )
   table = report.fates_table({"training": column}).markdown()
-  assert "no cell | 1 (0.5 %) |" in table
-  assert "too coarse | 0 |" in table
+  assert "| no level | 1 (0.5 %) |" in table
+  assert "no level: size outside every range" in table
+  assert "| no cell left | 0 |" in table and "too coarse" not in table
   assert "not lost) | 10 (5 %) |" in table
   assert "median | 0, 5, 50 |" in table
 
@@ -51,7 +52,7 @@ def test_the_linear_rule_is_told():
   changes = {"training.batch_size": dict(was=16, suggested=16, why="because")}
   table = report.changes_table(changes, config)
   assert "0.01 x 16 / 16 = 0.01" in table.note
-  assert "| training.batch_size | 16 | 16 | because |" in table.markdown()
+  assert "| training.batch_size | 16 -> 16 | because |" in table.markdown()
 
 
 def test_long_tables_are_cut_in_the_terminal_only():
