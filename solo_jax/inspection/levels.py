@@ -1,8 +1,4 @@
-"""Which pyramid levels, scale ranges and grids suit a population of objects.
-
-What the network is shown is a list of frames: (scales [n] in network pixels,
-centers [n, 2] as shares of width and height).
-"""
+"""Which pyramid levels, scale ranges and grids suit a population of objects."""
 
 import dataclasses
 import math
@@ -11,14 +7,32 @@ from typing import Any
 
 import numpy as np
 
-Frames = Sequence[tuple[np.ndarray, np.ndarray]]
-
 # Share of the objects that may lose their cell to another, and what is tried on
 # each level to get there: finer grids cost more, and overlapping levels help.
 MAX_LOST = 0.01
 LEVEL_LOSSES = (0.02, 0.01, 0.005, 0.0025)
 GRIDS = (8, 10, 12, 16, 20, 24, 28, 32, 36, 40, 48, 56, 64, 80, 96, 128)
 CELLS_PER_OBJECT = 4  # of the largest size of a level
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Objects:
+  """The objects of one network input, in the order of their annotations.
+
+  Attributes:
+    scales: sqrt(w h) of their boxes, network pixels. [n] float.
+    centers: Centres of mass (x, y), as shares of width and height. [n, 2]
+      float.
+    cores: (w, h) of what counts as the centre, the box times
+      `loss.center_sigma`, as shares of width and height. [n, 2] float.
+  """
+
+  scales: np.ndarray
+  centers: np.ndarray
+  cores: np.ndarray
+
+
+Frames = Sequence[Objects]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -57,7 +71,7 @@ def pick(
   Returns:
     The levels.
   """
-  scales = np.concatenate([scale for scale, _ in frames])
+  scales = np.concatenate([objects.scales for objects in frames])
   low, high = (float(x) for x in np.percentile(scales, (5, 99)))
   count = int(np.clip(round(math.log2(high / low)) - 1, 1, 5))
   is_free = "mask_stride" in network  # SOLOv2's masks are apart from the levels
@@ -139,10 +153,7 @@ def lost_share(
   scale_ranges: Sequence[tuple[float, float]],
   num_grids: Sequence[int],
 ) -> float:
-  """Estimates how many objects are left without a cell.
-
-  Only the cells of centres are looked at: of two objects in one the earlier is
-  lost, unless another level has it, and so is an object in no range.
+  """Counts the objects that are left without a cell of any level.
 
   Args:
     frames: What the network is shown.
@@ -150,15 +161,15 @@ def lost_share(
     num_grids: Of each level.
 
   Returns:
-    Share of the objects, in [0, 1].
+    Share of the objects, those in no range with them, in [0, 1].
   """
   total = lost = 0
-  for scales, centers in frames:
-    keeps = np.zeros(len(scales), bool)
+  for objects in frames:
+    keeps = np.zeros(len(objects.scales), bool)
     for scale_range, num_grid in zip(scale_ranges, num_grids, strict=True):
-      in_range, owners = _owners(scales, centers, scale_range, num_grid)
-      keeps[in_range[owners]] = True
-    total += len(scales)
+      _, owners = assign(objects, scale_range, num_grid)
+      keeps[owners] = True
+    total += len(keeps)
     lost += int(np.sum(~keeps))
   return lost / max(total, 1)
 
@@ -166,7 +177,7 @@ def lost_share(
 def grid_loss(
   frames: Frames, scale_range: tuple[float, float], num_grid: int
 ) -> float:
-  """Estimates how many of a level's objects have the cell of another.
+  """Counts the objects of a level that are left without a cell of it.
 
   Args:
     frames: What the network is shown.
@@ -177,17 +188,40 @@ def grid_loss(
     Share of the objects in the range, in [0, 1].
   """
   total = kept = 0
-  for scales, centers in frames:
-    in_range, owners = _owners(scales, centers, scale_range, num_grid)
+  for objects in frames:
+    in_range, owners = assign(objects, scale_range, num_grid)
     total += len(in_range)
     kept += len(owners)
   return (total - kept) / max(total, 1)
 
 
-def _owners(scales, centers, scale_range, num_grid):
-  """Returns who is in range, and which of these are the last in their cell."""
+def assign(
+  objects: Objects, scale_range: tuple[float, float], num_grid: int
+) -> tuple[np.ndarray, np.ndarray]:
+  """Assigns the cells of one level as `methods.cells.assign_cells` does.
+
+  Many grids are tried: here in NumPy, without a compilation for each.
+
+  Args:
+    objects: Of one input.
+    scale_range: Of the level.
+    num_grid: Of the level.
+
+  Returns:
+    The objects in the range, and those that keep a cell. [m] int each.
+  """
   low, high = scale_range
-  in_range = np.flatnonzero((scales >= low) & (scales <= high))
-  cells = np.floor(centers[in_range] * num_grid)[::-1]
-  _, last = np.unique(cells, axis=0, return_index=True)
-  return in_range, len(in_range) - 1 - last
+  in_range = np.flatnonzero((objects.scales >= low) & (objects.scales <= high))
+  half = objects.cores / 2
+  center = np.floor(objects.centers * num_grid).astype(int)
+  first = np.floor((objects.centers - half) * num_grid).astype(int)
+  last = np.floor((objects.centers + half) * num_grid).astype(int)
+  first = np.maximum(np.maximum(first, center - 1), 0)
+  last = np.minimum(np.minimum(last, center + 1), num_grid - 1)
+  owner = np.full((num_grid, num_grid), -1)
+  for i in in_range:  # of two claims the later one holds
+    left, top = first[i]
+    right, bottom = last[i]
+    owner[top : bottom + 1, left : right + 1] = i
+  owners = np.unique(owner)
+  return in_range, owners[owners >= 0]

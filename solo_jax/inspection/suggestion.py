@@ -296,7 +296,7 @@ def choose_levels(
   now = levels.lost_share(frames, picked.scale_ranges, picked.num_grids)
   if now >= lost:
     return
-  low, high = np.percentile(np.concatenate([x for x, _ in frames]), (5, 95))
+  low, high = np.percentile(np.concatenate([x.scales for x in frames]), (5, 95))
   sizes = (
     f"{100 * lost:.2g} % of the objects lost their cell; 90 of 100 are "
     f"{low:.0f} to {high:.0f} network px"
@@ -316,12 +316,14 @@ def _cells(num_grids: Sequence[int]) -> int:
   return sum(s * s for s in num_grids)
 
 
-def _population(made, train, on_image):
-  """Lists what the network is shown: (scales [n], centers [n, 2] in 0..1)."""
+def _population(
+  made: Suggestion, train: Selection, on_image: Callable[[], None]
+) -> list[levels.Objects]:
+  """Lists what the network is shown in training and in prediction."""
   settings = dict(made.config["transforms"])
   settings["max_instances"] = int(train.records.num_objects.max())
   rng = np.random.default_rng(made.config["seed"])
-  seen = []
+  shown = []
   for sample in train.samples():
     frames = [
       training_frame(
@@ -335,11 +337,17 @@ def _population(made, train, on_image):
     for frame in frames:
       example = make_example(frame, settings)
       boxes = example["boxes_xyxy"][example["valid"]]
-      centers = example["centers"][example["valid"]]
-      scales = np.sqrt((boxes[:, 2:] - boxes[:, :2]).clip(0).prod(1))
-      seen.append((scales, centers / frame.padded_size[::-1]))
+      sizes = (boxes[:, 2:] - boxes[:, :2]).clip(0)
+      extent = np.array(frame.padded_size[::-1])
+      shown.append(
+        levels.Objects(
+          scales=np.sqrt(sizes.prod(1)),
+          centers=example["centers"][example["valid"]] / extent,
+          cores=sizes * made.config["loss"]["center_sigma"] / extent,
+        )
+      )
     on_image()
-  return seen
+  return shown
 
 
 def choose_bandwidth(made: Suggestion, statistics: Statistics) -> None:

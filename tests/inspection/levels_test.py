@@ -4,25 +4,66 @@ import numpy as np
 import pytest
 
 from solo_jax.inspection.levels import (
+  Objects,
+  assign,
   grid_loss,
   lost_share,
   pick,
   split_range,
 )
+from solo_jax.inspection.oracle_outputs import owners
+from solo_jax.methods.cells import assign_cells
 from tests.inspection.conftest import sections
+
+
+def make_objects(scales, centers, core=0.0):
+  centers = np.array(centers, float).reshape(-1, 2)
+  cores = np.full_like(centers, core)
+  return Objects(scales=np.array(scales, float), centers=centers, cores=cores)
 
 
 def test_losses_by_hand():
   # Two objects share a cell of the 2 x 2 grid, one is alone, one is too large.
-  scales = np.array([10.0, 12.0, 10.0, 90.0])
-  centers = np.array([[0.1, 0.1], [0.2, 0.2], [0.6, 0.1], [0.9, 0.9]])
-  frames = [(scales, centers)]
+  centers = [[0.1, 0.1], [0.2, 0.2], [0.6, 0.1], [0.9, 0.9]]
+  frames = [make_objects([10, 12, 10, 90], centers)]
   assert grid_loss(frames, (1, 50), 2) == pytest.approx(1 / 3)
   assert grid_loss(frames, (1, 50), 8) == 0
   assert lost_share(frames, ((1, 50),), (2,)) == 2 / 4
   # The first object, which the second one robs, has another level.
   assert lost_share(frames, ((1, 50), (1, 11)), (2, 2)) == 1 / 4
   assert lost_share([], ((1, 50),), (2,)) == 0
+
+
+@pytest.mark.parametrize("num_grid", [5, 9])
+def test_cells_are_those_of_the_loss(num_grid):
+  rng = np.random.default_rng(num_grid)
+  size = np.array([200, 160])  # width, height
+  centers = rng.uniform(0, size - 1, (40, 2)).astype(np.float32)
+  boxes = np.concatenate([centers, centers], 1)
+  half = rng.uniform(3, 40, (40, 2)).astype(np.float32)
+  boxes += np.concatenate([-half, half], 1)
+  targets = assign_cells(
+    centers,
+    boxes,
+    np.zeros(40, np.int32),
+    np.ones(40, bool),
+    padded_size=(160, 200),
+    num_grids=(num_grid,),
+    scale_ranges=((10, 60),),
+    center_sigma=0.5,
+    max_positives=400,
+    shared_cells="all",
+  )
+  expected, _ = owners(targets, num_grid**2, 40)
+  sizes = boxes[:, 2:] - boxes[:, :2]
+  objects = Objects(
+    scales=np.sqrt(sizes.prod(1)),
+    centers=centers / size,
+    cores=sizes / 2 / size,
+  )
+  in_range, found = assign(objects, (10, 60), num_grid)
+  assert set(found) == set(np.asarray(expected).tolist()) - {-1}
+  assert len(found) < len(in_range) < 40
 
 
 def test_ranges_cover_all_sizes_and_overlap():
@@ -38,7 +79,7 @@ def test_levels_follow_the_sizes():
   scales = np.array([8.0] * 97 + [128.0] * 3)
   lattice = np.stack(np.mgrid[:10, :10], -1).reshape(-1, 2) / 10 + 0.05
   network = sections("solov2_shapes")["network"]
-  picked = pick([(scales, lattice)], network, (256, 256))
+  picked = pick([make_objects(scales, lattice)], network, (256, 256))
   assert picked.levels == (2, 3, 4)
   # Bounds at 8 x 16^(1/3) = 20.2 and 8 x 16^(2/3) = 50.8.
   assert picked.scale_ranges == ((1, 29), (14, 72), (35, 256))
@@ -50,7 +91,7 @@ def test_levels_follow_the_sizes():
 
 def test_solo_keeps_its_first_levels():
   network = sections("solo_coco")["network"]
-  frames = [(np.array([100.0, 140.0]), np.array([[0.2, 0.2], [0.7, 0.7]]))]
+  frames = [make_objects([100, 140], [[0.2, 0.2], [0.7, 0.7]])]
   picked = pick(frames, network, (512, 512))
   assert picked.levels == tuple(network["levels"][:1])
   assert picked.strides == tuple(network["strides"][:1])
