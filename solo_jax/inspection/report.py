@@ -152,43 +152,29 @@ def fates_table(judged: Mapping[str, dict[str, Any]]) -> Table:
   Args:
     judged: `fates.merge` by the name of a column.
   """
-  ways = {w for column in judged.values() for w in column["lost"]}
-  rows = [["inputs", *(f"{c['frames']:,}" for c in judged.values())]]
-  rows.append(
-    ["instances in them", *(f"{c['instances']:,}" for c in judged.values())]
-  )
-  for way in (w for w in fates.MEANING if w in ways):
-    rows.append(
-      [
-        way,
-        *(
-          _share(c["lost"][way], c["instances"]) if way in c["lost"] else ""
-          for c in judged.values()
-        ),
-      ]
+  columns = judged.values()
+  rows = []
+
+  def add(name, cell):
+    rows.append([name, *(cell(column) for column in columns)])
+
+  add("inputs", lambda c: f"{c['frames']:,}")
+  add("instances in them", lambda c: f"{c['instances']:,}")
+  for way in fates.MEANING:
+    if any(way in c["lost"] for c in columns):
+      add(way, lambda c, way=way: _lost(c, way))
+  if any(c["most_positives"] for c in columns):
+    add(
+      "(some cells shared, not lost)",
+      lambda c: _share(c["shared"], c["instances"]),
     )
-  if any(c["most_positives"] for c in judged.values()):
-    rows.append(
-      [
-        "(some cells shared, not lost)",
-        *(_share(c["shared"], c["instances"]) for c in judged.values()),
-      ]
+    add("most cells of an input", lambda c: str(c["most_positives"]))
+  add("most instances of an input", lambda c: str(c["most_instances"]))
+  if any(len(c["map_pixels"]) for c in columns):
+    add(
+      "own map pixels: least, 5th percentile, median",
+      lambda c: _least_and_typical(c["map_pixels"]),
     )
-    rows.append(
-      [
-        "most cells of an input",
-        *(str(c["most_positives"]) for c in judged.values()),
-      ]
-    )
-  rows.append(
-    [
-      "most instances of an input",
-      *(str(c["most_instances"]) for c in judged.values()),
-    ]
-  )
-  if any(len(c["map_pixels"]) for c in judged.values()):
-    cells = [_least_and_typical(c["map_pixels"]) for c in judged.values()]
-    rows.append(["own map pixels: least, 5th percentile, median", *cells])
   return Table(
     title="Instances that get lost between annotation and targets",
     header=["", *judged],
@@ -198,7 +184,7 @@ def fates_table(judged: Mapping[str, dict[str, Any]]) -> Table:
     + "\n".join(
       f"{way}: {fates.MEANING[way]}."
       for way in fates.MEANING
-      if any(way in c["lost"] and c["lost"][way] for c in judged.values())
+      if any(way in c["lost"] and c["lost"][way] for c in columns)
     ),
   )
 
@@ -312,6 +298,13 @@ def to_json(value: Any) -> Any:
   if isinstance(value, (list, tuple)):
     return [to_json(item) for item in value]
   return value
+
+
+def _lost(column: Mapping[str, Any], way: str) -> str:
+  """How many got lost this way; empty where that cannot happen."""
+  if way not in column["lost"]:
+    return ""
+  return _share(column["lost"][way], column["instances"])
 
 
 def _share(count: int, total: int) -> str:
