@@ -2,7 +2,10 @@
 
 import dataclasses
 import functools
+import multiprocessing
+import os
 import sys
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -189,6 +192,15 @@ class _MakeExample(grain.transforms.RandomMap):
 def _init_worker(worker_index: int = 0, worker_count: int = 0) -> None:
   del worker_index, worker_count
   cv2.setNumThreads(0)  # one thread a worker; more would fight over the cores
+  parent = multiprocessing.parent_process()
+  if parent is not None:
+    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+
+
+def _end_with(parent: multiprocessing.process.BaseProcess) -> None:
+  """Ends a worker whose run was killed; it would wait for ever."""
+  parent.join()
+  os._exit(1)
 
 
 def _stream(

@@ -16,6 +16,8 @@ import contextlib
 import dataclasses
 import itertools
 import json
+import os
+import re
 import zlib
 from collections.abc import Iterator
 from typing import Any
@@ -490,7 +492,10 @@ def _checksum(info: dict, state: dict) -> int:
 
 
 def _reason(error: Exception) -> str:
-  """Returns the first words of an error that may go on for pages."""
+  """Returns the words of an error that tell most; some go on for pages."""
+  system = re.search(r"os_error_code='(\d+)'", str(error))  # TensorStore's
+  if system:
+    return os.strerror(int(system[1]))
   text = f"{type(error).__name__}: {error}".splitlines()[0]
   return text if len(text) <= 200 else f"{text[:200]} ..."
 

@@ -364,6 +364,17 @@ def test_failure_behind_the_steps_is_told_and_nothing_reported(
   writer.close()
 
 
+def test_reason_of_a_long_error():
+  error = ValueError(
+    'RESOURCE_EXHAUSTED: Failed writing: "/long/path": Failed to write 317418 '
+    "bytes to file 4: No space left on device [os_error_code='28'] [source "
+    "locations='tensorstore/internal/os/file_util_posix.cc:201']"
+  )
+  assert checkpoints._reason(error) == "No space left on device"
+  assert checkpoints._reason(KeyError("a\nb")) == "KeyError: 'a\\nb'"
+  assert checkpoints._reason(ValueError("long " * 99)).endswith("long  ...")
+
+
 def test_unfinished_checkpoint_of_a_killed_run_is_ignored(toy, saved, tmp_path):
   workdir = tmp_path / "run"
   shutil.copytree(saved, workdir)

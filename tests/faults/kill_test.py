@@ -1,0 +1,89 @@
+"""Runs that are killed or asked to stop, at any moment."""
+
+import random
+import signal
+import time
+
+import pytest
+import toy_runs
+
+pytestmark = pytest.mark.slow
+
+LONG = (
+  "--config.training.num_steps=240",
+  "--config.training.checkpoint_every_steps=6",
+)
+# How far a run gets before it is killed.
+MOMENTS = ["start"] * 4 + ["steps"] * 6 + ["writing"] * 10
+
+
+def has_unfinished(workdir):
+  folder = workdir / "checkpoints"
+  return folder.exists() and any("tmp" in x.name for x in folder.iterdir())
+
+
+def test_twenty_kills_change_nothing_and_lose_nothing(data_dir, tmp_path):
+  undisturbed, killed = tmp_path / "undisturbed", tmp_path / "killed"
+  begin = time.monotonic()
+  run = toy_runs.start(data_dir, undisturbed, *LONG)
+  run.wait_for(r"step +1/")
+  start_seconds = time.monotonic() - begin
+  assert run.wait() == 0, run.output
+
+  rng = random.Random(0)
+  moments = rng.sample(MOMENTS, len(MOMENTS))
+  num_inside, saved, table = 0, 0, []
+  for moment in moments:
+    run = toy_runs.start(data_dir, killed, *LONG)
+    if moment == "start":
+      end = time.monotonic() + rng.uniform(0, start_seconds)
+      step = toy_runs.last_step(killed) + 12  # starts differ in their speed
+      run.wait_until(
+        lambda end=end, step=step: (
+          time.monotonic() > end or toy_runs.last_step(killed) > step
+        )
+      )
+    elif moment == "steps":
+      run.wait_for(r"step +\d+/")
+      step = toy_runs.last_step(killed) + rng.randint(0, 9)
+      run.wait_until(lambda step=step: toy_runs.last_step(killed) >= step)
+    else:
+      run.wait_for(r"step +\d+/")
+      if rng.random() < 0.5:  # not the first write of this process
+        run.wait_for("is saved")
+      run.wait_until(lambda: not has_unfinished(killed))  # what was left
+      run.wait_until(lambda: has_unfinished(killed))
+      time.sleep(rng.choice([0, rng.uniform(0, 0.05)]))
+    assert run.kill() == -signal.SIGKILL, (moment, run.output)
+    is_inside = has_unfinished(killed)
+    num_inside += is_inside
+    # What earlier processes reported as saved, this one went on from.
+    if "starting at" in run.output or "resuming" in run.output:
+      assert toy_runs.resumed_from(run.output) >= saved
+    saved = max([saved, *toy_runs.steps_reported(run.output)])
+    assert saved in (0, *toy_runs.steps_saved(killed))
+    table.append((moment, toy_runs.last_step(killed), saved, is_inside))
+  print(*table, sep="\n")
+  assert num_inside >= 5
+
+  run = toy_runs.finish(data_dir, killed, *LONG)
+  assert saved <= toy_runs.resumed_from(run.output) < 240
+  toy_runs.assert_same_end(killed, undisturbed)
+  assert not has_unfinished(killed)
+
+
+def test_run_that_is_asked_to_stop_saves_first(data_dir, undisturbed, tmp_path):
+  """What schedulers do before they take a machine away."""
+  workdir = tmp_path / "run"
+  run = toy_runs.start(data_dir, workdir)
+  run.wait_until(lambda: toy_runs.last_step(workdir) >= 5)
+  run.process.send_signal(signal.SIGTERM)
+  assert run.wait() == 143
+  (*_, step) = toy_runs.steps_reported(run.output)
+  # Saved at the step that was under way, not at the last multiple of 4.
+  assert (
+    step == toy_runs.last_step(workdir) == toy_runs.steps_saved(workdir)[-1]
+  )
+  run = toy_runs.finish(data_dir, workdir)
+  assert toy_runs.resumed_from(run.output) == step
+  toy_runs.assert_same_end(workdir, undisturbed)

@@ -1,0 +1,78 @@
+"""One of two processes dies."""
+
+import signal
+import socket
+import time
+
+import pytest
+import toy_runs
+
+pytestmark = pytest.mark.slow
+
+# JAX's heartbeat takes 100 s to miss a process; most ends are seen at once.
+BOUND = 150
+
+
+@pytest.fixture
+def start_pair(data_dir):
+  """Starts the two processes of a run; ends them with the test."""
+  started = []
+
+  def start(workdir):
+    with socket.socket() as free:
+      free.bind(("localhost", 0))
+      port = free.getsockname()[1]
+    pair = [
+      toy_runs.start(
+        data_dir,
+        workdir,
+        "--distributed",
+        f"--coordinator=localhost:{port}",
+        "--num_processes=2",
+        f"--process_id={i}",
+        log=f"{workdir}.{i}.log",
+      )
+      for i in range(2)
+    ]
+    started.extend(pair)
+    return pair
+
+  yield start
+  for run in started:
+    run.kill()
+
+
+@pytest.fixture(scope="module")
+def module_folder(tmp_path_factory):
+  return tmp_path_factory.mktemp("pairs")
+
+
+@pytest.mark.parametrize("victim", [0, 1])
+def test_other_process_ends_and_the_pair_resumes(
+  start_pair, module_folder, tmp_path, victim
+):
+  undisturbed = module_folder / "undisturbed"
+  if not undisturbed.exists():
+    for run in start_pair(undisturbed):
+      assert run.wait() == 0, run.output
+  workdir = tmp_path / "run"
+  pair = start_pair(workdir)
+  pair[0].wait_for("step 12 is saved")
+  assert pair[victim].kill() == -signal.SIGKILL
+  begin, other = time.monotonic(), pair[1 - victim]
+  assert other.wait() != 0
+  seconds = time.monotonic() - begin
+  print(f"process {1 - victim} ended {seconds:.1f} s after {victim}")
+  assert seconds < BOUND
+  # Ours, or JAX's own where its service notices before the collective does.
+  assert (
+    "another process of this run has ended" in other.output
+    or "another task died" in other.output
+  ), other.output
+  assert "Traceback" not in other.output
+  saved = max(toy_runs.steps_reported(pair[0].output))
+  pair = start_pair(workdir)
+  for run in pair:
+    assert run.wait() == 0, run.output
+  assert toy_runs.resumed_from(pair[0].output) >= saved
+  toy_runs.assert_same_end(workdir, undisturbed)
