@@ -87,3 +87,28 @@ def test_run_that_is_asked_to_stop_saves_first(data_dir, undisturbed, tmp_path):
   run = toy_runs.finish(data_dir, workdir)
   assert toy_runs.resumed_from(run.output) == step
   toy_runs.assert_same_end(workdir, undisturbed)
+
+
+SMALL = (  # the network of the config, as narrow as it can be
+  "--config.backbone.stage_sizes=(1,1,1,1)",
+  "--config.backbone.widths=(8,8,8,8)",
+  "--config.network.fpn_channels=8",
+  "--config.network.head_channels=8",
+  "--config.network.mask_channels=8",
+  "--config.network.kernel_channels=8",
+  "--config.network.num_groups=4",
+)
+
+
+def test_killed_training_of_solov2(data_dir, tmp_path):
+  """The command itself, with a real network and its evaluation."""
+  undisturbed, killed = tmp_path / "undisturbed", tmp_path / "killed"
+  command = {"program": ("-m", "solo_jax.train")}
+  toy_runs.finish(data_dir, undisturbed, *SMALL, **command)
+  for kill_after in (10, 18):  # steps
+    with toy_runs.started(data_dir, killed, *SMALL, **command) as run:
+      run.wait_until(lambda step=kill_after: toy_runs.last_step(killed) >= step)
+    resumable = toy_runs.steps_saved(killed)[-1]
+    assert kill_after <= toy_runs.last_step(killed) <= resumable + 4
+  toy_runs.finish(data_dir, killed, *SMALL, **command)
+  toy_runs.assert_same_end(killed, undisturbed)

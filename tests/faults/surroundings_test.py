@@ -19,7 +19,9 @@ def interrupted(data_dir, workdir, **surroundings):
 
 def test_clock_that_jumps(data_dir, undisturbed, tmp_path):
   workdir = tmp_path / "run"
-  run = interrupted(data_dir, workdir, script="jumping_clock.py")
+  run = interrupted(
+    data_dir, workdir, program=(str(toy_runs.HERE / "jumping_clock.py"),)
+  )
   assert "clock jumped" in run.output
   toy_runs.assert_same_end(workdir, undisturbed)
 
@@ -53,7 +55,7 @@ def test_locale_with_decimal_commas_and_without_unicode(
   run = interrupted(
     data_dir,
     workdir,
-    script="decimal_comma.py",
+    program=(str(toy_runs.HERE / "decimal_comma.py"),),
     LOCPATH=str(tmp_path),
     LC_ALL="de_DE",
   )

@@ -7,6 +7,7 @@ import re
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 
 import jax
@@ -16,6 +17,7 @@ from solo_jax.training.checkpoints import load
 from solo_jax.training.logging import read_rows
 
 HERE = pathlib.Path(__file__).parent
+CACHE = tempfile.TemporaryDirectory(prefix="compiled_")
 ROOT = HERE.parents[1]
 TIMEOUT = 600  # seconds, of anything: nothing may hang
 
@@ -68,7 +70,7 @@ def start(
   data_dir,
   workdir,
   *overrides,
-  script="toy_train.py",
+  program=(str(HERE / "toy_train.py"),),
   log=None,
   **environment,
 ):
@@ -78,7 +80,7 @@ def start(
     begin = len(log.read_text(errors="replace"))
     process = subprocess.Popen(
       [
-        *(sys.executable, str(HERE / script)),
+        *(sys.executable, *program),
         f"--config={ROOT / 'configs' / 'solov2_shapes.py'}",
         f"--workdir={workdir}",
         f"--config.dataset.data_dir={data_dir}",
@@ -88,8 +90,13 @@ def start(
         "--config.training.picture_every_steps=0",
         *overrides,
       ],
-      # One device, whatever the tests themselves have.
-      env=os.environ | {"XLA_FLAGS": ""} | environment,
+      env={
+        **os.environ,
+        "XLA_FLAGS": "",  # one device, whatever the tests themselves have
+        "JAX_COMPILATION_CACHE_DIR": CACHE.name,
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+        **environment,
+      },
       stdout=file,
       stderr=file,
     )
