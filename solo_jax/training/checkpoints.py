@@ -20,6 +20,7 @@ import os
 import re
 import zlib
 from collections.abc import Iterator
+from logging import LogRecord
 from typing import Any
 
 import flax.serialization
@@ -276,6 +277,7 @@ class CheckpointWriter:
       self.finished(wait=True)
     finally:
       self._manager.close()
+      logging.get_absl_logger().removeFilter(_is_news)
 
 
 def save_converted(
@@ -491,11 +493,18 @@ def _checksum(info: dict, state: dict) -> int:
   return checksum
 
 
+def _is_news(record: LogRecord) -> bool:
+  """Tells whether to log a record: Orbax also raises its threads' errors."""
+  return record.exc_info is None or "orbax" not in record.pathname
+
+
 def _reason(error: Exception) -> str:
   """Returns the words of an error that tell most; some go on for pages."""
   system = re.search(r"os_error_code='(\d+)'", str(error))  # TensorStore's
   if system:
     return os.strerror(int(system[1]))
+  if isinstance(error, OSError) and error.strerror:
+    return error.strerror
   text = f"{type(error).__name__}: {error}".splitlines()[0]
   return text if len(text) <= 200 else f"{text[:200]} ..."
 
