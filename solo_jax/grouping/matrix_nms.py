@@ -3,6 +3,8 @@
 Shape letters: M: candidate masks. Q: pixels of a mask (h * w, flattened).
 """
 
+import functools
+
 import jax
 import jax.numpy as jnp
 
@@ -51,7 +53,8 @@ def matrix_nms(
   unions = areas[:, None] + areas[None, :] - intersections
   comparable = labels[:, None] == labels[None, :]
   comparable &= valid[:, None] & valid[None, :]
-  earlier = jnp.triu(comparable, k=1)  # [i, j]: i comes before j
+  rank = jnp.arange(masks.shape[0])
+  earlier = comparable & (rank[:, None] < rank[None, :])  # i comes before j
   iou = jnp.where(earlier, intersections / jnp.maximum(unions, 1.0), 0.0)
   compensation = jnp.max(iou, axis=0)  # [M] iou_*i
   if kernel == "gaussian":
@@ -67,8 +70,9 @@ def mask_intersections(masks: jax.Array) -> jax.Array:
   """Counts the pixels that each pair of masks shares, exactly.
 
   Packed bits and popcount on the CPU, where that is three times cheaper than
-  a matrix product; a bfloat16 product with float32 sums elsewhere (products of
-  0 and 1 are exact, and so are the sums below 2^24 pixels).
+  a matrix product; a bfloat16 product with float32 sums on accelerators
+  (products of 0 and 1 are exact, and so are the sums below 2^24 pixels); a
+  float32 product on platforms without a name, such as ONNX.
 
   Args:
     masks: [M, Q] bool.
@@ -76,13 +80,19 @@ def mask_intersections(masks: jax.Array) -> jax.Array:
   Returns:
     [M, M] float32, symmetric.
   """
+  by_bfloat16 = functools.partial(_intersections_by_matmul, dtype=jnp.bfloat16)
   return jax.lax.platform_dependent(
-    masks, cpu=_intersections_by_popcount, default=_intersections_by_matmul
+    masks,
+    cpu=_intersections_by_popcount,
+    cuda=by_bfloat16,
+    rocm=by_bfloat16,
+    tpu=by_bfloat16,
+    default=functools.partial(_intersections_by_matmul, dtype=jnp.float32),
   )
 
 
-def _intersections_by_matmul(masks: jax.Array) -> jax.Array:
-  masks = masks.astype(jnp.bfloat16)
+def _intersections_by_matmul(masks: jax.Array, dtype: jnp.dtype) -> jax.Array:
+  masks = masks.astype(dtype)
   return jnp.einsum(
     "iq,jq->ij", masks, masks, preferred_element_type=jnp.float32
   )

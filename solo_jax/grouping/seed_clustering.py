@@ -81,7 +81,7 @@ def seed_clustering(
   rank = jnp.cumsum(foreground, dtype=jnp.int32)
   capacities = [int(np.ceil(share * num_pixels)) for share in CAPACITIES]
   return jax.lax.switch(
-    jnp.searchsorted(jnp.asarray(capacities), rank[-1]),
+    jnp.sum(rank[-1] > jnp.array(capacities[:-1])),
     [functools.partial(cluster_first, n) for n in capacities],
     rank,
     maps,

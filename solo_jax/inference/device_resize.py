@@ -1,0 +1,342 @@
+"""Resizing inside a compiled program: images to the network, masks back.
+
+The sizes of an image are values here, not shapes: images lie in the corner of
+a canvas of fixed size, so one program serves all sizes that fit. Positions are
+fractions of integers, so that no size needs more digits than float32 has.
+
+The results are those of `data.batching.render_image`, which uses OpenCV and
+Pillow, and of `inference.masks`, which works on the host.
+"""
+
+import jax
+import jax.numpy as jnp
+
+# Weights of OpenCV's bilinear resize of bytes have so many bits.
+_OPENCV_BITS = 11
+# OpenCV's averages leave out a source pixel that is covered by less.
+_OPENCV_SLIVER = 1e-3
+_AREA_BELOW = 0.6  # as in data/batching.py
+
+
+def fitted_size(
+  size: jax.Array,
+  *,
+  short_side: int,
+  max_side: int,
+  tile_size: int | None,
+) -> jax.Array:
+  """Computes the size that an image has in the network.
+
+  The rule of `data.transforms.resize_to_fit`, in whole numbers. It rounds ties
+  up, where float64 falls either way: of all sizes up to 2,200 x 2,200 with 800
+  and 1333, 60 in 4.8 million differ, by one pixel.
+
+  Args:
+    size: (height, width) of the image. [2] int32.
+    short_side: Upper bound of the short side.
+    max_side: Upper bound of the long side.
+    tile_size: Where images are read in tiles, an image smaller than one is
+      scaled like a whole one.
+
+  Returns:
+    (height, width) of the resized image. [2] int32.
+  """
+  short, long = jnp.min(size), jnp.max(size)
+  short_side = jnp.int32(short_side)
+  if tile_size is not None:
+    part = short_side * jnp.minimum(short, tile_size)
+    short_side = jnp.maximum(1, (2 * part + tile_size) // (2 * tile_size))
+  by_long = max_side * short <= short_side * long
+  numerator = jnp.where(by_long, max_side, short_side)
+  denominator = jnp.where(by_long, long, short)
+  resized = (2 * size * numerator + denominator) // (2 * denominator)
+  return jnp.maximum(1, resized)
+
+
+def resize_image(
+  image: jax.Array,
+  original_size: jax.Array,
+  image_size: jax.Array,
+  padded_size: tuple[int, int],
+  *,
+  interpolation: str,
+) -> jax.Array:
+  """Resizes the image in the corner of a canvas.
+
+  'bilinear' and 'antialias' are whole numbers and equal the host's to the bit.
+  'area' sums in float32, as OpenCV does in another order: a value within 1e-4
+  of a half may be rounded the other way.
+
+  Args:
+    image: Canvas. [Hc, Wc, 3] uint8.
+    original_size: (height, width) of the image in it. [2] int32.
+    image_size: (height, width) to resize to. [2] int32.
+    padded_size: (H, W) of the result.
+    interpolation: 'bilinear', 'area' or 'antialias', see
+      `data.batching.render_image`.
+
+  Returns:
+    The resized image, zero beyond `image_size`. [H, W, 3] uint8.
+
+  Raises:
+    ValueError: If the interpolation is unknown.
+  """
+  sizes = image, original_size, image_size, padded_size
+  if interpolation == "bilinear":
+    resized = _resize_bilinear(*sizes)
+  elif interpolation == "area":
+    is_small = jnp.any(image_size < _AREA_BELOW * original_size)
+    resized = jax.lax.cond(
+      is_small,
+      lambda: _resize_area(*sizes),
+      lambda: _resize_bilinear(*sizes),
+    )
+  elif interpolation == "antialias":
+    resized = _resize_antialiased(*sizes)
+  else:
+    raise ValueError(
+      "interpolation must be 'bilinear', 'area' or 'antialias', got "
+      f"{interpolation!r}"
+    )
+  inside = _inside(image_size, padded_size)
+  return jnp.where(inside[..., None], resized, 0)
+
+
+def masks_to_canvas(
+  mask_probs: jax.Array,
+  valid: jax.Array,
+  image_size: jax.Array,
+  original_size: jax.Array,
+  canvas_size: tuple[int, int],
+  *,
+  mask_stride: int,
+  threshold: float,
+) -> tuple[jax.Array, jax.Array]:
+  """Brings the masks of one image to its original size, see `inference.masks`.
+
+  Args:
+    mask_probs: Over the padded network input. [M, h, w] float32.
+    valid: Real detections, which come first. [M] bool.
+    image_size: Valid (height, width) of the network input. [2] int32.
+    original_size: (height, width) of the image. [2] int32.
+    canvas_size: (Hc, Wc), Wc a multiple of 8.
+    mask_stride: Network pixels per mask cell.
+    threshold: A pixel belongs to the mask strictly above it.
+
+  Returns:
+    masks: Packed bits, big-endian along the width, of the image in the corner
+      of the canvas. [M, Hc, Wc / 8] uint8.
+    boxes_xyxy: Tight boxes, zeros for an empty mask. [M, 4] int32.
+  """
+  rows, columns = (
+    _mask_taps(
+      canvas_size[axis],
+      mask_probs.shape[1 + axis],
+      mask_stride,
+      image_size[axis],
+      original_size[axis],
+    )
+    for axis in range(2)
+  )
+  inside = _inside(original_size, canvas_size)
+
+  def add_mask(i, results):
+    masks, boxes_xyxy = results
+    resized = _apply_taps(mask_probs[i], *rows)  # [Hc, w]
+    resized = _apply_taps(resized.T, *columns).T  # [Hc, Wc]
+    mask = (resized > threshold) & inside
+    packed = jnp.packbits(mask, axis=1)
+    return masks.at[i].set(packed), boxes_xyxy.at[i].set(_tight_box(mask))
+
+  num_masks = mask_probs.shape[0]
+  height, width = canvas_size
+  empty = (
+    jnp.zeros((num_masks, height, width // 8), jnp.uint8),
+    jnp.zeros((num_masks, 4), jnp.int32),
+  )
+  # Only as many as there are: resizing costs what the canvas has pixels.
+  return jax.lax.fori_loop(0, jnp.sum(valid), add_mask, empty)
+
+
+def _inside(size, shape):
+  """Pixels of the image in the corner of an array. [*shape] bool."""
+  rows, columns = (
+    jnp.arange(length) < side for length, side in zip(shape, size, strict=True)
+  )
+  return rows[:, None] & columns[None, :]
+
+
+def _floor_position(index, num_in, num_out):
+  """Floor and remainder of (index + 0.5) * num_in / num_out - 0.5.
+
+  Returns:
+    The floor, and what remains as a number of 2 * num_out-ths. int32.
+  """
+  position = (2 * index + 1) * num_in - num_out
+  low = position // (2 * num_out)
+  return low, position - 2 * num_out * low
+
+
+def _linear_taps(index, num_in, num_out):
+  """Bilinear without antialiasing, ends repeated: two cells and a weight."""
+  low, remainder = _floor_position(index, num_in, num_out)
+  last = num_in - 1
+  is_between = (low >= 0) & (low < last)
+  weight = _divide(remainder, 2 * num_out)
+  low = jnp.clip(low, 0, last)
+  return low, jnp.minimum(low + 1, last), jnp.where(is_between, weight, 0.0)
+
+
+def _mask_taps(
+  num_pixels, num_cells, mask_stride, image_length, original_length
+):
+  """Composes the two resizes of one axis of a mask: four cells and weights.
+
+  Returns:
+    cells: [4, pixels] int32. weights: [4, pixels] float32.
+  """
+  low, high, high_weight = _linear_taps(
+    jnp.arange(num_pixels), image_length, original_length
+  )
+  cells, weights = [], []
+  for pixel, weight in ((low, 1 - high_weight), (high, high_weight)):
+    cell_low, cell_high, cell_weight = _linear_taps(
+      pixel, num_cells, num_cells * mask_stride
+    )
+    cells += [cell_low, cell_high]
+    weights += [weight * (1 - cell_weight), weight * cell_weight]
+  return jnp.stack(cells), jnp.stack(weights)
+
+
+def _apply_taps(values, cells, weights):
+  """Sums weighted rows. [cells, n] -> [pixels, n]."""
+  return sum(
+    w[:, None] * values[c] for c, w in zip(cells, weights, strict=True)
+  )
+
+
+def _tight_box(mask):
+  """Returns (left, top, right, bottom), zeros for an empty mask."""
+
+  def ends(any_inside):
+    length = any_inside.shape[0]
+    return jnp.argmax(any_inside), length - jnp.argmax(any_inside[::-1])
+
+  top, bottom = ends(jnp.any(mask, axis=1))
+  left, right = ends(jnp.any(mask, axis=0))
+  box = jnp.stack([left, top, right, bottom])
+  return jnp.where(jnp.any(mask), box, 0).astype(jnp.int32)
+
+
+def _resize_bilinear(image, original_size, image_size, padded_size):
+  """OpenCV's INTER_LINEAR of bytes, whose arithmetic is in fixed point."""
+  one = 1 << _OPENCV_BITS
+
+  def taps(axis):
+    index = jnp.arange(padded_size[axis])
+    num_in, num_out = original_size[axis], image_size[axis]
+    # OpenCV rounds the position to float32 before it takes the fraction.
+    position = _divide((2 * index + 1) * num_in - num_out, 2 * num_out)
+    low = jnp.floor(position)
+    high_weight = jnp.round((position - low) * one).astype(jnp.int32)
+    low = low.astype(jnp.int32)
+    last = num_in - 1
+    if axis == 1:  # columns beyond the ends get no weight, rows keep theirs
+      high_weight = jnp.where((low < 0) | (low >= last), 0, high_weight)
+      low = jnp.clip(low, 0, last)
+    cells = jnp.clip(low, 0, last), jnp.clip(low + 1, 0, last)
+    return cells, (one - high_weight, high_weight)
+
+  image = image.astype(jnp.int32)
+  (left, right), (left_weight, right_weight) = taps(1)
+  image = (
+    image[:, left] * left_weight[:, None]
+    + image[:, right] * right_weight[:, None]
+  ) >> 4
+  (above, below), (above_weight, below_weight) = taps(0)
+  above = (image[above] * above_weight[:, None, None]) >> 16
+  below = (image[below] * below_weight[:, None, None]) >> 16
+  return ((above + below + 2) >> 2).astype(jnp.uint8)
+
+
+def _resize_area(image, original_size, image_size, padded_size):
+  """OpenCV's INTER_AREA for images that shrink: averages of covered pixels."""
+
+  def weights(axis):
+    source = jnp.arange(image.shape[axis])
+    target = jnp.arange(padded_size[axis])[:, None]
+    num_in, num_out = original_size[axis], image_size[axis]
+    # Shared length of both pixels in units of 1 / (num_in * num_out).
+    end = jnp.minimum((source + 1) * num_out, (target + 1) * num_in)
+    shared = jnp.maximum(
+      end - jnp.maximum(source * num_out, target * num_in), 0
+    )
+    shared = jnp.where(shared > _OPENCV_SLIVER * num_out, shared, 0)
+    return _divide(shared, num_in)
+
+  resized = _multiply(weights(0), _multiply_columns(weights(1), image))
+  is_half = jnp.all(original_size == 2 * image_size)
+  # OpenCV has a loop of its own for halves, which rounds ties up.
+  resized = jnp.where(is_half, jnp.floor(resized + 0.5), jnp.round(resized))
+  return resized.astype(jnp.uint8)
+
+
+def _resize_antialiased(image, original_size, image_size, padded_size):
+  """Pillow's bilinear: a triangle that widens, bytes between the two axes.
+
+  Weights have 22 bits, of which each product here takes 11: sums of those are
+  whole numbers that float32 holds, up to 32 source pixels to a target pixel.
+  """
+
+  def weights(axis):
+    source = jnp.arange(image.shape[axis])
+    target = jnp.arange(padded_size[axis])[:, None]
+    num_in, num_out = original_size[axis], image_size[axis]
+    distance = jnp.abs((2 * source + 1) * num_out - (2 * target + 1) * num_in)
+    triangle = jnp.maximum(2 * jnp.maximum(num_in, num_out) - distance, 0)
+    triangle = jnp.where(source < num_in, triangle, 0)
+    total = jnp.sum(triangle, axis=1, keepdims=True)
+    total = jnp.maximum(total, 1)  # 0 in rows beyond the image
+    # round(2^22 triangle / total), in two steps that stay within 32 bits.
+    high = (triangle * 2048) // total
+    rest = (triangle * 2048) - high * total
+    return high, (rest * 4096 + total) // (2 * total)
+
+  def round_sum(multiply, weights, image):
+    high, low = (multiply(w, image).astype(jnp.int32) for w in weights)
+    return (high * 2048 + low + (1 << 21)) >> 22
+
+  image = round_sum(_multiply_columns, weights(1), image)
+  return round_sum(_multiply, weights(0), image).astype(jnp.uint8)
+
+
+def _divide(numerator, denominator):
+  """Divides whole numbers in float32, correctly rounded.
+
+  Without the barrier XLA multiplies by the reciprocal of a scalar.
+  """
+  numerator, denominator = jnp.broadcast_arrays(numerator, denominator)
+  numerator, denominator = jax.lax.optimization_barrier(
+    (numerator.astype(jnp.float32), denominator.astype(jnp.float32))
+  )
+  return numerator / denominator
+
+
+def _multiply(weights, image):
+  """Weights rows: [H, Hc] by [Hc, W, 3]. float32."""
+  return jnp.einsum(
+    "yh,hwc->ywc",
+    weights.astype(jnp.float32),
+    image.astype(jnp.float32),
+    precision=jax.lax.Precision.HIGHEST,
+  )
+
+
+def _multiply_columns(weights, image):
+  """Weights columns: [W, Wc] by [Hc, Wc, 3]. float32."""
+  return jnp.einsum(
+    "xw,hwc->hxc",
+    weights.astype(jnp.float32),
+    image.astype(jnp.float32),
+    precision=jax.lax.Precision.HIGHEST,
+  )

@@ -1,0 +1,466 @@
+"""Runs an exported model: needs the files beside it, NumPy and JAX.
+
+  from predictor import Predictor
+
+  predictor = Predictor("exported")
+  for found in predictor(image):  # [H, W, 3] uint8, RGB
+    print(found.class_name, found.score, found.box_xyxy, found.mask.shape)
+
+With runtime="onnx", and a model that was exported with --onnx, ONNX Runtime
+takes the place of JAX. From the command line, with Pillow to read files:
+
+  python exported/predictor.py photo.jpg
+
+This file is copied as it stands beside every exported model, as predictor.py;
+it must import nothing of the package that it lies in.
+"""
+
+import argparse
+import dataclasses
+import hashlib
+import json
+import pathlib
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+FORMAT = 1
+RUNTIMES = ("jax", "onnx")
+# Detections of neighbouring tiles that share more than this part of the
+# smaller one are one object.
+SAME_OBJECT = 0.5
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Detection:
+  """One object of an image.
+
+  Attributes:
+    score: In [0, 1].
+    label: Position in the class names.
+    class_name: Name of the class.
+    category_id: The dataset's own id of the class.
+    box_xyxy: (left, top, right, bottom) of the mask in whole pixels, right and
+      bottom exclusive; zeros for an empty mask.
+    mask: The mask inside its box. [bottom - top, right - left] bool.
+  """
+
+  score: float
+  label: int
+  class_name: str
+  category_id: int
+  box_xyxy: tuple[int, int, int, int]
+  mask: np.ndarray
+
+  def full_mask(self, size: tuple[int, int]) -> np.ndarray:
+    """Returns the mask in an image of (height, width). [height, width] bool."""
+    full = np.zeros(size, bool)
+    left, top, right, bottom = self.box_xyxy
+    full[top:bottom, left:right] = self.mask
+    return full
+
+
+class Predictor:
+  """An exported model.
+
+  Attributes:
+    manifest: What manifest.json says.
+    num_dropped: Candidates beyond the decoder's capacity, over all images so
+      far.
+  """
+
+  def __init__(
+    self,
+    folder: str | pathlib.Path = pathlib.Path(__file__).parent,
+    *,
+    runtime: str = "jax",
+  ):
+    """Reads a model; programs are compiled when they are first used.
+
+    Args:
+      folder: Folder of the export.
+      runtime: 'jax' or 'onnx' (ONNX Runtime).
+
+    Raises:
+      FileNotFoundError: If a file is missing.
+      ValueError: If a file is not the one that was exported, or the model has
+        no program for this runtime.
+    """
+    if runtime not in RUNTIMES:
+      raise ValueError(f"runtime must be one of {RUNTIMES}, got {runtime!r}")
+    self._folder = pathlib.Path(folder)
+    self.manifest = json.loads((self._folder / "manifest.json").read_text())
+    if self.manifest["format"] != FORMAT:
+      raise ValueError(
+        f"{self._folder}: exported in format {self.manifest['format']}, this "
+        f"loader reads {FORMAT}; use the predictor.py that lies beside it"
+      )
+    self.num_dropped = 0
+    self._runtime = runtime
+    self._running = {}  # file of a program -> the function to call
+    programs = [p for p in self.manifest["programs"] if p[runtime]]
+    if not programs:
+      raise ValueError(f"{self._folder}: exported without --{runtime}")
+    # The smallest that an image fits pads it least.
+    self._programs = sorted(programs, key=lambda p: np.prod(p["input_size"]))
+    self._weights = None
+    if runtime == "jax":
+      names = [x["name"] for x in self.manifest["weights"]["arrays"]]
+      with np.load(self._checked(self.manifest["weights"]["file"])) as file:
+        self._weights = [file[name] for name in names]
+
+  def __call__(self, image: np.ndarray) -> list[Detection]:
+    """Finds the objects of one image, by falling score.
+
+    Args:
+      image: RGB, RGBA (alpha is dropped) or grey. [H, W, 3], [H, W, 4],
+        [H, W, 1] or [H, W] uint8 or uint16.
+
+    Returns:
+      The detections.
+
+    Raises:
+      ValueError: If the array is no such image or too large for the model.
+    """
+    return self.predict([image])[0]
+
+  def predict(self, images: Sequence[np.ndarray]) -> list[list[Detection]]:
+    """Finds the objects of several images, in batches of the model's size.
+
+    Args:
+      images: Images of any size and kind that `__call__` takes.
+
+    Returns:
+      The detections of each.
+    """
+    images = [to_uint8(to_rgb(image)) for image in images]
+    rule = self.manifest["preprocessing"]
+    side, overlap = rule["tile_size"], rule["tile_overlap"]
+    if side is None:
+      return self._detect(images)
+    origins = [tile_origins(x.shape[:2], side, overlap) for x in images]
+    tiles = [
+      image[top : top + side, left : left + side]
+      for image, corners in zip(images, origins, strict=True)
+      for top, left in corners
+    ]
+    found = iter(self._detect(tiles))
+    return [
+      merge_tiles([next(found) for _ in corners], corners, side, x.shape[:2])
+      for x, corners in zip(images, origins, strict=True)
+    ]
+
+  def _detect(self, images: Sequence[np.ndarray]) -> list[list[Detection]]:
+    """Runs each image through the program that it fits."""
+    waiting = {}
+    for index, image in enumerate(images):
+      number = self._choose(image.shape[:2])
+      waiting.setdefault(number, []).append(index)
+    results = [None] * len(images)
+    for number, indices in waiting.items():
+      program = self._programs[number]
+      size = program["batch_size"]
+      for start in range(0, len(indices), size):
+        batch = indices[start : start + size]
+        canvas = np.zeros((size, *program["canvas_size"], 3), np.uint8)
+        sizes = np.ones((size, 2), np.int32)  # of the places left over
+        for row, index in enumerate(batch):
+          height, width = sizes[row] = images[index].shape[:2]
+          canvas[row, :height, :width] = images[index]
+        outputs = self._run(program, canvas, sizes)
+        for row, index in enumerate(batch):
+          results[index] = self._unpack({k: v[row] for k, v in outputs.items()})
+    return results
+
+  def _choose(self, size: tuple[int, int]) -> int:
+    """Finds the program whose canvas and network input an image fits."""
+    needed = resized_size(size, self.manifest["preprocessing"])
+    for number, program in enumerate(self._programs):
+      limits = (*program["canvas_size"], *program["input_size"])
+      sides = (*size, *needed)
+      if all(a <= b for a, b in zip(sides, limits, strict=True)):
+        return number
+    known = ", ".join(
+      "{}x{} (resized to {}x{})".format(*p["canvas_size"], *p["input_size"])
+      for p in self._programs
+    )
+    raise ValueError(
+      "an image of {}x{} pixels (resized to {}x{}) fits none of the programs "
+      "of this model: {}; shrink it, or export with a larger --image_size or "
+      "--input_size".format(*size, *needed, known)
+    )
+
+  def _run(
+    self, program: dict[str, Any], image: np.ndarray, original_size: np.ndarray
+  ) -> dict[str, np.ndarray]:
+    name = program[self._runtime]
+    if name not in self._running:
+      load = _load_onnx if self._runtime == "onnx" else _load_jax
+      path = self._checked(name)
+      names = [x["name"] for x in program["outputs"]]
+      self._running[name] = load(path, self._weights, names)
+    return self._running[name](image, original_size)
+
+  def _unpack(self, outputs: dict[str, np.ndarray]) -> list[Detection]:
+    """Cuts the detections of one image out of a program's result."""
+    self.num_dropped += int(outputs["num_dropped"])
+    detections = []
+    for i in np.flatnonzero(outputs["valid"]):
+      left, top, right, bottom = map(int, outputs["boxes_xyxy"][i])
+      rows = np.unpackbits(outputs["masks"][i, top:bottom], axis=1)
+      label = int(outputs["labels"][i])
+      detections.append(
+        Detection(
+          score=float(outputs["scores"][i]),
+          label=label,
+          class_name=self.manifest["class_names"][label],
+          category_id=self.manifest["category_ids"][label],
+          box_xyxy=(left, top, right, bottom),
+          mask=rows[:, left:right].astype(bool),
+        )
+      )
+    return detections
+
+  def _checked(self, name: str) -> pathlib.Path:
+    """Returns the path of a file that is as it was exported."""
+    path = self._folder / name
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    if digest != self.manifest["sha256"][name]:
+      raise ValueError(
+        f"{path}: not the file that was exported (its SHA-256 differs from "
+        "the one in manifest.json); copy or export the model again"
+      )
+    return path
+
+
+def _load_jax(
+  path: pathlib.Path, weights: list[np.ndarray], names: Sequence[str]
+) -> Callable[..., dict[str, np.ndarray]]:
+  """Compiles a program with JAX, for the device that JAX prefers."""
+  import jax
+  import jax.export
+
+  call = jax.jit(jax.export.deserialize(path.read_bytes()).call)
+  weights = jax.device_put(weights)
+
+  def run(image, original_size):
+    outputs = jax.device_get(call(weights, image, original_size))
+    return dict(zip(names, outputs, strict=True))
+
+  return run
+
+
+def _load_onnx(
+  path: pathlib.Path, weights: None, names: Sequence[str]
+) -> Callable[..., dict[str, np.ndarray]]:
+  """Loads a program with ONNX Runtime; its weights are in the file."""
+  import onnxruntime
+
+  session = onnxruntime.InferenceSession(
+    str(path), providers=onnxruntime.get_available_providers()
+  )
+  inputs = [x.name for x in session.get_inputs()]
+
+  def run(*arrays):
+    outputs = session.run(None, dict(zip(inputs, arrays, strict=True)))
+    return dict(zip(names, outputs, strict=True))
+
+  return run
+
+
+def to_rgb(image: np.ndarray) -> np.ndarray:
+  """Brings grey, RGB and RGBA images to three channels.
+
+  Args:
+    image: [H, W], [H, W, 1], [H, W, 3] or [H, W, 4] uint8 or uint16.
+
+  Returns:
+    Grey repeated, alpha dropped. [H, W, 3], dtype kept.
+
+  Raises:
+    ValueError: If the array is no such image.
+  """
+  if image.dtype not in (np.uint8, np.uint16):
+    raise ValueError(f"expected uint8 or uint16 pixels, got {image.dtype}")
+  if image.ndim == 2:
+    image = image[..., None]
+  if image.ndim != 3 or image.shape[2] not in (1, 3, 4) or not image.size:
+    raise ValueError(
+      "expected an image [H, W] or [H, W, 1, 3 or 4 channels], got shape "
+      f"{image.shape}"
+    )
+  return np.repeat(image, 3, axis=2) if image.shape[2] == 1 else image[..., :3]
+
+
+def to_uint8(image: np.ndarray) -> np.ndarray:
+  """Brings a 16-bit image to 8 bits by its percentiles 0.1 and 99.9."""
+  if image.dtype == np.uint8:
+    return image
+  counts = np.cumsum(np.bincount(image.ravel(), minlength=2**16))
+  low, high = np.searchsorted(
+    counts, np.multiply((0.1, 99.9), image.size / 100)
+  )
+  levels = (np.arange(2**16) - low) * (255 / max(high - low, 1))
+  return np.clip(levels + 0.5, 0, 255).astype(np.uint8)[image]
+
+
+def resized_size(
+  size: tuple[int, int], preprocessing: dict[str, Any]
+) -> tuple[int, int]:
+  """Computes the size that the program gives an image before the network.
+
+  Args:
+    size: (height, width).
+    preprocessing: short_side, max_side, tile_size.
+
+  Returns:
+    (height, width), without padding.
+  """
+  short_side, tile = preprocessing["short_side"], preprocessing["tile_size"]
+  short, long = min(size), max(size)
+  if tile is not None:
+    # An image smaller than a tile is scaled like a whole tile, not enlarged.
+    part = short_side * min(short, tile)
+    short_side = max(1, (2 * part + tile) // (2 * tile))
+  by_short = short_side, short
+  by_long = preprocessing["max_side"], long
+  above, below = min(by_short, by_long, key=lambda x: x[0] / x[1])
+  height, width = (
+    max(1, (2 * side * above + below) // (2 * below)) for side in size
+  )
+  return height, width
+
+
+def tile_origins(
+  size: tuple[int, int], tile_size: int, overlap: int
+) -> list[tuple[int, int]]:
+  """Lays square tiles over an image, evenly, neighbours sharing `overlap`."""
+
+  def starts(length):
+    count = max(1, -(-(length - overlap) // (tile_size - overlap)))
+    return np.round(np.linspace(0, max(length - tile_size, 0), count))
+
+  return [(int(y), int(x)) for y in starts(size[0]) for x in starts(size[1])]
+
+
+def merge_tiles(
+  tiles: Sequence[Sequence[Detection]],
+  origins: Sequence[tuple[int, int]],
+  tile_size: int,
+  size: tuple[int, int],
+) -> list[Detection]:
+  """Joins the detections of the tiles of an image.
+
+  Args:
+    tiles: Detections of each tile.
+    origins: (top, left) of each tile.
+    tile_size: Side of a tile.
+    size: (height, width) of the whole image.
+
+  Returns:
+    Detections of the whole image by falling score. Those that a seam cuts are
+    kept only where no other tile has the object.
+  """
+  placed, is_cut, first = [], [], []  # first: where each tile's ones start
+  for found, (top, left) in zip(tiles, origins, strict=True):
+    first.append(len(placed))
+    for detection in found:
+      box = np.add(detection.box_xyxy, (left, top, left, top))
+      if not detection.mask.any():
+        continue
+      ends = np.minimum((left + tile_size, top + tile_size), size[::-1])
+      # An edge of the tile is a seam unless it is an edge of the image.
+      cut = (box[:2] == (left, top)) & (box[:2] > 0)
+      cut |= (box[2:] == ends) & (box[2:] < size[::-1])
+      is_cut.append(bool(cut.any()))
+      placed.append(
+        dataclasses.replace(detection, box_xyxy=tuple(map(int, box)))
+      )
+  first.append(len(placed))
+  same = [set() for _ in placed]
+  for a, b in _neighbours(origins, tile_size):
+    ranges = range(first[a], first[a + 1]), range(first[b], first[b + 1])
+    for i, j in _touching(placed, *ranges):
+      if _is_same_object(placed[i], placed[j]):
+        same[i].add(j)
+        same[j].add(i)
+  kept = set()
+  for i in sorted(
+    range(len(placed)), key=lambda i: (is_cut[i], -placed[i].score)
+  ):
+    if not same[i] & kept:
+      kept.add(i)
+  order = sorted(kept, key=lambda i: (is_cut[i], -placed[i].score))
+  return sorted((placed[i] for i in order), key=lambda x: -x.score)
+
+
+def _neighbours(
+  origins: Sequence[tuple[int, int]], tile_size: int
+) -> Iterator[tuple[int, int]]:
+  """Yields the pairs of tiles that share pixels."""
+  corners = np.array(origins)
+  for a in range(len(corners)):
+    near = np.abs(corners[a + 1 :] - corners[a]).max(1) < tile_size
+    for b in np.flatnonzero(near):
+      yield a, a + 1 + int(b)
+
+
+def _touching(
+  placed: Sequence[Detection], one: range, other: range
+) -> Iterator[tuple[int, int]]:
+  """Yields the pairs of one label whose boxes overlap."""
+
+  def columns(indices):
+    rows = [(placed[i].label, *placed[i].box_xyxy) for i in indices]
+    return np.array(rows, np.int64).reshape(-1, 5).T
+
+  label, left, top, right, bottom = (x[:, None] for x in columns(one))
+  label_, left_, top_, right_, bottom_ = columns(other)
+  overlap = (label == label_) & (left < right_) & (left_ < right)
+  overlap &= (top < bottom_) & (top_ < bottom)
+  for i, j in np.argwhere(overlap):
+    yield one[i], other[j]
+
+
+def _is_same_object(a: Detection, b: Detection) -> bool:
+  left, top = np.maximum(a.box_xyxy[:2], b.box_xyxy[:2])
+  right, bottom = np.minimum(a.box_xyxy[2:], b.box_xyxy[2:])
+
+  def window(x):
+    x0, y0 = x.box_xyxy[:2]
+    return x.mask[top - y0 : bottom - y0, left - x0 : right - x0]
+
+  shared = np.count_nonzero(window(a) & window(b))
+  return shared > SAME_OBJECT * min(a.mask.sum(), b.mask.sum())
+
+
+def main() -> None:
+  """Prints the detections of image files, one JSON line a file."""
+  parser = argparse.ArgumentParser(description="Runs an exported model.")
+  parser.add_argument("images", nargs="+", help="image files")
+  parser.add_argument("--runtime", choices=RUNTIMES, default="jax")
+  parser.add_argument("--score_threshold", type=float, default=0.3)
+  arguments = parser.parse_args()
+  from PIL import Image
+
+  predictor = Predictor(runtime=arguments.runtime)
+  for path in arguments.images:
+    with Image.open(path) as file:
+      is_deep = file.mode.startswith("I;16")
+      image = np.array(file if is_deep else file.convert("RGB"))
+    found = [
+      dict(
+        class_name=x.class_name,
+        score=round(x.score, 4),
+        box_xyxy=x.box_xyxy,
+        area=int(x.mask.sum()),
+      )
+      for x in predictor(image)
+      if x.score >= arguments.score_threshold
+    ]
+    print(json.dumps(dict(file=path, detections=found)))
+
+
+if __name__ == "__main__":
+  main()
