@@ -1,6 +1,5 @@
 """Tests of solo_jax/export.py on small networks of every method."""
 
-import dataclasses
 import functools
 import importlib.util
 import json
@@ -160,8 +159,8 @@ def test_equals_the_native_predictor(folders, method):
     counts[name] = len(expected), predictor.num_dropped - dropped
     assert_same(found, expected, image.shape[:2])
   assert counts["empty"] == (0, 0)
-  assert min(counts["ordinary"][0], counts["large"][0]) > 0
-  assert counts["crowded"][1] > 0 or counts["crowded"][0] > 4
+  assert sum(found for found, _ in counts.values()) > 4, counts
+  assert sum(dropped for _, dropped in counts.values()) > 0, counts
   assert exported.num_dropped == predictor.num_dropped
 
 
@@ -330,12 +329,9 @@ def test_default_inputs_take_every_image(rule, expected):
   assert export.default_input_sizes(rule) == expected
 
 
-def test_checkpoints_are_not_changed(folders):
-  """Parameters of the averaged kind and others go out as they are."""
-  checkpoint = make_checkpoint("solov2")
-  leaves = jax.tree.leaves(checkpoint.variables)
+def test_weights_are_those_of_the_checkpoint(folders):
+  leaves = jax.tree.leaves(make_checkpoint("solov2").variables)
   with np.load(folders("solov2") / "weights.npz") as weights:
     saved = [weights[name] for name in weights.files]
   for a, b in zip(saved, leaves, strict=True):
     np.testing.assert_array_equal(a, b)
-  assert dataclasses.is_dataclass(checkpoint)

@@ -81,7 +81,7 @@ def test_equals_the_predictor(interpolation, sizes):
       valid = np.asarray(found["valid"][row])
       height, width = pair[row].shape[:2]
       masks = np.unpackbits(np.asarray(found["masks"][row]), axis=2)
-      assert len(expected) == valid.sum() == 2
+      assert len(expected) == valid.sum() > 0
       np.testing.assert_array_equal(
         masks[valid, :height, :width], expected.masks
       )
@@ -95,4 +95,4 @@ def test_equals_the_predictor(interpolation, sizes):
       np.testing.assert_array_equal(
         found["labels"][row][valid], expected.labels
       )
-      assert found["num_dropped"][row] == 1
+      assert found["num_dropped"][row] == 3 - len(expected)

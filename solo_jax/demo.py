@@ -1,0 +1,330 @@
+r"""A page to try a model: drop an image, move the thresholds, take the JSON.
+
+python -m solo_jax.demo --checkpoint=workdirs/shapes
+
+Then open the address that it prints. The page answers this machine only, until
+--host says otherwise; it loads nothing from elsewhere and sends nothing away.
+Needs the extra 'demo' (Gradio).
+"""
+
+import os
+import pathlib
+import tempfile
+from typing import Any
+
+import numpy as np
+import PIL.Image
+from absl import flags, logging
+
+from solo_jax import command, types, visualization
+from solo_jax.api import Predictor
+from solo_jax.data import transforms
+from solo_jax.inference.compilation_cache import use_compilation_cache
+from solo_jax.reading import read_image
+from solo_jax.saving import Results
+
+os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # read when it is imported
+
+# Pixels of all masks that a picture shows at once, a byte each.
+MAX_DRAWN_PIXELS = 2**30
+SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".webp")
+
+FLAGS = flags.FLAGS
+
+
+def build_page(
+  predictor: Predictor,
+  *,
+  title: str,
+  score_threshold: float,
+  max_pixels: int,
+) -> Any:
+  """Builds the page; nothing is served yet.
+
+  Args:
+    predictor: Of a checkpoint.
+    title: Heading, in Markdown.
+    score_threshold: Where the slider stands at first.
+    max_pixels: Larger images are refused before they are decoded.
+
+  Returns:
+    A gradio.Blocks.
+
+  Raises:
+    ModuleNotFoundError: If Gradio is not installed.
+  """
+  gr = _import_gradio()
+
+  def detect(path):
+    if path is None:
+      return None
+    try:
+      check_pixels(path, max_pixels)
+      image = read_image(pathlib.Path(path))
+    except (OSError, ValueError) as error:
+      raise gr.Error(f"{pathlib.Path(path).name}: {error}") from error
+    return pathlib.Path(path).name, image, predictor(image)
+
+  def show(state, score, area):
+    if state is None:
+      return None, "", [], None
+    name, image, found = state
+    shown = select(found, score, area)
+    picture = visualization.draw_instances(
+      transforms.to_uint8(image),
+      shown.to_dense(MAX_DRAWN_PIXELS),
+      predictor.class_names,
+    )
+    file = write_json(predictor, image, shown, name)
+    text = (
+      f"**{len(shown)} of {len(found)}** detections, image of "
+      f"{image.shape[1]} x {image.shape[0]} pixels"
+    )
+    return picture, text, describe(predictor, shown), file
+
+  with gr.Blocks(
+    title="solo_jax", analytics_enabled=False, delete_cache=(600, 3600)
+  ) as page:
+    gr.Markdown(title)
+    # Of each visitor, forgotten when the page is closed or left alone.
+    state = gr.State(time_to_live=3600)
+    with gr.Row():
+      with gr.Column(scale=2):
+        source = gr.Image(
+          label="Image",
+          type="filepath",
+          image_mode=None,  # the file itself, 16 bits and all
+          sources=["upload", "clipboard"],
+          height=360,
+          elem_id="source",
+        )
+        score = gr.Slider(
+          0,
+          1,
+          score_threshold,
+          step=0.01,
+          label="Score at least",
+          elem_id="score",
+        )
+        area = gr.Slider(
+          0, 2000, 0, step=1, label="Area at least, in pixels", elem_id="area"
+        )
+      with gr.Column(scale=3):
+        picture = gr.Image(
+          label="Detections",
+          format="png",
+          interactive=False,
+          height=480,
+          elem_id="picture",
+        )
+        text = gr.Markdown(elem_id="count")
+        file = gr.DownloadButton("Download JSON (COCO)", elem_id="json")
+    table = gr.Dataframe(
+      headers=["class", "score", "area", "left", "top", "right", "bottom"],
+      label="Detections",
+      interactive=False,
+      elem_id="table",
+    )
+    # One image after another: they share the device.
+    shown = dict(
+      inputs=[state, score, area], outputs=[picture, text, table, file]
+    )
+    source.change(
+      detect, source, state, concurrency_limit=1, show_progress="full"
+    ).then(show, **shown)
+    for slider in (score, area):
+      slider.change(
+        show, **shown, trigger_mode="always_last", show_progress="hidden"
+      )
+  return page
+
+
+def launch(page: Any, *, host: str, port: int, max_upload_mb: int) -> str:
+  """Serves a page, in threads of its own.
+
+  Args:
+    page: From `build_page`.
+    host: Address to listen at.
+    port: Port to listen at; 0: a free one.
+    max_upload_mb: Larger files are refused while they are uploaded.
+
+  Returns:
+    The address to open.
+
+  Raises:
+    OSError: If the port is taken.
+  """
+  gr = _import_gradio()
+  # The default themes load fonts from elsewhere.
+  theme = gr.themes.Soft(
+    primary_hue="teal",
+    font=["system-ui", "sans-serif"],
+    font_mono=["ui-monospace", "monospace"],
+  )
+  _, address, _ = page.launch(
+    server_name=host,
+    server_port=port or None,
+    max_file_size=max_upload_mb * 10**6,
+    share=False,
+    theme=theme,
+    state_session_capacity=32,  # visitors whose image is kept in memory
+    ssr_mode=False,
+    run_history=False,
+    enable_monitoring=False,
+    footer_links=[],
+    quiet=True,
+    prevent_thread_lock=True,
+  )
+  return address
+
+
+def check_pixels(path: str, max_pixels: int) -> None:
+  """Refuses an image that is too large, without decoding it.
+
+  Args:
+    path: The file.
+    max_pixels: Height times width that is allowed.
+
+  Raises:
+    ValueError: If it is larger or no image.
+  """
+  try:
+    with PIL.Image.open(path) as file:
+      width, height = file.size
+  except (
+    PIL.UnidentifiedImageError,
+    PIL.Image.DecompressionBombError,
+  ) as error:
+    raise ValueError("not an image, or far too large") from error
+  if height * width > max_pixels:
+    raise ValueError(
+      f"{width} x {height} pixels are more than the {max_pixels / 1e6:g} "
+      "million allowed here (--max_megapixels)"
+    )
+
+
+def select(
+  instances: types.Instances, score: float, area: float
+) -> types.Instances:
+  """Keeps the instances of at least a score and an area.
+
+  Args:
+    instances: By falling score.
+    score: Smallest score.
+    area: Fewest pixels.
+
+  Returns:
+    Those, in the same order.
+  """
+  instances = instances.above(score)
+  areas = np.array([instances.crop(i)[2].sum() for i in range(len(instances))])
+  return instances.take(np.flatnonzero(areas >= area))
+
+
+def describe(
+  predictor: Predictor, instances: types.Instances
+) -> list[list[Any]]:
+  """Lists class, score, area and box of each instance, for the table."""
+  return [
+    [
+      predictor.class_names[instances.labels[i]],
+      round(float(instances.scores[i]), 3),
+      int(instances.crop(i)[2].sum()),
+      *instances.boxes_xyxy[i].astype(int).tolist(),
+    ]
+    for i in range(len(instances))
+  ]
+
+
+def write_json(
+  predictor: Predictor,
+  image: np.ndarray,
+  instances: types.Instances,
+  name: str,
+) -> str:
+  """Writes instances in COCO's format, as `predict` does.
+
+  Args:
+    predictor: Of the checkpoint.
+    image: The image.
+    instances: What to write.
+    name: Name of the image's file.
+
+  Returns:
+    Path of the file, in a temporary folder of its own.
+  """
+  folder = pathlib.Path(tempfile.mkdtemp(prefix="solo_jax_demo_"))
+  with Results(
+    folder,
+    kinds=["rle"],
+    class_names=predictor.class_names,
+    category_ids=predictor.category_ids,
+  ) as results:
+    results.add(image, instances, file_name=name, name="image", views={})
+  return str(folder / "predictions.json")
+
+
+def _import_gradio():
+  try:
+    import gradio
+  except ModuleNotFoundError as error:
+    raise ModuleNotFoundError(
+      "the page needs Gradio: pip install 'solo_jax[demo]'"
+    ) from error
+  return gradio
+
+
+def define_flags() -> None:
+  """Defines the flags: when run, so that commands can be imported together."""
+  flags.DEFINE_string(
+    "checkpoint",
+    None,
+    "Folder of a run (newest checkpoint) or of a checkpoint.",
+  )
+  flags.DEFINE_string(
+    "host",
+    "127.0.0.1",
+    "Address to listen at. 0.0.0.0 lets everybody in who reaches this machine: "
+    "there is no password.",
+  )
+  flags.DEFINE_integer("port", 7860, "Port to listen at.", lower_bound=0)
+  flags.DEFINE_float(
+    "score_threshold", 0.3, "Where the slider stands at first.", 0, 1
+  )
+  flags.DEFINE_integer(
+    "max_upload_mb", 20, "Larger files are refused.", lower_bound=1
+  )
+  flags.DEFINE_float(
+    "max_megapixels", 50, "Larger images are refused.", lower_bound=0
+  )
+  flags.mark_flags_as_required(["checkpoint"])
+
+
+def main(argv: list[str]) -> None:
+  """Runs the command."""
+  del argv
+  logging.set_verbosity(logging.ERROR)  # Orbax tells every step
+  use_compilation_cache()
+  predictor = Predictor.from_checkpoint(FLAGS.checkpoint)
+  names = ", ".join(predictor.class_names[:12])
+  more = len(predictor.class_names) - 12
+  page = build_page(
+    predictor,
+    title=f"# solo_jax\n`{FLAGS.checkpoint}` finds: {names}"
+    + (f" and {more} more" if more > 0 else ""),
+    score_threshold=FLAGS.score_threshold,
+    max_pixels=int(FLAGS.max_megapixels * 1e6),
+  )
+  address = launch(
+    page,
+    host=FLAGS.host,
+    port=FLAGS.port,
+    max_upload_mb=FLAGS.max_upload_mb,
+  )
+  print(f"open {address} (Ctrl-C ends it)", flush=True)
+  page.block_thread()
+
+
+if __name__ == "__main__":
+  define_flags()
+  command.run(main)
