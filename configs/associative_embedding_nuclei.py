@@ -8,8 +8,8 @@ learn tags that are free of place. An image may hold any number of instances: no
 grid limits them, `decode.max_detections` does, tile by tile.
 
 Measured: label images with Kaggle .553 [.503, .599] and AP50 .842 on the 54
-fluorescence images of validation, .493 and .748 on all 67; 84 CPU-min on one core
-of an Intel Xeon (2026-11-26). docs/associative_embedding.md has the rest.
+fluorescence images of validation, .493 and .748 on all 67; 84 CPU-min on one
+core of an Intel Xeon (2026-11-26). docs/associative_embedding.md has the rest.
 
 Run:
 

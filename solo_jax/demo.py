@@ -7,9 +7,11 @@ Then open the address that it prints. The page answers this machine only, until
 Needs the extra 'demo' (Gradio).
 """
 
+import html
 import os
 import pathlib
 import tempfile
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -27,7 +29,6 @@ os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # read when it is imported
 
 # Pixels of all masks that a picture shows at once, a byte each.
 MAX_DRAWN_PIXELS = 2**30
-SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".webp")
 
 FLAGS = flags.FLAGS
 
@@ -67,7 +68,7 @@ def build_page(
 
   def show(state, score, area):
     if state is None:
-      return None, "", [], None
+      return None, "", "", None
     name, image, found = state
     shown = select(found, score, area)
     picture = visualization.draw_instances(
@@ -80,7 +81,7 @@ def build_page(
       f"**{len(shown)} of {len(found)}** detections, image of "
       f"{image.shape[1]} x {image.shape[0]} pixels"
     )
-    return picture, text, describe(predictor, shown), file
+    return picture, text, to_html(describe(predictor, shown)), file
 
   with gr.Blocks(
     title="solo_jax", analytics_enabled=False, delete_cache=(600, 3600)
@@ -119,12 +120,7 @@ def build_page(
         )
         text = gr.Markdown(elem_id="count")
         file = gr.DownloadButton("Download JSON (COCO)", elem_id="json")
-    table = gr.Dataframe(
-      headers=["class", "score", "area", "left", "top", "right", "bottom"],
-      label="Detections",
-      interactive=False,
-      elem_id="table",
-    )
+    table = gr.HTML(elem_id="table")
     # One image after another: they share the device.
     shown = dict(
       inputs=[state, score, area], outputs=[picture, text, table, file]
@@ -178,6 +174,22 @@ def launch(page: Any, *, host: str, port: int, max_upload_mb: int) -> str:
   return address
 
 
+def make_title(checkpoint: str, class_names: Sequence[str]) -> str:
+  """Says which model is tried, in Markdown.
+
+  Args:
+    checkpoint: Where it is from.
+    class_names: What it finds; the first dozen is named.
+
+  Returns:
+    A heading and a line.
+  """
+  names = ", ".join(class_names[:12])
+  more = len(class_names) - 12
+  rest = f" and {more} more" if more > 0 else ""
+  return f"# solo_jax\n`{checkpoint}` finds: {names}{rest}"
+
+
 def check_pixels(path: str, max_pixels: int) -> None:
   """Refuses an image that is too large, without decoding it.
 
@@ -223,17 +235,47 @@ def select(
 
 def describe(
   predictor: Predictor, instances: types.Instances
-) -> list[list[Any]]:
-  """Lists class, score, area and box of each instance, for the table."""
-  return [
-    [
-      predictor.class_names[instances.labels[i]],
-      round(float(instances.scores[i]), 3),
-      int(instances.crop(i)[2].sum()),
-      *instances.boxes_xyxy[i].astype(int).tolist(),
-    ]
-    for i in range(len(instances))
-  ]
+) -> list[dict[str, Any]]:
+  """Lists what there is to say of each instance.
+
+  Args:
+    predictor: Of the checkpoint.
+    instances: By falling score.
+
+  Returns:
+    A row of the table for each, by column.
+  """
+  rows = []
+  for i in range(len(instances)):
+    left, top, right, bottom = instances.boxes_xyxy[i].astype(int).tolist()
+    rows.append(
+      {
+        "#": i + 1,
+        "class": predictor.class_names[instances.labels[i]],
+        "score": f"{instances.scores[i]:.3f}",
+        "area": int(instances.crop(i)[2].sum()),
+        "box": f"{left}, {top} to {right}, {bottom}",
+      }
+    )
+  return rows
+
+
+def to_html(rows: Sequence[dict[str, Any]]) -> str:
+  """Makes an HTML table of rows of equal columns, nothing of no rows."""
+  if not rows:
+    return ""
+
+  def line(cells, tag):
+    cells = (f"<{tag}>{html.escape(str(x))}</{tag}>" for x in cells)
+    return f"<tr>{''.join(cells)}</tr>"
+
+  body = "".join(line(row.values(), "td") for row in rows)
+  return (
+    "<div style='max-height: 24em; overflow: auto'>"
+    "<table style='width: 100%; font-variant-numeric: tabular-nums'>"
+    f"<thead style='text-align: left'>{line(rows[0], 'th')}</thead>"
+    f"<tbody>{body}</tbody></table></div>"
+  )
 
 
 def write_json(
@@ -306,12 +348,9 @@ def main(argv: list[str]) -> None:
   logging.set_verbosity(logging.ERROR)  # Orbax tells every step
   use_compilation_cache()
   predictor = Predictor.from_checkpoint(FLAGS.checkpoint)
-  names = ", ".join(predictor.class_names[:12])
-  more = len(predictor.class_names) - 12
   page = build_page(
     predictor,
-    title=f"# solo_jax\n`{FLAGS.checkpoint}` finds: {names}"
-    + (f" and {more} more" if more > 0 else ""),
+    title=make_title(FLAGS.checkpoint, predictor.class_names),
     score_threshold=FLAGS.score_threshold,
     max_pixels=int(FLAGS.max_megapixels * 1e6),
   )

@@ -38,14 +38,12 @@ its end, is named, the others are still done, and the exit code is then 1.
 
 import collections
 import dataclasses
-import io
 import pathlib
 import sys
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from typing import TextIO
 
-import cv2
 import numpy as np
 import rich.progress
 from absl import flags, logging
@@ -53,16 +51,11 @@ from rich.console import Console
 
 from solo_jax import api, command, types
 from solo_jax.data import video
-from solo_jax.data.file_tree import (
-  MAX_PIXELS,
-  PIXELS_LIMIT,
-  is_complete,
-  read_header,
-)
+from solo_jax.data.file_tree import MAX_PIXELS, PIXELS_LIMIT
 from solo_jax.inference.compilation_cache import use_compilation_cache
-from solo_jax.inference.preparation import to_rgb
 from solo_jax.inference.tracking import Tracker
 from solo_jax.progress import make_progress
+from solo_jax.reading import read_image
 from solo_jax.saving import KINDS, Results
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".webp")
@@ -355,37 +348,6 @@ def unique_names(paths: Sequence[pathlib.Path]) -> list[str]:
       name = f"{path.stem}_{number}"
     names[name] = None
   return list(names)
-
-
-def read_image(path: pathlib.Path, max_pixels: int = MAX_PIXELS) -> np.ndarray:
-  """Reads an image file as its pixels are stored.
-
-  Args:
-    path: A file that OpenCV reads: JPEG, PNG, TIFF (its first page), ...
-    max_pixels: Bound of the pixels that its header may declare.
-
-  Returns:
-    RGB, grey repeated, alpha dropped. [H0, W0, 3] uint8 or uint16.
-
-  Raises:
-    OSError: If the file cannot be opened.
-    ValueError: If it is empty, damaged, no image, too large or not of 8 or 16
-      bits.
-  """
-  data = path.read_bytes()
-  if not data:
-    raise ValueError("the file is empty")
-  read_header(io.BytesIO(data), max_pixels)
-  if not is_complete(data):
-    raise ValueError("not an image, or damaged")
-  # In colour mode, OpenCV 5.0 misreads 16-bit RGB TIFF files.
-  try:
-    image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
-  except cv2.error as error:  # more pixels than OpenCV reads, for example
-    raise ValueError(f"not readable: {error.err}") from error
-  if image is None:
-    raise ValueError("not an image, or damaged")
-  return np.ascontiguousarray(to_rgb(image)[..., ::-1])  # OpenCV reads BGR
 
 
 def define_flags() -> None:

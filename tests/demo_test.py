@@ -95,8 +95,8 @@ def test_an_image_becomes_a_picture_a_table_and_json(page, tmp_path):
   upper = picture[5:15, -20:]
   assert (np.abs(upper.astype(int) - 90) > 10).any()
   table = page.locator("#table")
-  table.get_by_text("dog").first.wait_for()
-  table.get_by_text("cat").first.wait_for()
+  table.get_by_text("dog").wait_for()
+  table.get_by_text("cat").wait_for()
 
   with page.expect_download() as download:
     page.locator("#json").click()
@@ -118,7 +118,7 @@ def test_an_image_becomes_a_picture_a_table_and_json(page, tmp_path):
   page.locator("#score input[type=number]").fill("0.6")
   page.locator("#score input[type=number]").press("Enter")
   page.locator("#count", has_text="1 of 2").wait_for()
-  table.get_by_text("cat").first.wait_for(state="detached")
+  table.get_by_text("cat").wait_for(state="detached")
   page.locator("#area input[type=number]").fill("2000")
   page.locator("#area input[type=number]").press("Enter")
   page.locator("#count", has_text="0 of 2").wait_for()
@@ -187,10 +187,13 @@ def test_thresholds_and_table():
   assert demo.select(found, 0.6, 0).labels.tolist() == [1]
   assert demo.select(found, 0.0, 301).labels.tolist() == [1]
   assert demo.select(found, 0.95, 0).masks.shape == (0, 40, 60)
-  assert demo.describe(predictor, found) == [
-    ["dog", pytest.approx(0.9), 1200, 0, 0, 60, 20],
-    ["cat", 0.5, 300, 0, 20, 15, 40],
+  rows = demo.describe(predictor, found)
+  assert [tuple(row.values()) for row in rows] == [
+    (1, "dog", "0.900", 1200, "0, 0 to 60, 20"),
+    (2, "cat", "0.500", 300, "0, 20 to 15, 40"),
   ]
+  assert demo.to_html([]) == ""
+  assert "<td>&lt;b&gt;</td>" in demo.to_html([{"class": "<b>"}])
 
 
 def test_command_serves_the_checkpoint(monkeypatch, capsys):

@@ -29,7 +29,11 @@ THRESHOLDS = dict(
   solo=dict(score_threshold=0.79, max_candidates=6),
   decoupled_solo=dict(score_threshold=0.79, max_candidates=6),
   associative_embedding=dict(
-    seed_threshold=0.8, score_threshold=0.0, min_unclaimed=0.0, min_pixels=1
+    seed_threshold=0.8,
+    score_threshold=0.0,
+    min_unclaimed=0.0,
+    min_pixels=1,
+    max_detections=3,
   ),
 )
 MEAN = np.full((SIDE, SIDE, 3), (124, 116, 104), np.uint8)
@@ -50,7 +54,7 @@ def make_checkpoint(method, **preprocessing):
   if method == "solov2":
     config.network.update(mask_channels=8, kernel_channels=8)
   config.decode.update(
-    update_threshold=1e-9, max_detections=10, **THRESHOLDS[method]
+    **dict(update_threshold=1e-9, max_detections=10) | THRESHOLDS[method]
   )
   num_classes = config.dataset.num_classes
   return Checkpoint(

@@ -35,7 +35,7 @@ ONLY_IN = {
   "orbax": ("training/checkpoints.py",),
   "flax": ("nn/", "methods/", "training/"),
   "av": ("data/video.py",),
-  "cv2": ("data/", "visualization.py", "predict.py", "saving.py"),
+  "cv2": ("data/", "visualization.py", "reading.py", "saving.py"),
   "tensorflow_datasets": ("data/",),
   "pycocotools": ("data/", "evaluation/"),
   "tensorboardX": ("training/logging.py",),
@@ -101,7 +101,16 @@ def test_every_library_file_has_a_test():
 
 
 def test_commands_and_types_do_not_import_each_other():
-  commands = ("train", "eval", "predict", "prepare", "convert", "inspect_data")
+  commands = (
+    "train",
+    "eval",
+    "predict",
+    "prepare",
+    "convert",
+    "export",
+    "inspect_data",
+    "demo",
+  )
   for path in FILES:
     for name in imports(path):
       assert not name.startswith(

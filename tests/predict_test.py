@@ -21,6 +21,7 @@ from solo_jax import predict, saving, types, visualization
 from solo_jax.data import video
 from solo_jax.evaluation import rle
 from solo_jax.inference.preparation import to_rgb
+from solo_jax.reading import read_image
 
 ALL = ("overlay", "masks", "polygons", "rle", "labels", "views")
 SCORE_NUCLEI = pathlib.Path(__file__).parents[2] / "shared" / "score_nuclei.py"
@@ -349,7 +350,7 @@ def test_reads_every_kind_as_rgb(tmp_path, suffix, dtype, channels):
   rng = np.random.default_rng(0)
   image = rng.integers(0, np.iinfo(dtype).max, (7, 9, channels), dtype)
   bgr = image if channels == 1 else image[..., [2, 1, 0, 3][:channels]]
-  read = predict.read_image(write(tmp_path / f"x{suffix}", bgr))
+  read = read_image(write(tmp_path / f"x{suffix}", bgr))
   assert read.dtype == dtype and read.shape == (7, 9, 3)
   expected = np.repeat(image, 3, 2) if channels == 1 else image[..., :3]
   np.testing.assert_array_equal(read, expected)
@@ -382,7 +383,7 @@ def test_exif_orientation_is_ignored(tmp_path):
   Image.fromarray(stored).save(data, "JPEG", quality=100, exif=exif)
   path = tmp_path / "turned.jpg"
   path.write_bytes(data.getvalue())
-  read = predict.read_image(path)
+  read = read_image(path)
   assert read.shape == (16, 32, 3)
   assert read[2].min() > 200 and read[14].max() < 50
 

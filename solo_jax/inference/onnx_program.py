@@ -53,6 +53,13 @@ def write_onnx(
   onnx.save(model, path)
 
 
+def _rename_outputs(graph, names: Sequence[str]) -> None:
+  """Gives the results of a graph names, by a node more for each."""
+  for output, name in zip(graph.output, names, strict=True):
+    graph.node.add(op_type="Identity", input=[output.name], output=[name])
+    output.name = name
+
+
 @contextlib.contextmanager
 def _default_platform() -> Iterator[None]:
   def choose(*arguments, default, **others):

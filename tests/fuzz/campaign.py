@@ -30,7 +30,7 @@ import numpy as np
 import PIL.Image
 import rich.console
 
-from solo_jax import command, predict, prepare
+from solo_jax import command, prepare
 from solo_jax.data import (
   annotations,
   batching,
@@ -47,6 +47,7 @@ from solo_jax.data.records import (
   read_sample,
   to_coco,
 )
+from solo_jax.reading import read_image
 
 # Bytes by which one case may raise the peak of the process; images of more
 # than MAX_PIXELS are refused.
@@ -133,7 +134,7 @@ def write_coco(rng, folder, kind):
   (folder / "a.json").write_bytes(text)
   if kind == "image":
     try:
-      predict.read_image(folder / "images" / name, max_pixels=MAX_PIXELS)
+      read_image(folder / "images" / name, max_pixels=MAX_PIXELS)
     except (OSError, ValueError):
       pass
   return str(folder / "a.json"), str(images)
