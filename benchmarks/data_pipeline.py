@@ -4,7 +4,9 @@ Large-scale jitter at 512 x 512 on any prepared dataset, one thread:
 
 python -m solo_jax.prepare --dataset=coco_instances --source=COCO_DIR \
     --data_dir=data
-python benchmarks/data_pipeline.py --data_dir=data --name=coco_instances
+python benchmarks/data_pipeline.py --data_dir=data
+
+With --config=configs/solov2_coco.py:schedule=3x: by the transforms of a config.
 """
 
 import json
@@ -16,6 +18,7 @@ import numpy as np
 import rich.console
 import rich.table
 from absl import app, flags
+from ml_collections import config_flags
 
 from solo_jax.data import batching, pipeline, records, transforms
 
@@ -27,6 +30,11 @@ _SPLIT = flags.DEFINE_string("split", "train", "Split to read.")
 _SIZE = flags.DEFINE_integer("size", 512, "Side of the network input, pixels.")
 _MASK_RULE = flags.DEFINE_enum(
   "mask_rule", "majority", batching.MASK_RULES, "Rule of the mask targets."
+)
+_CONFIG = config_flags.DEFINE_config_file(
+  "config",
+  None,
+  "Config whose transforms are used instead of jitter at --size.",
 )
 _NUM_IMAGES = flags.DEFINE_integer("num_images", 160, "Images a pass.")
 _PASSES = flags.DEFINE_integer("passes", 3, "Passes; the best one counts.")
@@ -53,6 +61,7 @@ def measure_stages(source: records.Records, options: dict) -> dict[str, float]:
   rows = [source[i] for i in range(num)]
   samples = [records.read_sample(row) for row in rows]
   image_size = options["image_size"]
+  interpolation = "area" if options["scale_jitter"] else "bilinear"
   target_keys = ("mask_stride", "mask_rule", "max_instances", "min_mask_area")
   targets = {key: options[key] for key in target_keys}
   changes = {k: v for k, v in options.items() if k not in target_keys}
@@ -66,12 +75,12 @@ def measure_stages(source: records.Records, options: dict) -> dict[str, float]:
 
   def render(i):
     return batching.render_image(
-      moved[i], image_size=image_size, interpolation="area"
+      moved[i], image_size=image_size, interpolation=interpolation
     )
 
   def example(i):
     return batching.make_example(
-      moved[i], image_size=image_size, interpolation="area", **targets
+      moved[i], image_size=image_size, interpolation=interpolation, **targets
     )
 
   examples = [example(i) for i in range(min(num, BATCH_SIZE))]
@@ -79,21 +88,21 @@ def measure_stages(source: records.Records, options: dict) -> dict[str, float]:
   def pack(_):
     return {key: np.stack([e[key] for e in examples]) for key in examples[0]}
 
-  jpeg = cpu_ms(lambda i: records.decode_image(rows[i]["image"]), num)
   warp = cpu_ms(render, num)
   stages = {
     "read record": cpu_ms(lambda i: source[i], num),
-    "decode image": jpeg,
-    "decode RLE": cpu_ms(lambda i: records.read_sample(rows[i]), num) - jpeg,
+    "decode image": cpu_ms(lambda i: records.read_sample(rows[i]), num),
     "draw augmentation": cpu_ms(transform, num),
     "render image": warp,
-    "mask targets": cpu_ms(example, num) - warp,
+    "decode masks, targets": cpu_ms(example, num) - warp,
     "stack to a batch": cpu_ms(pack, 20) / len(examples),
   }
   return stages
 
 
-def measure_stream(source: records.Records, options: dict) -> dict[str, float]:
+def measure_stream(
+  source: records.Records, options: dict, by_orientation: bool
+) -> dict[str, float]:
   """Times the stream as training sees it; workers count in wall time only."""
   batches = pipeline.train_batches(
     source,
@@ -103,7 +112,7 @@ def measure_stream(source: records.Records, options: dict) -> dict[str, float]:
     num_workers=_WORKERS.value,
     transforms=options,
     keep_empty=True,
-    group_by_orientation=False,
+    group_by_orientation=by_orientation,
     process_index=0,
     process_count=1,
   )
@@ -128,10 +137,9 @@ def measure_stream(source: records.Records, options: dict) -> dict[str, float]:
   }
 
 
-def main(_) -> None:
-  cv2.setNumThreads(0)
-  source = records.open_records(_DATA_DIR.value, _NAME.value, _SPLIT.value)
-  options = dict(
+def jitter_options() -> dict:
+  """Returns the transforms of large-scale jitter at --size."""
+  return dict(
     image_size=(_SIZE.value, _SIZE.value),
     short_sides=(_SIZE.value,),
     max_side=_SIZE.value,
@@ -146,19 +154,31 @@ def main(_) -> None:
     max_instances=100,
     min_mask_area=1.0,
   )
+
+
+def main(_) -> None:
+  cv2.setNumThreads(0)
+  source = records.open_records(_DATA_DIR.value, _NAME.value, _SPLIT.value)
+  by_orientation, title = False, f"{_SIZE.value} px"
+  if _CONFIG.value is None:
+    options = jitter_options()
+  else:
+    options = _CONFIG.value.transforms.to_dict()
+    by_orientation = _CONFIG.value.dataset.group_by_orientation
+    title = "{} x {} px".format(*options["image_size"])
   stages = measure_stages(source, options)
-  stream = measure_stream(source, options)
+  stream = measure_stream(source, options, by_orientation)
   stages |= {"sum of stages": sum(stages.values()), STREAM: stream.pop(STREAM)}
   table = rich.table.Table(
-    "stage", "CPU-ms an image", title=f"{_NAME.value}, {_SIZE.value} px"
+    "stage", "CPU-ms an image", title=f"{_NAME.value}, {title}"
   )
   for stage, milliseconds in stages.items():
     table.add_row(stage, f"{milliseconds:.2f}")
   rich.console.Console().print(table)
   result = {
     "benchmark": "data_pipeline",
-    "size": _SIZE.value,
-    "mask_rule": _MASK_RULE.value,
+    "image_size": options["image_size"],
+    "mask_rule": options["mask_rule"],
     "num_workers": _WORKERS.value,
     "objects_per_image": float(source.num_objects.mean()),
     "cpu_ms": stages,
