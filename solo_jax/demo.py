@@ -30,6 +30,17 @@ os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # read when it is imported
 # Pixels of all masks that a picture shows at once, a byte each.
 MAX_DRAWN_PIXELS = 2**30
 
+STYLE = """
+#table { max-height: 26em; overflow: auto }
+#table table { width: 100%; font-variant-numeric: tabular-nums }
+#table :is(th, td) {
+  border: 0; border-bottom: 1px solid var(--border-color-primary);
+  padding: 0.3em 0.8em; text-align: left;
+}
+#table th { font-weight: 600; position: sticky; top: 0;
+  background: var(--background-fill-primary) }
+"""
+
 FLAGS = flags.FLAGS
 
 
@@ -63,7 +74,8 @@ def build_page(
       check_pixels(path, max_pixels)
       image = read_image(pathlib.Path(path))
     except (OSError, ValueError) as error:
-      raise gr.Error(f"{pathlib.Path(path).name}: {error}") from error
+      message = f"{pathlib.Path(path).name}: {error}"
+      raise gr.Error(message, print_exception=False) from error
     return pathlib.Path(path).name, image, predictor(image)
 
   def show(state, score, area):
@@ -92,13 +104,16 @@ def build_page(
     with gr.Row():
       with gr.Column(scale=2):
         source = gr.Image(
-          label="Image",
+          show_label=False,
+          buttons=["fullscreen"],
           type="filepath",
-          image_mode=None,  # the file itself, 16 bits and all
           sources=["upload", "clipboard"],
           height=360,
           elem_id="source",
         )
+        # The file itself, 16 bits and all, and unread: `read_image` says what
+        # is wrong with it.
+        source.preprocess = lambda data: data and data.path
         score = gr.Slider(
           0,
           1,
@@ -112,7 +127,8 @@ def build_page(
         )
       with gr.Column(scale=3):
         picture = gr.Image(
-          label="Detections",
+          show_label=False,
+          buttons=["download", "fullscreen"],  # not "share"
           format="png",
           interactive=False,
           height=480,
@@ -163,6 +179,7 @@ def launch(page: Any, *, host: str, port: int, max_upload_mb: int) -> str:
     max_file_size=max_upload_mb * 10**6,
     share=False,
     theme=theme,
+    css=STYLE,
     state_session_capacity=32,  # visitors whose image is kept in memory
     ssr_mode=False,
     run_history=False,
@@ -270,12 +287,7 @@ def to_html(rows: Sequence[dict[str, Any]]) -> str:
     return f"<tr>{''.join(cells)}</tr>"
 
   body = "".join(line(row.values(), "td") for row in rows)
-  return (
-    "<div style='max-height: 24em; overflow: auto'>"
-    "<table style='width: 100%; font-variant-numeric: tabular-nums'>"
-    f"<thead style='text-align: left'>{line(rows[0], 'th')}</thead>"
-    f"<tbody>{body}</tbody></table></div>"
-  )
+  return f"<table>{line(rows[0], 'th')}{body}</table>"
 
 
 def write_json(

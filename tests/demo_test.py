@@ -66,7 +66,7 @@ def page(served, browser):
   page.on("pageerror", lambda error: page.problems.append(str(error)))
   page.goto(served)
   page.locator("#source input[type=file]").wait_for(state="attached")
-  page.set_default_timeout(120_000)
+  page.set_default_timeout(60_000)
   yield page
   assert not page.problems
   page.close()
@@ -151,7 +151,7 @@ def test_what_cannot_be_used_is_told(page, tmp_path):
   large = write(tmp_path / "heavy.png", noise)
   assert large.stat().st_size > 10**6
   drop(page, large)
-  page.get_by_text("exceeds maximum").first.wait_for()
+  page.get_by_text("exceed the maximum allowed size").first.wait_for()
 
 
 def test_only_this_machine_is_answered(served):
