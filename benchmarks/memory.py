@@ -1,8 +1,9 @@
 r"""Peak memory of the compiled training step, with and without remat.
 
 Nothing runs and no array is made: the step is compiled for shapes alone, and
-XLA says what it has planned to allocate on a device. That needs no TPU either,
-only its compiler (pip install 'jax[tpu]'):
+XLA says what it has planned to allocate on a device; beside it stands what the
+backbone as written keeps for the backward pass. That needs no TPU either, only
+its compiler (pip install 'jax[tpu]'):
 
 TPU_SKIP_MDS_QUERY=1 JAX_PLATFORMS=cpu python benchmarks/memory.py \
     --topology=v5e:2x2 --config.training.precision=bfloat16
@@ -14,16 +15,20 @@ on top (cuDNN's workspaces, Eigen's buffers) is not in them. One compilation
 takes a minute or more.
 """
 
+import functools
 import json
 import time
 
 import jax
+import jax.numpy as jnp
 import rich.console
 import rich.table
 import training_step
 from absl import app, flags
 from jax.experimental import topologies
 from ml_collections import config_flags
+
+from solo_jax.training import devices, setup
 
 _CONFIG = config_flags.DEFINE_config_file(
   "config", "configs/solov2_coco.py", "A config."
@@ -85,6 +90,48 @@ def measure(
   }
 
 
+def backbone_keeps(
+  config, image_size: tuple[int, int], remat: tuple[int, ...]
+) -> float:
+  """Counts what the backbone keeps of an image for the backward pass.
+
+  Of the program as written, whatever a compiler makes of it: what its vjp
+  closes over.
+
+  Args:
+    config: The whole configuration; `backbone.remat` is set here.
+    image_size: Padded (height, width) of the network input.
+    remat: Stages.
+
+  Returns:
+    MiB an image.
+  """
+  config.backbone.remat = remat
+  backbone = setup.build_method(config, devices.AXIS_NAME).network.backbone
+
+  def count(batch_size):
+    image = jax.ShapeDtypeStruct((batch_size, *image_size, 3), jnp.float32)
+    init = functools.partial(backbone.init, train=False)
+    variables = jax.eval_shape(init, jax.random.key(0), image)
+
+    def make_backward(variables, image):
+      def forward(params):
+        return backbone.apply(
+          {**variables, "params": params},
+          image,
+          train=True,
+          mutable=["batch_stats"],
+        )[0]
+
+      return jax.vjp(forward, variables["params"])[1]
+
+    backward = jax.eval_shape(make_backward, variables, image)
+    return sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(backward))
+
+  # The parameters among it are the same for any batch.
+  return (count(2) - count(1)) / MIB
+
+
 def main(_) -> None:
   # A program read back from the cache has no memory analysis.
   jax.config.update("jax_enable_compilation_cache", False)
@@ -100,6 +147,9 @@ def main(_) -> None:
         remat = () if word == "none" else tuple(int(n) for n in word)
         start = time.perf_counter()
         mib = measure(_CONFIG.value, image_size, batch_size, remat, device)
+        mib["backbone_keeps"] = batch_size * backbone_keeps(
+          _CONFIG.value, image_size, remat
+        )
         rows.append(dict(size=size, batch=batch_size, remat=word, **mib))
         seconds = time.perf_counter() - start
         print(f"{size}, batch {batch_size}, remat {word}: {seconds:.0f} s")

@@ -77,7 +77,7 @@ def measure_loop(config, num_steps: int) -> dict[str, float]:
 
   Args:
     config: The whole configuration.
-    num_steps: Steps; the first `WARM_UP` do not count.
+    num_steps: Steps; the first half does not count.
 
   Returns:
     'images_per_second', 'data_wait' (share of the time), 'host_ms' (CPU time
@@ -86,7 +86,7 @@ def measure_loop(config, num_steps: int) -> dict[str, float]:
   config = config.copy_and_resolve_references()
   config.training.update(
     num_steps=num_steps,
-    log_every_steps=WARM_UP,
+    log_every_steps=num_steps // 2,
     checkpoint_every_steps=num_steps + 1,
     eval_every_steps=0,
     picture_every_steps=0,
@@ -120,7 +120,7 @@ def measure_loop(config, num_steps: int) -> dict[str, float]:
       writer.close()
       log.close()
     rows = read_rows(os.path.join(workdir, "metrics.jsonl"))[1:]
-  used = np.diff(marks[WARM_UP:], axis=0).mean(axis=0) * 1e3
+  used = np.diff(marks[num_steps // 2 :], axis=0).mean(axis=0) * 1e3
   return {
     "images_per_second": np.mean([r["train/images_per_second"] for r in rows]),
     "data_wait": np.mean([r["train/data_wait"] for r in rows]),
