@@ -18,9 +18,9 @@ import itertools
 import json
 import os
 import re
+import sys
 import zlib
 from collections.abc import Iterator
-from logging import LogRecord
 from typing import Any
 
 import flax.serialization
@@ -104,6 +104,9 @@ class CheckpointWriter:
       RuntimeError: If the folder cannot be written.
     """
     self.folder = _absolute(workdir) / "checkpoints"
+    self._echoes = contextlib.ExitStack()
+    self._echoes.enter_context(_without_echoes())
+    self._has_failed = False
     _set_aside_metrics(self.folder)
     self._info = {
       "config": json.loads(to_json(config)),
@@ -194,6 +197,7 @@ class CheckpointWriter:
     try:
       yield
     except Exception as error:  # of many kinds, after the file system
+      self._has_failed = True
       others = [x for x in self._manager.all_steps() if x != step]
       raise RuntimeError(
         f"the checkpoint of step {step} cannot be written to {self.folder} "
@@ -276,8 +280,10 @@ class CheckpointWriter:
     try:
       self.finished(wait=True)
     finally:
-      self._manager.close()
-      logging.get_absl_logger().removeFilter(_is_news)
+      with contextlib.suppress(Exception):  # told when it came first
+        self._manager.close()
+      if not self._has_failed:  # then some threads have yet to come to it
+        self._echoes.close()
 
 
 def save_converted(
@@ -493,9 +499,27 @@ def _checksum(info: dict, state: dict) -> int:
   return checksum
 
 
-def _is_news(record: LogRecord) -> bool:
-  """Tells whether to log a record: Orbax also raises its threads' errors."""
-  return record.exc_info is None or "orbax" not in record.pathname
+@contextlib.contextmanager
+def _without_echoes() -> Iterator[None]:
+  """Keeps threads of Orbax and TensorStore from printing their tracebacks.
+
+  Every error of theirs is also raised where a checkpoint is waited for.
+  """
+
+  def is_news(record):
+    return record.exc_info is None or "orbax" not in record.pathname
+
+  def hook(unraisable):
+    if str(unraisable.exc_value) != "Event loop is closed":
+      previous_hook(unraisable)
+
+  previous_hook, sys.unraisablehook = sys.unraisablehook, hook
+  logging.get_absl_logger().addFilter(is_news)
+  try:
+    yield
+  finally:
+    sys.unraisablehook = previous_hook
+    logging.get_absl_logger().removeFilter(is_news)
 
 
 def _reason(error: Exception) -> str:

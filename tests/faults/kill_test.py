@@ -17,11 +17,6 @@ LONG = (
 MOMENTS = ["start"] * 4 + ["steps"] * 6 + ["writing"] * 10
 
 
-def has_unfinished(workdir):
-  folder = workdir / "checkpoints"
-  return folder.exists() and any("tmp" in x.name for x in folder.iterdir())
-
-
 def test_twenty_kills_change_nothing_and_lose_nothing(data_dir, tmp_path):
   undisturbed, killed = tmp_path / "undisturbed", tmp_path / "killed"
   begin = time.monotonic()
@@ -51,11 +46,13 @@ def test_twenty_kills_change_nothing_and_lose_nothing(data_dir, tmp_path):
       run.wait_for(r"step +\d+/")
       if rng.random() < 0.5:  # not the first write of this process
         run.wait_for("is saved")
-      run.wait_until(lambda: not has_unfinished(killed))  # what was left
-      run.wait_until(lambda: has_unfinished(killed))
+      run.wait_until(
+        lambda: not toy_runs.has_unfinished(killed)
+      )  # what was left
+      run.wait_until(lambda: toy_runs.has_unfinished(killed))
       time.sleep(rng.choice([0, rng.uniform(0, 0.05)]))
     assert run.kill() == -signal.SIGKILL, (moment, run.output)
-    is_inside = has_unfinished(killed)
+    is_inside = toy_runs.has_unfinished(killed)
     num_inside += is_inside
     # What earlier processes reported as saved, this one went on from.
     if "starting at" in run.output or "resuming" in run.output:
@@ -69,7 +66,7 @@ def test_twenty_kills_change_nothing_and_lose_nothing(data_dir, tmp_path):
   run = toy_runs.finish(data_dir, killed, *LONG)
   assert saved <= toy_runs.resumed_from(run.output) < 240
   toy_runs.assert_same_end(killed, undisturbed)
-  assert not has_unfinished(killed)
+  assert not toy_runs.has_unfinished(killed)
 
 
 def test_run_that_is_asked_to_stop_saves_first(data_dir, undisturbed, tmp_path):

@@ -47,9 +47,11 @@ def module_folder(tmp_path_factory):
   return tmp_path_factory.mktemp("pairs")
 
 
-@pytest.mark.parametrize("victim", [0, 1])
+@pytest.mark.parametrize(
+  ("victim", "moment"), [(0, "steps"), (1, "steps"), (1, "writing")]
+)
 def test_other_process_ends_and_the_pair_resumes(
-  start_pair, module_folder, tmp_path, victim
+  start_pair, module_folder, tmp_path, victim, moment
 ):
   undisturbed = module_folder / "undisturbed"
   if not undisturbed.exists():
@@ -57,12 +59,14 @@ def test_other_process_ends_and_the_pair_resumes(
       assert run.wait() == 0, run.output
   workdir = tmp_path / "run"
   pair = start_pair(workdir)
-  pair[0].wait_for("step 12 is saved")
+  pair[0].wait_for("step 8 is saved")
+  if moment == "writing":
+    pair[0].wait_until(lambda: toy_runs.has_unfinished(workdir))
   assert pair[victim].kill() == -signal.SIGKILL
   begin, other = time.monotonic(), pair[1 - victim]
   assert other.wait() != 0
   seconds = time.monotonic() - begin
-  print(f"process {1 - victim} ended {seconds:.1f} s after {victim}")
+  print(f"process {1 - victim} ended {seconds:.1f} s after {victim}, {moment}")
   assert seconds < BOUND
   # Ours, or JAX's own where its service notices before the collective does.
   assert (

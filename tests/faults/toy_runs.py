@@ -145,6 +145,12 @@ def steps_saved(workdir):
   return sorted(int(x.name) for x in folder.iterdir() if x.name.isdigit())
 
 
+def has_unfinished(workdir):
+  """Tells whether a checkpoint is being written, or was when a run ended."""
+  folder = pathlib.Path(workdir) / "checkpoints"
+  return folder.exists() and any("tmp" in x.name for x in folder.iterdir())
+
+
 def steps_reported(output):
   """Steps that a run reported as saved."""
   return [int(x) for x in re.findall(r"step (\d+) is saved", output)]

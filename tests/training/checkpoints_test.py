@@ -2,7 +2,9 @@ import json
 import pathlib
 import runpy
 import shutil
+import sys
 import time
+import types
 
 import flax.serialization
 import jax
@@ -364,6 +366,32 @@ def test_failure_behind_the_steps_is_told_and_nothing_reported(
   writer.close()
 
 
+def test_tracebacks_of_threads_are_not_printed_twice(
+  toy, tmp_path, monkeypatch, caplog
+):
+  """Others pass, and all do when the writer is closed."""
+  passed = []
+  monkeypatch.setattr("sys.unraisablehook", passed.append)
+
+  def log_and_raise():
+    for where in ("/packages/orbax/future.py", "/solo_jax/loop.py"):
+      log = f"try: 1 / 0\nexcept Exception: logging.exception({where!r})\n"
+      exec(compile(log, where, "exec"), {"logging": checkpoints.logging})
+    for text in ("Event loop is closed", "another"):
+      event = types.SimpleNamespace(exc_value=RuntimeError(text))
+      sys.unraisablehook(event)
+
+  writer = open_writer(toy, tmp_path)
+  log_and_raise()
+  assert [str(x.exc_value) for x in passed] == ["another"]
+  assert caplog.messages[-1] == "/solo_jax/loop.py"
+  assert "/packages/orbax/future.py" not in caplog.messages
+  writer.close()
+  log_and_raise()
+  assert len(passed) == 3
+  assert "/packages/orbax/future.py" in caplog.messages
+
+
 def test_reason_of_a_long_error():
   error = ValueError(
     'RESOURCE_EXHAUSTED: Failed writing: "/long/path": Failed to write 317418 '
@@ -372,7 +400,7 @@ def test_reason_of_a_long_error():
   )
   assert checkpoints._reason(error) == "No space left on device"
   assert checkpoints._reason(KeyError("a\nb")) == "KeyError: 'a\\nb'"
-  assert checkpoints._reason(ValueError("long " * 99)).endswith("long  ...")
+  assert checkpoints._reason(ValueError("long " * 99)).endswith(" lon ...")
 
 
 def test_unfinished_checkpoint_of_a_killed_run_is_ignored(toy, saved, tmp_path):

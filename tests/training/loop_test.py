@@ -36,8 +36,9 @@ def train(toy, workdir, *, batches=None, evaluate=None, rate=0.1, **training):
     log.close()
 
 
-def saved_steps(workdir):
-  return {int(x.name) for x in (workdir / "checkpoints").iterdir()}
+def saved_steps(workdir, *, finished_only=False):
+  names = [x.name for x in (workdir / "checkpoints").iterdir()]
+  return {int(x) for x in names if x.isdigit() or not finished_only}
 
 
 @pytest.fixture(scope="module")
