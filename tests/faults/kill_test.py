@@ -106,6 +106,7 @@ def test_killed_training_of_solov2(data_dir, tmp_path):
     with toy_runs.started(data_dir, killed, *SMALL, **command) as run:
       run.wait_until(lambda step=kill_after: toy_runs.last_step(killed) >= step)
     resumable = toy_runs.steps_saved(killed)[-1]
-    assert kill_after <= toy_runs.last_step(killed) <= resumable + 4
+    # Lost at most: the checkpoint being written, and the steps since.
+    assert kill_after <= toy_runs.last_step(killed) <= resumable + 8
   toy_runs.finish(data_dir, killed, *SMALL, **command)
   toy_runs.assert_same_end(killed, undisturbed)
