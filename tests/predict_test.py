@@ -364,7 +364,7 @@ def test_image_that_declares_too_much_is_not_decoded(tmp_path, monkeypatch):
   path = tmp_path / "bomb.png"
   path.write_bytes(data)
   with monkeypatch.context() as without:
-    without.setattr(predict.cv2, "imdecode", None)
+    without.setattr(cv2, "imdecode", None)
     (problem,) = run([path], tmp_path / "out")
   assert problem.path == path
   assert problem.reason == (

@@ -199,7 +199,9 @@ def test_killed_worker_is_replaced_and_the_stream_goes_on(scenes, caplog):
   expected = take(scenes, 30)
   batches = pipeline.train_batches(scenes, **OPTIONS | dict(num_workers=2))
   found = [next(batches)]
-  os.kill(multiprocessing.active_children()[0].pid, signal.SIGKILL)
+  # All: the first may be one that an earlier test has left to end.
+  for worker in multiprocessing.active_children():
+    os.kill(worker.pid, signal.SIGKILL)
   with concurrent.futures.ThreadPoolExecutor() as executor:  # for the timeout
     for _ in expected[1:]:
       found.append(executor.submit(next, batches).result(timeout=120))
