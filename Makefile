@@ -5,6 +5,8 @@ PYTHON ?= python3
 BIN := .venv/bin
 # Of configs/: solo_shapes, decoupled_solo_shapes, associative_embedding_shapes.
 CONFIG ?= solov2_shapes
+# Which slow tests: files, or nothing for all.
+SLOW ?=
 # Large pages for the buffers of each step: a quarter less CPU time (glibc).
 export GLIBC_TUNABLES := glibc.malloc.hugetlb=1
 
@@ -28,7 +30,7 @@ test: .venv/extras
 	$(BIN)/python -m pytest -q --numprocesses=auto --maxprocesses=4 --dist=loadfile
 
 test-slow: .venv/extras
-	$(BIN)/python -m pytest -q -m slow
+	$(BIN)/python -m pytest -q -m slow $(SLOW)
 
 demo: install
 	$(BIN)/python -m solo_jax.prepare --dataset=shapes --data_dir=data

