@@ -320,6 +320,7 @@ def download(request, response, storage, *args, **kwargs):
   except exceptions.NotFound:
     pass
   return plain(request, response, storage, *args, **kwargs)
+objects.download = download
 for _, methods in server.HANDLERS:
   if methods.get("GET") is plain:
     methods["GET"] = download
@@ -330,10 +331,14 @@ server.create_server(
 COPY = """
 import sys
 from etils import epath
-source, target = map(epath.Path, sys.argv[1:])
-for file in source.rglob("*"):
-  if not file.is_dir():
-    (target / file.relative_to(source)).write_bytes(file.read_bytes())
+def copy(source, target):
+  for path in source.iterdir():
+    if path.is_dir():
+      copy(path, target / path.name)
+    else:
+      (target / path.name).parent.mkdir(parents=True, exist_ok=True)
+      (target / path.name).write_bytes(path.read_bytes())
+copy(*map(epath.Path, sys.argv[1:]))
 """
 DELETE = """
 import sys
