@@ -16,7 +16,7 @@ import numpy as np  # noqa: E402
 import pytest  # noqa: E402
 import rich.console  # noqa: E402
 import rich.table  # noqa: E402
-from absl import flags  # noqa: E402
+from absl import flags, logging  # noqa: E402
 
 GOLDEN = pathlib.Path(
   os.environ.get("SOLO_JAX_GOLDEN", pathlib.Path(__file__).parent / "golden")
@@ -71,6 +71,14 @@ def pytest_terminal_summary(terminalreporter):
     table.add_row(*map(str, row.values()))
   terminalreporter.section("Published checkpoints, converted at full size")
   rich.console.Console(width=190).print(table)
+
+
+@pytest.fixture(autouse=True)
+def _verbosity():
+  """Puts back what a command's main() sets: later tests read warnings."""
+  verbosity = logging.get_verbosity()
+  yield
+  logging.set_verbosity(verbosity)
 
 
 @pytest.fixture(scope="module")
