@@ -17,17 +17,12 @@ def interrupted(data_dir, workdir, **surroundings):
   return run
 
 
-@pytest.mark.xfail(
-  reason="Orbax measures its limits by the wall clock: a jump during a write "
-  "may end the run, which goes on when it is started again",
-  strict=False,
-)
 def test_clock_that_jumps(data_dir, undisturbed, tmp_path):
   workdir = tmp_path / "run"
   run = interrupted(
     data_dir, workdir, program=(str(toy_runs.HERE / "jumping_clock.py"),)
   )
-  assert "clock jumped" in run.output
+  assert run.output.count("the clock jumped") >= 3
   toy_runs.assert_same_end(workdir, undisturbed)
 
 
