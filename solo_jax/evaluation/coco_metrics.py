@@ -223,10 +223,13 @@ def index(dataset: dict) -> COCO:
     dataset: Left as it is, though pycocotools writes into annotations.
 
   Returns:
-    The object.
+    The object; annotation ids count from 1 in the order of the dataset.
   """
   coco = COCO()
-  annotations = [dict(a) for a in dataset["annotations"]]
+  # To pycocotools an object of id 0 is matched by nothing.
+  annotations = [
+    {**a, "id": number} for number, a in enumerate(dataset["annotations"], 1)
+  ]
   coco.dataset = {**dataset, "annotations": annotations}
   with contextlib.redirect_stdout(io.StringIO()):
     coco.createIndex()

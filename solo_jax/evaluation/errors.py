@@ -43,7 +43,7 @@ class Outcomes:
     objects: Row of the object that a detection found or should have found;
       -1 for duplicates, background and ignored ones. [D] int64.
     hits: Correct at IoU 0.50:0.05:0.95. [10, D] bool.
-    object_ids: Annotation ids, crowds left out. [N] int64.
+    object_ids: Of `coco_metrics.index`, crowds left out. [N] int64.
     object_image_ids: [N] int64.
     object_labels: [N] int64.
     is_found: By a correct detection. [N] bool.

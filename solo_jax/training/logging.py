@@ -193,13 +193,26 @@ def read_rows(path: str) -> list[dict[str, Any]]:
 
   Returns:
     One dict per row.
+
+  Raises:
+    ValueError: If another line is damaged; names it.
   """
   file = epath.Path(path)
   if not file.exists():
     return []
-  lines = file.read_text().split("\n")
   # What follows the last line end is empty, or was cut short.
-  return [json.loads(line) for line in lines[:-1]]
+  *lines, _ = file.read_bytes().split(b"\n")
+  rows = []
+  for number, line in enumerate(lines, 1):
+    try:
+      rows.append(json.loads(line))
+    except ValueError:
+      raise ValueError(
+        f"{path}: line {number} is damaged: {line[:80]!r}. Only figures that "
+        "were logged are in it; delete the line, or move the file away, and "
+        "start the run again."
+      ) from None
+  return rows
 
 
 class Progress:

@@ -76,9 +76,12 @@ def test_results_keep_the_original_ids():
   np.testing.assert_array_equal(decoded, found.masks)
 
 
-def test_perfect_detections():
+@pytest.mark.parametrize("ids", [(1, 2), (0, 1), (-3, 0), (2**40, 7)])
+def test_perfect_detections(ids):
   masks = [square(3, 5, 10), square(20, 1, 6)]
-  truth = dataset([annotation(1, 44, masks[0]), annotation(2, 3, masks[1])])
+  truth = dataset(
+    [annotation(ids[0], 44, masks[0]), annotation(ids[1], 3, masks[1])]
+  )
   results = coco_metrics.to_results(
     instances(masks, [0.9, 0.5], [1, 0]), 7, (3, 44)
   )

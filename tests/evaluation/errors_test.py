@@ -51,10 +51,10 @@ def test_every_kind_of_error(scenes):
     0.3: "background",
     0.2: "ignored",
   }
-  # Annotations 100 to 103; the crowd is no object.
-  assert outcomes.object_ids.tolist() == [100, 101, 102, 103]
+  # By place in the dataset; the crowd is no object.
+  assert outcomes.object_ids.tolist() == [1, 2, 3, 4]
   assert outcomes.is_found.tolist() == [True, False, False, False]
-  # 101 and 102 are the aims of errors, 103 only of one that is both.
+  # 2 and 3 are the aims of errors, 4 only of one that is both.
   assert outcomes.is_missed.tolist() == [False, False, False, True]
   rows = dict(zip(outcomes.scores.round(2), outcomes.objects, strict=True))
   assert rows[0.9] == 0 and rows[0.7] == 1 and rows[0.6] == 2

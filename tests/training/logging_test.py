@@ -169,6 +169,16 @@ def test_resuming_drops_rows_after_the_checkpoint(tmp_path):
   assert read_rows(path)[-1]["train/loss"] is None
 
 
+@pytest.mark.parametrize("damage", [b'{"step": 4, "tr', b"\0" * 30, b"\xff{}"])
+def test_damaged_line_is_named(tmp_path, damage):
+  path = tmp_path / "metrics.jsonl"
+  written = b'{"step": 2}\n' + damage + b'\n{"step": 6}\n'
+  path.write_bytes(written)
+  with pytest.raises(ValueError, match="metrics.jsonl: line 2 is damaged"):
+    RunLog(str(tmp_path), first_step=4)
+  assert path.read_bytes() == written
+
+
 def test_other_processes_write_nothing(tmp_path, capsys):
   log = RunLog(str(tmp_path / "run"), first_step=0, is_writer=False)
   log.message("text")
