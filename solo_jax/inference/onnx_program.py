@@ -49,6 +49,7 @@ def write_onnx(
   # Traced here, so that the converter sees primitives and not the functions of
   # jax.numpy that it would replace by its own.
   model = jax2onnx.to_onnx(jax.extend.core.jaxpr_as_fun(closed), inputs=inputs)
+  _rename_outputs(model.graph, names)
   onnx.checker.check_model(model)
   onnx.save(model, path)
 
