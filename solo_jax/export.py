@@ -283,7 +283,7 @@ def define_flags() -> None:
     ["cpu"],
     f"Where the programs are to run, any of {', '.join(PLATFORMS)}.",
   )
-  flags.DEFINE_boolean("onnx", False, "Write ONNX too (extra 'onnx').")
+  flags.DEFINE_boolean("onnx", False, "Write ONNX too (needs jax2onnx).")
   flags.mark_flags_as_required(["checkpoint", "out"])
 
 

@@ -9,7 +9,10 @@ import types
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 # Full compiler optimisation costs more than it saves on tiny arrays, and the
 # tests check values, not speed.
-os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=1")
+os.environ.setdefault(
+  "XLA_FLAGS",
+  "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false",
+)
 
 import hypothesis  # noqa: E402
 import numpy as np  # noqa: E402

@@ -143,12 +143,9 @@ def smooth(size, seed=0):
   )
 
 
-@pytest.mark.parametrize("method", METHODS)
-def test_equals_the_native_predictor(folders, method):
+def assert_same_everywhere(exported, predictor):
   """Ordinary images of several sizes, an empty one and a crowded one."""
-  folder = folders(method)
-  exported = load_module(folder / "predictor.py").Predictor(folder)
-  predictor = native(method)
+  before = predictor.num_dropped
   counts = {}
   for name, image in dict(
     ordinary=smooth((SIDE, SIDE)),
@@ -166,7 +163,29 @@ def test_equals_the_native_predictor(folders, method):
   assert counts["empty"] == (0, 0)
   assert sum(found for found, _ in counts.values()) > 4, counts
   assert sum(dropped for _, dropped in counts.values()) > 0, counts
-  assert exported.num_dropped == predictor.num_dropped
+  assert exported.num_dropped == predictor.num_dropped - before
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_equals_the_native_predictor(folders, method):
+  folder = folders(method)
+  exported = load_module(folder / "predictor.py").Predictor(folder)
+  assert_same_everywhere(exported, native(method))
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_onnx_runtime_equals_the_native_predictor(tmp_path, method):
+  onnx = pytest.importorskip("onnx", reason="ONNX is an extra")
+  folder = tmp_path / method
+  export.export_checkpoint(
+    make_checkpoint(method), folder, image_size=(90, 85), onnx=True
+  )
+  model = onnx.load(folder / "program_64x64.onnx")
+  assert {(x.domain, x.version) for x in model.opset_import} == {("", 23)}
+  assert not model.functions  # nor operations of any other domain
+  module = load_module(folder / "predictor.py")
+  exported = module.Predictor(folder, runtime="onnx")
+  assert_same_everywhere(exported, native(method))
 
 
 def test_tiles_and_batches(tmp_path):

@@ -128,7 +128,8 @@ def _cluster(
     count = jnp.sum(members)
     is_group = (count >= min_pixels) & (count >= min_unclaimed * jnp.sum(whole))
     row = jnp.where(is_group, found, max_groups)  # beyond: dropped by `set`
-    used = jnp.where(is_group, members, first)
+    # Not `where`: ONNX Runtime has none of booleans.
+    used = (is_group & members) | (~is_group & first)
     # The seed itself is always used up, or it would be tried for ever.
     unclaimed = (unclaimed & ~used).at[j].set(False)
     keep = is_group & (found < max_groups)

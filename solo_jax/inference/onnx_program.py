@@ -1,11 +1,15 @@
 """Writes a program as ONNX through jax2onnx, which is an extra.
 
-The converter knows no platforms. Where solo_jax has a formulation for each
+The converter knows no platforms, no choice among more than two and no choice
+inside of a loop. Where solo_jax has a formulation for each platform
 (`jax.lax.platform_dependent`), the program is traced with the one for the
-platforms that are not named.
+platforms that are not named; a `jax.lax.switch` as choices of one of two; and
+the images of a batch (`jax.lax.map`) one after the other.
 """
 
 import contextlib
+import functools
+import operator
 import pathlib
 from collections.abc import Callable, Iterator, Sequence
 from unittest import mock
@@ -39,16 +43,26 @@ def write_onnx(
   try:
     import jax2onnx
     import onnx
+    from jax2onnx.plugins import plugin_system
   except ModuleNotFoundError as error:
     raise ModuleNotFoundError(
-      "--onnx needs jax2onnx: pip install 'solo_jax[onnx]'"
+      "--onnx needs jax2onnx and onnx: pip install --no-deps -r "
+      "requirements-extras.lock"
     ) from error
   weights = [jnp.asarray(x) for x in weights]  # NumPy has no traced indices
-  with _default_platform():
+  with _known_control_flow():
     closed = jax.make_jaxpr(lambda *x: program(weights, *x))(*inputs)
   # Traced here, so that the converter sees primitives and not the functions of
   # jax.numpy that it would replace by its own.
-  model = jax2onnx.to_onnx(jax.extend.core.jaxpr_as_fun(closed), inputs=inputs)
+  plugin_system.import_all_plugins()
+  plugins = plugin_system.PLUGIN_REGISTRY
+  function = jax.extend.core.jaxpr_as_fun(closed)
+  try:
+    # Of `jnp.searchsorted`; the same for numbers other than NaN.
+    with mock.patch.dict(plugins, le_to=plugins["le"]):
+      model = jax2onnx.to_onnx(function, inputs=inputs)
+  except NotImplementedError as error:
+    raise ValueError(f"--onnx: {error}") from error
   _rename_outputs(model.graph, names)
   onnx.checker.check_model(model)
   onnx.save(model, path)
@@ -62,9 +76,28 @@ def _rename_outputs(graph, names: Sequence[str]) -> None:
 
 
 @contextlib.contextmanager
-def _default_platform() -> Iterator[None]:
+def _known_control_flow() -> Iterator[None]:
   def choose(*arguments, default, **others):
     return default(*arguments)
 
-  with mock.patch.object(jax.lax, "platform_dependent", choose):
+  def switch(index, branches, *operands):
+    *others, rest = branches
+    for position, branch in reversed([*enumerate(others)]):
+      rest = functools.partial(jax.lax.cond, index <= position, branch, rest)
+    return rest(*operands)
+
+  loop = jax.lax.map
+
+  def images(function, xs, **options):
+    if options:
+      return loop(function, xs, **options)
+    num = len(jax.tree.leaves(xs)[0])
+    each = [jax.tree.map(operator.itemgetter(i), xs) for i in range(num)]
+    return jax.tree.map(lambda *x: jnp.stack(x), *map(function, each))
+
+  with (
+    mock.patch.object(jax.lax, "map", images),
+    mock.patch.object(jax.lax, "platform_dependent", choose),
+    mock.patch.object(jax.lax, "switch", switch),
+  ):
     yield

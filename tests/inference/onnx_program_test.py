@@ -58,3 +58,12 @@ def test_only_operations_of_the_standard_are_used(tmp_path):
   model = onnx.load(path)
   assert {x.domain for x in model.opset_import} == {""}
   assert not model.functions
+
+
+def test_an_operation_that_onnx_lacks_is_named(tmp_path):
+  def fails(weights, values):
+    return (jax.pure_callback(np.sin, values, values),)
+
+  with pytest.raises(ValueError, match="--onnx: .*pure_callback"):
+    write_onnx(fails, [np.ones(1)], INPUTS, ("a",), tmp_path / "x.onnx")
+  assert not any(tmp_path.iterdir())
