@@ -15,6 +15,8 @@ python -m solo_jax.prepare --dataset=coco_instances --name=my_data \
     --train_annotations=a.json --train_images=DIR_OR_ZIP \
     --validation_annotations=b.json --validation_images=DIR_OR_ZIP
 
+Without the last line a tenth of the images is held out for validation.
+
 Pairs of images/ and labels/, split by index.json or by ratio:
 
 python -m solo_jax.prepare --dataset=labeled_images --source=DIR --name=nuclei
@@ -75,7 +77,11 @@ def define_flags() -> None:
     "class_name", "object", "Name of the class of labeled images."
   )
   flags.DEFINE_float(
-    "validation_fraction", 0.1, "For labeled images without an index.json."
+    "validation_fraction",
+    0.1,
+    "Share of the images held out for validation: of labeled images without an "
+    "index.json, and of --train_annotations without --validation_annotations "
+    "(0 there: none).",
   )
   for split in _SPLITS:
     flags.DEFINE_string(
@@ -136,7 +142,10 @@ def _make_builder(name: str) -> RecordsBuilder:
         "take the place of --source."
       )
     return coco_instances.CocoInstances(
-      **common, splits=_find_custom(), is_strict=FLAGS.strict
+      **common,
+      splits=_find_custom(),
+      validation_fraction=FLAGS.validation_fraction,
+      is_strict=FLAGS.strict,
     )
   if not FLAGS.source:
     raise app.UsageError(f"--dataset={FLAGS.dataset} needs a --source=...")
@@ -166,6 +175,8 @@ def _options() -> dict[str, Any]:
     case "labeled_images":
       options["class_name"] = FLAGS.class_name
       options["validation_fraction"] = FLAGS.validation_fraction
+  if FLAGS.train_annotations and not FLAGS.validation_annotations:
+    options["validation_fraction"] = FLAGS.validation_fraction
   custom = [f"{x}_{y}" for x in _SPLITS for y in ("annotations", "images")]
   for flag in ("source", *custom):
     value = FLAGS[flag].value

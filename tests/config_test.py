@@ -27,6 +27,7 @@ ALL = [
   ("solov2_shapes", "steps=10"),
   ("solov2_nuclei", ""),
   ("solov2_overfit", ""),
+  ("solov2_own_data", "steps=10"),
   ("solov2_coco", ""),
   ("solov2_coco", "backbone=r101,schedule=3x"),
   ("solov2_coco", "backbone=lite0,schedule=1x"),

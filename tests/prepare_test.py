@@ -108,6 +108,23 @@ def test_custom_files_end_to_end(source, tmp_path):
   ) in other.stderr
 
 
+def test_one_annotation_file_is_split(source, tmp_path):
+  flags = custom_flags(source, tmp_path)
+  alone = [x for x in flags if not x.startswith("--validation_")]
+  done = prepare(*alone, "--validation_fraction=0.5")
+  assert done.returncode == 0, done.stderr
+  assert "eval_split" not in done.stdout
+  for split in ("train", "validation"):
+    assert len(open_records(tmp_path, "coco_instances/leaves", split)) == 1
+  other = prepare(*alone)
+  assert other.returncode == 1
+  assert (
+    "--validation_fraction=0.5, not --validation_fraction=0.1" in other.stderr
+  )
+  whole = prepare(*alone, "--validation_fraction=0", "--name=whole")
+  assert "--config.dataset.eval_split=train" in whole.stdout
+
+
 def test_names_of_every_kind_survive(source, tmp_path):
   """Not ASCII, right to left, and what rich would take for markup."""
   content = json.loads((source / "a.json").read_text())

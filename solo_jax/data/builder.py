@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import functools
+import hashlib
 import io
 import pathlib
 import sys
@@ -121,6 +122,30 @@ def to_example(encoded: bytes, image: ImageRecord) -> dict[str, Any]:
       for item in image.objects
     ],
   }
+
+
+def split_by_ratio(keys: Sequence[str], fraction: float) -> dict[str, str]:
+  """Splits ids into train and validation, the same way every time.
+
+  Args:
+    keys: The ids, in any order.
+    fraction: Of validation, in (0, 1); at least one id falls on either side.
+
+  Returns:
+    {id: split}.
+
+  Raises:
+    ValueError: If there are fewer than two ids or the fraction is out of range.
+  """
+  if len(keys) < 2 or not 0 < fraction < 1:
+    raise ValueError(
+      f"Need 2 images and a validation fraction in (0, 1) to split; got "
+      f"{len(keys)} images and {fraction}."
+    )
+  digest = lambda key: hashlib.sha256(key.encode()).digest()  # noqa: E731
+  number = min(max(round(len(keys) * fraction), 1), len(keys) - 1)
+  held_out = set(sorted(keys, key=digest)[:number])
+  return {key: "validation" if key in held_out else "train" for key in keys}
 
 
 class RecordsBuilder(tfds.core.ShardBasedBuilder, skip_registration=True):

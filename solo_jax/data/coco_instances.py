@@ -146,6 +146,7 @@ class CocoInstances(builder.RecordsBuilder):
     data_dir: str,
     name: str = "2017",
     splits: Mapping[str, SplitFiles] | None,
+    validation_fraction: float = 0.0,
     is_strict: bool = False,
     download_url: str = COCO_URL,
   ):
@@ -155,11 +156,14 @@ class CocoInstances(builder.RecordsBuilder):
       data_dir: Directory of all prepared datasets.
       name: Name below `coco_instances`.
       splits: Where each split comes from; None downloads COCO 2017 (19 GB).
+      validation_fraction: Share of the images of a split 'train' without
+        company that become 'validation'.
       is_strict: Refuse a source with problems instead of skipping them.
       download_url: Where the official archives lie.
     """
     super().__init__(data_dir=data_dir, name=name)
     self._split_files = splits
+    self._validation_fraction = validation_fraction
     self._is_strict = is_strict
     self._download_url = download_url
 
@@ -193,9 +197,22 @@ class CocoInstances(builder.RecordsBuilder):
       class_frequencies=read[first].class_frequencies,
       is_strict=self._is_strict,
     )
+    if self._validation_fraction and [*read] == ["train"]:
+      return self._hold_out(read["train"].images, files["train"].images)
     return {
       split: AnnotatedImages(part.images, files[split].images)
       for split, part in read.items()
+    }
+
+  def _hold_out(self, images, files: FileTree) -> dict[str, AnnotatedImages]:
+    sides = builder.split_by_ratio(
+      [image.file_name for image in images], self._validation_fraction
+    )
+    return {
+      split: AnnotatedImages(
+        [image for image in images if sides[image.file_name] == split], files
+      )
+      for split in ("train", "validation")
     }
 
   def _download(self, dl_manager) -> dict[str, SplitFiles]:

@@ -6,7 +6,6 @@ of objects with `id` and `split`.
 """
 
 import dataclasses
-import hashlib
 import json
 import pathlib
 import re
@@ -246,30 +245,6 @@ def read_index(path: pathlib.Path) -> dict[str, str]:
   return names
 
 
-def split_by_ratio(keys: Sequence[str], fraction: float) -> dict[str, str]:
-  """Splits ids into train and validation, the same way every time.
-
-  Args:
-    keys: The ids, in any order.
-    fraction: Of validation, in (0, 1); at least one id falls on either side.
-
-  Returns:
-    {id: split}.
-
-  Raises:
-    ValueError: If there are fewer than two ids or the fraction is out of range.
-  """
-  if len(keys) < 2 or not 0 < fraction < 1:
-    raise ValueError(
-      f"Need 2 images and a validation fraction in (0, 1) to split; got "
-      f"{len(keys)} images and {fraction}."
-    )
-  digest = lambda key: hashlib.sha256(key.encode()).digest()  # noqa: E731
-  number = min(max(round(len(keys) * fraction), 1), len(keys) - 1)
-  held_out = set(sorted(keys, key=digest)[:number])
-  return {key: "validation" if key in held_out else "train" for key in keys}
-
-
 class LabeledImages(builder.RecordsBuilder):
   """Builder of image + label-image pairs, one class."""
 
@@ -322,7 +297,7 @@ class LabeledImages(builder.RecordsBuilder):
         for key in pairs.keys() - splits.keys()
       ]
     else:
-      splits = split_by_ratio(list(pairs), self._validation_fraction)
+      splits = builder.split_by_ratio(list(pairs), self._validation_fraction)
     members = {split: [] for split in ("train", "validation")}
     for key, pair in pairs.items():
       if key in splits:

@@ -163,3 +163,20 @@ def test_name_that_leads_out_of_the_data_directory(tmp_path, name):
   with pytest.raises(ValueError, match="is no name of a folder below data_dir"):
     Toy(tmp_path / "data", {}, name=name)
   assert not [*tmp_path.iterdir()]
+
+
+def test_ratio_is_deterministic_and_independent_of_order():
+  keys = [f"image{i}" for i in range(50)]
+  splits = builder.split_by_ratio(keys, 0.2)
+  assert list(splits.values()).count("validation") == 10
+  assert builder.split_by_ratio(keys[::-1], 0.2) == splits
+  few = builder.split_by_ratio(["a", "b"], 0.01)
+  assert sorted(few.values()) == ["train", "validation"]
+
+
+@pytest.mark.parametrize(
+  ("keys", "fraction"), [(["a"], 0.1), (["a", "b"], 0), (["a", "b"], 1)]
+)
+def test_ratio_out_of_range(keys, fraction):
+  with pytest.raises(ValueError, match="Need 2 images and a validation frac"):
+    builder.split_by_ratio(keys, fraction)

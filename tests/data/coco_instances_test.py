@@ -209,6 +209,38 @@ def test_one_custom_split_alone(folder, tmp_path):
     open_records(tmp_path / "data", "coco_instances/one", "validation")
 
 
+@pytest.mark.parametrize("fraction", [0.25, 0.5])
+def test_images_are_held_out_of_a_split_alone(folder, tmp_path, fraction):
+  path = folder / "annotations" / "instances_train2017.json"
+  content = json.loads(path.read_text())
+  image = content["images"][0]
+  content["images"] = [image | dict(id=i) for i in range(8)]
+  for i in range(8):
+    content["images"][i]["file_name"] = f"{i}.jpg"
+    (folder / "train2017" / f"{i}.jpg").write_bytes(
+      (folder / "train2017" / image["file_name"]).read_bytes()
+    )
+  content["annotations"] = [
+    content["annotations"][0] | dict(id=i + 1, image_id=i) for i in range(8)
+  ]
+  path.write_text(json.dumps(content))
+  coco_instances.CocoInstances(
+    data_dir=str(tmp_path),
+    name="one",
+    splits={"train": coco_instances.find_custom(path, folder / "train2017")},
+    validation_fraction=fraction,
+  ).prepare()
+  train, validation = (
+    open_records(tmp_path, "coco_instances/one", split)
+    for split in ("train", "validation")
+  )
+  assert len(validation) == 8 * fraction
+  assert sorted([*train.image_ids, *validation.image_ids]) == [*range(8)]
+  for records in (train, validation):
+    for i, image_id in enumerate(records.image_ids):
+      assert records[i]["objects"]["annotation_id"] == [image_id + 1]
+
+
 def test_missing_parts_are_named(folder, tmp_path):
   with pytest.raises(FileNotFoundError, match="none of train2017, train2017.z"):
     coco_instances.find_coco(tmp_path)

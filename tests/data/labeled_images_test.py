@@ -112,23 +112,6 @@ def test_bad_index(source, text):
     labeled_images.read_index(source / "index.json")
 
 
-def test_ratio_is_deterministic_and_independent_of_order():
-  keys = [f"image{i}" for i in range(50)]
-  splits = labeled_images.split_by_ratio(keys, 0.2)
-  assert list(splits.values()).count("validation") == 10
-  assert labeled_images.split_by_ratio(keys[::-1], 0.2) == splits
-  few = labeled_images.split_by_ratio(["a", "b"], 0.01)
-  assert sorted(few.values()) == ["train", "validation"]
-
-
-@pytest.mark.parametrize(
-  ("keys", "fraction"), [(["a"], 0.1), (["a", "b"], 0), (["a", "b"], 1)]
-)
-def test_ratio_out_of_range(keys, fraction):
-  with pytest.raises(ValueError, match="Need 2 images and a validation frac"):
-    labeled_images.split_by_ratio(keys, fraction)
-
-
 def test_bad_pairs_are_named(source):
   images, labels = source / "images", source / "labels"
   (labels / "a.png").unlink()
