@@ -95,7 +95,7 @@ def examine(
     labels = sample.labels[is_object]
     instances.update(labels.tolist())
     images.update(set(labels.tolist()))
-    areas = np.count_nonzero(sample.masks[is_object], axis=(1, 2))
+    areas = sample.masks.areas()[is_object]
     sizes.append(np.sqrt(areas[areas > 0]))
     boxes = sample.boxes_xyxy[is_object]
     extents.append((boxes[:, 2:] - boxes[:, :2]).max(1, initial=0))
