@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 import PIL.Image
-from absl import flags, logging
+from absl import app, flags, logging
 
 from solo_jax import command, types, visualization
 from solo_jax.api import Predictor
@@ -356,7 +356,8 @@ def define_flags() -> None:
 
 def main(argv: list[str]) -> None:
   """Runs the command."""
-  del argv
+  if len(argv) > 1:
+    raise app.UsageError(f"unexpected arguments: {' '.join(argv[1:])}")
   logging.set_verbosity(logging.ERROR)  # Orbax tells every step
   use_compilation_cache()
   predictor = Predictor.from_checkpoint(FLAGS.checkpoint)

@@ -289,12 +289,14 @@ def write_report(
   parts = [f"# {title}", "", *(table.markdown() for table in tables)]
   for name in ("training", "lost", "suggested"):
     parts += [f"## {name}.png", "", f"![{name}]({name}.png)", ""]
-  (out / "report.md").write_text("\n".join(parts))
-  (out / "report.json").write_text(json.dumps(content, indent=2))
+  (out / "report.md").write_text("\n".join(parts), encoding="utf-8")
+  (out / "report.json").write_text(
+    json.dumps(content, indent=2), encoding="utf-8"
+  )
   source = format_config(
     made.config, config, made.reasons, describe(config, content, out)
   )
-  (out / SUGGESTED).write_text(source)
+  (out / SUGGESTED).write_text(source, encoding="utf-8")
 
 
 def describe(

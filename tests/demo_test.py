@@ -9,6 +9,7 @@ from types import SimpleNamespace
 import cv2
 import numpy as np
 import pytest
+from absl import app
 
 from solo_jax import demo, types
 from solo_jax.evaluation import rle
@@ -227,6 +228,8 @@ def test_command_serves_the_checkpoint(monkeypatch, capsys):
       max_megapixels=2.0,
     ),
   )
+  with pytest.raises(app.UsageError, match="unexpected arguments: x"):
+    demo.main(["demo", "x"])
   demo.main(["demo"])
   assert "open http://127.0.0.1:7860/" in capsys.readouterr().out
   assert served == dict(
