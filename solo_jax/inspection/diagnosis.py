@@ -84,16 +84,7 @@ def diagnose(
   ]
   num_classes = len(train.class_names)
   given = {**config, "dataset": dataset | dict(num_classes=num_classes)}
-  training = fates.training_fates(
-    train,
-    build_method(given).network,
-    transforms=given["transforms"],
-    loss=given["loss"],
-    decode=given["decode"],
-    group_by_orientation=dataset["group_by_orientation"],
-    seed=config["seed"],
-    on_image=add_stage("training targets", len(train)),
-  )
+  training = _judge_training(given, train, add_stage)
   ceilings = {GIVEN: _measure(given, scored, add_stage, GIVEN)}
   made = suggest(
     config,
@@ -143,6 +134,22 @@ def compare_ceilings(ceilings: Mapping[str, Ceiling]) -> str:
   return (
     f"beware: the suggestion allows less, oracle AP {suggested:.3f} where this "
     f"config allows {given:.3f}; take over single changes, not the file"
+  )
+
+
+def _judge_training(
+  config: Mapping[str, Any], train: Selection, add_stage: AddStage
+) -> list[fates.Fates]:
+  """Finds what is lost of the training images, by plain dicts."""
+  return fates.training_fates(
+    train,
+    build_method(config).network,
+    transforms=config["transforms"],
+    loss=config["loss"],
+    decode=config["decode"],
+    group_by_orientation=config["dataset"]["group_by_orientation"],
+    seed=config["seed"],
+    on_image=add_stage("training targets", len(train)),
   )
 
 
