@@ -15,12 +15,12 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import PIL.Image
-from absl import flags, logging
+from absl import app, flags, logging
 
 from solo_jax import command, types, visualization
 from solo_jax.api import Predictor
 from solo_jax.data import transforms
+from solo_jax.data.file_tree import PIXELS_LIMIT
 from solo_jax.inference.compilation_cache import use_compilation_cache
 from solo_jax.reading import read_image
 from solo_jax.saving import Results
@@ -57,7 +57,7 @@ def build_page(
     predictor: Of a checkpoint.
     title: Heading, in Markdown.
     score_threshold: Where the slider stands at first.
-    max_pixels: Larger images are refused before they are decoded.
+    max_pixels: Images that declare more are refused before they are decoded.
 
   Returns:
     A gradio.Blocks.
@@ -71,8 +71,7 @@ def build_page(
     if path is None:
       return None
     try:
-      check_pixels(path, max_pixels)
-      image = read_image(pathlib.Path(path))
+      image = read_image(pathlib.Path(path), max_pixels)
     except (OSError, ValueError) as error:
       message = f"{pathlib.Path(path).name}: {error}"
       raise gr.Error(message, print_exception=False) from error
@@ -88,18 +87,21 @@ def build_page(
       shown.to_dense(MAX_DRAWN_PIXELS),
       predictor.class_names,
     )
-    file = write_json(predictor, image, shown, name)
+    with tempfile.TemporaryDirectory(prefix="solo_jax_demo_") as folder:
+      path = write_json(pathlib.Path(folder), predictor, image, shown, name)
+      # Gradio deletes its copy as it deletes uploads, see `delete_cache`.
+      path = download.move_resource_to_block_cache(path)
     text = (
       f"**{len(shown)} of {len(found)}** detections, image of "
       f"{image.shape[1]} x {image.shape[0]} pixels"
     )
-    return picture, text, to_html(describe(predictor, shown)), file
+    return picture, text, to_html(describe(predictor, shown)), path
 
   with gr.Blocks(
     title="solo_jax", analytics_enabled=False, delete_cache=(600, 3600)
   ) as page:
     gr.Markdown(title)
-    # Of each visitor, forgotten when the page is closed or left alone.
+    # Of each visitor, forgotten an hour after the last image.
     state = gr.State(time_to_live=3600)
     with gr.Row():
       with gr.Column(scale=2):
@@ -135,11 +137,11 @@ def build_page(
           elem_id="picture",
         )
         text = gr.Markdown(elem_id="count")
-        file = gr.DownloadButton("Download JSON (COCO)", elem_id="json")
+        download = gr.DownloadButton("Download JSON (COCO)", elem_id="json")
     table = gr.HTML(elem_id="table")
     # One image after another: they share the device.
     shown = dict(
-      inputs=[state, score, area], outputs=[picture, text, table, file]
+      inputs=[state, score, area], outputs=[picture, text, table, download]
     )
     source.change(
       detect, source, state, concurrency_limit=1, show_progress="full"
@@ -207,31 +209,6 @@ def make_title(checkpoint: str, class_names: Sequence[str]) -> str:
   return f"# solo_jax\n`{checkpoint}` finds: {names}{rest}"
 
 
-def check_pixels(path: str, max_pixels: int) -> None:
-  """Refuses an image that is too large, without decoding it.
-
-  Args:
-    path: The file.
-    max_pixels: Height times width that is allowed.
-
-  Raises:
-    ValueError: If it is larger or no image.
-  """
-  try:
-    with PIL.Image.open(path) as file:
-      width, height = file.size
-  except (
-    PIL.UnidentifiedImageError,
-    PIL.Image.DecompressionBombError,
-  ) as error:
-    raise ValueError("not an image, or far too large") from error
-  if height * width > max_pixels:
-    raise ValueError(
-      f"{width} x {height} pixels are more than the {max_pixels / 1e6:g} "
-      "million allowed here (--max_megapixels)"
-    )
-
-
 def select(
   instances: types.Instances, score: float, area: float
 ) -> types.Instances:
@@ -291,23 +268,24 @@ def to_html(rows: Sequence[dict[str, Any]]) -> str:
 
 
 def write_json(
+  folder: pathlib.Path,
   predictor: Predictor,
   image: np.ndarray,
   instances: types.Instances,
   name: str,
-) -> str:
+) -> pathlib.Path:
   """Writes instances in COCO's format, as `predict` does.
 
   Args:
+    folder: Where to.
     predictor: Of the checkpoint.
     image: The image.
     instances: What to write.
     name: Name of the image's file.
 
   Returns:
-    Path of the file, in a temporary folder of its own.
+    Path of the file.
   """
-  folder = pathlib.Path(tempfile.mkdtemp(prefix="solo_jax_demo_"))
   with Results(
     folder,
     kinds=["rle"],
@@ -315,7 +293,7 @@ def write_json(
     category_ids=predictor.category_ids,
   ) as results:
     results.add(image, instances, file_name=name, name="image", views={})
-  return str(folder / "predictions.json")
+  return folder / "predictions.json"
 
 
 def _import_gradio():
@@ -348,15 +326,20 @@ def define_flags() -> None:
   flags.DEFINE_integer(
     "max_upload_mb", 20, "Larger files are refused.", lower_bound=1
   )
-  flags.DEFINE_float(
-    "max_megapixels", 50, "Larger images are refused.", lower_bound=0
+  flags.DEFINE_integer(
+    "max_pixels",
+    50_000_000,
+    "Images whose header declares more are refused.",
+    lower_bound=1,
+    upper_bound=PIXELS_LIMIT,
   )
   flags.mark_flags_as_required(["checkpoint"])
 
 
 def main(argv: list[str]) -> None:
   """Runs the command."""
-  del argv
+  if len(argv) > 1:
+    raise app.UsageError(f"unexpected arguments: {' '.join(argv[1:])}")
   logging.set_verbosity(logging.ERROR)  # Orbax tells every step
   use_compilation_cache()
   predictor = Predictor.from_checkpoint(FLAGS.checkpoint)
@@ -364,7 +347,7 @@ def main(argv: list[str]) -> None:
     predictor,
     title=make_title(FLAGS.checkpoint, predictor.class_names),
     score_threshold=FLAGS.score_threshold,
-    max_pixels=int(FLAGS.max_megapixels * 1e6),
+    max_pixels=FLAGS.max_pixels,
   )
   address = launch(
     page,

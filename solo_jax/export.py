@@ -28,7 +28,7 @@ from typing import Any
 import jax
 import jax.export
 import numpy as np
-from absl import flags, logging
+from absl import app, flags, logging
 
 from solo_jax import command
 from solo_jax.inference import standalone
@@ -148,7 +148,9 @@ def export_checkpoint(
       for path in sorted(out.iterdir())
     },
   )
-  (out / "manifest.json").write_text(json.dumps(manifest, indent=1))
+  (out / "manifest.json").write_text(
+    json.dumps(manifest, indent=1), encoding="utf-8"
+  )
 
 
 def default_input_sizes(
@@ -289,7 +291,8 @@ def define_flags() -> None:
 
 def main(argv: list[str]) -> None:
   """Runs the command."""
-  del argv
+  if len(argv) > 1:
+    raise app.UsageError(f"unexpected arguments: {' '.join(argv[1:])}")
   logging.set_verbosity(logging.ERROR)  # Orbax tells every step
   out = pathlib.Path(FLAGS.out)
   export_checkpoint(

@@ -231,8 +231,7 @@ def _predict_video(
     job.fail(path, error)
     return
   tracker = Tracker(
-    score_threshold=job.score_threshold,
-    max_missed=round(MISSED_SECONDS * float(source.rate)),
+    score_threshold=job.score_threshold, max_missed=MISSED_SECONDS
   )
   task = job.progress.add_task(path.name, total=source.num_frames)
   waiting = collections.deque()
@@ -246,7 +245,7 @@ def _predict_video(
     frames = _in_order(job.predictor.stream(read()))
     for index, found in enumerate(frames):
       frame = waiting.popleft()
-      instances, tracks = tracker.update(found)
+      instances, tracks = tracker.update(found, frame.seconds)
       job.results.add_frame(
         frame,
         instances,
@@ -359,7 +358,11 @@ def define_flags() -> None:
   )
   flags.DEFINE_string("out", None, "Folder for the results; made if missing.")
   flags.DEFINE_float(
-    "score_threshold", 0.3, "Detections of a lower score are left out."
+    "score_threshold",
+    0.3,
+    "Detections of a lower score are left out.",
+    lower_bound=0.0,
+    upper_bound=1.0,
   )
   flags.DEFINE_integer(
     "batch_size", 1, "Images the network takes at once.", lower_bound=1

@@ -91,7 +91,9 @@ class Results(contextlib.ExitStack):
       self.enter_context(file)
     if self.has("labels"):
       self.callback(
-        lambda: (self._out / "scores.json").write_text(json.dumps(self._scores))
+        lambda: (self._out / "scores.json").write_text(
+          json.dumps(self._scores), encoding="utf-8"
+        )
       )
     return super().__enter__()
 
@@ -294,7 +296,7 @@ class CocoFile:
 
   def __enter__(self) -> Self:
     """Opens the file."""
-    self._file = open(self._path, "w")
+    self._file = open(self._path, "w", encoding="utf-8")
     self._file.write('{"annotations": [')
     return self
 

@@ -3,12 +3,14 @@
 import json
 import pathlib
 import socket
+import tempfile
 import urllib.parse
 from types import SimpleNamespace
 
 import cv2
 import numpy as np
 import pytest
+from absl import app
 
 from solo_jax import demo, types
 from solo_jax.evaluation import rle
@@ -145,7 +147,7 @@ def test_what_cannot_be_used_is_told(page, tmp_path):
   toast.get_by_text("not an image").first.wait_for()
   page.reload()
   drop(page, write(tmp_path / "wide.png", np.zeros((101, 100), np.uint8)))
-  toast.get_by_text("more than the 0.01 million allowed").first.wait_for()
+  toast.get_by_text("more than --max_pixels=10000").first.wait_for()
   page.reload()
   noise = np.random.default_rng(0).integers(0, 256, (700, 700, 3), np.uint8)
   large = write(tmp_path / "heavy.png", noise)
@@ -170,14 +172,26 @@ def test_only_this_machine_is_answered(served):
       socket.create_connection((other, address.port), timeout=2)
 
 
-def test_large_images_are_refused_before_they_are_decoded(tmp_path):
-  path = write(tmp_path / "a.png", np.zeros((101, 100), np.uint8))
-  demo.check_pixels(str(path), 10_100)
-  with pytest.raises(ValueError, match="100 x 101 pixels are more than the"):
-    demo.check_pixels(str(path), 10_099)
-  path.write_text("text")
-  with pytest.raises(ValueError, match="not an image"):
-    demo.check_pixels(str(path), 10_000)
+def test_no_file_outlives_the_page(tmp_path, monkeypatch):
+  """Each step of a slider makes a JSON file; Gradio's folders stay, empty."""
+  gradio_client = pytest.importorskip("gradio_client")
+  monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+  monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "gradio"))
+  page = demo.build_page(
+    Bands(), title="# Test", score_threshold=0.3, max_pixels=10_000
+  )
+  address = demo.launch(page, host="127.0.0.1", port=0, max_upload_mb=1)
+  client = gradio_client.Client(address, verbose=False)
+  image = write(tmp_path / "a.png", np.full((40, 60, 3), 90, np.uint8))
+  client.predict(gradio_client.handle_file(str(image)), api_name="/detect")
+  for score in (0.1, 0.6, 0.95):
+    *_, found = client.predict(score, 0, api_name="/show")
+    assert json.loads(pathlib.Path(found).read_text())["images"]
+  assert [*tmp_path.rglob("gradio/*/predictions.json")]
+  assert not [*tmp_path.glob("solo_jax_demo_*")]
+  page.close(verbose=False)
+  left = [x for x in tmp_path.rglob("gradio/**/*") if x.is_file()]
+  assert not left
 
 
 def test_thresholds_and_table():
@@ -224,9 +238,11 @@ def test_command_serves_the_checkpoint(monkeypatch, capsys):
       port=7860,
       score_threshold=0.25,
       max_upload_mb=20,
-      max_megapixels=2.0,
+      max_pixels=2_000_000,
     ),
   )
+  with pytest.raises(app.UsageError, match="unexpected arguments: x"):
+    demo.main(["demo", "x"])
   demo.main(["demo"])
   assert "open http://127.0.0.1:7860/" in capsys.readouterr().out
   assert served == dict(

@@ -13,6 +13,7 @@ import cv2
 import jax
 import numpy as np
 import pytest
+from absl import app
 
 from solo_jax import export
 from solo_jax.api import Predictor
@@ -346,3 +347,8 @@ def test_weights_are_those_of_the_checkpoint(folders):
     saved = [weights[name] for name in weights.files]
   for a, b in zip(saved, leaves, strict=True):
     np.testing.assert_array_equal(a, b)
+
+
+def test_stray_arguments_are_refused():
+  with pytest.raises(app.UsageError, match="unexpected arguments: image.png"):
+    export.main(["export", "image.png"])

@@ -1,11 +1,13 @@
 """Tests of solo_jax/inspect_data.py, the command."""
 
+import copy
 import importlib.util
 import io
 import json
 import pathlib
 
 import cv2
+import numpy as np
 import pytest
 from rich.console import Console
 
@@ -13,14 +15,16 @@ from solo_jax.config import validate
 from solo_jax.data.coco_instances import CocoInstances, find_coco
 from solo_jax.data.labeled_images import LabeledImages
 from solo_jax.inspect_data import inspect
+from solo_jax.inspection import diagnosis, pictures
+from solo_jax.inspection.changes import Suggestion
 from tests.config_test import load
 from tests.inspection.conftest import scenes  # noqa: F401, a fixture
 
 DATA = pathlib.Path(__file__).parents[2] / "shared" / "data"
 
 
-def run(config, out=None, num_images=0, num_oracle_images=0):
-  console = Console(file=io.StringIO(), width=200, markup=False)
+def run(config, out=None, num_images=0, num_oracle_images=0, width=200):
+  console = Console(file=io.StringIO(), width=width, markup=False)
   content = inspect(
     config,
     out=out,
@@ -50,7 +54,7 @@ def spoiled_config(data_dir):
 
 def test_inspects_suggests_and_writes(scenes, tmp_path):  # noqa: F811
   out = tmp_path / "doctor"
-  content, printed = run(spoiled_config(scenes.data_dir), out)
+  content, printed = run(spoiled_config(scenes.data_dir), out, width=90)
   ceilings = content["ceilings"]
   before = ceilings["this config"]["oracle"]["mask_AP"]
   after = ceilings["suggestion"]["oracle"]["mask_AP"]
@@ -62,10 +66,75 @@ def test_inspects_suggests_and_writes(scenes, tmp_path):  # noqa: F811
   validate(suggested)
   changed = content["changes"]["network.num_grids"]["suggested"]
   assert list(suggested.network.num_grids) == changed
+  command = (
+    f"python -m solo_jax.train --config={out}/suggested_config.py --work"
+  )
+  assert command in printed
   markdown = (out / "report.md").read_text()
   for name in ("training", "lost", "suggested"):
     assert cv2.imread(str(out / f"{name}.png")) is not None
     assert f"({name}.png)" in markdown
+
+
+def suggesting(**changed):
+  """Stands for `suggest`; changes only these fields."""
+
+  def suggest(config, train, statistics, *, on_image):
+    made = Suggestion(copy.deepcopy(dict(config)))
+    for key, value in changed.items():
+      made.set(key.replace("__", "."), value, "for a test")
+    return made
+
+  return suggest
+
+
+def test_a_suggestion_that_allows_less_is_not_recommended(
+  scenes,  # noqa: F811
+  tmp_path,
+  monkeypatch,
+):
+  coarser = suggesting(network__num_grids=(4, 3))
+  monkeypatch.setattr(diagnosis, "suggest", coarser)
+  drawn = []
+  monkeypatch.setattr(
+    pictures,
+    "draw_frames",
+    lambda *_, interpolation, **__: (
+      drawn.append(interpolation) or np.zeros((8, 8, 3), np.uint8)
+    ),
+  )
+  config = load("solov2_shapes").unlock()
+  config.dataset.data_dir = scenes.data_dir
+  config.preprocessing.interpolation = "antialias"
+  out = tmp_path / "doctor"
+  content, printed = run(config, out)
+  before, after = (
+    content["ceilings"][key]["oracle"]["mask_AP"]
+    for key in ("this config", "suggestion")
+  )
+  assert after < before
+  warning = (
+    f"beware: the suggestion allows less, oracle AP {after:.3f} where this "
+    f"config allows {before:.3f}"
+  )
+  assert content["findings"][-1].startswith(warning)
+  assert warning in printed and warning in (out / "report.md").read_text()
+  assert "Train on the suggestion" not in printed
+  source = (out / "suggested_config.py").read_text()
+  assert warning in " ".join(source.split())
+  validate(load_file(out / "suggested_config.py"))
+  trained = "area" if config.transforms.scale_jitter else "bilinear"
+  assert drawn == [trained, trained, "antialias"]
+
+
+def test_nothing_to_change(scenes, tmp_path, monkeypatch):  # noqa: F811
+  monkeypatch.setattr(diagnosis, "suggest", suggesting())
+  config = load("solov2_shapes").unlock()
+  config.dataset.data_dir = scenes.data_dir
+  content, printed = run(config, tmp_path / "doctor", num_oracle_images=2)
+  assert list(content["ceilings"]) == ["this config"]
+  assert "Report and pictures" in printed
+  assert "Train on the suggestion" not in printed
 
 
 def test_a_configuration_with_mistakes_is_refused(scenes):  # noqa: F811

@@ -501,8 +501,8 @@ def test_a_video_that_ends_early_is_done_as_far_as_it_goes(tmp_path):
   assert frames[-2:] == [str(last)] * 2
   number = frames.count(str(path))
   assert 10 < number < 30
-  assert problems[0].reason == (
-    f"damaged or cut off: only {number} of 40 frames could be decoded"
+  assert problems[0].reason.startswith(
+    f"damaged or cut off: only {number} frames could be decoded, the last at "
   )
   assert problems[1].reason.startswith("not a video, or damaged")
 

@@ -137,10 +137,10 @@ def find_classes(
 
 
 def _read_categories(path: str) -> tuple[tuple[int, str], ...]:
-  text = pathlib.Path(path).read_text()
+  content = pathlib.Path(path).read_bytes()
   try:
     return tuple(
-      sorted((int(x["id"]), str(x["name"])) for x in _categories(text))
+      sorted((int(x["id"]), str(x["name"])) for x in _categories(content))
     )
   except (KeyError, TypeError, ValueError) as error:
     raise ValueError(
@@ -149,8 +149,8 @@ def _read_categories(path: str) -> tuple[tuple[int, str], ...]:
     ) from error
 
 
-def _categories(text: str) -> list:
-  return json.loads(text)["categories"]
+def _categories(content: bytes) -> list:
+  return json.loads(content)["categories"]
 
 
 def _is_coco(names: tuple[str, ...]) -> bool:

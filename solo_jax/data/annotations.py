@@ -371,9 +371,6 @@ def _read_objects(
   seen = {}
   for item in content["annotations"]:
     problem = _id_problem(item, seen)
-    if not problem and item["id"] == 0:
-      # pycocotools' evaluation takes id 0 for "not matched".
-      problem = "0: the id must not be 0"
     if problem:
       image_id = item.get("image_id") if isinstance(item, dict) else None
       problems.append(f"{name}: image {_show(image_id)}: annotation {problem}.")

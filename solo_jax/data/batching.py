@@ -5,6 +5,9 @@ Shape letters:
   N: ground-truth instances, padded. H0, W0: original image.
 """
 
+from collections.abc import Mapping
+from typing import Any
+
 import cv2
 import numpy as np
 import PIL.Image
@@ -134,6 +137,19 @@ def _whole(sample: Sample, value: float) -> int:
       "place the image on whole pixels; compose it from data.transforms."
     )
   return round(value)
+
+
+def training_interpolation(settings: Mapping[str, Any]) -> str:
+  """Chooses how training draws its images.
+
+  Args:
+    settings: The `transforms` section of a config.
+
+  Returns:
+    Of INTERPOLATIONS.
+  """
+  # Jitter shrinks far enough to alias; the published resize is bilinear.
+  return "area" if settings["scale_jitter"] else "bilinear"
 
 
 def make_example(

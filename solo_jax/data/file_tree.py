@@ -29,10 +29,12 @@ PIXELS_LIMIT = 2**29
 # Bytes of the largest file that is read as a whole.
 _MAX_BYTES = 2**32
 _PNG = b"\x89PNG\r\n\x1a\n"
-# Our own limit is checked first; Pillow's knows no flag and names no size.
+# For the whole process: Pillow's limit cannot be set for one call, and its
+# message does not name our flag. read_header checks ours first.
 PIL.Image.MAX_IMAGE_PIXELS = None
-# What reading a member of an archive raises: damaged, encrypted (RuntimeError)
-# or packed in a way Python does not know (NotImplementedError, a kind of it).
+# What opening or reading an archive raises: where it is damaged, encrypted
+# (RuntimeError), or packed in a way that Python does not know
+# (NotImplementedError, which is a RuntimeError).
 _DAMAGED = (
   EOFError,
   OSError,

@@ -14,7 +14,7 @@ import grain
 import numpy as np
 from absl import flags, logging
 
-from solo_jax.data.batching import make_example
+from solo_jax.data.batching import make_example, training_interpolation
 from solo_jax.data.records import Records, read_sample
 from solo_jax.data.transforms import train_transform
 from solo_jax.types import Batch
@@ -182,8 +182,7 @@ class _MakeExample(grain.transforms.RandomMap):
     example = make_example(
       sample,
       image_size=options["image_size"],
-      # Jitter shrinks far enough to alias; the published resize is bilinear.
-      interpolation="area" if options["scale_jitter"] else "bilinear",
+      interpolation=training_interpolation(options),
       **targets,
     )
     return {**example, _RECORD_FIELD: np.array(element)}

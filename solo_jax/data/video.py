@@ -12,6 +12,8 @@ import numpy as np
 
 SUFFIXES = (".mp4", ".mov", ".m4v", ".avi", ".mkv", ".webm", ".mpg", ".mpeg")
 TICKS = 90_000  # of a second; what frame rates are usually multiples of
+# How long a last frame may be shown without being taken for missing ones.
+LAST_SECONDS = 1.0
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -33,7 +35,7 @@ class VideoFile:
   Attributes:
     size: (height, width) of its frames, the right way up.
     rate: Frames a second, on average.
-    num_frames: As declared by the file; None where it does not say.
+    num_frames: Roughly, for a progress bar; None where the file does not say.
     problem: What was wrong with the file, once `frames` has ended; None if
       nothing was.
   """
@@ -56,7 +58,10 @@ class VideoFile:
           raise ValueError("no video in the file")
         stream = container.streams.video[0]
         self.rate = stream.average_rate or fractions.Fraction(25)
-        self.num_frames = _count_declared(container, self.rate)
+        self._declared = _declared_seconds(container)
+        self.num_frames = stream.frames or None
+        if not stream.frames and self._declared is not None:
+          self.num_frames = round(self._declared * self.rate)
         first = next(container.decode(stream), None)
     except av.error.FFmpegError as error:
       raise ValueError(f"not a video, or damaged ({error.strerror})") from error
@@ -72,6 +77,8 @@ class VideoFile:
     """Reads the video from its start; damaged parts are left out."""
     num_decoded = num_damaged = 0
     height, width = self._stored_size  # also where a video changes its size
+    seconds = longest = 0.0  # of this frame; between a frame and the next
+    last = None  # the file's own time of a frame, which may not begin at 0
     with av.open(self._path) as container:
       stream = container.streams.video[0]
       stream.thread_type = "AUTO"
@@ -83,32 +90,40 @@ class VideoFile:
           continue
         for frame in frames:
           image = frame.to_ndarray(format="rgb24", width=width, height=height)
+          before = seconds
           if not num_decoded:
             start = frame.time
-          seconds = float(num_decoded / self.rate)
-          if frame.time is not None and start is not None:
-            seconds = frame.time - start
+          elif frame.time is None or start is None:
+            seconds += float(1 / self.rate)
+          else:  # an AVI may give times that are out of order
+            seconds = max(seconds, frame.time - start)
+          longest = max(longest, seconds - before)
+          last = frame.time
           num_decoded += 1
           yield Frame(
             image=np.ascontiguousarray(np.rot90(image, self._turns)),
             seconds=seconds,
           )
-    if num_damaged or (self.num_frames or 0) > num_decoded:
-      of = "" if self.num_frames is None else f" of {self.num_frames}"
+    # By time: an edited file holds frames that are not shown, and an AVI counts
+    # empty ones. The last frame may be shown for as long as any other.
+    is_cut = None not in (last, self._declared) and (
+      last + max(longest, LAST_SECONDS) < self._declared
+    )
+    if num_damaged or is_cut:
+      of = "" if self._declared is None else f" of {self._declared:.1f}"
       self.problem = (
-        f"damaged or cut off: only {num_decoded}{of} frames could be decoded"
+        f"damaged or cut off: only {num_decoded} frames could be decoded, the "
+        f"last at {seconds:.1f}{of} s"
       )
 
 
-def _count_declared(
-  container: av.container.InputContainer, rate: fractions.Fraction
-) -> int | None:
-  """Counts the frames that a file says it has; None if it does not say."""
+def _declared_seconds(container: av.container.InputContainer) -> float | None:
+  """Returns how long a video says it is; None if it does not say."""
   stream = container.streams.video[0]
-  if stream.frames:
-    return stream.frames
+  if stream.duration:
+    return float(stream.duration * stream.time_base)
   if container.duration and len(container.streams) == 1:
-    return int(container.duration / av.time_base * rate + 0.5)
+    return container.duration / av.time_base
   return None  # sound may go on for longer
 
 

@@ -34,6 +34,8 @@ CORRECT, LOCALISATION, CLASS, DUPLICATE, BACKGROUND, BOTH, IGNORED = range(7)
 class Outcomes:
   """Every detection that counts and every object of a split, D and N of them.
 
+  Both are in the order of the images, by rising id.
+
   Attributes:
     image_ids: [D] int64.
     detection_ids: Of the comparison's detections. [D] int64.
@@ -71,7 +73,7 @@ class _Image:
   detections: list[int]
   labels: list[int]
   scores: list[float]
-  matches: list[int]  # annotation id, 0 without
+  matches: list[int]  # object id, 0 without
   is_ignored: list[bool]
   hits: list[np.ndarray]
   objects: list[int]
@@ -85,7 +87,7 @@ def find_outcomes(comparison: Comparison) -> Outcomes:
     comparison: Finished comparison of masks.
 
   Returns:
-    The outcomes, image by image.
+    The outcomes.
   """
   rows = collections.defaultdict(list)
   num_objects = 0

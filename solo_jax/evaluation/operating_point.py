@@ -34,8 +34,9 @@ def confusion_matrix(
   matrix = np.zeros((num_classes + 1, num_classes + 1), np.int64)
   kept = (outcomes.scores >= score_threshold) & (outcomes.kinds != IGNORED)
   for image_id in comparison.params.imgIds:
-    found = np.flatnonzero((outcomes.image_ids == image_id) & kept)
-    truth = np.flatnonzero(outcomes.object_image_ids == image_id)
+    here = _rows_of(outcomes.image_ids, image_id)
+    truth = _rows_of(outcomes.object_image_ids, image_id)
+    found = here.start + np.flatnonzero(kept[here])
     found = found[np.argsort(-outcomes.scores[found], kind="mergesort")]
     rows = match_any_class(
       comparison, outcomes.detection_ids[found], outcomes.object_ids[truth]
@@ -43,9 +44,15 @@ def confusion_matrix(
     # Row -1 is "no object", after the last class.
     classes = np.append(outcomes.object_labels[truth], num_classes)
     np.add.at(matrix, (classes[rows], outcomes.labels[found]), 1)
-    missed = np.setdiff1d(np.arange(len(truth)), rows)
+    missed = np.setdiff1d(np.arange(truth.stop - truth.start), rows)
     np.add.at(matrix, (classes[missed], num_classes), 1)
   return matrix
+
+
+def _rows_of(image_ids: np.ndarray, image_id: int) -> slice:
+  """Finds the rows of an image in rising ids, without reading all of them."""
+  start, stop = np.searchsorted(image_ids, (image_id, image_id + 1))
+  return slice(start, stop)
 
 
 def match_any_class(
@@ -186,21 +193,23 @@ def judge_images(
   kept = (outcomes.scores >= score_threshold) & (outcomes.kinds != IGNORED)
   judged = []
   for image_id in image_ids:
-    of_image = (outcomes.image_ids == image_id) & kept
-    num_objects = int((outcomes.object_image_ids == image_id).sum())
-    hits = outcomes.hits[:, of_image].sum(1)
-    num_found = int(of_image.sum())
+    here = _rows_of(outcomes.image_ids, image_id)
+    truth = _rows_of(outcomes.object_image_ids, image_id)
+    num_objects = int(truth.stop - truth.start)
+    is_kept = kept[here]
+    hits = outcomes.hits[:, here][:, is_kept].sum(1)
+    num_found = int(is_kept.sum())
     total = num_objects + num_found - hits
-    wrong = of_image & (outcomes.kinds != errors.CORRECT)
+    is_wrong = is_kept & (outcomes.kinds[here] != errors.CORRECT)
     judged.append(
       ImageQuality(
         image_id=image_id,
         quality=float((hits / total).mean()) if total[0] else 1.0,
         num_objects=num_objects,
         num_found=num_found,
-        num_mistakes=int(wrong.sum()),
+        num_mistakes=int(is_wrong.sum()),
         num_missed=num_objects - int(hits[0]),
-        confusion=float(outcomes.scores[wrong].sum()),
+        confusion=float(outcomes.scores[here][is_wrong].sum()),
       )
     )
   return judged

@@ -292,7 +292,9 @@ def write(
   text = json.dumps(_to_plain(content), allow_nan=False).replace("<", "\\u003c")
   path = epath.Path(folder) / "report.html"
   path.parent.mkdir(parents=True, exist_ok=True)
-  path.write_text(TEMPLATE.read_text().replace('"DATA"', text), "utf-8")
+  path.write_text(
+    TEMPLATE.read_text(encoding="utf-8").replace('"DATA"', text), "utf-8"
+  )
   return path
 
 

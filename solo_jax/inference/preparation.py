@@ -1,7 +1,8 @@
 """From an image of any size to the network's input, on the host."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -53,13 +54,13 @@ class Preparation:
       ValueError: If the array is no image.
     """
     whole = _unlabeled_sample(to_rgb(image))
-    samples = [self._resize(whole, scale) for scale in self._scales]
+    samples = [resize(whole, self._rule, scale) for scale in self._scales]
     return Prepared(
       index=index,
       images=tuple(
         batching.render_image(
           sample,
-          image_size=self._pad(sample.image_size),
+          image_size=pad(sample.image_size, self._rule),
           interpolation=self._rule["interpolation"],
         )
         for sample in samples
@@ -71,26 +72,41 @@ class Preparation:
   def padded_size(self, size: tuple[int, int]) -> tuple[int, int]:
     """Computes the (height, width) of the input for an image of a size."""
     blank = np.broadcast_to(np.uint8(0), (*size, 3))
-    sample = self._resize(_unlabeled_sample(blank), self._scales[0])
-    return self._pad(sample.image_size)
+    sample = resize(_unlabeled_sample(blank), self._rule, self._scales[0])
+    return pad(sample.image_size, self._rule)
 
-  def _pad(self, size: tuple[int, int]) -> tuple[int, int]:
-    multiple = self._rule["pad_multiple"]
-    height, width = (-(-side // multiple) * multiple for side in size)
-    return height, width
 
-  def _resize(self, sample: types.Sample, scale: float) -> types.Sample:
-    """Resizes a sample by the rule, and a factor; nothing is drawn yet."""
-    short_side = self._rule["short_side"]
-    if self._rule["tile_size"] is not None:
-      # An image smaller than a tile is scaled like a whole tile, not enlarged.
-      share = min(sample.original_size) / self._rule["tile_size"]
-      short_side = max(1, round(short_side * min(share, 1)))
-    return transforms.resize_to_fit(
-      sample,
-      short_side=max(1, round(scale * short_side)),
-      max_side=max(1, round(scale * self._rule["max_side"])),
-    )
+def resize(
+  sample: types.Sample, rule: Mapping[str, Any], scale: float = 1.0
+) -> types.Sample:
+  """Resizes an image or a tile for the network; nothing is drawn yet.
+
+  Args:
+    sample: Any; its frame is what is resized.
+    rule: short_side, max_side and tile_size of a config's `preprocessing`;
+      other entries are not read.
+    scale: Factor of the result, for test-time augmentation.
+
+  Returns:
+    The sample in its network frame.
+  """
+  short_side = rule["short_side"]
+  if rule["tile_size"] is not None:
+    # An image smaller than a tile is scaled like a whole tile, not enlarged.
+    share = min(sample.image_size) / rule["tile_size"]
+    short_side = max(1, round(short_side * min(share, 1)))
+  return transforms.resize_to_fit(
+    sample,
+    short_side=max(1, round(scale * short_side)),
+    max_side=max(1, round(scale * rule["max_side"])),
+  )
+
+
+def pad(size: tuple[int, int], rule: Mapping[str, Any]) -> tuple[int, int]:
+  """Rounds (height, width) up to multiples of the rule's `pad_multiple`."""
+  multiple = rule["pad_multiple"]
+  height, width = (-(-side // multiple) * multiple for side in size)
+  return height, width
 
 
 def to_rgb(image: np.ndarray) -> np.ndarray:

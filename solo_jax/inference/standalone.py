@@ -90,7 +90,9 @@ class Predictor:
     if runtime not in RUNTIMES:
       raise ValueError(f"runtime must be one of {RUNTIMES}, got {runtime!r}")
     self._folder = pathlib.Path(folder)
-    self.manifest = json.loads((self._folder / "manifest.json").read_text())
+    self.manifest = json.loads(
+      (self._folder / "manifest.json").read_text(encoding="utf-8")
+    )
     if self.manifest["format"] != FORMAT:
       raise ValueError(
         f"{self._folder}: exported in format {self.manifest['format']}, this "

@@ -32,6 +32,7 @@ class _Track:
     velocity: Pixels a frame, (y, x). [2] float64.
     seen: Frames in which it was detected.
     missed: Frames since then.
+    seconds: When it was detected last.
   """
 
   number: int
@@ -39,6 +40,7 @@ class _Track:
   mask: np.ndarray
   corner: np.ndarray
   velocity: np.ndarray
+  seconds: float
   seen: int = 1
   missed: int = 0
 
@@ -46,12 +48,12 @@ class _Track:
 class Tracker:
   """Gives the same number to the same object in every frame of one video."""
 
-  def __init__(self, *, score_threshold: float, max_missed: int):
+  def __init__(self, *, score_threshold: float, max_missed: float):
     """Starts without any track.
 
     Args:
       score_threshold: A detection of a lower score starts no track.
-      max_missed: Frames after which an object that is not seen is given up.
+      max_missed: Seconds after which an object that is not seen is given up.
     """
     self._score_threshold = score_threshold
     self._max_missed = max_missed
@@ -59,12 +61,13 @@ class Tracker:
     self._num_started = 0
 
   def update(
-    self, found: types.Instances
+    self, found: types.Instances, seconds: float
   ) -> tuple[types.Instances, np.ndarray]:
     """Goes on to the next frame.
 
     Args:
       found: All that was detected in it, of low scores as well.
+      seconds: When it is shown.
 
     Returns:
       The detections of at least the score threshold and those of lower scores
@@ -87,17 +90,21 @@ class Tracker:
       taken = {row for row, _ in pairs}
       free = [track for row, track in enumerate(free) if row not in taken]
     for i, track in owner.items():
-      _go_on(track, found, i)
+      _go_on(track, found, i, seconds)
     for track in free:
       track.missed += 1
     for i in seen:
       if i < sure and i not in owner:
-        owner[i] = self._start(found, i)
-    self._tracks = [t for t in self._tracks if t.missed <= self._max_missed]
+        owner[i] = self._start(found, i, seconds)
+    self._tracks = [
+      t for t in self._tracks if seconds - t.seconds <= self._max_missed
+    ]
     kept = sorted(owner)
     return found.take(kept), np.array([owner[i].number for i in kept], int)
 
-  def _start(self, found: types.Instances, index: int) -> _Track:
+  def _start(
+    self, found: types.Instances, index: int, seconds: float
+  ) -> _Track:
     rows, columns, mask = found.crop(index)
     self._num_started += 1
     track = _Track(
@@ -106,12 +113,15 @@ class Tracker:
       mask=mask.copy(),  # a view would keep the masks of the whole frame
       corner=np.array([rows.start, columns.start], np.float64),
       velocity=np.zeros(2),
+      seconds=seconds,
     )
     self._tracks.append(track)
     return track
 
 
-def _go_on(track: _Track, found: types.Instances, index: int) -> None:
+def _go_on(
+  track: _Track, found: types.Instances, index: int, seconds: float
+) -> None:
   """Moves a track to its detection."""
   rows, columns, mask = found.crop(index)
   corner = np.array([rows.start, columns.start], np.float64)
@@ -123,6 +133,7 @@ def _go_on(track: _Track, found: types.Instances, index: int) -> None:
   track.label = int(found.labels[index])
   track.mask, track.corner = mask.copy(), corner
   track.seen, track.missed = track.seen + 1, 0
+  track.seconds = seconds
 
 
 def _associate(

@@ -8,6 +8,7 @@ import numpy as np
 
 from solo_jax import types
 from solo_jax.data import batching, transforms
+from solo_jax.inference.preparation import pad, resize
 from solo_jax.inference.tiling import tile_origins
 
 
@@ -54,17 +55,14 @@ def inference_frames(
   for top, left in origins:
     size = min(side, height - top), min(side, width - left)
     tile = transforms.cropped(sample, top=top, left=left, size=size)
-    short_side = preprocessing["short_side"]
-    if tile_size is not None:
-      # An image smaller than a tile is scaled like a whole tile.
-      short_side = max(1, round(short_side * min(min(size) / tile_size, 1)))
-    tile = transforms.resize_to_fit(
-      tile, short_side=short_side, max_side=preprocessing["max_side"]
-    )
-    multiple = preprocessing["pad_multiple"]
-    padded_size = tuple(-(-n // multiple) * multiple for n in tile.image_size)
+    tile = resize(tile, preprocessing)
     frames.append(
-      Frame(sample=tile, padded_size=padded_size, origin=(top, left), size=size)
+      Frame(
+        sample=tile,
+        padded_size=pad(tile.image_size, preprocessing),
+        origin=(top, left),
+        size=size,
+      )
     )
   return frames
 

@@ -3,12 +3,12 @@
 import collections
 import dataclasses
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
 from solo_jax import types
-from solo_jax.data.records import read_sample
+from solo_jax.data.records import Records, read_sample
 from solo_jax.inspection.selection import Selection
 
 # An annotated area that differs from the mask's by more than this share.
@@ -95,7 +95,7 @@ def examine(
     labels = sample.labels[is_object]
     instances.update(labels.tolist())
     images.update(set(labels.tolist()))
-    areas = np.count_nonzero(sample.masks[is_object], axis=(1, 2))
+    areas = sample.masks.areas()[is_object]
     sizes.append(np.sqrt(areas[areas > 0]))
     boxes = sample.boxes_xyxy[is_object]
     extents.append((boxes[:, 2:] - boxes[:, :2]).max(1, initial=0))
@@ -167,6 +167,55 @@ def compare_splits(train: Statistics, validation: Statistics) -> list[str]:
   if never:
     findings.append(
       _tell("evaluated but never trained" + among, never, "classes")
+    )
+  return findings
+
+
+def list_findings(
+  train: Records,
+  splits: Sequence[Statistics],
+  *,
+  num_classes: int,
+  keep_empty: bool,
+) -> list[str]:
+  """Collects what is wrong, or looks so.
+
+  Args:
+    train: The training split.
+    splits: Statistics of the training and the evaluation split.
+    num_classes: `dataset.num_classes` of the configuration.
+    keep_empty: `dataset.keep_empty` of the configuration.
+
+  Returns:
+    Lines.
+  """
+  metadata = train.metadata
+  findings = [f"prepare: {line}" for line in metadata["problems"]]
+  if metadata["num_problems"] > len(findings):
+    findings.append(f"prepare: {metadata['num_problems']} problems in all")
+  for part in splits:
+    findings += [f"{part.split}: {line}" for line in part.findings]
+  findings += compare_splits(*splits)
+  found = len(train.class_names)
+  if num_classes != found:
+    findings.append(
+      f"dataset.num_classes is {num_classes}, the dataset has {found}; {found} "
+      "is used here"
+    )
+  if not keep_empty and splits[0].num_empty:
+    findings.append(
+      "not trained on, because without instances (dataset.keep_empty=False): "
+      f"{splits[0].num_empty} images"
+    )
+  if splits[0].num_crowds:
+    findings.append(
+      "no training targets, but forgiven in the evaluation: "
+      f"{splits[0].num_crowds} crowd regions"
+    )
+  if splits[0].num_16_bit:
+    findings.append(
+      "of 16 bits, brought to 8 by their own contrast: "
+      f"{splits[0].num_16_bit} images"
     )
   return findings
 

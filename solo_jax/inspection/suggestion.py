@@ -5,98 +5,28 @@ and changes only what does not suit. Every change has its reason.
 """
 
 import copy
-import dataclasses
-import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from solo_jax.inspection import levels
+from solo_jax.inspection.changes import Suggestion
 from solo_jax.inspection.fates import training_fates
 from solo_jax.inspection.frames import (
   inference_frames,
   make_example,
   training_frame,
 )
+from solo_jax.inspection.input_rule import choose_input, input_scale
 from solo_jax.inspection.oracle import measure_masks
 from solo_jax.inspection.selection import Selection
 from solo_jax.inspection.statistics import Statistics
 from solo_jax.methods.method import Method, make_method
 
-# Network pixels that the tenth smallest and the median of 100 objects need:
-# two and four cells of a stride-4 map.
-SMALL_SIZE, TYPICAL_SIZE = 8.0, 16.0
-MAX_ENLARGING = 2.0
-# Enlarging beyond this times what is needed is wasted work.
-WASTEFUL = 2.5
-# Instances of an image (95th percentile) from which tiles pay, and the long
-# side beyond which an image does not go through the network in one piece.
-CROWDED, MAX_LONG_SIDE = 60, 1600
-MIN_TILE, MAX_TILE = 256, 1024
 # Mean recall of perfect masks that a cheaper resolution may cost.
 WORTH = 0.03
-ROOM = 1.25  # capacity for what was seen, and some more
 MAX_EPOCHS, MIN_STEPS = 300, 1000
-
-
-@dataclasses.dataclass
-class Suggestion:
-  """A configuration under way.
-
-  Attributes:
-    config: All sections as plain dicts, changed so far.
-    reasons: Why each changed field was changed, by 'section.field'.
-  """
-
-  config: dict[str, Any]
-  reasons: dict[str, str] = dataclasses.field(default_factory=dict)
-
-  def set(self, key: str, value: Any, reason: str) -> None:
-    """Changes a field; one that has the value already keeps no reason.
-
-    Args:
-      key: 'section.field'.
-      value: New value.
-      reason: Half a line.
-    """
-    section, field = key.split(".")
-    if self.config[section][field] != value:
-      self.config[section][field] = value
-      self.reasons[key] = reason
-
-  def changes(self, given: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """Lists the changes.
-
-    Args:
-      given: Sections of the configuration that was started from.
-
-    Returns:
-      was, suggested and why of each 'section.field'.
-    """
-    changes = {}
-    for key, reason in self.reasons.items():
-      section, field = key.split(".")
-      changes[key] = dict(
-        was=given[section][field],
-        suggested=self.config[section][field],
-        why=reason,
-      )
-    return changes
-
-  def at_least(self, key: str, needed: float, multiple: int, what: str) -> None:
-    """Raises a capacity to what is needed with some room, if it is below.
-
-    Args:
-      key: 'section.field'.
-      needed: Largest number seen.
-      multiple: The new capacity is a multiple of it.
-      what: What was counted.
-    """
-    section, field = key.split(".")
-    if self.config[section][field] < needed:
-      value = math.ceil(needed * ROOM / multiple) * multiple
-      self.set(key, value, f"up to {needed} {what}")
 
 
 def suggest(
@@ -142,98 +72,6 @@ def suggest(
   return made
 
 
-def choose_input(made: Suggestion, statistics: Statistics) -> None:
-  """Chooses input size and tiles.
-
-  Args:
-    made: Changed: `transforms`, `preprocessing`, `dataset`.
-    statistics: Of the training split.
-  """
-  rule = made.config["preprocessing"]
-  small, typical = np.percentile(statistics.object_sizes, (10, 50))
-  needed = min(max(SMALL_SIZE / small, TYPICAL_SIZE / typical), MAX_ENLARGING)
-  needed = round(4 * needed) / 4 or needed  # in quarters
-  if rule["tile_size"] is not None:
-    scale = rule["short_side"] / rule["tile_size"]
-  else:
-    scale = float(
-      np.median(
-        np.minimum(
-          rule["short_side"] / statistics.short_sides,
-          rule["max_side"] / statistics.long_sides,
-        )
-      )
-    )
-  wanted = scale
-  if scale < needed:
-    wanted = needed
-  elif scale > WASTEFUL * max(needed, 1):
-    wanted = max(needed, 1)
-  why = (
-    f"{wanted:.3g} network pixels to an image pixel, was {scale:.3g}: objects "
-    f"of {small:.0f} (10th percentile) and {typical:.0f} px (median)"
-  )
-  extent = float(np.percentile(statistics.object_extents, 99))
-  tile = min(max(_round_up(3 * extent, 32), MIN_TILE), MAX_TILE)
-  long_side = np.percentile(statistics.long_sides, 95)
-  per_image = np.percentile(statistics.instances_per_image, 95)
-  is_large = long_side * wanted > MAX_LONG_SIDE
-  is_crowded = per_image > CROWDED and long_side > 1.25 * tile
-  if rule["tile_size"] is None and (is_large or is_crowded):
-    reason = (
-      f"{per_image:.0f} instances an image (95th percentile)"
-      if is_crowded
-      else f"long sides of {long_side:.0f} px (95th percentile)"
-    )
-    _set_tiles(made, tile, wanted, extent, reason)
-  elif wanted != scale and rule["tile_size"] is not None:
-    _set_tiles(made, rule["tile_size"], wanted, extent, why)
-  elif wanted != scale:
-    _set_whole(made, statistics, wanted, why)
-
-
-def _set_tiles(made, tile, scale, extent, reason):
-  side = _round_up(tile * scale, 32)
-  overlap = min(_round_up(extent, 32), tile // 2)
-  made.set("preprocessing.tile_size", tile, reason)
-  made.set(
-    "preprocessing.tile_overlap",
-    overlap,
-    f"99 of 100 objects are at most {extent:.0f} px long",
-  )
-  for field in ("short_side", "max_side", "pad_multiple"):
-    made.set(f"preprocessing.{field}", side, "a whole tile")
-  made.set("transforms.image_size", (side, side), "a whole tile")
-  made.set("transforms.short_sides", (side,), "not used with scale_jitter")
-  made.set("transforms.max_side", side, "not used with scale_jitter")
-  made.set(
-    "transforms.scale_jitter",
-    (round(0.7 * scale, 2), round(1.4 * scale, 2)),
-    "crops at about the scale of the tiles",
-  )
-  made.set("transforms.jitter_reference", "original", "as the tiles are cut")
-  made.set("dataset.group_by_orientation", False, "the input is square")
-
-
-def _set_whole(made, statistics, scale, reason):
-  short = _round_up(scale * np.median(statistics.short_sides), 32)
-  long = _round_up(scale * np.percentile(statistics.long_sides, 95), 32)
-  size = (short, max(short, long))
-  made.set("preprocessing.short_side", short, reason)
-  made.set("preprocessing.max_side", size[1], reason)
-  made.set("preprocessing.pad_multiple", 32, "as little padding as can be")
-  made.set("transforms.image_size", size, reason)
-  made.set("transforms.short_sides", (short,), reason)
-  made.set("transforms.max_side", size[1], reason)
-  is_portrait = statistics.num_portrait > 0.05 * statistics.num_images
-  made.set(
-    "dataset.group_by_orientation",
-    is_portrait and size[1] > 1.2 * short,
-    f"{statistics.num_portrait} of {statistics.num_images} images are higher "
-    "than wide",
-  )
-
-
 def choose_masks(
   made: Suggestion, train: Selection, on_image: Callable[[], None]
 ) -> None:
@@ -249,7 +87,8 @@ def choose_masks(
   strides = [own[0]]
   if "mask_stride" in made.config["network"]:
     strides = sorted({own[0], 4, 2}, reverse=True)
-  # By falling cost: soft targets cost less than twice the resolution.
+  # By rising cost, the first that is good enough is taken: soft targets cost
+  # less than twice the resolution.
   options = [own]
   options += [(s, "coverage") for s in strides if s <= own[0]]
   options = list(dict.fromkeys(options))
@@ -357,10 +196,8 @@ def choose_bandwidth(made: Suggestion, statistics: Statistics) -> None:
     made: Changed: `network`, `decode`.
     statistics: Of the training split.
   """
-  rule, network = made.config["preprocessing"], made.config["network"]
-  scale = rule["short_side"] / (
-    rule["tile_size"] or np.median(statistics.short_sides)
-  )
+  network = made.config["network"]
+  scale = input_scale(made.config["preprocessing"], statistics)
   small, typical = scale * np.percentile(statistics.object_sizes, (1, 50))
   if network["embedding"] == "spatial":
     unit = max(1, round(typical / 2))
@@ -411,11 +248,13 @@ def choose_capacities(
     seen = most  # not only of the images that were tried
   made.at_least("transforms.max_instances", seen, 8, "instances in an input")
   made.at_least("decode.max_detections", seen, 10, "instances in an input")
-  made.at_least(
+  made.at_least("evaluation.max_detections", most, 100, "instances in an image")
+  made.set(
     "evaluation.max_detections",
-    max(most, config["decode"]["max_detections"]),
-    100,
-    "instances in an image",
+    max(
+      config["evaluation"]["max_detections"], config["decode"]["max_detections"]
+    ),
+    "as many as an input may have",
   )
   if "max_positives" in config["loss"]:
     pairs = max(f.num_positives for f in fates)
@@ -426,7 +265,9 @@ def choose_capacities(
 
 
 def choose_schedule(made: Suggestion, statistics: Statistics) -> None:
-  """Fits batch size, learning rate and length to the number of images.
+  """Fits batch size and length to the number of images.
+
+  The learning rate follows the batch size by the linear rule.
 
   Args:
     made: Changed: `training`, `optimizer`, `backbone`.
@@ -434,25 +275,15 @@ def choose_schedule(made: Suggestion, statistics: Statistics) -> None:
   """
   training, optimizer = made.config["training"], made.config["optimizer"]
   num_images = statistics.num_images
-  old = training["batch_size"]
-  size = old
+  if not made.config["dataset"]["keep_empty"]:
+    num_images -= statistics.num_empty
+  size = training["batch_size"]
   while size > 1 and num_images < 4 * size:
     size //= 2
   size = max(size, optimizer["accumulate"])
   if size % optimizer["accumulate"]:
     size = optimizer["accumulate"]
   made.set("training.batch_size", size, f"{num_images} images to train on")
-  if size != old:
-    rate, reference = (
-      optimizer["learning_rate"],
-      optimizer["reference_batch_size"],
-    )
-    made.set(
-      "optimizer.learning_rate",
-      float(f"{rate * size / reference:.4g}"),
-      f"linear rule: {rate:g} x {size} / {reference}",
-    )
-    made.set("optimizer.reference_batch_size", size, "that of the rate")
   steps = training["num_steps"]
   longest = max(MAX_EPOCHS * num_images // size, MIN_STEPS)
   if steps > longest:
@@ -501,7 +332,3 @@ def build_method(config: Mapping[str, Any]) -> Method:
     },
     **{name: rule[name] for name in ("mean", "std", "channel_order")},
   )
-
-
-def _round_up(value: float, multiple: int) -> int:
-  return max(multiple, math.ceil(value / multiple - 1e-6) * multiple)

@@ -4,6 +4,7 @@ import io
 from collections.abc import Iterable, Sequence
 
 import numpy as np
+from absl import logging
 from PIL import Image
 
 from solo_jax import types, visualization
@@ -54,7 +55,7 @@ def draw_images(
       found=_to_jpeg(
         visualization.draw_instances(
           image,
-          _to_instances(of_image, records, sample.original_size),
+          _to_instances(of_image, records, sample),
           records.class_names,
         )
       ),
@@ -69,12 +70,13 @@ def truth_of(sample: types.Sample) -> types.Instances:
     sample: In its original frame.
 
   Returns:
-    Instances of score 1.
+    Instances of score 1, as many as fit into memory.
   """
-  kept = ~sample.is_crowd
+  kept = np.flatnonzero(~sample.is_crowd)
+  kept = kept[: _count_drawn(len(kept), sample, "annotated objects")]
   return types.Instances(
     masks=sample.masks[kept],
-    scores=np.ones(np.sum(kept), np.float32),
+    scores=np.ones(len(kept), np.float32),
     labels=sample.labels[kept],
     boxes_xyxy=sample.boxes_xyxy[kept].astype(np.float32),
   )
@@ -83,16 +85,18 @@ def truth_of(sample: types.Sample) -> types.Instances:
 def _to_instances(
   results: Sequence[dict],
   records: data_records.Records,
-  size: tuple[int, int],
+  sample: types.Sample,
 ) -> types.Instances:
   """Decodes the results of one image, the best that fit into memory."""
   results = sorted(results, key=lambda result: -result["score"])
-  results = results[: MAX_PICTURE_PIXELS // (size[0] * size[1])]
+  results = results[: _count_drawn(len(results), sample, "detections")]
   boxes = np.array([result["bbox"] for result in results], np.float32)
   boxes = boxes.reshape(-1, 4)
   boxes[:, 2:] += boxes[:, :2]
   return types.Instances(
-    masks=rle.decode([result["segmentation"] for result in results], size),
+    masks=rle.decode(
+      [result["segmentation"] for result in results], sample.original_size
+    ),
     scores=np.array([result["score"] for result in results], np.float32),
     labels=np.array(
       [records.category_ids.index(result["category_id"]) for result in results],
@@ -100,6 +104,22 @@ def _to_instances(
     ),
     boxes_xyxy=boxes,
   )
+
+
+def _count_drawn(number: int, sample: types.Sample, what: str) -> int:
+  """Counts the instances of an image that fit into memory; logs a rest."""
+  height, width = sample.original_size
+  fitting = MAX_PICTURE_PIXELS // (height * width)
+  if number > fitting:
+    logging.error(
+      "the picture of %s shows the first %d of %d %s, as many as fit into "
+      "memory; the metrics have all",
+      sample.file_name,
+      fitting,
+      number,
+      what,
+    )
+  return min(number, fitting)
 
 
 def _to_jpeg(picture: np.ndarray) -> bytes:

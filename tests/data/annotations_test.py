@@ -75,6 +75,14 @@ def test_given_values_stay_exact_and_missing_ones_are_filled(read, ring_mask):
   ]
 
 
+def test_id_0_is_an_id_like_any_other(read):
+  """The evaluation has ids of its own: by 0 pycocotools means none."""
+  annotations = read(annotation(id=0))
+  assert not annotations.problems
+  kept = [item.annotation_id for item in annotations.images[1].objects]
+  assert kept == [0, 12, 13, 14]
+
+
 def annotation(**fields):
   """Changes the first annotation, id 90 of image 7."""
   return lambda content: content["annotations"][0].update(fields)
@@ -168,7 +176,6 @@ def test_bad_annotation_is_named_and_skipped(read, change, problem):
   ("fields", "problem"),
   [
     (dict(image_id=8), "image 8: annotation 90 has the unknown image_id 8."),
-    (dict(id=0), "image 7: annotation 0: the id must not be 0."),
     (dict(id=13), "image 7: annotation 13: the id is used before."),
     (dict(id="x"), "image 7: annotation without an integer id"),
     (dict(id=2**63), "image 7: annotation without an integer id of 64 bits"),

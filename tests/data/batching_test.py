@@ -372,3 +372,10 @@ def test_any_masks_are_packed_and_unpacked(masks, crowd, capacity, min_area):
   blocks = masks[kept].reshape(-1, 10, 4, 16, 4).sum((2, 4))
   expected[: len(kept), :10] = blocks >= 8
   np.testing.assert_array_equal(bits, expected)
+
+
+def test_training_averages_where_jitter_shrinks():
+  assert batching.training_interpolation(dict(scale_jitter=(0.1, 2.0))) == (
+    "area"
+  )
+  assert batching.training_interpolation(dict(scale_jitter=None)) == "bilinear"

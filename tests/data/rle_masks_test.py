@@ -49,8 +49,18 @@ def test_boxes_are_tight_and_continuous(planes):
     np.testing.assert_array_equal(box, edges)
 
 
+@pytest.mark.parametrize("repeats", [1, 100])
+def test_areas(planes, repeats):
+  """Also of many: pycocotools fails at 256 in one call."""
+  planes = np.tile(planes, (repeats, 1, 1))
+  areas = encode(planes).areas()
+  assert areas.dtype == np.int64
+  np.testing.assert_array_equal(areas, planes.sum((1, 2)))
+
+
 def test_an_image_without_masks():
   masks = RleMasks([], (7, 9))
   assert masks[:].shape == (0, 7, 9)
   assert masks[np.zeros(0, bool)].shape == (0, 7, 9)
   assert masks.boxes_xyxy().shape == (0, 4)
+  assert masks.areas().shape == (0,)

@@ -14,7 +14,7 @@ TENTHS = [i / 10 for i in range(60)]
 
 def picture(size, index):
   """Grey that says which frame it is, its top left quarter white."""
-  image = np.full((*size, 3), 40 + 3 * index, np.uint8)
+  image = np.full((*size, 3), 40 + 3 * (index % 60), np.uint8)
   image[: size[0] // 2, : size[1] // 2] = 255
   return image
 
@@ -60,10 +60,47 @@ def test_frames_and_their_times(tmp_path):
   assert len(list(source.frames())) == 8  # and again
 
 
-def test_frames_of_varying_distance(tmp_path):
-  times = [0, 0.1, 0.5, 0.6, 1.7]
-  _, frames = read(write(tmp_path / "a.mkv", times=times))
-  assert [x.seconds for x in frames] == pytest.approx(times, abs=2e-3)
+@pytest.mark.parametrize("suffix", [".mkv", ".ts", ".avi", ".mp4", ".mpg"])
+@pytest.mark.parametrize(
+  "times",
+  [
+    np.cumsum(np.random.default_rng(0).choice([0.02, 0.033, 0.5], 80)),
+    np.arange(5) * 5.0,
+  ],
+  ids=["varying", "slow"],
+)
+def test_a_whole_video_is_not_called_damaged(tmp_path, suffix, times):
+  """An AVI counts empty frames, a slow one shows its last for long."""
+  source, frames = read(write(tmp_path / f"a{suffix}", times=times))
+  assert source.problem is None
+  assert len(frames) == len(times)
+  seconds = [frame.seconds for frame in frames]
+  assert (np.diff(seconds) >= 0).all()
+  if suffix not in (".avi", ".mpg"):  # these do not keep the time of each
+    assert seconds == pytest.approx(times - times[0], abs=2e-3)
+
+
+def test_a_video_trimmed_without_coding_it_again(tmp_path):
+  """It holds what is before its start, too, for the first frame to be decoded.
+
+  As `ffmpeg -ss 2.55 -c copy` leaves it.
+  """
+  trimmed = tmp_path / "trimmed.mp4"
+  with (
+    av.open(write(tmp_path / "a.mp4", times=TENTHS)) as whole,
+    av.open(trimmed, "w") as file,
+  ):
+    stream = whole.streams.video[0]
+    copy = file.add_stream_from_template(stream)
+    for packet in whole.demux(stream):
+      if packet.dts is not None:  # the last is only a mark
+        packet.pts -= round(2.55 / packet.time_base)
+        packet.dts -= round(2.55 / packet.time_base)
+        packet.stream = copy
+        file.mux(packet)
+  source, frames = read(trimmed)
+  assert source.num_frames == 60 and len(frames) == 34
+  assert source.problem is None
 
 
 @pytest.mark.parametrize("rotation", [90, 180, 270])
@@ -85,7 +122,8 @@ def test_a_video_that_was_cut_off(tmp_path, suffix):
   assert frames[10].seconds == pytest.approx(1)
   if suffix == ".mkv":  # a transport stream does not know how long it was
     assert source.problem == (
-      f"damaged or cut off: only {len(frames)} of 60 frames could be decoded"
+      f"damaged or cut off: only {len(frames)} frames could be decoded, the "
+      f"last at {frames[-1].seconds:.1f} of 6.0 s"
     )
 
 
@@ -102,7 +140,7 @@ def test_a_damaged_part_is_left_out(tmp_path):
   assert source.num_frames == 60
   assert 0 < len(frames) < 60
   assert source.problem.startswith(
-    f"damaged or cut off: only {len(frames)} of 60 frames"
+    f"damaged or cut off: only {len(frames)} frames could be decoded, the last"
   )
 
 

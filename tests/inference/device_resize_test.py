@@ -90,6 +90,23 @@ def test_antialias_equals_pillow_columns_first(before, after):
   assert np.abs(resized.astype(int) - np.asarray(whole)).max() <= 1
 
 
+@pytest.mark.parametrize(("before", "after"), [(12_000, 512), (30_000, 960)])
+def test_antialias_of_a_long_side_equals_pillow(before, after):
+  """Where 2 before^2 / after does not fit into 19 bits."""
+  image = noise((before, 4))
+  expected = Image.fromarray(image).resize(
+    (4, after), Image.Resampling.BILINEAR
+  )
+  resized = device_resize.resize_image(
+    image,
+    np.array([before, 4], np.int32),
+    np.array([after, 4], np.int32),
+    (after, 4),
+    interpolation="antialias",
+  )
+  np.testing.assert_array_equal(resized, expected)
+
+
 def test_unknown_interpolation_is_refused():
   with pytest.raises(ValueError, match="'area' or 'antialias', got 'cubic'"):
     device_resize.resize_image(

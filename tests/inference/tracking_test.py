@@ -38,8 +38,18 @@ def square(top, left, side=10):
   return mask
 
 
+class FrameASecond(Tracker):
+  """Is shown a frame each second."""
+
+  seconds = 0.0
+
+  def update(self, found):
+    self.seconds += 1
+    return super().update(found, self.seconds)
+
+
 def make_tracker(max_missed=5):
-  return Tracker(score_threshold=0.5, max_missed=max_missed)
+  return FrameASecond(score_threshold=0.5, max_missed=max_missed)
 
 
 def test_numbers_stay_whatever_the_order_of_the_scores():

@@ -1,5 +1,6 @@
 """Samples and datasets made by hand for the tests of solo_jax/inspection."""
 
+import copy
 import types as python_types
 
 import cv2
@@ -10,6 +11,8 @@ from pycocotools import mask as coco_mask
 from solo_jax import types
 from solo_jax.data.records import open_records
 from solo_jax.data.shapes import Shapes
+from solo_jax.inspection.changes import Suggestion
+from solo_jax.inspection.statistics import Statistics
 from tests.config_test import load
 
 
@@ -90,6 +93,46 @@ class SampleRecords(python_types.SimpleNamespace):
         bbox=[box.tobytes() for box in boxes],
       ),
     )
+
+
+def make_statistics(
+  *,
+  sizes=(20.0, 30.0, 40.0),
+  short=480,
+  long=640,
+  per_image=5,
+  images=100,
+  empty=0,
+):
+  """Statistics of equal images."""
+  return Statistics(
+    split="train",
+    num_images=images,
+    num_instances=images * per_image,
+    num_crowds=0,
+    num_empty=empty,
+    most_instances=per_image,
+    short_sides=np.full(images, short),
+    long_sides=np.full(images, long),
+    num_portrait=0,
+    num_examined=images,
+    instances_of_class={"thing": 1},
+    images_of_class={"thing": 1},
+    object_sizes=np.array(sizes),
+    object_extents=np.array(sizes),
+    instances_per_image=np.full(images, per_image),
+    num_grey=0,
+    num_16_bit=0,
+    findings=[],
+    digests={},
+  )
+
+
+def after(step, config, *arguments):
+  """A suggestion after one step."""
+  made = Suggestion(copy.deepcopy(config))
+  step(made, *arguments)
+  return made
 
 
 @pytest.fixture(scope="session")

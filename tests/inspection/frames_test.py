@@ -60,8 +60,11 @@ def decode_nothing(image, image_size):
 @pytest.mark.parametrize("rule", [WHOLE, TILES], ids=["whole", "tiles"])
 @pytest.mark.parametrize("size", [(50, 75), (20, 90), (30, 31)])
 def test_frames_are_what_the_predictor_shows_its_network(rule, size):
-  rng = np.random.default_rng(0)
-  image = rng.integers(0, 255, (*size, 3), np.uint8)
+  # Tells every row and column; noise tells whether a resize is the same one.
+  rows, columns = np.indices(size)
+  image = np.stack([2 * rows + 20, 2 * columns + 20, rows * 0], -1)
+  image[..., 2] = np.random.default_rng(0).integers(0, 255, size)
+  image = image.astype(np.uint8)
   recorder = Recorder()
   Predictor(
     Method(network=recorder, loss=None, decode=decode_nothing),
@@ -77,19 +80,19 @@ def test_frames_are_what_the_predictor_shows_its_network(rule, size):
     assert frame.padded_size == shown.shape[:2]
     assert frame.sample.image_size == tuple(shown_size)
     tile = dataclasses.replace(frame.sample, image=image)
-    top, left = frame.origin
-    part = image[top : top + frame.size[0], left : left + frame.size[1]]
     if frame.size == size:
       drawn = batching.render_image(
         tile, image_size=frame.padded_size, interpolation="bilinear"
       )
       np.testing.assert_array_equal(drawn, shown)
-    else:  # resized as a whole and cut, instead of cut and resized
-      scale = shown_size[0] / frame.size[0]
-      assert (
-        abs(shown[: shown_size[0], : shown_size[1]].mean() - part.mean()) < 4
-      )
-      assert scale == pytest.approx(1.5)
+    for axis in range(2):  # rows, columns
+      scale = frame.sample.affine[1 - axis, 1 - axis]
+      offset = frame.sample.affine[1 - axis, 2]
+      inside = np.arange(2, shown_size[axis] - 2)
+      expected = 2 * ((inside + 0.5 - offset) / scale - 0.5) + 20
+      line = shown.take(shown_size[1 - axis] // 2, 1 - axis)[inside, axis]
+      # A pixel of the network beside it would be 1.3 off.
+      np.testing.assert_allclose(line, expected, rtol=0, atol=1)
 
 
 def test_instances_of_a_tile_lie_in_its_frame():

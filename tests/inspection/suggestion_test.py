@@ -1,97 +1,23 @@
 """Tests of solo_jax/inspection/suggestion.py."""
 
-import copy
-
 import ml_collections
-import numpy as np
 import pytest
 
 from solo_jax.config import validate
 from solo_jax.inspection import suggestion
 from solo_jax.inspection.selection import Selection
-from solo_jax.inspection.statistics import Statistics, examine
-from solo_jax.inspection.suggestion import Suggestion
-from tests.inspection.conftest import SampleRecords, make_sample, sections
+from solo_jax.inspection.statistics import examine
+from tests.inspection.conftest import (
+  SampleRecords,
+  after,
+  make_sample,
+  make_statistics,
+  sections,
+)
 
 
 def nothing():
   pass
-
-
-def make_statistics(
-  *, sizes=(20.0, 30.0, 40.0), short=480, long=640, per_image=5, images=100
-):
-  return Statistics(
-    split="train",
-    num_images=images,
-    num_instances=images * per_image,
-    num_crowds=0,
-    num_empty=0,
-    most_instances=per_image,
-    short_sides=np.full(images, short),
-    long_sides=np.full(images, long),
-    num_portrait=0,
-    num_examined=images,
-    instances_of_class={"thing": 1},
-    images_of_class={"thing": 1},
-    object_sizes=np.array(sizes),
-    object_extents=np.array(sizes),
-    instances_per_image=np.full(images, per_image),
-    num_grey=0,
-    num_16_bit=0,
-    findings=[],
-    digests={},
-  )
-
-
-def after(step, config, *arguments):
-  made = Suggestion(copy.deepcopy(config))
-  step(made, *arguments)
-  return made
-
-
-def test_input_that_suits_is_kept():
-  config = sections("solov2_coco")
-  made = after(suggestion.choose_input, config, make_statistics())
-  assert made.config == config and not made.reasons
-
-
-def test_small_objects_are_enlarged():
-  # 4 px objects at 256 / 480 of their size; 8 px are wanted: twice enlarged.
-  config = sections("solov2_overfit")
-  statistics = make_statistics(sizes=[4.0] * 100)
-  made = after(suggestion.choose_input, config, statistics)
-  assert made.config["transforms"]["image_size"] == (960, 1280)
-  rule = made.config["preprocessing"]
-  assert (rule["short_side"], rule["max_side"]) == (960, 1280)
-  assert (
-    "2 network pixels to an image pixel, was 0.4"
-    in (made.reasons["preprocessing.short_side"])
-  )
-
-
-def test_enlarged_small_images_go_back_to_their_size():
-  statistics = make_statistics(short=256, long=256)
-  made = after(suggestion.choose_input, sections("solov2_coco"), statistics)
-  assert made.config["transforms"]["image_size"] == (256, 256)
-  assert not made.config["dataset"]["group_by_orientation"]
-
-
-@pytest.mark.parametrize("why", ["crowded", "large"])
-def test_crowded_and_large_images_are_cut_into_tiles(why):
-  statistics = (
-    make_statistics(per_image=300, short=500, long=700)
-    if why == "crowded"
-    else make_statistics(short=3000, long=4000)
-  )
-  # At the objects' own size 4,000 px do not go through in one piece.
-  statistics.object_sizes[:] = 16.0
-  made = after(suggestion.choose_input, sections("solov2_overfit"), statistics)
-  rule = made.config["preprocessing"]
-  assert rule["tile_size"] == 256
-  assert rule["tile_overlap"] == 64  # objects of 40 px, in steps of 32
-  assert made.config["transforms"]["jitter_reference"] == "original"
-  validate(ml_collections.ConfigDict(made.config))
 
 
 def test_masks_get_finer_only_where_it_pays():
@@ -161,12 +87,32 @@ def test_capacities_follow_what_is_seen():
   assert "up to 100 instances" in made.reasons["transforms.max_instances"]
 
 
-def test_learning_rate_and_length_of_a_small_dataset():
+def test_what_an_input_may_have_can_be_evaluated():
+  records = SampleRecords([make_sample([(0, 0, 9, 9)])])
+  config = sections(
+    "solov2_shapes",
+    decode__max_detections=130,
+    evaluation__max_detections=100,
+  )
+  made = after(
+    suggestion.choose_capacities,
+    config,
+    Selection(records, 0),
+    examine(Selection(records, 0)),
+    nothing,
+  )
+  assert made.reasons == {
+    "evaluation.max_detections": "as many as an input may have"
+  }
+  assert made.config["evaluation"]["max_detections"] == 130
+
+
+def test_batch_and_length_of_a_small_dataset():
   config = sections("solov2_coco")  # 16 images a step, 0.01
   made = after(suggestion.choose_schedule, config, make_statistics(images=40))
   assert made.config["training"]["batch_size"] == 8
-  assert made.config["optimizer"]["learning_rate"] == 0.005
-  assert made.config["optimizer"]["reference_batch_size"] == 8
+  for field in ("learning_rate", "reference_batch_size"):  # linear rule
+    assert made.config["optimizer"][field] == config["optimizer"][field]
   steps = made.config["training"]["num_steps"]
   assert steps == 300 * 40 // 8
   old = config["optimizer"]["decay_steps"][0] / config["training"]["num_steps"]
@@ -175,6 +121,14 @@ def test_learning_rate_and_length_of_a_small_dataset():
   assert made.config["optimizer"]["warmup_steps"] <= steps // 10
   assert made.config["backbone"]["norm"] == "sync"  # no weights are given
   validate(ml_collections.ConfigDict(made.config))
+
+
+@pytest.mark.parametrize(("keep_empty", "size"), [(True, 16), (False, 8)])
+def test_images_that_are_not_trained_on_do_not_count(keep_empty, size):
+  config = sections("solov2_coco", dataset__keep_empty=keep_empty)
+  statistics = make_statistics(images=100, empty=60)
+  made = after(suggestion.choose_schedule, config, statistics)
+  assert made.config["training"]["batch_size"] == size
 
 
 def test_a_schedule_that_suits_is_kept():
@@ -188,6 +142,11 @@ def test_bandwidth_follows_the_objects():
   statistics = make_statistics(sizes=[60.0] * 100)
   made = after(suggestion.choose_bandwidth, config, statistics)
   assert made.config["network"]["coordinate_unit"] == 30.0
+  # At 256 / 2,000 of their size: the long side bounds the scale.
+  config["preprocessing"] |= dict(tile_size=None, short_side=800)
+  statistics = make_statistics(sizes=[625.0] * 100, short=400, long=2000)
+  made = after(suggestion.choose_bandwidth, config, statistics)
+  assert made.config["network"]["coordinate_unit"] == 40.0
   statistics = make_statistics(sizes=[2.0] * 100)
   made = after(suggestion.choose_bandwidth, config, statistics)
   assert made.config["decode"]["min_pixels"] == 1

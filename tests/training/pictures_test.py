@@ -72,3 +72,18 @@ def test_truth_leaves_crowds_out(records):
   assert len(truth) == len(sample.labels) - 1
   np.testing.assert_array_equal(truth.masks, sample.masks[1:])
   assert set(truth.scores) <= {1.0}
+
+
+def test_what_does_not_fit_into_memory_is_left_out_and_told(
+  records, monkeypatch, caplog
+):
+  sample = read_sample(records[3])
+  num_objects = int(np.sum(~sample.is_crowd))
+  assert num_objects > 2
+  monkeypatch.setattr(pictures, "MAX_PICTURE_PIXELS", 2 * 128 * 128 + 1)
+  assert len(pictures.truth_of(sample)) == 2
+  pictures.draw_images(
+    records, perfect(records, 0.9), [sample.image_id], score_threshold=0.5
+  )
+  for what in ("annotated objects", "detections"):
+    assert f"shows the first 2 of {num_objects} {what}" in caplog.text

@@ -1,0 +1,172 @@
+"""Everything that the dataset doctor looks at, one after another."""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from solo_jax.data.records import open_records
+from solo_jax.inspection import fates, statistics
+from solo_jax.inspection.changes import Suggestion
+from solo_jax.inspection.oracle import Ceiling, measure_ceiling
+from solo_jax.inspection.selection import Selection
+from solo_jax.inspection.suggestion import build_method, suggest
+
+GIVEN, SUGGESTION = "this config", "suggestion"
+# Training images that a suggestion is tried on: evenly, and the most crowded.
+NUM_TRIED, NUM_CROWDED = 32, 8
+
+AddStage = Callable[[str, int | None], Callable[[], None]]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Diagnosis:
+  """What was found.
+
+  Attributes:
+    given: Sections of the configuration as plain dicts, `dataset.num_classes`
+      as the dataset has.
+    made: The suggestion.
+    train: Training images that were decoded.
+    scored: Evaluation images that were scored.
+    splits: Statistics of the training and the evaluation split.
+    findings: Lines about what looks wrong.
+    warning: What speaks against the suggestion; empty if nothing does.
+    training: Fates of the training images under the configuration.
+    ceilings: Of the configuration and, where it differs, of the suggestion.
+  """
+
+  given: dict[str, Any]
+  made: Suggestion
+  train: Selection
+  scored: Selection
+  splits: list[statistics.Statistics]
+  findings: list[str]
+  warning: str
+  training: list[fates.Fates]
+  ceilings: dict[str, Ceiling]
+
+
+def diagnose(
+  config: Mapping[str, Any],
+  *,
+  num_images: int,
+  num_oracle_images: int,
+  add_stage: AddStage,
+) -> Diagnosis:
+  """Looks at everything.
+
+  Args:
+    config: Sections of a valid configuration as plain dicts.
+    num_images: Images of each split to decode; 0: all.
+    num_oracle_images: Images of the evaluation split to score; 0: all.
+    add_stage: Called with the name of each stage and its number of images,
+      None where that is not known; returns what is called after each.
+
+  Returns:
+    What was found.
+
+  Raises:
+    FileNotFoundError: If the dataset is not prepared.
+    ValueError: If there is no instance to go by.
+  """
+  dataset = config["dataset"]
+  train, evaluated = (
+    Selection(
+      open_records(dataset["data_dir"], dataset["name"], dataset[split]),
+      num_images,
+    )
+    for split in ("train_split", "eval_split")
+  )
+  scored = Selection(evaluated.records, num_oracle_images)
+  splits = [
+    statistics.examine(s, add_stage(f"reading {s.records.split}", len(s)))
+    for s in (train, evaluated)
+  ]
+  num_classes = len(train.class_names)
+  given = {**config, "dataset": dataset | dict(num_classes=num_classes)}
+  training = _judge_training(given, train, add_stage)
+  ceilings = {GIVEN: _measure(given, scored, add_stage, GIVEN)}
+  made = suggest(
+    config,
+    Selection(train.records, NUM_TRIED, num_crowded=NUM_CROWDED),
+    splits[0],
+    on_image=add_stage("trying changes", None),
+  )
+  if made.reasons:
+    ceilings[SUGGESTION] = _measure(made.config, scored, add_stage, SUGGESTION)
+  findings = statistics.list_findings(
+    train.records,
+    splits,
+    num_classes=dataset["num_classes"],
+    keep_empty=dataset["keep_empty"],
+  )
+  warning = compare_ceilings(ceilings)
+  return Diagnosis(
+    given=given,
+    made=made,
+    train=train,
+    scored=scored,
+    splits=splits,
+    findings=[*findings, warning] if warning else findings,
+    warning=warning,
+    training=training,
+    ceilings=ceilings,
+  )
+
+
+def compare_ceilings(ceilings: Mapping[str, Ceiling]) -> str:
+  """Warns of a suggestion that allows less than the configuration.
+
+  Each step of it goes by a measure of its own, on few training images.
+
+  Args:
+    ceilings: Of the configuration, and of a suggestion if there is one.
+
+  Returns:
+    A line; empty where there is nothing to warn of.
+  """
+  scores = [ceiling.oracle.mask_AP for ceiling in ceilings.values()]
+  if len(scores) < 2 or None in scores:
+    return ""
+  given, suggested = (round(score, 3) for score in scores)  # as they are shown
+  if suggested >= given:
+    return ""
+  return (
+    f"beware: the suggestion allows less, oracle AP {suggested:.3f} where this "
+    f"config allows {given:.3f}; take over single changes, not the file"
+  )
+
+
+def _judge_training(
+  config: Mapping[str, Any], train: Selection, add_stage: AddStage
+) -> list[fates.Fates]:
+  """Finds what is lost of the training images, by plain dicts."""
+  return fates.training_fates(
+    train,
+    build_method(config).network,
+    transforms=config["transforms"],
+    loss=config["loss"],
+    decode=config["decode"],
+    group_by_orientation=config["dataset"]["group_by_orientation"],
+    seed=config["seed"],
+    on_image=add_stage("training targets", len(train)),
+  )
+
+
+def _measure(
+  config: Mapping[str, Any],
+  scored: Selection,
+  add_stage: AddStage,
+  name: str,
+) -> Ceiling:
+  """Measures the ceiling of a configuration of plain dicts."""
+  return measure_ceiling(
+    scored,
+    build_method(config),
+    transforms=config["transforms"],
+    preprocessing=config["preprocessing"],
+    loss=config["loss"],
+    decode=config["decode"],
+    max_detections=config["evaluation"]["max_detections"],
+    on_image=add_stage(f"ceiling of {name}", len(scored)),
+  )

@@ -1,0 +1,132 @@
+"""Input size and tiles that suit the sizes of images and objects."""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from solo_jax.inspection.changes import Suggestion
+from solo_jax.inspection.statistics import Statistics
+
+# Network pixels that the tenth smallest and the median of 100 objects need:
+# two and four cells of a stride-4 map.
+SMALL_SIZE, TYPICAL_SIZE = 8.0, 16.0
+MAX_ENLARGING = 2.0
+# Enlarging beyond this times what is needed is wasted work.
+WASTEFUL = 2.5
+# Instances of an image (95th percentile) from which tiles pay, and the long
+# side beyond which an image does not go through the network in one piece.
+CROWDED, MAX_LONG_SIDE = 60, 1600
+MIN_TILE, MAX_TILE = 256, 1024
+
+
+def input_scale(rule: Mapping[str, Any], statistics: Statistics) -> float:
+  """Computes how large the network sees an image.
+
+  Args:
+    rule: short_side, max_side and tile_size of a config's `preprocessing`.
+    statistics: Of the training split.
+
+  Returns:
+    Network pixels to an image pixel, of the median image.
+  """
+  if rule["tile_size"] is not None:
+    return min(rule["short_side"], rule["max_side"]) / rule["tile_size"]
+  scales = np.minimum(
+    rule["short_side"] / statistics.short_sides,
+    rule["max_side"] / statistics.long_sides,
+  )
+  return float(np.median(scales))
+
+
+def choose_input(made: Suggestion, statistics: Statistics) -> None:
+  """Chooses input size and tiles.
+
+  Args:
+    made: Changed: `transforms`, `preprocessing`, `dataset`.
+    statistics: Of the training split.
+  """
+  rule = made.config["preprocessing"]
+  small, typical = map(float, np.percentile(statistics.object_sizes, (10, 50)))
+  needed = min(max(SMALL_SIZE / small, TYPICAL_SIZE / typical), MAX_ENLARGING)
+  needed = round(4 * needed) / 4 or needed  # in quarters
+  scale = wanted = input_scale(rule, statistics)
+  if scale < needed:
+    wanted = needed
+  elif scale > WASTEFUL * max(needed, 1):
+    wanted = max(needed, 1)
+  why = (
+    f"{wanted:.3g} network pixels to an image pixel, was {scale:.3g}: objects "
+    f"of {small:.0f} (10th percentile) and {typical:.0f} px (median)"
+  )
+  extent = float(np.percentile(statistics.object_extents, 99))
+  tile = min(max(_round_up(3 * extent, 32), MIN_TILE), MAX_TILE)
+  long_side = np.percentile(statistics.long_sides, 95)
+  per_image = np.percentile(statistics.instances_per_image, 95)
+  is_large = long_side * wanted > MAX_LONG_SIDE
+  is_crowded = per_image > CROWDED and long_side > 1.25 * tile
+  if rule["tile_size"] is None and (is_large or is_crowded):
+    reason = (
+      f"{per_image:.0f} instances an image (95th percentile)"
+      if is_crowded
+      else f"long sides of {long_side:.0f} px (95th percentile)"
+    )
+    _set_tiles(made, tile, wanted, extent, reason)
+  elif wanted != scale and rule["tile_size"] is not None:
+    _set_tiles(made, rule["tile_size"], wanted, extent, why)
+  elif wanted != scale:
+    _set_whole(made, statistics, wanted, why)
+
+
+def _set_tiles(made, tile, scale, extent, reason):
+  side = _round_up(tile * scale, 32)
+  overlap = min(_round_up(extent, 32), tile // 2)
+  made.set("preprocessing.tile_size", tile, reason)
+  made.set(
+    "preprocessing.tile_overlap",
+    overlap,
+    f"99 of 100 objects are at most {extent:.0f} px long",
+  )
+  for field in ("short_side", "max_side", "pad_multiple"):
+    made.set(f"preprocessing.{field}", side, "a whole tile")
+  made.set("transforms.image_size", (side, side), "a whole tile")
+  made.set("transforms.short_sides", (side,), "not used with scale_jitter")
+  made.set("transforms.max_side", side, "not used with scale_jitter")
+  _set_jitter(made, scale, "crops at about the scale of the tiles")
+  made.set("transforms.jitter_reference", "original", "as the tiles are cut")
+  made.set("dataset.group_by_orientation", False, "the input is square")
+
+
+def _set_whole(made, statistics, scale, reason):
+  short = _round_up(scale * np.median(statistics.short_sides), 32)
+  long = _round_up(scale * np.percentile(statistics.long_sides, 95), 32)
+  size = (short, max(short, long))
+  made.set("preprocessing.short_side", short, reason)
+  made.set("preprocessing.max_side", size[1], reason)
+  made.set("preprocessing.pad_multiple", 32, "as little padding as can be")
+  made.set("transforms.image_size", size, reason)
+  made.set("transforms.short_sides", (short,), reason)
+  made.set("transforms.max_side", size[1], reason)
+  settings = made.config["transforms"]
+  if settings["scale_jitter"] is not None and (
+    settings["jitter_reference"] == "original"
+  ):
+    _set_jitter(made, scale, reason)
+  is_portrait = statistics.num_portrait > 0.05 * statistics.num_images
+  made.set(
+    "dataset.group_by_orientation",
+    is_portrait and size[1] > 1.2 * short,
+    f"{statistics.num_portrait} of {statistics.num_images} images are higher "
+    "than wide",
+  )
+
+
+def _set_jitter(made, scale, reason):
+  """Sets the jitter of the original size to about the scale of prediction."""
+  jitter = round(0.7 * scale, 2), round(1.4 * scale, 2)
+  made.set("transforms.scale_jitter", jitter, reason)
+
+
+def _round_up(value: float, multiple: int) -> int:
+  return max(multiple, math.ceil(value / multiple - 1e-6) * multiple)

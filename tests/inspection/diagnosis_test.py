@@ -1,0 +1,63 @@
+"""Tests of solo_jax/inspection/diagnosis.py; inspect_data_test.py has more."""
+
+from types import SimpleNamespace
+
+import pytest
+
+from solo_jax.inspection.diagnosis import compare_ceilings, diagnose
+from tests.inspection.conftest import sections
+
+
+def ceilings(*scores):
+  return {
+    str(i): SimpleNamespace(oracle=SimpleNamespace(mask_AP=score))
+    for i, score in enumerate(scores)
+  }
+
+
+@pytest.mark.parametrize(
+  "scores", [(0.5,), (0.5, 0.6), (0.5, 0.4999), (None, None)]
+)
+def test_a_suggestion_without_objection(scores):
+  assert compare_ceilings(ceilings(*scores)) == ""
+
+
+def test_a_suggestion_that_allows_less():
+  assert compare_ceilings(ceilings(0.8, 0.75)).startswith(
+    "beware: the suggestion allows less, oracle AP 0.750 where this config "
+    "allows 0.800;"
+  )
+
+
+def test_every_stage_is_told_of_its_images(scenes):
+  config = sections(
+    "solov2_shapes",
+    dataset__data_dir=scenes.data_dir,
+    dataset__num_classes=80,
+    dataset__keep_empty=True,
+  )
+  stages = {}
+
+  def add_stage(name, total):
+    stages[name] = [total, 0]
+
+    def advance():
+      stages[name][1] += 1
+
+    return advance
+
+  found = diagnose(
+    config, num_images=4, num_oracle_images=2, add_stage=add_stage
+  )
+  assert found.given["dataset"]["num_classes"] == 5
+  assert config["dataset"]["num_classes"] == 80
+  assert (len(found.train), len(found.scored)) == (4, 2)
+  assert any("dataset.num_classes is 80" in line for line in found.findings)
+  assert stages.pop("trying changes")[1] > 0
+  assert stages == {
+    "reading train": [4, 4],
+    "reading validation": [4, 4],
+    "training targets": [4, 4],
+    "ceiling of this config": [2, 2],
+    "ceiling of suggestion": [2, 2],
+  }
