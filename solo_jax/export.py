@@ -38,6 +38,9 @@ from solo_jax.training import checkpoints
 from solo_jax.training.setup import predictor_parts
 
 PLATFORMS = ("cpu", "cuda", "rocm", "tpu")
+# Side of the largest photograph that is taken unless told otherwise; masks and
+# resizing cost memory and time by it.
+IMAGE_SIDE = 1024
 OUTPUTS = ("masks", "boxes_xyxy", "scores", "labels", "valid", "num_dropped")
 
 FLAGS = flags.FLAGS
@@ -61,7 +64,8 @@ def export_checkpoint(
     input_sizes: Padded (H, W) of the network, a program each; None: as
       `default_input_sizes`.
     image_size: (height, width) of the largest image that the programs take;
-      None: a tile, or a square of the long side that images are resized to.
+      None: a tile, or a square of IMAGE_SIDE, or of the long side that images
+      are resized to if that is more.
     batch_size: Images a call of a program.
     platforms: Any of PLATFORMS.
     onnx: Write ONNX as well.
@@ -82,7 +86,7 @@ def export_checkpoint(
   rule = parts["preprocessing"]
   input_sizes = input_sizes or default_input_sizes(rule)
   check_input_sizes(input_sizes, rule["pad_multiple"])
-  side = rule["tile_size"] or rule["max_side"]
+  side = rule["tile_size"] or max(rule["max_side"], IMAGE_SIDE)
   image_size = image_size or (side, side)
   # Masks are packed to bytes.
   canvas_size = image_size[0], -(-image_size[1] // 8) * 8
@@ -275,7 +279,7 @@ def define_flags() -> None:
     "image_size",
     None,
     "HxW of the largest image that is taken; by default a tile, or a square of "
-    "preprocessing.max_side.",
+    f"{IMAGE_SIDE} or preprocessing.max_side, whichever is more.",
   )
   flags.DEFINE_integer(
     "batch_size", 1, "Images that a program takes at once.", lower_bound=1
@@ -306,6 +310,13 @@ def main(argv: list[str]) -> None:
   )
   for path in sorted(out.iterdir()):
     print(f"{path.stat().st_size / 1e6:8.2f} MB  {path}")
+  manifest = json.loads((out / "manifest.json").read_text("utf-8"))
+  if manifest["preprocessing"]["tile_size"] is None:
+    height, width = manifest["programs"][0]["canvas_size"]
+    print(
+      f"Takes images of up to {height} x {width} pixels; larger ones need "
+      "--image_size=HxW."
+    )
 
 
 if __name__ == "__main__":

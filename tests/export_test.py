@@ -250,6 +250,19 @@ def test_runs_where_neither_solo_jax_nor_flax_can_be_imported(
   }
 
 
+def test_an_image_that_is_too_large_ends_in_one_line(folders, tmp_path):
+  cv2.imwrite(str(tmp_path / "image.png"), smooth((91, 40)))
+  result = subprocess.run(
+    [sys.executable, folders("solov2") / "predictor.py", "image.png"],
+    cwd=tmp_path,
+    capture_output=True,
+    text=True,
+  )
+  assert result.returncode == 1 and "Traceback" not in result.stderr
+  assert "image.png: an image of 91x40 pixels" in result.stderr
+  assert "export with a larger --image_size" in result.stderr
+
+
 def test_manifest_says_all_that_a_runtime_must_know(folders):
   folder = folders("solov2")
   manifest = json.loads((folder / "manifest.json").read_text())
@@ -339,6 +352,19 @@ def test_wrong_arguments_are_refused(tmp_path):
 def test_default_inputs_take_every_image(rule, expected):
   rule = dict(pad_multiple=32, tile_size=None) | rule
   assert export.default_input_sizes(rule) == expected
+
+
+@pytest.mark.parametrize(
+  ("preprocessing", "expected"),
+  [({}, 1024), (dict(tile_size=SIDE, tile_overlap=16), SIDE)],
+)
+def test_a_photograph_fits_unless_told_otherwise(
+  tmp_path, preprocessing, expected
+):
+  checkpoint = make_checkpoint("solov2", **preprocessing)
+  export.export_checkpoint(checkpoint, tmp_path / "x")
+  manifest = json.loads((tmp_path / "x" / "manifest.json").read_text())
+  assert manifest["programs"][0]["canvas_size"] == [expected, expected]
 
 
 def test_weights_are_those_of_the_checkpoint(folders):

@@ -20,6 +20,7 @@ import dataclasses
 import hashlib
 import json
 import pathlib
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -451,6 +452,10 @@ def main() -> None:
     with Image.open(path) as file:
       is_deep = file.mode.startswith("I;16")
       image = np.array(file if is_deep else file.convert("RGB"))
+    try:
+      detections = predictor(image)
+    except ValueError as error:
+      sys.exit(f"{path}: {error}")
     found = [
       dict(
         class_name=x.class_name,
@@ -458,7 +463,7 @@ def main() -> None:
         box_xyxy=x.box_xyxy,
         area=int(x.mask.sum()),
       )
-      for x in predictor(image)
+      for x in detections
       if x.score >= arguments.score_threshold
     ]
     print(json.dumps(dict(file=path, detections=found)))
