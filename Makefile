@@ -17,7 +17,8 @@ install: .venv/installed
 .venv/installed: pyproject.toml requirements.lock
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --requirement requirements.lock
-	$(BIN)/python -m pip install --quiet --no-deps --editable .
+	$(BIN)/python -m pip install --quiet --no-deps --editable . \
+	  --config-settings editable_mode=compat
 	touch $@
 
 # Installed as they stand: Gradio asks for an older Pillow than the tests use,

@@ -4,7 +4,7 @@ python -m solo_jax.inspect_data --config=configs/solov2_nuclei.py --out=doctor
 
 With data of your own, give the config nearest to it and name the dataset:
 
-python -m solo_jax.inspect_data --config=configs/solov2_overfit.py \
+python -m solo_jax.inspect_data --config=configs/solov2_own_data.py \
     --config.dataset.name=coco_instances/my_data --out=doctor
 
 It counts images, instances, sizes and classes, repeats what `prepare` found

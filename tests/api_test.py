@@ -1,7 +1,10 @@
 """Tests of solo_jax/api.py, on an untrained network."""
 
 import importlib.util
+import os
 import pathlib
+import subprocess
+import sys
 
 import jax
 import numpy as np
@@ -90,3 +93,15 @@ def test_weights_of_another_network_are_refused(folder):
   del checkpoint.variables["params"]["backbone"]
   with pytest.raises(ValueError, match="cannot use these weights of solov2"):
     Predictor(checkpoint)
+
+
+def test_a_script_beside_the_clone_finds_the_package(tmp_path):
+  (tmp_path / "solo_jax" / "data").mkdir(parents=True)  # as a clone would be
+  (tmp_path / "script.py").write_text("import solo_jax.data.transforms")
+  result = subprocess.run(
+    [sys.executable, tmp_path / "script.py"],
+    env=os.environ | {"PYTHONPATH": ""},
+    capture_output=True,
+    text=True,
+  )
+  assert result.returncode == 0, result.stderr
