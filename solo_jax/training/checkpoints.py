@@ -137,15 +137,13 @@ class CheckpointWriter:
     """Returns the evaluation saved with a checkpoint, None without one."""
     return self._manager.metrics(step) or None
 
-  def save(
-    self, state: TrainState, metrics: dict[str, float | None] | None = None
-  ) -> None:
+  def save(self, state: TrainState) -> None:
     """Starts saving a state, when the one before is on disk; see `finished`.
+
+    Does nothing if the newest checkpoint is of its step.
 
     Args:
       state: Replicated state, may be donated afterwards.
-      metrics: Evaluation of this state with 'mask_AP', if there was one. They
-        are added to a checkpoint of the same step that has none.
 
     Raises:
       RuntimeError: If it, or the one before, cannot be written. Earlier
@@ -155,18 +153,16 @@ class CheckpointWriter:
     host = devices.fetch(state)
     step = int(host.step)
     if step == self.latest_step():
-      if metrics is not None and self.metrics(step) is None:
-        self._add_metrics(step, metrics)
       return
     tree = flax.serialization.to_state_dict(host)
-    with self._told(step):
+    with self._told("checkpoint", step):
       self._manager.save(
         step,
         args=ocp.args.Composite(
           state=ocp.args.StandardSave(tree),
           info=ocp.args.JsonSave(_sign(self._info, tree)),
         ),
-        metrics=metrics or {},  # Orbax warns at every save without any
+        metrics={},  # see `add_metrics`; Orbax warns if there are none
         force=True,
       )
     self._writing = step
@@ -187,36 +183,52 @@ class CheckpointWriter:
     if step is None or (not wait and self._manager.is_saving_in_progress()):
       return None
     self._writing = None
-    with self._told(step):
+    with self._told("checkpoint", step):
       self._manager.wait_until_finished()
     return step
 
+  def add_metrics(self, step: int, metrics: dict[str, float | None]) -> None:
+    """Adds an evaluation to a checkpoint, for the choice of the best.
+
+    Orbax would take it with the state, but the state must be safe before an
+    evaluation, which may be long and may fail. So the best are chosen from
+    the next save on.
+
+    Args:
+      step: Of a checkpoint that is finished.
+      metrics: Evaluation of its state, with 'mask_AP'.
+
+    Raises:
+      RuntimeError: If they cannot be written. All checkpoints are as before.
+    """
+    if jax.process_index() == 0:
+      path = self.folder / str(step) / "metrics" / "metrics"
+      with self._told("evaluation", step):
+        path.with_name("new").write_text(json.dumps(metrics))
+        path.with_name("new").replace(path)  # whole or not at all
+    devices.any_process(False)  # written before the others read it
+    self._manager.reload()
+
   @contextlib.contextmanager
-  def _told(self, step: int) -> Iterator[None]:
+  def _told(self, what: str, step: int) -> Iterator[None]:
     """Says of an error which checkpoint it concerns and which is left."""
     try:
       yield
     except Exception as error:  # of many kinds, after the file system
       self._has_failed = True
-      others = [x for x in self._manager.all_steps() if x != step]
+      saved = self._manager.all_steps()
+      if what == "checkpoint":
+        saved = [x for x in saved if x != step]
       raise RuntimeError(
-        f"the checkpoint of step {step} cannot be written to {self.folder} "
+        f"the {what} of step {step} cannot be written to {self.folder} "
         f"({_reason(error)}); "
         + (
-          f"step {max(others)} is the last one saved"
-          if others
+          f"step {max(saved)} is the last one saved"
+          if saved
           else "nothing was saved before"
         )
         + ". Mend the cause and start the same command again"
       ) from error
-
-  def _add_metrics(self, step: int, metrics: dict[str, float | None]) -> None:
-    """Writes the metrics that Orbax would have saved with the checkpoint."""
-    if jax.process_index() == 0:
-      path = self.folder / str(step) / "metrics" / "metrics"
-      path.with_name("new").write_text(json.dumps(metrics))
-      path.with_name("new").replace(path)  # whole or not at all
-    self._manager.reload()
 
   def restore(
     self, state: TrainState, *, change_batch_size: bool = False

@@ -265,11 +265,12 @@ class Run:
   def finish(
     self, state: TrainState, stop: StopRequest
   ) -> dict[str, float | None]:
-    """Evaluates and saves the final state, unless an earlier call has.
+    """Saves and evaluates the final state, unless an earlier call has.
 
     Args:
       state: Replicated state after the last step.
-      stop: A signal ends the evaluation at once.
+      stop: A signal ends the evaluation of one process alone at once; several
+        finish it.
 
     Returns:
       The metrics.
@@ -282,7 +283,7 @@ class Run:
       return metrics
     if self._config.training.picture_every_steps:
       self._draw_pictures(state, step)
-    return self._evaluate_and_save(state, step, stop)
+    return self._save_and_evaluate(state, step, stop)
 
   def _is_anything_due(self, step: int) -> bool:
     """Tells whether `_between_steps` has anything to do."""
@@ -304,17 +305,15 @@ class Run:
     if is_due(step, training.picture_every_steps):
       self._draw_pictures(state, step)
     if is_due(step, training.eval_every_steps):
-      self._evaluate_and_save(state, step, stop)
+      self._save_and_evaluate(state, step, stop)
     elif is_due(step, training.checkpoint_every_steps):
       self._save(state)
 
-  def _save(
-    self, state: TrainState, metrics: dict[str, float | None] | None = None
-  ) -> None:
+  def _save(self, state: TrainState) -> None:
     """Starts saving a state, when the one before is on disk."""
     self._report_saved(wait=True)
     self._log.flush()
-    self._writer.save(state, metrics)
+    self._writer.save(state)
 
   def _report_saved(self, *, wait: bool = False) -> None:
     """Says that a checkpoint is saved once nothing can undo it."""
@@ -322,17 +321,17 @@ class Run:
     if step is not None:
       self._log.message(f"step {step} is saved")
 
-  def _evaluate_and_save(
+  def _save_and_evaluate(
     self, state: TrainState, step: int, stop: StopRequest
   ) -> dict[str, float | None]:
-    """Evaluates a state and saves it, without metrics if that fails."""
-    metrics = None
+    """Saves a state and evaluates it meanwhile, which may fail or be ended."""
+    self._save(state)
     try:
       with stop.immediate():
         metrics = self._evaluate(state)
     finally:
-      self._save(state, metrics)
       self._report_saved(wait=True)
+    self._writer.add_metrics(step, metrics)
     row = {f"val/{name}": value for name, value in metrics.items()}
     line = "  ".join(
       f"{name} {'-' if value is None else format(value, '.4f')}"

@@ -95,6 +95,7 @@ def start(
         "XLA_FLAGS": "",  # one device, whatever the tests themselves have
         "JAX_COMPILATION_CACHE_DIR": CACHE.name,
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+        "TOY_EVALUATION_SECONDS": "0",
         **environment,
       },
       stdout=file,

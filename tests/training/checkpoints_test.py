@@ -30,6 +30,13 @@ def open_writer(toy, workdir, **training):
   )
 
 
+def save(writer, state, metrics):
+  """Saves a state and adds its evaluation, as the loop does."""
+  writer.save(state)
+  writer.finished(wait=True)
+  writer.add_metrics(int(state.step), metrics)
+
+
 def at_step(state, step):
   """The state with another step and parameters that show it."""
   host = devices.fetch(state)
@@ -48,8 +55,10 @@ def saved(toy, state, tmp_path_factory):
   workdir = tmp_path_factory.mktemp("run")
   writer = open_writer(toy, workdir)
   for step, mask_ap in ((1, None), (2, 0.5), (4, 0.2), (5, None), (6, 0.4)):
-    metrics = None if mask_ap is None else {"mask_AP": mask_ap, "box_AP": None}
-    writer.save(at_step(state, step), metrics)
+    if mask_ap is None:
+      writer.save(at_step(state, step))
+    else:
+      save(writer, at_step(state, step), {"mask_AP": mask_ap, "box_AP": None})
   writer.save(at_step(state, 8))
   writer.save(at_step(state, 8))  # again: nothing to do
   writer.close()
@@ -94,15 +103,15 @@ def test_state_may_change_while_it_is_written(toy, state, tmp_path):
   writer.close()
 
 
-def test_metrics_are_added_to_a_checkpoint_saved_without(toy, state, tmp_path):
+def test_metrics_are_added_to_a_checkpoint(toy, state, tmp_path):
   writer = open_writer(toy, tmp_path, keep_latest=1)
   writer.save(at_step(state, 4))
+  assert writer.finished(wait=True) == 4
   assert writer.metrics(4) is None
-  writer.save(at_step(state, 4), {"mask_AP": 0.5, "box_AP": None})
-  writer.save(at_step(state, 4), {"mask_AP": 0.1})  # the first ones stay
+  writer.add_metrics(4, {"mask_AP": 0.5, "box_AP": None})
   assert writer.metrics(4) == {"mask_AP": 0.5, "box_AP": None}
-  writer.save(at_step(state, 8), {"mask_AP": 0.2})
-  writer.save(at_step(state, 12), {"mask_AP": 0.3})
+  save(writer, at_step(state, 8), {"mask_AP": 0.2})
+  save(writer, at_step(state, 12), {"mask_AP": 0.3})
   writer.close()
   # They count when the best is chosen, and for the next run.
   assert {x.name for x in (tmp_path / "checkpoints").iterdir()} == {"4", "12"}
@@ -114,7 +123,7 @@ def test_metrics_are_added_to_a_checkpoint_saved_without(toy, state, tmp_path):
 def test_metrics_without_any_truth_rank_lowest(toy, state, tmp_path):
   writer = open_writer(toy, tmp_path, keep_latest=1)
   for step, mask_ap in ((1, 0.0), (2, None), (3, None)):
-    writer.save(at_step(state, step), {"mask_AP": mask_ap})
+    save(writer, at_step(state, step), {"mask_AP": mask_ap})
   writer.close()
   steps = {int(x.name) for x in (tmp_path / "checkpoints").iterdir()}
   assert steps == {1, 3}
@@ -340,6 +349,21 @@ def test_checkpoint_that_cannot_be_written(toy, state, tmp_path, monkeypatch):
         writer.save(at_step(state, 5))
     assert before in str(error.value)
     writer.save(at_step(state, 4))
+  writer.close()
+
+
+def test_metrics_that_cannot_be_written(toy, state, tmp_path, monkeypatch):
+  writer = open_writer(toy, tmp_path)
+  writer.save(at_step(state, 4))
+  writer.finished(wait=True)
+
+  def fail(*args):
+    raise OSError(28, "No space left on device")
+
+  monkeypatch.setattr("etils.epath.Path.write_text", fail)
+  message = "the evaluation of step 4 .*No space left.*step 4 is the last one"
+  with pytest.raises(RuntimeError, match=message):
+    writer.add_metrics(4, {"mask_AP": 0.5})
   writer.close()
 
 

@@ -1,5 +1,6 @@
 import os
 import signal
+import time
 
 import jax
 import numpy as np
@@ -148,8 +149,21 @@ def test_evaluation_between_steps_decides_the_best(toy, tmp_path):
     eval_every_steps=2,
     keep_latest=1,
   )
+  # Each is ranked by the save that follows its evaluation.
   assert saved_steps(tmp_path) == {4, 10}
   assert next(values, None) is None  # the last step is evaluated once
+
+
+def test_state_is_saved_before_it_is_evaluated(toy, tmp_path):
+  """A kill during a long evaluation loses no step either."""
+
+  def evaluate(state):
+    deadline = time.monotonic() + 60
+    while 10 not in saved_steps(tmp_path, finished_only=True):
+      assert time.monotonic() < deadline
+    return {"mask_AP": 0.25}
+
+  train(toy, tmp_path, evaluate=evaluate)
 
 
 def test_failed_evaluation_loses_no_step(toy, tmp_path):
