@@ -3,6 +3,7 @@
 `train_and_evaluate` reads top to bottom as the list of what happens.
 """
 
+import contextlib
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -63,7 +64,7 @@ def train_and_evaluate(
   Raises:
     ValueError: On a config that is wrong in itself, does not fit the data or
       the devices, or differs from the one of the checkpoints in `workdir` or
-      of another process.
+      of another process; if `workdir` holds converted weights.
     FileNotFoundError: If the records are missing.
     FloatingPointError: After too many non-finite steps in a row.
     RuntimeError: If another run uses `workdir`, or it cannot be written.
@@ -74,14 +75,19 @@ def train_and_evaluate(
   devices.check_batch_size(
     config.training.batch_size, config.optimizer.accumulate
   )
-  with claim(workdir):
-    return _train_and_evaluate(config, workdir, change_batch_size)
+  with contextlib.ExitStack() as stack:
+    stack.enter_context(claim(workdir))
+    return _train_and_evaluate(config, workdir, change_batch_size, stack)
 
 
+# Long, as it is the list of all that a run consists of.
 def _train_and_evaluate(
-  config: ml_collections.ConfigDict, workdir: str, change_batch_size: bool
+  config: ml_collections.ConfigDict,
+  workdir: str,
+  change_batch_size: bool,
+  stack: contextlib.ExitStack,
 ) -> dict[str, float | None]:
-  """Does it in a folder that is this run's alone."""
+  """Does it in a folder that is this run's alone; the stack closes all."""
   # --- Data
   train_records = open_data(config, config.dataset.train_split)
   eval_records = open_data(config, config.dataset.eval_split)
@@ -105,7 +111,8 @@ def _train_and_evaluate(
     class_names=train_records.class_names,
     category_ids=train_records.category_ids,
   )
-  newest = writer.latest_step() or 0
+  stack.callback(writer.close)
+  newest = writer.latest_step()
   devices.check_agreement(
     {
       **flatten(config.to_dict()),
@@ -114,18 +121,24 @@ def _train_and_evaluate(
       "newest checkpoint": newest,
     }
   )
+  if newest == 0:  # a run saves none, `convert` does
+    raise ValueError(
+      f"--workdir={workdir} holds converted weights; start from them with "
+      f"--config.training.init_from={workdir} and another --workdir"
+    )
   origin = []
-  if not newest:
+  if newest is None:
     variables, origin = load_initial(config, variables)
   state = create_train_state(
     variables, optimizer, use_ema=config.optimizer.ema_decay is not None
   )
-  if newest:
+  if newest is not None:
     state = writer.restore(state, change_batch_size=change_batch_size)
   first_step = int(state.step)
   log = RunLog(
     workdir, first_step=first_step, is_writer=jax.process_index() == 0
   )
+  stack.callback(log.close)
   describe(log, config, train_records, eval_records, variables, peak)
   log.message(
     f"resuming from step {first_step}" if first_step else "starting at step 0"
@@ -145,17 +158,13 @@ def _train_and_evaluate(
     axis_name=devices.AXIS_NAME,
   )
 
-  # --- Loop, final evaluation, close
+  # --- Loop, final evaluation
   run = Run(config, writer, log, eval_records)
   batches = iterate_batches(config, train_records, first_step)
+  stack.callback(batches.close)
   with StopRequest() as stop:
-    try:
-      state = run.take_steps(state, train_step, batches, stop)
-      return run.finish(state, stop)
-    finally:
-      batches.close()
-      writer.close()
-      log.close()
+    state = run.take_steps(state, train_step, batches, stop)
+    return run.finish(state, stop)
 
 
 class Run:

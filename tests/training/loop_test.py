@@ -1,5 +1,8 @@
 import os
+import pathlib
+import runpy
 import signal
+import sys
 import time
 
 import jax
@@ -7,7 +10,7 @@ import numpy as np
 import pytest
 
 from solo_jax import types
-from solo_jax.training import devices, loop
+from solo_jax.training import checkpoints, devices, loop
 from solo_jax.training.checkpoints import CheckpointWriter
 from solo_jax.training.logging import RunLog, read_rows
 from solo_jax.training.loop import CompileCounter, Run, check_finite, is_due
@@ -270,6 +273,29 @@ def make_instances(sample):
 
 class Records(list):
   class_names = ("nucleus",)
+  category_ids = (1,)
+
+
+def test_converted_weights_are_no_run_to_go_on_with(toy, tmp_path, monkeypatch):
+  """It would start from noise, and remove them with its checkpoints."""
+  checkpoints.save_converted(
+    str(tmp_path),
+    variables=toy.init_toy_variables(),
+    config=toy.make_toy_config(),
+    class_names=Records.class_names,
+    category_ids=Records.category_ids,
+    origin={},
+  )
+  method = toy.make_toy_method(devices.AXIS_NAME)
+  monkeypatch.setattr(loop, "build_method", lambda *_, axis_name: method)
+  monkeypatch.setattr(loop, "open_data", lambda *_: Records())
+  path = pathlib.Path(__file__).parents[2] / "configs" / "solov2_shapes.py"
+  config = runpy.run_path(str(path))["get_config"]("")
+  hook = sys.unraisablehook
+  with pytest.raises(ValueError, match=f"init_from={tmp_path} and another"):
+    loop.train_and_evaluate(config, str(tmp_path))
+  assert saved_steps(tmp_path) == {0}
+  assert sys.unraisablehook is hook  # the writer is closed
 
 
 def test_compile_counter_counts_traces():
