@@ -99,13 +99,8 @@ class CheckpointWriter:
         `training.keep_best` say how many checkpoints stay.
       class_names: Saved with each checkpoint.
       category_ids: Saved with each checkpoint.
-
-    Raises:
-      RuntimeError: If the folder cannot be written.
     """
     self.folder = _absolute(workdir) / "checkpoints"
-    self._echoes = contextlib.ExitStack()
-    self._echoes.enter_context(_without_echoes())
     self._has_failed = False
     _set_aside_metrics(self.folder)
     self._info = {
@@ -128,6 +123,8 @@ class CheckpointWriter:
       ),
     )
     self._writing: int | None = None  # step that is on its way to disk
+    self._echoes = contextlib.ExitStack()
+    self._echoes.enter_context(_without_echoes())
 
   def latest_step(self) -> int | None:
     """Returns the step of the newest checkpoint, be it whole yet or not."""
@@ -358,9 +355,11 @@ def load(path: str) -> Checkpoint:
     ValueError: If the checkpoint is damaged.
   """
   folder = find_checkpoint(path)
-  with ocp.CheckpointManager(
-    folder.parent, options=ocp.CheckpointManagerOptions(read_only=True)
-  ) as manager:
+  options = ocp.CheckpointManagerOptions(
+    read_only=True,
+    lightweight_initialize=True,  # reads no metrics, which may be damaged
+  )
+  with ocp.CheckpointManager(folder.parent, options=options) as manager:
     saved = _restore(manager, int(folder.name), folder)
   state, info = saved["state"], saved["info"]
   missing = {"step", "params", "batch_stats", "ema_params"} - set(state)
@@ -571,7 +570,12 @@ def _absolute(path: str) -> epath.Path:
 
 
 def _is_checkpoint(folder: epath.Path) -> bool:
-  return folder.name.isdigit() and (folder / "state").exists()
+  return (
+    folder.name.isdigit()
+    and (folder / "state").exists()
+    # On a bucket it has its name before it is whole, see above.
+    and ocp.utils.is_checkpoint_finalized(folder)
+  )
 
 
 def _children(folder: epath.Path) -> list[epath.Path]:

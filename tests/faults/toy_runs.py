@@ -129,6 +129,14 @@ def fail(*args, **kwargs):
   return run.output
 
 
+def fill(disk):
+  """Fills a file system."""
+  with contextlib.suppress(OSError):
+    with open(disk / "filler", "wb", buffering=0) as filler:
+      while True:
+        filler.write(bytes(4096))
+
+
 def list_workers(run):
   """Process ids of a run's data workers, which any of its threads started."""
   tasks = pathlib.Path(f"/proc/{run.process.pid}/task").iterdir()

@@ -329,6 +329,7 @@ def test_damaged_metrics_cost_no_checkpoint(
   shutil.copytree(saved, workdir)
   path = workdir / "checkpoints" / "8" / "metrics" / "metrics"
   path.write_text('{"mask_A')
+  assert load(str(workdir)).step == 8  # reads none of them
   writer = open_writer(toy, workdir)
   assert f"metrics {path} are damaged" in caplog.messages[-1]
   assert writer.restore(state).step == 8
@@ -525,7 +526,11 @@ def test_converted_weights_load_like_a_run(toy, tmp_path):
 
 def test_checkpoint_on_a_bucket_is_found_there(bucket):
   for step in (4, 12):
-    (bucket / "run" / "checkpoints" / str(step) / "state" / "a").write_text("")
+    folder = bucket / "run" / "checkpoints" / str(step)
+    (folder / "state" / "a").write_text("")
+    (folder / "commit_success.txt").write_text("")
+  unfinished = bucket / "run" / "checkpoints" / "16"
+  (unfinished / "state" / "a").write_text("")
   found = find_checkpoint("gs://bucket/run")
   assert str(found) == "gs://bucket/run/checkpoints/12"
   with pytest.raises(FileNotFoundError, match="no checkpoint at gs://bucket/x"):
