@@ -259,7 +259,7 @@ class Run:
       stopping = is_stopping(stop.signal_number is not None)
       is_end = stopping or step == num_steps
       is_break = not is_end and self._is_anything_due(step)
-      if is_end or (is_break and is_due(step, training.log_every_steps)):
+      if is_end or is_break:  # what a checkpoint has gone beyond is logged
         report(step, num_running=0)
       if stopping:
         self._log.message("stopped by a signal")

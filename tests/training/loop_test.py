@@ -57,13 +57,15 @@ def test_finished_run(finished):
   assert state.step == 10 and metrics == {"mask_AP": 0.25}
   assert saved_steps(workdir) == {8, 10}
   rows = read_rows(workdir / "metrics.jsonl")
-  assert [row["step"] for row in rows] == [3, 6, 9, 10, 10]
+  # Every 3 steps, before a checkpoint and at the end.
+  assert [row["step"] for row in rows] == [3, 4, 6, 8, 9, 10, 10]
   assert rows[-1]["val/mask_AP"] == 0.25
   # 0 + 1 + ... + 7 instances dropped from each batch of 8.
-  assert rows[1]["train/instances_dropped"] == 3 * 28
-  assert rows[3]["train/instances_dropped_total"] == 10 * 28
-  assert rows[3]["train/corrupt_images_dropped_total"] == 10
-  assert rows[3]["train/num_compiled"] == 1
+  assert rows[0]["train/instances_dropped"] == 3 * 28
+  assert rows[2]["train/instances_dropped"] == 2 * 28
+  assert rows[5]["train/instances_dropped_total"] == 10 * 28
+  assert rows[5]["train/corrupt_images_dropped_total"] == 10
+  assert rows[5]["train/num_compiled"] == 1
 
 
 def test_steps_are_logged_while_the_next_one_runs(toy, tmp_path, monkeypatch):
@@ -85,11 +87,12 @@ def test_steps_are_logged_while_the_next_one_runs(toy, tmp_path, monkeypatch):
 
   monkeypatch.setattr(devices, "map_step", map_recorded)
   monkeypatch.setattr(RunLog, "metrics", write_recorded)
-  train(toy, tmp_path, num_steps=7, checkpoint_every_steps=6)
-  # Row 3 is written when step 4 has been started; row 6 before the checkpoint
-  # of step 6, which must not be saved after too many non-finite steps.
+  train(toy, tmp_path, num_steps=7, checkpoint_every_steps=5)
+  # Row 3 is written when step 4 has been started; row 5 before the checkpoint
+  # of step 5, which must not be saved after too many non-finite steps, and with
+  # which a run goes on that has no other record of steps 4 and 5.
   steps = ["step"] * 7
-  assert events == [*steps[:4], 3, *steps[4:6], 6, steps[6], 7, 7]
+  assert events == [*steps[:4], 3, steps[4], 5, *steps[5:7], 6, 7, 7]
 
 
 def test_saved_is_said_once_a_checkpoint_is_whole(toy, tmp_path, monkeypatch):
@@ -140,7 +143,7 @@ def test_stopped_run_saves_and_resumes_bit_for_bit(
   jax.tree.map(np.testing.assert_array_equal, state, finished[1])
   assert metrics == finished[2]
   steps = [row["step"] for row in read_rows(tmp_path / "metrics.jsonl")]
-  assert steps == [3, 6, 9, 10, 10]
+  assert steps == [3, 4, 6, 8, 9, 10, 10]
 
 
 def test_evaluation_between_steps_decides_the_best(toy, tmp_path):
@@ -205,7 +208,7 @@ def test_run_that_only_skips_steps_is_stopped(toy, tmp_path):
         object.__setattr__(batch, "centers", batch.centers + np.nan)
       yield batch
 
-  with pytest.raises(FloatingPointError, match="not finite in steps 5 to 9"):
+  with pytest.raises(FloatingPointError, match="not finite in steps 5 to 8"):
     train(toy, tmp_path, batches=broken(), num_steps=20)
   row = read_rows(tmp_path / "metrics.jsonl")[-1]
   assert row["train/nonfinite_in_row"] >= 3
