@@ -59,6 +59,9 @@ CHANGEABLE = (
   "training.max_nonfinite_steps",
 )
 
+# Fields that configs got later, with what runs did before they had them.
+LATER_FIELDS = {"backbone": {"remat": []}}
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Checkpoint:
@@ -476,6 +479,8 @@ def _restore(
     )
     state, info = jax.tree.map(np.asarray, saved["state"]), saved["info"]
     _check_signed(info, state)
+    for section, fields in LATER_FIELDS.items():
+      info["config"][section] = fields | info["config"][section]
   except Exception as error:  # damage shows itself in many ways
     raise ValueError(
       f"checkpoint {folder} cannot be read ({_reason(error)}); remove the "

@@ -212,6 +212,19 @@ def test_load_without_average_gives_the_parameters(toy, tmp_path):
   )
 
 
+def test_checkpoint_of_before_a_field_gets_what_runs_did_then(
+  toy, state, tmp_path
+):
+  writer = open_writer(toy, tmp_path)
+  del writer._info["config"]["backbone"]["remat"]
+  writer.save(at_step(state, 3))
+  writer.close()
+  assert load(str(tmp_path)).config == toy.make_toy_config()
+  writer = open_writer(toy, tmp_path)
+  assert writer.restore(state).step == 3
+  writer.close()
+
+
 def test_no_checkpoint_says_what_is_there(tmp_path):
   with pytest.raises(FileNotFoundError, match="does not exist; train one"):
     load(str(tmp_path / "missing"))
