@@ -18,7 +18,7 @@ from solo_jax.data.records import Records, read_sample
 from solo_jax.inference.predictor import Predictor
 from solo_jax.training import devices
 from solo_jax.training.checkpoints import CheckpointWriter, flatten
-from solo_jax.training.evaluate import evaluate_records
+from solo_jax.training.evaluate import count_dropped, evaluate_records
 from solo_jax.training.logging import Progress, RunLog
 from solo_jax.training.optimizer import scale_learning_rate
 from solo_jax.training.pictures import MAX_PICTURE_PIXELS, truth_of
@@ -191,6 +191,7 @@ class Run:
     self._eval_records = eval_records
     self._predictor = None
 
+  # The one loop, in one piece: what overlaps with what is its point.
   def take_steps(
     self,
     state: TrainState,
@@ -357,7 +358,12 @@ class Run:
       self._eval_records,
       max_detections=evaluation.max_detections,
     )
-    self._log.message(f"evaluated so far: {predictor.summary()}")
+    predictor.variables = {}
+    self._log.message(
+      f"evaluated so far: {predictor.num_compiled} padded shapes compiled, "
+      f"{count_dropped(predictor)} candidates beyond the capacity "
+      "(decode.max_candidates)"
+    )
     return metrics.scalars()
 
   def _draw_pictures(self, state: TrainState, step: int) -> None:
@@ -379,9 +385,14 @@ class Run:
       if predictor.has_views:
         views = visualization.draw_views(image, predictor.views(sample.image))
         self._log.picture(step, f"{sample.image_id}_views", views)
+    predictor.variables = {}
 
   def _update_predictor(self, state: TrainState) -> Predictor:
-    """Gives the predictor the state's variables; compiles on first use."""
+    """Gives the predictor the state's variables; compiles on first use.
+
+    They are taken from it after use: the devices have room for one copy of the
+    parameters less while they train.
+    """
     variables = devices.fetch(evaluation_variables(state))
     if self._predictor is None:
       self._predictor = build_predictor(
@@ -390,7 +401,8 @@ class Run:
         batch_size=self._config.evaluation.batch_size,
         devices=jax.local_devices(),
       )
-    self._predictor.variables = variables
+    else:
+      self._predictor.variables = variables
     return self._predictor
 
 
