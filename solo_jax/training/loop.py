@@ -357,6 +357,7 @@ class Run:
       predictor,
       self._eval_records,
       max_detections=evaluation.max_detections,
+      on_image=self._report_saved,
     )
     predictor.variables = {}
     self._log.message(
