@@ -49,6 +49,7 @@ from solo_jax.training.evaluate import (
   detect_records,
 )
 from solo_jax.training.pictures import draw_images
+from solo_jax.training.same_run import flatten
 from solo_jax.training.setup import build_predictor
 
 # Sections of the config that an evaluation may change.
@@ -99,7 +100,7 @@ def evaluate_checkpoint(
   checkpoint, config, records = _load(path, data_dir, split, overrides)
   devices.check_agreement(
     {
-      **checkpoints.flatten(config.to_dict()),
+      **flatten(config.to_dict()),
       "step of the checkpoint": checkpoint.step,
       "images to evaluate": len(records),
       "--scale": tuple(scales),

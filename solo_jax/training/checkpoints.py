@@ -16,15 +16,11 @@ import contextlib
 import dataclasses
 import itertools
 import json
-import os
-import re
-import sys
 import zlib
 from collections.abc import Iterator
 from typing import Any
 
 import flax.serialization
-import flax.traverse_util
 import jax
 import ml_collections
 import numpy as np
@@ -35,29 +31,9 @@ from orbax.checkpoint import checkpoint_managers as policies
 
 from solo_jax.config import from_json, to_json
 from solo_jax.training import devices
+from solo_jax.training.orbax_errors import reason, without_echoes
+from solo_jax.training.same_run import check_same_run, check_tree, flatten
 from solo_jax.training.state import TrainState
-
-# May differ between a checkpoint and the run that goes on from it: these
-# change how long a run lasts, what it reports and how much memory it takes, not
-# what a step computes.
-# (A cosine schedule follows a changed num_steps from then on.)
-CHANGEABLE = (
-  "backbone.remat",
-  "dataset.data_dir",
-  "dataset.eval_split",
-  "dataset.num_workers",
-  "decode",
-  "evaluation",
-  "training.num_steps",
-  "training.checkpoint_every_steps",
-  "training.keep_latest",
-  "training.keep_best",
-  "training.eval_every_steps",
-  "training.log_every_steps",
-  "training.picture_every_steps",
-  "training.num_pictures",
-  "training.max_nonfinite_steps",
-)
 
 # Fields that configs got later, with what runs did before they had them.
 LATER_FIELDS = {"backbone": {"remat": []}}
@@ -127,7 +103,7 @@ class CheckpointWriter:
     )
     self._writing: int | None = None  # step that is on its way to disk
     self._echoes = contextlib.ExitStack()
-    self._echoes.enter_context(_without_echoes())
+    self._echoes.enter_context(without_echoes())
 
   def latest_step(self) -> int | None:
     """Returns the step of the newest checkpoint, be it whole yet or not."""
@@ -221,7 +197,7 @@ class CheckpointWriter:
         saved = [x for x in saved if x != step]
       raise RuntimeError(
         f"the {what} of step {step} cannot be written to {self.folder} "
-        f"({_reason(error)}); "
+        f"({reason(error)}); "
         + (
           f"step {max(saved)} is the last one saved"
           if saved
@@ -402,70 +378,6 @@ def find_checkpoint(path: str) -> epath.Path:
   )
 
 
-def check_same_run(saved: dict, expected: dict, where: str) -> None:
-  """Refuses to go on from the checkpoint of another config.
-
-  Args:
-    saved: The checkpoint's 'config', 'class_names' and 'category_ids'.
-    expected: Those of this run.
-    where: First words of the error.
-
-  Raises:
-    ValueError: Naming every differing field with both values, unless it is
-      one of CHANGEABLE.
-  """
-  old, new = (flatten(x) for x in (saved, expected))
-  differing = [
-    f"  {key.removeprefix('config.')}: saved {old.get(key, '(absent)')}, "
-    f"now {new.get(key, '(absent)')}"
-    for key in sorted(old.keys() | new.keys())
-    if old.get(key) != new.get(key) and not _is_changeable(key)
-  ]
-  if differing:
-    hint = ""
-    if any(line.startswith("  training.batch_size:") for line in differing):
-      hint = (
-        "\nTo go on with another batch size, pass --change_batch_size: "
-        "schedule and data go on at the same step number, and the learning "
-        "rate follows the linear rule."
-      )
-    raise ValueError(
-      f"{where}: it was saved with another config. Use another --workdir, or "
-      "set these back:\n" + "\n".join(differing) + hint
-    )
-
-
-def check_tree(saved: dict, expected: dict, where: str) -> None:
-  """Checks that two trees have the same names and shapes.
-
-  Args:
-    saved: Nested dict of arrays from a checkpoint.
-    expected: Nested dict of arrays or shapes of the network built now.
-    where: First words of the error.
-
-  Raises:
-    ValueError: Listing what is missing, unexpected or of another shape.
-  """
-  old, new = (flatten(x) for x in (saved, expected))
-  problems = [f"  {key}: missing" for key in sorted(new.keys() - old.keys())]
-  problems += [
-    f"  {key}: unexpected" for key in sorted(old.keys() - new.keys())
-  ]
-  problems += [
-    f"  {key}: shape {np.shape(old[key])}, expected {np.shape(new[key])}"
-    for key in sorted(old.keys() & new.keys())
-    if np.shape(old[key]) != np.shape(new[key])
-  ]
-  if problems:
-    more = len(problems) - 10
-    rest = f"\n  and {more} more" if more > 0 else ""
-    raise ValueError(
-      f"{where}: its arrays do not fit the network of this config:\n"
-      + "\n".join(problems[:10])
-      + rest
-    )
-
-
 def _restore(
   manager: ocp.CheckpointManager, step: int, folder: epath.Path
 ) -> dict:
@@ -483,7 +395,7 @@ def _restore(
       info["config"][section] = fields | info["config"][section]
   except Exception as error:  # damage shows itself in many ways
     raise ValueError(
-      f"checkpoint {folder} cannot be read ({_reason(error)}); remove the "
+      f"checkpoint {folder} cannot be read ({reason(error)}); remove the "
       "folder to use an older one"
     ) from error
   return {"state": state, "info": info}
@@ -513,40 +425,6 @@ def _checksum(info: dict, state: dict) -> int:
     checksum = zlib.crc32(form.encode(), checksum)
     checksum = zlib.crc32(array.view(np.uint8).data, checksum)
   return checksum
-
-
-@contextlib.contextmanager
-def _without_echoes() -> Iterator[None]:
-  """Keeps threads of Orbax and TensorStore from printing their tracebacks.
-
-  Every error of theirs is also raised where a checkpoint is waited for.
-  """
-
-  def is_news(record):
-    return record.exc_info is None or "orbax" not in record.pathname
-
-  def hook(unraisable):
-    if str(unraisable.exc_value) != "Event loop is closed":
-      previous_hook(unraisable)
-
-  previous_hook, sys.unraisablehook = sys.unraisablehook, hook
-  logging.get_absl_logger().addFilter(is_news)
-  try:
-    yield
-  finally:
-    sys.unraisablehook = previous_hook
-    logging.get_absl_logger().removeFilter(is_news)
-
-
-def _reason(error: Exception) -> str:
-  """Returns the words of an error that tell most; some go on for pages."""
-  system = re.search(r"os_error_code='(\d+)'", str(error))  # TensorStore's
-  if system:
-    return os.strerror(int(system[1]))
-  if isinstance(error, OSError) and error.strerror:
-    return error.strerror
-  text = f"{type(error).__name__}: {error}".splitlines()[0]
-  return text if len(text) <= 200 else f"{text[:200]} ..."
 
 
 def _set_aside_metrics(folder: epath.Path) -> None:
@@ -585,14 +463,3 @@ def _is_checkpoint(folder: epath.Path) -> bool:
 
 def _children(folder: epath.Path) -> list[epath.Path]:
   return list(folder.iterdir()) if folder.is_dir() else []
-
-
-def flatten(tree: dict) -> dict[str, Any]:
-  """Returns a nested dict as {'a.b.c': value}, without what is None."""
-  flat = flax.traverse_util.flatten_dict(tree, sep=".")
-  return {key: x for key, x in flat.items() if x is not None}
-
-
-def _is_changeable(key: str) -> bool:
-  key = key.removeprefix("config.")
-  return any(key == x or key.startswith(x + ".") for x in CHANGEABLE)

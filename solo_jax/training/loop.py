@@ -6,7 +6,6 @@
 import contextlib
 import time
 from collections.abc import Callable, Iterator
-from typing import Any
 
 import jax
 import ml_collections
@@ -17,11 +16,12 @@ from solo_jax.data import transforms
 from solo_jax.data.records import Records, read_sample
 from solo_jax.inference.predictor import Predictor
 from solo_jax.training import devices
-from solo_jax.training.checkpoints import CheckpointWriter, flatten
+from solo_jax.training.checkpoints import CheckpointWriter
 from solo_jax.training.evaluate import count_dropped, evaluate_records
 from solo_jax.training.logging import Progress, RunLog
 from solo_jax.training.optimizer import scale_learning_rate
 from solo_jax.training.pictures import MAX_PICTURE_PIXELS, truth_of
+from solo_jax.training.same_run import flatten
 from solo_jax.training.setup import (
   build_method,
   build_optimizer,
@@ -37,7 +37,7 @@ from solo_jax.training.state import (
   evaluation_variables,
   init_variables,
 )
-from solo_jax.training.step import make_train_step
+from solo_jax.training.step import check_finite, make_train_step
 from solo_jax.training.stopping import StopRequest
 from solo_jax.training.workdir import claim
 
@@ -218,7 +218,7 @@ class Run:
     if step >= num_steps:
       return state
     self._log.section("Training")
-    counter = CompileCounter(train_step)
+    counter = devices.CompileCounter(train_step)
     mapped_step = devices.map_step(counter)
     progress = Progress(
       first_step=step, num_steps=num_steps, batch_size=training.batch_size
@@ -411,46 +411,6 @@ class Run:
 PICTURE_SCORE = 0.3
 
 
-class CompileCounter:
-  """Counts how often a function is traced, once for each compiled program."""
-
-  def __init__(self, function: Callable):
-    """Wraps a function that is mapped afterwards."""
-    self.num_compiled = 0
-    self._function = function
-    self.__name__ = getattr(function, "__name__", "step")
-
-  def __call__(self, *args: Any) -> Any:
-    """Calls the function; runs only while it is traced."""
-    self.num_compiled += 1
-    return self._function(*args)
-
-
 def is_due(step: int, every: int) -> bool:
   """Tells whether something done every so many steps (0: never) is due."""
   return every > 0 and step % every == 0
-
-
-def check_finite(
-  rows: list[dict[str, float]], step: int, max_nonfinite_steps: int
-) -> None:
-  """Stops a run that only skips steps.
-
-  Args:
-    rows: Metrics of the last steps.
-    step: Step of the last row.
-    max_nonfinite_steps: Steps in a row that are too many.
-
-  Raises:
-    FloatingPointError: Naming the range of steps.
-  """
-  for back, row in enumerate(reversed(rows)):
-    in_row = int(row["nonfinite_in_row"])
-    if in_row >= max_nonfinite_steps:
-      last = step - back
-      raise FloatingPointError(
-        f"loss or gradient was not finite in steps {last - in_row + 1} to "
-        f"{last} (training.max_nonfinite_steps={max_nonfinite_steps}); lower "
-        "optimizer.learning_rate, set optimizer.clip_norm or look at the data "
-        "of these steps"
-      )

@@ -1,12 +1,6 @@
-import json
-import pathlib
-import runpy
 import shutil
-import sys
 import time
-import types
 
-import flax.serialization
 import jax
 import numpy as np
 import pytest
@@ -14,8 +8,6 @@ import pytest
 from solo_jax.training import checkpoints, devices
 from solo_jax.training.checkpoints import (
   CheckpointWriter,
-  check_same_run,
-  check_tree,
   find_checkpoint,
   load,
 )
@@ -404,45 +396,6 @@ def test_failure_behind_the_steps_is_told_and_nothing_reported(
   writer.close()
 
 
-def test_tracebacks_of_threads_are_not_printed_twice(
-  toy, tmp_path, monkeypatch, caplog
-):
-  """Others pass, and all do when the writer is closed."""
-  passed = []
-  monkeypatch.setattr("sys.unraisablehook", passed.append)
-  # A writer whose save failed, of an earlier test, keeps its filter.
-  monkeypatch.setattr(checkpoints.logging.get_absl_logger(), "filters", [])
-
-  def log_and_raise():
-    for where in ("/packages/orbax/future.py", "/solo_jax/loop.py"):
-      log = f"try: 1 / 0\nexcept Exception: logging.exception({where!r})\n"
-      exec(compile(log, where, "exec"), {"logging": checkpoints.logging})
-    for text in ("Event loop is closed", "another"):
-      event = types.SimpleNamespace(exc_value=RuntimeError(text))
-      sys.unraisablehook(event)
-
-  writer = open_writer(toy, tmp_path)
-  log_and_raise()
-  assert [str(x.exc_value) for x in passed] == ["another"]
-  assert caplog.messages[-1] == "/solo_jax/loop.py"
-  assert "/packages/orbax/future.py" not in caplog.messages
-  writer.close()
-  log_and_raise()
-  assert len(passed) == 3
-  assert "/packages/orbax/future.py" in caplog.messages
-
-
-def test_reason_of_a_long_error():
-  error = ValueError(
-    'RESOURCE_EXHAUSTED: Failed writing: "/long/path": Failed to write 317418 '
-    "bytes to file 4: No space left on device [os_error_code='28'] [source "
-    "locations='tensorstore/internal/os/file_util_posix.cc:201']"
-  )
-  assert checkpoints._reason(error) == "No space left on device"
-  assert checkpoints._reason(KeyError("a\nb")) == "KeyError: 'a\\nb'"
-  assert checkpoints._reason(ValueError("long " * 99)).endswith(" lon ...")
-
-
 def test_unfinished_checkpoint_of_a_killed_run_is_ignored(toy, saved, tmp_path):
   workdir = tmp_path / "run"
   shutil.copytree(saved, workdir)
@@ -471,42 +424,6 @@ def test_another_config_is_refused_by_field(toy, saved, state):
   assert "training.batch_size: saved 8, now 16" in str(error.value)
   assert "class_names" in str(error.value)
   assert "log_every_steps" not in str(error.value)
-
-
-def test_changeable_fields_exist():
-  """A renamed field of the configs must not become unchangeable."""
-  path = pathlib.Path(__file__).parents[2] / "configs" / "solov2_shapes.py"
-  config = runpy.run_path(str(path))["get_config"]("").to_dict()
-  for key in checkpoints.CHANGEABLE:
-    value = config
-    for name in key.split("."):
-      value = value[name]
-
-
-def test_new_and_lost_fields_are_named():
-  old = {"config": {"loss": {"a": 1, "b": 2}}}
-  new = {"config": {"loss": {"a": 1, "c": 3}}}
-  with pytest.raises(ValueError) as error:
-    check_same_run(old, new, "here")
-  assert "loss.b: saved 2, now (absent)" in str(error.value)
-  assert "loss.c: saved (absent), now 3" in str(error.value)
-  check_same_run(old, old, "here")
-
-
-def test_tree_of_another_network(toy, saved, state):
-  """All differences are reported at once."""
-  tree = flax.serialization.to_state_dict(devices.fetch(state))
-  other = json.loads(json.dumps({"params": {"head": {"scale": 1}}}))
-  other["params"] |= {"backbone": tree["params"]["backbone"]}
-  other["params"]["head"]["kernel"] = np.zeros((5, 1))
-  expected = {"params": tree["params"]}
-  with pytest.raises(ValueError, match="here: its arrays do not fit") as error:
-    check_tree(other, expected, "here")
-  message = str(error.value)
-  assert "params.head.bias: missing" in message
-  assert "params.head.scale: unexpected" in message
-  assert "params.head.kernel: shape (5, 1), expected (4, 1)" in message
-  check_tree(expected, expected, "here")
 
 
 def test_resuming_with_another_optimizer_names_its_arrays(toy, saved):

@@ -13,7 +13,7 @@ from solo_jax import types
 from solo_jax.training import checkpoints, devices, loop
 from solo_jax.training.checkpoints import CheckpointWriter
 from solo_jax.training.logging import RunLog, read_rows
-from solo_jax.training.loop import CompileCounter, Run, check_finite, is_due
+from solo_jax.training.loop import Run, is_due
 from solo_jax.training.stopping import Stopped, StopRequest
 
 
@@ -299,21 +299,6 @@ def test_converted_weights_are_no_run_to_go_on_with(toy, tmp_path, monkeypatch):
     loop.train_and_evaluate(config, str(tmp_path))
   assert saved_steps(tmp_path) == {0}
   assert sys.unraisablehook is hook  # the writer is closed
-
-
-def test_compile_counter_counts_traces():
-  counter = CompileCounter(lambda x: x + 1)
-  compiled = jax.jit(counter)
-  for shape in (1, 1, 2):
-    compiled(np.zeros(shape))
-  assert counter.num_compiled == 2
-
-
-def test_check_finite_names_the_first_steps_that_were_too_many():
-  rows = [{"nonfinite_in_row": float(x)} for x in (0, 1, 2, 0)]
-  check_finite(rows, 10, 3)
-  with pytest.raises(FloatingPointError, match="steps 8 to 9 .*learning_rate"):
-    check_finite(rows, 10, 2)
 
 
 def test_is_due():
