@@ -35,10 +35,8 @@ pids=()
 tee=
 end_all() { kill "${pids[@]}" 2>/dev/null || true; }
 stop() {
-  trap '' TERM INT # a second one would not let them save
-  trap - EXIT
   end_all
-  wait || true
+  wait || true # they save first; a second signal is passed on, and ends them
   exit "$1"
 }
 trap end_all EXIT
@@ -58,7 +56,7 @@ for ((i = 0; i < num_processes; i++)); do
   mkdir -p "$(dirname "$logs")"
   log=$logs.process$i.log
   if ((i == 0)); then
-    exec {terminal}> >(tee -i "$log")
+    exec {terminal}> >(trap '' INT TERM && tee "$log")
     tee=$!
     "${command[@]}" >&"$terminal" 2>&1 &
     exec {terminal}>&-
