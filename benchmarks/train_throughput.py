@@ -20,7 +20,8 @@ python benchmarks/train_throughput.py --config=configs/solov2_coco.py \
 
 Figures are in docs/scaling.md. Utilisation is the multiplications and
 additions of the step, without those of remat, over the bfloat16 peak of the
-devices' data sheets.
+devices' data sheets. They are counted in a step of one micro-batch, whatever
+optimizer.accumulate is, as XLA counts a loop once.
 """
 
 import json
@@ -211,6 +212,7 @@ def measure_step(config, num_steps: int) -> dict[str, float]:
   seconds = seconds_a_step(take_step, num_steps)
   plain = config.copy_and_resolve_references()
   plain.backbone.remat = ()
+  plain.optimizer.accumulate = 1
   num_devices = jax.local_device_count()
   lowered = training_step.lower_for_shapes(
     plain, image_size, batch_size // num_devices

@@ -7,7 +7,8 @@
 #
 # Output of process i goes to WORKDIR.process<i>.log (of a workdir on a bucket:
 # to a file of its last name here), of process 0 also to the terminal. When one
-# fails the others are ended, and so is this script, with its exit code.
+# fails the others are ended, and so is this script, with its exit code. After
+# Ctrl-C or SIGTERM it waits until they have saved.
 set -euo pipefail
 dry_run=false
 if [[ ${1:-} == --dry-run ]]; then
@@ -33,9 +34,15 @@ port=${PORT:-$((20000 + RANDOM % 20000))}
 pids=()
 tee=
 end_all() { kill "${pids[@]}" 2>/dev/null || true; }
+stop() {
+  end_all
+  wait || true # they save first; a second signal is passed on, and ends them
+  exit "$1"
+}
 trap end_all EXIT
-trap 'exit 143' TERM
-trap 'exit 130' INT
+trap 'stop 143' TERM
+trap 'stop 130' INT
+set -m # so Ctrl-C reaches this script alone, and each process one signal
 
 for ((i = 0; i < num_processes; i++)); do
   command=(env "JAX_LOCAL_DEVICE_IDS=$i" "${PYTHON:-python}" -m solo_jax.train
@@ -49,7 +56,7 @@ for ((i = 0; i < num_processes; i++)); do
   mkdir -p "$(dirname "$logs")"
   log=$logs.process$i.log
   if ((i == 0)); then
-    exec {terminal}> >(tee "$log")
+    exec {terminal}> >(trap '' INT TERM && tee "$log")
     tee=$!
     "${command[@]}" >&"$terminal" 2>&1 &
     exec {terminal}>&-

@@ -40,10 +40,16 @@ from solo_jax.data.records import Records, open_records, to_coco
 from solo_jax.evaluation import judging, report
 from solo_jax.evaluation.coco_metrics import Metrics
 from solo_jax.inference.compilation_cache import use_compilation_cache
+from solo_jax.inference.predictor import Predictor
 from solo_jax.progress import make_progress
 from solo_jax.training import checkpoints, devices
-from solo_jax.training.evaluate import check_classes, detect_records
+from solo_jax.training.evaluate import (
+  check_classes,
+  count_dropped,
+  detect_records,
+)
 from solo_jax.training.pictures import draw_images
+from solo_jax.training.same_run import flatten
 from solo_jax.training.setup import build_predictor
 
 # Sections of the config that an evaluation may change.
@@ -52,6 +58,7 @@ SECTIONS = ("decode", "evaluation")
 FLAGS = flags.FLAGS
 
 
+# Long by its arguments and by what it says between one stage and the next.
 def evaluate_checkpoint(
   path: str,
   *,
@@ -89,33 +96,11 @@ def evaluate_checkpoint(
     ValueError: If the checkpoint is damaged or has other classes than the
       data, or an override or the name of a metric is wrong.
   """
-  is_local = out and "://" not in out  # a bucket has no folders to make first
-  if is_local and not epath.Path(out).absolute().parent.is_dir():
-    # Better now than after the evaluation.
-    raise FileNotFoundError(f"--out={out}: no such folder; make it first")
-  unknown = set(more_metrics) - set(judging.METRICS)
-  if unknown:
-    raise ValueError(
-      f"--metrics: unknown {', '.join(sorted(unknown))}; known: "
-      f"{', '.join(judging.METRICS)}"
-    )
-  checkpoint = checkpoints.load(path)
-  config = checkpoint.config
-  if overrides:
-    config = override(config, overrides)
-  records = open_records(
-    data_dir or config.dataset.data_dir,
-    config.dataset.name,
-    split or config.dataset.eval_split,
-  )
-  check_classes(
-    records,
-    class_names=checkpoint.class_names,
-    category_ids=checkpoint.category_ids,
-  )
+  _check_arguments(out, more_metrics)
+  checkpoint, config, records = _load(path, data_dir, split, overrides)
   devices.check_agreement(
     {
-      **checkpoints.flatten(config.to_dict()),
+      **flatten(config.to_dict()),
       "step of the checkpoint": checkpoint.step,
       "images to evaluate": len(records),
       "--scale": tuple(scales),
@@ -139,11 +124,8 @@ def evaluate_checkpoint(
     f"{config.dataset.name} {records.split}"
   )
   start = time.perf_counter()
-  with make_progress(console) as progress:
-    task = progress.add_task("evaluating", total=len(records))
-    results = detect_records(
-      predictor, records, on_image=lambda: progress.advance(task)
-    )
+  results = _detect(predictor, records, console)
+  num_dropped = count_dropped(predictor)
   console.print(f"comparing {len(results)} detections with the truth")
   with predictor.clock("metrics"):
     judged = judging.judge(
@@ -153,15 +135,17 @@ def evaluate_checkpoint(
       more_metrics=more_metrics,
       score_threshold=score_threshold,
     )
+  seconds = time.perf_counter() - start
   console.print(
-    f"{len(results)} detections in {time.perf_counter() - start:.1f} s, "
-    f"{predictor.summary()}",
+    f"{len(results)} detections in {seconds:.1f} s, {predictor.num_compiled} "
+    f"padded shapes compiled, {num_dropped} candidates beyond the capacity "
+    "(decode.max_candidates)",
     soft_wrap=True,
   )
   if out and is_writer:
     epath.Path(out).write_text(json.dumps(results))
   if report_folder and is_writer:
-    path = write_report(
+    written = write_report(
       report_folder,
       judged,
       records,
@@ -173,16 +157,66 @@ def evaluate_checkpoint(
         "data": f"{config.dataset.name}, {records.split}",
         "checkpoint": path,
         "settings": overrides or "the checkpoint's",
-        "beyond capacity": f"{predictor.num_dropped:,} candidates",
+        "beyond capacity": f"{num_dropped:,} candidates",
         "sizes seen": ", ".join(f"{x:g}" for x in scales)
         + (", each mirrored as well" if flip else ""),
         "device": jax.devices()[0].device_kind,
       },
       stages=predictor.clock.seconds,
-      total_seconds=time.perf_counter() - start,
+      total_seconds=seconds,
     )
-    console.print(f"report: {path}", soft_wrap=True)
+    console.print(f"report: {written}", soft_wrap=True)
   return judged.metrics
+
+
+def _check_arguments(out: str | None, more_metrics: Sequence[str]) -> None:
+  """Raises now what would fail after the evaluation, in every process."""
+  unknown = set(more_metrics) - set(judging.METRICS)
+  if unknown:
+    raise ValueError(
+      f"--metrics: unknown {', '.join(sorted(unknown))}; known: "
+      f"{', '.join(judging.METRICS)}"
+    )
+  is_missing = False
+  # Process 0 writes, so the folder need be on its disk alone. A bucket has no
+  # folders to make first.
+  if jax.process_index() == 0 and out and "://" not in out:
+    is_missing = not epath.Path(out).absolute().parent.is_dir()
+  if devices.any_process(is_missing):
+    raise FileNotFoundError(f"--out={out}: no such folder; make it first")
+
+
+def _load(
+  path: str, data_dir: str | None, split: str | None, overrides: str | None
+) -> tuple[checkpoints.Checkpoint, ml_collections.ConfigDict, Records]:
+  """Loads a checkpoint, its config with the overrides, and the records."""
+  checkpoint = checkpoints.load(path)
+  config = checkpoint.config
+  if overrides:
+    config = override(config, overrides)
+  records = open_records(
+    data_dir or config.dataset.data_dir,
+    config.dataset.name,
+    split or config.dataset.eval_split,
+  )
+  check_classes(
+    records,
+    class_names=checkpoint.class_names,
+    category_ids=checkpoint.category_ids,
+  )
+  return checkpoint, config, records
+
+
+def _detect(
+  predictor: Predictor, records: Records, console: Console
+) -> list[dict]:
+  """Detects in all records and shows the progress of this process's share."""
+  share = range(jax.process_index(), len(records), jax.process_count())
+  with make_progress(console) as progress:
+    task = progress.add_task("evaluating", total=len(share))
+    return detect_records(
+      predictor, records, on_image=lambda: progress.advance(task)
+    )
 
 
 def write_report(

@@ -178,7 +178,7 @@ def test_a_name_that_the_terminal_cannot_write_ends_no_run():
       "train: No prepared dataset 'shapes' in data_dir 'nowhere'",
     ),
     (["eval", "--checkpoint=nowhere"], "eval: no checkpoint at "),
-    (["predict", "--checkpoint=x", "--out=y"], "predict: no image files in "),
+    (["predict", "--checkpoint=x", "--out=y"], "predict: nothing to predict"),
     (["prepare", "--dataset=labeled_images", "--source=x"], "prepare: x/image"),
   ],
 )

@@ -145,6 +145,11 @@ def test_wrong_overrides_are_refused(run, overrides, message):
     eval_command.evaluate_checkpoint(str(run / "run"), overrides=overrides)
 
 
+def test_only_the_process_that_writes_needs_the_folder(tmp_path, monkeypatch):
+  monkeypatch.setattr("jax.process_index", lambda: 1)
+  eval_command._check_arguments(str(tmp_path / "none" / "results.json"), [])
+
+
 def test_missing_folder_of_the_results_is_told_at_once(run, tmp_path):
   with pytest.raises(FileNotFoundError, match="--out=.*no such folder; make"):
     eval_command.evaluate_checkpoint(

@@ -216,7 +216,7 @@ def make_backbone(
   name: str,
   norm: str,
   frozen_stages: int,
-  remat: tuple[int, ...] = (),
+  remat: tuple[int, ...],
   weights: str | None,
   dtype: jnp.dtype,
   axis_name: str | None,
@@ -228,8 +228,7 @@ def make_backbone(
     name: 'resnet' or 'efficientnet_lite0'.
     norm: 'batch', 'sync' or 'frozen'.
     frozen_stages: Leading stages without gradient.
-    remat: Stages computed again in the backward pass; checkpoints made before
-      there was this field lack it.
+    remat: Stages computed again in the backward pass.
     weights: Not used here: initial weights are the trainer's business.
     dtype: Compute type.
     axis_name: Mapped device axis for 'sync'.

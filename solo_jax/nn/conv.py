@@ -35,7 +35,8 @@ def conv_general_dilated(
     **options: As `nn.Conv` passes them.
 
   Returns:
-    The convolution; where it keeps the size of the map, it is `same_conv2d`.
+    The convolution; where it keeps the size of the map and no `precision` is
+    asked for, it is `same_conv2d`.
   """
   size = rhs.shape[0]
   keeps_size = (
@@ -46,6 +47,7 @@ def conv_general_dilated(
     and options["feature_group_count"] == 1
     and tuple(options["lhs_dilation"]) == (1, 1)
     and tuple(options["rhs_dilation"]) == (1, 1)
+    and options["precision"] is None
   )
   if keeps_size:
     return same_conv2d(lhs, rhs)

@@ -16,15 +16,11 @@ import contextlib
 import dataclasses
 import itertools
 import json
-import os
-import re
-import sys
 import zlib
 from collections.abc import Iterator
 from typing import Any
 
 import flax.serialization
-import flax.traverse_util
 import jax
 import ml_collections
 import numpy as np
@@ -35,29 +31,12 @@ from orbax.checkpoint import checkpoint_managers as policies
 
 from solo_jax.config import from_json, to_json
 from solo_jax.training import devices
+from solo_jax.training.orbax_errors import reason, without_echoes
+from solo_jax.training.same_run import check_same_run, check_tree, flatten
 from solo_jax.training.state import TrainState
 
-# May differ between a checkpoint and the run that goes on from it: these
-# change how long a run lasts, what it reports and how much memory it takes, not
-# what a step computes.
-# (A cosine schedule follows a changed num_steps from then on.)
-CHANGEABLE = (
-  "backbone.remat",
-  "dataset.data_dir",
-  "dataset.eval_split",
-  "dataset.num_workers",
-  "decode",
-  "evaluation",
-  "training.num_steps",
-  "training.checkpoint_every_steps",
-  "training.keep_latest",
-  "training.keep_best",
-  "training.eval_every_steps",
-  "training.log_every_steps",
-  "training.picture_every_steps",
-  "training.num_pictures",
-  "training.max_nonfinite_steps",
-)
+# Fields that configs got later, with what runs did before they had them.
+LATER_FIELDS = {"backbone": {"remat": []}}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -99,13 +78,8 @@ class CheckpointWriter:
         `training.keep_best` say how many checkpoints stay.
       class_names: Saved with each checkpoint.
       category_ids: Saved with each checkpoint.
-
-    Raises:
-      RuntimeError: If the folder cannot be written.
     """
     self.folder = _absolute(workdir) / "checkpoints"
-    self._echoes = contextlib.ExitStack()
-    self._echoes.enter_context(_without_echoes())
     self._has_failed = False
     _set_aside_metrics(self.folder)
     self._info = {
@@ -128,6 +102,8 @@ class CheckpointWriter:
       ),
     )
     self._writing: int | None = None  # step that is on its way to disk
+    self._echoes = contextlib.ExitStack()
+    self._echoes.enter_context(without_echoes())
 
   def latest_step(self) -> int | None:
     """Returns the step of the newest checkpoint, be it whole yet or not."""
@@ -137,15 +113,13 @@ class CheckpointWriter:
     """Returns the evaluation saved with a checkpoint, None without one."""
     return self._manager.metrics(step) or None
 
-  def save(
-    self, state: TrainState, metrics: dict[str, float | None] | None = None
-  ) -> None:
+  def save(self, state: TrainState) -> None:
     """Starts saving a state, when the one before is on disk; see `finished`.
+
+    Does nothing if the newest checkpoint is of its step.
 
     Args:
       state: Replicated state, may be donated afterwards.
-      metrics: Evaluation of this state with 'mask_AP', if there was one. They
-        are added to a checkpoint of the same step that has none.
 
     Raises:
       RuntimeError: If it, or the one before, cannot be written. Earlier
@@ -155,18 +129,16 @@ class CheckpointWriter:
     host = devices.fetch(state)
     step = int(host.step)
     if step == self.latest_step():
-      if metrics is not None and self.metrics(step) is None:
-        self._add_metrics(step, metrics)
       return
     tree = flax.serialization.to_state_dict(host)
-    with self._told(step):
+    with self._told("checkpoint", step):
       self._manager.save(
         step,
         args=ocp.args.Composite(
           state=ocp.args.StandardSave(tree),
           info=ocp.args.JsonSave(_sign(self._info, tree)),
         ),
-        metrics=metrics or {},  # Orbax warns at every save without any
+        metrics={},  # see `add_metrics`; Orbax warns if there are none
         force=True,
       )
     self._writing = step
@@ -187,36 +159,52 @@ class CheckpointWriter:
     if step is None or (not wait and self._manager.is_saving_in_progress()):
       return None
     self._writing = None
-    with self._told(step):
+    with self._told("checkpoint", step):
       self._manager.wait_until_finished()
     return step
 
+  def add_metrics(self, step: int, metrics: dict[str, float | None]) -> None:
+    """Adds an evaluation to a checkpoint, for the choice of the best.
+
+    Orbax would take it with the state, but the state must be safe before an
+    evaluation, which may be long and may fail. So the best are chosen from
+    the next save on.
+
+    Args:
+      step: Of a checkpoint that is finished.
+      metrics: Evaluation of its state, with 'mask_AP'.
+
+    Raises:
+      RuntimeError: If they cannot be written. All checkpoints are as before.
+    """
+    if jax.process_index() == 0:
+      path = self.folder / str(step) / "metrics" / "metrics"
+      with self._told("evaluation", step):
+        path.with_name("new").write_text(json.dumps(metrics))
+        path.with_name("new").replace(path)  # whole or not at all
+    devices.any_process(False)  # written before the others read it
+    self._manager.reload()
+
   @contextlib.contextmanager
-  def _told(self, step: int) -> Iterator[None]:
+  def _told(self, what: str, step: int) -> Iterator[None]:
     """Says of an error which checkpoint it concerns and which is left."""
     try:
       yield
     except Exception as error:  # of many kinds, after the file system
       self._has_failed = True
-      others = [x for x in self._manager.all_steps() if x != step]
+      saved = self._manager.all_steps()
+      if what == "checkpoint":
+        saved = [x for x in saved if x != step]
       raise RuntimeError(
-        f"the checkpoint of step {step} cannot be written to {self.folder} "
-        f"({_reason(error)}); "
+        f"the {what} of step {step} cannot be written to {self.folder} "
+        f"({reason(error)}); "
         + (
-          f"step {max(others)} is the last one saved"
-          if others
+          f"step {max(saved)} is the last one saved"
+          if saved
           else "nothing was saved before"
         )
         + ". Mend the cause and start the same command again"
       ) from error
-
-  def _add_metrics(self, step: int, metrics: dict[str, float | None]) -> None:
-    """Writes the metrics that Orbax would have saved with the checkpoint."""
-    if jax.process_index() == 0:
-      path = self.folder / str(step) / "metrics" / "metrics"
-      path.with_name("new").write_text(json.dumps(metrics))
-      path.with_name("new").replace(path)  # whole or not at all
-    self._manager.reload()
 
   def restore(
     self, state: TrainState, *, change_batch_size: bool = False
@@ -346,9 +334,11 @@ def load(path: str) -> Checkpoint:
     ValueError: If the checkpoint is damaged.
   """
   folder = find_checkpoint(path)
-  with ocp.CheckpointManager(
-    folder.parent, options=ocp.CheckpointManagerOptions(read_only=True)
-  ) as manager:
+  options = ocp.CheckpointManagerOptions(
+    read_only=True,
+    lightweight_initialize=True,  # reads no metrics, which may be damaged
+  )
+  with ocp.CheckpointManager(folder.parent, options=options) as manager:
     saved = _restore(manager, int(folder.name), folder)
   state, info = saved["state"], saved["info"]
   missing = {"step", "params", "batch_stats", "ema_params"} - set(state)
@@ -388,70 +378,6 @@ def find_checkpoint(path: str) -> epath.Path:
   )
 
 
-def check_same_run(saved: dict, expected: dict, where: str) -> None:
-  """Refuses to go on from the checkpoint of another config.
-
-  Args:
-    saved: The checkpoint's 'config', 'class_names' and 'category_ids'.
-    expected: Those of this run.
-    where: First words of the error.
-
-  Raises:
-    ValueError: Naming every differing field with both values, unless it is
-      one of CHANGEABLE.
-  """
-  old, new = (flatten(x) for x in (saved, expected))
-  differing = [
-    f"  {key.removeprefix('config.')}: saved {old.get(key, '(absent)')}, "
-    f"now {new.get(key, '(absent)')}"
-    for key in sorted(old.keys() | new.keys())
-    if old.get(key) != new.get(key) and not _is_changeable(key)
-  ]
-  if differing:
-    hint = ""
-    if any(line.startswith("  training.batch_size:") for line in differing):
-      hint = (
-        "\nTo go on with another batch size, pass --change_batch_size: "
-        "schedule and data go on at the same step number, and the learning "
-        "rate follows the linear rule."
-      )
-    raise ValueError(
-      f"{where}: it was saved with another config. Use another --workdir, or "
-      "set these back:\n" + "\n".join(differing) + hint
-    )
-
-
-def check_tree(saved: dict, expected: dict, where: str) -> None:
-  """Checks that two trees have the same names and shapes.
-
-  Args:
-    saved: Nested dict of arrays from a checkpoint.
-    expected: Nested dict of arrays or shapes of the network built now.
-    where: First words of the error.
-
-  Raises:
-    ValueError: Listing what is missing, unexpected or of another shape.
-  """
-  old, new = (flatten(x) for x in (saved, expected))
-  problems = [f"  {key}: missing" for key in sorted(new.keys() - old.keys())]
-  problems += [
-    f"  {key}: unexpected" for key in sorted(old.keys() - new.keys())
-  ]
-  problems += [
-    f"  {key}: shape {np.shape(old[key])}, expected {np.shape(new[key])}"
-    for key in sorted(old.keys() & new.keys())
-    if np.shape(old[key]) != np.shape(new[key])
-  ]
-  if problems:
-    more = len(problems) - 10
-    rest = f"\n  and {more} more" if more > 0 else ""
-    raise ValueError(
-      f"{where}: its arrays do not fit the network of this config:\n"
-      + "\n".join(problems[:10])
-      + rest
-    )
-
-
 def _restore(
   manager: ocp.CheckpointManager, step: int, folder: epath.Path
 ) -> dict:
@@ -465,9 +391,11 @@ def _restore(
     )
     state, info = jax.tree.map(np.asarray, saved["state"]), saved["info"]
     _check_signed(info, state)
+    for section, fields in LATER_FIELDS.items():
+      info["config"][section] = fields | info["config"][section]
   except Exception as error:  # damage shows itself in many ways
     raise ValueError(
-      f"checkpoint {folder} cannot be read ({_reason(error)}); remove the "
+      f"checkpoint {folder} cannot be read ({reason(error)}); remove the "
       "folder to use an older one"
     ) from error
   return {"state": state, "info": info}
@@ -499,40 +427,6 @@ def _checksum(info: dict, state: dict) -> int:
   return checksum
 
 
-@contextlib.contextmanager
-def _without_echoes() -> Iterator[None]:
-  """Keeps threads of Orbax and TensorStore from printing their tracebacks.
-
-  Every error of theirs is also raised where a checkpoint is waited for.
-  """
-
-  def is_news(record):
-    return record.exc_info is None or "orbax" not in record.pathname
-
-  def hook(unraisable):
-    if str(unraisable.exc_value) != "Event loop is closed":
-      previous_hook(unraisable)
-
-  previous_hook, sys.unraisablehook = sys.unraisablehook, hook
-  logging.get_absl_logger().addFilter(is_news)
-  try:
-    yield
-  finally:
-    sys.unraisablehook = previous_hook
-    logging.get_absl_logger().removeFilter(is_news)
-
-
-def _reason(error: Exception) -> str:
-  """Returns the words of an error that tell most; some go on for pages."""
-  system = re.search(r"os_error_code='(\d+)'", str(error))  # TensorStore's
-  if system:
-    return os.strerror(int(system[1]))
-  if isinstance(error, OSError) and error.strerror:
-    return error.strerror
-  text = f"{type(error).__name__}: {error}".splitlines()[0]
-  return text if len(text) <= 200 else f"{text[:200]} ..."
-
-
 def _set_aside_metrics(folder: epath.Path) -> None:
   """Renames metrics that are damaged; with them Orbax opens no checkpoint."""
   for path in _children(folder):
@@ -559,19 +453,13 @@ def _absolute(path: str) -> epath.Path:
 
 
 def _is_checkpoint(folder: epath.Path) -> bool:
-  return folder.name.isdigit() and (folder / "state").exists()
+  return (
+    folder.name.isdigit()
+    and (folder / "state").exists()
+    # On a bucket it has its name before it is whole, see above.
+    and ocp.utils.is_checkpoint_finalized(folder)
+  )
 
 
 def _children(folder: epath.Path) -> list[epath.Path]:
   return list(folder.iterdir()) if folder.is_dir() else []
-
-
-def flatten(tree: dict) -> dict[str, Any]:
-  """Returns a nested dict as {'a.b.c': value}, without what is None."""
-  flat = flax.traverse_util.flatten_dict(tree, sep=".")
-  return {key: x for key, x in flat.items() if x is not None}
-
-
-def _is_changeable(key: str) -> bool:
-  key = key.removeprefix("config.")
-  return any(key == x or key.startswith(x + ".") for x in CHANGEABLE)

@@ -126,6 +126,21 @@ def map_step(step: Callable[[Any, Any], tuple[Any, Any]]) -> Callable:
   )
 
 
+class CompileCounter:
+  """Counts how often a function is traced, once for each compiled program."""
+
+  def __init__(self, function: Callable):
+    """Wraps a function that is mapped afterwards."""
+    self.num_compiled = 0
+    self._function = function
+    self.__name__ = getattr(function, "__name__", "step")
+
+  def __call__(self, *args: Any) -> Any:
+    """Calls the function; runs only while it is traced."""
+    self.num_compiled += 1
+    return self._function(*args)
+
+
 def replicate(tree: Any) -> Any:
   """Copies arrays to every local device, in the layout `map_step` returns.
 

@@ -103,6 +103,14 @@ def detect_records(
   return [result for _, image in images for result in image]
 
 
+def count_dropped(predictor: Predictor) -> int:
+  """Counts the candidates beyond the capacity in all processes so far.
+
+  All must call it.
+  """
+  return sum(devices.gather_json(predictor.num_dropped))
+
+
 def check_classes(
   records: data_records.Records,
   *,

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
+from absl import logging
 from etils import epath
 from PIL import Image
 from rich.console import Console
@@ -46,6 +47,8 @@ class RunLog:
   def __init__(self, workdir: str, *, first_step: int, is_writer: bool = True):
     """Opens the files of a run, dropping what a killed run left too much.
 
+    If lines of the log are damaged, it is kept as metrics.damaged.jsonl.
+
     Args:
       workdir: Folder of the run; made if missing.
       first_step: Step the run goes on from. Rows of later steps, logged by a
@@ -61,8 +64,11 @@ class RunLog:
       return
     self._workdir = workdir
     with self._told():
-      rows = read_rows(os.path.join(workdir, "metrics.jsonl"))
+      rows, damaged = _read(os.path.join(workdir, "metrics.jsonl"))
       self._folder = LogFolder(workdir)
+      if damaged is not None:
+        kept = self._folder.path / "metrics.damaged.jsonl"
+        kept.write_bytes(damaged)
       (self._folder.path / "pictures").mkdir(exist_ok=True)
       path = self._folder.path / "metrics.jsonl"
       new = path.with_suffix(".jsonl.new")
@@ -186,33 +192,47 @@ class _Board:
 
 
 def read_rows(path: str) -> list[dict[str, Any]]:
-  """Reads a metrics file; a last line cut short by a kill is left out.
+  """Reads a metrics file.
+
+  A last line cut short by a kill is left out; so are damaged ones, which are
+  named in the log: a run needs none of them.
 
   Args:
     path: A metrics.jsonl; may be missing.
 
   Returns:
-    One dict per row.
-
-  Raises:
-    ValueError: If another line is damaged; names it.
+    One dict per row, with an integer 'step'.
   """
+  return _read(path)[0]
+
+
+def _read(path: str) -> tuple[list[dict[str, Any]], bytes | None]:
+  """Returns the rows of a file and, if others are damaged, its contents."""
   file = epath.Path(path)
   if not file.exists():
-    return []
+    return [], None
+  content = file.read_bytes()
   # What follows the last line end is empty, or was cut short.
-  *lines, _ = file.read_bytes().split(b"\n")
+  *lines, _ = content.split(b"\n")
   rows = []
   for number, line in enumerate(lines, 1):
-    try:
-      rows.append(json.loads(line))
-    except ValueError:
-      raise ValueError(
-        f"{path}: line {number} is damaged: {line[:80]!r}. Only figures that "
-        "were logged are in it; delete the line, or move the file away, and "
-        "start the run again."
-      ) from None
-  return rows
+    row = _parse(line)
+    if row is None:
+      logging.warning(
+        "%s: line %d is damaged and left out: %r", path, number, line[:80]
+      )
+    else:
+      rows.append(row)
+  return rows, content if len(rows) < len(lines) else None
+
+
+def _parse(line: bytes) -> dict[str, Any] | None:
+  try:
+    row = json.loads(line)
+  except ValueError:
+    return None
+  is_row = isinstance(row, dict) and "step" in row
+  return row if is_row and isinstance(row["step"], int) else None
 
 
 class Progress:

@@ -3,9 +3,9 @@
 `train_and_evaluate` reads top to bottom as the list of what happens.
 """
 
+import contextlib
 import time
 from collections.abc import Callable, Iterator
-from typing import Any
 
 import jax
 import ml_collections
@@ -16,11 +16,12 @@ from solo_jax.data import transforms
 from solo_jax.data.records import Records, read_sample
 from solo_jax.inference.predictor import Predictor
 from solo_jax.training import devices
-from solo_jax.training.checkpoints import CheckpointWriter, flatten
-from solo_jax.training.evaluate import evaluate_records
+from solo_jax.training.checkpoints import CheckpointWriter
+from solo_jax.training.evaluate import count_dropped, evaluate_records
 from solo_jax.training.logging import Progress, RunLog
 from solo_jax.training.optimizer import scale_learning_rate
 from solo_jax.training.pictures import MAX_PICTURE_PIXELS, truth_of
+from solo_jax.training.same_run import flatten
 from solo_jax.training.setup import (
   build_method,
   build_optimizer,
@@ -36,7 +37,7 @@ from solo_jax.training.state import (
   evaluation_variables,
   init_variables,
 )
-from solo_jax.training.step import make_train_step
+from solo_jax.training.step import check_finite, make_train_step
 from solo_jax.training.stopping import StopRequest
 from solo_jax.training.workdir import claim
 
@@ -63,7 +64,7 @@ def train_and_evaluate(
   Raises:
     ValueError: On a config that is wrong in itself, does not fit the data or
       the devices, or differs from the one of the checkpoints in `workdir` or
-      of another process.
+      of another process; if `workdir` holds converted weights.
     FileNotFoundError: If the records are missing.
     FloatingPointError: After too many non-finite steps in a row.
     RuntimeError: If another run uses `workdir`, or it cannot be written.
@@ -74,14 +75,19 @@ def train_and_evaluate(
   devices.check_batch_size(
     config.training.batch_size, config.optimizer.accumulate
   )
-  with claim(workdir):
-    return _train_and_evaluate(config, workdir, change_batch_size)
+  with contextlib.ExitStack() as stack:
+    stack.enter_context(claim(workdir))
+    return _train_and_evaluate(config, workdir, change_batch_size, stack)
 
 
+# Long, as it is the list of all that a run consists of.
 def _train_and_evaluate(
-  config: ml_collections.ConfigDict, workdir: str, change_batch_size: bool
+  config: ml_collections.ConfigDict,
+  workdir: str,
+  change_batch_size: bool,
+  stack: contextlib.ExitStack,
 ) -> dict[str, float | None]:
-  """Does it in a folder that is this run's alone."""
+  """Does it in a folder that is this run's alone; the stack closes all."""
   # --- Data
   train_records = open_data(config, config.dataset.train_split)
   eval_records = open_data(config, config.dataset.eval_split)
@@ -105,7 +111,8 @@ def _train_and_evaluate(
     class_names=train_records.class_names,
     category_ids=train_records.category_ids,
   )
-  newest = writer.latest_step() or 0
+  stack.callback(writer.close)
+  newest = writer.latest_step()
   devices.check_agreement(
     {
       **flatten(config.to_dict()),
@@ -114,18 +121,24 @@ def _train_and_evaluate(
       "newest checkpoint": newest,
     }
   )
+  if newest == 0:  # a run saves none, `convert` does
+    raise ValueError(
+      f"--workdir={workdir} holds converted weights; start from them with "
+      f"--config.training.init_from={workdir} and another --workdir"
+    )
   origin = []
-  if not newest:
+  if newest is None:
     variables, origin = load_initial(config, variables)
   state = create_train_state(
     variables, optimizer, use_ema=config.optimizer.ema_decay is not None
   )
-  if newest:
+  if newest is not None:
     state = writer.restore(state, change_batch_size=change_batch_size)
   first_step = int(state.step)
   log = RunLog(
     workdir, first_step=first_step, is_writer=jax.process_index() == 0
   )
+  stack.callback(log.close)
   describe(log, config, train_records, eval_records, variables, peak)
   log.message(
     f"resuming from step {first_step}" if first_step else "starting at step 0"
@@ -145,17 +158,13 @@ def _train_and_evaluate(
     axis_name=devices.AXIS_NAME,
   )
 
-  # --- Loop, final evaluation, close
+  # --- Loop, final evaluation
   run = Run(config, writer, log, eval_records)
   batches = iterate_batches(config, train_records, first_step)
+  stack.callback(batches.close)
   with StopRequest() as stop:
-    try:
-      state = run.take_steps(state, train_step, batches, stop)
-      return run.finish(state, stop)
-    finally:
-      batches.close()
-      writer.close()
-      log.close()
+    state = run.take_steps(state, train_step, batches, stop)
+    return run.finish(state, stop)
 
 
 class Run:
@@ -182,6 +191,7 @@ class Run:
     self._eval_records = eval_records
     self._predictor = None
 
+  # The one loop, in one piece: what overlaps with what is its point.
   def take_steps(
     self,
     state: TrainState,
@@ -208,7 +218,7 @@ class Run:
     if step >= num_steps:
       return state
     self._log.section("Training")
-    counter = CompileCounter(train_step)
+    counter = devices.CompileCounter(train_step)
     mapped_step = devices.map_step(counter)
     progress = Progress(
       first_step=step, num_steps=num_steps, batch_size=training.batch_size
@@ -250,7 +260,7 @@ class Run:
       stopping = is_stopping(stop.signal_number is not None)
       is_end = stopping or step == num_steps
       is_break = not is_end and self._is_anything_due(step)
-      if is_end or (is_break and is_due(step, training.log_every_steps)):
+      if is_end or is_break:  # what a checkpoint has gone beyond is logged
         report(step, num_running=0)
       if stopping:
         self._log.message("stopped by a signal")
@@ -265,11 +275,12 @@ class Run:
   def finish(
     self, state: TrainState, stop: StopRequest
   ) -> dict[str, float | None]:
-    """Evaluates and saves the final state, unless an earlier call has.
+    """Saves and evaluates the final state, unless an earlier call has.
 
     Args:
       state: Replicated state after the last step.
-      stop: A signal ends the evaluation at once.
+      stop: A signal ends the evaluation of one process alone at once; several
+        finish it.
 
     Returns:
       The metrics.
@@ -282,7 +293,7 @@ class Run:
       return metrics
     if self._config.training.picture_every_steps:
       self._draw_pictures(state, step)
-    return self._evaluate_and_save(state, step, stop)
+    return self._save_and_evaluate(state, step, stop)
 
   def _is_anything_due(self, step: int) -> bool:
     """Tells whether `_between_steps` has anything to do."""
@@ -304,17 +315,15 @@ class Run:
     if is_due(step, training.picture_every_steps):
       self._draw_pictures(state, step)
     if is_due(step, training.eval_every_steps):
-      self._evaluate_and_save(state, step, stop)
+      self._save_and_evaluate(state, step, stop)
     elif is_due(step, training.checkpoint_every_steps):
       self._save(state)
 
-  def _save(
-    self, state: TrainState, metrics: dict[str, float | None] | None = None
-  ) -> None:
+  def _save(self, state: TrainState) -> None:
     """Starts saving a state, when the one before is on disk."""
     self._report_saved(wait=True)
     self._log.flush()
-    self._writer.save(state, metrics)
+    self._writer.save(state)
 
   def _report_saved(self, *, wait: bool = False) -> None:
     """Says that a checkpoint is saved once nothing can undo it."""
@@ -322,17 +331,17 @@ class Run:
     if step is not None:
       self._log.message(f"step {step} is saved")
 
-  def _evaluate_and_save(
+  def _save_and_evaluate(
     self, state: TrainState, step: int, stop: StopRequest
   ) -> dict[str, float | None]:
-    """Evaluates a state and saves it, without metrics if that fails."""
-    metrics = None
+    """Saves a state and evaluates it meanwhile, which may fail or be ended."""
+    self._save(state)
     try:
       with stop.immediate():
         metrics = self._evaluate(state)
     finally:
-      self._save(state, metrics)
       self._report_saved(wait=True)
+    self._writer.add_metrics(step, metrics)
     row = {f"val/{name}": value for name, value in metrics.items()}
     line = "  ".join(
       f"{name} {'-' if value is None else format(value, '.4f')}"
@@ -348,8 +357,14 @@ class Run:
       predictor,
       self._eval_records,
       max_detections=evaluation.max_detections,
+      on_image=self._report_saved,
     )
-    self._log.message(f"evaluated so far: {predictor.summary()}")
+    predictor.variables = {}
+    self._log.message(
+      f"evaluated so far: {predictor.num_compiled} padded shapes compiled, "
+      f"{count_dropped(predictor)} candidates beyond the capacity "
+      "(decode.max_candidates)"
+    )
     return metrics.scalars()
 
   def _draw_pictures(self, state: TrainState, step: int) -> None:
@@ -371,9 +386,14 @@ class Run:
       if predictor.has_views:
         views = visualization.draw_views(image, predictor.views(sample.image))
         self._log.picture(step, f"{sample.image_id}_views", views)
+    predictor.variables = {}
 
   def _update_predictor(self, state: TrainState) -> Predictor:
-    """Gives the predictor the state's variables; compiles on first use."""
+    """Gives the predictor the state's variables; compiles on first use.
+
+    They are taken from it after use: the devices have room for one copy of the
+    parameters less while they train.
+    """
     variables = devices.fetch(evaluation_variables(state))
     if self._predictor is None:
       self._predictor = build_predictor(
@@ -382,7 +402,8 @@ class Run:
         batch_size=self._config.evaluation.batch_size,
         devices=jax.local_devices(),
       )
-    self._predictor.variables = variables
+    else:
+      self._predictor.variables = variables
     return self._predictor
 
 
@@ -390,46 +411,6 @@ class Run:
 PICTURE_SCORE = 0.3
 
 
-class CompileCounter:
-  """Counts how often a function is traced, once for each compiled program."""
-
-  def __init__(self, function: Callable):
-    """Wraps a function that is mapped afterwards."""
-    self.num_compiled = 0
-    self._function = function
-    self.__name__ = getattr(function, "__name__", "step")
-
-  def __call__(self, *args: Any) -> Any:
-    """Calls the function; runs only while it is traced."""
-    self.num_compiled += 1
-    return self._function(*args)
-
-
 def is_due(step: int, every: int) -> bool:
   """Tells whether something done every so many steps (0: never) is due."""
   return every > 0 and step % every == 0
-
-
-def check_finite(
-  rows: list[dict[str, float]], step: int, max_nonfinite_steps: int
-) -> None:
-  """Stops a run that only skips steps.
-
-  Args:
-    rows: Metrics of the last steps.
-    step: Step of the last row.
-    max_nonfinite_steps: Steps in a row that are too many.
-
-  Raises:
-    FloatingPointError: Naming the range of steps.
-  """
-  for back, row in enumerate(reversed(rows)):
-    in_row = int(row["nonfinite_in_row"])
-    if in_row >= max_nonfinite_steps:
-      last = step - back
-      raise FloatingPointError(
-        f"loss or gradient was not finite in steps {last - in_row + 1} to "
-        f"{last} (training.max_nonfinite_steps={max_nonfinite_steps}); lower "
-        "optimizer.learning_rate, set optimizer.clip_norm or look at the data "
-        "of these steps"
-      )

@@ -16,10 +16,11 @@ from solo_jax.data.records import Records, open_records
 from solo_jax.inference.predictor import Predictor
 from solo_jax.methods.method import Method, make_method
 from solo_jax.training import devices
-from solo_jax.training.checkpoints import check_tree, load
+from solo_jax.training.checkpoints import load
 from solo_jax.training.initial_weights import take_fitting
 from solo_jax.training.logging import RunLog
 from solo_jax.training.optimizer import make_optimizer, make_schedule
+from solo_jax.training.same_run import check_tree
 from solo_jax.training.state import count_parameters, variable_shapes
 
 

@@ -175,3 +175,28 @@ def update_average(
   """
   decay = jnp.minimum(ema_decay, (1.0 + step) / (10.0 + step))
   return jax.tree.map(lambda a, p: decay * a + (1 - decay) * p, average, params)
+
+
+def check_finite(
+  rows: list[dict[str, float]], step: int, max_nonfinite_steps: int
+) -> None:
+  """Stops a run that only skips steps.
+
+  Args:
+    rows: Metrics of the last steps.
+    step: Step of the last row.
+    max_nonfinite_steps: Steps in a row that are too many.
+
+  Raises:
+    FloatingPointError: Naming the range of steps.
+  """
+  for back, row in enumerate(reversed(rows)):
+    in_row = int(row["nonfinite_in_row"])
+    if in_row >= max_nonfinite_steps:
+      last = step - back
+      raise FloatingPointError(
+        f"loss or gradient was not finite in steps {last - in_row + 1} to "
+        f"{last} (training.max_nonfinite_steps={max_nonfinite_steps}); lower "
+        "optimizer.learning_rate, set optimizer.clip_norm or look at the data "
+        "of these steps"
+      )

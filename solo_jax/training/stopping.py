@@ -6,6 +6,8 @@ import threading
 from collections.abc import Iterator
 from types import FrameType
 
+import jax
+
 
 class Stopped(SystemExit):
   """The run was asked to stop and has saved; exits with 128 + signal number.
@@ -42,10 +44,14 @@ class StopRequest:
 
   @contextlib.contextmanager
   def immediate(self) -> Iterator[None]:
-    """Makes a signal raise Stopped inside the block, where nothing is lost."""
-    self._is_immediate = True
+    """Makes a signal raise Stopped inside the block, where nothing is lost.
+
+    Of one process alone: several must stop together, or some would wait for
+    the others, and only the training step asks all of them.
+    """
+    self._is_immediate = jax.process_count() == 1
     try:
-      if self.signal_number is not None:
+      if self._is_immediate and self.signal_number is not None:
         raise self.stopped()
       yield
     finally:

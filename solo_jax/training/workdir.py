@@ -121,22 +121,26 @@ def _lock(workdir: str, stack: contextlib.ExitStack) -> None:
     _warn(workdir, "a bucket has no locks")
     return
   os.makedirs(workdir, exist_ok=True)
-  # Not truncated on opening: it may be the file of a run that goes on.
-  file = stack.enter_context(open(os.path.join(workdir, LOCK), "a+"))
+  # Not truncated on opening: it may be the file of a run that goes on. Without
+  # a buffer, so that a full disk is told here and not on closing.
+  file = stack.enter_context(
+    open(os.path.join(workdir, LOCK), "ab+", buffering=0)
+  )
   try:
     fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
   except BlockingIOError:
     file.seek(0)
-    raise _InUse(file.read().strip() or "another process") from None
+    holder = file.read().decode(errors="replace").strip()
+    raise _InUse(holder or "another process") from None
   except OSError as error:
     _warn(workdir, error.strerror)
     return
   file.truncate(0)
-  file.write(
+  text = (
     f"process {os.getpid()} on {socket.gethostname()}, started "
     f"{time.strftime('%Y-%m-%d %H:%M:%S %z')}\n"
   )
-  file.flush()
+  file.write(text.encode())
 
 
 def _explain(workdir: str, error: Exception) -> str:
@@ -146,8 +150,8 @@ def _explain(workdir: str, error: Exception) -> str:
       "ends, stop it or choose another --workdir"
     )
   return (
-    f"--workdir={workdir} cannot be written ({error.filename}: "
-    f"{error.strerror}); choose another one"
+    f"--workdir={workdir} cannot be written ({error.strerror}); choose "
+    "another one"
   )
 
 

@@ -95,6 +95,7 @@ def start(
         "XLA_FLAGS": "",  # one device, whatever the tests themselves have
         "JAX_COMPILATION_CACHE_DIR": CACHE.name,
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+        "TOY_EVALUATION_SECONDS": "0",
         **environment,
       },
       stdout=file,
@@ -126,6 +127,14 @@ def fail(*args, **kwargs):
   assert run.wait() == 1, run.output
   assert "Traceback" not in run.output, run.output
   return run.output
+
+
+def fill(disk):
+  """Fills a file system."""
+  with contextlib.suppress(OSError):
+    with open(disk / "filler", "wb", buffering=0) as filler:
+      while True:
+        filler.write(bytes(4096))
 
 
 def list_workers(run):

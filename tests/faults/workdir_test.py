@@ -57,6 +57,16 @@ def test_workdir_on_a_read_only_file_system(data_dir, tmp_path, mount):
   assert "Read-only file system" in line and "choose another one" in line
 
 
+def test_disk_that_is_full_at_the_start(data_dir, tmp_path, mount):
+  disk = tmp_path / "disk"
+  mount(disk, "size=1m")
+  toy_runs.fill(disk)
+  workdir = disk / "run"
+  output = toy_runs.fail(data_dir, workdir, log=tmp_path / "log")
+  (line,) = [x for x in output.splitlines() if x.startswith("toy_train: ")]
+  assert f"--workdir={workdir} cannot be written (No space left" in line
+
+
 def test_workdir_below_a_file(data_dir, tmp_path):
   (tmp_path / "file").touch()
   workdir = tmp_path / "file" / "run"

@@ -7,6 +7,7 @@ import os
 import pathlib
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -85,6 +86,45 @@ def test_a_process_that_fails_ends_the_others(tmp_path):
   assert done.returncode == 7
   assert "a process failed (exit code 7)" in done.stderr
   assert time.monotonic() - start < 40
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_each_process_gets_one_signal_and_may_save(tmp_path, number):
+  """A second one would end it at once.
+
+  To the script and its tee, as of a terminal or of `timeout`.
+  """
+  body = """
+count=0
+trap 'count=$((count + 1))' TERM INT
+echo ready
+until ((count)); do sleep .1; done
+sleep 1 # saving
+echo "signals $count"
+exit 143"""
+  python = fake_program(tmp_path / "python", body)
+  logs = [tmp_path / f"w.process{i}.log" for i in range(2)]
+  with subprocess.Popen(
+    [
+      *("bash", LAUNCH / "local_multiprocess.sh", "2"),
+      f"--workdir={tmp_path / 'w'}",
+    ],
+    env={"PATH": "/usr/bin:/bin", "PYTHON": python},
+    stdout=subprocess.PIPE,
+    text=True,
+    start_new_session=True,
+    restore_signals=True,
+  ) as script:
+    deadline = time.monotonic() + 30
+    while not all(x.exists() and x.read_text() == "ready\n" for x in logs):
+      assert time.monotonic() < deadline
+      time.sleep(0.1)
+    os.killpg(script.pid, number)
+    output = script.communicate(timeout=30)[0]
+  assert script.returncode == 128 + number
+  for log in logs:
+    assert log.read_text() == "ready\nsignals 1\n"
+  assert output == "ready\nsignals 1\n"
 
 
 SRUN = [

@@ -18,6 +18,7 @@ SECTIONS = dict(
 BACKBONE = dict(
   norm="batch",
   frozen_stages=0,
+  remat=(),
   weights=None,
   dtype="float32",
   axis_name=None,

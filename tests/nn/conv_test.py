@@ -98,3 +98,18 @@ def test_layer_is_flax_own(rng, options):
     run(ours),
     run(theirs),
   )
+
+
+def test_precision_is_obeyed(rng, monkeypatch):
+  """By XLA's own convolution: ours takes none."""
+  seen = []
+  convolve = jax.lax.conv_general_dilated
+
+  def record(*args, **options):
+    seen.append(options["precision"])
+    return convolve(*args, **options)
+
+  monkeypatch.setattr(jax.lax, "conv_general_dilated", record)
+  layer = Conv(4, (3, 3), precision="highest")
+  layer.init(jax.random.key(0), np.ones((1, 5, 5, 3), np.float32))
+  assert seen == ["highest"]

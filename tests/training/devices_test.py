@@ -136,3 +136,11 @@ def test_processes_that_disagree_are_told(monkeypatch):
     ValueError, match="checkpoint: 0 in process 0, 4 in process 1"
   ):
     devices.check_agreement(facts)
+
+
+def test_compile_counter_counts_traces():
+  counter = devices.CompileCounter(lambda x: x + 1)
+  compiled = jax.jit(counter)
+  for shape in (1, 1, 2):
+    compiled(np.zeros(shape))
+  assert counter.num_compiled == 2

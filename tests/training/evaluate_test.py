@@ -13,6 +13,7 @@ from solo_jax.inference.stage_clock import StageClock
 from solo_jax.training.evaluate import (
   MAX_WAITING,
   check_classes,
+  count_dropped,
   detect_records,
   evaluate_records,
 )
@@ -172,6 +173,15 @@ def test_nothing_detected_is_zero():
   predictor.detect = lambda image: ThresholdPredictor().detect(0 * image)
   metrics, results = evaluate_records(predictor, records, max_detections=100)
   assert results == [] and metrics.mask_AP == 0
+
+
+def test_dropped_candidates_are_counted_in_all_processes(monkeypatch):
+  monkeypatch.setattr(
+    "solo_jax.training.devices.gather_json", lambda own: [own, 5]
+  )
+  predictor = ThresholdPredictor()
+  predictor.num_dropped = 2
+  assert count_dropped(predictor) == 7
 
 
 def test_same_classes_pass():

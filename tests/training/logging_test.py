@@ -169,14 +169,28 @@ def test_resuming_drops_rows_after_the_checkpoint(tmp_path):
   assert read_rows(path)[-1]["train/loss"] is None
 
 
-@pytest.mark.parametrize("damage", [b'{"step": 4, "tr', b"\0" * 30, b"\xff{}"])
-def test_damaged_line_is_named(tmp_path, damage):
+@pytest.mark.parametrize(
+  "damage",
+  [
+    b'{"step": 4, "tr',
+    b"\0" * 30,
+    b"\xff{}",
+    b"5",
+    b'{"a": 1}',
+    b'{"step": ""}',
+  ],
+)
+def test_damaged_line_is_named_left_out_and_kept(tmp_path, caplog, damage):
   path = tmp_path / "metrics.jsonl"
   written = b'{"step": 2}\n' + damage + b'\n{"step": 6}\n'
   path.write_bytes(written)
-  with pytest.raises(ValueError, match="metrics.jsonl: line 2 is damaged"):
-    RunLog(str(tmp_path), first_step=4)
-  assert path.read_bytes() == written
+  RunLog(str(tmp_path), first_step=7).close()
+  assert "metrics.jsonl: line 2 is damaged and left out" in caplog.messages[-1]
+  assert read_rows(path) == [{"step": 2}, {"step": 6}]
+  kept = tmp_path / "metrics.damaged.jsonl"
+  assert kept.read_bytes() == written
+  RunLog(str(tmp_path), first_step=7).close()
+  assert kept.read_bytes() == written
 
 
 def test_other_processes_write_nothing(tmp_path, capsys):

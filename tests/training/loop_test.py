@@ -1,15 +1,19 @@
 import os
+import pathlib
+import runpy
 import signal
+import sys
+import time
 
 import jax
 import numpy as np
 import pytest
 
 from solo_jax import types
-from solo_jax.training import devices, loop
+from solo_jax.training import checkpoints, devices, loop
 from solo_jax.training.checkpoints import CheckpointWriter
 from solo_jax.training.logging import RunLog, read_rows
-from solo_jax.training.loop import CompileCounter, Run, check_finite, is_due
+from solo_jax.training.loop import Run, is_due
 from solo_jax.training.stopping import Stopped, StopRequest
 
 
@@ -53,13 +57,15 @@ def test_finished_run(finished):
   assert state.step == 10 and metrics == {"mask_AP": 0.25}
   assert saved_steps(workdir) == {8, 10}
   rows = read_rows(workdir / "metrics.jsonl")
-  assert [row["step"] for row in rows] == [3, 6, 9, 10, 10]
+  # Every 3 steps, before a checkpoint and at the end.
+  assert [row["step"] for row in rows] == [3, 4, 6, 8, 9, 10, 10]
   assert rows[-1]["val/mask_AP"] == 0.25
   # 0 + 1 + ... + 7 instances dropped from each batch of 8.
-  assert rows[1]["train/instances_dropped"] == 3 * 28
-  assert rows[3]["train/instances_dropped_total"] == 10 * 28
-  assert rows[3]["train/corrupt_images_dropped_total"] == 10
-  assert rows[3]["train/num_compiled"] == 1
+  assert rows[0]["train/instances_dropped"] == 3 * 28
+  assert rows[2]["train/instances_dropped"] == 2 * 28
+  assert rows[5]["train/instances_dropped_total"] == 10 * 28
+  assert rows[5]["train/corrupt_images_dropped_total"] == 10
+  assert rows[5]["train/num_compiled"] == 1
 
 
 def test_steps_are_logged_while_the_next_one_runs(toy, tmp_path, monkeypatch):
@@ -81,11 +87,12 @@ def test_steps_are_logged_while_the_next_one_runs(toy, tmp_path, monkeypatch):
 
   monkeypatch.setattr(devices, "map_step", map_recorded)
   monkeypatch.setattr(RunLog, "metrics", write_recorded)
-  train(toy, tmp_path, num_steps=7, checkpoint_every_steps=6)
-  # Row 3 is written when step 4 has been started; row 6 before the checkpoint
-  # of step 6, which must not be saved after too many non-finite steps.
+  train(toy, tmp_path, num_steps=7, checkpoint_every_steps=5)
+  # Row 3 is written when step 4 has been started; row 5 before the checkpoint
+  # of step 5, which must not be saved after too many non-finite steps, and with
+  # which a run goes on that has no other record of steps 4 and 5.
   steps = ["step"] * 7
-  assert events == [*steps[:4], 3, *steps[4:6], 6, steps[6], 7, 7]
+  assert events == [*steps[:4], 3, steps[4], 5, *steps[5:7], 6, 7, 7]
 
 
 def test_saved_is_said_once_a_checkpoint_is_whole(toy, tmp_path, monkeypatch):
@@ -136,7 +143,7 @@ def test_stopped_run_saves_and_resumes_bit_for_bit(
   jax.tree.map(np.testing.assert_array_equal, state, finished[1])
   assert metrics == finished[2]
   steps = [row["step"] for row in read_rows(tmp_path / "metrics.jsonl")]
-  assert steps == [3, 6, 9, 10, 10]
+  assert steps == [3, 4, 6, 8, 9, 10, 10]
 
 
 def test_evaluation_between_steps_decides_the_best(toy, tmp_path):
@@ -148,8 +155,21 @@ def test_evaluation_between_steps_decides_the_best(toy, tmp_path):
     eval_every_steps=2,
     keep_latest=1,
   )
+  # Each is ranked by the save that follows its evaluation.
   assert saved_steps(tmp_path) == {4, 10}
   assert next(values, None) is None  # the last step is evaluated once
+
+
+def test_state_is_saved_before_it_is_evaluated(toy, tmp_path):
+  """A kill during a long evaluation loses no step either."""
+
+  def evaluate(state):
+    deadline = time.monotonic() + 60
+    while 10 not in saved_steps(tmp_path, finished_only=True):
+      assert time.monotonic() < deadline
+    return {"mask_AP": 0.25}
+
+  train(toy, tmp_path, evaluate=evaluate)
 
 
 def test_failed_evaluation_loses_no_step(toy, tmp_path):
@@ -188,7 +208,7 @@ def test_run_that_only_skips_steps_is_stopped(toy, tmp_path):
         object.__setattr__(batch, "centers", batch.centers + np.nan)
       yield batch
 
-  with pytest.raises(FloatingPointError, match="not finite in steps 5 to 9"):
+  with pytest.raises(FloatingPointError, match="not finite in steps 5 to 8"):
     train(toy, tmp_path, batches=broken(), num_steps=20)
   row = read_rows(tmp_path / "metrics.jsonl")[-1]
   assert row["train/nonfinite_in_row"] >= 3
@@ -256,21 +276,29 @@ def make_instances(sample):
 
 class Records(list):
   class_names = ("nucleus",)
+  category_ids = (1,)
 
 
-def test_compile_counter_counts_traces():
-  counter = CompileCounter(lambda x: x + 1)
-  compiled = jax.jit(counter)
-  for shape in (1, 1, 2):
-    compiled(np.zeros(shape))
-  assert counter.num_compiled == 2
-
-
-def test_check_finite_names_the_first_steps_that_were_too_many():
-  rows = [{"nonfinite_in_row": float(x)} for x in (0, 1, 2, 0)]
-  check_finite(rows, 10, 3)
-  with pytest.raises(FloatingPointError, match="steps 8 to 9 .*learning_rate"):
-    check_finite(rows, 10, 2)
+def test_converted_weights_are_no_run_to_go_on_with(toy, tmp_path, monkeypatch):
+  """It would start from noise, and remove them with its checkpoints."""
+  checkpoints.save_converted(
+    str(tmp_path),
+    variables=toy.init_toy_variables(),
+    config=toy.make_toy_config(),
+    class_names=Records.class_names,
+    category_ids=Records.category_ids,
+    origin={},
+  )
+  method = toy.make_toy_method(devices.AXIS_NAME)
+  monkeypatch.setattr(loop, "build_method", lambda *_, axis_name: method)
+  monkeypatch.setattr(loop, "open_data", lambda *_: Records())
+  path = pathlib.Path(__file__).parents[2] / "configs" / "solov2_shapes.py"
+  config = runpy.run_path(str(path))["get_config"]("")
+  hook = sys.unraisablehook
+  with pytest.raises(ValueError, match=f"init_from={tmp_path} and another"):
+    loop.train_and_evaluate(config, str(tmp_path))
+  assert saved_steps(tmp_path) == {0}
+  assert sys.unraisablehook is hook  # the writer is closed
 
 
 def test_is_due():

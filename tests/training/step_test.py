@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from solo_jax.training import devices
-from solo_jax.training.step import is_count, update_average
+from solo_jax.training.step import check_finite, is_count, update_average
 
 BATCH_SIZE = 8
 
@@ -143,3 +143,10 @@ def test_frozen_parameters_stay(toy, batch):
   ((after, _),) = take(toy, run, batch)
   assert_trees_close(after.params["backbone"], before["backbone"], rtol=0)
   assert np.all(after.params["head"]["kernel"] != before["head"]["kernel"])
+
+
+def test_check_finite_names_the_first_steps_that_were_too_many():
+  rows = [{"nonfinite_in_row": float(x)} for x in (0, 1, 2, 0)]
+  check_finite(rows, 10, 3)
+  with pytest.raises(FloatingPointError, match="steps 8 to 9 .*learning_rate"):
+    check_finite(rows, 10, 2)

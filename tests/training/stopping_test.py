@@ -47,6 +47,16 @@ def test_request_from_before_an_immediate_block():
       pytest.fail("must not run")
 
 
+def test_several_processes_stop_together(monkeypatch):
+  """At the next step: one alone would leave the others waiting."""
+  monkeypatch.setattr("jax.process_count", lambda: 2)
+  with StopRequest() as stop, stop.immediate():
+    os.kill(os.getpid(), signal.SIGTERM)
+    assert stop.signal_number == signal.SIGTERM
+  with stop.immediate():
+    pass
+
+
 def test_other_threads_train_without_signals():
   def use():
     with StopRequest() as stop:

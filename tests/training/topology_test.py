@@ -4,13 +4,16 @@ A topology is (processes, devices of each).
 """
 
 import ast
+import contextlib
 import json
 import os
 import pathlib
 import shutil
+import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 
 import jax
@@ -21,11 +24,10 @@ from solo_jax.data import shapes
 from solo_jax.training.checkpoints import load
 from solo_jax.training.logging import read_rows
 
-pytestmark = pytest.mark.slow
-
 ROOT = pathlib.Path(__file__).parents[2]
 CONFIG = ROOT / "configs" / "solov2_shapes.py"
 NUM_STEPS = 6
+TIMEOUT = 600  # seconds, of any process
 # Whatever a checkpoint must carry is in use: momentum, average, warm-up and
 # decay, the random augmentation of the config, synchronised statistics. Plain
 # SGD, as Adam divides by gradients near zero and so magnifies rounding.
@@ -91,6 +93,50 @@ def environment(num_devices, **more):
   return os.environ | {"XLA_FLAGS": flags} | more
 
 
+def finish(commands, environments):
+  """Runs processes beside each other to their end.
+
+  Processes may wait for each other for ever: nothing is left of them then.
+
+  Args:
+    commands: Words of each command.
+    environments: Environment of each.
+
+  Returns:
+    Exit code and output of each.
+  """
+  with contextlib.ExitStack() as stack:
+    started = []
+    for command, env in zip(commands, environments, strict=True):
+      # Files, as a pipe that nobody reads yet may fill up.
+      output = stack.enter_context(tempfile.TemporaryFile("w+"))
+      process = subprocess.Popen(
+        list(map(str, command)),
+        env=env,
+        cwd=ROOT,
+        stdout=output,
+        stderr=output,
+        start_new_session=True,
+      )
+      stack.callback(end, process)
+      started.append((process, output))
+    deadline = time.monotonic() + TIMEOUT
+    for process, _ in started:
+      process.wait(max(deadline - time.monotonic(), 0))
+    for _, output in started:
+      output.seek(0)
+    return [(process.returncode, output.read()) for process, output in started]
+
+
+def end(process):
+  """Kills a process with what it has started in its session."""
+  for path in pathlib.Path("/proc").glob("[0-9]*"):
+    with contextlib.suppress(ProcessLookupError):
+      if os.getsid(int(path.name)) == process.pid:
+        os.kill(int(path.name), signal.SIGKILL)
+  process.wait()
+
+
 def train(data_dir, workdir, topology, *flags):
   """Runs the command to its end, several processes by the launch script."""
   num_processes, num_devices = topology
@@ -98,20 +144,17 @@ def train(data_dir, workdir, topology, *flags):
   if num_processes > 1:
     script = str(ROOT / "launch" / "local_multiprocess.sh")
     launch = ["bash", script, str(num_processes)]
-  done = subprocess.run(
-    [
-      *launch,
-      f"--config={CONFIG}",
-      f"--workdir={workdir}",
-      f"--config.dataset.data_dir={data_dir}",
-      *flags,
-    ],
-    env=environment(num_devices, PYTHON=sys.executable, PORT=str(find_port())),
-    cwd=ROOT,
-    capture_output=True,
-    text=True,
-  )
-  assert done.returncode == 0, done.stdout + done.stderr
+  command = [
+    *launch,
+    f"--config={CONFIG}",
+    f"--workdir={workdir}",
+    f"--config.dataset.data_dir={data_dir}",
+    *flags,
+  ]
+  port = str(find_port())
+  env = environment(num_devices, PYTHON=sys.executable, PORT=port)
+  ((code, output),) = finish([command], [env])
+  assert code == 0, output
 
 
 def train_steps(data_dir, workdir, topology):
@@ -169,6 +212,7 @@ def difference(rows, expected_rows):
   return max(abs(a["train/loss"] / b["train/loss"] - 1) for a, b in pairs)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
   "topology", [(1, 2), (1, 4), (1, 8), (2, 1), (2, 4)], ids=str
 )
@@ -180,6 +224,7 @@ def test_losses_are_those_of_one_device(runs, topology):
   assert_same_run(found, expected)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("topology", [(1, 1), (2, 4)], ids=str)
 def test_checkpoint_of_eight_devices_goes_on_elsewhere(
   runs, data_dir, tmp_path, topology
@@ -208,26 +253,22 @@ print(devices.gather_json(f"{jax.process_index()} of {jax.process_count()}"))
 
 
 def test_two_tasks_of_slurm_find_each_other():
-  processes = [
-    subprocess.Popen(
-      [sys.executable, "-c", SLURM, "--distributed"],
-      env=os.environ
-      | dict(
-        JAX_COORDINATOR_PORT=port,
-        SLURM_JOB_ID="1",
-        SLURM_STEP_NODELIST="localhost,localhost",
-        SLURM_NTASKS="2",
-        SLURM_PROCID=str(i),
-        SLURM_LOCALID=str(i),
-      ),
-      stdout=subprocess.PIPE,
-      text=True,
+  port = str(find_port())
+  environments = [
+    os.environ
+    | dict(
+      JAX_COORDINATOR_PORT=port,
+      SLURM_JOB_ID="1",
+      SLURM_STEP_NODELIST="localhost,localhost",
+      SLURM_NTASKS="2",
+      SLURM_PROCID=str(i),
+      SLURM_LOCALID=str(i),
     )
-    for port in [str(find_port())]
     for i in range(2)
   ]
-  last = [process.communicate()[0].splitlines()[-1] for process in processes]
-  assert last == ["['0 of 2', '1 of 2']"] * 2
+  command = [sys.executable, "-c", SLURM, "--distributed"]
+  for code, output in finish([command] * 2, environments):
+    assert code == 0 and "['0 of 2', '1 of 2']" in output, output
 
 
 EVALUATE = """
@@ -256,21 +297,16 @@ def run_evaluations(topology, workdir, out):
     f"--coordinator=localhost:{find_port()}",
     f"--num_processes={num_processes}",
   ]
-  processes = [
-    subprocess.Popen(
-      [sys.executable, "-c", EVALUATE, workdir, out]
-      + ([*address, f"--process_id={i}"] if num_processes > 1 else []),
-      env=environment(num_devices),
-      cwd=ROOT,
-      stdout=subprocess.PIPE,
-      stderr=subprocess.STDOUT,
-      text=True,
-    )
+  commands = [
+    [sys.executable, "-c", EVALUATE, workdir, out]
+    + ([*address, f"--process_id={i}"] if num_processes > 1 else [])
     for i in range(num_processes)
   ]
-  return [process.communicate()[0] for process in processes]
+  done = finish(commands, [environment(num_devices)] * num_processes)
+  return [output for _, output in done]
 
 
+@pytest.mark.slow
 def test_metrics_are_the_same_on_any_topology(data_dir, tmp_path):
   """All metrics, of each process, with 1, 7 and 8 images a device.
 
@@ -385,19 +421,18 @@ def run_python(*command):
     stdout=subprocess.PIPE,
     text=True,
     check=True,
+    timeout=TIMEOUT,
   ).stdout
 
 
+@pytest.mark.slow
 def test_data_and_run_on_a_bucket(runs, data_dir, tmp_path, storage):
   """Bit for bit the run on disk, also when it goes on from the bucket."""
   workdir, expected = runs((1, 1))
   data, run = "gs://bucket/data", "gs://bucket/run"
   run_python("-c", COPY, data_dir, data)
   train(data, run, (1, 1), *RUN)
-  delete = (
-    "import sys; from etils import epath; epath.Path(sys.argv[1]).rmtree()"
-  )
-  run_python("-c", delete, f"{run}/checkpoints/{NUM_STEPS}")
+  run_python("-c", DELETE, f"{run}/checkpoints/{NUM_STEPS}")
   train(data, run, (1, 1), *RUN)
   run_python("-c", COPY, run, tmp_path / "run")
   rows = read_rows(tmp_path / "run" / "metrics.jsonl")

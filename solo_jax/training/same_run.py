@@ -1,0 +1,103 @@
+"""Whether a checkpoint is of the same run: its config and its arrays."""
+
+from typing import Any
+
+import flax.traverse_util
+import numpy as np
+
+# May differ between a checkpoint and the run that goes on from it: these
+# change how long a run lasts, what it reports and how much memory it takes, not
+# what a step computes.
+# (A cosine schedule follows a changed num_steps from then on.)
+CHANGEABLE = (
+  "backbone.remat",
+  "dataset.data_dir",
+  "dataset.eval_split",
+  "dataset.num_workers",
+  "decode",
+  "evaluation",
+  "training.num_steps",
+  "training.checkpoint_every_steps",
+  "training.keep_latest",
+  "training.keep_best",
+  "training.eval_every_steps",
+  "training.log_every_steps",
+  "training.picture_every_steps",
+  "training.num_pictures",
+  "training.max_nonfinite_steps",
+)
+
+
+def check_same_run(saved: dict, expected: dict, where: str) -> None:
+  """Refuses to go on from the checkpoint of another config.
+
+  Args:
+    saved: The checkpoint's 'config', 'class_names' and 'category_ids'.
+    expected: Those of this run.
+    where: First words of the error.
+
+  Raises:
+    ValueError: Naming every differing field with both values, unless it is
+      one of CHANGEABLE.
+  """
+  old, new = (flatten(x) for x in (saved, expected))
+  differing = [
+    f"  {key.removeprefix('config.')}: saved {old.get(key, '(absent)')}, "
+    f"now {new.get(key, '(absent)')}"
+    for key in sorted(old.keys() | new.keys())
+    if old.get(key) != new.get(key) and not _is_changeable(key)
+  ]
+  if differing:
+    hint = ""
+    if any(line.startswith("  training.batch_size:") for line in differing):
+      hint = (
+        "\nTo go on with another batch size, pass --change_batch_size: "
+        "schedule and data go on at the same step number, and the learning "
+        "rate follows the linear rule."
+      )
+    raise ValueError(
+      f"{where}: it was saved with another config. Use another --workdir, or "
+      "set these back:\n" + "\n".join(differing) + hint
+    )
+
+
+def check_tree(saved: dict, expected: dict, where: str) -> None:
+  """Checks that two trees have the same names and shapes.
+
+  Args:
+    saved: Nested dict of arrays from a checkpoint.
+    expected: Nested dict of arrays or shapes of the network built now.
+    where: First words of the error.
+
+  Raises:
+    ValueError: Listing what is missing, unexpected or of another shape.
+  """
+  old, new = (flatten(x) for x in (saved, expected))
+  problems = [f"  {key}: missing" for key in sorted(new.keys() - old.keys())]
+  problems += [
+    f"  {key}: unexpected" for key in sorted(old.keys() - new.keys())
+  ]
+  problems += [
+    f"  {key}: shape {np.shape(old[key])}, expected {np.shape(new[key])}"
+    for key in sorted(old.keys() & new.keys())
+    if np.shape(old[key]) != np.shape(new[key])
+  ]
+  if problems:
+    more = len(problems) - 10
+    rest = f"\n  and {more} more" if more > 0 else ""
+    raise ValueError(
+      f"{where}: its arrays do not fit the network of this config:\n"
+      + "\n".join(problems[:10])
+      + rest
+    )
+
+
+def flatten(tree: dict) -> dict[str, Any]:
+  """Returns a nested dict as {'a.b.c': value}, without what is None."""
+  flat = flax.traverse_util.flatten_dict(tree, sep=".")
+  return {key: x for key, x in flat.items() if x is not None}
+
+
+def _is_changeable(key: str) -> bool:
+  key = key.removeprefix("config.")
+  return any(key == x or key.startswith(x + ".") for x in CHANGEABLE)
