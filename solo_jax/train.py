@@ -66,6 +66,8 @@ def main(argv: Sequence[str]) -> None:
   given = flags.FLAGS
   if (address := command.process_address(given)) is not None:
     devices.connect(*address)
+  if jax.process_index() == 0:
+    print("reading the data and making the network", flush=True)
   metrics = train_and_evaluate(
     given.config, given.workdir, change_batch_size=given.change_batch_size
   )

@@ -129,15 +129,22 @@ def map_step(step: Callable[[Any, Any], tuple[Any, Any]]) -> Callable:
 class CompileCounter:
   """Counts how often a function is traced, once for each compiled program."""
 
-  def __init__(self, function: Callable):
-    """Wraps a function that is mapped afterwards."""
+  def __init__(self, function: Callable, on_compile: Callable[[], None]):
+    """Wraps a function that is mapped afterwards.
+
+    Args:
+      function: What to count.
+      on_compile: Called before each compilation.
+    """
     self.num_compiled = 0
     self._function = function
+    self._on_compile = on_compile
     self.__name__ = getattr(function, "__name__", "step")
 
   def __call__(self, *args: Any) -> Any:
     """Calls the function; runs only while it is traced."""
     self.num_compiled += 1
+    self._on_compile()
     return self._function(*args)
 
 

@@ -218,7 +218,13 @@ class Run:
     if step >= num_steps:
       return state
     self._log.section("Training")
-    counter = devices.CompileCounter(train_step)
+    counter = devices.CompileCounter(
+      train_step,
+      lambda: self._log.message(
+        "compiling the training step for a size of input; on a CPU this takes "
+        "a minute or more"
+      ),
+    )
     mapped_step = devices.map_step(counter)
     progress = Progress(
       first_step=step, num_steps=num_steps, batch_size=training.batch_size
@@ -243,7 +249,7 @@ class Run:
       step += 1
       if counter.num_compiled > num_compiled:
         seconds = time.perf_counter() - start
-        self._log.message(f"compiled the training step in {seconds:.1f} s")
+        self._log.message(f"compiled in {seconds:.1f} s")
         progress.start_clock(step)
       pending.append(metrics)
       if step < num_steps:

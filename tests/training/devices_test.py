@@ -139,8 +139,12 @@ def test_processes_that_disagree_are_told(monkeypatch):
 
 
 def test_compile_counter_counts_traces():
-  counter = devices.CompileCounter(lambda x: x + 1)
+  told = []
+  counter = devices.CompileCounter(
+    lambda x: x + 1, lambda: told.append(counter.num_compiled)
+  )
   compiled = jax.jit(counter)
   for shape in (1, 1, 2):
     compiled(np.zeros(shape))
   assert counter.num_compiled == 2
+  assert told == [1, 2]
