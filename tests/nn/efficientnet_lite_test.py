@@ -6,6 +6,7 @@ The published weights are checked in conversion/efficientnet_lite_test.py.
 import functools
 
 import jax
+import jax.flatten_util
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -152,14 +153,15 @@ def test_remat_keeps_less_and_changes_no_gradient():
     return sum(leaf.size for leaf in jax.tree.leaves(backward))
 
   assert count_kept((1,)) < count_kept(())
-  for actual, leaf in zip(
-    *(
-      jax.tree.leaves(jax.jit(jax.grad(make_loss(remat)))(variables["params"]))
-      for remat in ((1,), ())
-    ),
-    strict=True,
-  ):
-    np.testing.assert_allclose(actual, leaf, atol=1e-6 * np.abs(leaf).max())
+  # Of all: what comes before a normalisation has gradients of rounding only.
+  actual, expected = (
+    jax.flatten_util.ravel_pytree(
+      jax.jit(jax.grad(make_loss(remat)))(variables["params"])
+    )[0]
+    for remat in ((1,), ())
+  )
+  atol = 1e-6 * np.abs(expected).max()
+  np.testing.assert_allclose(actual, expected, rtol=1e-5, atol=atol)
 
 
 @pytest.mark.parametrize(

@@ -247,7 +247,7 @@ def test_remat_changes_no_gradient_and_no_statistics():
   for actual, leaf in zip(
     jax.tree.leaves(run((2, 4))), jax.tree.leaves(expected), strict=True
   ):
-    np.testing.assert_allclose(actual, leaf, atol=1e-6 * np.abs(leaf).max())
+    np.testing.assert_allclose(actual, leaf, atol=1e-5 * np.abs(leaf).max())
 
 
 def test_remat_keeps_less_for_the_backward_pass():
