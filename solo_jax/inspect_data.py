@@ -93,16 +93,19 @@ def inspect(
       go by.
   """
   validate(config)
-  with make_progress(Console(stderr=True, markup=False)) as progress:
+  progress = make_progress(Console(stderr=True, markup=False, highlight=False))
+  # Bars would reach a log file when all is over: lines instead.
+  progress.disable = not progress.console.is_terminal
 
-    def add_stage(name: str, total: int | None) -> Callable[[], None]:
-      # Where there is no terminal, the bars are drawn at the end only.
-      if not progress.console.is_terminal:
-        progress.console.print(name, soft_wrap=True)
-      return functools.partial(
-        progress.advance, progress.add_task(name, total=total)
-      )
+  def add_stage(name: str, total: int | None) -> Callable[[], None]:
+    if progress.disable:
+      number = "" if total is None else f" ({total} images)"
+      progress.console.print(name + number, soft_wrap=True)
+    return functools.partial(
+      progress.advance, progress.add_task(name, total=total)
+    )
 
+  with progress:
     found = diagnose(
       config.to_dict(),
       num_images=num_images,

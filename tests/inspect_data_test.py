@@ -149,8 +149,8 @@ def test_no_picture_of_what_is_not_lost(
   assert "lost.png)" not in (out / "report.md").read_text()
   # There is no terminal: a line at the start of each stage.
   told = capsys.readouterr().err
-  assert told.startswith("Reading 4 images of train\n")
-  assert "\nScoring perfect masks of 2 images: this config\n" in told
+  assert told.startswith("Reading train (4 images)\n")
+  assert "\nScoring perfect masks: this config (2 images)\n" in told
 
 
 def test_nothing_to_change(scenes, tmp_path, monkeypatch):  # noqa: F811

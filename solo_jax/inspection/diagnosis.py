@@ -84,9 +84,7 @@ def diagnose(
   scored = Selection(evaluated.records, num_oracle_images)
   is_same = train.records.split == evaluated.records.split
   splits = [
-    statistics.examine(
-      s, add_stage(f"Reading {len(s)} images of {s.records.split}", len(s))
-    )
+    statistics.examine(s, add_stage(f"Reading {s.records.split}", len(s)))
     for s in ([train] if is_same else [train, evaluated])
   ]
   num_classes = len(train.class_names)
@@ -164,9 +162,7 @@ def _judge_training(
     decode=config["decode"],
     group_by_orientation=config["dataset"]["group_by_orientation"],
     seed=config["seed"],
-    on_image=add_stage(
-      f"Making training targets of {len(train)} images: {name}", len(train)
-    ),
+    on_image=add_stage(f"Making training targets: {name}", len(train)),
   )
 
 
@@ -185,7 +181,5 @@ def _measure(
     loss=config["loss"],
     decode=config["decode"],
     max_detections=config["evaluation"]["max_detections"],
-    on_image=add_stage(
-      f"Scoring perfect masks of {len(scored)} images: {name}", len(scored)
-    ),
+    on_image=add_stage(f"Scoring perfect masks: {name}", len(scored)),
   )

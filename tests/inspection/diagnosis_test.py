@@ -55,10 +55,10 @@ def test_every_stage_is_told_of_its_images(scenes):
   assert any("dataset.num_classes is 80" in line for line in found.findings)
   assert stages.pop("Trying changes on 10 images")[1] > 0
   assert stages == {
-    "Reading 4 images of train": [4, 4],
-    "Reading 4 images of validation": [4, 4],
-    "Making training targets of 4 images: this config": [4, 4],
-    "Making training targets of 4 images: suggestion": [4, 4],
-    "Scoring perfect masks of 2 images: this config": [2, 2],
-    "Scoring perfect masks of 2 images: suggestion": [2, 2],
+    "Reading train": [4, 4],
+    "Reading validation": [4, 4],
+    "Making training targets: this config": [4, 4],
+    "Making training targets: suggestion": [4, 4],
+    "Scoring perfect masks: this config": [2, 2],
+    "Scoring perfect masks: suggestion": [2, 2],
   }
