@@ -44,7 +44,7 @@ from solo_jax.inspection.config_file import format_config
 from solo_jax.inspection.cost import (
   Cost,
   compare_costs,
-  training_cost,
+  find_cost,
 )
 from solo_jax.inspection.diagnosis import (
   GIVEN,
@@ -122,7 +122,7 @@ def inspect(
       console.print(NONE_LOST)
     console.print(f"Report and pictures: {out}", soft_wrap=True)
     if found.made.reasons and not found.warning:
-      console.print(compare_costs(*training_costs(found)))
+      console.print(compare_costs(*find_costs(found)))
       console.print(
         "Train on the suggestion with\n"
         f"python -m solo_jax.train --config={out / SUGGESTED} --workdir=...",
@@ -131,13 +131,20 @@ def inspect(
   return content
 
 
-def training_costs(found: Diagnosis) -> tuple[Cost, Cost]:
-  """Computes what training costs as configured, and as suggested."""
+def find_costs(found: Diagnosis) -> tuple[Cost, Cost]:
+  """Computes what the configuration costs, and the suggestion."""
   given, suggested = (
-    training_cost(
-      config, found.splits[0].num_trained(config["dataset"]["keep_empty"])
+    find_cost(
+      config,
+      found.splits[0].num_trained(config["dataset"]["keep_empty"]),
+      [f.padded_size for f in ceiling.fates],
+      len(found.scored),
     )
-    for config in (found.given, found.made.config)
+    for config, ceiling in (
+      (found.given, found.ceilings[GIVEN]),
+      # Without changes the last one is that of the configuration.
+      (found.made.config, list(found.ceilings.values())[-1]),
+    )
   )
   return given, suggested
 
@@ -147,7 +154,7 @@ def lay_out(
 ) -> tuple[list[report.Table], dict[str, Any]]:
   """Makes the parts of the report, and what report.json holds."""
   changes = found.made.changes(config.to_dict())
-  costs = training_costs(found)
+  costs = find_costs(found)
   judged = {
     f"training, {name}": fates.merge(of_images)
     for name, of_images in found.training.items()
@@ -236,7 +243,7 @@ def describe(
     if ceiling.oracle.mask_AP is not None
   ]
   warning = f"\n{textwrap.fill(found.warning, 80)}\n" if found.warning else ""
-  cost = textwrap.fill(compare_costs(*training_costs(found)), 80)
+  cost = textwrap.fill(compare_costs(*find_costs(found)), 80)
   return f"""{config.method} on {config.dataset.name}, by inspect_data.
 
 Mask AP of a perfect network on the evaluation split, the ceiling of a

@@ -1,25 +1,28 @@
-"""What a training costs, counted in pixels that the network is shown."""
+"""What a configuration costs, counted in pixels that the network is shown."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Cost:
-  """The cost of a training.
+  """The cost of training and prediction.
 
   Attributes:
     batch_size: Images a step.
     image_size: (height, width) of each, padded.
     num_steps: Steps.
     num_images: Images of the split that are trained on.
+    predicted_pixels: Padded pixels that prediction shows the network of an
+      image, of all its tiles, the mean.
   """
 
   batch_size: int
   image_size: tuple[int, int]
   num_steps: int
   num_images: int
+  predicted_pixels: float
 
   @property
   def step_pixels(self) -> int:
@@ -43,12 +46,19 @@ class Cost:
     return self.images_seen / max(self.num_images, 1)
 
 
-def training_cost(config: Mapping[str, Any], num_images: int) -> Cost:
-  """Reads the cost of a training off its configuration.
+def find_cost(
+  config: Mapping[str, Any],
+  num_images: int,
+  frames: Sequence[tuple[int, int]],
+  num_predicted: int,
+) -> Cost:
+  """Reads the cost of a configuration off it and its frames.
 
   Args:
     config: Sections as plain dicts.
     num_images: Images of the split that are trained on.
+    frames: Padded (height, width) of the network inputs of prediction.
+    num_predicted: Images that these are the inputs of.
 
   Returns:
     The cost.
@@ -58,6 +68,7 @@ def training_cost(config: Mapping[str, Any], num_images: int) -> Cost:
     image_size=tuple(config["transforms"]["image_size"]),
     num_steps=config["training"]["num_steps"],
     num_images=num_images,
+    predicted_pixels=sum(h * w for h, w in frames) / num_predicted,
   )
 
 
@@ -73,15 +84,22 @@ def compare_costs(given: Cost, suggested: Cost) -> str:
   """
   step = suggested.step_pixels / given.step_pixels
   total = suggested.total_pixels / given.total_pixels
+  predicted = suggested.predicted_pixels / given.predicted_pixels
   return (
     "The cost of the suggestion: a training step sees "
-    f"{_times(step)} ({_size(suggested)}, was {_size(given)}), the whole "
-    f"training {_times(total)} ({_length(suggested)}, was {_length(given)})."
+    f"{_times(step)} ({_change(_size(given), _size(suggested))}), the whole "
+    f"training {_times(total)} ({_change(_length(given), _length(suggested))}),"
+    f" prediction {_times(predicted)} of an image."
   )
 
 
 def _times(ratio: float) -> str:
-  return "as many pixels" if ratio == 1 else f"{ratio:.2g} x the pixels"
+  ratio = f"{ratio:.2g}"
+  return "as many pixels" if ratio == "1" else f"{ratio} x the pixels"
+
+
+def _change(was: str, now: str) -> str:
+  return now if now == was else f"{now}, was {was}"
 
 
 def _size(cost: Cost) -> str:

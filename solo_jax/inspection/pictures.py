@@ -17,6 +17,7 @@ from solo_jax.methods.network import GridNetwork
 LOST_COLOR, SIGN_COLOR = (255, 59, 48), (255, 244, 242)
 SIGN_TEXT_COLOR = (120, 10, 5)
 MAX_SIDE = 640  # pixels of a panel
+MAX_SIGNS = 8  # more would hide the cells; the title has the numbers
 
 
 def draw_frames(
@@ -74,9 +75,9 @@ def draw_frames(
       third = _draw_groups(image, found)
     third = visualization.enlarge(third, factor)
     third = _draw_lost(third, fates.boxes_xyxy * factor, fates.rows)
-    num_lost = int(np.sum(fates.rows != ""))
-    if num_lost:
-      title += f", {num_lost} lost"
+    lost = [f"{number} {way}" for way, number in fates.lost.items() if number]
+    if lost:
+      title += f"; lost: {', '.join(lost)}"
     panels = {
       f"network input {image.shape[0]} x {image.shape[1]}": (
         visualization.enlarge(image, factor)
@@ -151,13 +152,15 @@ def _draw_groups(image, groups):
 
 
 def _draw_lost(picture, boxes_xyxy, rows):
-  """Frames the instances that got lost and says how, where there is room."""
+  """Frames the instances that got lost; says how, where there is room."""
   canvas = Image.fromarray(picture)
   draw = ImageDraw.Draw(canvas)
   font = ImageFont.load_default(size=max(12, max(picture.shape[:2]) // 48))
   is_lost = rows != ""
   for box in boxes_xyxy[is_lost]:
     draw.rectangle(tuple(box), outline=LOST_COLOR, width=2)
+  if is_lost.sum() > MAX_SIGNS:
+    return np.array(canvas)
   taken = []
   for box, way in zip(boxes_xyxy[is_lost], rows[is_lost], strict=True):
     size = draw.textlength(way, font) + 8, font.size + 6

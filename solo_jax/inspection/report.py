@@ -269,7 +269,7 @@ def changes_table(
   Args:
     changes: From `Suggestion.changes`.
     config: Sections of the suggestion.
-    costs: Of the training as configured and as suggested.
+    costs: Of the configuration and of the suggestion.
   """
   rows, before = [], None
   for key, change in changes.items():

@@ -18,8 +18,14 @@ from tests.inspection.conftest import (
   sections,
 )
 
-COST = Cost(batch_size=8, image_size=(256, 160), num_steps=100, num_images=40)
-TWICE = Cost(batch_size=4, image_size=(512, 416), num_steps=100, num_images=40)
+COST = Cost(
+  batch_size=8,
+  image_size=(256, 160),
+  num_steps=100,
+  num_images=40,
+  predicted_pixels=4096,
+)
+TWICE = dataclasses.replace(COST, batch_size=4, image_size=(512, 416))
 
 
 def text(table, width=160):
