@@ -44,6 +44,7 @@ from solo_jax.inspection.config_file import format_config
 from solo_jax.inspection.cost import (
   Cost,
   compare_costs,
+  compare_steps,
   find_cost,
 )
 from solo_jax.inspection.diagnosis import (
@@ -122,9 +123,8 @@ def inspect(
       console.print(NONE_LOST)
     console.print(f"Report and pictures: {out}", soft_wrap=True)
     if found.made.reasons and not found.warning:
-      console.print(compare_costs(*find_costs(found)))
       console.print(
-        "Train on the suggestion with\n"
+        f"Train on the suggestion ({compare_steps(*find_costs(found))}) with\n"
         f"python -m solo_jax.train --config={out / SUGGESTED} --workdir=...",
         soft_wrap=True,
       )

@@ -82,15 +82,28 @@ def compare_costs(given: Cost, suggested: Cost) -> str:
   Returns:
     A sentence.
   """
-  step = suggested.step_pixels / given.step_pixels
   total = suggested.total_pixels / given.total_pixels
   predicted = suggested.predicted_pixels / given.predicted_pixels
   return (
-    "The cost of the suggestion: a training step sees "
-    f"{_times(step)} ({_change(_size(given), _size(suggested))}), the whole "
+    f"The cost of the suggestion: {compare_steps(given, suggested)} "
+    f"({_change(_size(given), _size(suggested))}), the whole "
     f"training {_times(total)} ({_change(_length(given), _length(suggested))}),"
     f" prediction {_times(predicted)} of an image."
   )
+
+
+def compare_steps(given: Cost, suggested: Cost) -> str:
+  """Says what a training step of a suggestion costs.
+
+  Args:
+    given: Of the configuration that was inspected.
+    suggested: Of the suggestion.
+
+  Returns:
+    Half a sentence.
+  """
+  ratio = suggested.step_pixels / given.step_pixels
+  return f"a training step sees {_times(ratio)}"
 
 
 def _times(ratio: float) -> str:
@@ -107,7 +120,5 @@ def _size(cost: Cost) -> str:
 
 
 def _length(cost: Cost) -> str:
-  return (
-    f"{cost.num_steps:,} steps x {cost.batch_size} images, "
-    f"{cost.epochs:.3g} epochs"
-  )
+  epochs = f"{cost.epochs:,.0f}" if cost.epochs >= 10 else f"{cost.epochs:.2g}"
+  return f"{cost.num_steps:,} steps x {cost.batch_size} images, {epochs} epochs"
