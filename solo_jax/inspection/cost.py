@@ -88,7 +88,7 @@ def compare_costs(given: Cost, suggested: Cost) -> str:
     f"The cost of the suggestion: {compare_steps(given, suggested)} "
     f"({_change(_size(given), _size(suggested))}), the whole "
     f"training {_times(total)} ({_change(_length(given), _length(suggested))}),"
-    f" prediction {_times(predicted)} of an image."
+    f" prediction {_times(predicted)} an image."
   )
 
 

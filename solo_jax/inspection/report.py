@@ -20,7 +20,7 @@ MAX_ROWS = 25  # of a table in the terminal; Markdown has all
 CHANGES_BY_CELLS = (
   "Levels and grids are suggested by the instances without a cell of up to 40 "
   "training images, each as trained and as predicted, so their shares differ "
-  "a little from those here.\n"
+  "a little from those here."
 )
 
 
@@ -43,14 +43,9 @@ class Table:
   def print(self, console: Console) -> None:
     """Prints the part, long ones cut off."""
     shown = self.rows[:MAX_ROWS]
+    console.print(self.title, style="bold")
     if self.header:
-      table = rich.table.Table(
-        title=self.title,
-        title_justify="left",
-        title_style="bold",
-        box=None,
-        pad_edge=False,
-      )
+      table = rich.table.Table(box=None, pad_edge=False)
       is_number = [
         i > 0 and all(_is_number(row[i]) for row in self.rows)
         for i in range(len(self.header))
@@ -68,7 +63,6 @@ class Table:
         table.add_row(*row)
       console.print(table)
     else:
-      console.print(self.title, style="bold")
       for row in shown:
         console.print(f"  - {row[0]}")
     if len(self.rows) > len(shown):
@@ -199,18 +193,21 @@ def fates_table(judged: Mapping[str, dict[str, Any]]) -> Table:
       "own map pixels: least, 5 %, median",
       lambda c: _least_and_typical(c["map_pixels"]),
     )
+  notes = [
+    "Training: one augmentation of each image examined. Evaluation: as "
+    "prediction resizes and cuts.",
+    *([CHANGES_BY_CELLS] if is_grid else []),
+    *(
+      f"{way}: {fates.MEANING[way]}."
+      for way in ways
+      if any(way in c["lost"] and c["lost"][way] for c in columns)
+    ),
+  ]
   return Table(
     title="Instances that get lost between annotation and targets",
     header=["", *judged],
     rows=rows,
-    note="Training: one augmentation of each image examined. Evaluation: as "
-    "prediction resizes and cuts.\n"
-    + (CHANGES_BY_CELLS if is_grid else "")
-    + "\n".join(
-      f"{way}: {fates.MEANING[way]}."
-      for way in fates.MEANING
-      if any(way in c["lost"] and c["lost"][way] for c in columns)
-    ),
+    note="\n".join(notes),
   )
 
 
