@@ -109,6 +109,7 @@ def test_a_suggestion_that_allows_less_is_not_recommended(
   config = load("solov2_shapes").unlock()
   config.dataset.data_dir = scenes.data_dir
   config.preprocessing.interpolation = "antialias"
+  config.transforms.max_instances = 4  # so that there is something to draw
   out = tmp_path / "doctor"
   content, printed = run(config, out)
   before, after = (
