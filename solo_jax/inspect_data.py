@@ -16,7 +16,8 @@ it suggests a configuration and scores that, too. Below --out this writes
   report.md, report.json    what the terminal shows, and more
   suggested_config.py       to train on: --config=doctor/suggested_config.py
   training.png              training inputs, mask targets, cells or groups
-  lost.png                  the evaluation inputs that lose most instances
+  lost.png                  the evaluation inputs that lose most instances, if
+                            any does
   suggested.png             training inputs of the suggestion
 """
 
@@ -24,7 +25,7 @@ import functools
 import json
 import pathlib
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import ml_collections
@@ -40,18 +41,29 @@ from solo_jax.data.batching import training_interpolation
 from solo_jax.inference.compilation_cache import use_compilation_cache
 from solo_jax.inspection import fates, pictures, report
 from solo_jax.inspection.config_file import format_config
-from solo_jax.inspection.diagnosis import GIVEN, Diagnosis, diagnose
+from solo_jax.inspection.cost import (
+  Cost,
+  compare_costs,
+  compare_steps,
+  find_cost,
+)
+from solo_jax.inspection.diagnosis import (
+  GIVEN,
+  SUGGESTION,
+  Diagnosis,
+  diagnose,
+)
 from solo_jax.inspection.frames import (
   Frame,
   inference_frames,
   training_frame,
 )
-from solo_jax.inspection.selection import Selection
 from solo_jax.inspection.suggestion import build_method
 from solo_jax.progress import make_progress
 
 NUM_PICTURES = 4
 SUGGESTED = "suggested_config.py"
+NONE_LOST = "No evaluation input loses an instance: there is no lost.png."
 
 FLAGS = flags.FLAGS
 
@@ -82,29 +94,59 @@ def inspect(
       go by.
   """
   validate(config)
-  with make_progress(Console(stderr=True)) as progress:
+  progress = make_progress(Console(stderr=True, markup=False, highlight=False))
+  # Bars would reach a log file when all is over: lines instead.
+  progress.disable = not progress.console.is_terminal
+
+  def add_stage(name: str, total: int | None) -> Callable[[], None]:
+    if progress.disable:
+      number = "" if total is None else f" ({total} images)"
+      progress.console.print(name + number, soft_wrap=True)
+    return functools.partial(
+      progress.advance, progress.add_task(name, total=total)
+    )
+
+  with progress:
     found = diagnose(
       config.to_dict(),
       num_images=num_images,
       num_oracle_images=num_oracle_images,
-      add_stage=lambda name, total: functools.partial(
-        progress.advance, progress.add_task(name, total=total)
-      ),
+      add_stage=add_stage,
     )
   tables, content = lay_out(config, found)
   for table in tables:
     table.print(console)
   if out is not None:
-    write_report(out, config, found, tables, content)
-    write_pictures(out, found)
+    drawn = write_pictures(out, found)
+    write_report(out, config, found, tables, content, drawn)
+    if "lost" not in drawn:
+      console.print(NONE_LOST)
     console.print(f"Report and pictures: {out}", soft_wrap=True)
     if found.made.reasons and not found.warning:
       console.print(
-        "Train on the suggestion with\n"
+        f"Train on the suggestion ({compare_steps(*find_costs(found))}) with\n"
         f"python -m solo_jax.train --config={out / SUGGESTED} --workdir=...",
         soft_wrap=True,
       )
   return content
+
+
+def find_costs(found: Diagnosis) -> tuple[Cost, Cost]:
+  """Computes what the configuration costs, and the suggestion."""
+  given, suggested = (
+    find_cost(
+      config,
+      found.splits[0].num_trained(config["dataset"]["keep_empty"]),
+      [f.padded_size for f in ceiling.fates],
+      len(found.scored),
+    )
+    for config, ceiling in (
+      (found.given, found.ceilings[GIVEN]),
+      # Without changes the last one is that of the configuration.
+      (found.made.config, list(found.ceilings.values())[-1]),
+    )
+  )
+  return given, suggested
 
 
 def lay_out(
@@ -112,7 +154,11 @@ def lay_out(
 ) -> tuple[list[report.Table], dict[str, Any]]:
   """Makes the parts of the report, and what report.json holds."""
   changes = found.made.changes(config.to_dict())
-  judged = {f"training, {GIVEN}": fates.merge(found.training)}
+  costs = find_costs(found)
+  judged = {
+    f"training, {name}": fates.merge(of_images)
+    for name, of_images in found.training.items()
+  }
   for name, ceiling in found.ceilings.items():
     judged[f"evaluation, {name}"] = fates.merge(ceiling.fates)
   tables = [
@@ -122,7 +168,7 @@ def lay_out(
     report.findings_table(found.findings),
     report.fates_table(judged),
     report.ceiling_table(found.ceilings, len(found.scored)),
-    report.changes_table(changes, found.made.config),
+    report.changes_table(changes, found.made.config, costs),
   ]
   content = dict(
     dataset=config.dataset.name,
@@ -132,6 +178,7 @@ def lay_out(
     fates=judged,
     ceilings=found.ceilings,
     changes=changes,
+    costs=dict(zip((GIVEN, SUGGESTION), costs, strict=True)),
   )
   return tables, report.to_json(content)
 
@@ -142,26 +189,29 @@ def write_report(
   found: Diagnosis,
   tables: list[report.Table],
   content: Mapping[str, Any],
+  drawn: Sequence[str],
 ) -> None:
   """Writes report.md, report.json and suggested_config.py.
 
   Args:
-    out: Folder; made if missing.
+    out: Folder.
     config: The configuration that was inspected.
     found: What was found.
     tables: Parts of the report.
     content: What report.json is to hold.
+    drawn: Names of the pictures.
 
   Raises:
     ValueError: If the suggestion is no valid configuration.
   """
   made = found.made
   validate(ml_collections.ConfigDict(made.config))
-  out.mkdir(parents=True, exist_ok=True)
   title = f"{config.dataset.name}, {config.method}"
   parts = [f"# {title}", "", *(table.markdown() for table in tables)]
-  for name in ("training", "lost", "suggested"):
+  for name in drawn:
     parts += [f"## {name}.png", "", f"![{name}]({name}.png)", ""]
+  if "lost" not in drawn:
+    parts += [NONE_LOST, ""]
   (out / "report.md").write_text("\n".join(parts), encoding="utf-8")
   (out / "report.json").write_text(
     json.dumps(content, indent=2), encoding="utf-8"
@@ -193,12 +243,15 @@ def describe(
     if ceiling.oracle.mask_AP is not None
   ]
   warning = f"\n{textwrap.fill(found.warning, 80)}\n" if found.warning else ""
+  cost = textwrap.fill(compare_costs(*find_costs(found)), 80)
   return f"""{config.method} on {config.dataset.name}, by inspect_data.
 
 Mask AP of a perfect network on the evaluation split, the ceiling of a
 configuration:
 
   {"; ".join(ceilings)}
+
+{cost}
 {warning}
 Comments say what was changed and why. Run:
 
@@ -208,14 +261,22 @@ python -m solo_jax.eval --checkpoint=workdirs/first
 """
 
 
-def write_pictures(out: pathlib.Path, found: Diagnosis) -> None:
-  """Writes training.png, lost.png and suggested.png.
+def write_pictures(out: pathlib.Path, found: Diagnosis) -> list[str]:
+  """Writes training.png, suggested.png and, if instances get lost, lost.png.
 
   Args:
-    out: Folder.
+    out: Folder; made if missing.
     found: What was found.
+
+  Returns:
+    The names of the pictures, without their ending.
   """
-  few = Selection(found.train.records, NUM_PICTURES)
+  out.mkdir(parents=True, exist_ok=True)
+  train = found.train
+  shown = np.flatnonzero(train.num_objects)  # one at least: it was suggested by
+  if len(shown) > NUM_PICTURES:
+    places = np.linspace(0, len(shown) - 1, NUM_PICTURES)
+    shown = shown[places.round().astype(int)]
   for name, config in (
     ("training", found.given),
     ("suggested", found.made.config),
@@ -228,32 +289,39 @@ def write_pictures(out: pathlib.Path, found: Diagnosis) -> None:
         config["transforms"],
         group_by_orientation=config["dataset"]["group_by_orientation"],
       )
-      for sample in few.samples()
+      for sample in map(train.sample, shown)
     ]
     _save(
       out / f"{name}.png",
       config,
       frames,
-      few.class_names,
+      train.class_names,
       training_interpolation(config["transforms"]),
     )
   ceiling = found.ceilings[GIVEN]
   num_lost = [sum(f.lost.values()) for f in ceiling.fates]
   frames = []
   for i in np.argsort(num_lost, kind="stable")[::-1][:NUM_PICTURES]:
+    if not num_lost[i]:
+      break
     index, row = ceiling.places[i]
     frames.append(
       inference_frames(
         found.scored.sample(index), found.given["preprocessing"]
       )[row]
     )
+  path = out / "lost.png"
+  if not frames:
+    path.unlink(missing_ok=True)  # that of an earlier run
+    return ["training", "suggested"]
   _save(
-    out / "lost.png",
+    path,
     found.given,
     frames,
-    few.class_names,
+    train.class_names,
     found.given["preprocessing"]["interpolation"],
   )
+  return ["training", "lost", "suggested"]
 
 
 def _save(

@@ -66,6 +66,9 @@ def test_inspects_suggests_and_writes(scenes, tmp_path):  # noqa: F811
   validate(suggested)
   changed = content["changes"]["network.num_grids"]["suggested"]
   assert list(suggested.network.num_grids) == changed
+  assert "The cost of the suggestion: a training step sees" in " ".join(
+    printed.split()
+  )
   command = (
     f"python -m solo_jax.train --config={out}/suggested_config.py --work"
   )
@@ -106,6 +109,7 @@ def test_a_suggestion_that_allows_less_is_not_recommended(
   config = load("solov2_shapes").unlock()
   config.dataset.data_dir = scenes.data_dir
   config.preprocessing.interpolation = "antialias"
+  config.transforms.max_instances = 4  # so that there is something to draw
   out = tmp_path / "doctor"
   content, printed = run(config, out)
   before, after = (
@@ -125,6 +129,29 @@ def test_a_suggestion_that_allows_less_is_not_recommended(
   validate(load_file(out / "suggested_config.py"))
   trained = "area" if config.transforms.scale_jitter else "bilinear"
   assert drawn == [trained, trained, "antialias"]
+
+
+def test_no_picture_of_what_is_not_lost(
+  scenes,  # noqa: F811
+  tmp_path,
+  monkeypatch,
+  capsys,
+):
+  monkeypatch.setattr(diagnosis, "suggest", suggesting())
+  config = load("solov2_shapes").unlock()
+  config.dataset.data_dir = scenes.data_dir
+  config.network.num_grids = (48, 24)
+  out = tmp_path / "doctor"
+  out.mkdir()
+  (out / "lost.png").write_text("of an earlier run")
+  _, printed = run(config, out, num_images=4, num_oracle_images=2)
+  assert not (out / "lost.png").exists()
+  assert "there is no lost.png" in printed
+  assert "lost.png)" not in (out / "report.md").read_text()
+  # There is no terminal: a line at the start of each stage.
+  told = capsys.readouterr().err
+  assert told.startswith("Reading train (4 images)\n")
+  assert "\nScoring perfect masks: this config (2 images)\n" in told
 
 
 def test_nothing_to_change(scenes, tmp_path, monkeypatch):  # noqa: F811

@@ -63,6 +63,8 @@ class Records:
   Attributes:
     path: Folder of the prepared dataset.
     split: The split as asked for, such as 'train' or 'train[:8]'.
+    whole_split: The split that it is, or is a part of, such as 'train'.
+    split_sizes: Images of each split of the dataset, by name.
     class_names: Name of each label.
     category_ids: Original category id of each label.
     image_ids: [len] int64.
@@ -80,6 +82,8 @@ class Records:
     self.split = split
     info = tfds.builder_from_directory(path).info
     name, start, stop = _parse_split(split, sorted(info.splits), path)
+    self.whole_split = name
+    self.split_sizes = {k: v.num_examples for k, v in info.splits.items()}
     self.metadata = dict(info.metadata)
     self.class_names = tuple(info.metadata["class_names"])
     self.category_ids = tuple(info.metadata["category_ids"])

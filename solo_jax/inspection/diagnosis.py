@@ -14,6 +14,8 @@ from solo_jax.inspection.suggestion import build_method, suggest
 GIVEN, SUGGESTION = "this config", "suggestion"
 # Training images that a suggestion is tried on: evenly, and the most crowded.
 NUM_TRIED, NUM_CROWDED = 32, 8
+# A few objects more or less: an oracle AP lower by no more is not called lower.
+NOISE = 0.01
 
 AddStage = Callable[[str, int | None], Callable[[], None]]
 
@@ -28,10 +30,11 @@ class Diagnosis:
     made: The suggestion.
     train: Training images that were decoded.
     scored: Evaluation images that were scored.
-    splits: Statistics of the training and the evaluation split.
+    splits: Statistics of the training and of the evaluation split; one where
+      they are the same.
     findings: Lines about what looks wrong.
     warning: What speaks against the suggestion; empty if nothing does.
-    training: Fates of the training images under the configuration.
+    training: Fates of the training images, by the names of `ceilings`.
     ceilings: Of the configuration and, where it differs, of the suggestion.
   """
 
@@ -42,7 +45,7 @@ class Diagnosis:
   splits: list[statistics.Statistics]
   findings: list[str]
   warning: str
-  training: list[fates.Fates]
+  training: dict[str, list[fates.Fates]]
   ceilings: dict[str, Ceiling]
 
 
@@ -59,8 +62,9 @@ def diagnose(
     config: Sections of a valid configuration as plain dicts.
     num_images: Images of each split to decode; 0: all.
     num_oracle_images: Images of the evaluation split to score; 0: all.
-    add_stage: Called with the name of each stage and its number of images,
-      None where that is not known; returns what is called after each.
+    add_stage: Called at the start of each stage with what it does and how
+      many images it will go through, None where that is not known; returns
+      what is called after each.
 
   Returns:
     What was found.
@@ -78,24 +82,30 @@ def diagnose(
     for split in ("train_split", "eval_split")
   )
   scored = Selection(evaluated.records, num_oracle_images)
+  is_same = train.records.split == evaluated.records.split
   splits = [
-    statistics.examine(s, add_stage(f"reading {s.records.split}", len(s)))
-    for s in (train, evaluated)
+    statistics.examine(s, add_stage(f"Reading {s.records.split}", len(s)))
+    for s in ([train] if is_same else [train, evaluated])
   ]
   num_classes = len(train.class_names)
   given = {**config, "dataset": dataset | dict(num_classes=num_classes)}
-  training = _judge_training(given, train, add_stage)
+  training = {GIVEN: _judge_training(given, train, add_stage, GIVEN)}
   ceilings = {GIVEN: _measure(given, scored, add_stage, GIVEN)}
+  tried = Selection(train.records, NUM_TRIED, num_crowded=NUM_CROWDED)
   made = suggest(
     config,
-    Selection(train.records, NUM_TRIED, num_crowded=NUM_CROWDED),
+    tried,
     splits[0],
-    on_image=add_stage("trying changes", None),
+    on_image=add_stage(f"Trying changes on {len(tried)} images", None),
   )
   if made.reasons:
+    training[SUGGESTION] = _judge_training(
+      made.config, train, add_stage, SUGGESTION
+    )
     ceilings[SUGGESTION] = _measure(made.config, scored, add_stage, SUGGESTION)
   findings = statistics.list_findings(
     train.records,
+    evaluated.records,
     splits,
     num_classes=dataset["num_classes"],
     keep_empty=dataset["keep_empty"],
@@ -128,8 +138,8 @@ def compare_ceilings(ceilings: Mapping[str, Ceiling]) -> str:
   scores = [ceiling.oracle.mask_AP for ceiling in ceilings.values()]
   if len(scores) < 2 or None in scores:
     return ""
-  given, suggested = (round(score, 3) for score in scores)  # as they are shown
-  if suggested >= given:
+  given, suggested = scores
+  if round(given - suggested, 3) <= NOISE:
     return ""
   return (
     f"beware: the suggestion allows less, oracle AP {suggested:.3f} where this "
@@ -138,7 +148,10 @@ def compare_ceilings(ceilings: Mapping[str, Ceiling]) -> str:
 
 
 def _judge_training(
-  config: Mapping[str, Any], train: Selection, add_stage: AddStage
+  config: Mapping[str, Any],
+  train: Selection,
+  add_stage: AddStage,
+  name: str,
 ) -> list[fates.Fates]:
   """Finds what is lost of the training images, by plain dicts."""
   return fates.training_fates(
@@ -149,7 +162,7 @@ def _judge_training(
     decode=config["decode"],
     group_by_orientation=config["dataset"]["group_by_orientation"],
     seed=config["seed"],
-    on_image=add_stage("training targets", len(train)),
+    on_image=add_stage(f"Making training targets: {name}", len(train)),
   )
 
 
@@ -168,5 +181,5 @@ def _measure(
     loss=config["loss"],
     decode=config["decode"],
     max_detections=config["evaluation"]["max_detections"],
-    on_image=add_stage(f"ceiling of {name}", len(scored)),
+    on_image=add_stage(f"Scoring perfect masks: {name}", len(scored)),
   )

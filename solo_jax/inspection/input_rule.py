@@ -1,11 +1,14 @@
 """Input size and tiles that suit the sizes of images and objects."""
 
+import collections
+import dataclasses
 import math
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
+from solo_jax.inference.preparation import Preparation
 from solo_jax.inspection.changes import Suggestion
 from solo_jax.inspection.statistics import Statistics
 
@@ -19,6 +22,50 @@ WASTEFUL = 2.5
 # side beyond which an image does not go through the network in one piece.
 CROWDED, MAX_LONG_SIDE = 60, 1600
 MIN_TILE, MAX_TILE = 256, 1024
+# The network's strides take multiples of 32. Coarser ones give fewer padded
+# shapes, each of which is compiled once, for so many times the pixels at most.
+MULTIPLES = (32, 64, 128, 256)
+MAX_PADDING = 1.15
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Padding:
+  """What a multiple of padding gives on the images of a split.
+
+  Attributes:
+    multiple: The multiple.
+    num_shapes: Different padded shapes of the images.
+    pixels: Padded pixels of an image, the mean.
+  """
+
+  multiple: int
+  num_shapes: int
+  pixels: float
+
+
+def measure_padding(rule: Mapping[str, Any], statistics: Statistics) -> Padding:
+  """Counts the shapes and pixels that whole images are padded to.
+
+  Args:
+    rule: A config's `preprocessing` without tiles.
+    statistics: Of the split.
+
+  Returns:
+    The counts.
+  """
+  prepare = Preparation(dict(rule), (1.0,))
+  sizes = zip(
+    statistics.heights.tolist(), statistics.widths.tolist(), strict=True
+  )
+  shapes = collections.Counter()
+  for size, number in collections.Counter(sizes).items():
+    shapes[prepare.padded_size(size)] += number
+  return Padding(
+    multiple=rule["pad_multiple"],
+    num_shapes=len(shapes),
+    pixels=sum(h * w * n for (h, w), n in shapes.items())
+    / statistics.num_images,
+  )
 
 
 def input_scale(rule: Mapping[str, Any], statistics: Statistics) -> float:
@@ -75,8 +122,40 @@ def choose_input(made: Suggestion, statistics: Statistics) -> None:
     _set_tiles(made, tile, wanted, extent, reason)
   elif wanted != scale and rule["tile_size"] is not None:
     _set_tiles(made, rule["tile_size"], wanted, extent, why)
-  elif wanted != scale:
-    _set_whole(made, statistics, wanted, why)
+  elif rule["tile_size"] is None:
+    if wanted != scale:
+      _set_whole(made, statistics, wanted, why)
+    choose_padding(made, statistics)
+
+
+def choose_padding(made: Suggestion, statistics: Statistics) -> None:
+  """Chooses the multiple that whole images are padded to.
+
+  Args:
+    made: Changed: `preprocessing`.
+    statistics: Of the training split.
+  """
+  rule = made.config["preprocessing"]
+  own = measure_padding(rule, statistics)
+  options = [
+    measure_padding(rule | dict(pad_multiple=multiple), statistics)
+    for multiple in MULTIPLES
+  ]
+  least = min(option.pixels for option in options)
+  chosen = min(
+    (x for x in options if x.pixels <= MAX_PADDING * least),
+    key=lambda x: (x.num_shapes, x.pixels),
+  )
+  if own.pixels <= MAX_PADDING * least and own.num_shapes <= chosen.num_shapes:
+    return
+  what = "shape" if chosen.num_shapes == 1 else "shapes"
+  made.set(
+    "preprocessing.pad_multiple",
+    chosen.multiple,
+    f"{chosen.num_shapes} padded {what}, each compiled once ({own.multiple}: "
+    f"{own.num_shapes}); {chosen.pixels / least:.2f} x the pixels of the "
+    f"tightest padding ({own.multiple}: {own.pixels / least:.2f})",
+  )
 
 
 def _set_tiles(made, tile, scale, extent, reason):
@@ -104,7 +183,6 @@ def _set_whole(made, statistics, scale, reason):
   size = (short, max(short, long))
   made.set("preprocessing.short_side", short, reason)
   made.set("preprocessing.max_side", size[1], reason)
-  made.set("preprocessing.pad_multiple", 32, "as little padding as can be")
   made.set("transforms.image_size", size, reason)
   made.set("transforms.short_sides", (short,), reason)
   made.set("transforms.max_side", size[1], reason)
@@ -118,7 +196,7 @@ def _set_whole(made, statistics, scale, reason):
     "dataset.group_by_orientation",
     is_portrait and size[1] > 1.2 * short,
     f"{statistics.num_portrait} of {statistics.num_images} images are higher "
-    "than wide",
+    "than wide; the training step is compiled for both shapes",
   )
 
 

@@ -7,8 +7,10 @@ from typing import Any
 
 import numpy as np
 
-# Share of the objects that may lose their cell to another, and what is tried on
-# each level to get there: finer grids cost more, and overlapping levels help.
+# What the report calls the objects that have no level or no cell left.
+WITHOUT_CELL = "without a cell"
+# Share of the objects that may be without a cell, and what is tried on each
+# level to get there: finer grids cost more, and overlapping levels help.
 MAX_LOST = 0.01
 LEVEL_LOSSES = (0.02, 0.01, 0.005, 0.0025)
 GRIDS = (8, 10, 12, 16, 20, 24, 28, 32, 36, 40, 48, 56, 64, 80, 96, 128)

@@ -14,8 +14,10 @@ from solo_jax.inspection.oracle_outputs import assign, owners, perfect_outputs
 from solo_jax.methods.method import Method
 from solo_jax.methods.network import GridNetwork
 
-LOST_COLOR = (255, 59, 48)
+LOST_COLOR, SIGN_COLOR = (255, 59, 48), (255, 244, 242)
+SIGN_TEXT_COLOR = (120, 10, 5)
 MAX_SIDE = 640  # pixels of a panel
+MAX_SIGNS = 8  # more would hide the cells; the title has the numbers
 
 
 def draw_frames(
@@ -73,9 +75,9 @@ def draw_frames(
       third = _draw_groups(image, found)
     third = visualization.enlarge(third, factor)
     third = _draw_lost(third, fates.boxes_xyxy * factor, fates.rows)
-    num_lost = int(np.sum(fates.rows != ""))
-    if num_lost:
-      title += f", {num_lost} lost"
+    lost = [f"{number} {way}" for way, number in fates.lost.items() if number]
+    if lost:
+      title += f"; lost: {', '.join(lost)}"
     panels = {
       f"network input {image.shape[0]} x {image.shape[1]}": (
         visualization.enlarge(image, factor)
@@ -150,23 +152,55 @@ def _draw_groups(image, groups):
 
 
 def _draw_lost(picture, boxes_xyxy, rows):
-  """Frames the instances that got lost and says how."""
+  """Frames the instances that got lost; says how, where there is room."""
   canvas = Image.fromarray(picture)
   draw = ImageDraw.Draw(canvas)
   font = ImageFont.load_default(size=max(12, max(picture.shape[:2]) // 48))
-  for box, way in zip(boxes_xyxy, rows, strict=True):
-    if not way:
-      continue
+  is_lost = rows != ""
+  for box in boxes_xyxy[is_lost]:
     draw.rectangle(tuple(box), outline=LOST_COLOR, width=2)
+  if is_lost.sum() > MAX_SIGNS:
+    return np.array(canvas)
+  taken = []
+  for box, way in zip(boxes_xyxy[is_lost], rows[is_lost], strict=True):
+    size = draw.textlength(way, font) + 8, font.size + 6
+    sign = _free_place(box, size, taken, canvas.size)
+    if sign is None:
+      continue
+    taken.append(sign)
+    draw.rectangle(sign, fill=SIGN_COLOR, outline=LOST_COLOR)
     draw.text(
-      (box[0], box[3] + 1),
+      ((sign[0] + sign[2]) / 2, (sign[1] + sign[3]) / 2),
       way,
-      LOST_COLOR,
+      SIGN_TEXT_COLOR,
       font=font,
-      stroke_width=2,
-      stroke_fill="black",
+      anchor="mm",
     )
   return np.array(canvas)
+
+
+def _free_place(box, size, taken, frame):
+  """Finds a place (x1, y1, x2, y2) below, above or beside a box, or None."""
+  left, top, right, bottom = box
+  width, height = size
+  for x, y in (
+    (left, bottom + 2),
+    (left, top - height - 2),
+    (right + 3, top),
+    (left - width - 3, top),
+    (left, bottom + height + 4),
+    (left, top - 2 * height - 4),
+  ):
+    x = min(max(x, 0), frame[0] - width - 1)
+    place = x, y, x + width, y + height
+    is_inside = y >= 0 and place[3] < frame[1]
+    if is_inside and not any(_overlap(place, other) for other in taken):
+      return place
+  return None
+
+
+def _overlap(a, b):
+  return a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]
 
 
 def _shrink(panel: np.ndarray) -> np.ndarray:

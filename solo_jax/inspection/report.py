@@ -10,11 +10,18 @@ from rich.console import Console
 
 from solo_jax.evaluation.coco_metrics import Metrics
 from solo_jax.inspection import fates
+from solo_jax.inspection.cost import Cost, compare_costs
+from solo_jax.inspection.levels import WITHOUT_CELL
 from solo_jax.inspection.oracle import Ceiling
 from solo_jax.inspection.statistics import Statistics
 
 PERCENTILES = (0, 5, 25, 50, 75, 95, 100)
 MAX_ROWS = 25  # of a table in the terminal; Markdown has all
+CHANGES_BY_CELLS = (
+  "Levels and grids are suggested by the instances without a cell of up to 40 "
+  "training images, each as trained and as predicted, so their shares differ "
+  "a little from those here."
+)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -36,24 +43,26 @@ class Table:
   def print(self, console: Console) -> None:
     """Prints the part, long ones cut off."""
     shown = self.rows[:MAX_ROWS]
+    console.print(self.title, style="bold")
     if self.header:
-      table = rich.table.Table(
-        title=self.title,
-        title_justify="left",
-        title_style="bold",
-        box=None,
-        pad_edge=False,
-      )
+      table = rich.table.Table(box=None, pad_edge=False)
+      is_number = [
+        i > 0 and all(_is_number(row[i]) for row in self.rows)
+        for i in range(len(self.header))
+      ]
       for i, name in enumerate(self.header):
-        is_number = i > 0 and all(_is_number(row[i]) for row in self.rows)
+        # Numbers and their headings are never cut off. Texts give way, the
+        # first column only where it is the only text.
         table.add_column(
-          name, justify="right" if is_number else "left", no_wrap=i == 0
+          name.replace(", ", ",\n").replace(": ", ":\n"),
+          justify="right" if is_number[i] else "left",
+          no_wrap=is_number[i] or (i == 0 and not all(is_number[1:])),
+          overflow="fold",
         )
       for row in shown:
         table.add_row(*row)
       console.print(table)
     else:
-      console.print(self.title, style="bold")
       for row in shown:
         console.print(f"  - {row[0]}")
     if len(self.rows) > len(shown):
@@ -100,9 +109,9 @@ def sizes_table(splits: Sequence[Statistics]) -> Table:
   rows = []
   for s in splits:
     for name, values in (
-      ("short side of the image, px", s.short_sides),
-      ("long side of the image, px", s.long_sides),
-      ("object, square root of its area, px", s.object_sizes),
+      ("short side of an image, px", s.short_sides),
+      ("long side of an image, px", s.long_sides),
+      ("object, sqrt(area), px", s.object_sizes),
       ("instances of an image", s.instances_per_image),
     ):
       if len(values):
@@ -158,12 +167,21 @@ def fates_table(judged: Mapping[str, dict[str, Any]]) -> Table:
   def add(name, cell):
     rows.append([name, *(cell(column) for column in columns)])
 
+  ways = [
+    way for way in fates.MEANING if any(way in c["lost"] for c in columns)
+  ]
   add("inputs", lambda c: f"{c['frames']:,}")
   add("instances in them", lambda c: f"{c['instances']:,}")
-  for way in fates.MEANING:
-    if any(way in c["lost"] for c in columns):
-      add(way, lambda c, way=way: _lost(c, way))
-  if any(c["most_positives"] for c in columns):
+  for way in ways:
+    add(way, lambda c, way=way: _lost(c, way))
+  is_grid = fates.NO_CELL in ways
+  if is_grid:
+    add(
+      f"{WITHOUT_CELL} (no level, no cell left)",
+      lambda c: _share(
+        c["lost"][fates.NO_LEVEL] + c["lost"][fates.NO_CELL], c["instances"]
+      ),
+    )
     add(
       "(some cells shared, not lost)",
       lambda c: _share(c["shared"], c["instances"]),
@@ -172,20 +190,24 @@ def fates_table(judged: Mapping[str, dict[str, Any]]) -> Table:
   add("most instances of an input", lambda c: str(c["most_instances"]))
   if any(len(c["map_pixels"]) for c in columns):
     add(
-      "own map pixels: least, 5th percentile, median",
+      "own map pixels: least, 5 %, median",
       lambda c: _least_and_typical(c["map_pixels"]),
     )
+  notes = [
+    "Training: one augmentation of each image examined. Evaluation: as "
+    "prediction resizes and cuts.",
+    *([CHANGES_BY_CELLS] if is_grid else []),
+    *(
+      f"{way}: {fates.MEANING[way]}."
+      for way in ways
+      if any(way in c["lost"] and c["lost"][way] for c in columns)
+    ),
+  ]
   return Table(
     title="Instances that get lost between annotation and targets",
     header=["", *judged],
     rows=rows,
-    note="Training: one augmentation of each image examined. Evaluation: as "
-    "prediction resizes and cuts.\n"
-    + "\n".join(
-      f"{way}: {fates.MEANING[way]}."
-      for way in fates.MEANING
-      if any(way in c["lost"] and c["lost"][way] for c in columns)
-    ),
+    note="\n".join(notes),
   )
 
 
@@ -235,18 +257,22 @@ def ceiling_table(ceilings: Mapping[str, Ceiling], num_images: int) -> Table:
 
 
 def changes_table(
-  changes: Mapping[str, dict[str, Any]], config: Mapping[str, Any]
+  changes: Mapping[str, dict[str, Any]],
+  config: Mapping[str, Any],
+  costs: tuple[Cost, Cost],
 ) -> Table:
-  """Lists what a suggestion changes.
+  """Lists what a suggestion changes, a repeated reason once.
 
   Args:
     changes: From `Suggestion.changes`.
     config: Sections of the suggestion.
+    costs: Of the configuration and of the suggestion.
   """
-  rows = [
-    [key, f"{change['was']} -> {change['suggested']}", change["why"]]
-    for key, change in changes.items()
-  ]
+  rows, before = [], None
+  for key, change in changes.items():
+    why = "the same" if change["why"] == before else change["why"]
+    rows.append([key, f"{change['was']} -> {change['suggested']}", why])
+    before = change["why"]
   optimizer, training = config["optimizer"], config["training"]
   peak = (
     optimizer["learning_rate"]
@@ -259,7 +285,8 @@ def changes_table(
     rows=rows,
     note=f"Learning rate by the linear rule: {optimizer['learning_rate']:g} x "
     f"{training['batch_size']} / {optimizer['reference_batch_size']} = "
-    f"{peak:g}; another training.batch_size scales it.",
+    f"{peak:g}; another training.batch_size scales it.\n"
+    + (compare_costs(*costs) if changes else ""),
   )
 
 
@@ -285,6 +312,15 @@ def to_json(value: Any) -> Any:
     )
   if isinstance(value, Metrics):
     return value.scalars()
+  if isinstance(value, Cost):
+    return to_json(
+      dataclasses.asdict(value)
+      | dict(
+        step_pixels=value.step_pixels,
+        total_pixels=value.total_pixels,
+        epochs=value.epochs,
+      )
+    )
   if isinstance(value, np.ndarray):
     if not len(value):
       return {}
@@ -310,7 +346,7 @@ def _lost(column: Mapping[str, Any], way: str) -> str:
 def _share(count: int, total: int) -> str:
   if not count:
     return "0"
-  return f"{count:,} ({100 * count / max(total, 1):.2g} %)"
+  return f"{count:,} ({100 * count / max(total, 1):.3g} %)"
 
 
 def _least_and_typical(values: np.ndarray) -> str:

@@ -27,9 +27,8 @@ class Statistics:
     num_images: Images of the whole split; so `num_instances` (without crowds),
       `num_crowds`, `num_empty` (images without instances) and
       `most_instances` (of an image).
-    short_sides: Of all images, pixels. [num_images] int64.
-    long_sides: Of all images, pixels. [num_images] int64.
-    num_portrait: Images higher than wide.
+    heights: Of all images, pixels. [num_images] int64.
+    widths: Of all images, pixels. [num_images] int64.
     num_examined: Images that were decoded; what follows is of these, but
       `instances_per_image`.
     instances_of_class: Instances of each class by name.
@@ -50,9 +49,8 @@ class Statistics:
   num_crowds: int
   num_empty: int
   most_instances: int
-  short_sides: np.ndarray
-  long_sides: np.ndarray
-  num_portrait: int
+  heights: np.ndarray
+  widths: np.ndarray
   num_examined: int
   instances_of_class: dict[str, int]
   images_of_class: dict[str, int]
@@ -63,6 +61,29 @@ class Statistics:
   num_16_bit: int
   findings: list[str]
   digests: dict[str, str]
+
+  @property
+  def short_sides(self) -> np.ndarray:
+    """Of all images, pixels. [num_images] int64."""
+    return np.minimum(self.heights, self.widths)
+
+  @property
+  def long_sides(self) -> np.ndarray:
+    """Of all images, pixels. [num_images] int64."""
+    return np.maximum(self.heights, self.widths)
+
+  @property
+  def num_portrait(self) -> int:
+    """Images higher than wide."""
+    return int((self.heights > self.widths).sum())
+
+  def num_trained(self, keep_empty: bool) -> int:
+    """Counts the images that are trained on.
+
+    Args:
+      keep_empty: `dataset.keep_empty` of the configuration.
+    """
+    return self.num_images - (0 if keep_empty else self.num_empty)
 
 
 def examine(
@@ -104,7 +125,6 @@ def examine(
     for problem, annotations in _find_suspects(sample, areas).items():
       suspects[problem] += annotations
     on_image()
-  short, long = np.sort([records.heights, records.widths], axis=0)
   names = selection.class_names
   return Statistics(
     split=records.split,
@@ -113,9 +133,8 @@ def examine(
     num_crowds=int(records.num_crowds.sum()),
     num_empty=int((records.num_objects == 0).sum()),
     most_instances=int(records.num_objects.max()),
-    short_sides=short,
-    long_sides=long,
-    num_portrait=int((records.heights > records.widths).sum()),
+    heights=np.asarray(records.heights),
+    widths=np.asarray(records.widths),
     num_examined=len(selection),
     instances_of_class={n: instances[i] for i, n in enumerate(names)},
     images_of_class={n: images[i] for i, n in enumerate(names)},
@@ -140,12 +159,7 @@ def compare_splits(train: Statistics, validation: Statistics) -> list[str]:
     Lines.
   """
   findings = []
-  if train.split == validation.split:
-    findings.append(
-      f"training and evaluation use the same split, {train.split!r}: the score "
-      "says nothing about other images"
-    )
-  else:
+  if train.split != validation.split:
     shared = sorted(train.digests.keys() & validation.digests.keys())
     if shared:
       names = [train.digests[key] for key in shared]
@@ -171,8 +185,53 @@ def compare_splits(train: Statistics, validation: Statistics) -> list[str]:
   return findings
 
 
+def find_unused(train: Records, evaluated: Records) -> list[str]:
+  """Finds images of the dataset that the configuration leaves unused.
+
+  Args:
+    train: The split to train on, or the part of one.
+    evaluated: The split to evaluate, or the part of one.
+
+  Returns:
+    Lines with the flag that takes more.
+  """
+  findings = []
+  sizes = train.split_sizes
+  others = [name for name in sizes if name != train.whole_split]
+  if train.split == evaluated.split:
+    advice = "; ".join(
+      f"--config.dataset.eval_split={name} takes {sizes[name]} others"
+      for name in others
+    )
+    findings.append(
+      f"training and evaluation use the same split, {train.split!r}: the score "
+      "says nothing about other images" + (f"; {advice}" if advice else "")
+    )
+  for records, field, does in (
+    (train, "train_split", "trains on"),
+    (evaluated, "eval_split", "evaluates on"),
+  ):
+    name = records.whole_split
+    used = {
+      image_id
+      for other in (train, evaluated)
+      if other.whole_split == name
+      for image_id in other.image_ids.tolist()
+    }
+    # Two parts that make up a split hold images out: nothing is unused. To
+    # evaluate on more of the split that is trained on is no advice.
+    is_advice = field == "train_split" or name in others
+    if len(used) < sizes[name] and is_advice:
+      findings.append(
+        f"{does} {len(records)} of {sizes[name]} images: dataset.{field}="
+        f"{records.split!r}; --config.dataset.{field}={name} takes all"
+      )
+  return findings
+
+
 def list_findings(
   train: Records,
+  evaluated: Records,
   splits: Sequence[Statistics],
   *,
   num_classes: int,
@@ -182,7 +241,9 @@ def list_findings(
 
   Args:
     train: The training split.
-    splits: Statistics of the training and the evaluation split.
+    evaluated: The evaluation split.
+    splits: Statistics of the training and of the evaluation split; one where
+      they are the same.
     num_classes: `dataset.num_classes` of the configuration.
     keep_empty: `dataset.keep_empty` of the configuration.
 
@@ -195,7 +256,8 @@ def list_findings(
     findings.append(f"prepare: {metadata['num_problems']} problems in all")
   for part in splits:
     findings += [f"{part.split}: {line}" for line in part.findings]
-  findings += compare_splits(*splits)
+  findings += find_unused(train, evaluated)
+  findings += compare_splits(splits[0], splits[-1])
   found = len(train.class_names)
   if num_classes != found:
     findings.append(

@@ -125,6 +125,7 @@ def choose_levels(
     train: Images to go by.
     on_image: Called after each image.
   """
+  is_changed = any(key.startswith("preprocessing.") for key in made.reasons)
   frames = _population(made, train, on_image)
   network, loss = made.config["network"], made.config["loss"]
   lost = levels.lost_share(frames, loss["scale_ranges"], network["num_grids"])
@@ -137,8 +138,10 @@ def choose_levels(
     return
   low, high = np.percentile(np.concatenate([x.scales for x in frames]), (5, 95))
   sizes = (
-    f"{100 * lost:.2g} % of the objects lost their cell; 90 of 100 are "
-    f"{low:.0f} to {high:.0f} network px"
+    f"{levels.WITHOUT_CELL}: {100 * lost:.3g} % of the objects of "
+    f"{len(train)} training images, as trained and as predicted"
+    + (" at the changed input" if is_changed else "")
+    + f"; 90 of 100 are {low:.0f} to {high:.0f} network px"
   )
   made.set("loss.scale_ranges", picked.scale_ranges, sizes)
   made.set("network.levels", picked.levels, sizes)
@@ -146,8 +149,9 @@ def choose_levels(
   made.set(
     "network.num_grids",
     picked.num_grids,
-    f"{100 * now:.2g} % lose their cell now; {_cells(picked.num_grids):,} cells"
-    f", were {_cells(network['num_grids']):,}",
+    f"{levels.WITHOUT_CELL}: {100 * now:.3g} % of them now; "
+    f"{_cells(picked.num_grids):,} cells, were "
+    f"{_cells(network['num_grids']):,}",
   )
 
 
@@ -274,9 +278,7 @@ def choose_schedule(made: Suggestion, statistics: Statistics) -> None:
     statistics: Of the training split.
   """
   training, optimizer = made.config["training"], made.config["optimizer"]
-  num_images = statistics.num_images
-  if not made.config["dataset"]["keep_empty"]:
-    num_images -= statistics.num_empty
+  num_images = statistics.num_trained(made.config["dataset"]["keep_empty"])
   size = training["batch_size"]
   while size > 1 and num_images < 4 * size:
     size //= 2

@@ -249,7 +249,36 @@ def test_curves_of_a_class_and_their_values(scenes, tmp_path, open_page):
   assert page.locator("#curves path").first.get_attribute("d") != before
   page.locator("#curves rect").hover(position=dict(x=1, y=5))
   readout = page.locator("#curves-readout").inner_text()
-  assert readout.startswith("recall 0 %: precision 50.0 (IoU .50)")
+  assert readout.startswith("recall 0: precision 50.0 (IoU .50)")
+
+
+def test_one_unit_and_what_is_all_wrong_is_drawn(scenes, tmp_path, open_page):
+  built = build(scenes, "cat", "dog")
+  built.found("cat", (60, 60, 5, 5), 0.15, 3).found(
+    "cat", (60, 0, 5, 5), 0.1, 3
+  )
+  page = open_page(write(tmp_path, *summarize(built)))
+  assert "from 0 to 100, as eval prints them" in " ".join(
+    page.locator("#units").inner_text().split()
+  )
+  labels = {
+    name: page.locator(f"#{name} > svg > text").all_text_contents()
+    for name in ("curves", "sweep", "calibration")
+  }
+  assert labels["curves"].count("25") == 2
+  for name in ("sweep", "calibration"):
+    assert "25" in labels[name] and ".25" in labels[name]
+  bins = page.locator("#calibration .bin")
+  assert page.locator("#calibration .count").all_text_contents() == [
+    "2",
+    "1",
+    "1",
+    "1",
+    "1",
+  ]
+  wrong = bins.first
+  assert wrong.get_attribute("fill") == "none"
+  assert float(wrong.get_attribute("height")) > 0
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

@@ -61,6 +61,9 @@ class SampleRecords(python_types.SimpleNamespace):
   def __init__(self, samples, split="train", class_names=("thing", "other")):
     self.samples = samples
     self.split = split
+    self.whole_split = split.partition("[")[0]
+    self.split_sizes = {self.whole_split: len(samples)}
+    self.image_ids = np.arange(len(samples)) + 1
     self.class_names = class_names
     self.category_ids = tuple(range(1, len(class_names) + 1))
     self.heights = np.array([s.original_size[0] for s in samples])
@@ -112,9 +115,8 @@ def make_statistics(
     num_crowds=0,
     num_empty=empty,
     most_instances=per_image,
-    short_sides=np.full(images, short),
-    long_sides=np.full(images, long),
-    num_portrait=0,
+    heights=np.full(images, short),
+    widths=np.full(images, long),
     num_examined=images,
     instances_of_class={"thing": 1},
     images_of_class={"thing": 1},

@@ -1,11 +1,19 @@
 """Tests of solo_jax/inspection/input_rule.py."""
 
+import dataclasses
+
 import ml_collections
+import numpy as np
 import pytest
 
 from solo_jax.config import validate
 from solo_jax.inspection.config_file import format_config
-from solo_jax.inspection.input_rule import choose_input, input_scale
+from solo_jax.inspection.input_rule import (
+  choose_input,
+  choose_padding,
+  input_scale,
+  measure_padding,
+)
 from tests.config_test import load
 from tests.inspection.conftest import after, make_statistics, sections
 
@@ -73,6 +81,46 @@ def test_enlarged_small_images_go_back_to_their_size():
   made = after(choose_input, sections("solov2_coco"), statistics)
   assert made.config["transforms"]["image_size"] == (256, 256)
   assert not made.config["dataset"]["group_by_orientation"]
+
+
+def photographs():
+  """Ten sizes of about 480 x 640."""
+  found = make_statistics(images=10)
+  return dataclasses.replace(
+    found, heights=np.arange(410, 480, 7), widths=np.full(10, 640)
+  )
+
+
+def test_padding_that_compiles_few_shapes():
+  rule = dict(
+    short_side=640, max_side=640, tile_size=None, interpolation="bilinear"
+  )
+  found = {
+    multiple: measure_padding(rule | dict(pad_multiple=multiple), photographs())
+    for multiple in (32, 128)
+  }
+  assert (found[32].num_shapes, found[128].num_shapes) == (3, 1)
+  # 416 once, 448 five times, 480 four times.
+  assert found[32].pixels == 640 * (416 + 5 * 448 + 4 * 480) / 10
+  assert found[128].pixels == 640 * 512
+
+
+def test_the_coarsest_padding_is_taken_that_costs_little():
+  config = sections(
+    "solov2_overfit",
+    preprocessing__short_side=640,
+    preprocessing__max_side=640,
+    preprocessing__pad_multiple=32,
+  )
+  made = after(choose_padding, config, photographs())
+  # 512 x 640 is within 1.15 of the tightest padding, 512 x 768 of 256 is not.
+  assert made.config["preprocessing"]["pad_multiple"] == 128
+  assert made.reasons["preprocessing.pad_multiple"].startswith(
+    "1 padded shape, each compiled once (32: 3); 1.12 x the pixels"
+  )
+  # What gives as few shapes for as little is kept.
+  config["preprocessing"]["pad_multiple"] = 128
+  assert not after(choose_padding, config, photographs()).reasons
 
 
 @pytest.mark.parametrize("why", ["crowded", "large"])

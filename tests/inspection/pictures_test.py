@@ -1,8 +1,10 @@
 """Tests of solo_jax/inspection/pictures.py."""
 
+import cv2
 import numpy as np
 import pytest
 
+from solo_jax.inspection import pictures
 from solo_jax.inspection.frames import inference_frames
 from solo_jax.inspection.pictures import LOST_COLOR, draw_frames
 from solo_jax.inspection.suggestion import build_method
@@ -47,6 +49,17 @@ def test_cells_lie_on_their_instance_and_a_lost_one_is_framed():
   rows, columns = np.nonzero(is_red)
   assert rows.min() == pytest.approx(128, abs=3)
   assert columns.min() == pytest.approx(128, abs=3)
+
+
+def test_signs_do_not_lie_on_each_other():
+  boxes = np.array([[40, 40, 44, 44]] * 4, float)
+  rows = np.array(["no cell left"] * 4, object)
+  picture = pictures._draw_lost(np.zeros((200, 200, 3), np.uint8), boxes, rows)
+  is_sign = (picture == pictures.SIGN_COLOR).all(2)
+  count, _, areas, _ = cv2.connectedComponentsWithStats(
+    is_sign.astype(np.uint8), connectivity=4
+  )
+  assert sum(areas[1:count, cv2.CC_STAT_AREA] > 300) >= 3
 
 
 def test_groups_of_embeddings_are_drawn():

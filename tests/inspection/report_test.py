@@ -1,5 +1,6 @@
 """Tests of solo_jax/inspection/report.py."""
 
+import dataclasses
 import io
 import json
 
@@ -7,9 +8,24 @@ import numpy as np
 from rich.console import Console
 
 from solo_jax.inspection import report
+from solo_jax.inspection.cost import Cost
 from solo_jax.inspection.selection import Selection
 from solo_jax.inspection.statistics import examine
-from tests.inspection.conftest import SampleRecords, make_sample, sections
+from tests.inspection.conftest import (
+  SampleRecords,
+  make_sample,
+  make_statistics,
+  sections,
+)
+
+COST = Cost(
+  batch_size=8,
+  image_size=(256, 160),
+  num_steps=100,
+  num_images=40,
+  predicted_pixels=4096,
+)
+TWICE = dataclasses.replace(COST, batch_size=4, image_size=(512, 416))
 
 
 def text(table, width=160):
@@ -47,11 +63,70 @@ def test_lost_instances_are_shares():
   assert "median | 0, 5, 50 |" in table
 
 
+def test_no_heading_is_cut_off_at_80_columns():
+  judged = {
+    f"{what}, {name}": dict(
+      frames=48,
+      instances=1700,
+      lost={"no level": 100, "no cell left": 90},
+      shared=160,
+      most_instances=26,
+      most_positives=47,
+      map_pixels=np.zeros(0),
+    )
+    for what in ("training", "evaluation")
+    for name in ("this config", "suggestion")
+  }
+  splits = [
+    dataclasses.replace(make_statistics(), split=split)
+    for split in ("train[:1000]", "validation[100:200]")
+  ]
+  change = dict(was=((1, 40), (20, 80)), suggested=((1, 9), (5, 9)), why="it")
+  for table in (
+    report.fates_table(judged),
+    report.sizes_table(splits),
+    report.classes_table(splits),
+    report.counts_table(splits),
+    report.changes_table(
+      {"loss.scale_ranges": change, "optimizer.reference_batch_size": change},
+      sections("solov2_coco"),
+      (COST, COST),
+    ),
+  ):
+    printed = text(table, 80)
+    assert "\N{HORIZONTAL ELLIPSIS}" not in printed
+    for word in " ".join(table.header).split():
+      assert word in printed
+  table = report.fates_table(judged).markdown()
+  assert "| without a cell (no level, no cell left) | 190 (11.2 %) |" in table
+
+
+def test_a_reason_is_told_once():
+  changes = {
+    f"network.{i}": dict(was=1, suggested=2, why=why)
+    for i, why in enumerate(("small", "small", "small", "large"))
+  }
+  table = report.changes_table(changes, sections("solov2_coco"), (COST, TWICE))
+  assert [row[2] for row in table.rows] == [
+    "small",
+    "the same",
+    "the same",
+    "large",
+  ]
+  assert (
+    "a training step sees 2.6 x the pixels (4 x 512 x 416, was 8 x 256 x 160)"
+    in table.note
+  )
+  assert "2.6 x the pixels (100 steps x 4 images, 10 epochs, " in table.note
+  assert "was 100 steps x 8 images, 20 epochs)" in table.note
+
+
 def test_the_linear_rule_is_told():
   config = sections("solov2_coco")
   changes = {"training.batch_size": dict(was=16, suggested=16, why="because")}
-  table = report.changes_table(changes, config)
+  table = report.changes_table(changes, config, (COST, COST))
   assert "0.01 x 16 / 16 = 0.01" in table.note
+  assert "a training step sees as many pixels" in table.note
   assert "| training.batch_size | 16 -> 16 | because |" in table.markdown()
 
 

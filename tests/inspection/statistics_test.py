@@ -6,7 +6,11 @@ import numpy as np
 import pytest
 
 from solo_jax.inspection.selection import Selection
-from solo_jax.inspection.statistics import compare_splits, examine
+from solo_jax.inspection.statistics import (
+  compare_splits,
+  examine,
+  find_unused,
+)
 from tests.inspection.conftest import SampleRecords, make_sample
 
 
@@ -88,4 +92,25 @@ def test_splits_are_compared():
   )
   lines = compare_splits(look([shared, other]), validation)
   assert len(lines) == 1 and "byte for byte" in lines[0]
-  assert "same split" in compare_splits(train, train)[0]
+
+
+def test_images_that_are_left_unused_are_told():
+  def part(split, first, last):
+    records = SampleRecords([make_sample([])] * (last - first), split)
+    records.split_sizes = dict(train=48, validation=12)
+    records.image_ids = np.arange(first, last)
+    return records
+
+  few, rest = part("train[:8]", 0, 8), part("train[8:]", 8, 48)
+  same, unused = find_unused(few, few)
+  assert "use the same split, 'train[:8]'" in same
+  assert same.endswith("--config.dataset.eval_split=validation takes 12 others")
+  assert unused == (
+    "trains on 8 of 48 images: dataset.train_split='train[:8]'; "
+    "--config.dataset.train_split=train takes all"
+  )
+  assert find_unused(rest, few) == []  # held out of one split
+  whole = part("train", 0, 48)
+  assert find_unused(whole, part("validation", 0, 12)) == []
+  (line,) = find_unused(whole, part("validation[:5]", 0, 5))
+  assert line.startswith("evaluates on 5 of 12 images")
