@@ -158,8 +158,9 @@ def evaluate_checkpoint(
         "checkpoint": path,
         "settings": overrides or "the checkpoint's",
         "beyond capacity": f"{num_dropped:,} candidates",
-        "sizes seen": ", ".join(f"{x:g}" for x in scales)
+        "scales": ", ".join(f"{x:g}" for x in scales)
         + (", each mirrored as well" if flip else ""),
+        "padded shapes compiled": f"{predictor.num_compiled}",
         "device": jax.devices()[0].device_kind,
       },
       stages=predictor.clock.seconds,
