@@ -137,9 +137,8 @@ def evaluate_checkpoint(
     )
   seconds = time.perf_counter() - start
   console.print(
-    f"{len(results)} detections in {seconds:.1f} s, {predictor.num_compiled} "
-    f"padded shapes compiled, {num_dropped} candidates beyond the capacity "
-    "(decode.max_candidates)",
+    f"{len(results)} detections in {seconds:.1f} s, "
+    f"{predictor.summary(num_dropped)}",
     soft_wrap=True,
   )
   if out and is_writer:

@@ -142,8 +142,10 @@ def find_costs(found: Diagnosis) -> tuple[Cost, Cost]:
     )
     for config, ceiling in (
       (found.given, found.ceilings[GIVEN]),
-      # Without changes the last one is that of the configuration.
-      (found.made.config, list(found.ceilings.values())[-1]),
+      (
+        found.made.config,
+        found.ceilings[SUGGESTION if found.made.reasons else GIVEN],
+      ),
     )
   )
   return given, suggested

@@ -408,7 +408,7 @@ def main(argv: list[str]) -> None:
     f"{num_images} images done in {seconds:.1f} s "
     f"({num_images / seconds:.1f} images/s, compiling included), see {out}"
   )
-  print(predictor.summary(), file=sys.stderr)
+  print(predictor.summary(predictor.num_dropped), file=sys.stderr)
   for problem in problems:
     print(f"{problem.path}: {problem.reason}", file=sys.stderr)
   if problems:

@@ -137,6 +137,7 @@ def split_by_ratio(keys: Sequence[str], fraction: float) -> dict[str, str]:
   Raises:
     ValueError: If there are fewer than two ids or the fraction is out of range.
   """
+  keys = sorted(set(keys))
   if len(keys) < 2 or not 0 < fraction < 1:
     raise ValueError(
       f"Need 2 images and a validation fraction in (0, 1) to split; got "

@@ -205,9 +205,13 @@ class CocoInstances(builder.RecordsBuilder):
     }
 
   def _hold_out(self, images, files: FileTree) -> dict[str, AnnotatedImages]:
-    sides = builder.split_by_ratio(
-      [image.file_name for image in images], self._validation_fraction
-    )
+    names = [image.file_name for image in images]
+    if len(set(names)) < 2:
+      raise ValueError(
+        f"{files}: {len(set(names))} image cannot be split; name validation "
+        "images, or train on all with --validation_fraction=0."
+      )
+    sides = builder.split_by_ratio(names, self._validation_fraction)
     return {
       split: AnnotatedImages(
         [image for image in images if sides[image.file_name] == split], files

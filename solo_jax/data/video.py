@@ -111,9 +111,10 @@ class VideoFile:
     )
     if num_damaged or is_cut:
       of = "" if self._declared is None else f" of {self._declared:.1f}"
+      at = seconds if last is None else last
       self.problem = (
         f"damaged or cut off: only {num_decoded} frames could be decoded, the "
-        f"last at {seconds:.1f}{of} s"
+        f"last at {at:.1f}{of} s"
       )
 
 

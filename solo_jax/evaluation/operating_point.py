@@ -51,8 +51,9 @@ def confusion_matrix(
 
 def _rows_of(image_ids: np.ndarray, image_id: int) -> slice:
   """Finds the rows of an image in rising ids, without reading all of them."""
-  start, stop = np.searchsorted(image_ids, (image_id, image_id + 1))
-  return slice(start, stop)
+  return slice(
+    *(np.searchsorted(image_ids, image_id, side) for side in ("left", "right"))
+  )
 
 
 def match_any_class(

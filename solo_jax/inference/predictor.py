@@ -288,11 +288,15 @@ class Predictor:
       yield group
     yield from waiting.values()
 
-  def summary(self) -> str:
-    """Says what was compiled and left out so far, for a log."""
+  def summary(self, num_dropped: int) -> str:
+    """Says what was compiled and left out so far, for a log.
+
+    Args:
+      num_dropped: This predictor's, or the sum of those of all processes.
+    """
     return (
-      f"{self.num_compiled} padded shapes compiled, {self.num_dropped} "
-      "candidates beyond the capacity (decode.max_candidates)"
+      f"{self.num_compiled} padded shapes compiled, {num_dropped} candidates "
+      "beyond the capacity (decode.max_candidates)"
     )
 
   def padded_size(self, size: tuple[int, int]) -> tuple[int, int]:

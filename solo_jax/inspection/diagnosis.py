@@ -49,6 +49,7 @@ class Diagnosis:
   ceilings: dict[str, Ceiling]
 
 
+# Long, as it is the list of all that is looked at.
 def diagnose(
   config: Mapping[str, Any],
   *,

@@ -285,8 +285,8 @@ def changes_table(
     rows=rows,
     note=f"Learning rate by the linear rule: {optimizer['learning_rate']:g} x "
     f"{training['batch_size']} / {optimizer['reference_batch_size']} = "
-    f"{peak:g}; another training.batch_size scales it.\n"
-    + (compare_costs(*costs) if changes else ""),
+    f"{peak:g}; another training.batch_size scales it."
+    + (f"\n{compare_costs(*costs)}" if changes else ""),
   )
 
 

@@ -125,7 +125,8 @@ def choose_levels(
     train: Images to go by.
     on_image: Called after each image.
   """
-  is_changed = any(key.startswith("preprocessing.") for key in made.reasons)
+  of_input = {"preprocessing.short_side", "preprocessing.tile_size"}
+  is_changed = not of_input.isdisjoint(made.reasons)
   frames = _population(made, train, on_image)
   network, loss = made.config["network"], made.config["loss"]
   lost = levels.lost_share(frames, loss["scale_ranges"], network["num_grids"])

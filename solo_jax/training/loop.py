@@ -241,6 +241,13 @@ class Run:
       self._log.metrics(last_step, row, line)
       check_finite(rows, last_step, training.max_nonfinite_steps)
 
+    if (
+      step
+      and is_due(step, training.eval_every_steps)
+      and self._writer.metrics(step) is None
+    ):  # ended with an earlier run; the state is saved
+      self._evaluate_saved(state, step, stop)
+      progress.start_clock(step)
     batch = next(batches)
     while step < num_steps:
       num_compiled, start = counter.num_compiled, time.perf_counter()
@@ -340,8 +347,14 @@ class Run:
   def _save_and_evaluate(
     self, state: TrainState, step: int, stop: StopRequest
   ) -> dict[str, float | None]:
-    """Saves a state and evaluates it meanwhile, which may fail or be ended."""
+    """Saves a state and evaluates it meanwhile."""
     self._save(state)
+    return self._evaluate_saved(state, step, stop)
+
+  def _evaluate_saved(
+    self, state: TrainState, step: int, stop: StopRequest
+  ) -> dict[str, float | None]:
+    """Evaluates a state that is saved, as this may fail or be ended."""
     try:
       with stop.immediate():
         metrics = self._evaluate(state)
@@ -366,15 +379,14 @@ class Run:
       on_image=self._report_saved,
     )
     predictor.variables = {}
-    self._log.message(
-      f"evaluated so far: {predictor.num_compiled} padded shapes compiled, "
-      f"{count_dropped(predictor)} candidates beyond the capacity "
-      "(decode.max_candidates)"
-    )
+    num_dropped = count_dropped(predictor)
+    self._log.message(f"evaluated so far: {predictor.summary(num_dropped)}")
     return metrics.scalars()
 
   def _draw_pictures(self, state: TrainState, step: int) -> None:
     """Draws predictions beside ground truth."""
+    if jax.process_index():
+      return  # process 0 writes them
     records = self._eval_records
     predictor = self._update_predictor(state)
     num_pictures = min(self._config.training.num_pictures, len(records))

@@ -172,6 +172,10 @@ def test_ratio_is_deterministic_and_independent_of_order():
   assert builder.split_by_ratio(keys[::-1], 0.2) == splits
   few = builder.split_by_ratio(["a", "b"], 0.01)
   assert sorted(few.values()) == ["train", "validation"]
+  assert builder.split_by_ratio(["a", "b", "a"], 0.5) in (
+    {"a": "train", "b": "validation"},
+    {"a": "validation", "b": "train"},
+  )
 
 
 @pytest.mark.parametrize(

@@ -127,6 +127,15 @@ def test_a_video_that_was_cut_off(tmp_path, suffix):
     )
 
 
+def test_the_end_is_told_in_the_time_of_the_file(tmp_path):
+  path = write(tmp_path / "a.mkv", times=[t + 30 for t in TENTHS], noise=200)
+  data = path.read_bytes()
+  path.write_bytes(data[: len(data) // 2])
+  source, frames = read(path)
+  at = 30 + frames[-1].seconds
+  assert source.problem.endswith(f"the last at {at:.1f} of 36.0 s")
+
+
 def test_a_damaged_part_is_left_out(tmp_path):
   path = write(
     tmp_path / "a.mp4",

@@ -94,7 +94,7 @@ def test_other_process_ends_and_the_pair_resumes(
 def test_pair_stops_together_when_one_is_asked_to(
   start_pair, undisturbed, tmp_path, moment
 ):
-  """No signal of process 0's own, as when schedulers stop each task."""
+  """Process 0 gets no signal; schedulers signal every task."""
   workdir = tmp_path / "run"
   pair = start_pair(workdir, TOY_EVALUATION_SECONDS="3")
   if moment == "steps":

@@ -200,6 +200,25 @@ def test_signal_during_evaluation_saves_at_once(toy, tmp_path):
   assert 5 in saved_steps(tmp_path)
 
 
+def test_evaluation_that_was_ended_is_made_up_for(toy, tmp_path):
+  def fail(state):
+    raise MemoryError
+
+  with pytest.raises(MemoryError):
+    train(toy, tmp_path, evaluate=fail, eval_every_steps=4)
+  evaluated = []
+
+  def evaluate(state):
+    evaluated.append(int(devices.fetch(state.step)))
+    return {"mask_AP": 0.5}
+
+  for _ in range(2):
+    train(toy, tmp_path, evaluate=evaluate, eval_every_steps=4)
+  assert evaluated == [4, 8, 10]
+  rows = read_rows(tmp_path / "metrics.jsonl")
+  assert [x["step"] for x in rows if "val/mask_AP" in x] == [4, 8, 10]
+
+
 def test_run_that_only_skips_steps_is_stopped(toy, tmp_path):
   def broken():
     for index, batch in enumerate(toy.make_toy_batches(0)):
