@@ -34,8 +34,10 @@ class BandPredictor:
   class_names = ("cat", "dog")
   category_ids = (3, 44)
 
-  def summary(self):
-    return "nothing compiled"
+  num_dropped = 0
+
+  def summary(self, num_dropped):
+    return f"nothing compiled, {num_dropped} dropped"
 
   def views(self, image):
     return {"inverted": 255 - to_rgb(image)}
