@@ -182,6 +182,7 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
       radii=(1.0,),  # factors of the radius, each with its own groups
       min_pixels=4,
       min_unclaimed=0.5,  # share of a group that no other has taken
+      competing=False,  # groups share pixels out: objects that never overlap
       score_terms=("category", "membership", "quality"),  # also 'seed'
       score_threshold=0.05,
       mask_threshold=0.5,

@@ -75,6 +75,7 @@ NOTES = {
   "decode.grouping": "'seed', 'histogram' or 'mean_shift'",
   "decode.radii": "factors of the radius, each with its own groups",
   "decode.min_unclaimed": "share of a group that no other has taken",
+  "decode.competing": "groups share pixels out: objects that never overlap",
 }
 
 

@@ -37,6 +37,7 @@ def decode(
   radii: tuple[float, ...],
   min_pixels: int,
   min_unclaimed: float,
+  competing: bool,
   score_terms: tuple[str, ...],
   score_threshold: float,
   mask_threshold: float,
@@ -47,11 +48,12 @@ def decode(
 ) -> types.Decoded:
   """Decodes a batch of outputs.
 
-  A mask is the foreground times the share of its group in the memberships of a
-  pixel: what is foreground goes to the group it is nearest to, out to a
-  membership of about NO_GROUP. A group whose
-  pixels cannot tell two classes apart is a detection of each, as a cell of
-  SOLO is.
+  A mask is the foreground times the membership in its group. If groups compete,
+  it is times the share in the memberships of all groups: what is foreground
+  goes to the group it is nearest to, out to a membership of about NO_GROUP.
+  That suits objects which touch and do not overlap, and seeds that are sure: a
+  second group on one object takes half of each pixel. A group whose pixels
+  cannot tell two classes apart is a detection of each, as a cell of SOLO is.
 
   Args:
     outputs: Network outputs.
@@ -64,6 +66,7 @@ def decode(
       chooses among them.
     min_pixels: Smallest group.
     min_unclaimed: See `seed_clustering`.
+    competing: Whether groups compete for pixels.
     score_terms: Factors of the score, any of 'category', 'membership',
       'quality' and 'seed'; none: every score is 1.
     score_threshold: Detections below are left out, before NMS.
@@ -95,7 +98,10 @@ def decode(
     maps, inside = inputs
     groups = [group(maps, inside, radius=radius) for radius in radii]
     found = [
-      describe_groups(g, maps, inside, score_terms=score_terms) for g in groups
+      describe_groups(
+        g, maps, inside, competing=competing, score_terms=score_terms
+      )
+      for g in groups
     ]
     probs, scores = jax.tree.map(lambda *x: jnp.concatenate(x), *found)
     num_groups, num_classes = scores.shape
@@ -189,6 +195,7 @@ def describe_groups(
   maps: Outputs,
   inside: jax.Array,
   *,
+  competing: bool,
   score_terms: tuple[str, ...],
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
   """Turns groups into masks with scores and labels.
@@ -197,6 +204,7 @@ def describe_groups(
     groups: Groups of one image.
     maps: Outputs of the image, flattened to [Q, ...].
     inside: Pixels of the image, without padding. [Q] bool.
+    competing: See `decode`.
     score_terms: See `decode`.
 
   Returns:
@@ -210,8 +218,9 @@ def describe_groups(
   foreground = jnp.where(inside, foreground, 0.0)
   member = membership(maps.embedding, groups.centers, groups.log_precision)
   member = jnp.where(groups.valid[:, None], member, 0.0)
-  share = member / (jnp.sum(member, axis=0) + NO_GROUP)
-  probs = foreground[None] * share
+  probs = foreground[None] * member
+  if competing:
+    probs /= jnp.sum(member, axis=0) + NO_GROUP
   weights = (probs > 0.5).astype(jnp.float32)
   size = jnp.sum(weights, axis=1)
 

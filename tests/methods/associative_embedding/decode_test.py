@@ -29,6 +29,7 @@ DECODE = dict(
   radii=(1.0,),
   min_pixels=3,
   min_unclaimed=0.5,
+  competing=False,
   score_terms=("category", "membership", "quality"),
   score_threshold=0.05,
   mask_threshold=0.5,
@@ -101,7 +102,8 @@ def test_a_group_of_two_classes_is_two_detections():
   )
 
 
-def test_groups_compete_for_pixels():
+@pytest.mark.parametrize("competing", [False, True])
+def test_groups_may_compete_for_pixels(competing):
   """Pixels on a line at 0, 1.2, 1.5 and 2; groups of radius 1 at 0 and 3."""
   places = np.array([0, 1.2, 1.5, 2, 6.0])
   zeros = jnp.zeros(len(places))
@@ -120,14 +122,19 @@ def test_groups_compete_for_pixels():
     num_dropped=0,
   )
   probs, scores = describe_groups(
-    groups, maps, jnp.ones(len(places), bool), score_terms=()
+    groups,
+    maps,
+    jnp.ones(len(places), bool),
+    competing=competing,
+    score_terms=(),
   )
   member = 1 / (1 + np.exp(-4 * (1 - (places - [[0], [3]]) ** 2)))
-  expected = member / (member.sum(axis=0) + 0.05)
+  expected = member / (member.sum(axis=0) + 0.05) if competing else member
   np.testing.assert_allclose(probs[:2], expected, rtol=1e-4, atol=1e-6)
-  # Beyond the radius, but nearer to the first than to anything else.
-  np.testing.assert_array_equal(probs[0] > 0.5, [1, 1, 0, 0, 0])
-  np.testing.assert_array_equal(scores[:, 0] > 0, [True, True, False])
+  # 1.2 lies beyond the radius, but nearer to the first than to anything else.
+  np.testing.assert_array_equal(probs[0] > 0.5, [1, competing, 0, 0, 0])
+  # 2 lies at the radius of the second, which gets it if groups compete.
+  np.testing.assert_array_equal(scores[:, 0] > 0, [True, competing, False])
 
 
 def test_nothing_found_is_a_result(batch):
