@@ -113,14 +113,19 @@ exit 143"""
     stdout=subprocess.PIPE,
     text=True,
     start_new_session=True,
-    restore_signals=True,
+    # A job in the background starts with SIGINT ignored, and so do its own.
+    preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
   ) as script:
-    deadline = time.monotonic() + 30
-    while not all(x.exists() and x.read_text() == "ready\n" for x in logs):
-      assert time.monotonic() < deadline
-      time.sleep(0.1)
-    os.killpg(script.pid, number)
-    output = script.communicate(timeout=30)[0]
+    try:
+      deadline = time.monotonic() + 30
+      while not all(x.exists() and x.read_text() == "ready\n" for x in logs):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+      os.killpg(script.pid, number)
+      output = script.communicate(timeout=30)[0]
+    except BaseException:
+      os.killpg(script.pid, signal.SIGKILL)
+      raise
   assert script.returncode == 128 + number
   for log in logs:
     assert log.read_text() == "ready\nsignals 1\n"
