@@ -2,7 +2,9 @@ r"""SOLOv2 for a few dozen to a few thousand photographs of your own.
 
 EfficientNet-Lite0 with ImageNet weights, mask features at stride 2, images of
 320 to 480 px drawn anew each time and mirrored. A start for the dataset doctor,
-which fits sizes, grids, capacities and schedule to the data:
+which fits sizes, grids, capacities and schedule to the data. Not trained to its
+end yet; docs/own_data.md has what 200 small steps gave on 54 photographs.
+
 
 python -m solo_jax.prepare --dataset=coco_instances --name=my_data \
     --train_annotations=train.json --train_images=images/ \
