@@ -5,7 +5,6 @@ EfficientNet-Lite0 with ImageNet weights, mask features at stride 2, images of
 which fits sizes, grids, capacities and schedule to the data. Not trained to its
 end yet; docs/own_data.md has what 200 small steps gave on 54 photographs.
 
-
 python -m solo_jax.prepare --dataset=coco_instances --name=my_data \
     --train_annotations=train.json --train_images=images/ \
     --validation_annotations=val.json --validation_images=images/
