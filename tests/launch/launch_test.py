@@ -88,48 +88,83 @@ def test_a_process_that_fails_ends_the_others(tmp_path):
   assert time.monotonic() - start < 40
 
 
+BUSY = """
+count=0
+trap 'count=$((count + 1)); echo "signal $count"' TERM INT
+echo ready
+until ((count == {enough})); do sleep .1; done
+sleep 1 # saving
+echo saved
+exit 143"""
+
+
+def wait_for(files, text):
+  deadline = time.monotonic() + 30
+  while not all(x.exists() and x.read_text() == text for x in files):
+    assert time.monotonic() < deadline
+    time.sleep(0.1)
+
+
+@pytest.fixture
+def start_busy(tmp_path):
+  """Starts two processes that count signals; kills what is left of them."""
+  logs = [tmp_path / f"w.process{i}.log" for i in range(2)]
+  scripts = []
+
+  def start(enough):
+    body = BUSY.format(enough=enough)
+    script = subprocess.Popen(
+      [
+        *("bash", LAUNCH / "local_multiprocess.sh", "2"),
+        f"--workdir={tmp_path / 'w'}",
+      ],
+      env={
+        "PATH": "/usr/bin:/bin",
+        "PYTHON": fake_program(tmp_path / "python", body),
+      },
+      stdout=subprocess.PIPE,
+      text=True,
+      start_new_session=True,
+      # A job in the background starts with SIGINT ignored, and so do its own.
+      preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
+    scripts.append(script)
+    wait_for(logs, "ready\n")
+    return script, logs
+
+  yield start
+  for script in scripts:
+    if script.poll() is None:
+      subprocess.run(["pkill", "-KILL", "-s", str(script.pid)], check=False)
+    script.wait(30)
+    script.stdout.close()
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_each_process_gets_one_signal_and_may_save(tmp_path, number):
+def test_each_process_gets_one_signal_and_may_save(start_busy, number):
   """A second one would end it at once.
 
   To the script and its tee, as of a terminal or of `timeout`.
   """
-  body = """
-count=0
-trap 'count=$((count + 1))' TERM INT
-echo ready
-until ((count)); do sleep .1; done
-sleep 1 # saving
-echo "signals $count"
-exit 143"""
-  python = fake_program(tmp_path / "python", body)
-  logs = [tmp_path / f"w.process{i}.log" for i in range(2)]
-  with subprocess.Popen(
-    [
-      *("bash", LAUNCH / "local_multiprocess.sh", "2"),
-      f"--workdir={tmp_path / 'w'}",
-    ],
-    env={"PATH": "/usr/bin:/bin", "PYTHON": python},
-    stdout=subprocess.PIPE,
-    text=True,
-    start_new_session=True,
-    # A job in the background starts with SIGINT ignored, and so do its own.
-    preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-  ) as script:
-    try:
-      deadline = time.monotonic() + 30
-      while not all(x.exists() and x.read_text() == "ready\n" for x in logs):
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
-      os.killpg(script.pid, number)
-      output = script.communicate(timeout=30)[0]
-    except BaseException:
-      os.killpg(script.pid, signal.SIGKILL)
-      raise
+  script, logs = start_busy(enough=1)
+  os.killpg(script.pid, number)
+  output = script.communicate(timeout=30)[0]
   assert script.returncode == 128 + number
   for log in logs:
-    assert log.read_text() == "ready\nsignals 1\n"
-  assert output == "ready\nsignals 1\n"
+    assert log.read_text() == "ready\nsignal 1\nsaved\n"
+  assert output == "ready\nsignal 1\nsaved\n"
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_second_signal_is_passed_on(start_busy, number):
+  script, logs = start_busy(enough=2)
+  os.killpg(script.pid, number)
+  wait_for(logs, "ready\nsignal 1\n")
+  os.killpg(script.pid, number)
+  script.communicate(timeout=30)
+  assert script.returncode == 128 + number
+  for log in logs:
+    assert log.read_text() == "ready\nsignal 1\nsignal 2\nsaved\n"
 
 
 SRUN = [
