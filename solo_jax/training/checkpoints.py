@@ -35,8 +35,12 @@ from solo_jax.training.orbax_errors import reason, without_echoes
 from solo_jax.training.same_run import check_same_run, check_tree, flatten
 from solo_jax.training.state import TrainState
 
-# Fields that configs got later, with what runs did before they had them.
-LATER_FIELDS = {"backbone": {"remat": []}}
+# Fields that configs got later, with what runs did before they had them: method
+# (None: each), section, fields.
+LATER_FIELDS = (
+  (None, "backbone", {"remat": []}),
+  ("associative_embedding", "decode", {"competing": False}),
+)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -391,8 +395,10 @@ def _restore(
     )
     state, info = jax.tree.map(np.asarray, saved["state"]), saved["info"]
     _check_signed(info, state)
-    for section, fields in LATER_FIELDS.items():
-      info["config"][section] = fields | info["config"][section]
+    config = info["config"]
+    for method, section, fields in LATER_FIELDS:
+      if method in (None, config["method"]):
+        config[section] = fields | config[section]
   except Exception as error:  # damage shows itself in many ways
     raise ValueError(
       f"checkpoint {folder} cannot be read ({reason(error)}); remove the "

@@ -94,6 +94,7 @@ def make_toy_config(**training):
   config = ml_collections.ConfigDict(
     dict(
       seed=0,
+      method="toy",
       backbone=dict(remat=()),
       optimizer=dict(learning_rate=0.1, decay_steps=(5, 8)),
       evaluation=dict(batch_size=1, max_detections=100),
