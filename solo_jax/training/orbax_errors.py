@@ -1,6 +1,7 @@
 """Errors of Orbax and TensorStore: said once, in the words that tell most."""
 
 import contextlib
+import logging as std_logging
 import os
 import re
 import sys
@@ -13,23 +14,35 @@ from absl import logging
 def without_echoes() -> Iterator[None]:
   """Keeps threads of Orbax and TensorStore from printing their tracebacks.
 
-  Every error of theirs is also raised where a checkpoint is waited for.
+  Every error of theirs is also raised where a checkpoint is waited for. A
+  context that is dropped without an end lasts as long as the process.
   """
 
   def is_news(record):
-    return record.exc_info is None or "orbax" not in record.pathname
+    # asyncio logs what tasks raised that nobody waited for any longer, and
+    # says in the message where they come from.
+    source = record.pathname + record.getMessage()
+    return record.exc_info is None or "/orbax/" not in source
 
   def hook(unraisable):
     if str(unraisable.exc_value) != "Event loop is closed":
       previous_hook(unraisable)
 
   previous_hook, sys.unraisablehook = sys.unraisablehook, hook
-  logging.get_absl_logger().addFilter(is_news)
+  loggers = logging.get_absl_logger(), std_logging.getLogger("asyncio")
+  for logger in loggers:
+    logger.addFilter(is_news)
+  is_dropped = False
   try:
     yield
+  except GeneratorExit:  # collected as garbage, while threads may go on
+    is_dropped = True
+    raise
   finally:
-    sys.unraisablehook = previous_hook
-    logging.get_absl_logger().removeFilter(is_news)
+    if not is_dropped:
+      sys.unraisablehook = previous_hook
+      for logger in loggers:
+        logger.removeFilter(is_news)
 
 
 def reason(error: Exception) -> str:

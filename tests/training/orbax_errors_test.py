@@ -1,3 +1,6 @@
+import contextlib
+import gc
+import logging as std_logging
 import sys
 import types
 
@@ -29,6 +32,23 @@ def test_tracebacks_of_threads_are_not_printed_twice(monkeypatch, caplog):
   log_and_raise()
   assert len(passed) == 3
   assert "/packages/orbax/future.py" in caplog.messages
+
+
+def test_context_that_is_dropped_lasts(monkeypatch, caplog):
+  """Also for what asyncio logs of tasks that nobody waits for."""
+  asyncio = std_logging.getLogger("asyncio")
+  for logger in (logging.get_absl_logger(), asyncio):
+    monkeypatch.setattr(logger, "filters", [])
+  monkeypatch.setattr("sys.unraisablehook", sys.unraisablehook)
+  context = contextlib.ExitStack()
+  context.enter_context(without_echoes())
+  del context
+  gc.collect()
+  error = (ValueError, ValueError("disk full"), None)
+  for where in ("/packages/orbax/a.py", "/elsewhere/b.py"):
+    text = f"Task exception was never retrieved, defined at {where}"
+    asyncio.error(text, exc_info=error)
+  assert [x.split("at ")[1] for x in caplog.messages] == ["/elsewhere/b.py"]
 
 
 def test_reason_of_a_long_error():
