@@ -1,3 +1,5 @@
+"""Tests of solo_jax/prepare.py."""
+
 import json
 import os
 import subprocess

@@ -1,3 +1,5 @@
+"""Tests of solo_jax/train.py."""
+
 import json
 import pathlib
 import sys

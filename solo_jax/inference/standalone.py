@@ -12,7 +12,8 @@ takes the place of JAX. From the command line, with Pillow to read files:
   python exported/predictor.py photo.jpg
 
 This file is copied as it stands beside every exported model, as predictor.py;
-it must import nothing of the package that it lies in.
+it must import nothing of the package that it lies in, so it is long and has its
+own joining of tiles.
 """
 
 import argparse

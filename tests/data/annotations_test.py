@@ -1,3 +1,5 @@
+"""Tests of solo_jax/data/annotations.py."""
+
 import contextlib
 import io
 import json

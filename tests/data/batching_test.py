@@ -1,3 +1,5 @@
+"""Tests of solo_jax/data/batching.py."""
+
 import cv2
 import hypothesis
 import numpy as np

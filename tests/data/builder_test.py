@@ -1,3 +1,5 @@
+"""Tests of solo_jax/data/builder.py."""
+
 import dataclasses
 import json
 import pathlib

@@ -1,3 +1,5 @@
+"""Tests of solo_jax/data/coco_instances.py."""
+
 import contextlib
 import functools
 import http.server

@@ -1,3 +1,5 @@
+"""Tests of solo_jax/data/file_tree.py."""
+
 import resource
 import stat
 import struct

@@ -1,3 +1,5 @@
+"""Tests of solo_jax/data/labeled_images.py."""
+
 import json
 import os
 import pathlib

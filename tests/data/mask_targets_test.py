@@ -1,3 +1,5 @@
+"""Tests of solo_jax/data/mask_targets.py."""
+
 import dataclasses
 import json
 import pathlib

@@ -1,3 +1,5 @@
+"""Tests of solo_jax/data/pipeline.py."""
+
 import concurrent.futures
 import multiprocessing
 import os

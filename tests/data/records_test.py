@@ -1,3 +1,5 @@
+"""Tests of solo_jax/data/records.py."""
+
 import io
 import os
 import pickle

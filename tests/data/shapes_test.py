@@ -1,3 +1,5 @@
+"""Tests of solo_jax/data/shapes.py."""
+
 import cv2
 import numpy as np
 import pytest

@@ -1,3 +1,5 @@
+"""Tests of solo_jax/data/transforms.py."""
+
 import dataclasses
 
 import cv2

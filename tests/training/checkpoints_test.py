@@ -1,3 +1,5 @@
+"""Tests of solo_jax/training/checkpoints.py."""
+
 import shutil
 import time
 

@@ -1,3 +1,5 @@
+"""Tests of solo_jax/training/devices.py."""
+
 import os
 import subprocess
 import sys

@@ -1,3 +1,5 @@
+"""Tests of solo_jax/training/logging.py."""
+
 import json
 import math
 import struct

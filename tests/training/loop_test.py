@@ -1,3 +1,5 @@
+"""Tests of solo_jax/training/loop.py."""
+
 import os
 import pathlib
 import runpy

@@ -1,3 +1,5 @@
+"""Tests of solo_jax/training/orbax_errors.py."""
+
 import contextlib
 import gc
 import logging as std_logging

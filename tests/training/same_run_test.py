@@ -1,3 +1,5 @@
+"""Tests of solo_jax/training/same_run.py."""
+
 import pathlib
 import runpy
 

@@ -1,3 +1,5 @@
+"""Tests of solo_jax/training/setup.py."""
+
 import copy
 import pathlib
 import runpy

@@ -1,3 +1,5 @@
+"""Tests of solo_jax/training/state.py."""
+
 import jax
 import jax.numpy as jnp
 import numpy as np

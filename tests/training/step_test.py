@@ -1,3 +1,5 @@
+"""Tests of solo_jax/training/step.py."""
+
 import dataclasses
 
 import jax

@@ -1,3 +1,5 @@
+"""Tests of solo_jax/training/stopping.py."""
+
 import os
 import signal
 import threading

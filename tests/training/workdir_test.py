@@ -1,3 +1,5 @@
+"""Tests of solo_jax/training/workdir.py."""
+
 import errno
 import fcntl
 import os
