@@ -22,10 +22,10 @@ import rich.table
 from absl import app, flags, logging
 
 from solo_jax.api import Predictor
+from solo_jax.checkpoints import store
 from solo_jax.data.records import decode_image
 from solo_jax.data.shapes import draw_scene
 from solo_jax.export import export_checkpoint
-from solo_jax.training import checkpoints
 
 _CHECKPOINT = flags.DEFINE_string("checkpoint", None, "A run.", required=True)
 _IMAGES = flags.DEFINE_string("images", None, "Folder of images, all used.")
@@ -67,7 +67,7 @@ def cpu_ms(run: Callable, images: list[np.ndarray]) -> list[float]:
 def main(_) -> None:
   """Prints a table and a JSON line."""
   logging.set_verbosity(logging.ERROR)
-  checkpoint = checkpoints.load(_CHECKPOINT.value)
+  checkpoint = store.load(_CHECKPOINT.value)
   images = read_images()
   largest = tuple(np.max([x.shape[:2] for x in images], axis=0).tolist())
   runs = {"native": Predictor(checkpoint)}

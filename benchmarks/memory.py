@@ -28,7 +28,7 @@ from absl import app, flags
 from jax.experimental import topologies
 from ml_collections import config_flags
 
-from solo_jax.training import devices, setup
+from solo_jax import building, parallel
 
 _CONFIG = config_flags.DEFINE_config_file(
   "config", "configs/solov2_coco.py", "A config."
@@ -107,7 +107,7 @@ def backbone_keeps(
     MiB an image.
   """
   config.backbone.remat = remat
-  backbone = setup.build_method(config, devices.AXIS_NAME).network.backbone
+  backbone = building.build_method(config, parallel.AXIS_NAME).network.backbone
 
   def count(batch_size):
     image = jax.ShapeDtypeStruct((batch_size, *image_size, 3), jnp.float32)

@@ -11,9 +11,9 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from solo_jax import types
+from solo_jax import building, types
+from solo_jax.checkpoints import state
 from solo_jax.conversion import mapping, mmdet
-from solo_jax.training import setup, state
 
 try:
   import torch
@@ -58,7 +58,7 @@ def make_jax_step(
   image, image_size = jax.device_put((batch.image, batch.image_size))
 
   def make(config):
-    network = setup.build_method(config).network
+    network = building.build_method(config).network
 
     def loss_fn(params, batch_stats):
       variables = {"params": params, "batch_stats": batch_stats}

@@ -26,12 +26,13 @@ import solov2_scene
 from absl import app, flags
 from ml_collections import config_flags
 
-from solo_jax import types
+from solo_jax import building, parallel, types
+from solo_jax.checkpoints import state
 from solo_jax.conversion import mapping, mmdet
 from solo_jax.data import batching
 from solo_jax.evaluation import rle
 from solo_jax.inference import masks
-from solo_jax.training import devices, setup, state, step
+from solo_jax.training import setup, step
 
 try:
   import torch
@@ -101,7 +102,7 @@ def measure_network(config, size: tuple[int, int]) -> dict:
   batch = types.Batch(
     **{key: np.stack([value] * num_images) for key, value in row.items()}
   )
-  method = setup.build_method(config, axis_name=devices.AXIS_NAME)
+  method = building.build_method(config, axis_name=parallel.AXIS_NAME)
   variables = state.init_variables(method.network, image_size=size, seed=0)
   times = {}
   if _NETWORK.value:
@@ -167,22 +168,22 @@ def measure_train_step(config, method, variables, batch: types.Batch) -> dict:
   optimizer, learning_rate = setup.build_optimizer(
     config, variables["params"], config.optimizer.learning_rate
   )
-  train_step = devices.map_step(
+  train_step = parallel.map_step(
     step.make_train_step(
       method,
       optimizer,
       learning_rate,
       accumulate=1,
       ema_decay=config.optimizer.ema_decay,
-      axis_name=devices.AXIS_NAME,
+      axis_name=parallel.AXIS_NAME,
     )
   )
-  train_state = devices.replicate(
+  train_state = parallel.replicate(
     state.create_train_state(
       variables, optimizer, use_ema=config.optimizer.ema_decay is not None
     )
   )
-  batch = devices.split_batch(batch)
+  batch = parallel.split_batch(batch)
 
   def train():
     nonlocal train_state
@@ -217,7 +218,7 @@ def measure_decode(config, size: tuple[int, int]) -> tuple[dict, dict]:
   )
   device_outputs = jax.device_put(outputs)
   sizes = np.array([image_size], np.int32)
-  decode = jax.jit(setup.build_method(config).decode)
+  decode = jax.jit(building.build_method(config).decode)
   detected = None  # each stage hands on to the next
 
   def run_decode():
@@ -276,7 +277,7 @@ def count_candidates(config, outputs) -> int:
   """Counts the (cell, class) pairs above the threshold, with all dropped."""
   config = config.copy_and_resolve_references()
   config.decode.max_candidates = 1
-  decode = setup.build_method(config).decode
+  decode = building.build_method(config).decode
   return 1 + int(jax.jit(decode)(outputs, None).num_dropped[0])
 
 

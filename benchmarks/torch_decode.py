@@ -36,7 +36,7 @@ def decode(
     image_size: Valid (height, width) of the network input.
     original_size: (H0, W0).
     mask_stride: Network pixels per mask cell.
-    score_threshold: See `solo_jax.methods.candidates`, as for the others.
+    score_threshold: See `solo_jax.methods.grid.decode`, as for the others.
     mask_threshold: A pixel above it belongs to the mask.
     nms_candidates: Masks kept for Matrix NMS.
     nms_sigma: Width of the gaussian kernel.

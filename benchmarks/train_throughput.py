@@ -41,8 +41,10 @@ import training_step
 from absl import app, flags
 from ml_collections import config_flags
 
-from solo_jax.training import devices, setup, state
-from solo_jax.training.checkpoints import CheckpointWriter
+from solo_jax import building, parallel
+from solo_jax.checkpoints import state
+from solo_jax.checkpoints.store import CheckpointWriter
+from solo_jax.training import setup
 from solo_jax.training.logging import RunLog, read_rows
 from solo_jax.training.loop import Run
 from solo_jax.training.stopping import StopRequest
@@ -92,7 +94,7 @@ def measure_loop(config, num_steps: int) -> dict[str, float]:
     eval_every_steps=0,
     picture_every_steps=0,
   )
-  method = setup.build_method(config, axis_name=devices.AXIS_NAME)
+  method = building.build_method(config, axis_name=parallel.AXIS_NAME)
   variables = state.init_variables(
     method.network, image_size=config.transforms.image_size, seed=config.seed
   )
@@ -111,7 +113,7 @@ def measure_loop(config, num_steps: int) -> dict[str, float]:
     run = Run(config, writer, log, eval_records=None)
     try:
       run.take_steps(
-        devices.replicate(make_state(variables)),
+        parallel.replicate(make_state(variables)),
         train_step,
         timed(batches, marks),
         stop,
@@ -149,7 +151,7 @@ def measure_overhead(config, num_steps: int) -> dict[str, float]:
     thread that starts them for a step: the least, as other work on the
     machine only adds to it, and the 'host_ms_median'.
   """
-  method = setup.build_method(config, axis_name=devices.AXIS_NAME)
+  method = building.build_method(config, axis_name=parallel.AXIS_NAME)
   variables = jax.tree.map(
     lambda x: np.zeros(x.shape, x.dtype),
     state.variable_shapes(
@@ -157,16 +159,16 @@ def measure_overhead(config, num_steps: int) -> dict[str, float]:
     ),
   )
   _, make_state = training_step.make_step(config, method, variables)
-  train_state = devices.replicate(make_state(variables))
+  train_state = parallel.replicate(make_state(variables))
   num_arrays = len(jax.tree.leaves(train_state))
   num_devices = jax.local_device_count()
-  batch = devices.split_batch(np.zeros(num_devices, np.float32))
+  batch = parallel.split_batch(np.zeros(num_devices, np.float32))
 
   def hand_on(train_state, batch):
-    mean = jax.lax.pmean(jnp.mean(batch), devices.AXIS_NAME)
+    mean = jax.lax.pmean(jnp.mean(batch), parallel.AXIS_NAME)
     return train_state.replace(step=train_state.step + 1), mean
 
-  mapped_step = devices.map_step(hand_on)
+  mapped_step = parallel.map_step(hand_on)
   times = []
   for _ in range(WARM_UP + num_steps):
     start = time.thread_time()
@@ -193,16 +195,16 @@ def measure_step(config, num_steps: int) -> dict[str, float]:
   """
   image_size = tuple(config.transforms.image_size)
   batch_size = config.training.batch_size
-  method = setup.build_method(config, axis_name=devices.AXIS_NAME)
+  method = building.build_method(config, axis_name=parallel.AXIS_NAME)
   variables = state.init_variables(
     method.network, image_size=image_size, seed=config.seed
   )
   train_step, make_state = training_step.make_step(config, method, variables)
-  mapped_step = devices.map_step(train_step)
-  batch = devices.split_batch(
+  mapped_step = parallel.map_step(train_step)
+  batch = parallel.split_batch(
     training_step.make_batch(config, image_size, batch_size)
   )
-  train_state = devices.replicate(make_state(variables))
+  train_state = parallel.replicate(make_state(variables))
 
   def take_step():
     nonlocal train_state

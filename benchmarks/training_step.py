@@ -8,10 +8,11 @@ import numpy as np
 import solov2_scene
 from jax.sharding import Mesh, PartitionSpec
 
-from solo_jax import types
+from solo_jax import building, parallel, types
+from solo_jax.checkpoints import state
 from solo_jax.data import batching
 from solo_jax.methods.method import Method
-from solo_jax.training import devices, setup, state, step
+from solo_jax.training import setup, step
 
 
 def make_step(
@@ -21,7 +22,7 @@ def make_step(
 
   Args:
     config: The whole configuration.
-    method: From `setup.build_method`, for the axis of `devices`.
+    method: From `building.build_method`, for the axis of `devices`.
     variables: The network's, or their shapes.
 
   Returns:
@@ -37,7 +38,7 @@ def make_step(
     learning_rate,
     accumulate=config.optimizer.accumulate,
     ema_decay=config.optimizer.ema_decay,
-    axis_name=devices.AXIS_NAME,
+    axis_name=parallel.AXIS_NAME,
   )
 
   def make_state(variables):
@@ -93,13 +94,13 @@ def lower_for_shapes(
   Returns:
     The lowered step.
   """
-  method = setup.build_method(config, axis_name=devices.AXIS_NAME)
+  method = building.build_method(config, axis_name=parallel.AXIS_NAME)
   variables = state.variable_shapes(method.network, image_size=image_size)
   train_step, make_state = make_step(config, method, variables)
-  # What `devices.map_step` makes of a step, but for any device.
+  # What `parallel.map_step` makes of a step, but for any device.
   device = jax.local_devices()[0] if device is None else device
-  mesh = Mesh(np.array([device]), (devices.AXIS_NAME,))
-  split = PartitionSpec(devices.AXIS_NAME)
+  mesh = Mesh(np.array([device]), (parallel.AXIS_NAME,))
+  split = PartitionSpec(parallel.AXIS_NAME)
   mapped_step = jax.jit(
     jax.shard_map(
       train_step,

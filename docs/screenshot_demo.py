@@ -13,20 +13,20 @@ import sys
 import PIL.Image
 from playwright.sync_api import sync_playwright
 
-from solo_jax import demo
+from solo_jax import webapp
 from solo_jax.api import Predictor
 
 
 def main(checkpoint: str, image: str, out: str) -> None:
   """Serves a checkpoint, drops an image and saves what the page shows."""
   predictor = Predictor.from_checkpoint(checkpoint)
-  page = demo.build_page(
+  page = webapp.build_page(
     predictor,
-    title=demo.make_title(checkpoint, predictor.class_names),
+    title=webapp.make_title(checkpoint, predictor.class_names),
     score_threshold=0.3,
     max_pixels=10**7,
   )
-  address = demo.launch(page, host="127.0.0.1", port=0, max_upload_mb=20)
+  address = webapp.launch(page, host="127.0.0.1", port=0, max_upload_mb=20)
   with sync_playwright() as driver:
     browser = driver.chromium.launch(
       executable_path=shutil.which("chromium"), args=["--no-sandbox"]

@@ -13,9 +13,9 @@ config, which belong to training; here they meet.
 import os
 from collections.abc import Sequence
 
+from solo_jax.building import predictor_parts
+from solo_jax.checkpoints import store
 from solo_jax.inference import predictor
-from solo_jax.training import checkpoints
-from solo_jax.training.setup import predictor_parts
 
 
 class Predictor(predictor.Predictor):
@@ -33,7 +33,7 @@ class Predictor(predictor.Predictor):
 
   def __init__(
     self,
-    checkpoint: checkpoints.Checkpoint,
+    checkpoint: store.Checkpoint,
     *,
     batch_size: int = 1,
     scales: Sequence[float] = (1.0,),
@@ -88,7 +88,7 @@ class Predictor(predictor.Predictor):
         augmentation.
     """
     return cls(
-      checkpoints.load(os.fspath(path)),
+      store.load(os.fspath(path)),
       batch_size=batch_size,
       scales=scales,
       flip=flip,

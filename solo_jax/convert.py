@@ -26,7 +26,10 @@ from absl import app, flags, logging
 from ml_collections import config_flags
 from rich.console import Console
 
-from solo_jax import command
+from solo_jax import cli
+from solo_jax.building import build_method
+from solo_jax.checkpoints import store
+from solo_jax.checkpoints.state import count_parameters, variable_shapes
 from solo_jax.config import validate
 from solo_jax.conversion import checkpoint_file, efficientnet_lite
 from solo_jax.conversion.classes import find_classes
@@ -38,9 +41,6 @@ from solo_jax.conversion.families import (
   recognize,
 )
 from solo_jax.conversion.mapping import convert, dropped
-from solo_jax.training import checkpoints
-from solo_jax.training.setup import build_method
-from solo_jax.training.state import count_parameters, variable_shapes
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -322,7 +322,7 @@ def main(argv: list[str]) -> None:
     use_ema=values.ema,
     is_other_input=values.other_input,
   )
-  checkpoints.save_converted(
+  store.save_converted(
     values.out,
     variables=conversion.variables,
     config=values.config,
@@ -337,4 +337,4 @@ def main(argv: list[str]) -> None:
 
 if __name__ == "__main__":
   define_flags()
-  command.run(main)
+  cli.run(main)

@@ -34,7 +34,10 @@ from absl import app, flags, logging
 from etils import epath
 from rich.console import Console
 
-from solo_jax import command
+from solo_jax import cli, parallel
+from solo_jax.building import build_predictor
+from solo_jax.checkpoints import store
+from solo_jax.checkpoints.compatibility import flatten
 from solo_jax.config import parse_arg, validate
 from solo_jax.data.records import Records, open_records, to_coco
 from solo_jax.evaluation import judging, report
@@ -42,15 +45,12 @@ from solo_jax.evaluation.coco_metrics import Metrics
 from solo_jax.inference.compilation_cache import use_compilation_cache
 from solo_jax.inference.predictor import Predictor
 from solo_jax.progress import make_progress
-from solo_jax.training import checkpoints, devices
 from solo_jax.training.evaluate import (
   check_classes,
   count_dropped,
   detect_records,
 )
 from solo_jax.training.pictures import draw_images
-from solo_jax.training.same_run import flatten
-from solo_jax.training.setup import build_predictor
 
 # Sections of the config that an evaluation may change.
 SECTIONS = ("decode", "evaluation")
@@ -98,7 +98,7 @@ def evaluate_checkpoint(
   """
   _check_arguments(out, more_metrics)
   checkpoint, config, records = _load(path, data_dir, split, overrides)
-  devices.check_agreement(
+  parallel.check_agreement(
     {
       **flatten(config.to_dict()),
       "step of the checkpoint": checkpoint.step,
@@ -182,15 +182,15 @@ def _check_arguments(out: str | None, more_metrics: Sequence[str]) -> None:
   # folders to make first.
   if jax.process_index() == 0 and out and "://" not in out:
     is_missing = not epath.Path(out).absolute().parent.is_dir()
-  if devices.any_process(is_missing):
+  if parallel.any_process(is_missing):
     raise FileNotFoundError(f"--out={out}: no such folder; make it first")
 
 
 def _load(
   path: str, data_dir: str | None, split: str | None, overrides: str | None
-) -> tuple[checkpoints.Checkpoint, ml_collections.ConfigDict, Records]:
+) -> tuple[store.Checkpoint, ml_collections.ConfigDict, Records]:
   """Loads a checkpoint, its config with the overrides, and the records."""
-  checkpoint = checkpoints.load(path)
+  checkpoint = store.load(path)
   config = checkpoint.config
   if overrides:
     config = override(config, overrides)
@@ -375,8 +375,8 @@ def define_flags() -> None:
     lower_bound=0.0,
     upper_bound=1.0,
   )
-  command.define_process_flags()
-  command.define_augmentation_flags()
+  cli.define_process_flags()
+  cli.define_augmentation_flags()
   flags.mark_flags_as_required(["checkpoint"])
 
 
@@ -385,8 +385,8 @@ def main(argv: list[str]) -> None:
   if len(argv) > 1:
     raise app.UsageError(f"unexpected arguments: {' '.join(argv[1:])}")
   logging.set_verbosity(logging.ERROR)  # Orbax and TFDS tell every step
-  if (address := command.process_address(FLAGS)) is not None:
-    devices.connect(*address)
+  if (address := cli.process_address(FLAGS)) is not None:
+    parallel.connect(*address)
   use_compilation_cache()
   metrics = evaluate_checkpoint(
     FLAGS.checkpoint,
@@ -407,4 +407,4 @@ def main(argv: list[str]) -> None:
 
 if __name__ == "__main__":
   define_flags()
-  command.run(main)
+  cli.run(main)

@@ -30,12 +30,12 @@ import jax.export
 import numpy as np
 from absl import app, flags, logging
 
-from solo_jax import command
-from solo_jax.inference import standalone
-from solo_jax.inference.onnx_program import write_onnx
-from solo_jax.inference.program import make_program
-from solo_jax.training import checkpoints
-from solo_jax.training.setup import predictor_parts
+from solo_jax import cli
+from solo_jax.building import predictor_parts
+from solo_jax.checkpoints import store
+from solo_jax.exporting import standalone
+from solo_jax.exporting.onnx_program import write_onnx
+from solo_jax.exporting.program import make_program
 
 PLATFORMS = ("cpu", "cuda", "rocm", "tpu")
 # Side of the largest photograph that is taken unless told otherwise; masks and
@@ -47,7 +47,7 @@ FLAGS = flags.FLAGS
 
 
 def export_checkpoint(
-  checkpoint: checkpoints.Checkpoint,
+  checkpoint: store.Checkpoint,
   out: pathlib.Path,
   *,
   input_sizes: Sequence[tuple[int, int]] | None = None,
@@ -300,7 +300,7 @@ def main(argv: list[str]) -> None:
   logging.set_verbosity(logging.ERROR)  # Orbax tells every step
   out = pathlib.Path(FLAGS.out)
   export_checkpoint(
-    checkpoints.load(FLAGS.checkpoint),
+    store.load(FLAGS.checkpoint),
     out,
     input_sizes=[parse_size(x) for x in FLAGS.input_size],
     image_size=FLAGS.image_size and parse_size(FLAGS.image_size),
@@ -321,4 +321,4 @@ def main(argv: list[str]) -> None:
 
 if __name__ == "__main__":
   define_flags()
-  command.run(main)
+  cli.run(main)

@@ -35,11 +35,11 @@ from ml_collections import config_flags
 from PIL import Image
 from rich.console import Console
 
-from solo_jax import command
+from solo_jax import cli
 from solo_jax.config import validate
 from solo_jax.data.batching import training_interpolation
 from solo_jax.inference.compilation_cache import use_compilation_cache
-from solo_jax.inspection import fates, pictures, report
+from solo_jax.inspection import lost_instances, pictures, report
 from solo_jax.inspection.config_file import format_config
 from solo_jax.inspection.cost import (
   Cost,
@@ -158,11 +158,11 @@ def lay_out(
   changes = found.made.changes(config.to_dict())
   costs = find_costs(found)
   judged = {
-    f"training, {name}": fates.merge(of_images)
+    f"training, {name}": lost_instances.merge(of_images)
     for name, of_images in found.training.items()
   }
   for name, ceiling in found.ceilings.items():
-    judged[f"evaluation, {name}"] = fates.merge(ceiling.fates)
+    judged[f"evaluation, {name}"] = lost_instances.merge(ceiling.fates)
   tables = [
     report.counts_table(found.splits),
     report.sizes_table(found.splits),
@@ -399,4 +399,4 @@ def main(argv: list[str]) -> None:
 
 if __name__ == "__main__":
   define_flags()
-  command.run(main)
+  cli.run(main)

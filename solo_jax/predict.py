@@ -49,14 +49,14 @@ import rich.progress
 from absl import flags, logging
 from rich.console import Console
 
-from solo_jax import api, command, types
-from solo_jax.data import video
+from solo_jax import api, cli, types
 from solo_jax.data.file_tree import MAX_PIXELS, PIXELS_LIMIT
 from solo_jax.inference.compilation_cache import use_compilation_cache
-from solo_jax.inference.tracking import Tracker
+from solo_jax.media import video
+from solo_jax.media.reading import read_image
+from solo_jax.media.saving import KINDS, Results
+from solo_jax.media.tracking import Tracker
 from solo_jax.progress import make_progress
-from solo_jax.reading import read_image
-from solo_jax.saving import KINDS, Results
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".webp")
 MISSED_SECONDS = 1.0  # after which a track is given up
@@ -378,7 +378,7 @@ def define_flags() -> None:
   flags.DEFINE_list(
     "save", ["overlay", "rle"], f"What to write, of {', '.join(KINDS)}."
   )
-  command.define_augmentation_flags()
+  cli.define_augmentation_flags()
   flags.mark_flags_as_required(["checkpoint", "out"])
 
 
@@ -417,4 +417,4 @@ def main(argv: list[str]) -> None:
 
 if __name__ == "__main__":
   define_flags()
-  command.run(main)
+  cli.run(main)

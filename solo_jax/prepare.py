@@ -32,7 +32,7 @@ import rich.markup
 import rich.table
 from absl import app, flags, logging
 
-from solo_jax import command
+from solo_jax import cli
 from solo_jax.data import coco_instances, labeled_images, shapes
 from solo_jax.data.builder import RecordsBuilder
 from solo_jax.data.file_tree import MAX_PIXELS, PIXELS_LIMIT
@@ -317,4 +317,4 @@ def main(argv: list[str]) -> None:
 
 if __name__ == "__main__":
   define_flags()
-  command.run(main)
+  cli.run(main)

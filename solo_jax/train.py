@@ -22,8 +22,7 @@ import jax
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-from solo_jax import command
-from solo_jax.training import devices
+from solo_jax import cli, parallel
 from solo_jax.training.loop import train_and_evaluate
 
 
@@ -54,7 +53,7 @@ def define_flags(values: flags.FlagValues = flags.FLAGS) -> None:
     "go on at the same step number, the learning rate follows the linear rule.",
     flag_values=values,
   )
-  command.define_process_flags(values)
+  cli.define_process_flags(values)
   flags.mark_flags_as_required(["config", "workdir"], flag_values=values)
 
 
@@ -64,8 +63,8 @@ def main(argv: Sequence[str]) -> None:
     raise app.UsageError(f"unexpected arguments: {' '.join(argv[1:])}")
   logging.set_verbosity(logging.WARNING)  # Orbax and TFDS tell every step
   given = flags.FLAGS
-  if (address := command.process_address(given)) is not None:
-    devices.connect(*address)
+  if (address := cli.process_address(given)) is not None:
+    parallel.connect(*address)
   if jax.process_index() == 0:
     print("reading the data and making the network", flush=True)
   metrics = train_and_evaluate(
@@ -77,4 +76,4 @@ def main(argv: Sequence[str]) -> None:
 
 if __name__ == "__main__":
   define_flags()
-  command.run(main)
+  cli.run(main)

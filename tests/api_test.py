@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 
 from solo_jax.api import Predictor
+from solo_jax.building import build_method, build_predictor
+from solo_jax.checkpoints import store
+from solo_jax.checkpoints.state import init_variables
 from solo_jax.data.shapes import CLASS_NAMES
-from solo_jax.training import checkpoints
-from solo_jax.training.setup import build_method, build_predictor
-from solo_jax.training.state import init_variables
 
 CONFIG = pathlib.Path(__file__).parents[1] / "configs" / "solov2_shapes.py"
 
@@ -41,7 +41,7 @@ def folder(tmp_path_factory):
     build_method(config).network, image_size=(64, 64), seed=0
   )
   path = tmp_path_factory.mktemp("api") / "run"
-  checkpoints.save_converted(
+  store.save_converted(
     str(path),
     variables=jax.tree.map(np.asarray, variables),
     config=config,
@@ -64,7 +64,7 @@ def test_image_in_instances_out(folder):
   for array in (found.masks, found.scores, found.labels, found.boxes_xyxy):
     assert type(array) is np.ndarray
 
-  checkpoint = checkpoints.load(folder)
+  checkpoint = store.load(folder)
   expected = build_predictor(
     checkpoint.config, checkpoint.variables, batch_size=1
   )(image)
@@ -89,7 +89,7 @@ def test_missing_checkpoint_is_named(tmp_path):
 
 
 def test_weights_of_another_network_are_refused(folder):
-  checkpoint = checkpoints.load(folder)
+  checkpoint = store.load(folder)
   del checkpoint.variables["params"]["backbone"]
   with pytest.raises(ValueError, match="cannot use these weights of solov2"):
     Predictor(checkpoint)

@@ -1,10 +1,12 @@
 """Shared set-up of the tests: strict JAX, flags, and the golden fixtures."""
 
+import importlib.util
 import json
 import os
 import pathlib
 import shutil
 import types
+from typing import ClassVar
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 # Full compiler optimisation costs more than it saves on tiny arrays, and the
@@ -20,6 +22,9 @@ import pytest  # noqa: E402
 import rich.console  # noqa: E402
 import rich.table  # noqa: E402
 from absl import flags, logging  # noqa: E402
+from etils import epath  # noqa: E402
+from etils.epath.backend import fsspec_backend  # noqa: E402
+from fsspec.implementations.memory import MemoryFileSystem  # noqa: E402
 
 GOLDEN = pathlib.Path(
   os.environ.get("SOLO_JAX_GOLDEN", pathlib.Path(__file__).parent / "golden")
@@ -146,3 +151,38 @@ class Golden(types.SimpleNamespace):
     height, width = (int(size) for size in height_width)
     bits = np.unpackbits(self[name], axis=1, count=height * width)
     return bits.reshape(-1, height, width).astype(bool)
+
+
+@pytest.fixture(scope="session")
+def toy():
+  """The module toy.py: tests are no package to import it from."""
+  path = pathlib.Path(__file__).with_name("toy.py")
+  spec = importlib.util.spec_from_file_location("toy", path)
+  module = importlib.util.module_from_spec(spec)
+  spec.loader.exec_module(module)
+  return module
+
+
+class MemoryBucket(MemoryFileSystem):
+  """Object storage in memory: no folders, no appending, no locks."""
+
+  protocol = ("gcs", "gs")
+  store: ClassVar = {}
+  pseudo_dirs: ClassVar = [""]
+
+  @classmethod
+  def _strip_protocol(cls, path):
+    return super()._strip_protocol(path.removeprefix("gs://"))
+
+  def _open(self, path, mode="rb", **options):
+    assert mode in ("rb", "wb"), mode
+    return super()._open(path, mode, **options)
+
+
+@pytest.fixture
+def bucket(monkeypatch):
+  """Lets etils.epath open 'gs://...' in memory."""
+  MemoryBucket.store.clear()
+  storage = MemoryBucket()
+  monkeypatch.setattr(fsspec_backend, "fs", lambda path: storage)
+  return epath.Path("gs://bucket")

@@ -18,11 +18,11 @@ from absl import app, flags
 from torch_writer import TorchWriter
 
 from solo_jax import convert
+from solo_jax.building import build_predictor
+from solo_jax.checkpoints import store
 from solo_jax.conversion.mapping import flatten
 from solo_jax.inference.masks import masks_to_original
-from solo_jax.nn.resnet import DEPTHS
-from solo_jax.training import checkpoints
-from solo_jax.training.setup import build_predictor
+from solo_jax.nn.backbones.resnet import DEPTHS
 
 ROOT = pathlib.Path(__file__).parents[1]
 CONFIG = ROOT / "configs" / "solov2_coco.py"
@@ -81,7 +81,7 @@ def make_content(golden):
 
 
 def save(folder, conversion, config):
-  checkpoints.save_converted(
+  store.save_converted(
     str(folder),
     variables=conversion.variables,
     config=config,
@@ -100,7 +100,7 @@ def test_converted_checkpoint_gives_the_published_detections(
   conversion = convert.convert_checkpoint(str(path), make_config(golden))
   save(tmp_path / "out", conversion, make_config(golden))
 
-  checkpoint = checkpoints.load(str(tmp_path / "out"))
+  checkpoint = store.load(str(tmp_path / "out"))
   assert checkpoint.class_names[6] == "thing 6"
   assert checkpoint.category_ids == tuple(range(1, 8))
   predictor = build_predictor(
@@ -290,7 +290,7 @@ def test_main_writes_only_what_fits(
   values["config"].value = config
   convert.main(["convert"])
   assert f"written    {out}" in capsys.readouterr().out
-  assert checkpoints.load(str(out)).config.method == "solov2"
+  assert store.load(str(out)).config.method == "solov2"
   with pytest.raises(FileExistsError, match="not an empty folder"):
     convert.main(["convert"])
 
@@ -308,11 +308,11 @@ def test_lite0_is_found_in_its_package(monkeypatch, tmp_path):
 PREDICT = """
 import sys
 import jax, numpy as np
-from solo_jax.training import checkpoints
-from solo_jax.training.setup import build_predictor
+from solo_jax.checkpoints import store
+from solo_jax.building import build_predictor
 folder, image, out, count = sys.argv[1:]
 assert jax.device_count() == int(count)
-checkpoint = checkpoints.load(folder)
+checkpoint = store.load(folder)
 found = build_predictor(
   checkpoint.config, checkpoint.variables, batch_size=1
 )(np.load(image))

@@ -10,11 +10,11 @@ import optax
 import pytest
 
 from solo_jax import eval as eval_command
+from solo_jax.building import build_method
+from solo_jax.checkpoints.state import create_train_state, init_variables
+from solo_jax.checkpoints.store import CheckpointWriter
 from solo_jax.data.shapes import CLASS_NAMES, Shapes
 from solo_jax.evaluation.coco_metrics import Metrics
-from solo_jax.training.checkpoints import CheckpointWriter
-from solo_jax.training.setup import build_method
-from solo_jax.training.state import create_train_state, init_variables
 
 CONFIG = pathlib.Path(__file__).parents[1] / "configs" / "solov2_shapes.py"
 

@@ -17,9 +17,9 @@ from absl import app
 
 from solo_jax import export
 from solo_jax.api import Predictor
-from solo_jax.training.checkpoints import Checkpoint
-from solo_jax.training.setup import build_method
-from solo_jax.training.state import variable_shapes
+from solo_jax.building import build_method
+from solo_jax.checkpoints.state import variable_shapes
+from solo_jax.checkpoints.store import Checkpoint
 
 CONFIGS = pathlib.Path(__file__).parents[1] / "configs"
 METHODS = ("solov2", "solo", "decoupled_solo", "associative_embedding")

@@ -16,7 +16,7 @@ from solo_jax.data.coco_instances import CocoInstances, find_coco
 from solo_jax.data.labeled_images import LabeledImages
 from solo_jax.inspect_data import inspect
 from solo_jax.inspection import diagnosis, pictures
-from solo_jax.inspection.changes import Suggestion
+from solo_jax.inspection.suggested_config import Suggestion
 from tests.config_test import load
 from tests.inspection.conftest import scenes  # noqa: F401, a fixture
 

@@ -17,11 +17,11 @@ import pytest
 from PIL import Image
 from pycocotools.coco import COCO
 
-from solo_jax import predict, saving, types, visualization
-from solo_jax.data import video
+from solo_jax import predict, types, visualization
+from solo_jax.data.transforms import to_rgb
 from solo_jax.evaluation import rle
-from solo_jax.inference.preparation import to_rgb
-from solo_jax.reading import read_image
+from solo_jax.media import saving, video
+from solo_jax.media.reading import read_image
 
 ALL = ("overlay", "masks", "polygons", "rle", "labels", "views")
 SCORE_NUCLEI = pathlib.Path(__file__).parents[2] / "shared" / "score_nuclei.py"

@@ -7,7 +7,7 @@ import sys
 import pytest
 from absl import app, flags
 
-from solo_jax import command, train
+from solo_jax import cli, train
 
 CONFIG = pathlib.Path(__file__).parents[1] / "configs" / "solov2_shapes.py"
 
@@ -82,7 +82,7 @@ def test_value_of_the_wrong_type(monkeypatch):
 )
 def test_flags_say_which_process_this_is(monkeypatch, given, address):
   parse(monkeypatch, f"--config={CONFIG}", "--workdir=somewhere", *given)
-  assert command.process_address(train.flags.FLAGS) == address
+  assert cli.process_address(train.flags.FLAGS) == address
 
 
 @pytest.mark.parametrize("missing", ["config", "workdir"])

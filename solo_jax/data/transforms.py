@@ -270,6 +270,35 @@ def split_axes(sample: Sample) -> tuple[bool, Axis, Axis]:
   return is_transposed, y, x
 
 
+def to_rgb(image: np.ndarray) -> np.ndarray:
+  """Brings grey, RGB and RGBA images to three channels.
+
+  Args:
+    image: [H0, W0], [H0, W0, 1], [H0, W0, 3] or [H0, W0, 4] uint8 or uint16.
+
+  Returns:
+    Grey repeated, alpha dropped. [H0, W0, 3], dtype kept.
+
+  Raises:
+    ValueError: If the array is no such image.
+  """
+  if image.dtype not in (np.uint8, np.uint16):
+    raise ValueError(
+      f"expected uint8 or uint16 pixels, got {image.dtype}; scale the image "
+      "to one of them"
+    )
+  if image.ndim == 2:
+    image = image[..., None]
+  if image.ndim != 3 or image.shape[2] not in (1, 3, 4) or not image.size:
+    raise ValueError(
+      "expected an image [H, W] or [H, W, 1, 3 or 4 channels], got shape "
+      f"{image.shape}"
+    )
+  if image.shape[2] == 1:
+    image = np.repeat(image, 3, axis=2)
+  return np.ascontiguousarray(image[..., :3])
+
+
 def to_uint8(image: np.ndarray) -> np.ndarray:
   """Brings a 16-bit image to 8 bits; an 8-bit image is returned as it is.
 

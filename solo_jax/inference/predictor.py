@@ -23,7 +23,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from solo_jax import types
 from solo_jax.data import transforms
 from solo_jax.inference import augmentation, masks, tiling
-from solo_jax.inference.preparation import Preparation, Prepared, to_rgb
+from solo_jax.inference.preparation import Preparation, Prepared
 from solo_jax.inference.stage_clock import StageClock
 from solo_jax.methods.method import Method
 
@@ -239,7 +239,7 @@ class Predictor:
     def cut():
       for index, image in enumerate(images):
         # 16 bits become 8 by the contrast of the whole image, not of a tile.
-        image = transforms.to_uint8(to_rgb(image))
+        image = transforms.to_uint8(transforms.to_rgb(image))
         size = image.shape[:2]
         origins = tiling.tile_origins(size, side, self._tile_overlap)
         tiles_of[index] = origins, size, [None] * len(origins)

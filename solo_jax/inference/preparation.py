@@ -45,7 +45,7 @@ class Preparation:
 
     Args:
       index: Its position in the stream.
-      image: As `to_rgb` takes it.
+      image: As `transforms.to_rgb` takes it.
 
     Returns:
       The network's input.
@@ -53,7 +53,7 @@ class Preparation:
     Raises:
       ValueError: If the array is no image.
     """
-    whole = _unlabeled_sample(to_rgb(image))
+    whole = _unlabeled_sample(transforms.to_rgb(image))
     samples = [resize(whole, self._rule, scale) for scale in self._scales]
     return Prepared(
       index=index,
@@ -107,35 +107,6 @@ def pad(size: tuple[int, int], rule: Mapping[str, Any]) -> tuple[int, int]:
   multiple = rule["pad_multiple"]
   height, width = (-(-side // multiple) * multiple for side in size)
   return height, width
-
-
-def to_rgb(image: np.ndarray) -> np.ndarray:
-  """Brings grey, RGB and RGBA images to three channels.
-
-  Args:
-    image: [H0, W0], [H0, W0, 1], [H0, W0, 3] or [H0, W0, 4] uint8 or uint16.
-
-  Returns:
-    Grey repeated, alpha dropped. [H0, W0, 3], dtype kept.
-
-  Raises:
-    ValueError: If the array is no such image.
-  """
-  if image.dtype not in (np.uint8, np.uint16):
-    raise ValueError(
-      f"expected uint8 or uint16 pixels, got {image.dtype}; scale the image "
-      "to one of them"
-    )
-  if image.ndim == 2:
-    image = image[..., None]
-  if image.ndim != 3 or image.shape[2] not in (1, 3, 4) or not image.size:
-    raise ValueError(
-      "expected an image [H, W] or [H, W, 1, 3 or 4 channels], got shape "
-      f"{image.shape}"
-    )
-  if image.shape[2] == 1:
-    image = np.repeat(image, 3, axis=2)
-  return np.ascontiguousarray(image[..., :3])
 
 
 def _unlabeled_sample(image: np.ndarray) -> types.Sample:

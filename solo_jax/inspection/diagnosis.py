@@ -5,10 +5,10 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from solo_jax.data.records import open_records
-from solo_jax.inspection import fates, statistics
-from solo_jax.inspection.changes import Suggestion
+from solo_jax.inspection import lost_instances, statistics
 from solo_jax.inspection.oracle import Ceiling, measure_ceiling
 from solo_jax.inspection.selection import Selection
+from solo_jax.inspection.suggested_config import Suggestion
 from solo_jax.inspection.suggestion import build_method, suggest
 
 GIVEN, SUGGESTION = "this config", "suggestion"
@@ -45,7 +45,7 @@ class Diagnosis:
   splits: list[statistics.Statistics]
   findings: list[str]
   warning: str
-  training: dict[str, list[fates.Fates]]
+  training: dict[str, list[lost_instances.Fates]]
   ceilings: dict[str, Ceiling]
 
 
@@ -153,9 +153,9 @@ def _judge_training(
   train: Selection,
   add_stage: AddStage,
   name: str,
-) -> list[fates.Fates]:
+) -> list[lost_instances.Fates]:
   """Finds what is lost of the training images, by plain dicts."""
-  return fates.training_fates(
+  return lost_instances.training_fates(
     train,
     build_method(config).network,
     transforms=config["transforms"],

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from solo_jax.inference.preparation import Preparation
-from solo_jax.inspection.changes import Suggestion
 from solo_jax.inspection.statistics import Statistics
+from solo_jax.inspection.suggested_config import Suggestion
 
 # Network pixels that the tenth smallest and the median of 100 objects need:
 # two and four cells of a stride-4 map.

@@ -17,12 +17,17 @@ from solo_jax.data import records as data_records
 from solo_jax.evaluation import coco_metrics
 from solo_jax.inference import tiling
 from solo_jax.inference.masks import masks_to_original
-from solo_jax.inspection.fates import Fates, judge_frame, make_judge, to_batch
 from solo_jax.inspection.frames import (
   Frame,
   inference_frames,
   make_example,
   mask_weights,
+)
+from solo_jax.inspection.lost_instances import (
+  Fates,
+  judge_frame,
+  make_judge,
+  to_batch,
 )
 from solo_jax.inspection.oracle_outputs import perfect_outputs
 from solo_jax.inspection.selection import Selection

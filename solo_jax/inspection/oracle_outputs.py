@@ -24,9 +24,9 @@ from solo_jax.methods.associative_embedding.network import (
   Outputs as EmbeddingOutputs,
 )
 from solo_jax.methods.associative_embedding.targets import make_targets
-from solo_jax.methods.cells import Targets, assign_cells
 from solo_jax.methods.decoupled_solo.network import DecoupledSOLO
-from solo_jax.methods.network import GridNetwork
+from solo_jax.methods.grid.network import GridNetwork
+from solo_jax.methods.grid.targets import Targets, assign_cells
 from solo_jax.methods.solo.loss import coarsen_masks
 from solo_jax.methods.solo.network import SOLO, UPSCALE, LevelFactor
 from solo_jax.methods.solo.network import Outputs as SOLOOutputs

@@ -8,11 +8,11 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from solo_jax import types, visualization
-from solo_jax.inspection.fates import judge_frame, make_judge, to_batch
 from solo_jax.inspection.frames import Frame, make_example, mask_weights
+from solo_jax.inspection.lost_instances import judge_frame, make_judge, to_batch
 from solo_jax.inspection.oracle_outputs import assign, owners, perfect_outputs
+from solo_jax.methods.grid.network import GridNetwork
 from solo_jax.methods.method import Method
-from solo_jax.methods.network import GridNetwork
 
 LOST_COLOR, SIGN_COLOR = (255, 59, 48), (255, 244, 242)
 SIGN_TEXT_COLOR = (120, 10, 5)

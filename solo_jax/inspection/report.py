@@ -9,7 +9,7 @@ import rich.table
 from rich.console import Console
 
 from solo_jax.evaluation.coco_metrics import Metrics
-from solo_jax.inspection import fates
+from solo_jax.inspection import lost_instances
 from solo_jax.inspection.cost import Cost, compare_costs
 from solo_jax.inspection.levels import WITHOUT_CELL
 from solo_jax.inspection.oracle import Ceiling
@@ -159,7 +159,7 @@ def fates_table(judged: Mapping[str, dict[str, Any]]) -> Table:
   """Lays out how instances get lost.
 
   Args:
-    judged: `fates.merge` by the name of a column.
+    judged: `lost_instances.merge` by the name of a column.
   """
   columns = judged.values()
   rows = []
@@ -168,18 +168,21 @@ def fates_table(judged: Mapping[str, dict[str, Any]]) -> Table:
     rows.append([name, *(cell(column) for column in columns)])
 
   ways = [
-    way for way in fates.MEANING if any(way in c["lost"] for c in columns)
+    way
+    for way in lost_instances.MEANING
+    if any(way in c["lost"] for c in columns)
   ]
   add("inputs", lambda c: f"{c['frames']:,}")
   add("instances in them", lambda c: f"{c['instances']:,}")
   for way in ways:
     add(way, lambda c, way=way: _lost(c, way))
-  is_grid = fates.NO_CELL in ways
+  is_grid = lost_instances.NO_CELL in ways
   if is_grid:
     add(
       f"{WITHOUT_CELL} (no level, no cell left)",
       lambda c: _share(
-        c["lost"][fates.NO_LEVEL] + c["lost"][fates.NO_CELL], c["instances"]
+        c["lost"][lost_instances.NO_LEVEL] + c["lost"][lost_instances.NO_CELL],
+        c["instances"],
       ),
     )
     add(
@@ -198,7 +201,7 @@ def fates_table(judged: Mapping[str, dict[str, Any]]) -> Table:
     "prediction resizes and cuts.",
     *([CHANGES_BY_CELLS] if is_grid else []),
     *(
-      f"{way}: {fates.MEANING[way]}."
+      f"{way}: {lost_instances.MEANING[way]}."
       for way in ways
       if any(way in c["lost"] and c["lost"][way] for c in columns)
     ),
@@ -308,7 +311,7 @@ def to_json(value: Any) -> Any:
       masks=value.masks.scalars(),
       oracle=value.oracle.scalars(),
       candidates_dropped=value.num_dropped,
-      fates=to_json(fates.merge(value.fates)),
+      fates=to_json(lost_instances.merge(value.fates)),
     )
   if isinstance(value, Metrics):
     return value.scalars()

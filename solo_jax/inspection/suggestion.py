@@ -11,17 +11,17 @@ from typing import Any
 import numpy as np
 
 from solo_jax.inspection import levels
-from solo_jax.inspection.changes import Suggestion
-from solo_jax.inspection.fates import training_fates
 from solo_jax.inspection.frames import (
   inference_frames,
   make_example,
   training_frame,
 )
 from solo_jax.inspection.input_rule import choose_input, input_scale
+from solo_jax.inspection.lost_instances import training_fates
 from solo_jax.inspection.oracle import measure_masks
 from solo_jax.inspection.selection import Selection
 from solo_jax.inspection.statistics import Statistics
+from solo_jax.inspection.suggested_config import Suggestion
 from solo_jax.methods.method import Method, make_method
 
 # Mean recall of perfect masks that a cheaper resolution may cost.

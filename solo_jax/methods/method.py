@@ -18,13 +18,13 @@ from solo_jax.methods.associative_embedding import loss as embedding_loss
 from solo_jax.methods.associative_embedding import views as embedding_views
 from solo_jax.methods.associative_embedding.average import average_outputs
 from solo_jax.methods.associative_embedding.network import AssociativeEmbedding
-from solo_jax.methods.candidates import (
+from solo_jax.methods.decoupled_solo.network import DecoupledSOLO
+from solo_jax.methods.grid.decode import (
   Grids,
   Settings,
   decode_candidates,
   merge_candidates,
 )
-from solo_jax.methods.decoupled_solo.network import DecoupledSOLO
 from solo_jax.methods.solo import decode as solo_decode
 from solo_jax.methods.solo import loss as solo_loss
 from solo_jax.methods.solo.network import SOLO
@@ -32,8 +32,8 @@ from solo_jax.methods.solov2 import decode as solov2_decode
 from solo_jax.methods.solov2 import loss as solov2_loss
 from solo_jax.methods.solov2.network import SOLOv2
 from solo_jax.methods.variants import Variant
-from solo_jax.nn.efficientnet_lite import EfficientNetLite0
-from solo_jax.nn.resnet import ResNet
+from solo_jax.nn.backbones.efficientnet_lite import EfficientNetLite0
+from solo_jax.nn.backbones.resnet import ResNet
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

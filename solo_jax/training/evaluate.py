@@ -8,12 +8,11 @@ import jax
 import numpy as np
 from absl import logging
 
-from solo_jax import types
+from solo_jax import parallel, types
 from solo_jax.data import records as data_records
 from solo_jax.evaluation import coco_metrics
 from solo_jax.inference.predictor import Predictor
 from solo_jax.inference.stage_clock import StageClock
-from solo_jax.training import devices
 
 # Threads that encode masks.
 NUM_ENCODERS = 2
@@ -96,7 +95,7 @@ def detect_records(
     for encoded in waiting:
       encoded.result()
   # JSON has no integer keys; in the order of the records again.
-  parts = devices.gather_json(sorted(found.items()))
+  parts = parallel.gather_json(sorted(found.items()))
   images = sorted(
     (image for part in parts for image in part), key=lambda x: x[0]
   )
@@ -108,7 +107,7 @@ def count_dropped(predictor: Predictor) -> int:
 
   All must call it.
   """
-  return sum(devices.gather_json(predictor.num_dropped))
+  return sum(parallel.gather_json(predictor.num_dropped))
 
 
 def check_classes(

@@ -6,7 +6,7 @@ from typing import Any
 import flax.traverse_util
 import numpy as np
 
-from solo_jax.training.same_run import check_tree
+from solo_jax.checkpoints.compatibility import check_tree
 
 
 def take_fitting(

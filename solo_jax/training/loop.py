@@ -10,32 +10,30 @@ from collections.abc import Callable, Iterator
 import jax
 import ml_collections
 
-from solo_jax import types, visualization
-from solo_jax.config import validate
-from solo_jax.data import transforms
-from solo_jax.data.records import Records, read_sample
-from solo_jax.inference.predictor import Predictor
-from solo_jax.training import devices
-from solo_jax.training.checkpoints import CheckpointWriter
-from solo_jax.training.evaluate import count_dropped, evaluate_records
-from solo_jax.training.logging import Progress, RunLog
-from solo_jax.training.optimizer import scale_learning_rate
-from solo_jax.training.pictures import MAX_PICTURE_PIXELS, truth_of
-from solo_jax.training.same_run import flatten
-from solo_jax.training.setup import (
-  build_method,
-  build_optimizer,
-  build_predictor,
-  describe,
-  iterate_batches,
-  load_initial,
-  open_data,
-)
-from solo_jax.training.state import (
+from solo_jax import parallel, types, visualization
+from solo_jax.building import build_method, build_predictor
+from solo_jax.checkpoints.compatibility import flatten
+from solo_jax.checkpoints.state import (
   TrainState,
   create_train_state,
   evaluation_variables,
   init_variables,
+)
+from solo_jax.checkpoints.store import CheckpointWriter
+from solo_jax.config import validate
+from solo_jax.data import transforms
+from solo_jax.data.records import Records, read_sample
+from solo_jax.inference.predictor import Predictor
+from solo_jax.training.evaluate import count_dropped, evaluate_records
+from solo_jax.training.logging import Progress, RunLog
+from solo_jax.training.optimizer import scale_learning_rate
+from solo_jax.training.pictures import MAX_PICTURE_PIXELS, truth_of
+from solo_jax.training.setup import (
+  build_optimizer,
+  describe,
+  iterate_batches,
+  load_initial,
+  open_data,
 )
 from solo_jax.training.step import check_finite, make_train_step
 from solo_jax.training.stopping import StopRequest
@@ -72,7 +70,7 @@ def train_and_evaluate(
   """
   # --- Config against devices
   validate(config)
-  devices.check_batch_size(
+  parallel.check_batch_size(
     config.training.batch_size, config.optimizer.accumulate
   )
   with contextlib.ExitStack() as stack:
@@ -93,7 +91,7 @@ def _train_and_evaluate(
   eval_records = open_data(config, config.dataset.eval_split)
 
   # --- Method, model, optimizer
-  method = build_method(config, axis_name=devices.AXIS_NAME)
+  method = build_method(config, axis_name=parallel.AXIS_NAME)
   variables = init_variables(
     method.network, image_size=config.transforms.image_size, seed=config.seed
   )
@@ -113,7 +111,7 @@ def _train_and_evaluate(
   )
   stack.callback(writer.close)
   newest = writer.latest_step()
-  devices.check_agreement(
+  parallel.check_agreement(
     {
       **flatten(config.to_dict()),
       "images to train on": len(train_records),
@@ -145,7 +143,7 @@ def _train_and_evaluate(
   )
   for line in origin:
     log.message(line)
-  state = devices.replicate(state)
+  state = parallel.replicate(state)
   del variables
 
   # --- Mapped step
@@ -155,7 +153,7 @@ def _train_and_evaluate(
     learning_rate,
     accumulate=config.optimizer.accumulate,
     ema_decay=config.optimizer.ema_decay,
-    axis_name=devices.AXIS_NAME,
+    axis_name=parallel.AXIS_NAME,
   )
 
   # --- Loop, final evaluation
@@ -214,28 +212,28 @@ class Run:
       The state after the last step; not saved yet.
     """
     training = self._config.training
-    step, num_steps = int(devices.fetch(state.step)), training.num_steps
+    step, num_steps = int(parallel.fetch(state.step)), training.num_steps
     if step >= num_steps:
       return state
     self._log.section("Training")
-    counter = devices.CompileCounter(
+    counter = parallel.CompileCounter(
       train_step,
       lambda: self._log.message(
         "compiling the training step for a size of input; on a CPU this takes "
         "a minute or more"
       ),
     )
-    mapped_step = devices.map_step(counter)
+    mapped_step = parallel.map_step(counter)
     progress = Progress(
       first_step=step, num_steps=num_steps, batch_size=training.batch_size
     )
-    is_stopping = devices.LaggedFlag()
+    is_stopping = parallel.LaggedFlag()
     pending = []  # metrics since the last line, still on the device
 
     def report(last_step: int, num_running: int) -> None:
       """Logs the pending steps but for those that are still running."""
       num_done = len(pending) - num_running
-      rows = devices.fetch(pending[:num_done])
+      rows = parallel.fetch(pending[:num_done])
       del pending[:num_done]
       row, line = progress.summarize(last_step, rows, counter.num_compiled)
       self._log.metrics(last_step, row, line)
@@ -298,7 +296,7 @@ class Run:
     Returns:
       The metrics.
     """
-    step = int(devices.fetch(state.step))
+    step = int(parallel.fetch(state.step))
     self._log.section("Final evaluation")
     metrics = self._writer.metrics(step)
     if metrics is not None:
@@ -412,7 +410,7 @@ class Run:
     They are taken from it after use: the devices have room for one copy of the
     parameters less while they train.
     """
-    variables = devices.fetch(evaluation_variables(state))
+    variables = parallel.fetch(evaluation_variables(state))
     if self._predictor is None:
       self._predictor = build_predictor(
         self._config,

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from solo_jax.nn import efficientnet_lite, resnet
+from solo_jax.nn.backbones import efficientnet_lite, resnet
 
 
 def scale_learning_rate(

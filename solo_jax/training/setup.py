@@ -1,7 +1,7 @@
 """The parts of a run, each built from the sections of a config."""
 
 import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
@@ -9,109 +9,15 @@ import ml_collections
 import optax
 from etils import epath
 
-from solo_jax import types
+from solo_jax import parallel, types
+from solo_jax.checkpoints.state import count_parameters
+from solo_jax.checkpoints.store import load
 from solo_jax.conversion import efficientnet_lite, torchvision
 from solo_jax.data import pipeline
 from solo_jax.data.records import Records, open_records
-from solo_jax.inference.predictor import Predictor
-from solo_jax.methods.method import Method, make_method
-from solo_jax.training import devices
-from solo_jax.training.checkpoints import load
 from solo_jax.training.initial_weights import take_fitting
 from solo_jax.training.logging import RunLog
 from solo_jax.training.optimizer import make_optimizer, make_schedule
-from solo_jax.training.same_run import check_tree
-from solo_jax.training.state import count_parameters, variable_shapes
-
-
-def build_method(
-  config: ml_collections.ConfigDict, axis_name: str | None = None
-) -> Method:
-  """Builds the method of a config.
-
-  Args:
-    config: The whole configuration.
-    axis_name: Mapped device axis in training; None elsewhere.
-
-  Returns:
-    The method.
-  """
-  return make_method(
-    config.method,
-    num_classes=config.dataset.num_classes,
-    backbone=config.backbone.to_dict(),
-    network=config.network.to_dict(),
-    loss=config.loss.to_dict(),
-    decode=config.decode.to_dict(),
-    mean=config.preprocessing.mean,
-    std=config.preprocessing.std,
-    channel_order=config.preprocessing.channel_order,
-    precision=config.training.precision,
-    axis_name=axis_name,
-  )
-
-
-def build_predictor(
-  config: ml_collections.ConfigDict,
-  variables: dict[str, Any],
-  *,
-  batch_size: int,
-  scales: Sequence[float] = (1.0,),
-  flip: bool = False,
-  devices: Sequence[jax.Device] | None = None,
-) -> Predictor:
-  """Builds the predictor of a config.
-
-  Args:
-    config: The whole configuration.
-    variables: The network's {'params', 'batch_stats'}.
-    batch_size: Images a call of the network on each device.
-    scales: See Predictor.
-    flip: See Predictor.
-    devices: Devices that share the images; None: the first.
-
-  Returns:
-    The predictor.
-
-  Raises:
-    ValueError: If the variables are not those of the config's network, or it
-      has no test-time augmentation.
-  """
-  return Predictor(
-    **predictor_parts(config, variables),
-    batch_size=batch_size,
-    scales=scales,
-    flip=flip,
-    devices=devices,
-  )
-
-
-def predictor_parts(
-  config: ml_collections.ConfigDict, variables: dict[str, Any]
-) -> dict[str, Any]:
-  """Builds what a predictor is made of.
-
-  Args:
-    config: The whole configuration.
-    variables: The network's {'params', 'batch_stats'}.
-
-  Returns:
-    Arguments of Predictor.
-
-  Raises:
-    ValueError: If the variables are not those of the config's network.
-  """
-  method = build_method(config)
-  shapes = variable_shapes(
-    method.network, image_size=config.transforms.image_size
-  )
-  check_tree(variables, shapes, f"cannot use these weights of {config.method}")
-  return dict(
-    method=method,
-    variables=variables,
-    preprocessing=config.preprocessing.to_dict(),
-    mask_threshold=config.decode.mask_threshold,
-  )
 
 
 def build_optimizer(
@@ -279,7 +185,7 @@ def iterate_batches(
     step: First step.
 
   Yields:
-    Batches as `devices.split_batch` lays them out.
+    Batches as `parallel.split_batch` lays them out.
   """
   batches = pipeline.train_batches(
     records,
@@ -295,7 +201,7 @@ def iterate_batches(
   )
   with contextlib.closing(batches):
     for batch in batches:
-      yield devices.split_batch(batch)
+      yield parallel.split_batch(batch)
 
 
 def describe(

@@ -11,8 +11,8 @@ import jax.numpy as jnp
 import optax
 
 from solo_jax import types
+from solo_jax.checkpoints.state import TrainState
 from solo_jax.methods.method import Method
-from solo_jax.training.state import TrainState
 
 
 def make_train_step(

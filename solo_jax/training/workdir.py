@@ -13,7 +13,7 @@ import jax
 from absl import logging
 from etils import epath
 
-from solo_jax.training import devices
+from solo_jax import parallel
 
 LOCK = "run.lock"
 
@@ -45,7 +45,7 @@ def claim(workdir: str) -> Iterator[None]:
         _lock(workdir, stack)
       except (OSError, _InUse) as error:
         problem = _explain(workdir, error)
-    problem = devices.gather_json(problem)[0]
+    problem = parallel.gather_json(problem)[0]
     if problem is not None:
       raise RuntimeError(problem)
     yield

@@ -8,7 +8,7 @@ import pytest
 
 from solo_jax.conversion import detectron2
 from solo_jax.conversion.mapping import convert, dropped, flatten
-from solo_jax.nn.resnet import DEPTHS, ResNet
+from solo_jax.nn.backbones.resnet import DEPTHS, ResNet
 
 
 def make_target(depth):

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from solo_jax.conversion import checkpoint_file, efficientnet_lite
-from solo_jax.nn.efficientnet_lite import (
+from solo_jax.nn.backbones.efficientnet_lite import (
   MEAN,
   STD,
   EfficientNetLite0,

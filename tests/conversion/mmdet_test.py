@@ -13,7 +13,7 @@ import pytest
 from solo_jax.conversion import mmdet
 from solo_jax.conversion.mapping import convert, flatten
 from solo_jax.methods.solov2.network import SOLOv2
-from solo_jax.nn.resnet import DEPTHS, ResNet
+from solo_jax.nn.backbones.resnet import DEPTHS, ResNet
 
 
 def make_target(config):

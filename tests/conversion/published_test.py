@@ -15,10 +15,10 @@ import pytest
 from published import CHECKPOINTS
 
 from solo_jax import convert
+from solo_jax.building import build_method
+from solo_jax.checkpoints.state import count_parameters
 from solo_jax.conversion.checkpoint_file import Source
 from solo_jax.conversion.families import find_family, recognize
-from solo_jax.training.setup import build_method
-from solo_jax.training.state import count_parameters
 
 ROOT = pathlib.Path(__file__).parents[2]
 CONFIGS = ROOT / "configs"

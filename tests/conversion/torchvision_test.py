@@ -8,7 +8,7 @@ import pytest
 
 from solo_jax.conversion import torchvision
 from solo_jax.conversion.mapping import flatten
-from solo_jax.nn.resnet import DEPTHS, ResNet
+from solo_jax.nn.backbones.resnet import DEPTHS, ResNet
 
 
 @pytest.mark.golden("model_solov2_r18*.npz")

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import toy_runs
 
-from solo_jax.training.checkpoints import load
+from solo_jax.checkpoints.store import load
 
 pytestmark = pytest.mark.slow
 

@@ -13,7 +13,7 @@ import time
 import jax
 import numpy as np
 
-from solo_jax.training.checkpoints import load
+from solo_jax.checkpoints.store import load
 from solo_jax.training.logging import read_rows
 
 HERE = pathlib.Path(__file__).parent

@@ -8,10 +8,10 @@ import os
 import pathlib
 import time
 
-from solo_jax import command, train
-from solo_jax.training import devices, loop
+from solo_jax import cli, parallel, train
+from solo_jax.training import loop
 
-_TOY = pathlib.Path(__file__).parents[1] / "training" / "toy.py"
+_TOY = pathlib.Path(__file__).parents[1] / "toy.py"
 _SPEC = importlib.util.spec_from_file_location("toy", _TOY)
 toy = importlib.util.module_from_spec(_SPEC)
 _SPEC.loader.exec_module(toy)
@@ -21,16 +21,16 @@ def evaluate(run, state):
   """The toy regresses a number and detects nothing; processes meet as ever."""
   print("evaluating", flush=True)
   time.sleep(float(os.environ["TOY_EVALUATION_SECONDS"]))
-  devices.gather_json([])
+  parallel.gather_json([])
   return {"mask_AP": 0.25}
 
 
 def main():
-  method = toy.make_toy_method(devices.AXIS_NAME)
+  method = toy.make_toy_method(parallel.AXIS_NAME)
   loop.build_method = lambda config, axis_name: method
   loop.Run._evaluate = evaluate
   train.define_flags()
-  command.run(train.main)
+  cli.run(train.main)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ Case n is a function of n alone; `--start=n --count=1` runs it again. Every
 case is read and checked as by the prepare command, and its records are read
 back, augmented and packed as in training. Allowed are sound records beside
 problems that are told, or an error with a message for the user; see
-solo_jax/command.py. Any other exception, a write outside of the data directory
+solo_jax/cli.py. Any other exception, a write outside of the data directory
 (an audit hook sees all of Python's) and memory beyond the limit are failures,
 printed as JSON lines with their number.
 """
@@ -30,7 +30,7 @@ import numpy as np
 import PIL.Image
 import rich.console
 
-from solo_jax import command, prepare
+from solo_jax import cli, prepare
 from solo_jax.data import (
   annotations,
   batching,
@@ -47,7 +47,7 @@ from solo_jax.data.records import (
   read_sample,
   to_coco,
 )
-from solo_jax.reading import read_image
+from solo_jax.media.reading import read_image
 
 # Bytes by which one case may raise the peak of the process; images of more
 # than MAX_PIXELS are refused.
@@ -317,7 +317,7 @@ def run_case(number, seed, folder, guard):
           check_record(item, rng)
     return kind, "clean" if is_clean else "skipped"
   except Exception as error:
-    if command.explain(error) is None:
+    if cli.explain(error) is None:
       raise
     return kind, "refused"
   finally:

@@ -9,7 +9,7 @@ from solo_jax.inference.masks import (
   masks_to_original,
   picture_to_original,
 )
-from solo_jax.methods.candidates import Settings, decode_candidates
+from solo_jax.methods.grid.decode import Settings, decode_candidates
 from solo_jax.methods.solov2.decode import make_grids
 from solo_jax.methods.solov2.network import Outputs
 

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from solo_jax.inference.preparation import Preparation, to_rgb
+from solo_jax.data.transforms import to_rgb
+from solo_jax.inference.preparation import Preparation
 
 
 def prepare_with(scales=(1.0,), **overrides):

@@ -11,8 +11,8 @@ from pycocotools import mask as coco_mask
 from solo_jax import types
 from solo_jax.data.records import open_records
 from solo_jax.data.shapes import Shapes
-from solo_jax.inspection.changes import Suggestion
 from solo_jax.inspection.statistics import Statistics
+from solo_jax.inspection.suggested_config import Suggestion
 from tests.config_test import load
 
 

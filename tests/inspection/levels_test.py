@@ -12,7 +12,7 @@ from solo_jax.inspection.levels import (
   split_range,
 )
 from solo_jax.inspection.oracle_outputs import owners
-from solo_jax.methods.cells import assign_cells
+from solo_jax.methods.grid.targets import assign_cells
 from tests.inspection.conftest import sections
 
 

@@ -8,15 +8,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from solo_jax.inspection.fates import to_batch
 from solo_jax.inspection.frames import (
   inference_frames,
   make_example,
   mask_weights,
 )
+from solo_jax.inspection.lost_instances import to_batch
 from solo_jax.inspection.oracle_outputs import owners, perfect_outputs
 from solo_jax.inspection.suggestion import build_method
-from solo_jax.methods.cells import Targets
+from solo_jax.methods.grid.targets import Targets
 from tests.inspection.conftest import make_sample, sections
 
 # Apart, of different classes and both levels; on whole cells of stride 8.

@@ -16,7 +16,7 @@ import pytest
 import yaml
 from absl import flags
 
-from solo_jax import command, train
+from solo_jax import cli, train
 
 ROOT = pathlib.Path(__file__).parents[2]
 LAUNCH = ROOT / "launch"
@@ -310,4 +310,4 @@ def test_manifest_runs_a_command_that_parses(manifest, monkeypatch):
   values(sys.argv)
   assert values.config.dataset.data_dir.startswith("gs://")
   assert values.workdir.startswith("gs://")
-  assert command.process_address(values) == (None, None, None)
+  assert cli.process_address(values) == (None, None, None)

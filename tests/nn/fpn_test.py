@@ -10,8 +10,8 @@ import pytest
 
 from solo_jax.conversion.mapping import Rule, convert
 from solo_jax.conversion.mmdet import BACKBONE_AND_NECK
+from solo_jax.nn.backbones.resnet import DEPTHS, ResNet
 from solo_jax.nn.fpn import FPN
-from solo_jax.nn.resnet import DEPTHS, ResNet
 
 
 class Trunk(nn.Module):

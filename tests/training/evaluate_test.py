@@ -176,9 +176,7 @@ def test_nothing_detected_is_zero():
 
 
 def test_dropped_candidates_are_counted_in_all_processes(monkeypatch):
-  monkeypatch.setattr(
-    "solo_jax.training.devices.gather_json", lambda own: [own, 5]
-  )
+  monkeypatch.setattr("solo_jax.parallel.gather_json", lambda own: [own, 5])
   predictor = ThresholdPredictor()
   predictor.num_dropped = 2
   assert count_dropped(predictor) == 7

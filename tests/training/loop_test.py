@@ -11,9 +11,10 @@ import jax
 import numpy as np
 import pytest
 
-from solo_jax import types
-from solo_jax.training import checkpoints, devices, loop
-from solo_jax.training.checkpoints import CheckpointWriter
+from solo_jax import parallel, types
+from solo_jax.checkpoints import store
+from solo_jax.checkpoints.store import CheckpointWriter
+from solo_jax.training import loop
 from solo_jax.training.logging import RunLog, read_rows
 from solo_jax.training.loop import Run, is_due
 from solo_jax.training.stopping import Stopped, StopRequest
@@ -28,7 +29,7 @@ def train(toy, workdir, *, batches=None, evaluate=None, rate=0.1, **training):
   )
   first_step = writer.latest_step() or 0
   if first_step:
-    state = devices.replicate(writer.restore(state))
+    state = parallel.replicate(writer.restore(state))
   log = RunLog(str(workdir), first_step=first_step)
   run = Run(config, writer, log, eval_records=None)
   run._evaluate = evaluate or (lambda state: {"mask_AP": 0.25})
@@ -36,7 +37,7 @@ def train(toy, workdir, *, batches=None, evaluate=None, rate=0.1, **training):
   try:
     with StopRequest() as stop:
       state = run.take_steps(state, step, batches, stop)
-      return devices.fetch(state), run.finish(state, stop)
+      return parallel.fetch(state), run.finish(state, stop)
   finally:
     writer.close()
     log.close()
@@ -72,7 +73,7 @@ def test_finished_run(finished):
 
 def test_steps_are_logged_while_the_next_one_runs(toy, tmp_path, monkeypatch):
   events = []
-  map_step, write = devices.map_step, RunLog.metrics
+  map_step, write = parallel.map_step, RunLog.metrics
 
   def map_recorded(step):
     mapped = map_step(step)
@@ -87,7 +88,7 @@ def test_steps_are_logged_while_the_next_one_runs(toy, tmp_path, monkeypatch):
     events.append(step)
     write(log, step, values, text)
 
-  monkeypatch.setattr(devices, "map_step", map_recorded)
+  monkeypatch.setattr(parallel, "map_step", map_recorded)
   monkeypatch.setattr(RunLog, "metrics", write_recorded)
   train(toy, tmp_path, num_steps=7, checkpoint_every_steps=5)
   # Row 3 is written when step 4 has been started; row 5 before the checkpoint
@@ -211,7 +212,7 @@ def test_evaluation_that_was_ended_is_made_up_for(toy, tmp_path):
   evaluated = []
 
   def evaluate(state):
-    evaluated.append(int(devices.fetch(state.step)))
+    evaluated.append(int(parallel.fetch(state.step)))
     return {"mask_AP": 0.5}
 
   for _ in range(2):
@@ -302,7 +303,7 @@ class Records(list):
 
 def test_converted_weights_are_no_run_to_go_on_with(toy, tmp_path, monkeypatch):
   """It would start from noise, and remove them with its checkpoints."""
-  checkpoints.save_converted(
+  store.save_converted(
     str(tmp_path),
     variables=toy.init_toy_variables(),
     config=toy.make_toy_config(),
@@ -310,7 +311,7 @@ def test_converted_weights_are_no_run_to_go_on_with(toy, tmp_path, monkeypatch):
     category_ids=Records.category_ids,
     origin={},
   )
-  method = toy.make_toy_method(devices.AXIS_NAME)
+  method = toy.make_toy_method(parallel.AXIS_NAME)
   monkeypatch.setattr(loop, "build_method", lambda *_, axis_name: method)
   monkeypatch.setattr(loop, "open_data", lambda *_: Records())
   path = pathlib.Path(__file__).parents[2] / "configs" / "solov2_shapes.py"

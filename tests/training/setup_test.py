@@ -9,8 +9,10 @@ import jax
 import numpy as np
 import pytest
 
-from solo_jax.training import checkpoints, setup
-from solo_jax.training.state import init_variables
+from solo_jax import building
+from solo_jax.checkpoints import store
+from solo_jax.checkpoints.state import init_variables
+from solo_jax.training import setup
 
 CONFIGS = pathlib.Path(__file__).parents[2] / "configs"
 
@@ -109,7 +111,7 @@ def test_pretrained_backbone_replaces_the_random_one(
 def test_weights_of_another_network_are_refused(config):
   variables = {"params": {"backbone": {"conv1": np.ones(3)}}, "batch_stats": {}}
   with pytest.raises(ValueError, match="weights of solov2.*do not fit"):
-    setup.build_predictor(config, variables, batch_size=1)
+    building.build_predictor(config, variables, batch_size=1)
 
 
 def test_description_applies_the_linear_rule(config, monkeypatch):
@@ -128,7 +130,7 @@ def test_description_applies_the_linear_rule(config, monkeypatch):
 
 
 def init(config):
-  network = setup.build_method(config).network
+  network = building.build_method(config).network
   return init_variables(network, image_size=(64, 64), seed=0)
 
 
@@ -139,7 +141,7 @@ def test_starting_from_a_checkpoint_with_other_classes(config, tmp_path):
   old.dataset.num_classes = 80
   old.preprocessing.std = (1.0, 1.0, 1.0)
   saved = jax.tree.map(lambda x: np.asarray(x) + 1, init(old))
-  checkpoints.save_converted(
+  store.save_converted(
     str(tmp_path / "old"),
     variables=saved,
     config=old,

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from solo_jax.training import devices
+from solo_jax import parallel
 from solo_jax.training.step import check_finite, is_count, update_average
 
 BATCH_SIZE = 8
@@ -24,8 +24,8 @@ def take(toy, run, *batches):
   mapped_step = toy.map_toy_step(step)
   history = []
   for batch in batches:
-    state, metrics = mapped_step(state, devices.split_batch(batch))
-    history.append((devices.fetch(state), devices.fetch(metrics)))
+    state, metrics = mapped_step(state, parallel.split_batch(batch))
+    history.append((parallel.fetch(state), parallel.fetch(metrics)))
   return history
 
 
@@ -48,7 +48,7 @@ def test_one_step_of_plain_sgd_by_hand(toy, batch):
   """params - rate * gradient, the gradient taken without any of our code."""
   state, step = toy.make_toy_run(weight_decay=0.0)
   method = toy.make_toy_method()
-  before = devices.fetch(state)
+  before = parallel.fetch(state)
 
   def loss(params):
     variables = {"params": params, "batch_stats": before.batch_stats}
@@ -109,7 +109,7 @@ def test_nonfinite_step_is_skipped_and_counted(toy, batch, accumulate):
 
 
 def test_nonfinite_gradient_alone_is_skipped(toy, batch):
-  method = toy.make_toy_method(devices.AXIS_NAME)
+  method = toy.make_toy_method(parallel.AXIS_NAME)
 
   def loss(outputs, batch):
     value, terms = method.loss(outputs, batch)
@@ -124,7 +124,7 @@ def test_nonfinite_gradient_alone_is_skipped(toy, batch):
 
 def test_average_follows_the_parameters(toy, batch):
   run = toy.make_toy_run(ema_decay=0.5)
-  average = devices.fetch(run[0]).params
+  average = parallel.fetch(run[0]).params
   history = take(toy, run, batch, batch, batch)
   for t, (state, _) in enumerate(history):
     decay = min(0.5, (1 + t) / (10 + t))
@@ -141,7 +141,7 @@ def test_average_reaches_its_full_decay():
 
 def test_frozen_parameters_stay(toy, batch):
   run = toy.make_toy_run(name="adamw", weight_decay=0.1, frozen_stages=1)
-  before = devices.fetch(run[0]).params
+  before = parallel.fetch(run[0]).params
   ((after, _),) = take(toy, run, batch)
   assert_trees_close(after.params["backbone"], before["backbone"], rtol=0)
   assert np.all(after.params["head"]["kernel"] != before["head"]["kernel"])

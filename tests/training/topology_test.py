@@ -20,8 +20,8 @@ import jax
 import numpy as np
 import pytest
 
+from solo_jax.checkpoints.store import load
 from solo_jax.data import shapes
-from solo_jax.training.checkpoints import load
 from solo_jax.training.logging import read_rows
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -242,13 +242,13 @@ def test_checkpoint_of_eight_devices_goes_on_elsewhere(
 SLURM = """
 import sys
 from absl import flags
-from solo_jax import command
-from solo_jax.training import devices
-command.define_process_flags()
+from solo_jax import cli
+from solo_jax import parallel
+cli.define_process_flags()
 flags.FLAGS(sys.argv)
-devices.connect(*command.process_address(flags.FLAGS))
+parallel.connect(*cli.process_address(flags.FLAGS))
 import jax
-print(devices.gather_json(f"{jax.process_index()} of {jax.process_count()}"))
+print(parallel.gather_json(f"{jax.process_index()} of {jax.process_count()}"))
 """
 
 
@@ -274,12 +274,13 @@ def test_two_tasks_of_slurm_find_each_other():
 EVALUATE = """
 import sys
 from absl import flags
-from solo_jax import command, eval as evaluation
-from solo_jax.training import devices
-command.define_process_flags()
+from solo_jax import eval as evaluation
+from solo_jax import cli
+from solo_jax import parallel
+cli.define_process_flags()
 _, checkpoint, out = flags.FLAGS(sys.argv)
-if (address := command.process_address(flags.FLAGS)) is not None:
-  devices.connect(*address)
+if (address := cli.process_address(flags.FLAGS)) is not None:
+  parallel.connect(*address)
 for batch_size in (1, 7, 8):
   metrics = evaluation.evaluate_checkpoint(
     checkpoint,

@@ -10,9 +10,9 @@ import jax
 import jax.numpy as jnp
 
 from solo_jax import types
-from solo_jax.methods.cell_loss import cell_loss
-from solo_jax.methods.cells import Targets
-from solo_jax.methods.dynamic_masks import Factor, dice_sum, is_packed
+from solo_jax.methods.grid.loss import cell_loss
+from solo_jax.methods.grid.masks import Factor, dice_sum, is_packed
+from solo_jax.methods.grid.targets import Targets
 from solo_jax.methods.solo.network import Outputs
 
 

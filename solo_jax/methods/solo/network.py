@@ -10,7 +10,7 @@ import dataclasses
 import flax.linen as nn
 import jax
 
-from solo_jax.methods.network import (
+from solo_jax.methods.grid.network import (
   PRIOR,
   GridNetwork,
   append_coordinates,

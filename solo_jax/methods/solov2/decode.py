@@ -7,8 +7,8 @@ current capacity.
 import jax
 import jax.numpy as jnp
 
-from solo_jax.methods.candidates import Grids
-from solo_jax.methods.cells import flatten_levels
+from solo_jax.methods.grid.decode import Grids
+from solo_jax.methods.grid.targets import flatten_levels
 from solo_jax.methods.solov2.network import Outputs
 
 

@@ -11,7 +11,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from solo_jax.methods.network import GridNetwork, append_coordinates
+from solo_jax.methods.grid.network import GridNetwork, append_coordinates
 from solo_jax.nn.layers import ConvGN
 from solo_jax.nn.resize import resize_bilinear
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from solo_jax.grouping.points_nms import points_nms
-from solo_jax.methods.candidates import Settings, decode_candidates
+from solo_jax.methods.grid.decode import Settings, decode_candidates
 from solo_jax.methods.solo.decode import make_grids
 from solo_jax.methods.solo.network import LevelFactor, Outputs
 from solo_jax.nn.resize import resize_bilinear

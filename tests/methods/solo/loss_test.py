@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from solo_jax import types
-from solo_jax.methods.cell_loss import cell_loss
+from solo_jax.methods.grid.loss import cell_loss
 from solo_jax.methods.solo.loss import coarsen_masks, loss_on_masks, solo_loss
 from solo_jax.methods.solo.network import LevelFactor, Outputs
 

@@ -10,7 +10,7 @@ import pytest
 
 from solo_jax.conversion import mmdet
 from solo_jax.conversion.mapping import convert
-from solo_jax.methods.dynamic_masks import mask_logits
+from solo_jax.methods.grid.masks import mask_logits
 from solo_jax.methods.solo.network import SOLO
 from solo_jax.nn.resize import resize_bilinear
 

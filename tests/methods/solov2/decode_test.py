@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from solo_jax.methods.candidates import Settings, decode_candidates
+from solo_jax.methods.grid.decode import Settings, decode_candidates
 from solo_jax.methods.solov2.decode import make_grids
 from solo_jax.methods.solov2.network import Outputs
 

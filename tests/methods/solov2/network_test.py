@@ -10,10 +10,10 @@ import pytest
 
 from solo_jax.conversion import mmdet
 from solo_jax.conversion.mapping import convert
-from solo_jax.methods.candidates import Settings, decode_candidates
+from solo_jax.methods.grid.decode import Settings, decode_candidates
 from solo_jax.methods.solov2.decode import make_grids
 from solo_jax.methods.solov2.network import SOLOv2, depth_to_space
-from solo_jax.nn.resnet import DEPTHS, ResNet
+from solo_jax.nn.backbones.resnet import DEPTHS, ResNet
 
 
 class NoBackbone(nn.Module):

@@ -1,0 +1,116 @@
+"""The whole predictor as one function of arrays, to be exported.
+
+From the pixels of an image of any size to masks at that size, with nothing
+left for the caller to do: resizing, padding, network, decoding and masks. The
+same steps as `inference.predictor`, which does the first and the last of them
+on the host.
+
+Shape letters as in `types`, and Hc, Wc: canvas that the images lie on.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from solo_jax.exporting import device_resize
+from solo_jax.methods.method import Method
+
+
+def make_program(
+  method: Method,
+  treedef: Any,
+  *,
+  preprocessing: dict[str, Any],
+  mask_threshold: float,
+  input_size: tuple[int, int],
+) -> Callable[..., dict[str, jax.Array]]:
+  """Makes the function that is exported.
+
+  Args:
+    method: The method.
+    treedef: Structure of the network's variables.
+    preprocessing: short_side, max_side, interpolation, tile_size; other
+      entries are not read.
+    mask_threshold: A pixel belongs to a mask above this probability.
+    input_size: Padded (H, W) of the network input; the images of a call must
+      fit into it once they are resized.
+
+  Returns:
+    (weights, image, original_size) -> dict of arrays, sorted by falling score:
+      weights: Leaves of the variables.
+      image: RGB, each in the top left corner. [B, Hc, Wc, 3] uint8, Wc a
+        multiple of 8. What lies beyond it does not matter.
+      original_size: (height, width) of each, at least 1. [B, 2] int32.
+    and the result
+      masks: Packed bits, big-endian along the width. [B, M, Hc, Wc / 8] uint8.
+      boxes_xyxy: Tight boxes, zeros for an empty mask. [B, M, 4] int32.
+      scores: 0 where there is no detection. [B, M] float32.
+      labels: [B, M] int32.
+      valid: [B, M] bool.
+      num_dropped: Candidates beyond the capacity. [B] int32.
+  """
+
+  def program(
+    weights: Sequence[jax.Array], image: jax.Array, original_size: jax.Array
+  ) -> dict[str, jax.Array]:
+    canvas_size = image.shape[1:3]
+
+    def prepare(image, original_size):
+      image_size = device_resize.fitted_size(
+        original_size,
+        short_side=preprocessing["short_side"],
+        max_side=preprocessing["max_side"],
+        tile_size=preprocessing["tile_size"],
+      )
+      resized = device_resize.resize_image(
+        image,
+        original_size,
+        image_size,
+        input_size,
+        interpolation=preprocessing["interpolation"],
+      )
+      return resized, image_size
+
+    # Image by image; unrolled, since ONNX converters lose the shapes of loops.
+    batch = range(image.shape[0])
+    image, image_size = _stack(
+      prepare(image[i], original_size[i]) for i in batch
+    )
+    variables = jax.tree.unflatten(treedef, weights)
+    outputs = method.network.apply(variables, image, image_size, train=False)
+    decoded = method.decode(outputs, image_size)
+
+    def finish(mask_probs, valid, image_size, original_size):
+      return device_resize.masks_to_canvas(
+        mask_probs,
+        valid,
+        image_size,
+        original_size,
+        canvas_size,
+        mask_stride=input_size[0] // mask_probs.shape[1],
+        threshold=mask_threshold,
+      )
+
+    masks, boxes_xyxy = _stack(
+      finish(
+        decoded.mask_probs[i], decoded.valid[i], image_size[i], original_size[i]
+      )
+      for i in batch
+    )
+    return dict(
+      masks=masks,
+      boxes_xyxy=boxes_xyxy,
+      scores=decoded.scores,
+      labels=decoded.labels.astype(jnp.int32),
+      valid=decoded.valid,
+      num_dropped=decoded.num_dropped,
+    )
+
+  return program
+
+
+def _stack(rows):
+  """Stacks tuples of arrays: [(a, b), ...] -> [B, ...] of each."""
+  return map(jnp.stack, zip(*rows, strict=True))

@@ -1,0 +1,381 @@
+"""What predict writes: pictures, masks, label images and COCO files."""
+
+import contextlib
+import json
+import pathlib
+from collections.abc import Collection, Iterator, Sequence
+from typing import Self
+
+import cv2
+import numpy as np
+from absl import logging
+
+from solo_jax import types, visualization
+from solo_jax.data import transforms
+from solo_jax.evaluation import coco_metrics, rle
+from solo_jax.evaluation.label_images import flatten
+from solo_jax.media import video
+
+KINDS = ("overlay", "masks", "polygons", "rle", "labels", "views")
+# Kinds that have a folder, a file for each image in it.
+FOLDERS = {
+  "overlay": "overlays",
+  "masks": "masks",
+  "labels": "labels",
+  "views": "views",
+}
+# Kinds that have one COCO file for all images.
+COCO_FILES = {"rle": "predictions.json", "polygons": "polygons.json"}
+# Pixels of all masks that an overlay draws at once, a byte each.
+MAX_DRAWN_PIXELS = 2**31
+MAX_VALUE = np.iinfo(np.uint16).max  # of a label image
+
+
+class Results(contextlib.ExitStack):
+  """The files of one call; leaving the context finishes them.
+
+  They are whole then, also after an error or Ctrl-C, as far as it came.
+
+  Attributes:
+    num_images: Images and frames so far.
+  """
+
+  def __init__(
+    self,
+    out: pathlib.Path,
+    kinds: Collection[str],
+    *,
+    class_names: Sequence[str],
+    category_ids: Sequence[int],
+  ):
+    """Makes the folders.
+
+    Args:
+      out: Folder for everything; made if missing.
+      kinds: Which of KINDS to write.
+      class_names: Name of each label.
+      category_ids: Category id of each label.
+
+    Raises:
+      ValueError: If a kind is unknown, or there is none.
+    """
+    super().__init__()
+    unknown = sorted(set(kinds) - set(KINDS))
+    if unknown or not kinds:
+      raise ValueError(
+        f"unknown kinds of results: {', '.join(unknown) or '(none given)'}; "
+        f"choose from {', '.join(KINDS)}"
+      )
+    self.num_images = 0
+    self._kinds = frozenset(kinds)
+    self._class_names = class_names
+    self._category_ids = category_ids
+    self._out = out
+    out.mkdir(parents=True, exist_ok=True)
+    for kind in self._kinds & set(FOLDERS):
+      (out / FOLDERS[kind]).mkdir(exist_ok=True)
+    self._scores = {}  # of label images, by name
+    self._videos = []
+    categories = [
+      dict(id=int(i), name=name)
+      for i, name in zip(category_ids, class_names, strict=True)
+    ]
+    self._coco = {
+      kind: CocoFile(out / name, categories, self._videos)
+      for kind, name in COCO_FILES.items()
+      if kind in self._kinds
+    }
+
+  def __enter__(self) -> Self:
+    """Starts the files."""
+    for file in self._coco.values():
+      self.enter_context(file)
+    if self.has("labels"):
+      self.callback(
+        lambda: (self._out / "scores.json").write_text(
+          json.dumps(self._scores), encoding="utf-8"
+        )
+      )
+    return super().__enter__()
+
+  def has(self, kind: str) -> bool:
+    """Whether a kind is wanted."""
+    return kind in self._kinds
+
+  @contextlib.contextmanager
+  def start_video(
+    self, source: video.VideoFile | video.Camera, file_name: str, name: str
+  ) -> Iterator[video.VideoWriter | None]:
+    """Starts a video; what is added inside of the context are its frames.
+
+    Args:
+      source: The video.
+      file_name: For the COCO files.
+      name: Of its output files.
+
+    Yields:
+      Writer of the overlay; None where none is wanted.
+    """
+    height, width = source.size
+    self._videos.append(
+      dict(
+        id=len(self._videos) + 1,
+        file_name=file_name,
+        height=height,
+        width=width,
+        fps=float(source.rate),
+      )
+    )
+    if not self.has("overlay"):
+      yield None
+      return
+    path = self._out / FOLDERS["overlay"] / f"{name}.mp4"
+    with contextlib.closing(video.VideoWriter(path, source.rate)) as writer:
+      yield writer
+
+  def add(
+    self,
+    image: np.ndarray,
+    instances: types.Instances,
+    *,
+    file_name: str,
+    name: str,
+    views: dict[str, np.ndarray],
+  ) -> None:
+    """Writes the results of an image.
+
+    Args:
+      image: RGB. [H0, W0, 3] uint8 or uint16.
+      instances: What was found in it, by falling score.
+      file_name: For the COCO files.
+      name: Of the output files.
+      views: Pictures of the network's maps by title, for the kind 'views'.
+    """
+    self._add(image, instances, name, file_name, {}, views, None)
+    if self.has("overlay"):
+      picture = self._draw(image, instances, file_name, None)
+      self._write_picture("overlay", name, picture)
+
+  def add_frame(
+    self,
+    frame: video.Frame,
+    instances: types.Instances,
+    tracks: np.ndarray,
+    *,
+    index: int,
+    file_name: str,
+    name: str,
+    views: dict[str, np.ndarray],
+    writer: video.VideoWriter | None,
+  ) -> None:
+    """Writes the results of a frame of the video that was started last.
+
+    Args:
+      frame: The frame.
+      instances: What was found in it, by falling score.
+      tracks: Track of each instance, from 1. [M] int.
+      index: Of the frame, from 0.
+      file_name: Of the video, for the COCO files.
+      name: Of the video's output files.
+      views: As of `add`.
+      writer: Of `start_video`.
+    """
+    entry = dict(
+      video_id=len(self._videos), frame_index=index, seconds=frame.seconds
+    )
+    self._add(
+      frame.image,
+      instances,
+      f"{name}/{index:06d}",
+      file_name,
+      entry,
+      views,
+      tracks,
+    )
+    if writer is not None:
+      picture = self._draw(frame.image, instances, file_name, tracks)
+      writer.write(video.Frame(image=picture, seconds=frame.seconds))
+
+  def _add(self, image, instances, name, file_name, entry, views, tracks):
+    """Writes everything but the overlay."""
+    self.num_images += 1
+    height, width = image.shape[:2]
+    self._add_coco(
+      dict(
+        id=self.num_images,
+        file_name=file_name,
+        height=height,
+        width=width,
+        **entry,
+      ),
+      instances,
+      tracks,
+    )
+    values = np.arange(1, len(instances) + 1) if tracks is None else tracks
+    if self.has("masks"):
+      (self._out / "masks" / name).mkdir(parents=True, exist_ok=True)
+      for i, value in enumerate(values):
+        mask = np.zeros((height, width), np.uint8)
+        rows, columns, inside = instances.crop(i)
+        mask[rows, columns][inside] = 255
+        self._write_picture("masks", f"{name}/{value:04d}", mask)
+    if self.has("labels"):
+      label_image, self._scores[name] = make_label_image(instances, values)
+      self._write_picture("labels", name, label_image)
+    if self.has("views"):
+      picture = visualization.draw_views(transforms.to_uint8(image), views)
+      self._write_picture("views", name, picture)
+
+  def _add_coco(self, entry, instances, tracks):
+    """Writes an image's entry and annotations into the COCO files."""
+    if not self._coco:
+      return
+    annotations = coco_metrics.to_results(
+      instances, entry["id"], self._category_ids
+    )
+    areas = rle.areas([x["segmentation"] for x in annotations])
+    for i, annotation in enumerate(annotations):
+      annotation |= dict(area=int(areas[i]), iscrowd=0)
+      if tracks is not None:
+        annotation["track_id"] = int(tracks[i])
+    if self.has("rle"):
+      self._coco["rle"].add(entry, annotations)
+    if self.has("polygons"):
+      for i, annotation in enumerate(annotations):
+        annotation["segmentation"] = to_polygons(*instances.crop(i))
+      self._coco["polygons"].add(entry, annotations)
+
+  def _draw(self, image, instances, file_name, tracks):
+    drawn = instances.to_dense(MAX_DRAWN_PIXELS)
+    if len(drawn) < len(instances):
+      logging.error(
+        "the overlay of %s shows the best %d of %d instances, as many as fit "
+        "into memory; the other results have all",
+        file_name,
+        len(drawn),
+        len(instances),
+      )
+    return visualization.draw_instances(
+      transforms.to_uint8(image),
+      drawn,
+      self._class_names,
+      tracks=None if tracks is None else tracks[: len(drawn)],
+    )
+
+  def _write_picture(self, kind, name, picture):
+    path = self._out / FOLDERS[kind] / f"{name}.png"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if picture.ndim == 3:
+      picture = picture[..., ::-1]  # OpenCV writes BGR
+    if not cv2.imwrite(str(path), picture):
+      raise OSError(f"cannot write {path}")
+
+
+class CocoFile:
+  """A COCO annotation file, written image by image.
+
+  So that a long video need not fit into memory. Leaving the context finishes
+  the file.
+  """
+
+  def __init__(
+    self, path: pathlib.Path, categories: list[dict], videos: list[dict]
+  ):
+    """Says what to write.
+
+    Args:
+      path: The file.
+      categories: COCO categories.
+      videos: Entries of videos, complete when the file is finished; without
+        any, the file has no such list.
+    """
+    self._path = path
+    self._categories = categories
+    self._videos = videos
+    self._images = []
+    self._num_annotations = 0
+
+  def __enter__(self) -> Self:
+    """Opens the file."""
+    self._file = open(self._path, "w", encoding="utf-8")
+    self._file.write('{"annotations": [')
+    return self
+
+  def add(self, image: dict, annotations: list[dict]) -> None:
+    """Adds an image.
+
+    Args:
+      image: Its COCO entry.
+      annotations: Its COCO annotations; ids are added.
+    """
+    self._images.append(image)
+    for annotation in annotations:
+      comma = ",\n" if self._num_annotations else "\n"
+      self._num_annotations += 1
+      annotation = dict(annotation, id=self._num_annotations)
+      self._file.write(comma + json.dumps(annotation))
+
+  def __exit__(self, *error) -> None:
+    """Finishes the file."""
+    rest = dict(images=self._images, categories=self._categories)
+    if self._videos:
+      rest["videos"] = self._videos
+    self._file.write("\n],\n" + json.dumps(rest)[1:])
+    self._file.close()
+
+
+def make_label_image(
+  instances: types.Instances, values: np.ndarray
+) -> tuple[np.ndarray, dict[str, float]]:
+  """Flattens instances into one image, as microscopists exchange them.
+
+  Args:
+    instances: By falling score.
+    values: Value of each in the image, from 1. What exceeds 16 bits is left
+      out and logged. [M] int.
+
+  Returns:
+    label_image: 0 = background, the higher score where instances overlap; an
+      instance of which better ones hide more than half is left out.
+      [H0, W0] uint16.
+    scores: Score of each value that occurs in it, by value.
+  """
+  fits = np.flatnonzero(values <= MAX_VALUE)
+  if len(fits) < len(values):
+    logging.error(
+      "a label image leaves out %d instances with numbers above %d",
+      len(values) - len(fits),
+      MAX_VALUE,
+    )
+  owner = flatten((instances.crop(i) for i in fits), instances.masks.shape[1:])
+  kept = fits[np.unique(owner[owner > 0]) - 1]
+  scores = {str(values[i]): float(instances.scores[i]) for i in kept}
+  table = np.append(0, values[fits]).astype(np.uint16)
+  return table[owner], scores
+
+
+def to_polygons(
+  rows: slice, columns: slice, mask: np.ndarray
+) -> list[list[float]]:
+  """Outlines a mask along the edges of its pixels, as COCO has polygons.
+
+  COCO's polygons know no holes: they are filled.
+
+  Args:
+    rows: Of the mask in the image.
+    columns: Of the mask in the image.
+    mask: The mask there. [h, w] bool.
+
+  Returns:
+    x1, y1, x2, y2, ... of each part of the mask.
+  """
+  # Twice as large, the pixels on both sides of an edge are two apart.
+  twice = mask.repeat(2, axis=0).repeat(2, axis=1).astype(np.uint8)
+  outlines, _ = cv2.findContours(
+    twice, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE
+  )
+  corner = columns.start, rows.start
+  return [
+    ((outline[:, 0] + 1) // 2 + corner).astype(float).ravel().tolist()
+    for outline in outlines
+  ]

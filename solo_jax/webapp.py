@@ -1,0 +1,364 @@
+r"""A page to try a model: drop an image, move the thresholds, take the JSON.
+
+python -m solo_jax.webapp --checkpoint=workdirs/shapes
+
+Then open the address that it prints. The page answers this machine only, until
+--host says otherwise; it loads nothing from elsewhere and sends nothing away.
+Needs the extra 'demo' (Gradio).
+"""
+
+import html
+import os
+import pathlib
+import tempfile
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from absl import app, flags, logging
+
+from solo_jax import cli, types, visualization
+from solo_jax.api import Predictor
+from solo_jax.data import transforms
+from solo_jax.data.file_tree import PIXELS_LIMIT
+from solo_jax.inference.compilation_cache import use_compilation_cache
+from solo_jax.media.reading import read_image
+from solo_jax.media.saving import Results
+
+os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # read when it is imported
+
+# Pixels of all masks that a picture shows at once, a byte each.
+MAX_DRAWN_PIXELS = 2**30
+
+STYLE = """
+#table { max-height: 26em; overflow: auto }
+#table table { width: 100%; font-variant-numeric: tabular-nums }
+#table :is(th, td) {
+  border: 0; border-bottom: 1px solid var(--border-color-primary);
+  padding: 0.3em 0.8em; text-align: left;
+}
+#table th { font-weight: 600; position: sticky; top: 0;
+  background: var(--background-fill-primary) }
+"""
+
+FLAGS = flags.FLAGS
+
+
+def build_page(
+  predictor: Predictor,
+  *,
+  title: str,
+  score_threshold: float,
+  max_pixels: int,
+) -> Any:
+  """Builds the page; nothing is served yet.
+
+  Args:
+    predictor: Of a checkpoint.
+    title: Heading, in Markdown.
+    score_threshold: Where the slider stands at first.
+    max_pixels: Images that declare more are refused before they are decoded.
+
+  Returns:
+    A gradio.Blocks.
+
+  Raises:
+    ModuleNotFoundError: If Gradio is not installed.
+  """
+  gr = _import_gradio()
+
+  def detect(path):
+    if path is None:
+      return None
+    try:
+      image = read_image(pathlib.Path(path), max_pixels)
+    except (OSError, ValueError) as error:
+      message = f"{pathlib.Path(path).name}: {error}"
+      raise gr.Error(message, print_exception=False) from error
+    return pathlib.Path(path).name, image, predictor(image)
+
+  def show(state, score, area):
+    if state is None:
+      return None, "", "", None
+    name, image, found = state
+    shown = select(found, score, area)
+    picture = visualization.draw_instances(
+      transforms.to_uint8(image),
+      shown.to_dense(MAX_DRAWN_PIXELS),
+      predictor.class_names,
+    )
+    with tempfile.TemporaryDirectory(prefix="solo_jax_demo_") as folder:
+      path = write_json(pathlib.Path(folder), predictor, image, shown, name)
+      # Gradio deletes its copy as it deletes uploads, see `delete_cache`.
+      path = download.move_resource_to_block_cache(path)
+    text = (
+      f"**{len(shown)} of {len(found)}** detections, image of "
+      f"{image.shape[1]} x {image.shape[0]} pixels"
+    )
+    return picture, text, to_html(describe(predictor, shown)), path
+
+  with gr.Blocks(
+    title="solo_jax", analytics_enabled=False, delete_cache=(600, 3600)
+  ) as page:
+    gr.Markdown(title)
+    # Of each visitor, forgotten an hour after the last image.
+    state = gr.State(time_to_live=3600)
+    with gr.Row():
+      with gr.Column(scale=2):
+        source = gr.Image(
+          show_label=False,
+          buttons=["fullscreen"],
+          type="filepath",
+          sources=["upload", "clipboard"],
+          height=360,
+          elem_id="source",
+        )
+        # The file itself, 16 bits and all, and unread: `read_image` says what
+        # is wrong with it.
+        source.preprocess = lambda data: data and data.path
+        score = gr.Slider(
+          0,
+          1,
+          score_threshold,
+          step=0.01,
+          label="Score at least",
+          elem_id="score",
+        )
+        area = gr.Slider(
+          0, 2000, 0, step=1, label="Area at least, in pixels", elem_id="area"
+        )
+      with gr.Column(scale=3):
+        picture = gr.Image(
+          show_label=False,
+          buttons=["download", "fullscreen"],  # not "share"
+          format="png",
+          interactive=False,
+          height=480,
+          elem_id="picture",
+        )
+        text = gr.Markdown(elem_id="count")
+        download = gr.DownloadButton("Download JSON (COCO)", elem_id="json")
+    table = gr.HTML(elem_id="table")
+    # One image after another: they share the device.
+    shown = dict(
+      inputs=[state, score, area], outputs=[picture, text, table, download]
+    )
+    source.change(
+      detect, source, state, concurrency_limit=1, show_progress="full"
+    ).then(show, **shown)
+    for slider in (score, area):
+      slider.change(
+        show, **shown, trigger_mode="always_last", show_progress="hidden"
+      )
+  return page
+
+
+def launch(page: Any, *, host: str, port: int, max_upload_mb: int) -> str:
+  """Serves a page, in threads of its own.
+
+  Args:
+    page: From `build_page`.
+    host: Address to listen at.
+    port: Port to listen at; 0: a free one.
+    max_upload_mb: Larger files are refused while they are uploaded.
+
+  Returns:
+    The address to open.
+
+  Raises:
+    OSError: If the port is taken.
+  """
+  gr = _import_gradio()
+  # The default themes load fonts from elsewhere.
+  theme = gr.themes.Soft(
+    primary_hue="teal",
+    font=["system-ui", "sans-serif"],
+    font_mono=["ui-monospace", "monospace"],
+  )
+  _, address, _ = page.launch(
+    server_name=host,
+    server_port=port or None,
+    max_file_size=max_upload_mb * 10**6,
+    share=False,
+    theme=theme,
+    css=STYLE,
+    state_session_capacity=32,  # visitors whose image is kept in memory
+    ssr_mode=False,
+    run_history=False,
+    enable_monitoring=False,
+    footer_links=[],
+    quiet=True,
+    prevent_thread_lock=True,
+  )
+  return address
+
+
+def make_title(checkpoint: str, class_names: Sequence[str]) -> str:
+  """Says which model is tried, in Markdown.
+
+  Args:
+    checkpoint: Where it is from.
+    class_names: What it finds; the first dozen is named.
+
+  Returns:
+    A heading and a line.
+  """
+  names = ", ".join(class_names[:12])
+  more = len(class_names) - 12
+  rest = f" and {more} more" if more > 0 else ""
+  return f"# solo_jax\n`{checkpoint}` finds: {names}{rest}"
+
+
+def select(
+  instances: types.Instances, score: float, area: float
+) -> types.Instances:
+  """Keeps the instances of at least a score and an area.
+
+  Args:
+    instances: By falling score.
+    score: Smallest score.
+    area: Fewest pixels.
+
+  Returns:
+    Those, in the same order.
+  """
+  instances = instances.above(score)
+  areas = np.array([instances.crop(i)[2].sum() for i in range(len(instances))])
+  return instances.take(np.flatnonzero(areas >= area))
+
+
+def describe(
+  predictor: Predictor, instances: types.Instances
+) -> list[dict[str, Any]]:
+  """Lists what there is to say of each instance.
+
+  Args:
+    predictor: Of the checkpoint.
+    instances: By falling score.
+
+  Returns:
+    A row of the table for each, by column.
+  """
+  rows = []
+  for i in range(len(instances)):
+    left, top, right, bottom = instances.boxes_xyxy[i].astype(int).tolist()
+    rows.append(
+      {
+        "#": i + 1,
+        "class": predictor.class_names[instances.labels[i]],
+        "score": f"{instances.scores[i]:.3f}",
+        "area": int(instances.crop(i)[2].sum()),
+        "box": f"{left}, {top} to {right}, {bottom}",
+      }
+    )
+  return rows
+
+
+def to_html(rows: Sequence[dict[str, Any]]) -> str:
+  """Makes an HTML table of rows of equal columns, nothing of no rows."""
+  if not rows:
+    return ""
+
+  def line(cells, tag):
+    cells = (f"<{tag}>{html.escape(str(x))}</{tag}>" for x in cells)
+    return f"<tr>{''.join(cells)}</tr>"
+
+  body = "".join(line(row.values(), "td") for row in rows)
+  return f"<table>{line(rows[0], 'th')}{body}</table>"
+
+
+def write_json(
+  folder: pathlib.Path,
+  predictor: Predictor,
+  image: np.ndarray,
+  instances: types.Instances,
+  name: str,
+) -> pathlib.Path:
+  """Writes instances in COCO's format, as `predict` does.
+
+  Args:
+    folder: Where to.
+    predictor: Of the checkpoint.
+    image: The image.
+    instances: What to write.
+    name: Name of the image's file.
+
+  Returns:
+    Path of the file.
+  """
+  with Results(
+    folder,
+    kinds=["rle"],
+    class_names=predictor.class_names,
+    category_ids=predictor.category_ids,
+  ) as results:
+    results.add(image, instances, file_name=name, name="image", views={})
+  return folder / "predictions.json"
+
+
+def _import_gradio():
+  try:
+    import gradio
+  except ModuleNotFoundError as error:
+    raise ModuleNotFoundError(
+      "the page needs Gradio: pip install 'solo_jax[demo]'"
+    ) from error
+  return gradio
+
+
+def define_flags() -> None:
+  """Defines the flags: when run, so that commands can be imported together."""
+  flags.DEFINE_string(
+    "checkpoint",
+    None,
+    "Folder of a run (newest checkpoint) or of a checkpoint.",
+  )
+  flags.DEFINE_string(
+    "host",
+    "127.0.0.1",
+    "Address to listen at. 0.0.0.0 lets everybody in who reaches this machine: "
+    "there is no password.",
+  )
+  flags.DEFINE_integer("port", 7860, "Port to listen at.", lower_bound=0)
+  flags.DEFINE_float(
+    "score_threshold", 0.3, "Where the slider stands at first.", 0, 1
+  )
+  flags.DEFINE_integer(
+    "max_upload_mb", 20, "Larger files are refused.", lower_bound=1
+  )
+  flags.DEFINE_integer(
+    "max_pixels",
+    50_000_000,
+    "Images whose header declares more are refused.",
+    lower_bound=1,
+    upper_bound=PIXELS_LIMIT,
+  )
+  flags.mark_flags_as_required(["checkpoint"])
+
+
+def main(argv: list[str]) -> None:
+  """Runs the command."""
+  if len(argv) > 1:
+    raise app.UsageError(f"unexpected arguments: {' '.join(argv[1:])}")
+  logging.set_verbosity(logging.ERROR)  # Orbax tells every step
+  use_compilation_cache()
+  predictor = Predictor.from_checkpoint(FLAGS.checkpoint)
+  page = build_page(
+    predictor,
+    title=make_title(FLAGS.checkpoint, predictor.class_names),
+    score_threshold=FLAGS.score_threshold,
+    max_pixels=FLAGS.max_pixels,
+  )
+  address = launch(
+    page,
+    host=FLAGS.host,
+    port=FLAGS.port,
+    max_upload_mb=FLAGS.max_upload_mb,
+  )
+  print(f"open {address} (Ctrl-C ends it)", flush=True)
+  page.block_thread()
+
+
+if __name__ == "__main__":
+  define_flags()
+  cli.run(main)

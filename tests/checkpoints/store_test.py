@@ -1,0 +1,470 @@
+"""Tests of solo_jax/checkpoints/store.py."""
+
+import shutil
+import time
+
+import jax
+import numpy as np
+import pytest
+
+from solo_jax import parallel
+from solo_jax.checkpoints import store
+from solo_jax.checkpoints.store import (
+  CheckpointWriter,
+  find_checkpoint,
+  load,
+)
+
+
+def open_writer(toy, workdir, **training):
+  return CheckpointWriter(
+    str(workdir),
+    config=toy.make_toy_config(**training),
+    class_names=("disc", "star"),
+    category_ids=(3, 90),
+  )
+
+
+def save(writer, state, metrics):
+  """Saves a state and adds its evaluation, as the loop does."""
+  writer.save(state)
+  writer.finished(wait=True)
+  writer.add_metrics(int(state.step), metrics)
+
+
+def at_step(state, step):
+  """The state with another step and parameters that show it."""
+  host = parallel.fetch(state)
+  params = jax.tree.map(lambda x: x + step, host.params)
+  return host.replace(step=np.int32(step), params=params)
+
+
+@pytest.fixture(scope="module")
+def state(toy):
+  return toy.make_toy_run(name="adamw", ema_decay=0.9)[0]
+
+
+@pytest.fixture(scope="module")
+def saved(toy, state, tmp_path_factory):
+  """A run with checkpoints at steps 2 (the best), 6 and 8."""
+  workdir = tmp_path_factory.mktemp("run")
+  writer = open_writer(toy, workdir)
+  for step, mask_ap in ((1, None), (2, 0.5), (4, 0.2), (5, None), (6, 0.4)):
+    if mask_ap is None:
+      writer.save(at_step(state, step))
+    else:
+      save(writer, at_step(state, step), {"mask_AP": mask_ap, "box_AP": None})
+  writer.save(at_step(state, 8))
+  writer.save(at_step(state, 8))  # again: nothing to do
+  writer.close()
+  return workdir
+
+
+def test_latest_and_best_are_kept(toy, saved):
+  steps = {int(x.name) for x in (saved / "checkpoints").iterdir()}
+  assert steps == {2, 6, 8}
+  writer = open_writer(toy, saved)
+  assert writer.latest_step() == 8
+  assert writer.metrics(2) == {"mask_AP": 0.5, "box_AP": None}
+  assert writer.metrics(8) is None
+  writer.close()
+
+
+def test_checkpoint_is_whole_when_it_is_finished(toy, state, tmp_path):
+  """A kill straight after it was told must find it."""
+  writer = open_writer(toy, tmp_path)
+  assert writer.finished(wait=True) is None
+  for step in (4, 8):
+    writer.save(at_step(state, step))
+    while (finished := writer.finished()) is None:
+      time.sleep(0.01)
+    assert finished == step
+    assert find_checkpoint(str(tmp_path)).name == str(step)
+    assert writer.finished(wait=True) is None  # told once
+  writer.close()
+
+
+def test_state_may_change_while_it_is_written(toy, state, tmp_path):
+  """As when its arrays are donated to the next step."""
+  expected = jax.tree.map(np.array, at_step(state, 4))
+  changing = jax.tree.map(np.array, at_step(state, 4))
+  writer = open_writer(toy, tmp_path)
+  writer.save(changing)
+  for array in jax.tree.leaves(changing):
+    array.fill(7)
+  writer.close()
+  writer = open_writer(toy, tmp_path)
+  jax.tree.map(np.testing.assert_array_equal, writer.restore(state), expected)
+  writer.close()
+
+
+def test_metrics_are_added_to_a_checkpoint(toy, state, tmp_path):
+  writer = open_writer(toy, tmp_path, keep_latest=1)
+  writer.save(at_step(state, 4))
+  assert writer.finished(wait=True) == 4
+  assert writer.metrics(4) is None
+  writer.add_metrics(4, {"mask_AP": 0.5, "box_AP": None})
+  assert writer.metrics(4) == {"mask_AP": 0.5, "box_AP": None}
+  save(writer, at_step(state, 8), {"mask_AP": 0.2})
+  save(writer, at_step(state, 12), {"mask_AP": 0.3})
+  writer.close()
+  # They count when the best is chosen, and for the next run.
+  assert {x.name for x in (tmp_path / "checkpoints").iterdir()} == {"4", "12"}
+  writer = open_writer(toy, tmp_path, keep_latest=1)
+  assert writer.metrics(4) == {"mask_AP": 0.5, "box_AP": None}
+  writer.close()
+
+
+def test_metrics_without_any_truth_rank_lowest(toy, state, tmp_path):
+  writer = open_writer(toy, tmp_path, keep_latest=1)
+  for step, mask_ap in ((1, 0.0), (2, None), (3, None)):
+    save(writer, at_step(state, step), {"mask_AP": mask_ap})
+  writer.close()
+  steps = {int(x.name) for x in (tmp_path / "checkpoints").iterdir()}
+  assert steps == {1, 3}
+
+
+def test_restored_state_is_exact_and_of_plain_arrays(toy, saved, state):
+  writer = open_writer(toy, saved, num_steps=20)  # may change
+  found = writer.restore(state)
+  writer.close()
+  expected = at_step(state, 8)
+  assert jax.tree.structure(found) == jax.tree.structure(expected)
+  assert all(type(x) is np.ndarray for x in jax.tree.leaves(found))
+  jax.tree.map(np.testing.assert_array_equal, found, expected)
+
+
+def test_another_batch_size_is_refused_unless_asked_for(toy, saved, state):
+  writer = open_writer(toy, saved, batch_size=16)
+  with pytest.raises(ValueError) as error:
+    writer.restore(state)
+  assert "training.batch_size: saved 8, now 16" in str(error.value)
+  assert "pass --change_batch_size: " in str(error.value)
+  found = writer.restore(state, change_batch_size=True)
+  writer.close()
+  jax.tree.map(np.testing.assert_array_equal, found, at_step(state, 8))
+
+
+def test_only_the_batch_size_is_let_pass(toy, saved, state):
+  writer = open_writer(toy, saved, batch_size=16, log_every_steps=1)
+  writer._info["config"]["seed"] = 1
+  with pytest.raises(ValueError) as error:
+    writer.restore(state, change_batch_size=True)
+  writer.close()
+  assert "seed: saved 0, now 1" in str(error.value)
+  assert "batch_size" not in str(error.value)
+
+
+def test_save_copies_before_the_state_is_donated(toy, tmp_path):
+  state, step = toy.make_toy_run()
+  before = parallel.fetch(state)
+  writer = open_writer(toy, tmp_path)
+  writer.save(state)
+  batch = toy.make_toy_batch(np.random.default_rng(0), 8)
+  toy.map_toy_step(step)(state, parallel.split_batch(batch))
+  writer.close()
+  found = load_arrays(toy, tmp_path, before)
+  jax.tree.map(np.testing.assert_array_equal, found, before)
+
+
+def load_arrays(toy, workdir, state):
+  writer = open_writer(toy, workdir)
+  try:
+    return writer.restore(state)
+  finally:
+    writer.close()
+
+
+def test_load_gives_the_average_and_what_is_needed_to_use_it(saved, state):
+  checkpoint = load(str(saved))
+  assert checkpoint.step == 8
+  assert checkpoint.class_names == ("disc", "star")
+  assert checkpoint.category_ids == (3, 90)
+  assert checkpoint.config.optimizer.decay_steps == (5, 8)
+  assert checkpoint.config.is_locked
+  host = parallel.fetch(state)
+  jax.tree.map(
+    np.testing.assert_array_equal,
+    checkpoint.variables,
+    {"params": host.ema_params, "batch_stats": host.batch_stats},
+  )
+
+
+def test_load_one_step_and_the_folder_of_steps(saved):
+  assert load(str(saved / "checkpoints" / "2")).step == 2
+  assert find_checkpoint(str(saved / "checkpoints")).name == "8"
+
+
+def test_load_without_average_gives_the_parameters(toy, tmp_path):
+  state = at_step(toy.make_toy_run()[0], 3)
+  writer = open_writer(toy, tmp_path)
+  writer.save(state)
+  writer.close()
+  jax.tree.map(
+    np.testing.assert_array_equal,
+    load(str(tmp_path)).variables["params"],
+    state.params,
+  )
+
+
+def test_checkpoint_of_before_a_field_gets_what_runs_did_then(
+  toy, state, tmp_path
+):
+  writer = open_writer(toy, tmp_path)
+  del writer._info["config"]["backbone"]["remat"]
+  writer.save(at_step(state, 3))
+  writer.close()
+  assert load(str(tmp_path)).config == toy.make_toy_config()
+  writer = open_writer(toy, tmp_path)
+  assert writer.restore(state).step == 3
+  writer.close()
+
+
+def test_no_checkpoint_says_what_is_there(tmp_path):
+  with pytest.raises(FileNotFoundError, match="does not exist; train one"):
+    load(str(tmp_path / "missing"))
+  with pytest.raises(FileNotFoundError, match="found an empty folder"):
+    load(str(tmp_path))
+  (tmp_path / "photo.jpg").touch()
+  with pytest.raises(FileNotFoundError, match="found photo.jpg"):
+    load(str(tmp_path))
+
+
+def test_damaged_checkpoint(saved, tmp_path):
+  folder = tmp_path / "8"
+  shutil.copytree(saved / "checkpoints" / "8", folder)
+  for path in (folder / "state").rglob("*"):
+    if path.is_file():
+      path.write_bytes(b"")
+  with pytest.raises(ValueError, match=r"8 cannot be read .*remove the folder"):
+    load(str(folder))
+
+
+def damage(folder, name, how):
+  """Damages the largest file of a part of a checkpoint."""
+  files = [x for x in (folder / name).rglob("*") if x.is_file()]
+  path = max(files, key=lambda x: x.stat().st_size)
+  content = bytearray(path.read_bytes())
+  if how == "flipped":
+    content[len(content) // 2] ^= 1
+  path.write_bytes(
+    content if how == "flipped" else content[: len(content) // 2]
+  )
+
+
+@pytest.fixture(scope="module")
+def large(state):
+  """The state with an array that Orbax stores without a checksum."""
+  host = parallel.fetch(state)
+  noise = np.random.default_rng(0).normal(size=(64, 1024)).astype(np.float32)
+  return host.replace(params={**host.params, "noise": noise})
+
+
+@pytest.mark.parametrize(
+  ("name", "how"),
+  [
+    ("state", "flipped"),
+    ("state", "cut"),
+    ("info", "flipped"),
+    ("info", "cut"),
+    ("state/_METADATA", "removed"),
+  ],
+)
+def test_damaged_newest_gives_way_to_the_one_before(
+  toy, large, tmp_path, caplog, name, how
+):
+  writer = open_writer(toy, tmp_path)
+  for step in (4, 8):
+    writer.save(large.replace(step=np.int32(step)))
+  writer.close()
+  newest = tmp_path / "checkpoints" / "8"
+  if how == "removed":
+    (newest / name).unlink()
+  else:
+    damage(newest, name, how)
+  with pytest.raises(ValueError, match="8 cannot be read"):
+    load(str(tmp_path))
+  writer = open_writer(toy, tmp_path)
+  found = writer.restore(large)
+  expected = large.replace(step=np.int32(4))
+  jax.tree.map(np.testing.assert_array_equal, found, expected)
+  assert any(
+    f"checkpoint {newest} cannot be read" in x for x in caplog.messages
+  )
+  assert "checkpoint of step 8 is damaged_8 now" in caplog.messages[-1]
+  # The run gets to step 8 again, and it must be saved this time.
+  assert writer.latest_step() == 4
+  writer.save(large.replace(step=np.int32(8)))
+  writer.close()
+  assert load(str(tmp_path)).step == 8
+  assert (tmp_path / "checkpoints" / "damaged_8").exists()
+
+
+def test_no_checkpoint_is_touched_where_all_are_damaged(
+  toy, saved, state, tmp_path
+):
+  workdir = tmp_path / "run"
+  shutil.copytree(saved, workdir)
+  for step in (2, 6, 8):
+    damage(workdir / "checkpoints" / str(step), "state", "cut")
+  writer = open_writer(toy, workdir)
+  with pytest.raises(ValueError, match="none of .* .steps 8, 6, 2.; move them"):
+    writer.restore(state)
+  writer.close()
+  assert {x.name for x in (workdir / "checkpoints").iterdir()} == {
+    "2",
+    "6",
+    "8",
+  }
+
+
+def test_checkpoint_damaged_twice_keeps_both(toy, saved, state, tmp_path):
+  workdir = tmp_path / "run"
+  shutil.copytree(saved, workdir)
+  (workdir / "checkpoints" / "damaged_8").mkdir()
+  damage(workdir / "checkpoints" / "8", "state", "cut")
+  writer = open_writer(toy, workdir)
+  assert writer.restore(state).step == 6
+  writer.close()
+  names = {x.name for x in (workdir / "checkpoints").iterdir()}
+  assert names == {"2", "6", "damaged_8", "damaged_8_again"}
+
+
+def test_damaged_metrics_cost_no_checkpoint(
+  toy, saved, state, tmp_path, caplog
+):
+  workdir = tmp_path / "run"
+  shutil.copytree(saved, workdir)
+  path = workdir / "checkpoints" / "8" / "metrics" / "metrics"
+  path.write_text('{"mask_A')
+  assert load(str(workdir)).step == 8  # reads none of them
+  writer = open_writer(toy, workdir)
+  assert f"metrics {path} are damaged" in caplog.messages[-1]
+  assert writer.restore(state).step == 8
+  assert writer.metrics(8) is None
+  writer.close()
+
+
+def test_checkpoint_that_cannot_be_written(toy, state, tmp_path, monkeypatch):
+  writer = open_writer(toy, tmp_path)
+
+  def save(*args, **kwargs):
+    raise OSError(28, "No space left on device")
+
+  for before in ("nothing was saved before", "step 4 is the last one saved"):
+    with monkeypatch.context() as patch:
+      patch.setattr(writer._manager, "save", save)
+      with pytest.raises(RuntimeError, match="step 5 .*No space left") as error:
+        writer.save(at_step(state, 5))
+    assert before in str(error.value)
+    writer.save(at_step(state, 4))
+  writer.close()
+
+
+def test_metrics_that_cannot_be_written(toy, state, tmp_path, monkeypatch):
+  writer = open_writer(toy, tmp_path)
+  writer.save(at_step(state, 4))
+  writer.finished(wait=True)
+
+  def fail(*args):
+    raise OSError(28, "No space left on device")
+
+  monkeypatch.setattr("etils.epath.Path.write_text", fail)
+  message = "the evaluation of step 4 .*No space left.*step 4 is the last one"
+  with pytest.raises(RuntimeError, match=message):
+    writer.add_metrics(4, {"mask_AP": 0.5})
+  writer.close()
+
+
+def test_failure_behind_the_steps_is_told_and_nothing_reported(
+  toy, state, tmp_path, monkeypatch
+):
+  writer = open_writer(toy, tmp_path)
+  writer.save(at_step(state, 4))
+  assert writer.finished(wait=True) == 4
+  # What Orbax calls in its thread when all arrays are written.
+  commit = "orbax.checkpoint.checkpoint_manager.CheckpointManager"
+
+  def fail(*args):
+    raise OSError(28, "No space left on device")
+
+  with monkeypatch.context() as patch:
+    patch.setattr(f"{commit}._wait_for_checkpointers", fail)
+    writer.save(at_step(state, 5))
+    message = "step 5 .*No space left.*step 4 is the last one saved"
+    with pytest.raises(RuntimeError, match=message):
+      writer.finished(wait=True)
+  assert writer.finished(wait=True) is None
+  monkeypatch.setattr(writer._manager, "wait_until_finished", lambda: None)
+  writer.close()
+
+
+def test_unfinished_checkpoint_of_a_killed_run_is_ignored(toy, saved, tmp_path):
+  workdir = tmp_path / "run"
+  shutil.copytree(saved, workdir)
+  steps = workdir / "checkpoints"
+  shutil.copytree(steps / "8", steps / "9.orbax-checkpoint-tmp")
+  assert load(str(workdir)).step == 8
+  writer = open_writer(toy, workdir)
+  assert writer.latest_step() == 8
+  writer.close()
+
+
+def test_another_config_is_refused_by_field(toy, saved, state):
+  config = toy.make_toy_config(batch_size=16, log_every_steps=1)
+  with config.unlocked():
+    config.optimizer.learning_rate = 0.2
+  writer = CheckpointWriter(
+    str(saved),
+    config=config,
+    class_names=("disc", "ring"),
+    category_ids=(3, 90),
+  )
+  with pytest.raises(ValueError, match="saved with another config") as error:
+    writer.restore(state)
+  writer.close()
+  assert "optimizer.learning_rate: saved 0.1, now 0.2" in str(error.value)
+  assert "training.batch_size: saved 8, now 16" in str(error.value)
+  assert "class_names" in str(error.value)
+  assert "log_every_steps" not in str(error.value)
+
+
+def test_resuming_with_another_optimizer_names_its_arrays(toy, saved):
+  writer = open_writer(toy, saved)
+  with pytest.raises(ValueError, match="opt_state.*missing"):
+    writer.restore(toy.make_toy_run(name="sgd", ema_decay=0.9)[0])
+  writer.close()
+
+
+def test_converted_weights_load_like_a_run(toy, tmp_path):
+  variables = {
+    "params": {"backbone": {"kernel": np.arange(3, dtype=np.float32)}},
+    "batch_stats": {"backbone": {"mean": np.ones(2, np.float32)}},
+  }
+  arguments = dict(
+    variables=variables,
+    config=toy.make_toy_config(),
+    class_names=("disc", "star"),
+    category_ids=(3, 90),
+    origin={"family": "mmdet"},
+  )
+  store.save_converted(str(tmp_path / "new" / "x"), **arguments)
+  found = load(str(tmp_path / "new" / "x"))
+  assert (found.class_names, found.category_ids) == (("disc", "star"), (3, 90))
+  assert found.step == 0 and found.config == toy.make_toy_config()
+  jax.tree.map(np.testing.assert_array_equal, found.variables, variables)
+  with pytest.raises(FileExistsError, match="not an empty folder"):
+    store.save_converted(str(tmp_path / "new"), **arguments)
+
+
+def test_checkpoint_on_a_bucket_is_found_there(bucket):
+  for step in (4, 12):
+    folder = bucket / "run" / "checkpoints" / str(step)
+    (folder / "state" / "a").write_text("")
+    (folder / "commit_success.txt").write_text("")
+  unfinished = bucket / "run" / "checkpoints" / "16"
+  (unfinished / "state" / "a").write_text("")
+  found = find_checkpoint("gs://bucket/run")
+  assert str(found) == "gs://bucket/run/checkpoints/12"
+  with pytest.raises(FileNotFoundError, match="no checkpoint at gs://bucket/x"):
+    find_checkpoint("gs://bucket/x")

@@ -1,0 +1,192 @@
+"""Tests of solo_jax/cli.py: mistakes are explained, bugs are shown."""
+
+import os
+import pathlib
+import subprocess
+import sys
+
+import ml_collections
+import numpy as np
+import pytest
+from absl import app, flags
+
+from solo_jax import cli, train
+from solo_jax.config import parse_arg
+from solo_jax.data.records import open_records
+from solo_jax.parallel import check_batch_size
+
+ROOT = pathlib.Path(__file__).parents[1]
+CONFIG = ROOT / "configs" / "solov2_coco.py"
+
+
+def catch(function, *args):
+  with pytest.raises(Exception) as caught:  # noqa: B017
+    function(*args)
+  return caught.value
+
+
+def test_what_solo_jax_raises_is_for_the_user(tmp_path):
+  error = catch(open_records, str(tmp_path), "shapes", "train")
+  assert cli.explain(error).startswith("No prepared dataset 'shapes'")
+  assert "does not split evenly" in cli.explain(catch(check_batch_size, 1, 100))
+
+
+def test_a_message_raised_from_another_error_is_for_the_user():
+  # `parse_arg` raises while it handles the error of int().
+  error = catch(lambda: parse_arg("steps=many", steps=1))
+  assert cli.explain(error) == "config argument steps='many' is not a int"
+
+
+def test_files_that_the_system_refuses_are_named(tmp_path):
+  path = tmp_path / "missing" / "results.json"
+  assert cli.explain(catch(open, path, "w")) == (
+    f"{path}: No such file or directory"
+  )
+
+
+@pytest.mark.parametrize(
+  "bug",
+  [
+    lambda: np.zeros(3).reshape(2, 2),  # ValueError in a library
+    lambda: parse_arg(3),  # AttributeError in solo_jax, no `raise`
+    lambda: ml_collections.ConfigDict({"a": 1}).b,
+    lambda: exec("raise ValueError('not of this package')"),
+    lambda: open_records("", "", "", ""),
+  ],
+)
+def test_bugs_are_not_explained(bug):
+  assert cli.explain(catch(bug)) is None
+
+
+def test_the_end_of_another_process_is_explained(monkeypatch):
+  def fail():
+    try:
+      raise ValueError("UNKNOWN: Gloo AllGather failed: Read error\nmore")
+    except ValueError as error:
+      raise RuntimeError("the checkpoint cannot be written") from error
+
+  error = catch(fail)
+  assert cli.explain(error) is None  # one process alone has no others
+  monkeypatch.setattr("jax.distributed.is_initialized", lambda: True)
+  message = cli.explain(error)
+  assert message.startswith("another process of this run has ended")
+  assert message.endswith(
+    "This process saw: UNKNOWN: Gloo AllGather failed: Read error"
+  )
+  assert cli.explain(catch(lambda: np.zeros(3).reshape(2, 2))) is None
+
+
+def parse(monkeypatch, *arguments):
+  """Parses a command line of train into flags of its own."""
+  values = flags.FlagValues()
+  train.define_flags(values)
+  monkeypatch.setattr(sys, "argv", ["train", *arguments])
+  monkeypatch.setattr(flags, "FLAGS", values)
+  return cli.parse_flags(sys.argv)
+
+
+def test_flags_are_parsed(monkeypatch):
+  rest = parse(
+    monkeypatch, f"--config={CONFIG}:backbone=r101", "--workdir=w", "more"
+  )
+  assert rest == ["train", "more"]
+  assert flags.FLAGS.workdir == "w"
+
+
+@pytest.mark.parametrize(
+  ("arguments", "message"),
+  [
+    (["--config=nowhere.py"], r"^--config: .*No such file.*'nowhere.py'$"),
+    (
+      ["--config=nowhere.py", "--config.seed=3"],
+      r"^--config: .*No such file.*'nowhere.py'$",
+    ),
+    (
+      [f"--config={CONFIG}:backbon=r50"],
+      r"^--config: unknown config argument 'backbon'; known: [^\n]*$",
+    ),
+    (
+      [f"--config={CONFIG}", "--config.dataset.nam=a"],
+      r'^--config: \'nam\'. Did you mean "name" instead of "nam"\?$',
+    ),
+  ],
+)
+def test_mistakes_about_the_config_are_one_line(
+  monkeypatch, arguments, message
+):
+  with pytest.raises(ValueError, match=message) as caught:
+    parse(monkeypatch, *arguments, "--workdir=w")
+  assert cli.explain(caught.value) == str(caught.value)
+
+
+def test_other_mistakes_in_flags_end_with_a_line(monkeypatch):
+  with pytest.raises(SystemExit, match="num_classes=many.*'many'"):
+    parse(
+      monkeypatch,
+      f"--config={CONFIG}",
+      "--workdir=w",
+      "--config.dataset.num_classes=many",
+    )
+  with pytest.raises(SystemExit, match="Unknown command line flag 'work'"):
+    parse(monkeypatch, f"--config={CONFIG}", "--workdir=w", "--work=w")
+
+
+def test_a_bug_in_a_config_file_keeps_its_traceback(monkeypatch, tmp_path):
+  path = tmp_path / "config.py"
+  path.write_text(
+    "import ml_collections\n"
+    "def get_config():\n"
+    "  return ml_collections.ConfigDict({'name': 1}).nam\n"
+  )
+  with pytest.raises(AttributeError, match="nam") as caught:
+    parse(monkeypatch, f"--config={path}", "--workdir=w")
+  assert cli.explain(caught.value) is None
+
+
+def test_run_exits_with_the_message_or_raises_the_bug(monkeypatch):
+  monkeypatch.setattr(sys, "argv", ["solo_jax/eval.py"])
+  monkeypatch.setattr(app, "run", lambda main, flags_parser: main([]))
+  with pytest.raises(SystemExit) as caught:
+    cli.run(lambda argv: check_batch_size(1, 100))
+  assert caught.value.code.startswith("eval: training.batch_size=1 does not")
+  with pytest.raises(ZeroDivisionError):
+    cli.run(lambda argv: 1 / 0)
+
+
+def test_a_name_that_the_terminal_cannot_write_ends_no_run():
+  script = "import sys; from absl import flags; from solo_jax import command; "
+  script += "command.run(lambda argv: print('\\u6838 \\ud800'))"
+  result = subprocess.run(
+    [sys.executable, "-c", script],
+    capture_output=True,
+    env=os.environ | {"PYTHONIOENCODING": "ascii"},
+  )
+  assert result.stdout == b"\\u6838 \\ud800\n", result.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+  ("arguments", "message"),
+  [
+    (
+      [
+        *("train", f"--config={ROOT / 'configs' / 'solov2_shapes.py'}"),
+        *("--workdir=w", "--config.dataset.data_dir=nowhere"),
+      ],
+      "train: No prepared dataset 'shapes' in data_dir 'nowhere'",
+    ),
+    (["eval", "--checkpoint=nowhere"], "eval: no checkpoint at "),
+    (["predict", "--checkpoint=x", "--out=y"], "predict: nothing to predict"),
+    (["prepare", "--dataset=labeled_images", "--source=x"], "prepare: x/image"),
+  ],
+)
+def test_commands_end_with_one_line(tmp_path, arguments, message):
+  result = subprocess.run(
+    [sys.executable, "-m", f"solo_jax.{arguments[0]}", *arguments[1:]],
+    capture_output=True,
+    text=True,
+    cwd=tmp_path,
+  )
+  assert result.returncode == 1
+  assert result.stderr.startswith(message)
+  assert len(result.stderr.splitlines()) == 1

@@ -1,0 +1,198 @@
+"""A method small enough to train in a test, and batches for it.
+
+Run as a program it trains a few steps and saves losses and parameters, for
+tests that need another number of devices than their own process has:
+
+python tests/toy.py OUT.npz BATCH_SIZE ACCUMULATE NUM_STEPS
+"""
+
+import functools
+import sys
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import ml_collections
+import numpy as np
+
+from solo_jax import parallel, types
+from solo_jax.checkpoints.state import create_train_state, init_variables
+from solo_jax.methods.method import Method
+from solo_jax.training.optimizer import make_optimizer
+from solo_jax.training.step import make_train_step
+
+IMAGE_SIZE = (8, 8)
+
+
+class ToyBackbone(nn.Module):
+  """A convolution and a batch norm, named like those of a ResNet."""
+
+  axis_name: str | None
+
+  @nn.compact
+  def __call__(self, x, *, train):
+    x = nn.Conv(4, (3, 3), strides=2, name="conv1")(x)
+    return nn.relu(
+      nn.BatchNorm(
+        use_running_average=not train,
+        axis_name=self.axis_name if train else None,
+        name="bn1",
+      )(x)
+    )
+
+
+class ToyNetwork(nn.Module):
+  """Predicts one number an image."""
+
+  axis_name: str | None
+
+  @nn.compact
+  def __call__(self, image, image_size, *, train):
+    x = image.astype(jnp.float32) / 255.0
+    x = ToyBackbone(self.axis_name, name="backbone")(x, train=train)
+    return nn.Dense(1, name="head")(x.mean(axis=(1, 2)))[:, 0]
+
+
+def make_toy_method(axis_name=None):
+  """Regresses the first object's centre; normalised by the global count."""
+
+  def loss(outputs, batch):
+    valid = batch.image_valid.astype(jnp.float32)
+    count = valid.sum()
+    if axis_name is not None:
+      count = jax.lax.pmean(count, axis_name)
+    error = jnp.sum(valid * (outputs - batch.centers[:, 0, 0]) ** 2) / count
+    return error, {
+      "toy_loss": error,
+      "instances_dropped": jnp.sum(batch.num_dropped),
+    }
+
+  return Method(network=ToyNetwork(axis_name), loss=loss, decode=None)
+
+
+def make_toy_batch(rng, batch_size):
+  """Draws a batch; an image's target is its mean brightness."""
+  image = rng.integers(0, 256, (batch_size, *IMAGE_SIZE, 3)).astype(np.uint8)
+  centers = np.zeros((batch_size, 2, 2), np.float32)
+  centers[:, 0, 0] = image.mean(axis=(1, 2, 3)) / 255.0
+  return types.Batch(
+    image=image,
+    image_size=np.tile(np.int32(IMAGE_SIZE), (batch_size, 1)),
+    image_valid=np.arange(batch_size) != 1,
+    masks=np.zeros((batch_size, 2, 4, 1), np.uint8),
+    centers=centers,
+    boxes_xyxy=np.zeros((batch_size, 2, 4), np.float32),
+    labels=np.zeros((batch_size, 2), np.int32),
+    valid=np.ones((batch_size, 2), bool),
+    num_dropped=np.arange(batch_size, dtype=np.int32),
+  )
+
+
+def make_toy_config(**training):
+  """The fields of a config that the loop and the checkpoints read."""
+  config = ml_collections.ConfigDict(
+    dict(
+      seed=0,
+      method="toy",
+      backbone=dict(remat=()),
+      optimizer=dict(learning_rate=0.1, decay_steps=(5, 8)),
+      evaluation=dict(batch_size=1, max_detections=100),
+      training=dict(
+        batch_size=8,
+        num_steps=10,
+        checkpoint_every_steps=4,
+        keep_latest=2,
+        keep_best=1,
+        eval_every_steps=0,
+        log_every_steps=3,
+        picture_every_steps=0,
+        num_pictures=0,
+        max_nonfinite_steps=3,
+      ),
+    )
+  )
+  config.training.update(training)
+  return config.lock()
+
+
+def make_toy_batches(step):
+  """The endless stream of batches on the device, from a step on."""
+  while True:
+    batch = make_toy_batch(np.random.default_rng(step), 8)
+    yield parallel.split_batch(batch)
+    step += 1
+
+
+def make_toy_run(*, method=None, ema_decay=None, **changes):
+  """Returns (replicated state, per-device step).
+
+  Equal arguments give the same step, so that it compiles once a session.
+  """
+  optimizer, step = make_toy_step(method, ema_decay, **changes)
+  state = create_train_state(
+    init_toy_variables(), optimizer, use_ema=ema_decay is not None
+  )
+  return parallel.replicate(state), step
+
+
+@functools.cache
+def init_toy_variables():
+  network = make_toy_method().network
+  return init_variables(network, image_size=IMAGE_SIZE, seed=0)
+
+
+@functools.cache
+def make_toy_step(method, ema_decay, *, rate=0.1, accumulate=1, **changes):
+  options = dict(
+    name="sgd",
+    momentum=0.9,
+    weight_decay=1e-4,
+    decay_norm_and_bias=False,
+    clip_norm=None,
+    frozen_stages=0,
+  )
+  optimizer = make_optimizer(
+    init_toy_variables()["params"], **options | changes
+  )
+  step = make_train_step(
+    method or make_toy_method(parallel.AXIS_NAME),
+    optimizer,
+    lambda step: jnp.float32(rate),
+    accumulate=accumulate,
+    ema_decay=ema_decay,
+    axis_name=parallel.AXIS_NAME,
+  )
+  return optimizer, step
+
+
+map_toy_step = functools.cache(parallel.map_step)
+
+
+def main(out, batch_size, accumulate, num_steps):
+  state, step = make_toy_run(accumulate=int(accumulate), ema_decay=0.9)
+  mapped_step = map_toy_step(step)
+  rng = np.random.default_rng(0)
+  metrics = []
+  for _ in range(int(num_steps)):
+    batch = make_toy_batch(rng, int(batch_size))
+    state, row = mapped_step(state, parallel.split_batch(batch))
+    metrics.append(parallel.fetch(row))
+  # Copies of the state on different devices must be equal.
+  copies = [
+    [np.asarray(shard.data) for shard in x.addressable_shards]
+    for x in jax.tree.leaves(state)
+  ]
+  spread = max(
+    np.abs(x - first).max() for first, *rest in copies for x in rest or [first]
+  )
+  arrays = {
+    jax.tree_util.keystr(path): x
+    for path, x in jax.tree_util.tree_leaves_with_path(parallel.fetch(state))
+  }
+  for name in metrics[0]:
+    arrays[f"metrics/{name}"] = np.array([row[name] for row in metrics])
+  np.savez(out, num_devices=jax.device_count(), spread=spread, **arrays)
+
+
+if __name__ == "__main__":
+  main(*sys.argv[1:])
