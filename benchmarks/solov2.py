@@ -100,7 +100,8 @@ def measure_network(config, size: tuple[int, int]) -> dict:
     min_mask_area=rule.min_mask_area,
   )
   batch = types.Batch(
-    **{key: np.stack([value] * num_images) for key, value in row.items()}
+    **{key: np.stack([value] * num_images) for key, value in row.items()},
+    row=np.arange(num_images, dtype=np.int32),
   )
   method = building.build_method(config, axis_name=parallel.AXIS_NAME)
   variables = state.init_variables(method.network, image_size=size, seed=0)

@@ -11,7 +11,7 @@ from jax.sharding import Mesh, PartitionSpec
 from solo_jax import building, parallel, types
 from solo_jax.checkpoints import state
 from solo_jax.data import batching
-from solo_jax.methods.method import Method
+from solo_jax.methods.interface import Method
 from solo_jax.training import setup, step
 
 
@@ -72,7 +72,8 @@ def make_batch(
     min_mask_area=rule.min_mask_area,
   )
   return types.Batch(
-    **{name: np.stack([value] * batch_size) for name, value in row.items()}
+    **{name: np.stack([value] * batch_size) for name, value in row.items()},
+    row=np.arange(batch_size, dtype=np.int32),
   )
 
 

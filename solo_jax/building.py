@@ -1,40 +1,48 @@
 """Builds the method and the predictor of a config, for every command."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import ml_collections
 
+from solo_jax.backbones import make_backbone
 from solo_jax.checkpoints.compatibility import check_tree
 from solo_jax.checkpoints.state import variable_shapes
 from solo_jax.inference.predictor import Predictor
-from solo_jax.methods.method import Method, make_method
+from solo_jax.methods.interface import Method
+from solo_jax.methods.table import make_method
 
 
 def build_method(
-  config: ml_collections.ConfigDict, axis_name: str | None = None
+  config: Mapping[str, Any] | ml_collections.ConfigDict,
+  axis_name: str | None = None,
 ) -> Method:
-  """Builds the method of a config.
+  """Builds the method of a config; the one place that does.
 
   Args:
-    config: The whole configuration.
+    config: The whole configuration, or its sections as plain dicts.
     axis_name: Mapped device axis in training; None elsewhere.
 
   Returns:
     The method.
   """
+  dtype = jnp.dtype(config["training"]["precision"])
+  rule = config["preprocessing"]
   return make_method(
-    config.method,
-    num_classes=config.dataset.num_classes,
-    backbone=config.backbone.to_dict(),
-    network=config.network.to_dict(),
-    loss=config.loss.to_dict(),
-    decode=config.decode.to_dict(),
-    mean=config.preprocessing.mean,
-    std=config.preprocessing.std,
-    channel_order=config.preprocessing.channel_order,
-    precision=config.training.precision,
+    config["method"],
+    make_backbone(config["backbone"], dtype=dtype, axis_name=axis_name),
+    num_classes=config["dataset"]["num_classes"],
+    network=dict(
+      config["network"],
+      mean=rule["mean"],
+      std=rule["std"],
+      channel_order=rule["channel_order"],
+      dtype=dtype,
+    ),
+    loss=dict(config["loss"]),
+    decode=dict(config["decode"]),
     axis_name=axis_name,
   )
 
@@ -62,8 +70,8 @@ def build_predictor(
     The predictor.
 
   Raises:
-    ValueError: If the variables are not those of the config's network, or it
-      has no test-time augmentation.
+    ValueError: If the variables are not those of the config's network.
+    errors.UserError: If its method has no test-time augmentation.
   """
   return Predictor(
     **predictor_parts(config, variables),

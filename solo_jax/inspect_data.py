@@ -36,6 +36,7 @@ from PIL import Image
 from rich.console import Console
 
 from solo_jax import cli
+from solo_jax.building import build_method
 from solo_jax.config import validate
 from solo_jax.data.batching import training_interpolation
 from solo_jax.inference.compilation_cache import use_compilation_cache
@@ -58,7 +59,6 @@ from solo_jax.inspection.frames import (
   inference_frames,
   training_frame,
 )
-from solo_jax.inspection.suggestion import build_method
 from solo_jax.progress import make_progress
 
 NUM_PICTURES = 4
@@ -338,8 +338,6 @@ def _save(
     build_method(config),
     class_names,
     transforms=config["transforms"],
-    loss=config["loss"],
-    decode=config["decode"],
     interpolation=interpolation,
   )
   Image.fromarray(picture).save(path)

@@ -86,6 +86,8 @@ class Batch:
     labels: [B, N] int32.
     valid: [B, N] bool.
     num_dropped: Instances beyond the capacity N. [B] int32.
+    row: Row of each image in the global batch, which random draws are keyed
+      by. [B] int32.
   """
 
   image: jax.Array
@@ -97,6 +99,7 @@ class Batch:
   labels: jax.Array
   valid: jax.Array
   num_dropped: jax.Array
+  row: jax.Array
 
 
 @jax.tree_util.register_dataclass

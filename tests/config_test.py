@@ -10,8 +10,9 @@ import pytest
 from absl import flags
 from ml_collections import config_flags
 
+from solo_jax.building import build_method
 from solo_jax.config import from_json, parse_arg, to_json, validate
-from solo_jax.methods.method import make_method
+from solo_jax.methods.table import find
 
 CONFIGS = pathlib.Path(__file__).parent.parent / "configs"
 ALL = [
@@ -60,19 +61,8 @@ def test_every_config_file_is_listed():
 def test_config_is_valid_and_its_network_takes_shape(name, arg):
   config = load(name, arg)
   validate(config)
-  rule = config.preprocessing
-  method = make_method(
-    config.method,
-    num_classes=config.dataset.num_classes,
-    backbone=config.backbone.to_dict(),
-    network=config.network.to_dict(),
-    loss=config.loss.to_dict(),
-    decode=config.decode.to_dict(),
-    mean=rule.mean,
-    std=rule.std,
-    channel_order=rule.channel_order,
-    precision=config.training.precision,
-  )
+  assert find(config.method).problems(config) == []
+  method = build_method(config)
   height, width = config.transforms.image_size
 
   def predict():

@@ -78,7 +78,7 @@ def test_flag_of_a_single_process():
 
 
 def test_eight_devices_train_as_one(toy, tmp_path):
-  """With synchronised batch norm, accumulation and invalid images."""
+  """With synchronised batch norm, accumulation, invalid images and draws."""
   arguments = ["16", "2", "5"]  # images, micro-batches, steps
   toy.main(tmp_path / "one.npz", *arguments)
   subprocess.run(
@@ -90,6 +90,8 @@ def test_eight_devices_train_as_one(toy, tmp_path):
   eight = np.load(tmp_path / "eight.npz")
   assert eight["num_devices"] == 8 * one["num_devices"]
   assert eight["spread"] == 0.0  # all devices hold the same state
+  drawn = "metrics/drawn_dropped"
+  np.testing.assert_array_equal(eight[drawn], one[drawn])
   for name in set(one.files) - {"num_devices"}:
     np.testing.assert_allclose(
       eight[name], one[name], rtol=1e-5, atol=2e-6, err_msg=name

@@ -17,7 +17,9 @@ import numpy as np
 
 from solo_jax import parallel, types
 from solo_jax.checkpoints.state import create_train_state, init_variables
-from solo_jax.methods.method import Method
+from solo_jax.methods.interface import Method, one_pass
+from solo_jax.nn.backbones import resnet
+from solo_jax.nn.draws import row_keys
 from solo_jax.training.optimizer import make_optimizer
 from solo_jax.training.step import make_train_step
 
@@ -30,7 +32,7 @@ class ToyBackbone(nn.Module):
   axis_name: str | None
 
   @nn.compact
-  def __call__(self, x, *, train):
+  def __call__(self, x, *, train, row=None):
     x = nn.Conv(4, (3, 3), strides=2, name="conv1")(x)
     return nn.relu(
       nn.BatchNorm(
@@ -47,9 +49,9 @@ class ToyNetwork(nn.Module):
   axis_name: str | None
 
   @nn.compact
-  def __call__(self, image, image_size, *, train):
+  def __call__(self, image, image_size, *, train, row=None):
     x = image.astype(jnp.float32) / 255.0
-    x = ToyBackbone(self.axis_name, name="backbone")(x, train=train)
+    x = ToyBackbone(self.axis_name, name="backbone")(x, train=train, row=row)
     return nn.Dense(1, name="head")(x.mean(axis=(1, 2)))[:, 0]
 
 
@@ -57,17 +59,37 @@ def make_toy_method(axis_name=None):
   """Regresses the first object's centre; normalised by the global count."""
 
   def loss(outputs, batch):
-    valid = batch.image_valid.astype(jnp.float32)
-    count = valid.sum()
-    if axis_name is not None:
-      count = jax.lax.pmean(count, axis_name)
-    error = jnp.sum(valid * (outputs - batch.centers[:, 0, 0]) ** 2) / count
+    error = toy_error(outputs, batch, batch.centers[:, 0, 0], axis_name)
     return error, {
       "toy_loss": error,
       "instances_dropped": jnp.sum(batch.num_dropped),
     }
 
+  return Method(network=ToyNetwork(axis_name), loss=one_pass(loss), decode=None)
+
+
+def make_drawing_method(axis_name=None):
+  """The same with noise on the targets, drawn in the loss."""
+
+  def loss(network, batch):
+    outputs = network(batch.image, batch.image_size, train=True, row=batch.row)
+    keys = row_keys(network.make_rng("draws"), batch.row)
+    drawn = jax.vmap(lambda key: jax.random.randint(key, (), 0, 1000))(keys)
+    target = batch.centers[:, 0, 0] + drawn / 1000
+    # A term with this ending is a sum, here of whole numbers: exact.
+    return toy_error(outputs, batch, target, axis_name), {
+      "drawn_dropped": jnp.sum(drawn)
+    }
+
   return Method(network=ToyNetwork(axis_name), loss=loss, decode=None)
+
+
+def toy_error(outputs, batch, target, axis_name):
+  valid = batch.image_valid.astype(jnp.float32)
+  count = valid.sum()
+  if axis_name is not None:
+    count = jax.lax.pmean(count, axis_name)
+  return jnp.sum(valid * (outputs - target) ** 2) / count
 
 
 def make_toy_batch(rng, batch_size):
@@ -85,6 +107,7 @@ def make_toy_batch(rng, batch_size):
     labels=np.zeros((batch_size, 2), np.int32),
     valid=np.ones((batch_size, 2), bool),
     num_dropped=np.arange(batch_size, dtype=np.int32),
+    row=np.arange(batch_size, dtype=np.int32),
   )
 
 
@@ -142,14 +165,24 @@ def init_toy_variables():
 
 
 @functools.cache
-def make_toy_step(method, ema_decay, *, rate=0.1, accumulate=1, **changes):
+def make_toy_step(
+  method,
+  ema_decay,
+  *,
+  rate=0.1,
+  accumulate=1,
+  seed=0,
+  frozen_stages=0,
+  **changes,
+):
   options = dict(
     name="sgd",
     momentum=0.9,
     weight_decay=1e-4,
     decay_norm_and_bias=False,
     clip_norm=None,
-    frozen_stages=0,
+    backbone_factor=1.0,
+    is_frozen=lambda name: resnet.is_frozen(name, frozen_stages),
   )
   optimizer = make_optimizer(
     init_toy_variables()["params"], **options | changes
@@ -161,6 +194,7 @@ def make_toy_step(method, ema_decay, *, rate=0.1, accumulate=1, **changes):
     accumulate=accumulate,
     ema_decay=ema_decay,
     axis_name=parallel.AXIS_NAME,
+    seed=seed,
   )
   return optimizer, step
 
@@ -169,7 +203,11 @@ map_toy_step = functools.cache(parallel.map_step)
 
 
 def main(out, batch_size, accumulate, num_steps):
-  state, step = make_toy_run(accumulate=int(accumulate), ema_decay=0.9)
+  state, step = make_toy_run(
+    method=make_drawing_method(parallel.AXIS_NAME),
+    accumulate=int(accumulate),
+    ema_decay=0.9,
+  )
   mapped_step = map_toy_step(step)
   rng = np.random.default_rng(0)
   metrics = []

@@ -121,7 +121,8 @@ def train_batches(
   if num_workers and not flags.FLAGS.is_parsed():
     flags.FLAGS.mark_as_parsed()  # Grain reads flags; libraries have none
   start = functools.partial(_start, batches, num_workers)
-  return _stream(start, step, records, start(step))
+  first_row = process_index * (batch_size // process_count)
+  return _stream(start, step, records, first_row, start(step))
 
 
 def _start(
@@ -206,6 +207,7 @@ def _stream(
   start: Callable[[int], grain.DatasetIterator],
   step: int,
   records: Records,
+  first_row: int,
   iterator: grain.DatasetIterator,
 ) -> Iterator[Batch]:
   """Yields batches; names each corrupt record when it comes the first time."""
@@ -235,6 +237,7 @@ def _stream(
         continue
       step += 1
       indices = np.array(rows.pop(_RECORD_FIELD))
+      rows["row"] = first_row + np.arange(len(indices), dtype=np.int32)
       for index in set(indices[~rows["image_valid"]].tolist()) - corrupt:
         corrupt.add(index)
         # Here and not in a worker: each of those would tell it once.

@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 
 from solo_jax.exporting import device_resize
-from solo_jax.methods.method import Method
+from solo_jax.methods.interface import Method
 
 
 def make_program(

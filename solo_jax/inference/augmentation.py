@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from solo_jax import types
-from solo_jax.methods.method import Method
+from solo_jax.methods.interface import Method
 from solo_jax.methods.variants import Variant
 
 

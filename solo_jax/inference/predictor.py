@@ -25,7 +25,7 @@ from solo_jax.data import transforms
 from solo_jax.inference import augmentation, masks, tiling
 from solo_jax.inference.preparation import Preparation, Prepared
 from solo_jax.inference.stage_clock import StageClock
-from solo_jax.methods.method import Method
+from solo_jax.methods.interface import Method
 
 # Batches' worth of images that wait for others of their padded shape.
 _MAX_WAITING = 4
@@ -73,18 +73,15 @@ class Predictor:
       devices: Devices of this process that share the images; None: the first.
 
     Raises:
-      ValueError: If a scale is not positive, or the method cannot join what it
-        finds at several scales or in a mirror.
+      ValueError: If a scale is not positive.
+      errors.UserError: If the method cannot join what it finds at several
+        scales or in a mirror.
     """
     if not scales or min(scales) <= 0:
       raise ValueError(f"scales must be positive factors, got {list(scales)}")
     is_augmented = flip or len(scales) > 1
-    if is_augmented and method.merge is None:
-      raise ValueError(
-        "no test-time augmentation (flip, several scales) with free tags: "
-        "those of two passes of the network have no relation; it takes a "
-        "spatial embedding or one of the SOLOs"
-      )
+    if is_augmented:
+      method.require("merge")
     devices = jax.local_devices()[:1] if devices is None else devices
     mesh = Mesh(np.asarray(devices), ("devices",))
     whole, rows = PartitionSpec(), PartitionSpec("devices")
@@ -133,7 +130,8 @@ class Predictor:
         check_vma=False,
       )
     )
-    self._draw = None if method.views is None else jax.jit(draw)
+    self._draw = jax.jit(draw)
+    self._method = method
 
   def __call__(self, image: np.ndarray) -> types.Instances:
     """Detects the instances of one image.
@@ -165,7 +163,7 @@ class Predictor:
   @property
   def has_views(self) -> bool:
     """Whether the method shows its maps, see `views`."""
-    return self._draw is not None
+    return self._method.views is not None
 
   def views(self, image: np.ndarray) -> dict[str, np.ndarray]:
     """Draws the network's maps of one image, in one piece however large.
@@ -177,10 +175,9 @@ class Predictor:
       RGB pictures at the image's size by name. [H0, W0, 3] uint8.
 
     Raises:
-      ValueError: If the method has no views.
+      errors.UserError: If the method has no views.
     """
-    if self._draw is None:
-      raise ValueError("this method has no views of its maps")
+    self._method.require("views")
     prepared = self._preparation(0, image)
     with self._lock:
       drawn = self._draw(

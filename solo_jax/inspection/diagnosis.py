@@ -4,12 +4,13 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from solo_jax.building import build_method
 from solo_jax.data.records import open_records
 from solo_jax.inspection import lost_instances, statistics
 from solo_jax.inspection.oracle import Ceiling, measure_ceiling
 from solo_jax.inspection.selection import Selection
 from solo_jax.inspection.suggested_config import Suggestion
-from solo_jax.inspection.suggestion import build_method, suggest
+from solo_jax.inspection.suggestion import suggest
 
 GIVEN, SUGGESTION = "this config", "suggestion"
 # Training images that a suggestion is tried on: evenly, and the most crowded.
@@ -73,8 +74,13 @@ def diagnose(
   Raises:
     FileNotFoundError: If the dataset is not prepared.
     ValueError: If there is no instance to go by.
+    errors.UserError: If the method has no perfect outputs or does not list
+      what its targets lose.
   """
   dataset = config["dataset"]
+  method = build_method(config)
+  for ability in ("perfect_outputs", "lost_instances"):
+    method.require(ability)  # before anything is read
   train, evaluated = (
     Selection(
       open_records(dataset["data_dir"], dataset["name"], dataset[split]),
@@ -157,10 +163,8 @@ def _judge_training(
   """Finds what is lost of the training images, by plain dicts."""
   return lost_instances.training_fates(
     train,
-    build_method(config).network,
+    build_method(config),
     transforms=config["transforms"],
-    loss=config["loss"],
-    decode=config["decode"],
     group_by_orientation=config["dataset"]["group_by_orientation"],
     seed=config["seed"],
     on_image=add_stage(f"Making training targets: {name}", len(train)),
@@ -179,7 +183,6 @@ def _measure(
     build_method(config),
     transforms=config["transforms"],
     preprocessing=config["preprocessing"],
-    loss=config["loss"],
     decode=config["decode"],
     max_detections=config["evaluation"]["max_detections"],
     on_image=add_stage(f"Scoring perfect masks: {name}", len(scored)),

@@ -26,12 +26,10 @@ from solo_jax.inspection.frames import (
 from solo_jax.inspection.lost_instances import (
   Fates,
   judge_frame,
-  make_judge,
   to_batch,
 )
-from solo_jax.inspection.oracle_outputs import perfect_outputs
 from solo_jax.inspection.selection import Selection
-from solo_jax.methods.method import Method
+from solo_jax.methods.interface import Method
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -60,7 +58,6 @@ def measure_ceiling(
   *,
   transforms: Mapping[str, Any],
   preprocessing: Mapping[str, Any],
-  loss: Mapping[str, Any],
   decode: Mapping[str, Any],
   max_detections: int,
   on_image: Callable[[], None],
@@ -72,22 +69,24 @@ def measure_ceiling(
     method: The method of the configuration.
     transforms: The config's section of this name: mask targets, capacity.
     preprocessing: The config's section of this name.
-    loss: The config's section of this name.
     decode: The config's section of this name.
     max_detections: `evaluation.max_detections` of the config.
     on_image: Called after each image.
 
   Returns:
     The ceiling.
+
+  Raises:
+    errors.UserError: If the method has no perfect outputs or does not list
+      what its targets lose.
   """
-  judge = make_judge(method.network, loss, decode)
+  perfect_outputs = method.require("perfect_outputs")
+  judge = jax.jit(method.require("lost_instances"))
   threshold = decode["mask_threshold"]
 
   @jax.jit
   def detect(batch):
-    return method.decode(
-      perfect_outputs(method.network, batch, loss), batch.image_size
-    )
+    return method.decode(perfect_outputs(batch), batch.image_size)
 
   target_results, results, fates, places, num_dropped = [], [], [], [], 0
   for index, sample in enumerate(selection.samples()):

@@ -1,4 +1,4 @@
-"""Pictures of ground truth as the network sees it, with its cells or groups."""
+"""Pictures of what the network is shown and what its targets are."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -9,10 +9,8 @@ from PIL import Image, ImageDraw, ImageFont
 
 from solo_jax import types, visualization
 from solo_jax.inspection.frames import Frame, make_example, mask_weights
-from solo_jax.inspection.lost_instances import judge_frame, make_judge, to_batch
-from solo_jax.inspection.oracle_outputs import assign, owners, perfect_outputs
-from solo_jax.methods.grid.network import GridNetwork
-from solo_jax.methods.method import Method
+from solo_jax.inspection.lost_instances import judge_frame, to_batch
+from solo_jax.methods.interface import Method
 
 LOST_COLOR, SIGN_COLOR = (255, 59, 48), (255, 244, 242)
 SIGN_TEXT_COLOR = (120, 10, 5)
@@ -26,34 +24,31 @@ def draw_frames(
   class_names: Sequence[str],
   *,
   transforms: Mapping[str, Any],
-  loss: Mapping[str, Any],
-  decode: Mapping[str, Any],
   interpolation: str,
 ) -> np.ndarray:
   """Draws frames one below the other.
 
   Each has the network's input, the mask targets at their resolution, and what
-  the targets of the method are: the cells of every instance in its colour, or
-  the groups of perfect tags. Red boxes are instances that get lost.
+  the targets of the method are, if it draws them: the cells of every instance
+  in its colour, or the groups of perfect tags. Red boxes are instances that get
+  lost.
 
   Args:
     frames: At least one.
     method: The method of the configuration.
     class_names: Name of each label.
     transforms: The config's section of this name.
-    loss: The config's section of this name.
-    decode: The config's section of this name.
     interpolation: See `batching.render_image`.
 
   Returns:
     RGB picture. [height, width, 3] uint8.
+
+  Raises:
+    errors.UserError: If the method does not list what its targets lose.
   """
-  judge = make_judge(method.network, loss, decode)
-  is_grid = isinstance(method.network, GridNetwork)
-  if is_grid:
-    find = jax.jit(lambda batch: _owners(method.network, batch, loss))
-  else:
-    find = jax.jit(lambda batch: _groups(method, batch, loss))
+  judge = jax.jit(method.require("lost_instances"))
+  draw = method.target_views
+  draw = (lambda *_: {}) if draw is None else jax.jit(draw)
   rows = []
   for frame in frames:
     example = make_example(frame, transforms, interpolation=interpolation)
@@ -66,28 +61,38 @@ def draw_frames(
       image, targets, class_names, show_scores=False
     )
     factor = truth.shape[0] // image.shape[0]
-    found = np.asarray(find(to_batch(example)))
-    if is_grid:
-      title = "cells"
-      third = _draw_cells(image, example, found, method.network.num_grids)
-    else:
-      title = "groups of perfect tags"
-      third = _draw_groups(image, found)
-    third = visualization.enlarge(third, factor)
-    third = _draw_lost(third, fates.boxes_xyxy * factor, fates.rows)
-    lost = [f"{number} {way}" for way, number in fates.lost.items() if number]
-    if lost:
-      title += f"; lost: {', '.join(lost)}"
+    views = draw(to_batch(example), _colors(example["valid"]))
     panels = {
       f"network input {image.shape[0]} x {image.shape[1]}": (
         visualization.enlarge(image, factor)
       ),
       f"mask targets ({len(targets)})": truth,
-      title: third,
+      **{
+        title: _enlarge(np.asarray(view[0]), truth.shape[0])
+        for title, view in views.items()
+      },
     }
+    *others, last = panels  # which shows what gets lost
+    picture = _draw_lost(panels[last], fates.boxes_xyxy * factor, fates.rows)
+    lost = [f"{number} {way}" for way, number in fates.lost.items() if number]
+    title = f"{last}; lost: {', '.join(lost)}" if lost else last
+    panels = {name: panels[name] for name in others} | {title: picture}
     panels = {k: _shrink(panel) for k, panel in panels.items()}
     rows.append(visualization.draw_panels(panels))
   return visualization.stack_rows(rows)
+
+
+def _colors(valid):
+  """Colours of instances, valid ones counted. [N, 3] float32 in [0, 1]."""
+  number = np.maximum(np.cumsum(valid) - 1, 0)
+  colors = [visualization.PALETTE.by_idx(int(i)).as_rgb() for i in number]
+  return np.array(colors, np.float32) / 255
+
+
+def _enlarge(view, height):
+  """Enlarges a picture [h, w, 3] of [0, 1] to a multiple of its height."""
+  picture = np.uint8(255 * view + 0.5)
+  return visualization.enlarge(picture, height // picture.shape[0])
 
 
 def _targets(example):
@@ -102,53 +107,6 @@ def _targets(example):
     labels=example["labels"][valid],
     boxes_xyxy=example["boxes_xyxy"][valid],
   )
-
-
-def _owners(network, batch, loss):
-  """Finds the instance of each cell of one image. [G] int32."""
-  targets = jax.tree.map(lambda x: x[0], assign(network, batch, loss))
-  num_cells = sum(s * s for s in network.num_grids)
-  return owners(targets, num_cells, batch.valid.shape[1])[0]
-
-
-def _groups(method, batch, loss):
-  """Lets the method draw the groups that it makes of perfect tags."""
-  outputs = perfect_outputs(method.network, batch, loss)
-  return method.views(outputs, batch.image_size)["groups"][0]
-
-
-def _draw_cells(image, example, owner, num_grids):
-  """Fills the cells of each instance, those of all levels, in its colour."""
-  number = np.cumsum(example["valid"]) - 1  # colours count valid ones only
-  canvas = Image.fromarray(image).convert("RGBA")
-  height, width = image.shape[:2]
-  first = 0
-  for num_grid in num_grids:
-    layer = Image.new("RGBA", canvas.size)
-    draw = ImageDraw.Draw(layer)
-    for cell in np.flatnonzero(owner[first : first + num_grid**2] >= 0):
-      row, column = divmod(int(cell), num_grid)
-      color = visualization.PALETTE.by_idx(int(number[owner[first + cell]]))
-      draw.rectangle(
-        (
-          column * width / num_grid,
-          row * height / num_grid,
-          (column + 1) * width / num_grid - 1,
-          (row + 1) * height / num_grid - 1,
-        ),
-        fill=(*color.as_rgb(), 130),
-        outline=(255, 255, 255, 200),
-      )
-    canvas = Image.alpha_composite(canvas, layer)
-    first += num_grid**2
-  return np.array(canvas.convert("RGB"))
-
-
-def _draw_groups(image, groups):
-  """Enlarges a picture of the maps to the input."""
-  picture = np.uint8(255 * groups + 0.5)
-  stride = image.shape[0] // picture.shape[0]
-  return picture.repeat(stride, 0).repeat(stride, 1)
 
 
 def _draw_lost(picture, boxes_xyxy, rows):

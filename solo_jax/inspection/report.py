@@ -11,16 +11,15 @@ from rich.console import Console
 from solo_jax.evaluation.coco_metrics import Metrics
 from solo_jax.inspection import lost_instances
 from solo_jax.inspection.cost import Cost, compare_costs
-from solo_jax.inspection.levels import WITHOUT_CELL
 from solo_jax.inspection.oracle import Ceiling
 from solo_jax.inspection.statistics import Statistics
+from solo_jax.methods.interface import Way
 
 PERCENTILES = (0, 5, 25, 50, 75, 95, 100)
 MAX_ROWS = 25  # of a table in the terminal; Markdown has all
-CHANGES_BY_CELLS = (
-  "Levels and grids are suggested by the instances without a cell of up to 40 "
-  "training images, each as trained and as predicted, so their shares differ "
-  "a little from those here."
+TRIED = (
+  "Suggestions go by up to 40 training images, each as trained and as "
+  "predicted, so what these lose differs a little from the shares here."
 )
 
 
@@ -167,43 +166,43 @@ def fates_table(judged: Mapping[str, dict[str, Any]]) -> Table:
   def add(name, cell):
     rows.append([name, *(cell(column) for column in columns)])
 
-  ways = [
-    way
-    for way in lost_instances.MEANING
-    if any(way in c["lost"] for c in columns)
-  ]
+  # As a suggestion may change the kind of targets, not every column has all.
+  ways, reduced, capacities, sizes = (
+    dict.fromkeys(key for c in columns for key in c[part])
+    for part in ("lost", "reduced", "most_taken", "sizes")
+  )
   add("inputs", lambda c: f"{c['frames']:,}")
   add("instances in them", lambda c: f"{c['instances']:,}")
   for way in ways:
-    add(way, lambda c, way=way: _lost(c, way))
-  is_grid = lost_instances.NO_CELL in ways
-  if is_grid:
+    add(way.name, lambda c, way=way: _lost(c, [way]))
+  for kind in dict.fromkeys(way.kind for way in ways if way.kind):
+    same = [way for way in ways if way.kind == kind]
+    names = ", ".join(way.name for way in same)
+    add(f"{kind} ({names})", lambda c, same=same: _lost(c, same))
+  for words in reduced:
     add(
-      f"{WITHOUT_CELL} (no level, no cell left)",
-      lambda c: _share(
-        c["lost"][lost_instances.NO_LEVEL] + c["lost"][lost_instances.NO_CELL],
-        c["instances"],
-      ),
+      f"({words}, not lost)",
+      lambda c, words=words: _share(c["reduced"][words], c["instances"]),
     )
+  for capacity in capacities:
     add(
-      "(some cells shared, not lost)",
-      lambda c: _share(c["shared"], c["instances"]),
+      f"most {capacity} of an input",
+      lambda c, capacity=capacity: str(c["most_taken"][capacity]),
     )
-    add("most cells of an input", lambda c: str(c["most_positives"]))
   add("most instances of an input", lambda c: str(c["most_instances"]))
-  if any(len(c["map_pixels"]) for c in columns):
+  for name in sizes:
     add(
-      "own map pixels: least, 5 %, median",
-      lambda c: _least_and_typical(c["map_pixels"]),
+      f"{name}: least, 5 %, median",
+      lambda c, name=name: _least_and_typical(c["sizes"][name]),
     )
   notes = [
     "Training: one augmentation of each image examined. Evaluation: as "
     "prediction resizes and cuts.",
-    *([CHANGES_BY_CELLS] if is_grid else []),
+    TRIED,
     *(
-      f"{way}: {lost_instances.MEANING[way]}."
+      f"{way}: {way.meaning}."
       for way in ways
-      if any(way in c["lost"] and c["lost"][way] for c in columns)
+      if any(c["lost"].get(way, 0) for c in columns)
     ),
   ]
   return Table(
@@ -333,17 +332,16 @@ def to_json(value: Any) -> Any:
       for p, x in zip(PERCENTILES, points, strict=True)
     }
   if isinstance(value, Mapping):
-    return {key: to_json(item) for key, item in value.items()}
+    return {str(key): to_json(item) for key, item in value.items()}
   if isinstance(value, (list, tuple)):
     return [to_json(item) for item in value]
   return value
 
 
-def _lost(column: Mapping[str, Any], way: str) -> str:
-  """How many got lost this way; empty where that cannot happen."""
-  if way not in column["lost"]:
-    return ""
-  return _share(column["lost"][way], column["instances"])
+def _lost(column: Mapping[str, Any], ways: Sequence[Way]) -> str:
+  """How many got lost in these ways; empty where that cannot happen."""
+  lost = [column["lost"][way] for way in ways if way in column["lost"]]
+  return _share(sum(lost), column["instances"]) if lost else ""
 
 
 def _share(count: int, total: int) -> str:

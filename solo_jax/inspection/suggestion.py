@@ -5,12 +5,12 @@ and changes only what does not suit. Every change has its reason.
 """
 
 import copy
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 
-from solo_jax.inspection import levels
+from solo_jax.building import build_method
 from solo_jax.inspection.frames import (
   inference_frames,
   make_example,
@@ -22,7 +22,7 @@ from solo_jax.inspection.oracle import measure_masks
 from solo_jax.inspection.selection import Selection
 from solo_jax.inspection.statistics import Statistics
 from solo_jax.inspection.suggested_config import Suggestion
-from solo_jax.methods.method import Method, make_method
+from solo_jax.methods.interface import Examined, Objects
 
 # Mean recall of perfect masks that a cheaper resolution may cost.
 WORTH = 0.03
@@ -63,10 +63,7 @@ def suggest(
   )
   choose_input(made, statistics)
   choose_masks(made, train, on_image)
-  if "scale_ranges" in made.config["loss"]:
-    choose_levels(made, train, on_image)
-  else:
-    choose_bandwidth(made, statistics)
+  choose_fields(made, train, statistics, on_image)
   choose_capacities(made, train, statistics, on_image)
   choose_schedule(made, statistics)
   return made
@@ -84,9 +81,8 @@ def choose_masks(
   """
   settings = made.config["transforms"]
   own = settings["mask_stride"], settings["mask_rule"]
-  strides = [own[0]]
-  if "mask_stride" in made.config["network"]:
-    strides = sorted({own[0], 4, 2}, reverse=True)
+  mask_strides = build_method(made.config).mask_strides
+  strides = sorted({own[0], *mask_strides}, reverse=True)
   # By rising cost, the first that is good enough is taken: soft targets cost
   # less than twice the resolution.
   options = [own]
@@ -111,62 +107,55 @@ def choose_masks(
   )
   made.set("transforms.mask_stride", stride, reason)
   made.set("transforms.mask_rule", rule, reason)
-  if "mask_stride" in made.config["network"]:
+  if mask_strides:
     made.set("network.mask_stride", stride, reason)
 
 
-def choose_levels(
-  made: Suggestion, train: Selection, on_image: Callable[[], None]
+def choose_fields(
+  made: Suggestion,
+  train: Selection,
+  statistics: Statistics,
+  on_image: Callable[[], None],
 ) -> None:
-  """Chooses levels, scale ranges and grids where those given lose objects.
+  """Lets the method choose what only it knows.
 
   Args:
-    made: Changed: `network`, `loss`.
+    made: Changed: fields of the method.
     train: Images to go by.
+    statistics: Of the training split.
     on_image: Called after each image.
   """
+  suggest_changes = build_method(made.config).suggest
+  if suggest_changes is None:
+    return
+  scale = input_scale(made.config["preprocessing"], statistics)
   of_input = {"preprocessing.short_side", "preprocessing.tile_size"}
-  is_changed = not of_input.isdisjoint(made.reasons)
-  frames = _population(made, train, on_image)
-  network, loss = made.config["network"], made.config["loss"]
-  lost = levels.lost_share(frames, loss["scale_ranges"], network["num_grids"])
-  if lost <= levels.MAX_LOST:
-    return
-  image_size = made.config["transforms"]["image_size"]
-  picked = levels.pick(frames, network, image_size)
-  now = levels.lost_share(frames, picked.scale_ranges, picked.num_grids)
-  if now >= lost:
-    return
-  low, high = np.percentile(np.concatenate([x.scales for x in frames]), (5, 95))
-  sizes = (
-    f"{levels.WITHOUT_CELL}: {100 * lost:.3g} % of the objects of "
-    f"{len(train)} training images, as trained and as predicted"
-    + (" at the changed input" if is_changed else "")
-    + f"; 90 of 100 are {low:.0f} to {high:.0f} network px"
+  examined = Examined(
+    object_sizes=scale * statistics.object_sizes,
+    num_shown=len(train),
+    is_changed=not of_input.isdisjoint(made.reasons),
+    shown=lambda: list_shown(made.config, train, on_image),
   )
-  made.set("loss.scale_ranges", picked.scale_ranges, sizes)
-  made.set("network.levels", picked.levels, sizes)
-  made.set("network.strides", picked.strides, "fine enough for the grids")
-  made.set(
-    "network.num_grids",
-    picked.num_grids,
-    f"{levels.WITHOUT_CELL}: {100 * now:.3g} % of them now; "
-    f"{_cells(picked.num_grids):,} cells, were "
-    f"{_cells(network['num_grids']):,}",
-  )
+  for change in suggest_changes(made.config, examined):
+    made.set(change.field, change.value, change.reason)
 
 
-def _cells(num_grids: Sequence[int]) -> int:
-  return sum(s * s for s in num_grids)
+def list_shown(
+  config: Mapping[str, Any], train: Selection, on_image: Callable[[], None]
+) -> list[Objects]:
+  """Lists what the network is shown in training and in prediction.
 
+  Args:
+    config: Sections as plain dicts.
+    train: Images to go by.
+    on_image: Called after each image.
 
-def _population(
-  made: Suggestion, train: Selection, on_image: Callable[[], None]
-) -> list[levels.Objects]:
-  """Lists what the network is shown in training and in prediction."""
-  settings = dict(made.config["transforms"])
+  Returns:
+    The objects of each input.
+  """
+  settings = dict(config["transforms"])
   settings["max_instances"] = int(train.records.num_objects.max())
-  rng = np.random.default_rng(made.config["seed"])
+  rng = np.random.default_rng(config["seed"])
   shown = []
   for sample in train.samples():
     frames = [
@@ -174,51 +163,23 @@ def _population(
         sample,
         rng,
         settings,
-        group_by_orientation=made.config["dataset"]["group_by_orientation"],
+        group_by_orientation=config["dataset"]["group_by_orientation"],
       ),
-      *inference_frames(sample, made.config["preprocessing"]),
+      *inference_frames(sample, config["preprocessing"]),
     ]
     for frame in frames:
       example = make_example(frame, settings)
       boxes = example["boxes_xyxy"][example["valid"]]
-      sizes = (boxes[:, 2:] - boxes[:, :2]).clip(0)
       extent = np.array(frame.padded_size[::-1])
       shown.append(
-        levels.Objects(
-          scales=np.sqrt(sizes.prod(1)),
+        Objects(
           centers=example["centers"][example["valid"]] / extent,
-          cores=sizes * made.config["loss"]["center_sigma"] / extent,
+          sizes=(boxes[:, 2:] - boxes[:, :2]).clip(0),
+          padded_size=frame.padded_size,
         )
       )
     on_image()
   return shown
-
-
-def choose_bandwidth(made: Suggestion, statistics: Statistics) -> None:
-  """Chooses the unit of a spatial embedding and the smallest group.
-
-  Args:
-    made: Changed: `network`, `decode`.
-    statistics: Of the training split.
-  """
-  network = made.config["network"]
-  scale = input_scale(made.config["preprocessing"], statistics)
-  small, typical = scale * np.percentile(statistics.object_sizes, (1, 50))
-  if network["embedding"] == "spatial":
-    unit = max(1, round(typical / 2))
-    if not 0.5 < network["coordinate_unit"] / unit < 2:
-      made.set(
-        "network.coordinate_unit",
-        float(unit),
-        f"about the radius of a typical object ({typical:.0f} network px)",
-      )
-  pixels = int((small / network["mask_stride"]) ** 2)
-  if made.config["decode"]["min_pixels"] > max(pixels, 1):
-    made.set(
-      "decode.min_pixels",
-      max(pixels, 1),
-      f"99 of 100 objects are {small:.1f} network px or larger",
-    )
 
 
 def choose_capacities(
@@ -240,10 +201,8 @@ def choose_capacities(
   everything = config["transforms"] | dict(max_instances=max(most, 1))
   fates = training_fates(
     train,
-    build_method(config).network,
+    build_method(config),
     transforms=everything,
-    loss=config["loss"],
-    decode=config["decode"],
     group_by_orientation=config["dataset"]["group_by_orientation"],
     seed=config["seed"],
     on_image=on_image,
@@ -261,12 +220,11 @@ def choose_capacities(
     ),
     "as many as an input may have",
   )
-  if "max_positives" in config["loss"]:
-    pairs = max(f.num_positives for f in fates)
-    what = "cells of instances in an input"
-    made.at_least("loss.max_positives", pairs, 64, what)
-    made.at_least("decode.max_candidates", pairs, 64, what)
-    made.at_least("decode.nms_candidates", pairs, 64, what)
+  for capacity in fates[0].taken:
+    most_taken = max(f.taken[capacity] for f in fates)
+    what = f"{capacity} of instances in an input"
+    for field in capacity.fields:
+      made.at_least(field, most_taken, 64, what)
 
 
 def choose_schedule(made: Suggestion, statistics: Statistics) -> None:
@@ -321,17 +279,3 @@ def choose_schedule(made: Suggestion, statistics: Statistics) -> None:
     reason = "no weights are given: nothing worth freezing"
     made.set("backbone.norm", "sync", reason)
     made.set("backbone.frozen_stages", 0, reason)
-
-
-def build_method(config: Mapping[str, Any]) -> Method:
-  """Builds the method of a configuration of plain dicts."""
-  rule = config["preprocessing"]
-  return make_method(
-    config["method"],
-    num_classes=config["dataset"]["num_classes"],
-    precision=config["training"]["precision"],
-    **{
-      name: config[name] for name in ("backbone", "network", "loss", "decode")
-    },
-    **{name: rule[name] for name in ("mean", "std", "channel_order")},
-  )

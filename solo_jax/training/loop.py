@@ -154,6 +154,7 @@ def _train_and_evaluate(
     accumulate=config.optimizer.accumulate,
     ema_decay=config.optimizer.ema_decay,
     axis_name=parallel.AXIS_NAME,
+    seed=config.seed,
   )
 
   # --- Loop, final evaluation

@@ -11,8 +11,6 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from solo_jax.nn.backbones import efficientnet_lite, resnet
-
 
 def scale_learning_rate(
   learning_rate: float, *, batch_size: int, reference_batch_size: int
@@ -78,7 +76,8 @@ def make_optimizer(
   weight_decay: float,
   decay_norm_and_bias: bool,
   clip_norm: float | None,
-  frozen_stages: int,
+  backbone_factor: float,
+  is_frozen: Callable[[str], bool],
 ) -> optax.GradientTransformation:
   """Makes the transformation from gradients to (positive) update directions.
 
@@ -92,9 +91,12 @@ def make_optimizer(
     name: 'sgd' or 'adamw'.
     momentum: Momentum of SGD.
     weight_decay: Weight decay, of `decay_mask` parameters.
-    decay_norm_and_bias: Decay norm parameters and biases too.
+    decay_norm_and_bias: Decay norms, biases, embeddings and bias tables too.
     clip_norm: Largest global gradient norm; None for no clipping.
-    frozen_stages: Leading backbone stages whose parameters get zero updates.
+    backbone_factor: Learning rate of the backbone as a multiple of that of
+      the rest.
+    is_frozen: Top-level name of a parameter in the backbone's tree -> whether
+      it gets zero updates.
 
   Returns:
     The transformation.
@@ -105,7 +107,7 @@ def make_optimizer(
   decayed = decay_mask(
     params,
     decay_norm_and_bias=decay_norm_and_bias,
-    frozen_stages=frozen_stages,
+    is_frozen=is_frozen,
   )
   decay = optax.add_decayed_weights(weight_decay, mask=decayed)
   if name == "sgd":
@@ -116,50 +118,78 @@ def make_optimizer(
     raise ValueError(f"unknown optimizer {name!r}; use 'adamw' or 'sgd'")
   # Without gradient and weight decay, either rule gives a frozen parameter an
   # update of exactly zero.
-  freeze = optax.masked(
-    optax.set_to_zero(), frozen_mask(params, frozen_stages=frozen_stages)
-  )
+  freeze = optax.masked(optax.set_to_zero(), frozen_mask(params, is_frozen))
   clip = [] if clip_norm is None else [optax.clip_by_global_norm(clip_norm)]
-  return optax.chain(freeze, *clip, *rule)
+  in_backbone = jax.tree_util.tree_map_with_path(
+    lambda path, _: is_backbone(path), params
+  )
+  # Last, as the learning rate is outside the momentum. Without a factor the
+  # optimizer's state is that of checkpoints from before there was one.
+  slow = [optax.masked(optax.scale(backbone_factor), in_backbone)]
+  slow = [] if backbone_factor == 1 else slow
+  return optax.chain(freeze, *clip, *rule, *slow)
 
 
-def frozen_mask(params: Any, *, frozen_stages: int) -> Any:
+def frozen_mask(params: Any, is_frozen: Callable[[str], bool]) -> Any:
   """Marks the parameters of frozen backbone stages.
 
   Args:
     params: Parameter tree with the backbone under 'backbone'.
-    frozen_stages: As in the backbone's config.
+    is_frozen: The backbone's rule, see `make_optimizer`.
 
   Returns:
     Tree of bool, True where frozen.
   """
-  # The two kinds of backbone share no parameter names.
-  is_lite = "stem_conv" in params.get("backbone", ())
-  is_frozen = efficientnet_lite.is_frozen if is_lite else resnet.is_frozen
 
   def frozen(path: tuple, _: Any) -> bool:
-    names = [key.key for key in path]
-    return names[0] == "backbone" and is_frozen(names[1], frozen_stages)
+    return is_backbone(path) and is_frozen(path[1].key)
 
   return jax.tree_util.tree_map_with_path(frozen, params)
 
 
 def decay_mask(
-  params: Any, *, decay_norm_and_bias: bool, frozen_stages: int
+  params: Any,
+  *,
+  decay_norm_and_bias: bool,
+  is_frozen: Callable[[str], bool],
 ) -> Any:
   """Marks the parameters that weight decay acts on.
 
   Args:
     params: Parameter tree.
-    decay_norm_and_bias: False leaves out vectors: norm scales, norm offsets
-      and biases.
-    frozen_stages: Leading backbone stages, never decayed.
+    decay_norm_and_bias: False leaves out norms, biases, embeddings and bias
+      tables, see `is_decayable`.
+    is_frozen: The backbone's rule; frozen parameters are never decayed.
 
   Returns:
     Tree of bool, True where decayed.
   """
-  return jax.tree.map(
-    lambda x, frozen: (decay_norm_and_bias or x.ndim > 1) and not frozen,
-    params,
-    frozen_mask(params, frozen_stages=frozen_stages),
+
+  def decayed(path: tuple, x: Any, frozen: bool) -> bool:
+    return (decay_norm_and_bias or is_decayable(path, x)) and not frozen
+
+  return jax.tree_util.tree_map_with_path(
+    decayed, params, frozen_mask(params, is_frozen)
   )
+
+
+def is_backbone(path: tuple) -> bool:
+  """Tells parameters of the backbone by their path."""
+  return path[0].key == "backbone"
+
+
+def is_decayable(path: tuple, x: Any) -> bool:
+  """Tells weights, which are to be small, from all other parameters.
+
+  Norm scales, norm offsets and biases are vectors. Learned positions and
+  queries ('embedding' or '..._embedding') and tables of attention biases
+  ('..._bias_table') are known by name.
+
+  Args:
+    path: Of the parameter in its tree.
+    x: The parameter.
+
+  Returns:
+    True for weights.
+  """
+  return x.ndim > 1 and not path[-1].key.endswith(("embedding", "bias_table"))

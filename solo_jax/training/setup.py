@@ -7,12 +7,11 @@ from typing import Any
 import jax
 import ml_collections
 import optax
-from etils import epath
 
 from solo_jax import parallel, types
+from solo_jax.backbones import frozen_rule, load_pretrained
 from solo_jax.checkpoints.state import count_parameters
 from solo_jax.checkpoints.store import load
-from solo_jax.conversion import efficientnet_lite, torchvision
 from solo_jax.data import pipeline
 from solo_jax.data.records import Records, open_records
 from solo_jax.training.initial_weights import take_fitting
@@ -41,7 +40,8 @@ def build_optimizer(
     weight_decay=section.weight_decay,
     decay_norm_and_bias=section.decay_norm_and_bias,
     clip_norm=section.clip_norm,
-    frozen_stages=config.backbone.frozen_stages,
+    backbone_factor=1.0,
+    is_frozen=frozen_rule(config.backbone),
   )
   learning_rate = make_schedule(
     peak,
@@ -96,13 +96,14 @@ def load_initial(
     lines: What was loaded and what was left fresh, for the log.
 
   Raises:
-    FileNotFoundError: If there is no such checkpoint or file.
+    errors.UserError: If `backbone.weights` are not those of the backbone.
+    FileNotFoundError: If there is no such checkpoint.
     ValueError: If it does not fit the network's backbone.
   """
   weights, path = config.backbone.weights, config.training.init_from
   if path is None:
     lines = [] if weights is None else [f"backbone from {weights}"]
-    return load_pretrained(variables, weights), lines
+    return load_pretrained(variables, config.backbone), lines
   checkpoint = load(path)
   loaded, lines = take_fitting(variables, checkpoint.variables, path)
   if weights is not None:
@@ -136,42 +137,6 @@ def compare_input(
     for key, (old, new) in pairs.items()
     if old != new
   ]
-
-
-def load_pretrained(
-  variables: dict[str, Any], weights: str | None
-) -> dict[str, Any]:
-  """Replaces the backbone's initial variables by pretrained ones.
-
-  Args:
-    variables: Initial {'params', 'batch_stats'} of the whole network.
-    weights: `backbone.weights` of the config: None; 'efficientnet_lite0' for
-      the ImageNet weights of the installed package; or the path of a
-      torchvision ResNet.
-
-  Returns:
-    The variables to start from.
-
-  Raises:
-    FileNotFoundError: If the weights are not there.
-    ValueError: If they do not fit the backbone.
-  """
-  if weights is None:
-    return variables
-  target = {name: tree["backbone"] for name, tree in variables.items()}
-  if weights == "efficientnet_lite0":
-    backbone = efficientnet_lite.load_backbone(target)
-  elif epath.Path(weights).exists():
-    backbone = torchvision.load_backbone(weights, target)
-  else:
-    raise FileNotFoundError(
-      f"backbone.weights={weights!r} is neither 'efficientnet_lite0' nor a "
-      "file; download a torchvision ResNet (.pth) or set it to None"
-    )
-  return {
-    name: {**tree, "backbone": backbone[name]}
-    for name, tree in variables.items()
-  }
 
 
 def iterate_batches(

@@ -6,13 +6,14 @@ Shape letters: B images on this device, A micro-batches.
 from collections.abc import Callable
 from typing import Any
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import optax
 
 from solo_jax import types
 from solo_jax.checkpoints.state import TrainState
-from solo_jax.methods.method import Method
+from solo_jax.methods.interface import Method
 
 
 def make_train_step(
@@ -23,6 +24,7 @@ def make_train_step(
   accumulate: int,
   ema_decay: float | None,
   axis_name: str,
+  seed: int,
 ) -> Callable[[TrainState, types.Batch], tuple[TrainState, dict]]:
   """Makes the step that `devices.map_step` maps.
 
@@ -36,6 +38,8 @@ def make_train_step(
       Early in a run min(ema_decay, (1 + step) / (10 + step)) is used, so that
       the average forgets the initial parameters.
     axis_name: Mapped device axis.
+    seed: Seed of what network and loss draw; with the step and an image's row
+      in the global batch it decides every draw.
 
   Returns:
     (state, batch) -> (state, metrics). Metrics are float32 scalars, the same
@@ -44,16 +48,14 @@ def make_train_step(
     'nonfinite_total' and 'nonfinite_in_row'. A step with a non-finite loss or
     gradient leaves the state as it was, apart from the step and the counters.
   """
+  compute_loss = nn.apply(method.loss, method.network, mutable=["batch_stats"])
 
-  def loss_fn(params, batch_stats, batch):
-    outputs, updated = method.network.apply(
+  def loss_fn(params, batch_stats, batch, key):
+    (loss, terms), updated = compute_loss(
       {"params": params, "batch_stats": batch_stats},
-      batch.image,
-      batch.image_size,
-      train=True,
-      mutable=["batch_stats"],
+      batch,
+      rngs={"draws": key},
     )
-    loss, terms = method.loss(outputs, batch)
     terms = {
       "loss": loss,
       **terms,
@@ -64,12 +66,14 @@ def make_train_step(
 
   gradient_fn = jax.grad(loss_fn, has_aux=True)
 
-  def accumulate_gradient(params, batch_stats, batch):
+  def accumulate_gradient(params, batch_stats, batch, key):
     """Scans the micro-batches; batch statistics pass from one to the next."""
 
     def add_micro_batch(carry, micro_batch):
       gradient, batch_stats = carry
-      new, (batch_stats, terms) = gradient_fn(params, batch_stats, micro_batch)
+      new, (batch_stats, terms) = gradient_fn(
+        params, batch_stats, micro_batch, key
+      )
       return (jax.tree.map(jnp.add, gradient, new), batch_stats), terms
 
     # Strided, so that a micro-batch holds the same images for any number of
@@ -90,8 +94,9 @@ def make_train_step(
 
   def train_step(state, batch):
     compute = gradient_fn if accumulate == 1 else accumulate_gradient
+    key = jax.random.fold_in(jax.random.key(seed), state.step)
     gradient, (batch_stats, terms) = compute(
-      state.params, state.batch_stats, batch
+      state.params, state.batch_stats, batch, key
     )
     gradient = jax.lax.pmean(gradient, axis_name)
     batch_stats = jax.lax.pmean(batch_stats, axis_name)

@@ -231,7 +231,7 @@ def test_example_has_the_fields_and_types_of_a_batch():
     example = batching.make_example(make_sample(noise(), masks), **OPTIONS)
     found = {key: (value.shape, value.dtype) for key, value in example.items()}
     assert found == {k: (s, np.dtype(d)) for k, (s, d) in expected.items()}
-    Batch(**example)
+    Batch(**example, row=np.int32(0))
   soft = OPTIONS | dict(mask_rule="coverage")
   example = batching.make_example(make_sample(noise()), **soft)
   assert example["masks"].shape == (4, 16, 16)

@@ -181,6 +181,7 @@ def test_processes_read_a_block_each_of_the_global_batch(scenes, group):
     for i in range(2)
   ]
   for batch, *parts in zip(whole, *halves, strict=True):
+    assert batch.row.tolist() == [0, 1, 2, 3]
     for name, array in vars(batch).items():
       for i, part in enumerate(parts):
         np.testing.assert_array_equal(
@@ -227,7 +228,7 @@ def test_workers_that_are_killed_again_and_again_are_an_error(scenes):
   started = {}
   dead = Dead()
   batches = pipeline._stream(
-    lambda step: started.setdefault(step, Dead()), 7, scenes, dead
+    lambda step: started.setdefault(step, Dead()), 7, scenes, 0, dead
   )
   with pytest.raises(RuntimeError, match="killed twice at batch 7; .*lower"):
     next(batches)

@@ -9,7 +9,7 @@ import pytest
 from solo_jax import types
 from solo_jax.exporting.program import make_program
 from solo_jax.inference.predictor import Predictor
-from solo_jax.methods.method import Method
+from solo_jax.methods.interface import Method
 
 
 class ColorNetwork(nn.Module):

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from solo_jax.inference.augmentation import detect_variants, mirrored
-from solo_jax.methods.method import Method
+from solo_jax.methods.interface import Method
 
 
 def test_mirrors_the_valid_part_only():

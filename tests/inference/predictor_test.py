@@ -15,8 +15,9 @@ import numpy as np
 import pytest
 
 from solo_jax import types
+from solo_jax.errors import UserError
 from solo_jax.inference.predictor import Predictor
-from solo_jax.methods.method import Method
+from solo_jax.methods.interface import Method
 from solo_jax.methods.variants import to_frame
 
 PREPROCESSING = dict(
@@ -178,9 +179,11 @@ def test_augmentation_is_refused_where_it_has_no_meaning():
   for scales in ((), (1.0, 0.0), (-1.0,)):
     with pytest.raises(ValueError, match="scales must be positive factors"):
       make_predictor(scales=scales)
-  method = Method(network=ColorNetwork(), loss=None, decode=decode_colors)
+  method = Method(
+    network=ColorNetwork(), loss=None, decode=decode_colors, name="colors"
+  )
   for options in (dict(flip=True), dict(scales=(1.0, 2.0))):
-    with pytest.raises(ValueError, match="with free tags"):
+    with pytest.raises(UserError, match="'colors' has no test-time augm"):
       Predictor(
         method, {}, preprocessing=PREPROCESSING, mask_threshold=0.5, **options
       )
@@ -435,5 +438,5 @@ def test_views_have_the_size_of_the_image():
 def test_methods_without_views():
   predictor = make_predictor()
   assert not predictor.has_views
-  with pytest.raises(ValueError, match="no views"):
+  with pytest.raises(UserError, match="no views of its network's maps"):
     predictor.views(np.zeros((8, 8, 3), np.uint8))

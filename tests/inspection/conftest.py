@@ -4,13 +4,17 @@ import copy
 import types as python_types
 
 import cv2
+import jax
 import numpy as np
 import pytest
 from pycocotools import mask as coco_mask
 
 from solo_jax import types
+from solo_jax.building import build_method
 from solo_jax.data.records import open_records
 from solo_jax.data.shapes import Shapes
+from solo_jax.inspection.frames import inference_frames, make_example
+from solo_jax.inspection.lost_instances import judge_frame
 from solo_jax.inspection.statistics import Statistics
 from solo_jax.inspection.suggested_config import Suggestion
 from tests.config_test import load
@@ -52,6 +56,30 @@ def make_sample(boxes, size=(64, 64), labels=None, crowds=()):
     original_size=size,
     affine=np.eye(2, 3),
     image_size=size,
+  )
+
+
+GRID = dict(
+  network__num_grids=(8, 4),
+  loss__scale_ranges=((4, 16), (14, 40)),
+  loss__center_sigma=0.2,
+  transforms__max_instances=6,
+  transforms__min_mask_area=4.0,
+  preprocessing__short_side=64,
+  preprocessing__max_side=64,
+)
+
+
+def judge(sample, name="solov2_shapes", max_detections=None, **changed):
+  """What becomes of the instances of a sample, as it is predicted."""
+  config = sections(name, **changed)
+  (frame,) = inference_frames(sample, config["preprocessing"])
+  return judge_frame(
+    frame,
+    make_example(frame, config["transforms"]),
+    jax.jit(build_method(config).lost_instances),
+    min_mask_area=config["transforms"]["min_mask_area"],
+    max_detections=max_detections,
   )
 
 

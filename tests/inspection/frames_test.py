@@ -16,7 +16,7 @@ from solo_jax.inspection.frames import (
   mask_weights,
   training_frame,
 )
-from solo_jax.methods.method import Method
+from solo_jax.methods.interface import Method
 from tests.inspection.conftest import make_sample, sections
 
 WHOLE = dict(

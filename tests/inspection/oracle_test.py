@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from solo_jax.building import build_method
 from solo_jax.inspection.frames import inference_frames, make_example
 from solo_jax.inspection.oracle import (
   measure_ceiling,
@@ -10,7 +11,6 @@ from solo_jax.inspection.oracle import (
   target_instances,
 )
 from solo_jax.inspection.selection import Selection
-from solo_jax.inspection.suggestion import build_method
 from tests.inspection.conftest import SampleRecords, make_sample, sections
 
 SMALL = dict(
@@ -35,7 +35,6 @@ def ceiling(records, name="solov2_shapes", **changed):
     build_method(config),
     transforms=config["transforms"],
     preprocessing=config["preprocessing"],
-    loss=config["loss"],
     decode=config["decode"],
     max_detections=100,
     on_image=lambda: None,

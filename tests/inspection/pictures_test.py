@@ -4,10 +4,10 @@ import cv2
 import numpy as np
 import pytest
 
+from solo_jax.building import build_method
 from solo_jax.inspection import pictures
 from solo_jax.inspection.frames import inference_frames
 from solo_jax.inspection.pictures import LOST_COLOR, draw_frames
-from solo_jax.inspection.suggestion import build_method
 from tests.inspection.conftest import make_sample, sections
 
 
@@ -20,8 +20,6 @@ def draw(sample, name, **changed):
     build_method(config),
     ("thing",) * 5,
     transforms=config["transforms"],
-    loss=config["loss"],
-    decode=config["decode"],
     interpolation="bilinear",
   )
 

@@ -11,6 +11,7 @@ from solo_jax.inspection import report
 from solo_jax.inspection.cost import Cost
 from solo_jax.inspection.selection import Selection
 from solo_jax.inspection.statistics import examine
+from solo_jax.methods.grid.lost_instances import CELLS, NO_CELL, NO_LEVEL
 from tests.inspection.conftest import (
   SampleRecords,
   make_sample,
@@ -49,18 +50,19 @@ def test_lost_instances_are_shares():
   column = dict(
     frames=3,
     instances=200,
-    lost={"no level": 1, "no cell left": 0},
-    shared=10,
+    lost={NO_LEVEL: 1, NO_CELL: 0},
+    reduced={"some cells shared": 10},
     most_instances=90,
-    most_positives=120,
-    map_pixels=np.arange(101),
+    most_taken={CELLS: 120},
+    sizes={"own map pixels": np.arange(101)},
   )
   table = report.fates_table({"training": column}).markdown()
   assert "| no level | 1 (0.5 %) |" in table
   assert "no level: size outside every range" in table
   assert "| no cell left | 0 |" in table and "too coarse" not in table
   assert "not lost) | 10 (5 %) |" in table
-  assert "median | 0, 5, 50 |" in table
+  assert "| most cells of an input | 120 |" in table
+  assert "| own map pixels: least, 5 %, median | 0, 5, 50 |" in table
 
 
 def test_no_heading_is_cut_off_at_80_columns():
@@ -68,11 +70,11 @@ def test_no_heading_is_cut_off_at_80_columns():
     f"{what}, {name}": dict(
       frames=48,
       instances=1700,
-      lost={"no level": 100, "no cell left": 90},
-      shared=160,
+      lost={NO_LEVEL: 100, NO_CELL: 90},
+      reduced={"some cells shared": 160},
       most_instances=26,
-      most_positives=47,
-      map_pixels=np.zeros(0),
+      most_taken={CELLS: 47},
+      sizes={"own map pixels": np.zeros(0)},
     )
     for what in ("training", "evaluation")
     for name in ("this config", "suggestion")
@@ -150,3 +152,4 @@ def test_json_of_arrays_and_statistics():
   assert content["split"]["num_instances"] == 1
   assert content["split"]["object_sizes"]["50"] == 9.0
   assert "digests" not in content["split"]
+  assert report.to_json({"lost": {NO_LEVEL: 1}}) == {"lost": {"no level": 1}}

@@ -1,6 +1,7 @@
 """Tests of solo_jax/inspection/suggestion.py."""
 
 import ml_collections
+import numpy as np
 import pytest
 
 from solo_jax.config import validate
@@ -53,7 +54,9 @@ def test_a_grid_keeps_neighbours_apart():
     network__mask_stride=4,
     transforms__mask_stride=4,
   )
-  made = after(suggestion.choose_levels, coarse, Selection(records, 0), nothing)
+  selection = Selection(records, 0)
+  tried = selection, examine(selection), nothing
+  made = after(suggestion.choose_fields, coarse, *tried)
   network, loss = made.config["network"], made.config["loss"]
   assert network["num_grids"][0] >= 8
   assert len(network["num_grids"]) == len(loss["scale_ranges"])
@@ -61,7 +64,7 @@ def test_a_grid_keeps_neighbours_apart():
   validate(ml_collections.ConfigDict(made.config))
 
   fine = sections("solov2_shapes", network__num_grids=(32, 16))
-  made = after(suggestion.choose_levels, fine, Selection(records, 0), nothing)
+  made = after(suggestion.choose_fields, fine, *tried)
   assert not made.reasons
 
 
@@ -137,19 +140,37 @@ def test_a_schedule_that_suits_is_kept():
   assert made.config == config
 
 
-def test_bandwidth_follows_the_objects():
+def test_a_method_is_given_sizes_at_the_input():
   config = sections("associative_embedding_nuclei")
-  statistics = make_statistics(sizes=[60.0] * 100)
-  made = after(suggestion.choose_bandwidth, config, statistics)
-  assert made.config["network"]["coordinate_unit"] == 30.0
-  # At 256 / 2,000 of their size: the long side bounds the scale.
   config["preprocessing"] |= dict(tile_size=None, short_side=800)
+  # At 256 / 2,000 of their size: the long side bounds the scale.
   statistics = make_statistics(sizes=[625.0] * 100, short=400, long=2000)
-  made = after(suggestion.choose_bandwidth, config, statistics)
+  made = after(suggestion.choose_fields, config, [], statistics, nothing)
   assert made.config["network"]["coordinate_unit"] == 40.0
-  statistics = make_statistics(sizes=[2.0] * 100)
-  made = after(suggestion.choose_bandwidth, config, statistics)
-  assert made.config["decode"]["min_pixels"] == 1
+  assert "80 network px" in made.reasons["network.coordinate_unit"]
+
+
+def test_inputs_of_training_and_prediction_are_shown():
+  records = SampleRecords([make_sample([(8, 16, 24, 48)], (64, 128))])
+  config = sections(
+    "solov2_shapes",
+    preprocessing__tile_size=64,
+    preprocessing__tile_overlap=0,
+    preprocessing__short_side=64,
+    preprocessing__max_side=64,
+  )
+  seen = []
+  shown = suggestion.list_shown(
+    config, Selection(records, 0), lambda: seen.append(1)
+  )
+  assert len(shown) == 3 and len(seen) == 1  # an augmentation and two tiles
+  first, second = shown[1:]
+  np.testing.assert_allclose(first.sizes, [[16, 32]])
+  height, width = first.padded_size
+  np.testing.assert_allclose(
+    first.centers, [[15.5 / width, 31.5 / height]], atol=1e-6
+  )
+  assert not len(second.sizes)
 
 
 def test_a_suggestion_mends_a_spoiled_configuration(scenes):

@@ -59,6 +59,7 @@ def golden_batch(golden, golden_masks, golden_centers):
     labels=second_empty(golden["gt_labels"], np.int32),
     valid=second_empty(golden_masks.any((1, 2)), bool),
     num_dropped=np.zeros(2, np.int32),
+    row=np.arange(2, dtype=np.int32),
   )
 
 

@@ -1,10 +1,13 @@
 """Tests of solo_jax/training/optimizer.py."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from solo_jax.nn.backbones import resnet
 from solo_jax.training.optimizer import (
   decay_mask,
   frozen_mask,
@@ -41,9 +44,14 @@ def build(params, **changes):
     weight_decay=0.1,
     decay_norm_and_bias=False,
     clip_norm=None,
-    frozen_stages=0,
+    backbone_factor=1.0,
+    is_frozen=frozen(0),
   )
   return make_optimizer(params, **options | changes)
+
+
+def frozen(stages):
+  return functools.partial(resnet.is_frozen, frozen_stages=stages)
 
 
 def run(optimizer, params, gradients, rate):
@@ -156,7 +164,7 @@ def test_clipping_bounds_the_global_norm():
 @pytest.mark.parametrize("name", ["sgd", "adamw"])
 def test_frozen_stages_do_not_move(name):
   params = make_params()
-  optimizer = build(params, name=name, frozen_stages=1, clip_norm=1.0)
+  optimizer = build(params, name=name, is_frozen=frozen(1), clip_norm=1.0)
   found = run(optimizer, params, random_gradients(params), rate=0.1)
   for part in ("conv1", "bn1", "layer1_0"):
     jax.tree.map(
@@ -171,7 +179,7 @@ def test_frozen_stages_do_not_move(name):
 def test_gradients_of_frozen_stages_do_not_count_in_the_norm():
   params = make_params()
   optimizer = build(
-    params, momentum=0.0, weight_decay=0.0, clip_norm=1.0, frozen_stages=4
+    params, momentum=0.0, weight_decay=0.0, clip_norm=1.0, is_frozen=frozen(4)
   )
   gradient = jax.tree.map(lambda p: jnp.full(p.shape, 100.0), params)
   gradient["head"] = {"kernel": jnp.full((3, 1), 0.1), "bias": jnp.zeros(1)}
@@ -181,25 +189,56 @@ def test_gradients_of_frozen_stages_do_not_count_in_the_norm():
 
 def test_masks():
   params = make_params()
-  frozen = frozen_mask(params, frozen_stages=1)
-  assert frozen["backbone"]["layer1_0"]["conv1"]["kernel"]
-  assert not frozen["backbone"]["layer2_0"]["conv1"]["kernel"]
-  assert not frozen["head"]["bias"]
-  decayed = decay_mask(params, decay_norm_and_bias=False, frozen_stages=1)
+  mask = frozen_mask(params, frozen(1))
+  assert mask["backbone"]["layer1_0"]["conv1"]["kernel"]
+  assert not mask["backbone"]["layer2_0"]["conv1"]["kernel"]
+  assert not mask["head"]["bias"]
+  decayed = decay_mask(params, decay_norm_and_bias=False, is_frozen=frozen(1))
   assert decayed["head"] == {"kernel": True, "bias": False}
   assert not decayed["backbone"]["conv1"]["kernel"]  # frozen
-  decayed = decay_mask(params, decay_norm_and_bias=True, frozen_stages=0)
+  decayed = decay_mask(params, decay_norm_and_bias=True, is_frozen=frozen(0))
   assert all(jax.tree.leaves(decayed))
 
 
-def test_frozen_stages_of_efficientnet_lite():
+def test_embeddings_and_bias_tables_are_not_decayed():
+  matrix = jnp.ones((2, 3))
   params = {
-    "backbone": {
-      "stem_conv": {"kernel": jnp.ones((1, 1))},
-      "block_0": {"kernel": jnp.ones((1, 1))},
-      "block_15": {"kernel": jnp.ones((1, 1))},
-    }
+    "queries": {"embedding": matrix, "kernel": matrix},
+    "attention": {"relative_position_bias_table": matrix},
+    "level_embedding": matrix,
+    "embedding": {"kernel": matrix},  # a layer of that name has weights
   }
-  frozen = frozen_mask(params, frozen_stages=1)["backbone"]
-  assert frozen["stem_conv"]["kernel"] and frozen["block_0"]["kernel"]
-  assert not frozen["block_15"]["kernel"]
+  decayed = decay_mask(params, decay_norm_and_bias=False, is_frozen=frozen(0))
+  assert decayed == {
+    "queries": {"embedding": False, "kernel": True},
+    "attention": {"relative_position_bias_table": False},
+    "level_embedding": False,
+    "embedding": {"kernel": True},
+  }
+
+
+@pytest.mark.parametrize("name", ["sgd", "adamw"])
+def test_a_factor_slows_the_backbone_down(name):
+  params = make_params()
+  gradients = random_gradients(params, num_steps=1)
+  plain, slow = (
+    run(build(params, name=name, **options), params, gradients, rate=0.1)
+    for options in ({}, dict(backbone_factor=0.25))
+  )
+  moved, moved_slowly = (
+    jax.tree.map(jnp.subtract, found, params) for found in (plain, slow)
+  )
+  jax.tree.map(
+    lambda a, b: np.testing.assert_allclose(a, 0.25 * b, rtol=1e-4, atol=1e-6),
+    moved_slowly["backbone"],
+    moved["backbone"],
+  )
+  jax.tree.map(
+    np.testing.assert_array_equal, moved_slowly["head"], moved["head"]
+  )
+
+
+def test_without_a_factor_the_state_is_that_of_older_checkpoints():
+  params = make_params()
+  state = build(params, name="adamw", clip_norm=1.0).init(params)
+  assert len(state) == 4  # freeze, clip, Adam, decay

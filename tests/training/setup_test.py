@@ -78,36 +78,6 @@ def test_optimizer_and_schedule_follow_the_config(config):
   )
 
 
-def test_without_pretrained_weights():
-  variables = {"params": {"backbone": {}}, "batch_stats": {}}
-  assert setup.load_pretrained(variables, None) is variables
-
-
-def test_missing_weight_file():
-  variables = {"params": {"backbone": {}}, "batch_stats": {"backbone": {}}}
-  with pytest.raises(FileNotFoundError, match="weights='none.pth' is neither"):
-    setup.load_pretrained(variables, "none.pth")
-
-
-@pytest.mark.parametrize("kind", ["efficientnet_lite", "torchvision"])
-def test_pretrained_backbone_replaces_the_random_one(
-  monkeypatch, tmp_path, kind
-):
-  variables = {
-    "params": {"backbone": {"w": 1}, "head": {"w": 2}},
-    "batch_stats": {"backbone": {"m": 3}},
-  }
-  loaded = {"params": {"w": 10}, "batch_stats": {"m": 30}}
-  monkeypatch.setattr(getattr(setup, kind), "load_backbone", lambda *_: loaded)
-  path = tmp_path / "resnet50.pth"
-  path.touch()
-  weights = str(path) if kind == "torchvision" else "efficientnet_lite0"
-  assert setup.load_pretrained(variables, weights) == {
-    "params": {"backbone": {"w": 10}, "head": {"w": 2}},
-    "batch_stats": {"backbone": {"m": 30}},
-  }
-
-
 def test_weights_of_another_network_are_refused(config):
   variables = {"params": {"backbone": {"conv1": np.ones(3)}}, "batch_stats": {}}
   with pytest.raises(ValueError, match="weights of solov2.*do not fit"):

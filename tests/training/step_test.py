@@ -59,7 +59,7 @@ def test_one_step_of_plain_sgd_by_hand(toy, batch):
       train=True,
       mutable=["batch_stats"],
     )
-    return method.loss(outputs, batch)[0]
+    return toy.toy_error(outputs, batch, batch.centers[:, 0, 0], None)
 
   gradient = jax.jit(jax.grad(loss))(before.params)
   ((after, metrics),) = take(toy, (state, step), batch)
@@ -91,6 +91,26 @@ def test_accumulated_gradient_is_the_mean_over_micro_batches(toy, batch):
   )
 
 
+def drawn_sums(toy, batches, **changes):
+  method = toy.make_drawing_method(parallel.AXIS_NAME)
+  run = toy.make_toy_run(method=method, **changes)
+  return [float(m["drawn_dropped"]) for _, m in take(toy, run, *batches)]
+
+
+def test_draws_are_keyed_by_seed_step_and_row(toy, batch):
+  found = drawn_sums(toy, [batch] * 3)
+  assert len(set(found)) == 3  # each step has its own
+  for accumulate in (2, 4):
+    assert drawn_sums(toy, [batch] * 3, accumulate=accumulate) == found
+  assert drawn_sums(toy, [batch], seed=1) != found[:1]
+  # An image draws by its row, wherever in the batch it stands.
+  order = np.random.default_rng(0).permutation(BATCH_SIZE)
+  mixed = jax.tree.map(lambda x: x[order], batch)
+  assert drawn_sums(toy, [mixed]) == found[:1]
+  moved = dataclasses.replace(batch, row=batch.row + BATCH_SIZE)
+  assert drawn_sums(toy, [moved]) != found[:1]
+
+
 @pytest.mark.parametrize("accumulate", [1, 2])
 def test_nonfinite_step_is_skipped_and_counted(toy, batch, accumulate):
   centers = batch.centers.copy()
@@ -111,9 +131,9 @@ def test_nonfinite_step_is_skipped_and_counted(toy, batch, accumulate):
 def test_nonfinite_gradient_alone_is_skipped(toy, batch):
   method = toy.make_toy_method(parallel.AXIS_NAME)
 
-  def loss(outputs, batch):
-    value, terms = method.loss(outputs, batch)
-    return value + jnp.sum(jnp.sqrt(0.0 * outputs)), terms  # slope of 0 / 0
+  def loss(network, batch):
+    value, terms = method.loss(network, batch)
+    return value + jnp.sqrt(0.0 * value), terms  # slope of 0 / 0
 
   bad_method = dataclasses.replace(method, loss=loss)
   ((state, metrics),) = take(toy, toy.make_toy_run(method=bad_method), batch)

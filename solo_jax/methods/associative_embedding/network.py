@@ -114,7 +114,12 @@ class AssociativeEmbedding(nn.Module):
     self.scores = self._predictor(2 + is_spatial)
 
   def __call__(
-    self, image: jax.Array, image_size: jax.Array, *, train: bool
+    self,
+    image: jax.Array,
+    image_size: jax.Array,
+    *,
+    train: bool,
+    row: jax.Array | None = None,
   ) -> Outputs:
     """Runs the network.
 
@@ -122,6 +127,8 @@ class AssociativeEmbedding(nn.Module):
       image: Padded RGB pixels; H and W are multiples of 32. [B, H, W, 3] uint8.
       image_size: Valid (height, width). [B, 2] int32.
       train: Whether batch norm uses and updates batch statistics.
+      row: Row of each image in the global batch, for a backbone that draws.
+        [B] int32.
 
     Returns:
       The raw outputs.
@@ -134,7 +141,7 @@ class AssociativeEmbedding(nn.Module):
       channel_order=self.channel_order,
       dtype=self.dtype,
     )
-    pyramid = self.fpn(self.backbone(x, train=train))
+    pyramid = self.fpn(self.backbone(x, train=train, row=row))
     return self.head(pyramid[:4])
 
   def head(self, pyramid: tuple[jax.Array, ...]) -> Outputs:

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 
 from solo_jax import types
 from solo_jax.losses.focal import sigmoid_focal_loss
-from solo_jax.methods.grid.targets import Targets, assign_cells, flatten_levels
+from solo_jax.methods.grid.targets import Targets, assign_batch, flatten_levels
 
 
 def cell_loss(
@@ -60,18 +60,13 @@ def cell_loss(
     (weighted), num_positives (mean per image), and the counts
     positives_dropped and instances_dropped of this device's batch.
   """
-  assign = functools.partial(
-    assign_cells,
-    padded_size=batch.image.shape[1:3],
+  targets = assign_batch(
+    batch,
     num_grids=tuple(x.shape[1] for x in category_logits),
     scale_ranges=scale_ranges,
     center_sigma=center_sigma,
     max_positives=max_positives,
     shared_cells=shared_cells,
-  )
-  valid = batch.valid & batch.image_valid[:, None]
-  targets = jax.vmap(assign)(
-    batch.centers, batch.boxes_xyxy, batch.labels, valid
   )
   logits = flatten_levels(category_logits)  # [B, G, K]
 

@@ -64,7 +64,12 @@ class GridNetwork(nn.Module, kw_only=True):
     self.category = self.make_conv(self.num_classes, 3, prior=PRIOR)
 
   def __call__(
-    self, image: jax.Array, image_size: jax.Array, *, train: bool
+    self,
+    image: jax.Array,
+    image_size: jax.Array,
+    *,
+    train: bool,
+    row: jax.Array | None = None,
   ) -> Any:
     """Runs the network.
 
@@ -72,6 +77,8 @@ class GridNetwork(nn.Module, kw_only=True):
       image: Padded RGB pixels; H and W are multiples of 32. [B, H, W, 3] uint8.
       image_size: Valid (height, width). [B, 2] int32.
       train: Whether batch norm uses and updates batch statistics.
+      row: Row of each image in the global batch, for a backbone that draws.
+        [B] int32.
 
     Returns:
       The raw outputs of `head`.
@@ -84,7 +91,7 @@ class GridNetwork(nn.Module, kw_only=True):
       channel_order=self.channel_order,
       dtype=self.dtype,
     )
-    pyramid = self.fpn(self.backbone(x, train=train))
+    pyramid = self.fpn(self.backbone(x, train=train, row=row))
     return self.head(pyramid, image.shape[1:3])
 
   def make_tower(self) -> list[nn.Module]:

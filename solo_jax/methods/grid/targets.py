@@ -6,9 +6,13 @@ Shape letters: G: cells over all levels, level by level and row-major.
 """
 
 import dataclasses
+import functools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
+
+from solo_jax import types
 
 
 @jax.tree_util.register_dataclass
@@ -144,6 +148,29 @@ def assign_cells(
     valid=kept,
     num_dropped=jnp.sum(positive) - jnp.sum(kept),
   )
+
+
+def assign_batch(
+  batch: types.Batch, *, num_grids: tuple[int, ...], **settings: Any
+) -> Targets:
+  """Assigns the cells of each image of a batch.
+
+  Args:
+    batch: The batch; images with `image_valid` False have no instances.
+    num_grids: See `assign_cells`.
+    **settings: The other arguments of `assign_cells` from `scale_ranges` on.
+
+  Returns:
+    Targets; leaves [B, ...].
+  """
+  assign = functools.partial(
+    assign_cells,
+    padded_size=batch.image.shape[1:3],
+    num_grids=num_grids,
+    **settings,
+  )
+  valid = batch.valid & batch.image_valid[:, None]
+  return jax.vmap(assign)(batch.centers, batch.boxes_xyxy, batch.labels, valid)
 
 
 def grid_cell(

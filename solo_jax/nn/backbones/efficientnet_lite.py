@@ -167,13 +167,14 @@ class EfficientNetLite0(nn.Module):
 
   @nn.compact
   def __call__(
-    self, x: jax.Array, *, train: bool
+    self, x: jax.Array, *, train: bool, row: jax.Array | None = None
   ) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
     """Extracts features.
 
     Args:
       x: Image normalised by MEAN and STD. [B, H, W, 3] float.
       train: Whether batch statistics are used and running ones updated.
+      row: Not used: nothing is drawn here.
 
     Returns:
       C2 to C5 at strides 4, 8, 16, 32 with 24, 40, 112 and 320 channels,
@@ -182,6 +183,7 @@ class EfficientNetLite0(nn.Module):
     Raises:
       ValueError: If an attribute is out of its range.
     """
+    del row
     if not 0 <= self.frozen_stages <= 4:
       raise ValueError(
         f"frozen_stages must be 0 to 4, got {self.frozen_stages}."

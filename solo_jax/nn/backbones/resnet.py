@@ -226,7 +226,7 @@ class ResNet(nn.Module):
 
   @nn.compact
   def __call__(
-    self, x: jax.Array, *, train: bool
+    self, x: jax.Array, *, train: bool, row: jax.Array | None = None
   ) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
     """Extracts features.
 
@@ -234,6 +234,7 @@ class ResNet(nn.Module):
       x: Normalised image. [B, H, W, 3] float, H and W multiples of 4 for the
         'space_to_depth' stem.
       train: Whether batch statistics are used and running ones updated.
+      row: Not used: nothing is drawn here.
 
     Returns:
       C2 to C5 at strides 4, 8, 16, 32, [B, H / stride, W / stride, C].
@@ -241,6 +242,7 @@ class ResNet(nn.Module):
     Raises:
       ValueError: If an attribute is out of its range.
     """
+    del row
     self._check()
     norms = [
       make_norm(

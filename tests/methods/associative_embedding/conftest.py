@@ -35,6 +35,7 @@ def make_batch(squares=SQUARES, num_images=1, capacity=5, soft=True):
     labels=labels,
     valid=valid,
     num_dropped=np.zeros(num_images, np.int32),
+    row=np.arange(num_images, dtype=np.int32),
   )
 
 

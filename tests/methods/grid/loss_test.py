@@ -37,6 +37,7 @@ def make_batch(num_valid):
     labels=jnp.array([[0, 1, 0]] * 2),
     valid=jnp.array([np.arange(3) < num_valid] * 2),
     num_dropped=jnp.array([4, 0]),
+    row=jnp.arange(2),
   )
 
 

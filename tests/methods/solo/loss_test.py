@@ -46,6 +46,7 @@ def make_batch(squares=((5, 5, 9), (30, 20, 20))):
     labels=np.zeros((2, n), np.int32),
     valid=valid,
     num_dropped=np.zeros(2, np.int32),
+    row=np.arange(2, dtype=np.int32),
   )
 
 

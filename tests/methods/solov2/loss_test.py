@@ -44,6 +44,7 @@ def make_batch(num_images=2, masks=((5, 5, 9), (30, 20, 20)), packed=True):
     labels=np.zeros((num_images, n), np.int32),
     valid=valid,
     num_dropped=np.zeros(num_images, np.int32),
+    row=np.arange(num_images, dtype=np.int32),
   )
 
 

@@ -7,8 +7,6 @@ from typing import Any
 
 import numpy as np
 
-# What the report calls the objects that have no level or no cell left.
-WITHOUT_CELL = "without a cell"
 # Share of the objects that may be without a cell, and what is tried on each
 # level to get there: finer grids cost more, and overlapping levels help.
 MAX_LOST = 0.01
@@ -55,7 +53,11 @@ class Levels:
 
 
 def pick(
-  frames: Frames, network: Mapping[str, Any], image_size: tuple[int, int]
+  frames: Frames,
+  network: Mapping[str, Any],
+  image_size: tuple[int, int],
+  *,
+  is_free: bool,
 ) -> Levels:
   """Picks levels, ranges and grids.
 
@@ -66,9 +68,10 @@ def pick(
 
   Args:
     frames: What the network is shown, with at least one object.
-    network: The config's section of this name. Of SOLO and Decoupled SOLO the
-      first of the given levels are kept: their masks hang on the strides.
+    network: The config's section of this name.
     image_size: (height, width) of the network input.
+    is_free: Whether masks are apart from the levels; where they hang on the
+      strides, the first of the given levels are kept.
 
   Returns:
     The levels.
@@ -76,7 +79,6 @@ def pick(
   scales = np.concatenate([objects.scales for objects in frames])
   low, high = (float(x) for x in np.percentile(scales, (5, 99)))
   count = int(np.clip(round(math.log2(high / low)) - 1, 1, 5))
-  is_free = "mask_stride" in network  # SOLOv2's masks are apart from the levels
   if is_free:
     first = int(np.clip(math.floor(math.log2(low / 4)), 2, 6))
     levels = tuple(range(first, min(first + count, 7)))
@@ -200,7 +202,7 @@ def grid_loss(
 def assign(
   objects: Objects, scale_range: tuple[float, float], num_grid: int
 ) -> tuple[np.ndarray, np.ndarray]:
-  """Assigns the cells of one level as `methods.cells.assign_cells` does.
+  """Assigns the cells of one level as `targets.assign_cells` does.
 
   Many grids are tried: here in NumPy, without a compilation for each.
 

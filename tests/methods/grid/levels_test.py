@@ -1,9 +1,9 @@
-"""Tests of solo_jax/inspection/levels.py, by hand."""
+"""Tests of solo_jax/methods/grid/levels.py, by hand."""
 
 import numpy as np
 import pytest
 
-from solo_jax.inspection.levels import (
+from solo_jax.methods.grid.levels import (
   Objects,
   assign,
   grid_loss,
@@ -11,7 +11,7 @@ from solo_jax.inspection.levels import (
   pick,
   split_range,
 )
-from solo_jax.inspection.oracle_outputs import owners
+from solo_jax.methods.grid.perfect_outputs import find_owners
 from solo_jax.methods.grid.targets import assign_cells
 from tests.inspection.conftest import sections
 
@@ -54,7 +54,7 @@ def test_cells_are_those_of_the_loss(num_grid):
     max_positives=400,
     shared_cells="all",
   )
-  expected, _ = owners(targets, num_grid**2, 40)
+  expected, _ = find_owners(targets, num_grid**2, 40)
   sizes = boxes[:, 2:] - boxes[:, :2]
   objects = Objects(
     scales=np.sqrt(sizes.prod(1)),
@@ -79,7 +79,9 @@ def test_levels_follow_the_sizes():
   scales = np.array([8.0] * 97 + [128.0] * 3)
   lattice = np.stack(np.mgrid[:10, :10], -1).reshape(-1, 2) / 10 + 0.05
   network = sections("solov2_shapes")["network"]
-  picked = pick([make_objects(scales, lattice)], network, (256, 256))
+  picked = pick(
+    [make_objects(scales, lattice)], network, (256, 256), is_free=True
+  )
   assert picked.levels == (2, 3, 4)
   # Bounds at 8 x 16^(1/3) = 20.2 and 8 x 16^(2/3) = 50.8.
   assert picked.scale_ranges == ((1, 29), (14, 72), (35, 256))
@@ -92,6 +94,6 @@ def test_levels_follow_the_sizes():
 def test_solo_keeps_its_first_levels():
   network = sections("solo_coco")["network"]
   frames = [make_objects([100, 140], [[0.2, 0.2], [0.7, 0.7]])]
-  picked = pick(frames, network, (512, 512))
+  picked = pick(frames, network, (512, 512), is_free=False)
   assert picked.levels == tuple(network["levels"][:1])
   assert picked.strides == tuple(network["strides"][:1])

@@ -1,0 +1,196 @@
+"""The table of backbones: the only place where a name selects one.
+
+A new backbone is one file of nn/backbones/ and one row of BACKBONES.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from etils import epath
+
+from solo_jax import errors
+from solo_jax.conversion import efficientnet_lite as lite_weights
+from solo_jax.conversion import torchvision
+from solo_jax.nn.backbones import efficientnet_lite, resnet
+
+
+@dataclasses.dataclass(frozen=True)
+class Backbone:
+  """A row of the table.
+
+  Attributes:
+    make: (**section, dtype, axis_name) -> module, (x [B, H, W, 3], *, train,
+      row=None) -> maps at strides 4, 8, 16 and 32. `section` is the config's,
+      without `name` and `weights`.
+    is_frozen: (top-level name of a parameter, frozen_stages) -> whether it
+      belongs to a frozen stage.
+    load: (`backbone.weights`, variables) -> pretrained variables of the same
+      structure, {'params', 'batch_stats'}.
+  """
+
+  make: Callable[..., Any]
+  is_frozen: Callable[[str, int], bool]
+  load: Callable[[str, Mapping[str, Any]], dict[str, Any]]
+
+
+def load_resnet(weights: str, target: Mapping[str, Any]) -> dict[str, Any]:
+  """Reads a file of torchvision.
+
+  Args:
+    weights: Its path.
+    target: {'params', 'batch_stats'} of the ResNet.
+
+  Returns:
+    The backbone's variables.
+
+  Raises:
+    errors.UserError: If there is no such file.
+  """
+  if not epath.Path(weights).exists():
+    raise errors.UserError(
+      f"backbone.weights={weights!r} is no file; download a torchvision ResNet "
+      "(.pth) or set it to None"
+    )
+  return torchvision.load_backbone(weights, target)
+
+
+def make_lite0(
+  *,
+  norm: str,
+  frozen_stages: int,
+  remat: tuple[int, ...],
+  dtype: Any,
+  axis_name: str | None,
+  **of_resnets: Any,
+) -> efficientnet_lite.EfficientNetLite0:
+  """Makes EfficientNet-Lite0.
+
+  Args:
+    norm: See there, as all that follow.
+    frozen_stages: See there.
+    remat: See there.
+    dtype: See there.
+    axis_name: See there.
+    **of_resnets: Fields of ResNets, None in configs that have them all.
+
+  Returns:
+    The module.
+  """
+  del of_resnets
+  return efficientnet_lite.EfficientNetLite0(
+    norm=norm,
+    frozen_stages=frozen_stages,
+    remat=remat,
+    dtype=dtype,
+    axis_name=axis_name,
+  )
+
+
+def load_lite0(weights: str, target: Mapping[str, Any]) -> dict[str, Any]:
+  """Reads the ImageNet weights of the installed package.
+
+  Args:
+    weights: 'efficientnet_lite0'.
+    target: {'params', 'batch_stats'} of the backbone.
+
+  Returns:
+    The backbone's variables.
+
+  Raises:
+    errors.UserError: If `weights` is anything else.
+    FileNotFoundError: If the package is not installed.
+  """
+  if weights != "efficientnet_lite0":
+    raise errors.UserError(
+      f"backbone.weights={weights!r}: EfficientNet-Lite0 has one set of "
+      "weights, 'efficientnet_lite0', those of an installed package; or set it "
+      "to None"
+    )
+  return lite_weights.load_backbone(target)
+
+
+BACKBONES = {
+  "resnet": Backbone(resnet.ResNet, resnet.is_frozen, load_resnet),
+  "efficientnet_lite0": Backbone(
+    make_lite0, efficientnet_lite.is_frozen, load_lite0
+  ),
+}
+
+
+def find(name: str) -> Backbone:
+  """Returns a row of the table.
+
+  Args:
+    name: A key of BACKBONES.
+
+  Raises:
+    errors.UserError: On an unknown name.
+  """
+  if name not in BACKBONES:
+    raise errors.UserError(
+      f"backbone.name={name!r} is unknown; choose one of {sorted(BACKBONES)}"
+    )
+  return BACKBONES[name]
+
+
+def make_backbone(
+  section: Mapping[str, Any], *, dtype: Any, axis_name: str | None
+) -> Any:
+  """Builds the backbone of a config; its weights are loaded elsewhere.
+
+  Args:
+    section: The config's section `backbone`.
+    dtype: Compute type.
+    axis_name: Mapped device axis for norm 'sync'.
+
+  Returns:
+    The module.
+  """
+  fields = dict(section)
+  row = find(fields.pop("name"))
+  del fields["weights"]
+  return row.make(**fields, dtype=dtype, axis_name=axis_name)
+
+
+def load_pretrained(
+  variables: dict[str, Any], section: Mapping[str, Any]
+) -> dict[str, Any]:
+  """Replaces the backbone's initial variables by pretrained ones.
+
+  Args:
+    variables: Initial {'params', 'batch_stats'} of the whole network.
+    section: The config's section `backbone`: `name` and `weights`.
+
+  Returns:
+    The variables to start from.
+
+  Raises:
+    errors.UserError: If the weights are not those of the backbone.
+    FileNotFoundError: If they are not there.
+    ValueError: If they do not fit the backbone.
+  """
+  weights = section["weights"]
+  if weights is None:
+    return variables
+  target = {name: tree["backbone"] for name, tree in variables.items()}
+  loaded = find(section["name"]).load(weights, target)
+  return {
+    name: {**tree, "backbone": loaded[name]} for name, tree in variables.items()
+  }
+
+
+def frozen_rule(section: Mapping[str, Any]) -> Callable[[str], bool]:
+  """Returns the rule that tells the backbone's frozen parameters.
+
+  Args:
+    section: The config's section `backbone`: `name` and `frozen_stages`.
+
+  Returns:
+    Top-level name of a parameter in the backbone's tree -> whether it stays as
+    it is.
+  """
+  return functools.partial(
+    find(section["name"]).is_frozen, frozen_stages=section["frozen_stages"]
+  )

@@ -1,0 +1,85 @@
+"""Which instances get no cell of the grids.
+
+Shape letters: N instances, G cells over all levels.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from solo_jax import types
+from solo_jax.methods.grid.perfect_outputs import find_owners
+from solo_jax.methods.grid.targets import Targets
+from solo_jax.methods.interface import Capacity, LostInstances, Way
+
+WITHOUT_CELL = "without a cell"
+NO_LEVEL = Way(
+  "no level",
+  "size outside every range of loss.scale_ranges: no cell",
+  WITHOUT_CELL,
+)
+NO_CELL = Way(
+  "no cell left",
+  "every cell taken by a later instance: the grid is too coarse",
+  WITHOUT_CELL,
+)
+TOO_MANY_PAIRS = Way(
+  "beyond max_positives",
+  "its cells are beyond loss.max_positives: not trained",
+)
+CELLS = Capacity(
+  "cells",
+  ("loss.max_positives", "decode.max_candidates", "decode.nms_candidates"),
+)
+
+
+def lost_instances(
+  batch: types.Batch,
+  assign: Callable[..., Targets],
+  *,
+  num_grids: tuple[int, ...],
+  scale_ranges: tuple[tuple[float, float], ...],
+) -> LostInstances:
+  """Finds who has no level, no cell or no place among the positives.
+
+  Args:
+    batch: Of one image.
+    assign: (batch, **changed settings) -> Targets, as the loss assigns cells.
+    num_grids: Cells per side of each level.
+    scale_ranges: See `assign_cells`.
+
+  Returns:
+    Who gets lost.
+  """
+  num_instances = batch.valid.shape[1]
+  sizes = batch.boxes_xyxy[0, :, 2:] - batch.boxes_xyxy[0, :, :2]
+  scale = jnp.sqrt(jnp.prod(jnp.maximum(sizes, 0.0), axis=1))[:, None]
+  low, high = jnp.array(scale_ranges, jnp.float32).T
+  has_level = jnp.any((scale >= low) & (scale <= high), axis=1)
+  everything: dict[str, Any] = dict(
+    max_positives=num_instances * len(num_grids) * 9, shared_cells="all"
+  )
+  claimed, kept = jax.tree.map(
+    lambda x: x[0], (assign(batch, **everything), assign(batch))
+  )
+  owner, _ = find_owners(claimed, sum(s * s for s in num_grids), num_instances)
+
+  def count(where, instance):
+    return jnp.zeros(num_instances, jnp.int32).at[instance].add(where)
+
+  is_owner = claimed.valid & (owner[claimed.cell] == claimed.instance)
+  taken = count(claimed.valid, claimed.instance)
+  owned = count(is_owner, claimed.instance)
+  return LostInstances(
+    ways=(NO_LEVEL, NO_CELL, TOO_MANY_PAIRS),
+    is_lost=(
+      ~has_level,
+      has_level & (owned == 0),
+      (owned > 0) & (count(kept.valid, kept.instance) == 0),
+    ),
+    is_reduced={"some cells shared": (owned > 0) & (owned < taken)},
+    capacities=(CELLS,),
+    taken=(taken,),
+  )

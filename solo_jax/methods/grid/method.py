@@ -1,0 +1,146 @@
+"""What the methods on grids share: how their parts make a Method."""
+
+import dataclasses
+import functools
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import flax.linen as nn
+import jax
+
+from solo_jax import types
+from solo_jax.methods.grid import lost_instances, suggestion, views
+from solo_jax.methods.grid.decode import (
+  Grids,
+  Settings,
+  decode_candidates,
+  merge_candidates,
+)
+from solo_jax.methods.grid.perfect_outputs import Cells, perfect_cells
+from solo_jax.methods.grid.targets import assign_batch
+from solo_jax.methods.interface import Method, one_pass
+from solo_jax.methods.problems import find_group_problems
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Parts:
+  """What one method on grids has of its own.
+
+  Attributes:
+    network: Class of the network.
+    loss: (outputs, batch, **section) -> (scalar float32, terms).
+    make_grids: outputs -> Grids.
+    perfect_outputs: (network, batch, Cells) -> Outputs.
+    shared_cells: See `assign_cells`, as in the loss.
+    mask_strides: See Method; empty where masks hang on the levels' strides.
+  """
+
+  network: Callable[..., nn.Module]
+  loss: Callable[..., tuple[jax.Array, dict[str, jax.Array]]]
+  make_grids: Callable[[Any], Grids]
+  perfect_outputs: Callable[[nn.Module, types.Batch, Cells], Any]
+  shared_cells: str
+  mask_strides: tuple[int, ...] = ()
+
+
+def make_grid_method(
+  parts: Parts,
+  backbone: nn.Module,
+  *,
+  num_classes: int,
+  network: dict[str, Any],
+  loss: dict[str, Any],
+  decode: dict[str, Any],
+  axis_name: str | None,
+) -> Method:
+  """Wires a method that predicts on grids, which all SOLOs do.
+
+  Args:
+    parts: The method's own.
+    backbone: Module that returns maps at strides 4, 8, 16 and 32.
+    num_classes: K.
+    network: Arguments of the network.
+    loss: Arguments of the loss.
+    decode: Arguments of the decoder.
+    axis_name: Mapped device axis of the loss.
+
+  Returns:
+    The method.
+  """
+  settings = Settings(strides=tuple(network["strides"]), **decode)
+  module = parts.network(backbone=backbone, num_classes=num_classes, **network)
+  num_grids = tuple(network["num_grids"])
+  scale_ranges = tuple(map(tuple, loss["scale_ranges"]))
+
+  def assign(batch, **changed):
+    given = dict(
+      num_grids=num_grids,
+      scale_ranges=scale_ranges,
+      center_sigma=loss["center_sigma"],
+      max_positives=loss["max_positives"],
+      shared_cells=parts.shared_cells,
+    )
+    return assign_batch(batch, **given | changed)
+
+  def cells_of(batch):
+    return perfect_cells(
+      assign(batch),
+      batch.labels,
+      num_grids=num_grids,
+      num_classes=num_classes,
+    )
+
+  return Method(
+    network=module,
+    loss=one_pass(functools.partial(parts.loss, axis_name=axis_name, **loss)),
+    decode=lambda outputs, image_size: decode_candidates(
+      parts.make_grids(outputs), settings
+    ),
+    merge=lambda variants: merge_candidates(
+      variants, parts.make_grids, settings
+    ),
+    perfect_outputs=lambda batch: parts.perfect_outputs(
+      module, batch, cells_of(batch)
+    ),
+    lost_instances=functools.partial(
+      lost_instances.lost_instances,
+      assign=assign,
+      num_grids=num_grids,
+      scale_ranges=scale_ranges,
+    ),
+    target_views=lambda batch, colors: {
+      "cells": views.draw_cells(batch.image, cells_of(batch).owner, colors)
+    },
+    suggest=functools.partial(
+      suggestion.suggest_levels, is_free=bool(parts.mask_strides)
+    ),
+    mask_strides=parts.mask_strides,
+  )
+
+
+def find_problems(config: Mapping[str, Any]) -> list[str]:
+  """Finds what is wrong in a config that only methods on grids know.
+
+  Args:
+    config: Nested mappings.
+
+  Returns:
+    A line for each problem.
+  """
+  network, problems = config["network"], []
+  levels = network["levels"]
+  for key, entries in (
+    ("network.strides", network["strides"]),
+    ("network.num_grids", network["num_grids"]),
+    ("loss.scale_ranges", config["loss"]["scale_ranges"]),
+  ):
+    if len(entries) != len(levels):
+      problems.append(
+        f"{key} has {len(entries)} entries and network.levels {len(levels)}; "
+        "there must be one for each level"
+      )
+  if not all(level in (2, 3, 4, 5, 6) for level in levels):
+    problems.append(
+      f"network.levels is {levels}; the pyramid has levels 2 to 6"
+    )
+  return problems + find_group_problems(network, "head_channels")

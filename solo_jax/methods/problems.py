@@ -1,0 +1,45 @@
+"""What is wrong in a config, of fields that several methods have."""
+
+from collections.abc import Mapping
+from typing import Any
+
+
+def find_group_problems(network: Mapping[str, Any], *fields: str) -> list[str]:
+  """Finds channels that do not split into the groups of the group norms.
+
+  Args:
+    network: The config's section of this name.
+    *fields: Its fields that hold numbers of channels.
+
+  Returns:
+    A line for each problem.
+  """
+  num_groups = network["num_groups"]
+  return [
+    f"network.{field} is {network[field]}; it must be a multiple of "
+    f"network.num_groups, {num_groups}"
+    for field in fields
+    if network[field] % num_groups
+  ]
+
+
+def find_mask_stride_problems(config: Mapping[str, Any]) -> list[str]:
+  """Finds what is wrong with `network.mask_stride`.
+
+  Args:
+    config: Nested mappings.
+
+  Returns:
+    A line for each problem.
+  """
+  stride = config["network"]["mask_stride"]
+  targets = config["transforms"]["mask_stride"]
+  problems = []
+  if stride not in (2, 4):
+    problems.append(f"network.mask_stride is {stride}; it must be 2 or 4")
+  if stride != targets:
+    problems.append(
+      f"network.mask_stride is {stride} and transforms.mask_stride is "
+      f"{targets}; they must be equal"
+    )
+  return problems

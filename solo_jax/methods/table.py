@@ -1,0 +1,78 @@
+"""The table of methods: the only place where a name selects one.
+
+A new method is one folder next to this file and one row of METHODS.
+"""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import flax.linen as nn
+
+from solo_jax import errors
+from solo_jax.methods.associative_embedding import (
+  method as associative_embedding,
+)
+from solo_jax.methods.decoupled_solo import method as decoupled_solo
+from solo_jax.methods.interface import Method
+from solo_jax.methods.solo import method as solo
+from solo_jax.methods.solov2 import method as solov2
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+  """A method of the table.
+
+  Attributes:
+    make: (backbone, *, num_classes, network, loss, decode, axis_name) ->
+      Method. `network`, `loss` and `decode` are sections of the config,
+      `network` with what it needs of others; `axis_name` is the mapped device
+      axis in training, None elsewhere.
+    problems: (config as nested mappings) -> what is wrong in it that only this
+      method knows, one line each.
+  """
+
+  make: Callable[..., Method]
+  problems: Callable[[Mapping[str, Any]], list[str]]
+
+
+METHODS = {
+  "associative_embedding": Row(
+    associative_embedding.make, associative_embedding.problems
+  ),
+  "decoupled_solo": Row(decoupled_solo.make, decoupled_solo.problems),
+  "solo": Row(solo.make, solo.problems),
+  "solov2": Row(solov2.make, solov2.problems),
+}
+
+
+def find(name: str) -> Row:
+  """Returns the row of a method.
+
+  Args:
+    name: A key of METHODS.
+
+  Raises:
+    errors.UserError: On an unknown name; lists the known ones.
+  """
+  if name not in METHODS:
+    raise errors.UserError(f"unknown method {name!r}; known: {sorted(METHODS)}")
+  return METHODS[name]
+
+
+def make_method(name: str, backbone: nn.Module, **sections: Any) -> Method:
+  """Builds a method.
+
+  Args:
+    name: A key of METHODS.
+    backbone: Module that returns maps at strides 4, 8, 16 and 32.
+    **sections: The other arguments of `Row.make`.
+
+  Returns:
+    The method.
+
+  Raises:
+    errors.UserError: On an unknown name.
+  """
+  method = find(name).make(backbone, **sections)
+  return dataclasses.replace(method, name=name)
