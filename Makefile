@@ -1,18 +1,23 @@
-# make demo: install, draw a dataset, train SOLOv2 on it, evaluate, draw pictures
-# make demo CONFIG=solo_shapes: the same with another method
-# make test: install and run the tests
+# `make` alone prints the targets below.
 PYTHON ?= python3
 BIN := .venv/bin
-# Of configs/: solo_shapes, decoupled_solo_shapes, associative_embedding_shapes.
+# Config of the demo: solo_shapes, decoupled_solo_shapes, ...
 CONFIG ?= solov2_shapes
-# Which slow tests: files, or nothing for all.
-SLOW ?=
+# Test files or folders; nothing for all of them.
+FILE ?=
 # Large pages for the buffers of each step: a quarter less CPU time (glibc).
 export GLIBC_TUNABLES := glibc.malloc.hugetlb=1
+PYTEST := -m pytest -q --numprocesses=auto --maxprocesses=4 --dist=loadfile
 
-.PHONY: install test test-slow demo docs lint format bench clean
+.DEFAULT_GOAL := help
+.PHONY: help install demo test test-slow test-latest test-oldest lint format \
+  docs bench clean
 
-install: .venv/installed
+help: ## Print this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) \
+	  | awk -F ':.*## ' '{printf "make %-12s %s\n", $$1, $$2}'
+
+install: .venv/installed ## Create .venv with the pinned packages
 
 .venv/installed: pyproject.toml requirements.lock
 	$(PYTHON) -m venv .venv
@@ -21,39 +26,60 @@ install: .venv/installed
 	  --config-settings editable_mode=compat
 	touch $@
 
-# Installed as they stand: Gradio asks for an older Pillow than the tests use,
+# Without dependencies: Gradio asks for an older Pillow than the tests use,
 # jax2onnx for an older Orbax, and neither needs it.
 .venv/extras: requirements-extras.lock .venv/installed
 	$(BIN)/python -m pip install --quiet --no-deps --requirement requirements-extras.lock
 	touch $@
 
-test: .venv/extras
-	$(BIN)/python -m pytest -q --numprocesses=auto --maxprocesses=4 --dist=loadfile
-
-test-slow: .venv/extras
-	$(BIN)/python -m pytest -q -m slow $(SLOW)
-
-demo: install
+demo: install ## Draw a dataset, train on it, evaluate, draw pictures
 	$(BIN)/python -m solo_jax.prepare --dataset=shapes --data_dir=data
 	$(BIN)/python -m solo_jax.train --config=configs/$(CONFIG).py \
 	  --workdir=workdirs/$(CONFIG)
 
-lint: install
+test: .venv/extras ## Run the tests; FILE=tests/nn for some of them
+	$(BIN)/python $(PYTEST) $(FILE)
+
+test-slow: .venv/extras ## Run the tests of minutes: faults, processes, notebooks
+	$(BIN)/python -m pytest -q -m slow $(FILE)
+
+test-latest: .venv-latest/installed ## Run the tests with the newest releases
+	.venv-latest/bin/python $(PYTEST) -W error::DeprecationWarning:jax \
+	  -W error::DeprecationWarning:flax $(FILE)
+
+.venv-latest/installed: pyproject.toml
+	$(PYTHON) -m venv .venv-latest
+	.venv-latest/bin/python -m pip install --quiet --upgrade --editable '.[test]' \
+	  --config-settings editable_mode=compat
+	.venv-latest/bin/python -m pip freeze --exclude-editable
+	touch $@
+
+test-oldest: .venv-oldest/installed ## Run the tests with the oldest releases
+	.venv-oldest/bin/python $(PYTEST) $(FILE)
+
+.venv-oldest/installed: pyproject.toml
+	$(PYTHON) -m venv .venv-oldest
+	.venv-oldest/bin/python tests/oldest_requirements.py > .venv-oldest/oldest.txt
+	.venv-oldest/bin/python -m pip install --quiet --editable '.[test]' \
+	  --constraint .venv-oldest/oldest.txt --config-settings editable_mode=compat
+	touch $@
+
+lint: install ## Check style
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
-format: install
+format: install ## Fix style
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: install
+bench: install ## Measure network, decoding and data pipeline
 	$(BIN)/python benchmarks/solov2.py --size=512x512
 	$(BIN)/python benchmarks/solov2.py --size=800x1344
 	@if [ -d data/coco_instances/2017 ]; \
 	  then $(BIN)/python benchmarks/data_pipeline.py; \
 	  else echo "data pipeline: prepare coco_instances first"; fi
 
-docs: .venv-docs/installed
+docs: .venv-docs/installed ## Build the documentation in build/site
 	NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs build --strict
 
 .venv-docs/installed: requirements-docs.lock
@@ -61,5 +87,5 @@ docs: .venv-docs/installed
 	.venv-docs/bin/python -m pip install --quiet --requirement requirements-docs.lock
 	touch $@
 
-clean:
-	rm -rf .venv .venv-docs
+clean: ## Remove the virtual environments
+	rm -rf .venv .venv-docs .venv-latest .venv-oldest

@@ -6,15 +6,16 @@ import os
 import pathlib
 import shutil
 import types
+from importlib.metadata import version
 from typing import ClassVar
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 # Full compiler optimisation costs more than it saves on tiny arrays, and the
 # tests check values, not speed.
-os.environ.setdefault(
-  "XLA_FLAGS",
-  "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false",
-)
+XLA_FLAGS = ["--xla_backend_optimization_level=0"]
+if tuple(map(int, version("jaxlib").split(".")[:2])) < (0, 11):
+  XLA_FLAGS += ["--xla_cpu_use_fusion_emitters=false"]
+os.environ.setdefault("XLA_FLAGS", " ".join(XLA_FLAGS))
 
 import hypothesis  # noqa: E402
 import numpy as np  # noqa: E402

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jaxprs import equations
 
 from solo_jax.losses import (
   discriminative,
@@ -207,16 +208,8 @@ def differences(pixels, rows, weights):
 
 def largest_array(function, *args):
   """Size of the largest value in a program, inside its loops too."""
-  sizes = []
-
-  def visit(jaxpr):
-    for equation in jaxpr.eqns:
-      sizes.extend(v.aval.size for v in equation.outvars)
-      for inner in jax.core.jaxprs_in_params(equation.params):
-        visit(inner)
-
-  visit(jax.make_jaxpr(function)(*args).jaxpr)
-  return max(sizes)
+  jaxpr = jax.make_jaxpr(function)(*args).jaxpr
+  return max(v.aval.size for e in equations(jaxpr) for v in e.outvars)
 
 
 @pytest.mark.parametrize("packed", [False, True])

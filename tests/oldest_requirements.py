@@ -1,0 +1,14 @@
+"""Prints the lower bounds of pyproject.toml as the versions to install, for pip."""
+
+import pathlib
+import re
+import tomllib
+
+project = tomllib.loads(
+  (pathlib.Path(__file__).parents[1] / "pyproject.toml").read_text()
+)["project"]
+for requirement in project["dependencies"]:
+  bound = re.fullmatch(r"([\w.-]+)(\[.*\])? *>= *([\w.]+)", requirement)
+  if bound is None:
+    raise SystemExit(f"pyproject.toml: {requirement!r} has no lower bound")
+  print(f"{bound[1]}=={bound[3]}.*")
