@@ -70,7 +70,7 @@ def main(_) -> None:
   checkpoint = store.load(_CHECKPOINT.value)
   images = read_images()
   largest = tuple(np.max([x.shape[:2] for x in images], axis=0).tolist())
-  runs = {"native": Predictor(checkpoint)}
+  runs = {"native": Predictor.from_checkpoint(_CHECKPOINT.value)}
   with tempfile.TemporaryDirectory() as folder:
     folder = pathlib.Path(folder) / "exported"
     # The native predictor pads each image as little as it can: so do these.

@@ -229,7 +229,7 @@ def measure_decode(config, size: tuple[int, int]) -> tuple[dict, dict]:
 
   def run_masks():
     return masks.masks_to_original(
-      detected.mask_probs[0, detected.valid[0]],
+      detected.masks.probs[0, detected.valid[0]],
       mask_stride=network.mask_stride,
       image_size=image_size,
       original_size=original_size,

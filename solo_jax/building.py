@@ -8,9 +8,10 @@ import jax.numpy as jnp
 import ml_collections
 
 from solo_jax.backbones import make_backbone
+from solo_jax.checkpoints import store
 from solo_jax.checkpoints.compatibility import check_tree
 from solo_jax.checkpoints.state import variable_shapes
-from solo_jax.inference.predictor import Predictor
+from solo_jax.inference.predictor import Model, Predictor
 from solo_jax.methods.interface import Method
 from solo_jax.methods.table import make_method
 
@@ -56,7 +57,7 @@ def build_predictor(
   flip: bool = False,
   devices: Sequence[jax.Device] | None = None,
 ) -> Predictor:
-  """Builds the predictor of a config.
+  """Builds the predictor of a config, for detections that nobody names.
 
   Args:
     config: The whole configuration.
@@ -74,7 +75,7 @@ def build_predictor(
     errors.UserError: If its method has no test-time augmentation.
   """
   return Predictor(
-    **predictor_parts(config, variables),
+    build_model(config, variables),
     batch_size=batch_size,
     scales=scales,
     flip=flip,
@@ -82,17 +83,23 @@ def build_predictor(
   )
 
 
-def predictor_parts(
-  config: ml_collections.ConfigDict, variables: dict[str, Any]
-) -> dict[str, Any]:
-  """Builds what a predictor is made of.
+def build_model(
+  config: ml_collections.ConfigDict,
+  variables: dict[str, Any],
+  *,
+  class_names: Sequence[str] = (),
+  category_ids: Sequence[int] = (),
+) -> Model:
+  """Builds what a predictor runs.
 
   Args:
     config: The whole configuration.
     variables: The network's {'params', 'batch_stats'}.
+    class_names: Name of each label, for whoever shows them.
+    category_ids: The dataset's own id of each label, likewise.
 
   Returns:
-    Arguments of Predictor.
+    The model.
 
   Raises:
     ValueError: If the variables are not those of the config's network.
@@ -102,9 +109,33 @@ def predictor_parts(
     method.network, image_size=config.transforms.image_size
   )
   check_tree(variables, shapes, f"cannot use these weights of {config.method}")
-  return dict(
+  return Model(
     method=method,
     variables=variables,
     preprocessing=config.preprocessing.to_dict(),
     mask_threshold=config.decode.mask_threshold,
+    class_names=tuple(class_names),
+    category_ids=tuple(category_ids),
+  )
+
+
+def load_model(path: str) -> Model:
+  """Loads the model of a checkpoint.
+
+  Args:
+    path: Folder of a run (its newest checkpoint is taken) or of one checkpoint.
+
+  Returns:
+    The model.
+
+  Raises:
+    FileNotFoundError: If there is no checkpoint; says what is there.
+    ValueError: If the checkpoint is damaged.
+  """
+  checkpoint = store.load(path)
+  return build_model(
+    checkpoint.config,
+    checkpoint.variables,
+    class_names=checkpoint.class_names,
+    category_ids=checkpoint.category_ids,
   )

@@ -298,6 +298,10 @@ def override(
   return config.lock()
 
 
+# What the table calls the boxes of `Metrics.box_source`.
+BOX_NAMES = {"mask": "box of the mask", "predicted": "predicted box"}
+
+
 def make_table(metrics: Metrics) -> rich.table.Table:
   """Lays the metrics out for a terminal.
 
@@ -318,7 +322,7 @@ def make_table(metrics: Metrics) -> rich.table.Table:
     "mask, medium": (metrics.mask_AP_M, None),
     "mask, large": (metrics.mask_AP_L, None),
     "mask, average recall": (metrics.mask_AR, None),
-    "box of the mask": (metrics.box_AP, None),
+    BOX_NAMES[metrics.box_source]: (metrics.box_AP, None),
   } | {name: (value, None) for name, value in metrics.extra.items()}
   for name, (value, value50) in all_classes.items():
     # A difference in count is no share.

@@ -31,17 +31,16 @@ import numpy as np
 from absl import app, flags, logging
 
 from solo_jax import cli
-from solo_jax.building import predictor_parts
+from solo_jax.building import build_model
 from solo_jax.checkpoints import store
 from solo_jax.exporting import standalone
 from solo_jax.exporting.onnx_program import write_onnx
-from solo_jax.exporting.program import make_program
+from solo_jax.exporting.program import flatten_results, make_program
 
 PLATFORMS = ("cpu", "cuda", "rocm", "tpu")
 # Side of the largest photograph that is taken unless told otherwise; masks and
 # resizing cost memory and time by it.
 IMAGE_SIDE = 1024
-OUTPUTS = ("masks", "boxes_xyxy", "scores", "labels", "valid", "num_dropped")
 
 FLAGS = flags.FLAGS
 
@@ -82,8 +81,8 @@ def export_checkpoint(
   unknown = sorted(set(platforms) - set(PLATFORMS))
   if unknown or not platforms:
     raise ValueError(f"--platforms: {unknown}; choose from {PLATFORMS}")
-  parts = predictor_parts(checkpoint.config, checkpoint.variables)
-  rule = parts["preprocessing"]
+  model = build_model(checkpoint.config, checkpoint.variables)
+  rule = model.preprocessing
   input_sizes = input_sizes or default_input_sizes(rule)
   check_input_sizes(input_sizes, rule["pad_multiple"])
   side = rule["tile_size"] or max(rule["max_side"], IMAGE_SIDE)
@@ -99,18 +98,20 @@ def export_checkpoint(
   shutil.copyfile(standalone.__file__, out / "predictor.py")
   programs = []
   for input_size in input_sizes:
-    program = flat_program(
-      make_program(
-        parts["method"],
-        jax.tree.structure(checkpoint.variables),
-        preprocessing=rule,
-        mask_threshold=parts["mask_threshold"],
-        input_size=input_size,
-      )
-    )
     inputs = (
       jax.ShapeDtypeStruct((batch_size, *canvas_size, 3), np.uint8),
       jax.ShapeDtypeStruct((batch_size, 2), np.int32),
+    )
+    program, results = flatten_results(
+      make_program(
+        model.method,
+        jax.tree.structure(checkpoint.variables),
+        preprocessing=rule,
+        mask_threshold=model.mask_threshold,
+        input_size=input_size,
+      ),
+      weights,
+      inputs,
     )
     stem = "program_{}x{}".format(*input_size)
     logging.info("exporting %s", stem)
@@ -118,7 +119,7 @@ def export_checkpoint(
     (out / f"{stem}.jax").write_bytes(exported.serialize())
     (out / f"{stem}.mlirbc").write_bytes(exported.mlir_module_serialized)
     if onnx:
-      write_onnx(program, weights, inputs, OUTPUTS, out / f"{stem}.onnx")
+      write_onnx(program, weights, inputs, results, out / f"{stem}.onnx")
     programs.append(
       dict(
         jax=f"{stem}.jax",
@@ -128,7 +129,7 @@ def export_checkpoint(
         canvas_size=canvas_size,
         input_size=input_size,
         inputs=_describe(("image", "original_size"), inputs),
-        outputs=_describe(OUTPUTS, exported.out_avals),
+        outputs=_describe(results, exported.out_avals),
         calling_convention_version=exported.calling_convention_version,
       )
     )
@@ -197,16 +198,6 @@ def check_input_sizes(
       )
   if len(set(sizes)) < len(sizes):
     raise ValueError("--input_size names a size twice")
-
-
-def flat_program(program: Callable[..., dict]) -> Callable[..., tuple]:
-  """Returns a program's results in the order of OUTPUTS."""
-
-  def flat(*arguments):
-    results = program(*arguments)
-    return tuple(results[name] for name in OUTPUTS)
-
-  return flat
 
 
 def export_program(

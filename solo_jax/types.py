@@ -104,26 +104,59 @@ class Batch:
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class FrameMasks:
+  """Decoded masks, each over the whole padded network frame.
+
+  Attributes:
+    probs: Probability that a pixel belongs to the instance, at mask
+      resolution. [B, M, h, w] float32 in [0, 1].
+  """
+
+  probs: jax.Array
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class BoxMasks:
+  """Decoded masks, each over a box of its own.
+
+  Attributes:
+    probs: Probability that a pixel belongs to the instance, on a grid over its
+      box. [B, M, s, s] float32 in [0, 1].
+    boxes_xyxy: Continuous network coordinates. [B, M, 4] float32.
+    paste: How a mask is laid into the image, see `inference.box_masks`:
+      'aligned' (detectron2, mmdet) or 'torchvision'.
+  """
+
+  probs: jax.Array
+  boxes_xyxy: jax.Array
+  paste: str = dataclasses.field(default="aligned", metadata=dict(static=True))
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Decoded:
   """Detections as decoded on the device, before resizing to original size.
 
   Sorted by falling score; invalid entries last, with score 0.
 
   Attributes:
-    mask_probs: Probability that a pixel belongs to the instance, at mask
-      resolution. [B, M, h, w] float32 in [0, 1].
+    masks: Their masks.
     scores: [B, M] float32 in [0, 1].
     labels: [B, M] int32.
     valid: [B, M] bool.
     num_dropped: Candidates above the score threshold that did not fit in
       the candidate capacity. [B] int32.
+    boxes_xyxy: Predicted boxes, continuous network coordinates; None where a
+      method predicts masks alone. [B, M, 4] float32.
   """
 
-  mask_probs: jax.Array
+  masks: FrameMasks | BoxMasks
   scores: jax.Array
   labels: jax.Array
   valid: jax.Array
   num_dropped: jax.Array
+  boxes_xyxy: jax.Array | None = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -183,14 +216,30 @@ class Instances:
       tiles, CroppedMasks of that shape.
     scores: [M] float32, falling.
     labels: [M] int32.
-    boxes_xyxy: Tight box of each mask, continuous pixels, zeros for an empty
-      mask. [M, 4] float32.
+    boxes_xyxy: Box of each instance, continuous pixels: the predicted one where
+      the method predicts boxes, elsewhere the tight box of the mask, zeros for
+      an empty mask. [M, 4] float32.
+    mask_boxes_xyxy: Tight box of each mask where `boxes_xyxy` are predicted;
+      None where they are tight themselves. [M, 4] float32.
   """
 
   masks: np.ndarray | CroppedMasks
   scores: np.ndarray
   labels: np.ndarray
   boxes_xyxy: np.ndarray
+  mask_boxes_xyxy: np.ndarray | None = None
+
+  @property
+  def has_predicted_boxes(self) -> bool:
+    """Whether `boxes_xyxy` were predicted and not taken from the masks."""
+    return self.mask_boxes_xyxy is not None
+
+  @property
+  def tight_boxes_xyxy(self) -> np.ndarray:
+    """The tight box of each mask. [M, 4] float32."""
+    if self.mask_boxes_xyxy is None:
+      return self.boxes_xyxy
+    return self.mask_boxes_xyxy
 
   def __len__(self) -> int:
     return len(self.scores)
@@ -200,7 +249,7 @@ class Instances:
     return self.first(int(np.sum(self.scores >= score)))
 
   def crop(self, index: int) -> tuple[slice, slice, np.ndarray]:
-    """Returns one mask inside its box.
+    """Returns one mask inside its tight box.
 
     Args:
       index: Of the instance.
@@ -208,7 +257,7 @@ class Instances:
     Returns:
       Rows and columns of the box in the image, and the mask there. [h, w] bool.
     """
-    left, top, right, bottom = self.boxes_xyxy[index].astype(int)
+    left, top, right, bottom = self.tight_boxes_xyxy[index].astype(int)
     rows, columns = slice(top, bottom), slice(left, right)
     if isinstance(self.masks, CroppedMasks):
       return rows, columns, self.masks.crops[index]
@@ -241,19 +290,50 @@ class Instances:
       )
     else:  # planes stay column-major
       masks = self.masks.transpose(0, 2, 1)[indices].transpose(0, 2, 1)
-    return Instances(
-      masks=masks,
-      scores=self.scores[indices],
-      labels=self.labels[indices],
-      boxes_xyxy=self.boxes_xyxy[indices],
-    )
+    return self._at(indices, masks)
 
   def first(self, number: int) -> "Instances":
     """Returns the instances of the highest scores; no mask is copied."""
     kept = slice(number)
+    return self._at(kept, self.masks[kept])
+
+  def _at(self, kept, masks):
+    tight = self.mask_boxes_xyxy
     return Instances(
-      masks=self.masks[kept],
+      masks=masks,
       scores=self.scores[kept],
       labels=self.labels[kept],
       boxes_xyxy=self.boxes_xyxy[kept],
+      mask_boxes_xyxy=None if tight is None else tight[kept],
     )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Segment:
+  """One region of a SegmentMap.
+
+  Attributes:
+    id: Its value in the map, from 1.
+    label: Of its class.
+    score: In [0, 1].
+    is_thing: Whether it is one object; False for all pixels of a class.
+  """
+
+  id: int
+  label: int
+  score: float
+  is_thing: bool
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SegmentMap:
+  """A panoptic or semantic segmentation of one image, on the host.
+
+  Attributes:
+    ids: Segment of each pixel at the original size, 0 for none.
+      [H0, W0] int32.
+    segments: The segments that occur in it.
+  """
+
+  ids: np.ndarray
+  segments: Sequence[Segment]

@@ -67,7 +67,7 @@ def draw_instances(
   # Supervision and OpenCV draw in BGR.
   picture = cv2.cvtColor(picture, cv2.COLOR_RGB2BGR)
   is_visible = instances.masks.any((1, 2))
-  boxes_xyxy = instances.boxes_xyxy[is_visible] * factor
+  boxes_xyxy = instances.tight_boxes_xyxy[is_visible] * factor
   masks = _enlarge_masks(instances.masks[is_visible], factor)
   colors = np.arange(len(masks))
   texts = [class_names[label] for label in instances.labels[is_visible]]

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from solo_jax.api import Predictor
-from solo_jax.building import build_method, build_predictor
+from solo_jax.building import build_method, build_model, build_predictor
 from solo_jax.checkpoints import store
 from solo_jax.checkpoints.state import init_variables
 from solo_jax.data.shapes import CLASS_NAMES
@@ -92,7 +92,7 @@ def test_weights_of_another_network_are_refused(folder):
   checkpoint = store.load(folder)
   del checkpoint.variables["params"]["backbone"]
   with pytest.raises(ValueError, match="cannot use these weights of solov2"):
-    Predictor(checkpoint)
+    build_model(checkpoint.config, checkpoint.variables)
 
 
 def test_a_script_beside_the_clone_finds_the_package(tmp_path):

@@ -74,7 +74,7 @@ def test_config_is_valid_and_its_network_takes_shape(name, arg):
 
   decoded = jax.eval_shape(predict)
   stride = config.transforms.mask_stride
-  assert decoded.mask_probs.shape == (
+  assert decoded.masks.probs.shape == (
     1,
     config.decode.max_detections,
     height // stride,

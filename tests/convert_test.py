@@ -119,7 +119,7 @@ def test_converted_checkpoint_gives_the_published_detections(
     predictor.variables, (network_input,), (np.array([size], np.int32),)
   )
   masks, _ = masks_to_original(
-    np.asarray(decoded.mask_probs[0])[np.asarray(decoded.valid[0])],
+    np.asarray(decoded.masks.probs[0])[np.asarray(decoded.valid[0])],
     mask_stride=4,
     image_size=tuple(size),
     original_size=tuple(golden.config["ori_hw"]),

@@ -16,8 +16,7 @@ import pytest
 from absl import app
 
 from solo_jax import export
-from solo_jax.api import Predictor
-from solo_jax.building import build_method
+from solo_jax.building import build_method, build_predictor
 from solo_jax.checkpoints.state import variable_shapes
 from solo_jax.checkpoints.store import Checkpoint
 
@@ -96,7 +95,8 @@ def load_module(path):
 
 @functools.cache
 def native(method):
-  return Predictor(make_checkpoint(method))
+  checkpoint = make_checkpoint(method)
+  return build_predictor(checkpoint.config, checkpoint.variables, batch_size=1)
 
 
 @pytest.fixture(scope="module")
@@ -193,7 +193,9 @@ def test_tiles_and_batches(tmp_path):
   """Tiles of several images, two at a time, the last one alone."""
   checkpoint = make_checkpoint("solov2", tile_size=SIDE, tile_overlap=16)
   export.export_checkpoint(checkpoint, tmp_path / "tiles", batch_size=2)
-  predictor = Predictor(checkpoint, batch_size=2)
+  predictor = build_predictor(
+    checkpoint.config, checkpoint.variables, batch_size=2
+  )
   module = load_module(tmp_path / "tiles" / "predictor.py")
   exported = module.Predictor(tmp_path / "tiles")
   images = [smooth((100, 150)), smooth((40, 50), seed=1), MEAN]
@@ -237,6 +239,7 @@ def test_runs_where_neither_solo_jax_nor_flax_can_be_imported(
         class_name="abcde"[label],
         score=pytest.approx(float(score), abs=1e-4),
         box_xyxy=box.astype(int).tolist(),
+        box_source="mask",
         area=int(mask.sum()),
       )
       for label, score, box, mask in zip(

@@ -40,8 +40,11 @@ ALLOWED = {
     "parallel",
   ),
   "inspection": (*LEAVES, "methods", "inference", "building"),
-  "api": ("inference", "checkpoints", "building"),
+  "api": ("inference",),
 }
+# Imports of a higher layer, inside of a function: Predictor.from_checkpoint is
+# the way in for whoever has nothing but a folder.
+UPWARDS = {"inference/predictor.py": "building.load_model"}
 # The config stops at the commands and these files.
 READS_CONFIG = (
   "building.py",
@@ -92,6 +95,8 @@ def test_file_imports_only_lower_layers(path):
         or layer == "config"
         or (str(relative) == "checkpoints/store.py")
       ), f"{relative} reads the config; it stops above"
+      continue
+    if rest == UPWARDS.get(str(relative)):
       continue
     allowed = ("types", "errors", layer, *ALLOWED[layer])
     assert rest.startswith(allowed), f"{relative} imports solo_jax.{rest}"

@@ -1,4 +1,4 @@
-"""Prints the lower bounds of pyproject.toml as the versions to install, for pip."""
+"""Prints the lower bounds of pyproject.toml as constraints for pip."""
 
 import pathlib
 import re

@@ -37,11 +37,13 @@ class Metrics:
     mask_AP_M: Between 32 x 32 and 96 x 96.
     mask_AP_L: Above.
     mask_AR: Mean recall with `max_detections` an image.
-    box_AP: Box AP of the tight boxes of the masks.
+    box_AP: Box AP of the boxes that `box_source` names.
     class_mask_AP: mask_AP of each class by name.
     class_mask_AP50: mask_AP50 of each class by name.
     extra: Further metrics by name: what was asked for, and mask_AP_r, mask_AP_c
       and mask_AP_f of the rare, common and frequent classes of LVIS.
+    box_source: 'predicted' where the method predicts boxes, 'mask' for the
+      tight boxes of the masks.
   """
 
   mask_AP: float | None
@@ -55,11 +57,12 @@ class Metrics:
   class_mask_AP: dict[str, float | None]
   class_mask_AP50: dict[str, float | None]
   extra: dict[str, float | None] = dataclasses.field(default_factory=dict)
+  box_source: str = "mask"
 
   def scalars(self) -> dict[str, float | None]:
     """Returns the metrics that are not per class, by name."""
     values = dataclasses.asdict(self)
-    of_all = {k: v for k, v in values.items() if not isinstance(v, dict)}
+    of_all = {k: v for k, v in values.items() if not isinstance(v, dict | str)}
     return of_all | self.extra
 
 
@@ -105,8 +108,10 @@ def to_results(
 
   Returns:
     One dict a detection, ready for JSON: image_id, category_id, segmentation
-    (compressed RLE), bbox (x, y, width, height) and score.
+    (compressed RLE), bbox (x, y, width, height), box_source ('predicted', or
+    'mask' where bbox is the tight box of the mask) and score.
   """
+  source = "predicted" if instances.has_predicted_boxes else "mask"
   boxes = instances.boxes_xyxy.astype(float)
   boxes_xywh = np.concatenate([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]], 1)
   return [
@@ -115,11 +120,12 @@ def to_results(
       "category_id": int(category_ids[label]),
       "segmentation": segmentation,
       "bbox": box.tolist(),
+      "box_source": source,
       "score": float(score),
     }
     for label, segmentation, box, score in zip(
       instances.labels,
-      rle.encode(instances.masks, instances.boxes_xyxy),
+      rle.encode(instances.masks, instances.tight_boxes_xyxy),
       boxes_xywh,
       instances.scores,
       strict=True,
@@ -213,7 +219,14 @@ def summarize(masks: Comparison, boxes: Comparison) -> Metrics:
       for frequency in "rcf"
       if any("frequency" in c for c in categories)
     },
+    box_source=_box_source(boxes.cocoDt),
   )
+
+
+def _box_source(found: COCO) -> str:
+  """Returns where the boxes of results come from; all come from one place."""
+  sources = (a.get("box_source", "mask") for a in found.anns.values())
+  return next(sources, "mask")
 
 
 def index(dataset: dict) -> COCO:

@@ -80,6 +80,7 @@ def summarize(
   calibration = operating_point.calibrate(outcomes)
   data = dict(
     metrics=metrics.scalars(),
+    box_source=metrics.box_source,
     score_threshold=score_threshold,
     max_detections=masks.params.maxDets[-1],
     num_images=len(masks.params.imgIds),

@@ -86,6 +86,22 @@ def areas(rles: list[dict]) -> np.ndarray:
   return np.array([coco_mask.area(rle) for rle in rles], np.int64)
 
 
+def boxes(rles: list[dict]) -> np.ndarray:
+  """Finds the tight boxes of encoded masks.
+
+  Args:
+    rles: M dicts as `encode` makes them.
+
+  Returns:
+    Continuous pixels, empty ones of no size. [M, 4] float32.
+  """
+  found = np.zeros((len(rles), 4), np.float32)
+  if rles:
+    found[:] = coco_mask.toBbox(rles)
+  found[:, 2:] += found[:, :2]
+  return found
+
+
 def _runs(counts: str | bytes) -> np.ndarray:
   """Reads COCO's compressed run lengths. [runs] int64.
 

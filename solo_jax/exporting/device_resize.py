@@ -1,11 +1,11 @@
-"""Resizing inside a compiled program: images to the network, masks back.
+"""Resizing images inside a compiled program.
 
 The sizes of an image are values here, not shapes: images lie in the corner of
 a canvas of fixed size, so one program serves all sizes that fit. Positions are
 fractions of integers, so that no size needs more digits than float32 has.
 
 The results are those of `data.batching.render_image`, which uses OpenCV and
-Pillow, and of `inference.masks`, which works on the host.
+Pillow. Masks come back by `device_masks`.
 """
 
 import jax
@@ -98,134 +98,43 @@ def resize_image(
       "interpolation must be 'bilinear', 'area' or 'antialias', got "
       f"{interpolation!r}"
     )
-  inside = _inside(image_size, padded_size)
-  return jnp.where(inside[..., None], resized, 0)
+  is_image = inside(image_size, padded_size)
+  return jnp.where(is_image[..., None], resized, 0)
 
 
-def masks_to_canvas(
-  mask_probs: jax.Array,
-  valid: jax.Array,
-  image_size: jax.Array,
-  original_size: jax.Array,
-  canvas_size: tuple[int, int],
-  *,
-  mask_stride: int,
-  threshold: float,
-) -> tuple[jax.Array, jax.Array]:
-  """Brings the masks of one image to its original size, see `inference.masks`.
+def inside(size: jax.Array, shape: tuple[int, int]) -> jax.Array:
+  """Finds the pixels of an image that lies in the corner of an array.
 
   Args:
-    mask_probs: Over the padded network input. [M, h, w] float32.
-    valid: Real detections, which come first. [M] bool.
-    image_size: Valid (height, width) of the network input. [2] int32.
-    original_size: (height, width) of the image. [2] int32.
-    canvas_size: (Hc, Wc), Wc a multiple of 8.
-    mask_stride: Network pixels per mask cell.
-    threshold: A pixel belongs to the mask strictly above it.
+    size: (height, width) of the image. [2] int32.
+    shape: (height, width) of the array.
 
   Returns:
-    masks: Packed bits, big-endian along the width, of the image in the corner
-      of the canvas. [M, Hc, Wc / 8] uint8.
-    boxes_xyxy: Tight boxes, zeros for an empty mask. [M, 4] int32.
+    [*shape] bool.
   """
-  rows, columns = (
-    _mask_taps(
-      canvas_size[axis],
-      mask_probs.shape[1 + axis],
-      mask_stride,
-      image_size[axis],
-      original_size[axis],
-    )
-    for axis in range(2)
-  )
-  inside = _inside(original_size, canvas_size)
-
-  def add_mask(i, results):
-    masks, boxes_xyxy = results
-    resized = _apply_taps(mask_probs[i], *rows)  # [Hc, w]
-    resized = _apply_taps(resized.T, *columns).T  # [Hc, Wc]
-    mask = (resized > threshold) & inside
-    packed = jnp.packbits(mask, axis=1)
-    return masks.at[i].set(packed), boxes_xyxy.at[i].set(_tight_box(mask))
-
-  num_masks = mask_probs.shape[0]
-  height, width = canvas_size
-  empty = (
-    jnp.zeros((num_masks, height, width // 8), jnp.uint8),
-    jnp.zeros((num_masks, 4), jnp.int32),
-  )
-  # Only as many as there are: resizing costs what the canvas has pixels.
-  return jax.lax.fori_loop(0, jnp.sum(valid), add_mask, empty)
-
-
-def _inside(size, shape):
-  """Pixels of the image in the corner of an array. [*shape] bool."""
   rows, columns = (
     jnp.arange(length) < side for length, side in zip(shape, size, strict=True)
   )
   return rows[:, None] & columns[None, :]
 
 
-def _floor_position(index, num_in, num_out):
-  """Floor and remainder of (index + 0.5) * num_in / num_out - 0.5.
+def divide(numerator: jax.Array, denominator: jax.Array) -> jax.Array:
+  """Divides whole numbers in float32, correctly rounded.
+
+  Without the barrier XLA multiplies by the reciprocal of a scalar.
+
+  Args:
+    numerator: int32.
+    denominator: int32; the two are broadcast.
 
   Returns:
-    The floor, and what remains as a number of 2 * num_out-ths. int32.
+    float32.
   """
-  position = (2 * index + 1) * num_in - num_out
-  low = position // (2 * num_out)
-  return low, position - 2 * num_out * low
-
-
-def _linear_taps(index, num_in, num_out):
-  """Bilinear without antialiasing, ends repeated: two cells and a weight."""
-  low, remainder = _floor_position(index, num_in, num_out)
-  last = num_in - 1
-  is_between = (low >= 0) & (low < last)
-  weight = _divide(remainder, 2 * num_out)
-  low = jnp.clip(low, 0, last)
-  return low, jnp.minimum(low + 1, last), jnp.where(is_between, weight, 0.0)
-
-
-def _mask_taps(
-  num_pixels, num_cells, mask_stride, image_length, original_length
-):
-  """Composes the two resizes of one axis of a mask: four cells and weights.
-
-  Returns:
-    cells: [4, pixels] int32. weights: [4, pixels] float32.
-  """
-  low, high, high_weight = _linear_taps(
-    jnp.arange(num_pixels), image_length, original_length
+  numerator, denominator = jnp.broadcast_arrays(numerator, denominator)
+  numerator, denominator = jax.lax.optimization_barrier(
+    (numerator.astype(jnp.float32), denominator.astype(jnp.float32))
   )
-  cells, weights = [], []
-  for pixel, weight in ((low, 1 - high_weight), (high, high_weight)):
-    cell_low, cell_high, cell_weight = _linear_taps(
-      pixel, num_cells, num_cells * mask_stride
-    )
-    cells += [cell_low, cell_high]
-    weights += [weight * (1 - cell_weight), weight * cell_weight]
-  return jnp.stack(cells), jnp.stack(weights)
-
-
-def _apply_taps(values, cells, weights):
-  """Sums weighted rows. [cells, n] -> [pixels, n]."""
-  return sum(
-    w[:, None] * values[c] for c, w in zip(cells, weights, strict=True)
-  )
-
-
-def _tight_box(mask):
-  """Returns (left, top, right, bottom), zeros for an empty mask."""
-
-  def ends(any_inside):
-    length = any_inside.shape[0]
-    return jnp.argmax(any_inside), length - jnp.argmax(any_inside[::-1])
-
-  top, bottom = ends(jnp.any(mask, axis=1))
-  left, right = ends(jnp.any(mask, axis=0))
-  box = jnp.stack([left, top, right, bottom])
-  return jnp.where(jnp.any(mask), box, 0).astype(jnp.int32)
+  return numerator / denominator
 
 
 def _resize_bilinear(image, original_size, image_size, padded_size):
@@ -236,7 +145,7 @@ def _resize_bilinear(image, original_size, image_size, padded_size):
     index = jnp.arange(padded_size[axis])
     num_in, num_out = original_size[axis], image_size[axis]
     # OpenCV rounds the position to float32 before it takes the fraction.
-    position = _divide((2 * index + 1) * num_in - num_out, 2 * num_out)
+    position = divide((2 * index + 1) * num_in - num_out, 2 * num_out)
     low = jnp.floor(position)
     high_weight = jnp.round((position - low) * one).astype(jnp.int32)
     low = low.astype(jnp.int32)
@@ -272,7 +181,7 @@ def _resize_area(image, original_size, image_size, padded_size):
       end - jnp.maximum(source * num_out, target * num_in), 0
     )
     shared = jnp.where(shared > _OPENCV_SLIVER * num_out, shared, 0)
-    return _divide(shared, num_in)
+    return divide(shared, num_in)
 
   resized = _multiply(weights(0), _multiply_columns(weights(1), image))
   is_half = jnp.all(original_size == 2 * image_size)
@@ -312,18 +221,6 @@ def _resize_antialiased(image, original_size, image_size, padded_size):
 
   image = round_sum(_multiply_columns, weights(1), image)
   return round_sum(_multiply, weights(0), image).astype(jnp.uint8)
-
-
-def _divide(numerator, denominator):
-  """Divides whole numbers in float32, correctly rounded.
-
-  Without the barrier XLA multiplies by the reciprocal of a scalar.
-  """
-  numerator, denominator = jnp.broadcast_arrays(numerator, denominator)
-  numerator, denominator = jax.lax.optimization_barrier(
-    (numerator.astype(jnp.float32), denominator.astype(jnp.float32))
-  )
-  return numerator / denominator
 
 
 def _multiply(weights, image):

@@ -14,8 +14,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from solo_jax.exporting import device_resize
+from solo_jax.exporting import device_masks, device_resize
 from solo_jax.methods.interface import Method
+
+# Of every program, in the order of its results; others come after.
+RESULTS = ("masks", "boxes_xyxy", "scores", "labels", "valid", "num_dropped")
 
 
 def make_program(
@@ -50,6 +53,8 @@ def make_program(
       labels: [B, M] int32.
       valid: [B, M] bool.
       num_dropped: Candidates beyond the capacity. [B] int32.
+      predicted_boxes_xyxy: Predicted boxes in continuous pixels, where the
+        method predicts boxes. [B, M, 4] float32.
   """
 
   def program(
@@ -82,24 +87,22 @@ def make_program(
     outputs = method.network.apply(variables, image, image_size, train=False)
     decoded = method.decode(outputs, image_size)
 
-    def finish(mask_probs, valid, image_size, original_size):
-      return device_resize.masks_to_canvas(
-        mask_probs,
-        valid,
+    def finish(found, image_size, original_size):
+      return device_masks.masks_to_canvas(
+        found.masks,
+        found.valid,
         image_size,
         original_size,
         canvas_size,
-        mask_stride=input_size[0] // mask_probs.shape[1],
+        padded_size=input_size,
         threshold=mask_threshold,
       )
 
+    rows = [jax.tree.map(lambda x, i=i: x[i], decoded) for i in batch]
     masks, boxes_xyxy = _stack(
-      finish(
-        decoded.mask_probs[i], decoded.valid[i], image_size[i], original_size[i]
-      )
-      for i in batch
+      finish(rows[i], image_size[i], original_size[i]) for i in batch
     )
-    return dict(
+    results = dict(
       masks=masks,
       boxes_xyxy=boxes_xyxy,
       scores=decoded.scores,
@@ -107,8 +110,44 @@ def make_program(
       valid=decoded.valid,
       num_dropped=decoded.num_dropped,
     )
+    if decoded.boxes_xyxy is not None:
+      results["predicted_boxes_xyxy"] = jnp.stack(
+        [
+          device_masks.boxes_to_original(
+            rows[i].boxes_xyxy, image_size[i], original_size[i]
+          )
+          for i in batch
+        ]
+      )
+    return results
 
   return program
+
+
+def flatten_results(
+  program: Callable[..., dict[str, jax.Array]],
+  weights: Sequence[Any],
+  inputs: Sequence[jax.ShapeDtypeStruct],
+) -> tuple[Callable[..., tuple[jax.Array, ...]], tuple[str, ...]]:
+  """Gives the results of a program an order.
+
+  Args:
+    program: From `make_program`.
+    weights: Its first argument; only shapes matter.
+    inputs: Shapes of the others.
+
+  Returns:
+    The same function with a tuple of results, and their names.
+  """
+  shapes = [jax.ShapeDtypeStruct(x.shape, x.dtype) for x in weights]
+  made = jax.eval_shape(program, shapes, *inputs)
+  names = (*RESULTS, *sorted(made.keys() - set(RESULTS)))
+
+  def flat(*arguments):
+    results = program(*arguments)
+    return tuple(results[name] for name in names)
+
+  return flat, names
 
 
 def _stack(rows):

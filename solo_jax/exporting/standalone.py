@@ -27,7 +27,10 @@ from typing import Any
 
 import numpy as np
 
-FORMAT = 1
+# Of manifest.json: what is written, and what can be read. 1 knew no predicted
+# boxes; nothing else has changed since.
+FORMAT = 2
+READABLE = (1, 2)
 RUNTIMES = ("jax", "onnx")
 # Detections of neighbouring tiles that share more than this part of the
 # smaller one are one object.
@@ -46,6 +49,8 @@ class Detection:
     box_xyxy: (left, top, right, bottom) of the mask in whole pixels, right and
       bottom exclusive; zeros for an empty mask.
     mask: The mask inside its box. [bottom - top, right - left] bool.
+    predicted_box_xyxy: The box that the model predicted, in continuous pixels;
+      None where it predicts masks alone.
   """
 
   score: float
@@ -54,6 +59,7 @@ class Detection:
   category_id: int
   box_xyxy: tuple[int, int, int, int]
   mask: np.ndarray
+  predicted_box_xyxy: tuple[float, float, float, float] | None = None
 
   def full_mask(self, size: tuple[int, int]) -> np.ndarray:
     """Returns the mask in an image of (height, width). [height, width] bool."""
@@ -95,10 +101,10 @@ class Predictor:
     self.manifest = json.loads(
       (self._folder / "manifest.json").read_text(encoding="utf-8")
     )
-    if self.manifest["format"] != FORMAT:
+    if self.manifest["format"] not in READABLE:
       raise ValueError(
         f"{self._folder}: exported in format {self.manifest['format']}, this "
-        f"loader reads {FORMAT}; use the predictor.py that lies beside it"
+        f"loader reads {READABLE}; use the predictor.py that lies beside it"
       )
     self.num_dropped = 0
     self._runtime = runtime
@@ -209,6 +215,7 @@ class Predictor:
   def _unpack(self, outputs: dict[str, np.ndarray]) -> list[Detection]:
     """Cuts the detections of one image out of a program's result."""
     self.num_dropped += int(outputs["num_dropped"])
+    predicted = outputs.get("predicted_boxes_xyxy")
     detections = []
     for i in np.flatnonzero(outputs["valid"]):
       left, top, right, bottom = map(int, outputs["boxes_xyxy"][i])
@@ -222,6 +229,9 @@ class Predictor:
           category_id=self.manifest["category_ids"][label],
           box_xyxy=(left, top, right, bottom),
           mask=rows[:, left:right].astype(bool),
+          predicted_box_xyxy=None
+          if predicted is None
+          else tuple(predicted[i].tolist()),
         )
       )
     return detections
@@ -378,8 +388,16 @@ def merge_tiles(
       cut = (box[:2] == (left, top)) & (box[:2] > 0)
       cut |= (box[2:] == ends) & (box[2:] < size[::-1])
       is_cut.append(bool(cut.any()))
+      predicted = detection.predicted_box_xyxy
+      if predicted is not None:
+        moved = np.add(predicted, (left, top, left, top), dtype=np.float32)
+        predicted = tuple(moved.tolist())
       placed.append(
-        dataclasses.replace(detection, box_xyxy=tuple(map(int, box)))
+        dataclasses.replace(
+          detection,
+          box_xyxy=tuple(map(int, box)),
+          predicted_box_xyxy=predicted,
+        )
       )
   first.append(len(placed))
   same = [set() for _ in placed]
@@ -458,16 +476,24 @@ def main() -> None:
     except ValueError as error:
       sys.exit(f"{path}: {error}")
     found = [
-      dict(
-        class_name=x.class_name,
-        score=round(x.score, 4),
-        box_xyxy=x.box_xyxy,
-        area=int(x.mask.sum()),
-      )
-      for x in detections
-      if x.score >= arguments.score_threshold
+      to_json(x) for x in detections if x.score >= arguments.score_threshold
     ]
     print(json.dumps(dict(file=path, detections=found)))
+
+
+def to_json(found: Detection) -> dict[str, Any]:
+  """Describes a detection for JSON, by its predicted box if there is one."""
+  predicted = found.predicted_box_xyxy
+  is_predicted = predicted is not None
+  return dict(
+    class_name=found.class_name,
+    score=round(found.score, 4),
+    box_xyxy=[round(x, 2) for x in predicted]
+    if is_predicted
+    else found.box_xyxy,
+    box_source="predicted" if is_predicted else "mask",
+    area=int(found.mask.sum()),
+  )
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Mask probabilities at mask resolution -> masks at the original image size.
+"""Masks over the network frame (`types.FrameMasks`) -> original image size.
 
 The published order (SOLOv2, https://arxiv.org/abs/2003.10152) is: bilinear
 to the padded network input, crop to the valid image, bilinear to the original
@@ -10,6 +10,7 @@ the masks, not that of the image.
 """
 
 import dataclasses
+from collections.abc import Iterator
 
 import numpy as np
 
@@ -23,7 +24,8 @@ class AxisWeights:
   """How the pixels of one axis of the original image draw on mask cells.
 
   Attributes:
-    weights: Each row sums to 1. [pixels, cells] float32.
+    weights: Each row sums to 1, or to less where a mask ends at the edge of a
+      box. [pixels, cells] float32.
     first: First cell a pixel draws on, never falling. [pixels] int.
     last: Last cell a pixel draws on, never falling. [pixels] int.
   """
@@ -114,22 +116,50 @@ def masks_to_original(
   )
   planes = np.zeros((num_masks, original_size[1], original_size[0]), bool)
   boxes_xyxy = np.zeros((num_masks, 4), np.float32)
-  above = mask_probs > threshold  # [M, h, w]
-  row_above, column_above = above.any(2), above.any(1)
   for i in range(num_masks):
-    y = _affected_pixels(rows, row_above[i])
-    x = _affected_pixels(columns, column_above[i])
-    if y.start == y.stop or x.start == x.stop:
-      continue
-    cells = slice(columns.first[x.start], columns.last[x.stop - 1] + 1)
-    resized = np.empty((y.stop - y.start, cells.stop - cells.start), np.float32)
-    _multiply_bands(rows, y, mask_probs[i, :, cells], 0, resized)
-    inside = planes[i, x, y]  # [W0, H0] order: the planes are column-major
-    _multiply_bands(
-      columns, x, resized.T, cells.start, inside, threshold=threshold
+    boxes_xyxy[i] = draw_mask(
+      planes[i], mask_probs[i], rows, columns, np.greater, threshold
     )
-    boxes_xyxy[i] = _tight_box(inside, x.start, y.start)
   return planes.transpose(0, 2, 1), boxes_xyxy
+
+
+def draw_mask(
+  plane: np.ndarray,
+  probs: np.ndarray,
+  rows: AxisWeights,
+  columns: AxisWeights,
+  compare: np.ufunc,
+  threshold: float,
+) -> tuple[int, int, int, int]:
+  """Draws one mask where it can exceed the threshold, nothing elsewhere.
+
+  Args:
+    plane: Of False; the mask is written into it. [W, H] bool, column-major.
+    probs: [h, w] float32.
+    rows: Of the plane on those of `probs`. No weight is negative, and no row
+      of weights sums to more than 1.
+    columns: Likewise.
+    compare: (value, threshold) -> whether a pixel belongs to the mask:
+      np.greater or np.greater_equal.
+    threshold: Above 0.
+
+  Returns:
+    Tight box (left, top, right, bottom) of the mask in the plane, zeros for an
+    empty mask.
+  """
+  above = compare(probs, threshold)
+  y = _affected_pixels(rows, above.any(1))
+  x = _affected_pixels(columns, above.any(0))
+  if y.start == y.stop or x.start == x.stop:
+    return 0, 0, 0, 0
+  cells = slice(columns.first[x.start], columns.last[x.stop - 1] + 1)
+  resized = np.empty((y.stop - y.start, cells.stop - cells.start), np.float32)
+  for block, product in _bands(rows, y, probs[:, cells], 0):
+    resized[block] = product
+  inside = plane[x, y]
+  for block, product in _bands(columns, x, resized.T, cells.start):
+    compare(product, threshold, out=inside[block])
+  return _tight_box(inside, x.start, y.start)
 
 
 def _bilinear_taps(
@@ -185,26 +215,16 @@ def _affected_pixels(axis: AxisWeights, above: np.ndarray) -> slice:
   return slice(int(start), int(stop))
 
 
-def _multiply_bands(
-  axis: AxisWeights,
-  pixels: slice,
-  values: np.ndarray,
-  first_cell: int,
-  out: np.ndarray,
-  *,
-  threshold: float | None = None,
-) -> None:
-  """Writes weights[pixels] @ values, thresholded if asked, band by band."""
+def _bands(
+  axis: AxisWeights, pixels: slice, values: np.ndarray, first_cell: int
+) -> Iterator[tuple[slice, np.ndarray]]:
+  """Yields weights[pixels] @ values, band by band, each with its place."""
   for start in range(pixels.start, pixels.stop, BLOCK):
     stop = min(start + BLOCK, pixels.stop)
     low, high = axis.first[start], axis.last[stop - 1] + 1
     band = axis.weights[start:stop, low:high]
-    product = band @ values[low - first_cell : high - first_cell]
-    block = out[start - pixels.start : stop - pixels.start]
-    if threshold is None:
-      block[...] = product
-    else:
-      np.greater(product, threshold, out=block)
+    block = slice(start - pixels.start, stop - pixels.start)
+    yield block, band @ values[low - first_cell : high - first_cell]
 
 
 def _tight_box(

@@ -10,9 +10,11 @@ an image has either its short side at S or its long side at L: there are at
 most 2 (L / p + 2) padded shapes, 88 for the published 800, 1333 and 32.
 """
 
-import itertools
+import dataclasses
+import os
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, Self
 
 import jax
 import jax.numpy as jnp
@@ -21,8 +23,8 @@ from absl import logging
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from solo_jax import types
-from solo_jax.data import transforms
 from solo_jax.inference import augmentation, masks, tiling
+from solo_jax.inference.instances import to_instances
 from solo_jax.inference.preparation import Preparation, Prepared
 from solo_jax.inference.stage_clock import StageClock
 from solo_jax.methods.interface import Method
@@ -31,13 +33,39 @@ from solo_jax.methods.interface import Method
 _MAX_WAITING = 4
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Model:
+  """A trained method and all that it takes to run it.
+
+  Attributes:
+    method: The method, made with the configuration of `variables`.
+    variables: {'params', 'batch_stats'} of the network.
+    preprocessing: short_side, max_side, pad_multiple, interpolation, tile_size
+      and tile_overlap; other entries belong to the network and are not read.
+    mask_threshold: A pixel belongs to a mask above this probability.
+    class_names: Name of each label; empty where nothing shows them.
+    category_ids: The dataset's own id of each label; empty likewise.
+  """
+
+  method: Method
+  variables: dict[str, Any]
+  preprocessing: Mapping[str, Any]
+  mask_threshold: float
+  class_names: tuple[str, ...] = ()
+  category_ids: tuple[int, ...] = ()
+
+
 class Predictor:
   """Runs a trained method on images of any size.
 
   It may be called from several threads at once: they prepare images and finish
-  masks side by side and take turns in starting the network.
+  masks side by side and take turns in starting the network. It compiles once
+  for each padded shape; `inference.compilation_cache.use_compilation_cache`
+  keeps the programs for the next start.
 
   Attributes:
+    class_names: Name of each label.
+    category_ids: The dataset's own id of each label.
     num_compiled: Padded shapes compiled so far.
     num_dropped: Candidates above the score threshold that did not fit the
       decoder's capacity, over all images so far.
@@ -46,11 +74,8 @@ class Predictor:
 
   def __init__(
     self,
-    method: Method,
-    variables: dict,
+    model: Model,
     *,
-    preprocessing: dict,
-    mask_threshold: float,
     batch_size: int = 1,
     scales: Sequence[float] = (1.0,),
     flip: bool = False,
@@ -59,12 +84,7 @@ class Predictor:
     """Prepares a predictor; compiles on first use.
 
     Args:
-      method: The method, made with the configuration of `variables`.
-      variables: {'params', 'batch_stats'} of the network.
-      preprocessing: short_side, max_side, pad_multiple, interpolation,
-        tile_size and tile_overlap; other entries belong to the network and
-        are not read.
-      mask_threshold: A pixel belongs to a mask above this probability.
+      model: What to run.
       batch_size: Images a call of the network on each device; a short batch
         is padded.
       scales: Sizes, relative to that of `preprocessing`, at which the network
@@ -79,6 +99,7 @@ class Predictor:
     """
     if not scales or min(scales) <= 0:
       raise ValueError(f"scales must be positive factors, got {list(scales)}")
+    method = model.method
     is_augmented = flip or len(scales) > 1
     if is_augmented:
       method.require("merge")
@@ -87,14 +108,16 @@ class Predictor:
     whole, rows = PartitionSpec(), PartitionSpec("devices")
     self._replicated = NamedSharding(mesh, whole)
     self._split = NamedSharding(mesh, rows)
-    self.variables = variables
+    self.variables = model.variables
+    self.class_names = model.class_names
+    self.category_ids = model.category_ids
     self.num_compiled = 0
     self.num_dropped = 0
     self.clock = StageClock()
-    self._tile_size = preprocessing["tile_size"]
-    self._tile_overlap = preprocessing["tile_overlap"]
-    self._preparation = Preparation(preprocessing, scales)
-    self._mask_threshold = mask_threshold
+    self._tile_size = model.preprocessing["tile_size"]
+    self._tile_overlap = model.preprocessing["tile_overlap"]
+    self._preparation = Preparation(model.preprocessing, scales)
+    self._mask_threshold = model.mask_threshold
     self._batch_size = batch_size * len(devices)
     # Held while tracing and starting a program, not while it runs, and for the
     # counters: so each shape is compiled once whichever threads want it.
@@ -132,6 +155,39 @@ class Predictor:
     )
     self._draw = jax.jit(draw)
     self._method = method
+
+  @classmethod
+  def from_checkpoint(
+    cls,
+    path: str | os.PathLike,
+    *,
+    batch_size: int = 1,
+    scales: Sequence[float] = (1.0,),
+    flip: bool = False,
+  ) -> Self:
+    """Loads a trained or converted model, for JAX's first device.
+
+    Args:
+      path: Folder of a run (its newest checkpoint is taken) or of one
+        checkpoint, `workdir/checkpoints/<step>`.
+      batch_size: See `__init__`.
+      scales: See `__init__`.
+      flip: See `__init__`.
+
+    Returns:
+      The predictor.
+
+    Raises:
+      FileNotFoundError: If there is no checkpoint; says what is there.
+      ValueError: If the checkpoint is damaged, or its method has no test-time
+        augmentation.
+    """
+    # Here alone inference reaches up to checkpoints and configs: the training
+    # loop, which has both at hand, builds its predictor without.
+    from solo_jax.building import load_model
+
+    model = load_model(os.fspath(path))
+    return cls(model, batch_size=batch_size, scales=scales, flip=flip)
 
   def __call__(self, image: np.ndarray) -> types.Instances:
     """Detects the instances of one image.
@@ -226,34 +282,13 @@ class Predictor:
     if self._tile_size is None:
       yield from self._stream_whole(images)
       return
-    # Tiles go through the network like images; the last one of an image to
-    # come back has the image joined.
-    parts = {}  # position of a tile in the stream -> its image and row there
-    count = itertools.count()
-    tiles_of = {}  # image -> (origins, size, pieces found so far)
-    side = self._tile_size
-
-    def cut():
-      for index, image in enumerate(images):
-        # 16 bits become 8 by the contrast of the whole image, not of a tile.
-        image = transforms.to_uint8(transforms.to_rgb(image))
-        size = image.shape[:2]
-        origins = tiling.tile_origins(size, side, self._tile_overlap)
-        tiles_of[index] = origins, size, [None] * len(origins)
-        for row, (top, left) in enumerate(origins):
-          parts[next(count)] = index, row
-          yield image[top : top + side, left : left + side]
-
-    for part, found in self._stream_whole(cut()):
-      index, row = parts.pop(part)
-      origins, size, tiles = tiles_of[index]
-      with self.clock("masks"):
-        tiles[row] = tiling.cut_out(found, origins[row], size)
-      if all(tile is not None for tile in tiles):
-        del tiles_of[index]
-        with self.clock("masks"):
-          merged = tiling.merge_tiles(tiles, origins, side, size)
-        yield index, merged
+    yield from tiling.detect_tiled(
+      images,
+      self._stream_whole,
+      tile_size=self._tile_size,
+      overlap=self._tile_overlap,
+      clock=self.clock,
+    )
 
   def _stream_whole(
     self, images: Iterable[np.ndarray]
@@ -337,25 +372,16 @@ class Predictor:
     with self._lock:
       self.num_dropped += int(decoded.num_dropped[: len(group)].sum())
     for row, prepared in enumerate(group):
-      valid = decoded.valid[row]
-      mask_stride = prepared.images[0].shape[0] // decoded.mask_probs.shape[2]
       with self.clock("masks"):
-        found, boxes_xyxy = masks.masks_to_original(
-          decoded.mask_probs[row, valid],
-          mask_stride=mask_stride,
+        found = to_instances(
+          decoded,
+          row,
+          padded_size=prepared.images[0].shape[:2],
           image_size=prepared.image_sizes[0],
           original_size=prepared.original_size,
           threshold=self._mask_threshold,
         )
-      yield (
-        prepared.index,
-        types.Instances(
-          masks=found,
-          scores=decoded.scores[row, valid],
-          labels=decoded.labels[row, valid],
-          boxes_xyxy=boxes_xyxy,
-        ),
-      )
+      yield prepared.index, found
 
 
 def _index(result: tuple[int, types.Instances]) -> int:

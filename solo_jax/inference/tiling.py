@@ -9,11 +9,14 @@ give way to those, and what neighbours found twice is kept once.
 import bisect
 import collections
 import dataclasses
-from collections.abc import Iterator, Sequence
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import numpy as np
 
 from solo_jax import types
+from solo_jax.data import transforms
+from solo_jax.inference.stage_clock import StageClock
 
 # Two detections of neighbouring tiles are one object when they share more than
 # this part of the smaller one.
@@ -43,6 +46,59 @@ def tile_origins(
   return [(int(y), int(x)) for y in starts(size[0]) for x in starts(size[1])]
 
 
+def detect_tiled(
+  images: Iterable[np.ndarray],
+  detect: Callable[
+    [Iterable[np.ndarray]], Iterator[tuple[int, types.Instances]]
+  ],
+  *,
+  tile_size: int,
+  overlap: int,
+  clock: StageClock,
+) -> Iterator[tuple[int, types.Instances]]:
+  """Detects instances in images by way of their tiles.
+
+  Tiles go through the network like images; the last one of an image to come
+  back has the image joined.
+
+  Args:
+    images: Images of any size and kind that a Predictor takes.
+    detect: Tiles -> (position of a tile among them, its Instances), in any
+      order.
+    tile_size: Side of a tile in pixels.
+    overlap: Pixels that neighbouring tiles share at least.
+    clock: For the time that joining takes.
+
+  Yields:
+    (position of the image in `images`, its Instances).
+  """
+  parts = {}  # position of a tile in the stream -> its image and row there
+  count = itertools.count()
+  tiles_of = {}  # image -> (origins, size, pieces found so far)
+
+  def cut():
+    for index, image in enumerate(images):
+      # 16 bits become 8 by the contrast of the whole image, not of a tile.
+      image = transforms.to_uint8(transforms.to_rgb(image))
+      size = image.shape[:2]
+      origins = tile_origins(size, tile_size, overlap)
+      tiles_of[index] = origins, size, [None] * len(origins)
+      for row, (top, left) in enumerate(origins):
+        parts[next(count)] = index, row
+        yield image[top : top + tile_size, left : left + tile_size]
+
+  for part, found in detect(cut()):
+    index, row = parts.pop(part)
+    origins, size, tiles = tiles_of[index]
+    with clock("masks"):
+      tiles[row] = cut_out(found, origins[row], size)
+    if all(tile is not None for tile in tiles):
+      del tiles_of[index]
+      with clock("masks"):
+        merged = merge_tiles(tiles, origins, tile_size, size)
+      yield index, merged
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Piece:
   """A detection of a tile, its mask kept inside its box only.
@@ -56,6 +112,8 @@ class Piece:
     left: First column in the whole image.
     mask: [h, w] bool.
     area: Pixels of the mask.
+    predicted_box: (left, top, right, bottom) in the whole image; None where the
+      method predicts masks alone.
   """
 
   is_cut: bool
@@ -65,6 +123,13 @@ class Piece:
   left: int
   mask: np.ndarray
   area: int
+  predicted_box: tuple[float, float, float, float] | None = None
+
+  @property
+  def tight_box(self) -> tuple[int, int, int, int]:
+    """(left, top, right, bottom) of the mask in the whole image."""
+    height, width = self.mask.shape
+    return self.left, self.top, self.left + width, self.top + height
 
 
 def cut_out(
@@ -81,8 +146,8 @@ def cut_out(
     A piece for each detection whose mask is not empty.
   """
   pieces = []
-  for mask, score, label, box in zip(
-    found.masks, found.scores, found.labels, found.boxes_xyxy, strict=True
+  for i, (mask, box) in enumerate(
+    zip(found.masks, found.tight_boxes_xyxy, strict=True)
   ):
     left, top, right, bottom = (int(v) for v in box)
     if right <= left or bottom <= top:
@@ -99,12 +164,17 @@ def cut_out(
     pieces.append(
       Piece(
         is_cut=bool(is_cut),
-        score=float(score),
-        label=int(label),
+        score=float(found.scores[i]),
+        label=int(found.labels[i]),
         top=top + origin[0],
         left=left + origin[1],
         mask=inside,
         area=int(np.count_nonzero(inside)),
+        predicted_box=tuple(
+          (found.boxes_xyxy[i] + np.float32(origin[::-1] * 2)).tolist()
+        )
+        if found.has_predicted_boxes
+        else None,
       )
     )
   return pieces
@@ -148,10 +218,8 @@ def merge_tiles(
     is_kept[i] = not any(is_kept[j] for j in same[i])
   kept = [pieces[i] for i in order if is_kept[i]]
   kept.sort(key=lambda p: -p.score)
-  boxes = [
-    (p.left, p.top, p.left + p.mask.shape[1], p.top + p.mask.shape[0])
-    for p in kept
-  ]
+  tight = _to_boxes([p.tight_box for p in kept])
+  is_predicted = any(p.predicted_box is not None for p in kept)
   return types.Instances(
     masks=types.CroppedMasks(
       size=size,
@@ -160,8 +228,15 @@ def merge_tiles(
     ),
     scores=np.array([p.score for p in kept], np.float32),
     labels=np.array([p.label for p in kept], np.int32),
-    boxes_xyxy=np.array(boxes, np.float32).reshape(-1, 4),
+    boxes_xyxy=_to_boxes([p.predicted_box for p in kept])
+    if is_predicted
+    else tight,
+    mask_boxes_xyxy=tight if is_predicted else None,
   )
+
+
+def _to_boxes(boxes: Sequence[Sequence[float]]) -> np.ndarray:
+  return np.array(boxes, np.float32).reshape(-1, 4)
 
 
 def _neighbours(
@@ -186,20 +261,11 @@ def _touching(one: Sequence[Piece], other: Sequence[Piece]) -> np.ndarray:
   """Finds the pairs of the same label whose boxes overlap. [pairs, 2]."""
 
   def columns(pieces):
-    rows = [
-      (
-        p.label,
-        p.top,
-        p.left,
-        p.top + p.mask.shape[0],
-        p.left + p.mask.shape[1],
-      )
-      for p in pieces
-    ]
+    rows = [(p.label, *p.tight_box) for p in pieces]
     return np.array(rows, np.int64).reshape(-1, 5).T
 
-  label, top, left, bottom, right = (x[:, None] for x in columns(one))
-  label_, top_, left_, bottom_, right_ = (x[None] for x in columns(other))
+  label, left, top, right, bottom = (x[:, None] for x in columns(one))
+  label_, left_, top_, right_, bottom_ = (x[None] for x in columns(other))
   overlap = (top < bottom_) & (top_ < bottom) & (left < right_)
   return np.argwhere(overlap & (left_ < right) & (label == label_))
 

@@ -16,6 +16,7 @@ from solo_jax import types
 from solo_jax.data import records as data_records
 from solo_jax.evaluation import coco_metrics
 from solo_jax.inference import tiling
+from solo_jax.inference.instances import to_instances
 from solo_jax.inference.masks import masks_to_original
 from solo_jax.inspection.frames import (
   Frame,
@@ -107,7 +108,16 @@ def measure_ceiling(
       targets.append(target_instances(frame, example, threshold))
       decoded = jax.device_get(detect(to_batch(example)))
       num_dropped += int(decoded.num_dropped[0])
-      found.append(_to_instances(frame, decoded, threshold))
+      found.append(
+        to_instances(
+          decoded,
+          0,
+          padded_size=frame.padded_size,
+          image_size=frame.sample.image_size,
+          original_size=frame.size,
+          threshold=threshold,
+        )
+      )
     for parts, collected in ((targets, target_results), (found, results)):
       whole = join(frames, parts, preprocessing["tile_size"])
       collected += coco_metrics.to_results(
@@ -173,38 +183,18 @@ def target_instances(
     Instances at the frame's original size.
   """
   weights = mask_weights(example)
-  masks, boxes_xyxy = _to_original(frame, weights, threshold)
+  masks, boxes_xyxy = masks_to_original(
+    weights,
+    mask_stride=frame.padded_size[0] // weights.shape[1],
+    image_size=frame.sample.image_size,
+    original_size=frame.size,
+    threshold=threshold,
+  )
   return types.Instances(
     masks=masks,
     scores=np.ones(len(masks), np.float32),
     labels=example["labels"][example["valid"]],
     boxes_xyxy=boxes_xyxy,
-  )
-
-
-def _to_instances(
-  frame: Frame, decoded: types.Decoded, threshold: float
-) -> types.Instances:
-  """Brings the detections of a frame to its original size."""
-  valid = decoded.valid[0]
-  masks, boxes_xyxy = _to_original(
-    frame, decoded.mask_probs[0, valid], threshold
-  )
-  return types.Instances(
-    masks=masks,
-    scores=decoded.scores[0, valid],
-    labels=decoded.labels[0, valid],
-    boxes_xyxy=boxes_xyxy,
-  )
-
-
-def _to_original(frame, mask_probs, threshold):
-  return masks_to_original(
-    mask_probs,
-    mask_stride=frame.padded_size[0] // mask_probs.shape[1],
-    image_size=frame.sample.image_size,
-    original_size=frame.size,
-    threshold=threshold,
   )
 
 

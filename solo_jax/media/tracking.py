@@ -76,9 +76,8 @@ class Tracker:
     for track in self._tracks:
       track.corner = track.corner + track.velocity
     sure = int(np.sum(found.scores >= self._score_threshold))
-    seen = np.flatnonzero(
-      (found.boxes_xyxy[:, 2:] > found.boxes_xyxy[:, :2]).all(1)
-    ).tolist()
+    boxes = found.tight_boxes_xyxy
+    seen = np.flatnonzero((boxes[:, 2:] > boxes[:, :2]).all(1)).tolist()
     owner = {}
     free = list(self._tracks)
     for group in (
@@ -153,8 +152,9 @@ def _associate(
     return []
   corners = np.rint([track.corner for track in tracks]).astype(int)
   sides = np.array([track.mask.shape for track in tracks])
-  low = found.boxes_xyxy[indices][:, [1, 0]].astype(int)
-  high = found.boxes_xyxy[indices][:, [3, 2]].astype(int)
+  boxes = found.tight_boxes_xyxy[indices]
+  low = boxes[:, [1, 0]].astype(int)
+  high = boxes[:, [3, 2]].astype(int)
   touching = (
     (corners[:, None] < high[None]) & (low[None] < (corners + sides)[:, None])
   ).all(2)

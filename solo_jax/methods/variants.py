@@ -12,6 +12,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from solo_jax import types
+
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -62,6 +64,49 @@ def to_frame(
   )
   maps = jnp.einsum("yh,nhw->nyw", rows, maps.astype(jnp.float32))
   return jnp.einsum("xw,nyw->nyx", columns, maps)
+
+
+def boxes_to_frame(
+  boxes_xyxy: jax.Array, variant: Variant, frame: Variant
+) -> jax.Array:
+  """Brings boxes of a variant of one image to the frame of another variant.
+
+  Args:
+    boxes_xyxy: Continuous coordinates of the variant. [n, 4] float32.
+    variant: As of `to_frame`.
+    frame: As of `to_frame`.
+
+  Returns:
+    Continuous coordinates of the frame. [n, 4] float32.
+  """
+  height, width = frame.image_size / variant.image_size
+  left, top, right, bottom = (
+    boxes_xyxy * jnp.stack([width, height, width, height])
+  ).T
+  if variant.is_mirrored != frame.is_mirrored:
+    end = frame.image_size[1]
+    left, right = end - right, end - left
+  return jnp.stack([left, top, right, bottom], axis=1)
+
+
+def box_masks_to_frame(
+  masks: types.BoxMasks, variant: Variant, frame: Variant
+) -> types.BoxMasks:
+  """Brings masks over boxes to the frame of another variant, their cells kept.
+
+  Args:
+    masks: Of one image of the variant: [n, s, s] and [n, 4].
+    variant: As of `to_frame`.
+    frame: As of `to_frame`.
+
+  Returns:
+    The masks there.
+  """
+  probs = masks.probs
+  if variant.is_mirrored != frame.is_mirrored:
+    probs = probs[..., ::-1]
+  boxes_xyxy = boxes_to_frame(masks.boxes_xyxy, variant, frame)
+  return dataclasses.replace(masks, probs=probs, boxes_xyxy=boxes_xyxy)
 
 
 def axis_weights(

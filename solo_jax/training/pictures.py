@@ -93,16 +93,17 @@ def _to_instances(
   boxes = np.array([result["bbox"] for result in results], np.float32)
   boxes = boxes.reshape(-1, 4)
   boxes[:, 2:] += boxes[:, :2]
+  encoded = [result["segmentation"] for result in results]
+  is_predicted = any(result["box_source"] == "predicted" for result in results)
   return types.Instances(
-    masks=rle.decode(
-      [result["segmentation"] for result in results], sample.original_size
-    ),
+    masks=rle.decode(encoded, sample.original_size),
     scores=np.array([result["score"] for result in results], np.float32),
     labels=np.array(
       [records.category_ids.index(result["category_id"]) for result in results],
       np.int32,
     ),
     boxes_xyxy=boxes,
+    mask_boxes_xyxy=rle.boxes(encoded) if is_predicted else None,
   )
 
 

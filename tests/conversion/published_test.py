@@ -102,7 +102,12 @@ def test_nothing_is_left_over(checkpoint, once, monkeypatch, record_property):
   )
   detections = config.decode.max_detections
   assert decoded.scores.shape == decoded.labels.shape == (1, detections)
-  assert decoded.mask_probs.shape == (1, detections, size[0] // 4, size[1] // 4)
+  assert decoded.masks.probs.shape == (
+    1,
+    detections,
+    size[0] // 4,
+    size[1] // 4,
+  )
   record_property(
     "published",
     {
@@ -114,7 +119,7 @@ def test_nothing_is_left_over(checkpoint, once, monkeypatch, record_property):
       "dropped": len(counters),
       "parameters": f"{count_parameters(conversion.variables['params']):,}",
       "input": "x".join(map(str, size)),
-      "masks": "x".join(map(str, decoded.mask_probs.shape[1:])),
+      "masks": "x".join(map(str, decoded.masks.probs.shape[1:])),
     },
   )
 

@@ -11,7 +11,6 @@ from PIL import Image
 from solo_jax import types
 from solo_jax.data import transforms
 from solo_jax.exporting import device_resize
-from solo_jax.inference.masks import masks_to_original
 
 CANVAS, PADDED = (150, 160), (128, 144)
 # (height, width) before and after.
@@ -168,45 +167,3 @@ def test_fitted_size_of_images_smaller_than_a_tile():
     np.array([100, 120]), short_side=512, max_side=512, tile_size=256
   )
   np.testing.assert_array_equal(doubled, [200, 240])
-
-
-@functools.cache
-def compiled_masks():
-  return jax.jit(
-    functools.partial(
-      device_resize.masks_to_canvas,
-      canvas_size=CANVAS,
-      mask_stride=4,
-      threshold=0.5,
-    )
-  )
-
-
-@pytest.mark.parametrize(
-  ("original", "resized"),
-  [((150, 160), (64, 68)), ((40, 50), (58, 72)), ((33, 97), (33, 97))],
-)
-def test_masks_equal_those_of_the_host(original, resized):
-  rng = np.random.default_rng(0)
-  probs = rng.random((5, 18, 25), dtype=np.float32)
-  probs = cv2.GaussianBlur(probs.transpose(1, 2, 0), (0, 0), 1.5)
-  probs = np.ascontiguousarray(probs.transpose(2, 0, 1))
-  probs[3] = 0.4  # an empty mask
-  valid = np.array([True, True, True, True, False])
-  packed, boxes = compiled_masks()(
-    probs, valid, np.array(resized), np.array(original)
-  )
-  masks = np.unpackbits(np.asarray(packed), axis=2).astype(bool)
-  expected, expected_boxes = masks_to_original(
-    probs[:4],
-    mask_stride=4,
-    image_size=resized,
-    original_size=original,
-    threshold=0.5,
-  )
-  assert expected[:3].any((1, 2)).all() and not expected[3].any()
-  height, width = original
-  np.testing.assert_array_equal(masks[:4, :height, :width], expected)
-  np.testing.assert_array_equal(boxes[:4], expected_boxes)
-  assert masks.sum() == expected.sum()  # nothing beyond, nothing not valid
-  assert not np.asarray(boxes[4]).any()

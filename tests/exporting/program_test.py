@@ -8,7 +8,7 @@ import pytest
 
 from solo_jax import types
 from solo_jax.exporting.program import make_program
-from solo_jax.inference.predictor import Predictor
+from solo_jax.inference.predictor import Model, Predictor
 from solo_jax.methods.interface import Method
 
 
@@ -26,7 +26,9 @@ def decode_colors(outputs, image_size):
   scores = jnp.max(mask_probs, (2, 3))
   scores, order = jax.lax.top_k(scores, 3)
   return types.Decoded(
-    mask_probs=jnp.take_along_axis(mask_probs, order[..., None, None], 1),
+    masks=types.FrameMasks(
+      probs=jnp.take_along_axis(mask_probs, order[..., None, None], 1)
+    ),
     scores=jnp.where(scores > 0.4, scores, 0.0),
     labels=order,
     valid=scores > 0.4,
@@ -52,9 +54,13 @@ def test_equals_the_predictor(interpolation, sizes):
   )
   method = Method(network=ColorNetwork(), loss=None, decode=decode_colors)
   variables = {"params": {"gain": np.float32(1)}}
-  native = Predictor(
-    method, variables, preprocessing=rule, mask_threshold=0.4871, batch_size=2
+  model = Model(
+    method=method,
+    variables=variables,
+    preprocessing=rule,
+    mask_threshold=0.4871,
   )
+  native = Predictor(model, batch_size=2)
   weights, treedef = jax.tree.flatten(variables)
   program = jax.jit(
     make_program(

@@ -195,7 +195,7 @@ def test_fixture_from_logits_to_masks(golden):
   assert not decoded.num_dropped.any()
   valid = np.asarray(decoded.valid[0])
   masks, _ = masks_to_original(
-    np.asarray(decoded.mask_probs[0])[valid],
+    np.asarray(decoded.masks.probs[0])[valid],
     mask_stride=golden.config["net_hw"][0] // golden["mask_feats"].shape[2],
     image_size=golden.config["img_hw"],
     original_size=golden.config["ori_hw"],

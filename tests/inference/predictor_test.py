@@ -16,7 +16,7 @@ import pytest
 
 from solo_jax import types
 from solo_jax.errors import UserError
-from solo_jax.inference.predictor import Predictor
+from solo_jax.inference.predictor import Model, Predictor
 from solo_jax.methods.interface import Method
 from solo_jax.methods.variants import to_frame
 
@@ -50,7 +50,9 @@ def decode_colors(outputs, image_size):
   scores = jnp.max(jnp.where(inside[:, None], mask_probs, 0.0), (2, 3))
   scores, order = jax.lax.top_k(scores, 3)
   return types.Decoded(
-    mask_probs=jnp.take_along_axis(mask_probs, order[..., None, None], 1),
+    masks=types.FrameMasks(
+      probs=jnp.take_along_axis(mask_probs, order[..., None, None], 1)
+    ),
     scores=jnp.where(scores > 0.4, scores, 0.0),
     labels=order,
     valid=scores > 0.4,
@@ -86,17 +88,21 @@ def make_predictor(
   variables = network.init(
     jax.random.key(0), jnp.zeros((1, 4, 4, 3), jnp.uint8), None, train=False
   )
-  return Predictor(
-    Method(
-      network=network,
-      loss=None,
-      decode=decode_colors,
-      merge=merge_colors,
-      views=views,
-    ),
-    variables,
+  method = Method(
+    network=network,
+    loss=None,
+    decode=decode_colors,
+    merge=merge_colors,
+    views=views,
+  )
+  model = Model(
+    method=method,
+    variables=variables,
     preprocessing=PREPROCESSING | overrides,
     mask_threshold=0.5,
+  )
+  return Predictor(
+    model,
     batch_size=batch_size,
     scales=scales,
     flip=flip,
@@ -182,11 +188,12 @@ def test_augmentation_is_refused_where_it_has_no_meaning():
   method = Method(
     network=ColorNetwork(), loss=None, decode=decode_colors, name="colors"
   )
+  model = Model(
+    method=method, variables={}, preprocessing=PREPROCESSING, mask_threshold=0.5
+  )
   for options in (dict(flip=True), dict(scales=(1.0, 2.0))):
     with pytest.raises(UserError, match="'colors' has no test-time augm"):
-      Predictor(
-        method, {}, preprocessing=PREPROCESSING, mask_threshold=0.5, **options
-      )
+      Predictor(model, **options)
 
 
 @pytest.mark.parametrize("batch_size", [1, 3])
@@ -237,7 +244,9 @@ def test_few_images_wait_whatever_their_shapes():
   def find_nothing(variables, images, image_sizes):
     (image,) = images
     return types.Decoded(
-      mask_probs=np.zeros((4, 0, image.shape[1] // 2, image.shape[2] // 2)),
+      masks=types.FrameMasks(
+        probs=np.zeros((4, 0, image.shape[1] // 2, image.shape[2] // 2))
+      ),
       scores=np.zeros((4, 0)),
       labels=np.zeros((4, 0), np.int32),
       valid=np.zeros((4, 0), bool),

@@ -9,7 +9,7 @@ import pytest
 
 from solo_jax import types
 from solo_jax.data import batching
-from solo_jax.inference.predictor import Predictor
+from solo_jax.inference.predictor import Model, Predictor
 from solo_jax.inspection.frames import (
   inference_frames,
   make_example,
@@ -49,7 +49,7 @@ class Recorder:
 def decode_nothing(image, image_size):
   none = jnp.zeros((1, 1))
   return types.Decoded(
-    mask_probs=jnp.zeros((1, 1, *image.shape[1:3])),
+    masks=types.FrameMasks(probs=jnp.zeros((1, 1, *image.shape[1:3]))),
     scores=none,
     labels=none.astype(int),
     valid=none > 0,
@@ -66,12 +66,11 @@ def test_frames_are_what_the_predictor_shows_its_network(rule, size):
   image[..., 2] = np.random.default_rng(0).integers(0, 255, size)
   image = image.astype(np.uint8)
   recorder = Recorder()
-  Predictor(
-    Method(network=recorder, loss=None, decode=decode_nothing),
-    {},
-    preprocessing=rule,
-    mask_threshold=0.5,
-  )(image)
+  method = Method(network=recorder, loss=None, decode=decode_nothing)
+  model = Model(
+    method=method, variables={}, preprocessing=rule, mask_threshold=0.5
+  )
+  Predictor(model)(image)
   jax.effects_barrier()
   sample = make_sample([], size)
   frames = inference_frames(sample, rule)

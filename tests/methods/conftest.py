@@ -112,7 +112,7 @@ def assert_golden_detections(golden):
       decoded.labels[0][valid], golden["out_labels"]
     )
     masks, _ = masks_to_original(
-      np.asarray(decoded.mask_probs[0])[valid],
+      np.asarray(decoded.masks.probs[0])[valid],
       mask_stride=4,
       image_size=tuple(config["img_hw"]),
       original_size=tuple(config["ori_hw"]),

@@ -48,7 +48,7 @@ def assert_decoder_finds_targets(name, arg=""):
   decoded = detect(batch)
   valid = np.asarray(decoded.valid[0]) & (np.asarray(decoded.scores[0]) > 0.5)
   labels = np.asarray(decoded.labels[0])[valid]
-  masks = np.float32(np.asarray(decoded.mask_probs[0])[valid] > 0.5)
+  masks = np.float32(np.asarray(decoded.masks.probs[0])[valid] > 0.5)
   assert sorted(labels) == sorted(LABELS)
   shared = np.einsum("mhw,nhw->mn", masks, truth)
   either = masks.sum((1, 2))[:, None] + truth.sum((1, 2))[None] - shared

@@ -120,7 +120,7 @@ def decode(
     scores = jnp.where(scores >= update_threshold, scores, 0.0)
     scores, kept = jax.lax.top_k(scores, max_detections)
     return types.Decoded(
-      mask_probs=probs[kept].reshape(-1, *size),
+      masks=types.FrameMasks(probs=probs[kept].reshape(-1, *size)),
       scores=scores,
       labels=jnp.where(scores > 0, labels[kept], 0),
       valid=scores > 0,

@@ -250,7 +250,7 @@ def _suppress(found, settings):
 
 def _to_decoded(found, num_dropped):
   return types.Decoded(
-    mask_probs=found.mask_probs,
+    masks=types.FrameMasks(probs=found.mask_probs),
     scores=found.scores,
     labels=found.labels,
     valid=found.scores > 0,

@@ -50,7 +50,7 @@ def run(outputs, size=2 * SIZE, **overrides):
 def found_masks(decoded, image=0):
   """Binary masks of the valid detections, by their first pixel."""
   valid = np.asarray(decoded.valid[image])
-  masks = np.asarray(decoded.mask_probs[image])[valid] > 0.5
+  masks = np.asarray(decoded.masks.probs[image])[valid] > 0.5
   order = np.argsort([mask.argmax() for mask in masks])
   return masks[order], np.asarray(decoded.labels[image])[valid][order]
 
@@ -98,7 +98,7 @@ def test_a_group_of_two_classes_is_two_detections():
   np.testing.assert_array_equal(decoded.labels[0, :2], [1, 0])
   np.testing.assert_allclose(decoded.scores[0, :2], [0.7, 0.3], rtol=1e-3)
   np.testing.assert_allclose(
-    decoded.mask_probs[0, 0], decoded.mask_probs[0, 1], rtol=1e-6
+    decoded.masks.probs[0, 0], decoded.masks.probs[0, 1], rtol=1e-6
   )
 
 
@@ -141,7 +141,7 @@ def test_nothing_found_is_a_result(batch):
   outputs = make_perfect(make_batch(()))
   decoded = run(outputs)
   assert not decoded.valid.any() and not decoded.scores.any()
-  assert np.isfinite(decoded.mask_probs).all()
+  assert np.isfinite(decoded.masks.probs).all()
 
 
 def test_padding_is_not_grouped(batch):

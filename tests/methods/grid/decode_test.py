@@ -72,9 +72,9 @@ def test_by_hand():
   np.testing.assert_allclose(result.scores[0], [0.81, 0.54, 0, 0], 1e-5)
   np.testing.assert_array_equal(result.labels[0, :2], [1, 0])
   np.testing.assert_array_equal(result.valid[0], [True, True, False, False])
-  np.testing.assert_allclose(result.mask_probs[0, 0, 1], 0.9)
-  np.testing.assert_allclose(result.mask_probs[0, 1, 0], 0.9)
-  assert result.mask_probs[0, :2].sum() == pytest.approx(2 * 6 * 0.9)
+  np.testing.assert_allclose(result.masks.probs[0, 0, 1], 0.9)
+  np.testing.assert_allclose(result.masks.probs[0, 1, 0], 0.9)
+  assert result.masks.probs[0, :2].sum() == pytest.approx(2 * 6 * 0.9)
 
 
 def test_levels_have_their_own_area():
@@ -147,7 +147,7 @@ def test_candidates_of_a_mirror_image_are_added_in_place():
   """It sees in column 1 what is in column 3 of the 5 that hold the image."""
   merged = merge((logits_of({4: 0.8}), False), (logits_of({1: 0.6}), True))
   np.testing.assert_allclose(merged.scores[0], [0.72, 0.54, 0, 0], 1e-5)
-  for mask, column in zip(merged.mask_probs[0], (4, 3), strict=False):
+  for mask, column in zip(merged.masks.probs[0], (4, 3), strict=False):
     expected = np.zeros((4, 6))
     expected[:, column] = 0.9
     np.testing.assert_allclose(mask, expected, atol=1e-5)

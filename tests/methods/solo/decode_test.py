@@ -94,7 +94,7 @@ def test_masks_are_those_of_the_cells():
     label, mask = found[score]
     np.testing.assert_allclose(result.scores[0, n], score, 1e-5)
     assert result.labels[0, n] == label
-    np.testing.assert_allclose(result.mask_probs[0, n], mask, atol=1e-6)
+    np.testing.assert_allclose(result.masks.probs[0, n], mask, atol=1e-6)
 
 
 def test_batch_equals_one_by_one():

@@ -64,7 +64,7 @@ def test_by_hand():
   np.testing.assert_allclose(result.scores[0, :2], expected, rtol=1e-5)
   np.testing.assert_array_equal(result.labels[0, :2], [0, 1])
   np.testing.assert_array_equal(result.valid[0], np.arange(6) < 2)
-  masks = np.asarray(result.mask_probs[0] > 0.5)
+  masks = np.asarray(result.masks.probs[0] > 0.5)
   assert masks[0, 8:12, 8:12].all() and masks[0].sum() == 16
   assert masks[1, 2:4, 4:8].all() and masks[1].sum() == 8
 

@@ -1,0 +1,256 @@
+"""Bringing masks to the original size inside a compiled program.
+
+As in `device_resize`, sizes are values: images lie in the corner of a canvas.
+The results are those of `inference.instances`, which works on the host.
+"""
+
+import functools
+from collections.abc import Callable, Sequence
+
+import jax
+import jax.numpy as jnp
+
+from solo_jax import types
+from solo_jax.exporting import device_resize
+
+# Cells that the pixels of an axis draw on and their weights: [n, pixels] each.
+Taps = tuple[Sequence[jax.Array], Sequence[jax.Array]]
+
+
+@functools.singledispatch
+def masks_to_canvas(
+  masks: types.FrameMasks | types.BoxMasks,
+  valid: jax.Array,
+  image_size: jax.Array,
+  original_size: jax.Array,
+  canvas_size: tuple[int, int],
+  *,
+  padded_size: tuple[int, int],
+  threshold: float,
+) -> tuple[jax.Array, jax.Array]:
+  """Brings the masks of one image to its original size.
+
+  Args:
+    masks: Without the dimension of the batch: [M, ...].
+    valid: Real detections, which come first. [M] bool.
+    image_size: Valid (height, width) of the network input. [2] int32.
+    original_size: (height, width) of the image. [2] int32.
+    canvas_size: (Hc, Wc), Wc a multiple of 8.
+    padded_size: (H, W) of the network input.
+    threshold: Of the masks, see `inference.instances.masks_to_original`.
+
+  Returns:
+    masks: Packed bits, big-endian along the width, of the image in the corner
+      of the canvas. [M, Hc, Wc / 8] uint8.
+    boxes_xyxy: Tight boxes, zeros for an empty mask. [M, 4] int32.
+  """
+  raise TypeError(f"masks must be FrameMasks or BoxMasks, not {type(masks)}")
+
+
+@masks_to_canvas.register
+def _(
+  masks: types.FrameMasks,
+  valid,
+  image_size,
+  original_size,
+  canvas_size,
+  *,
+  padded_size,
+  threshold,
+):
+  probs = masks.probs
+  stride = padded_size[0] // probs.shape[1]
+  rows, columns = (
+    _frame_taps(
+      canvas_size[axis],
+      probs.shape[1 + axis],
+      stride,
+      image_size[axis],
+      original_size[axis],
+    )
+    for axis in range(2)
+  )
+  inside = device_resize.inside(original_size, canvas_size)
+
+  def draw(i):
+    return (_resize(probs[i], rows, columns) > threshold) & inside
+
+  return _draw_all(draw, valid, canvas_size)
+
+
+@masks_to_canvas.register
+def _(
+  masks: types.BoxMasks,
+  valid,
+  image_size,
+  original_size,
+  canvas_size,
+  *,
+  padded_size,
+  threshold,
+):
+  find_taps, compare = RULES[masks.paste]
+  probs = masks.probs
+  boxes = boxes_to_original(masks.boxes_xyxy, image_size, original_size)
+  inside = device_resize.inside(original_size, canvas_size)
+
+  def draw(i):
+    rows, columns = (
+      find_taps(boxes[i, 1 - axis], boxes[i, 3 - axis], n, canvas_size[axis])
+      for axis, n in enumerate(probs.shape[1:])
+    )
+    return compare(_resize(probs[i], rows, columns), threshold) & inside
+
+  return _draw_all(draw, valid, canvas_size)
+
+
+def boxes_to_original(
+  boxes_xyxy: jax.Array, image_size: jax.Array, original_size: jax.Array
+) -> jax.Array:
+  """Scales boxes of the network frame to the original image.
+
+  Args:
+    boxes_xyxy: Continuous network coordinates. [M, 4] float32.
+    image_size: Valid (height, width) of the network input. [2] int32.
+    original_size: (height, width) of the image. [2] int32.
+
+  Returns:
+    Continuous original pixels. [M, 4] float32.
+  """
+  y, x = device_resize.divide(original_size, image_size)
+  return boxes_xyxy * jnp.stack([x, y, x, y])
+
+
+def _draw_all(
+  draw: Callable[[jax.Array], jax.Array],
+  valid: jax.Array,
+  canvas_size: tuple[int, int],
+) -> tuple[jax.Array, jax.Array]:
+  """Draws the valid masks: a mask's number -> [Hc, Wc] bool."""
+
+  def add_mask(i, results):
+    masks, boxes_xyxy = results
+    mask = draw(i)
+    packed = jnp.packbits(mask, axis=1)
+    return masks.at[i].set(packed), boxes_xyxy.at[i].set(_tight_box(mask))
+
+  num_masks = valid.shape[0]
+  height, width = canvas_size
+  empty = (
+    jnp.zeros((num_masks, height, width // 8), jnp.uint8),
+    jnp.zeros((num_masks, 4), jnp.int32),
+  )
+  # Only as many as there are: resizing costs what the canvas has pixels.
+  return jax.lax.fori_loop(0, jnp.sum(valid), add_mask, empty)
+
+
+def _resize(probs: jax.Array, rows: Taps, columns: Taps) -> jax.Array:
+  """Applies the taps of both axes. [h, w] -> [Hc, Wc]."""
+  resized = _apply_taps(probs, *rows)  # [Hc, w]
+  return _apply_taps(resized.T, *columns).T
+
+
+def _aligned_taps(low, high, num_cells, num_pixels) -> Taps:
+  """Returns the taps of `inference.box_masks.aligned_positions`."""
+  side = high - low
+  centers = jnp.arange(num_pixels) + 0.5 - low
+  position = centers * (num_cells / jnp.where(side > 0, side, 1)) - 0.5
+  position = jnp.where(side > 0, position, -1.0)
+  # Far away as well: what lies beyond the cells has no weight.
+  position = jnp.clip(position, -1, num_cells)
+  cell = jnp.floor(position)
+  weight = position - cell
+  cell = cell.astype(jnp.int32)
+  return _without_border((cell, cell + 1), (1 - weight, weight), num_cells)
+
+
+def _torchvision_taps(low, high, num_cells, num_pixels) -> Taps:
+  """Returns the taps of `inference.box_masks.torchvision_positions`."""
+  middle, half = (high + low) * 0.5, (high - low) * 0.5 * (1 + 2 / num_cells)
+  start = (middle - half).astype(jnp.int32)  # towards zero
+  side = jnp.maximum((middle + half).astype(jnp.int32) - start + 1, 1)
+  index = jnp.arange(num_pixels) - start
+  cell, next_cell, weight = _linear_taps(index, num_cells + 2, side)
+  is_inside = (index >= 0) & (index < side)
+  weights = (
+    jnp.where(is_inside, 1 - weight, 0.0),
+    jnp.where(is_inside, weight, 0.0),
+  )
+  return _without_border((cell - 1, next_cell - 1), weights, num_cells)
+
+
+RULES: dict[str, tuple[Callable[..., Taps], Callable]] = {
+  "aligned": (_aligned_taps, jnp.greater_equal),
+  "torchvision": (_torchvision_taps, jnp.greater),
+}
+
+
+def _without_border(cells, weights, num_cells) -> Taps:
+  """Takes the weight of cells that do not exist."""
+  kept = [
+    jnp.where((cell >= 0) & (cell < num_cells), weight, 0.0)
+    for cell, weight in zip(cells, weights, strict=True)
+  ]
+  return [jnp.clip(cell, 0, num_cells - 1) for cell in cells], kept
+
+
+def _floor_position(index, num_in, num_out):
+  """Floor and remainder of (index + 0.5) * num_in / num_out - 0.5.
+
+  Returns:
+    The floor, and what remains as a number of 2 * num_out-ths. int32.
+  """
+  position = (2 * index + 1) * num_in - num_out
+  low = position // (2 * num_out)
+  return low, position - 2 * num_out * low
+
+
+def _linear_taps(index, num_in, num_out):
+  """Bilinear without antialiasing, ends repeated: two cells and a weight."""
+  low, remainder = _floor_position(index, num_in, num_out)
+  last = num_in - 1
+  is_between = (low >= 0) & (low < last)
+  weight = device_resize.divide(remainder, 2 * num_out)
+  low = jnp.clip(low, 0, last)
+  return low, jnp.minimum(low + 1, last), jnp.where(is_between, weight, 0.0)
+
+
+def _frame_taps(
+  num_pixels, num_cells, mask_stride, image_length, original_length
+):
+  """Composes the two resizes of one axis of a mask: four cells and weights.
+
+  Returns:
+    cells: [4, pixels] int32. weights: [4, pixels] float32.
+  """
+  low, high, high_weight = _linear_taps(
+    jnp.arange(num_pixels), image_length, original_length
+  )
+  cells, weights = [], []
+  for pixel, weight in ((low, 1 - high_weight), (high, high_weight)):
+    cell_low, cell_high, cell_weight = _linear_taps(
+      pixel, num_cells, num_cells * mask_stride
+    )
+    cells += [cell_low, cell_high]
+    weights += [weight * (1 - cell_weight), weight * cell_weight]
+  return jnp.stack(cells), jnp.stack(weights)
+
+
+def _apply_taps(values, cells, weights):
+  """Sums weighted rows. [cells, n] -> [pixels, n]."""
+  return sum(
+    w[:, None] * values[c] for c, w in zip(cells, weights, strict=True)
+  )
+
+
+def _tight_box(mask):
+  """Returns (left, top, right, bottom), zeros for an empty mask."""
+
+  def ends(any_inside):
+    length = any_inside.shape[0]
+    return jnp.argmax(any_inside), length - jnp.argmax(any_inside[::-1])
+
+  top, bottom = ends(jnp.any(mask, axis=1))
+  left, right = ends(jnp.any(mask, axis=0))
+  box = jnp.stack([left, top, right, bottom])
+  return jnp.where(jnp.any(mask), box, 0).astype(jnp.int32)

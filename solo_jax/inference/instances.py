@@ -1,0 +1,97 @@
+"""Decoded detections -> Instances at the original size of an image.
+
+The only place that asks in which frame a method's masks are.
+"""
+
+import functools
+
+import jax
+import numpy as np
+
+from solo_jax import types
+from solo_jax.inference import box_masks, masks
+
+
+def to_instances(
+  decoded: types.Decoded,
+  row: int,
+  *,
+  padded_size: tuple[int, int],
+  image_size: tuple[int, int],
+  original_size: tuple[int, int],
+  threshold: float,
+) -> types.Instances:
+  """Brings the detections of one image to its original size.
+
+  Args:
+    decoded: Of a batch, numpy arrays.
+    row: Of the image in the batch.
+    padded_size: (H, W) of the network input.
+    image_size: Valid (height, width) of it.
+    original_size: (H0, W0) of the image before it was resized.
+    threshold: From which probability on a pixel belongs to a mask; whether the
+      threshold itself does depends on the masks, see `masks_to_original`.
+
+  Returns:
+    The valid ones. Boxes are the predicted ones where there are any.
+  """
+  valid = decoded.valid[row]
+  found, tight = masks_to_original(
+    jax.tree.map(lambda x: x[row, valid], decoded.masks),
+    padded_size=padded_size,
+    image_size=image_size,
+    original_size=original_size,
+    threshold=threshold,
+  )
+  boxes, mask_boxes = tight, None
+  if decoded.boxes_xyxy is not None:
+    boxes, mask_boxes = (
+      box_masks.boxes_to_original(
+        decoded.boxes_xyxy[row, valid], image_size, original_size
+      ),
+      tight,
+    )
+  return types.Instances(
+    masks=found,
+    scores=decoded.scores[row, valid],
+    labels=decoded.labels[row, valid],
+    boxes_xyxy=boxes,
+    mask_boxes_xyxy=mask_boxes,
+  )
+
+
+@functools.singledispatch
+def masks_to_original(
+  found: types.FrameMasks | types.BoxMasks,
+  *,
+  padded_size: tuple[int, int],
+  image_size: tuple[int, int],
+  original_size: tuple[int, int],
+  threshold: float,
+) -> tuple[np.ndarray, np.ndarray]:
+  """Brings decoded masks of one image to its original size.
+
+  Args:
+    found: Without the dimension of the batch: [M, ...] numpy arrays.
+    padded_size: As of `to_instances`, as are all others.
+    image_size: Valid (height, width) of the network input.
+    original_size: (H0, W0).
+    threshold: Of the masks.
+
+  Returns:
+    masks: [M, H0, W0] bool, a transposed view of C-contiguous planes.
+    boxes_xyxy: Tight boxes in continuous original pixels, zeros for an empty
+      mask. [M, 4] float32.
+  """
+  raise TypeError(f"masks must be FrameMasks or BoxMasks, not {type(found)}")
+
+
+@masks_to_original.register
+def _(found: types.FrameMasks, *, padded_size, **sizes):
+  stride = padded_size[0] // found.probs.shape[1]
+  return masks.masks_to_original(found.probs, mask_stride=stride, **sizes)
+
+
+@masks_to_original.register
+def _(found: types.BoxMasks, *, padded_size, **sizes):
+  return box_masks.masks_to_original(found, **sizes)
