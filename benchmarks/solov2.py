@@ -177,6 +177,7 @@ def measure_train_step(config, method, variables, batch: types.Batch) -> dict:
       accumulate=1,
       ema_decay=config.optimizer.ema_decay,
       axis_name=parallel.AXIS_NAME,
+      seed=config.seed,
     )
   )
   train_state = parallel.replicate(

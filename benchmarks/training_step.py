@@ -39,6 +39,7 @@ def make_step(
     accumulate=config.optimizer.accumulate,
     ema_decay=config.optimizer.ema_decay,
     axis_name=parallel.AXIS_NAME,
+    seed=config.seed,
   )
 
   def make_state(variables):

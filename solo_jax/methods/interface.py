@@ -26,7 +26,7 @@ ABILITIES = {
   "decode_panoptic": "panoptic segmentation",
   "decode_semantic": "semantic segmentation",
   "perfect_outputs": "perfect outputs, which the dataset doctor scores",
-  "lost_instances": "a list of the instances that its targets lose",
+  "lost_instances": "list of the instances that its targets lose",
   "target_views": "pictures of its targets",
   "suggest": "suggestions for its configuration",
 }
@@ -208,8 +208,8 @@ class Method:
     function = getattr(self, ability)
     if function is None:
       raise errors.UserError(
-        f"the method {self.name!r} has no {ABILITIES[ability]}, as it is "
-        f"configured: there is no `{ability}` of it"
+        f"the method {self.name!r}, as it is configured, has no "
+        f"{ABILITIES[ability]} (`Method.{ability}` is None)"
       )
     return function
 

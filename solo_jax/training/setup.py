@@ -121,7 +121,8 @@ def compare_input(
     config: Config of the run.
 
   Returns:
-    A line for each field that differs; shapes do not show these.
+    A line for each field that both have and that differs; shapes do not show
+    these.
   """
   pairs = {
     f"{section}.{name}": (saved[section][name], config[section][name])
@@ -131,6 +132,7 @@ def compare_input(
       ("preprocessing", "mean"),
       ("preprocessing", "std"),
     )
+    if name in saved[section] and name in config[section]
   }
   return [
     f"  beware: {key} was {old}, is {new} now"

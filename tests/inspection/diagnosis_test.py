@@ -1,9 +1,13 @@
 """Tests of solo_jax/inspection/diagnosis.py; inspect_data_test.py has more."""
 
+import dataclasses
 from types import SimpleNamespace
 
 import pytest
 
+from solo_jax.building import build_method
+from solo_jax.errors import UserError
+from solo_jax.inspection import diagnosis
 from solo_jax.inspection.diagnosis import compare_ceilings, diagnose
 from tests.inspection.conftest import sections
 
@@ -62,3 +66,17 @@ def test_every_stage_is_told_of_its_images(scenes):
     "Scoring perfect masks: this config": [2, 2],
     "Scoring perfect masks: suggestion": [2, 2],
   }
+
+
+@pytest.mark.parametrize("ability", ["perfect_outputs", "lost_instances"])
+def test_a_method_that_cannot_be_inspected_is_refused_at_once(
+  monkeypatch, ability
+):
+  monkeypatch.setattr(
+    diagnosis,
+    "build_method",
+    lambda config: dataclasses.replace(build_method(config), **{ability: None}),
+  )
+  config = sections("solov2_shapes", dataset__data_dir="nowhere")
+  with pytest.raises(UserError, match=f"'solov2'.* has no .*{ability}"):
+    diagnose(config, num_images=0, num_oracle_images=0, add_stage=None)

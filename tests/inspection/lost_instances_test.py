@@ -70,5 +70,7 @@ def test_sizes_of_all_frames_are_kept():
 def test_a_method_that_cannot_say_is_named():
   config = sections("solov2_shapes")
   method = dataclasses.replace(build_method(config), lost_instances=None)
-  with pytest.raises(UserError, match="the method 'solov2' has no list of the"):
+  with pytest.raises(
+    UserError, match="'solov2', as it is configured, has no list"
+  ):
     find_fates(method, config, [])

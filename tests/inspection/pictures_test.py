@@ -1,5 +1,7 @@
 """Tests of solo_jax/inspection/pictures.py."""
 
+import dataclasses
+
 import cv2
 import numpy as np
 import pytest
@@ -11,13 +13,13 @@ from solo_jax.inspection.pictures import LOST_COLOR, draw_frames
 from tests.inspection.conftest import make_sample, sections
 
 
-def draw(sample, name, **changed):
+def draw(sample, name, abilities=None, **changed):
   config = sections(
     name, preprocessing__short_side=128, preprocessing__max_side=128, **changed
   )
   return draw_frames(
     inference_frames(sample, config["preprocessing"]),
-    build_method(config),
+    dataclasses.replace(build_method(config), **abilities or {}),
     ("thing",) * 5,
     transforms=config["transforms"],
     interpolation="bilinear",
@@ -77,3 +79,13 @@ def test_an_image_without_instances_is_drawn():
   )
   np.testing.assert_array_equal(image, targets)
   np.testing.assert_array_equal(image, cells)
+
+
+def test_a_method_that_draws_no_targets_shows_its_masks():
+  sample = make_sample([(32, 32, 40, 40), (33, 33, 39, 39)], (128, 128))
+  settings = dict(network__num_grids=(8, 4))
+  whole = draw(sample, "solov2_shapes", **settings)
+  without = draw(sample, "solov2_shapes", dict(target_views=None), **settings)
+  assert without.shape[1] < whole.shape[1]
+  is_red = (without == LOST_COLOR).all(2)
+  assert is_red.any()  # what gets lost is framed all the same

@@ -22,7 +22,7 @@ class Sum(nn.Module):
 def test_a_lacking_ability_is_named():
   method = Method(network=Sum(), loss=None, decode=None, name="toy")
   for ability in ABILITIES:
-    message = f"the method 'toy' has no .*`{ability}`"
+    message = f"the method 'toy', .*has no .*`Method.{ability}`"
     with pytest.raises(UserError, match=message):
       method.require(ability)
   able = dataclasses.replace(method, merge=sum)

@@ -17,7 +17,7 @@ class Pyramid(nn.Module):
   """A backbone of average pools at strides 4, 8, 16, 32."""
 
   @nn.compact
-  def __call__(self, x, *, train):
+  def __call__(self, x, *, train, row=None):
     del train
     return tuple(nn.avg_pool(x, (s, s), (s, s)) for s in (4, 8, 16, 32))
 
