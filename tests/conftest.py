@@ -157,8 +157,18 @@ class Golden(types.SimpleNamespace):
 @pytest.fixture(scope="session")
 def toy():
   """The module toy.py: tests are no package to import it from."""
-  path = pathlib.Path(__file__).with_name("toy.py")
-  spec = importlib.util.spec_from_file_location("toy", path)
+  return _load("toy")
+
+
+@pytest.fixture(scope="session")
+def box_method():
+  """The module box_method.py."""
+  return _load("box_method")
+
+
+def _load(name):
+  path = pathlib.Path(__file__).with_name(f"{name}.py")
+  spec = importlib.util.spec_from_file_location(name, path)
   module = importlib.util.module_from_spec(spec)
   spec.loader.exec_module(module)
   return module

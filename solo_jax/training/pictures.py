@@ -90,11 +90,7 @@ def _to_instances(
   """Decodes the results of one image, the best that fit into memory."""
   results = sorted(results, key=lambda result: -result["score"])
   results = results[: _count_drawn(len(results), sample, "detections")]
-  boxes = np.array([result["bbox"] for result in results], np.float32)
-  boxes = boxes.reshape(-1, 4)
-  boxes[:, 2:] += boxes[:, :2]
   encoded = [result["segmentation"] for result in results]
-  is_predicted = any(result["box_source"] == "predicted" for result in results)
   return types.Instances(
     masks=rle.decode(encoded, sample.original_size),
     scores=np.array([result["score"] for result in results], np.float32),
@@ -102,8 +98,7 @@ def _to_instances(
       [records.category_ids.index(result["category_id"]) for result in results],
       np.int32,
     ),
-    boxes_xyxy=boxes,
-    mask_boxes_xyxy=rle.boxes(encoded) if is_predicted else None,
+    boxes_xyxy=rle.boxes(encoded),  # masks are drawn, predicted boxes are not
   )
 
 

@@ -70,6 +70,7 @@ def test_results_keep_the_original_ids():
   assert [r["category_id"] for r in results] == [44, 3]
   assert [r["image_id"] for r in results] == [9, 9]
   assert results[0]["bbox"] == [3, 5, 10, 10]
+  assert results[0]["box_source"] == "mask"
   assert results[1]["score"] == 0.5
   assert json.loads(json.dumps(results)) == results
   decoded = rle.decode([r["segmentation"] for r in results], (40, 60))
@@ -108,6 +109,34 @@ def test_iou_thresholds_by_hand():
   assert metrics.mask_AP50 == pytest.approx(1)
   assert metrics.mask_AP75 == pytest.approx(1)
   assert metrics.box_AP == pytest.approx(0.7)
+
+
+def test_predicted_boxes_are_scored_as_boxes():
+  """Boxes of IoU 0.8 with masks that are perfect, and the other way round."""
+  truth = dataset([annotation(1, 3, square(3, 5, 10))])
+  found = instances([square(3, 5, 10)], [0.9], [0])
+  low = np.float32([[3, 7, 13, 15]])
+  for masks, boxes, mask_ap, box_ap in (
+    (found.masks, low, 1, 0.7),
+    (found.masks & (np.arange(40) >= 7)[:, None], found.boxes_xyxy, 0.7, 1),
+  ):
+    predicted = types.Instances(
+      masks=masks,
+      scores=found.scores,
+      labels=found.labels,
+      boxes_xyxy=boxes,
+      mask_boxes_xyxy=np.float32([[3, 5, 13, 15]]),
+    )
+    results = coco_metrics.to_results(predicted, 7, (3, 44))
+    assert results[0]["box_source"] == "predicted"
+    np.testing.assert_array_equal(
+      rle.decode([results[0]["segmentation"]], (40, 60)), masks
+    )
+    metrics = coco_metrics.evaluate(truth, results, max_detections=100)
+    assert metrics.box_source == "predicted"
+    assert metrics.mask_AP == pytest.approx(mask_ap)
+    assert metrics.box_AP == pytest.approx(box_ap)
+    assert "box_source" not in metrics.scalars()  # which are numbers
 
 
 def test_a_class_without_truth_is_left_out():

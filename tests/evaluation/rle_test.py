@@ -177,3 +177,14 @@ def test_any_counts_are_a_mask_or_refused(counts):
   assert mask.shape == (2, 3) and mask.dtype == bool
   again = rle.decode(rle.encode(mask[None]), (2, 3))
   np.testing.assert_array_equal(again[0], mask)
+
+
+def test_boxes_are_tight():
+  masks = np.zeros((3, 9, 11), bool)
+  masks[0, 2:5, 3:9] = True
+  masks[1, 8, 10] = masks[1, 0, 4] = True
+  np.testing.assert_array_equal(
+    rle.boxes(rle.encode(masks)),
+    [[3, 2, 9, 5], [4, 0, 11, 9], [0, 0, 0, 0]],
+  )
+  assert rle.boxes([]).shape == (0, 4)

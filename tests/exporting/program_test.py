@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from solo_jax import types
-from solo_jax.exporting.program import make_program
+from solo_jax.exporting.onnx_program import write_onnx
+from solo_jax.exporting.program import RESULTS, flatten_results, make_program
 from solo_jax.inference.predictor import Model, Predictor
 from solo_jax.methods.interface import Method
 
@@ -102,3 +103,79 @@ def test_equals_the_predictor(interpolation, sizes):
         found["labels"][row][valid], expected.labels
       )
       assert found["num_dropped"][row] == 3 - len(expected)
+
+
+SIZES = [(64, 96), (50, 60), (61, 33)]
+
+
+def flat_box_program(model, canvas_size):
+  weights, treedef = jax.tree.flatten(model.variables)
+  program = make_program(
+    model.method,
+    treedef,
+    preprocessing=model.preprocessing,
+    mask_threshold=model.mask_threshold,
+    input_size=(96, 96),
+  )
+  inputs = (
+    jax.ShapeDtypeStruct((1, *canvas_size, 3), np.uint8),
+    jax.ShapeDtypeStruct((1, 2), np.int32),
+  )
+  return *flatten_results(program, weights, inputs), weights, inputs
+
+
+def assert_boxes_and_masks(run, model, box_method):
+  """A program's named results against the host's, of several images."""
+  native = Predictor(model)
+  for seed, size in enumerate(SIZES):
+    image = box_method.make_scene(*size, seed=seed).image
+    canvas = np.zeros((1, 64, 96, 3), np.uint8)
+    canvas[0, : size[0], : size[1]] = image
+    found = run(canvas, np.array([size], np.int32))
+    expected = native(image)
+    assert found["valid"].sum() == len(expected) == 3
+    np.testing.assert_allclose(
+      found["predicted_boxes_xyxy"][0], expected.boxes_xyxy, rtol=1e-5
+    )
+    masks = np.unpackbits(np.asarray(found["masks"][0]), axis=2).astype(bool)
+    inside = masks[:, : size[0], : size[1]]
+    # A pixel may lie within rounding of the threshold.
+    assert (inside != expected.masks).sum() <= 2
+    assert masks.sum() == inside.sum()
+    tight = np.asarray(found["boxes_xyxy"][0])
+    assert np.abs(tight - expected.tight_boxes_xyxy).max() <= 1
+    np.testing.assert_array_equal(found["labels"][0], [0, 1, 2])
+
+
+@pytest.mark.parametrize("paste", ["aligned", "torchvision"])
+def test_box_masks_and_predicted_boxes_leave_the_program(box_method, paste):
+  model = box_method.make_model(paste, pad_multiple=96)
+  program, names, weights, _ = flat_box_program(model, (64, 96))
+  assert names == (*RESULTS, "predicted_boxes_xyxy")
+  compiled = jax.jit(program)
+  assert_boxes_and_masks(
+    lambda *x: dict(zip(names, compiled(weights, *x), strict=True)),
+    model,
+    box_method,
+  )
+
+
+@pytest.mark.parametrize("paste", ["aligned", "torchvision"])
+def test_box_masks_leave_onnx(box_method, paste, tmp_path):
+  pytest.importorskip("jax2onnx", reason="ONNX is an extra")
+  onnxruntime = pytest.importorskip("onnxruntime")
+  model = box_method.make_model(paste, pad_multiple=96)
+  program, names, weights, inputs = flat_box_program(model, (64, 96))
+  write_onnx(program, weights, inputs, names, tmp_path / "program.onnx")
+  session = onnxruntime.InferenceSession(str(tmp_path / "program.onnx"))
+  takes = [x.name for x in session.get_inputs()]
+  assert [x.name for x in session.get_outputs()] == list(names)
+  assert_boxes_and_masks(
+    lambda *x: dict(
+      zip(
+        names, session.run(None, dict(zip(takes, x, strict=True))), strict=True
+      )
+    ),
+    model,
+    box_method,
+  )

@@ -151,6 +151,72 @@ def test_merges_tiles_as_the_predictor_does(seed):
     np.testing.assert_array_equal(detection.full_mask(size), expected.masks[i])
 
 
+def test_predicted_boxes_are_shifted_with_their_tile():
+  """Of an object that two tiles see, the one that no seam cuts."""
+  mask = np.ones((10, 12), bool)
+
+  def detection(left, score):
+    return standalone.Detection(
+      score=score,
+      label=0,
+      class_name="x",
+      category_id=1,
+      box_xyxy=(left, 5, left + 12, 15),
+      mask=mask,
+      predicted_box_xyxy=(left - 0.5, 4.25, left + 12.5, 15.0),
+    )
+
+  whole, cut = detection(22, 0.6), detection(0, 0.9)
+  (kept,) = standalone.merge_tiles(
+    [[whole], [cut]], [(0, 0), (0, 22)], 64, (64, 86)
+  )
+  assert kept.box_xyxy == (22, 5, 34, 15)
+  assert kept.predicted_box_xyxy == (21.5, 4.25, 34.5, 15)
+  (moved,) = standalone.merge_tiles(
+    [[], [detection(9, 0.9)]], [(0, 0), (30, 22)], 64, (94, 86)
+  )
+  assert moved.predicted_box_xyxy == (30.5, 34.25, 43.5, 45)
+  assert standalone.to_json(moved)["box_xyxy"] == [30.5, 34.25, 43.5, 45]
+  assert standalone.to_json(moved)["box_source"] == "predicted"
+
+
+def unpack(predictor, **more):
+  """Lets a loader read the results of one image: a detection and a padding."""
+  masks = np.zeros((2, 8, 16), bool)
+  masks[0, 2:5, 3:9] = True
+  return predictor._unpack(
+    dict(
+      masks=np.packbits(masks, axis=2),
+      boxes_xyxy=np.int32([[3, 2, 9, 5], [0, 0, 0, 0]]),
+      scores=np.float32([0.75, 0]),
+      labels=np.int32([1, 0]),
+      valid=np.array([True, False]),
+      num_dropped=np.int32(4),
+      **more,
+    )
+  )
+
+
+def test_models_of_before_predicted_boxes_are_read(tmp_path):
+  """Format 1: no results but those; the same detections come out."""
+  classes = dict(class_names=["a", "b"], category_ids=[3, 5])
+  old = standalone.Predictor(write_model(tmp_path, format=1, **classes))
+  new = standalone.Predictor(write_model(tmp_path, **classes))
+  boxes = np.float32([[2.5, 1.5, 9.25, 5.5], [0, 0, 0, 0]])
+  (before,), (without,), (after,) = (
+    unpack(old),
+    unpack(new),
+    unpack(new, predicted_boxes_xyxy=boxes),
+  )
+  for found in (before, without, after):
+    assert (found.score, found.class_name, found.category_id) == (0.75, "b", 5)
+    assert found.box_xyxy == (3, 2, 9, 5) and found.mask.all()
+  assert before.predicted_box_xyxy is without.predicted_box_xyxy is None
+  assert after.predicted_box_xyxy == (2.5, 1.5, 9.25, 5.5)
+  assert standalone.to_json(before)["box_xyxy"] == (3, 2, 9, 5)
+  assert standalone.to_json(before)["box_source"] == "mask"
+
+
 def write_model(folder, **changes):
   """Writes a model of two programs that do not exist."""
   np.savez(folder / "weights.npz")

@@ -1,5 +1,6 @@
 """Tests of solo_jax/inference/tiling.py."""
 
+import dataclasses
 import tracemalloc
 
 import hypothesis
@@ -94,6 +95,26 @@ def test_overlapping_detections_of_one_tile_both_stay():
   mask = np.ones((2, 24, 24), bool)
   merged = merge_tiles([instances(mask, [0.9, 0.8])], [(0, 0)], (24, 24))
   assert len(merged) == 2
+
+
+def test_predicted_boxes_go_with_their_detections():
+  """The better of two tiles' boxes, at its place in the image."""
+  mask = np.zeros((1, 24, 24), bool)
+  mask[0, 4:8, 14:18] = True
+  left = instances(mask, [0.7])
+  right = instances(np.roll(mask, -12, 2), [0.8])
+  left, right = (
+    dataclasses.replace(
+      found, boxes_xyxy=np.float32([box]), mask_boxes_xyxy=found.boxes_xyxy
+    )
+    for found, box in ((left, (13, 3, 19, 9)), (right, (1.5, 3.5, 6.5, 8.5)))
+  )
+  merged = merge_tiles([left, right], [(30, 0), (30, 12)], (54, 36))
+  assert len(merged) == 1 and merged.has_predicted_boxes
+  np.testing.assert_array_equal(merged.boxes_xyxy, [[13.5, 33.5, 18.5, 38.5]])
+  np.testing.assert_array_equal(merged.tight_boxes_xyxy, [[14, 34, 18, 38]])
+  rows, columns, inside = merged.crop(0)
+  assert (rows, columns) == (slice(34, 38), slice(14, 18)) and inside.all()
 
 
 def test_other_classes_both_stay():

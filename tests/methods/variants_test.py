@@ -4,7 +4,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from solo_jax.methods.variants import Variant, axis_weights, to_frame
+from solo_jax import types
+from solo_jax.methods.variants import (
+  Variant,
+  axis_weights,
+  box_masks_to_frame,
+  boxes_to_frame,
+  to_frame,
+)
 
 
 def variant(image_size, padded_size, is_mirrored=False):
@@ -69,3 +76,41 @@ def test_a_place_of_the_image_stays_where_it_is(scale, is_mirrored):
   for error, length in zip(errors, cell, strict=True):
     assert np.abs(error).max() < 0.1 * length
   assert not rows[13:].any() and not rows[:, 18:].any()
+
+
+def test_boxes_by_hand():
+  """Twice as high and three times as wide, then mirrored in 70 columns."""
+  boxes = jnp.array([[2.0, 3.0, 10.0, 20.0]])
+  frame = variant((50, 60), (64, 64))
+  other = variant((100, 180), (128, 192))
+  np.testing.assert_allclose(
+    boxes_to_frame(boxes, frame, other), [[6, 6, 30, 40]]
+  )
+  np.testing.assert_allclose(
+    boxes_to_frame(boxes, frame, variant((50, 60), (64, 64), True)),
+    [[50, 3, 58, 20]],
+  )
+  np.testing.assert_allclose(
+    boxes_to_frame(boxes, frame, variant((100, 180), (128, 192), True)),
+    [[150, 6, 174, 40]],
+  )
+
+
+@pytest.mark.parametrize("is_mirrored", [False, True])
+def test_box_masks_there_and_back(is_mirrored):
+  rng = np.random.default_rng(0)
+  masks = types.BoxMasks(
+    probs=jnp.asarray(rng.random((5, 7, 7), np.float32)),
+    boxes_xyxy=jnp.asarray(rng.uniform(0, 60, (5, 4)), jnp.float32),
+    paste="torchvision",
+  )
+  frame = variant((50, 70), (64, 96), is_mirrored)
+  other = variant((81, 133), (96, 160))
+  there = box_masks_to_frame(masks, frame, other)
+  is_same = (np.asarray(there.probs) == np.asarray(masks.probs)).all()
+  assert is_same != is_mirrored and there.paste == "torchvision"
+  if is_mirrored:  # cells run the other way within their box
+    np.testing.assert_array_equal(there.probs[:, :, 0], masks.probs[:, :, 6])
+  back = box_masks_to_frame(there, other, frame)
+  np.testing.assert_array_equal(back.probs, masks.probs)
+  np.testing.assert_allclose(back.boxes_xyxy, masks.boxes_xyxy, atol=1e-4)
