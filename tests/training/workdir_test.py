@@ -58,7 +58,7 @@ def test_every_process_hears_that_the_folder_is_taken(tmp_path, monkeypatch):
   """Process 1 takes no lock; it gets the answer of process 0."""
   monkeypatch.setattr(workdir.jax, "process_index", lambda: 1)
   monkeypatch.setattr(
-    workdir.devices, "gather_json", lambda value: ["in use", value]
+    workdir.parallel, "gather_json", lambda value: ["in use", value]
   )
   with pytest.raises(RuntimeError, match="^in use$"), claim(str(tmp_path)):
     pytest.fail("must not run")
