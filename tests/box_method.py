@@ -9,7 +9,7 @@ import numpy as np
 
 from solo_jax import types
 from solo_jax.inference.predictor import Model
-from solo_jax.methods.method import Method
+from solo_jax.methods.interface import Method
 from solo_jax.methods.variants import Variant, box_masks_to_frame
 
 CELLS = 20
