@@ -150,7 +150,7 @@ def test_predicted_boxes_change_no_track():
   """Tracks follow masks, wherever the predicted boxes are."""
   plain, boxed = make_tracker(), make_tracker()
   for step in range(4):
-    found = frame((square(20, 5 + 12 * step), 0.9, 0), (square(2, 40), 0.8, 0))
+    found = frame((square(20, 5 + 4 * step), 0.9, 0), (square(2, 40), 0.8, 0))
     with_boxes = dataclasses.replace(
       found,
       boxes_xyxy=found.boxes_xyxy + np.float32([[-4.5], [60]]),
