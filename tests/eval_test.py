@@ -170,6 +170,7 @@ def test_last_line_is_json_of_the_metrics(monkeypatch, capsys):
     class_mask_AP={"cat": 0.25, "dog": None},
     class_mask_AP50={"cat": 0.5, "dog": None},
     extra={"dsb_AP": 0.375, "abs_DiC": 1.25},
+    box_source="predicted",
   )
   asked = {}
   monkeypatch.setattr(
@@ -218,6 +219,7 @@ def test_last_line_is_json_of_the_metrics(monkeypatch, capsys):
   assert any(x.split() == ["mask,", "large", "-"] for x in lines)
   assert any(x.split() == ["dsb_AP", "37.5"] for x in lines)
   assert any(x.split() == ["abs_DiC", "1.25"] for x in lines)
+  assert any(x.split() == ["predicted", "box", "26.0"] for x in lines)
 
 
 def test_other_classes_are_refused(run):

@@ -1,5 +1,7 @@
 """Tests of solo_jax/visualization.py."""
 
+import dataclasses
+
 import numpy as np
 
 from solo_jax import types, visualization
@@ -49,6 +51,19 @@ def test_tints_the_inside_and_leaves_the_rest():
   np.testing.assert_array_equal(picture[:150], image[:150])
   np.testing.assert_array_equal(picture[450:], image[450:])
   np.testing.assert_array_equal(image, grey())
+
+
+def test_masks_are_filled_whole_whatever_their_predicted_boxes():
+  found = make_instances([rectangle(200, 300, 400, 500)])
+  boxed = dataclasses.replace(
+    found,
+    boxes_xyxy=np.float32([[350.5, 250.5, 420.25, 300]]),
+    mask_boxes_xyxy=found.boxes_xyxy,
+  )
+  np.testing.assert_array_equal(
+    visualization.draw_instances(grey(), boxed, ["cat"]),
+    visualization.draw_instances(grey(), found, ["cat"]),
+  )
 
 
 def test_neighbours_of_one_class_get_different_colours():

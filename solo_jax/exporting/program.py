@@ -111,14 +111,9 @@ def make_program(
       num_dropped=decoded.num_dropped,
     )
     if decoded.boxes_xyxy is not None:
-      results["predicted_boxes_xyxy"] = jnp.stack(
-        [
-          device_masks.boxes_to_original(
-            rows[i].boxes_xyxy, image_size[i], original_size[i]
-          )
-          for i in batch
-        ]
-      )
+      results["predicted_boxes_xyxy"] = jax.vmap(
+        device_masks.boxes_to_original
+      )(decoded.boxes_xyxy, image_size, original_size)
     return results
 
   return program

@@ -84,6 +84,7 @@ def test_summary_agrees_with_the_metrics(scenes):
   assert rows["dog"]["num_objects"] == 3 and rows["cat"]["num_detections"] == 2
   sizes = {row["name"]: row for row in data["sizes"]}
   assert sizes["all"]["AP"] == metrics.mask_AP
+  assert data["box_source"] == "mask"
   assert sizes["small"]["AP"] == metrics.mask_AP_S
   assert sizes["small"]["num_objects"] == 4 and sizes["large"]["AP"] is None
   # The area under a curve at 101 recalls is its AP.

@@ -104,6 +104,32 @@ def test_files_are_whole_after_an_error(tmp_path):
   assert list(json.loads((tmp_path / "scores.json").read_text())) == ["a", "b"]
 
 
+def test_predicted_boxes_are_written_and_masks_stay_whole(tmp_path):
+  """Also where a mask reaches beyond its predicted box."""
+  mask = np.zeros((1, 12, 14), bool)
+  mask[0, 3:9, 4:11] = True
+  found = types.Instances(
+    masks=mask,
+    scores=np.array([0.9], np.float32),
+    labels=np.array([1]),
+    boxes_xyxy=np.array([[5.5, 3.25, 9.5, 7.25]], np.float32),
+    mask_boxes_xyxy=np.array([[4, 3, 11, 9]], np.float32),
+  )
+  kinds = ["rle", "polygons", "labels"]
+  with saving.Results(tmp_path, kinds, **CLASSES) as results:
+    image = np.zeros((12, 14, 3), np.uint8)
+    results.add(image, found, file_name="a.png", name="a", views={})
+  for name in ("predictions.json", "polygons.json"):
+    (entry,) = json.loads((tmp_path / name).read_text())["annotations"]
+    assert entry["bbox"] == [5.5, 3.25, 4, 4]
+    assert entry["box_source"] == "predicted" and entry["area"] == 6 * 7
+  (outline,) = entry["segmentation"]
+  corners = {(4, 3), (4, 9), (11, 3), (11, 9)}
+  assert set(zip(outline[::2], outline[1::2], strict=True)) == corners
+  labels, _ = saving.make_label_image(found, np.array([1]))
+  np.testing.assert_array_equal(labels > 0, mask[0])
+
+
 @pytest.mark.parametrize(
   ("kinds", "message"),
   [

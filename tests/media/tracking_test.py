@@ -1,5 +1,7 @@
 """Tests of solo_jax/media/tracking.py."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -142,6 +144,25 @@ def test_a_jump_starts_a_track():
   tracker.update(frame((square(10, 10), 0.9, 0)))
   _, tracks = tracker.update(frame((square(10, 19), 0.9, 0)))
   assert list(tracks) == [2]
+
+
+def test_predicted_boxes_change_no_track():
+  """Tracks follow masks, wherever the predicted boxes are."""
+  plain, boxed = make_tracker(), make_tracker()
+  for step in range(4):
+    found = frame((square(20, 5 + 4 * step), 0.9, 0), (square(2, 40), 0.8, 0))
+    with_boxes = dataclasses.replace(
+      found,
+      boxes_xyxy=found.boxes_xyxy + np.float32([[-4.5], [60]]),
+      mask_boxes_xyxy=found.boxes_xyxy,
+    )
+    (_, expected), (kept, numbers) = (
+      plain.update(found),
+      boxed.update(with_boxes),
+    )
+    np.testing.assert_array_equal(numbers, expected)
+    np.testing.assert_array_equal(kept.boxes_xyxy, with_boxes.boxes_xyxy)
+  assert numbers.tolist() == [1, 2]
 
 
 def test_empty_masks_have_no_track():
