@@ -4,35 +4,16 @@ Shape letters: B images, N instances, Q pixels (h * w, flattened), T tag
 dimensions.
 """
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
+
+from solo_jax import types
 
 # Instances computed at once. Valid ones come first, so images with few
 # objects need few chunks, and no [N, Q] float array outlives its chunk.
 CHUNK = 16
-
-
-def unpack_masks(masks: jax.Array, num_pixels: int) -> jax.Array:
-  """Turns mask targets into pixel weights.
-
-  Args:
-    masks: Packed bits [..., Q / 8] or coverage [..., Q], uint8.
-    num_pixels: Q; tells bits from coverage.
-
-  Returns:
-    Weights in [0, 1]. [..., Q] float32.
-
-  Raises:
-    ValueError: If `masks` is as long as neither.
-  """
-  if masks.shape[-1] == num_pixels:
-    return masks.astype(jnp.float32) / 255
-  if masks.shape[-1] * 8 == num_pixels:
-    return jnp.unpackbits(masks, axis=-1).astype(jnp.float32)
-  raise ValueError(
-    f"masks have {masks.shape[-1]} bytes for {num_pixels} pixels; expected "
-    f"{num_pixels} (coverage) or {num_pixels // 8} (packed bits)"
-  )
 
 
 def num_chunks(valid: jax.Array) -> jax.Array:
@@ -49,26 +30,43 @@ def num_chunks(valid: jax.Array) -> jax.Array:
   return (last + CHUNK - 1) // CHUNK
 
 
-def pad_to_chunks(x: jax.Array) -> jax.Array:
-  """Pads axis 1, the instances, with zeros to whole chunks."""
-  widths = [(0, 0)] * x.ndim
-  widths[1] = (0, -x.shape[1] % CHUNK)
-  return jnp.pad(x, widths)
+def pad_to_chunks(tree: Any) -> Any:
+  """Pads axis 1, the instances, of all arrays with zeros to whole chunks."""
+
+  def pad(x):
+    widths = [(0, 0)] * x.ndim
+    widths[1] = (0, -x.shape[1] % CHUNK)
+    return jnp.pad(x, widths)
+
+  return jax.tree.map(pad, tree)
 
 
-def get_chunk(x: jax.Array, index: jax.Array) -> jax.Array:
+def get_chunk(tree: Any, index: jax.Array) -> Any:
   """Cuts a chunk of rows out of an image's instances."""
-  return jax.lax.dynamic_slice_in_dim(x, index * CHUNK, CHUNK)
+  return jax.tree.map(
+    lambda x: jax.lax.dynamic_slice_in_dim(x, index * CHUNK, CHUNK), tree
+  )
 
 
-def put_chunk(x: jax.Array, rows: jax.Array, index: jax.Array) -> jax.Array:
+def put_chunk(tree: Any, rows: Any, index: jax.Array) -> Any:
   """Writes a chunk of rows."""
-  return jax.lax.dynamic_update_slice_in_dim(x, rows, index * CHUNK, 0)
+  return jax.tree.map(
+    lambda x, y: jax.lax.dynamic_update_slice_in_dim(x, y, index * CHUNK, 0),
+    tree,
+    rows,
+  )
+
+
+def chunk_weights(masks: types.PackedMasks, index: jax.Array) -> jax.Array:
+  """Returns the pixel weights of a chunk of an image. [CHUNK, Q] float32."""
+  # Bytes are flattened, not weights, so that XLA sums a mask in one run.
+  chunk = jax.tree.map(lambda x: x.reshape(CHUNK, -1), get_chunk(masks, index))
+  return chunk.unpack()
 
 
 @jax.custom_vjp
 def instance_means(
-  values: jax.Array, masks: jax.Array, valid: jax.Array
+  values: jax.Array, masks: types.PackedMasks, valid: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
   """Averages a map over the pixels of each instance.
 
@@ -78,7 +76,7 @@ def instance_means(
 
   Args:
     values: [B, Q, T] float.
-    masks: See `unpack_masks`. [B, N, ...] uint8.
+    masks: [B, N] masks of Q pixels.
     valid: Instances to average over; those that are not have a mean and a
       weight of 0. [B, N] bool.
 
@@ -96,21 +94,19 @@ def instance_means(
     centered = values - origin
 
     def add_chunk(i, carry):
-      weights = unpack_masks(get_chunk(masks, i), values.shape[0])
+      weights = chunk_weights(masks, i)
       weights *= get_chunk(valid, i)[:, None]
       size = jnp.sum(weights, axis=1)
       means = (weights @ centered) / jnp.maximum(size, 1e-6)[:, None]
       means = jnp.where(size[:, None] > 0, means + origin, 0.0)
-      return jax.tree.map(
-        lambda x, rows: put_chunk(x, rows, i), carry, (means, size)
-      )
+      return put_chunk(carry, (means, size), i)
 
     zeros = jnp.zeros((valid.shape[0], values.shape[1])), jnp.zeros(valid.shape)
     return jax.lax.fori_loop(0, num_chunks(valid), add_chunk, zeros)
 
-  num_instances = masks.shape[1]
+  num_instances = valid.shape[1]
   means, size = jax.lax.map(
-    image_means, (values, pad_to_chunks(masks), pad_to_chunks(valid))
+    image_means, (values, *pad_to_chunks((masks, valid)))
   )
   return means[:, :num_instances], size[:, :num_instances]
 
@@ -132,7 +128,7 @@ def _means_backward(saved, cotangents):
     by_sums, masks, valid = inputs
 
     def add_chunk(i, total):
-      weights = unpack_masks(get_chunk(masks, i), num_pixels)
+      weights = chunk_weights(masks, i)
       weights *= get_chunk(valid, i)[:, None]
       return total + weights.T @ get_chunk(by_sums, i)
 
@@ -140,8 +136,7 @@ def _means_backward(saved, cotangents):
     return jax.lax.fori_loop(0, num_chunks(valid), add_chunk, zeros)
 
   by_values = jax.lax.map(
-    image_gradient,
-    (pad_to_chunks(by_sums), pad_to_chunks(masks), pad_to_chunks(valid)),
+    image_gradient, pad_to_chunks((by_sums, masks, valid))
   )
   return by_values.astype(values.dtype), None, None
 

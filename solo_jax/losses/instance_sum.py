@@ -10,12 +10,13 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from solo_jax import types
 from solo_jax.losses.instance_means import (
+  chunk_weights,
   get_chunk,
   num_chunks,
   pad_to_chunks,
   put_chunk,
-  unpack_masks,
 )
 
 
@@ -24,7 +25,7 @@ def instance_sum(
   loss: Callable[[Any, Any, jax.Array], tuple[jax.Array, jax.Array]],
   pixels: Any,
   instances: Any,
-  masks: jax.Array,
+  masks: types.PackedMasks,
   valid: jax.Array,
 ) -> tuple[jax.Array, jax.Array]:
   """Sums a loss of each instance over the instances of each image.
@@ -37,7 +38,7 @@ def instance_sum(
       (loss of each [n], a figure about each [n] that has no gradient).
     pixels: Tree of maps. [B, Q, ...] float.
     instances: Tree of rows. [B, N, ...] float.
-    masks: Packed bits [B, N, Q / 8] or coverage [B, N, Q], uint8.
+    masks: [B, N] masks of Q pixels.
     valid: False for padding and instances to leave out. [B, N] bool.
 
   Returns:
@@ -49,33 +50,27 @@ def instance_sum(
 
 def _sum_and_gradients(loss, pixels, instances, masks, valid):
   num_instances = valid.shape[1]
-  num_pixels = jax.tree.leaves(pixels)[0].shape[1]
 
   def image_sum(inputs):
     pixels, instances, masks, valid = inputs
 
-    def chunk_sum(pixels, rows, masks, valid):
-      values, figures = loss(pixels, rows, unpack_masks(masks, num_pixels))
+    def chunk_sum(pixels, rows, weights, valid):
+      values, figures = loss(pixels, rows, weights)
       return jnp.sum(jnp.where(valid, values, 0.0)), figures
 
     def add_chunk(i, carry):
       total, figures, by_pixels, by_rows = carry
 
-      def chunk(x):
-        return get_chunk(x, i)
-
-      def put(x, rows):
-        return put_chunk(x, rows, i)
-
+      rows, is_valid = get_chunk((instances, valid), i)
       (value, figure), gradients = jax.value_and_grad(
         chunk_sum, argnums=(0, 1), has_aux=True
-      )(pixels, jax.tree.map(chunk, instances), chunk(masks), chunk(valid))
-      figure = jnp.where(chunk(valid), figure, 0.0).astype(jnp.float32)
+      )(pixels, rows, chunk_weights(masks, i), is_valid)
+      figure = jnp.where(is_valid, figure, 0.0).astype(jnp.float32)
       return (
         total + value,
-        put(figures, figure),
+        put_chunk(figures, figure, i),
         jax.tree.map(jnp.add, by_pixels, gradients[0]),
-        jax.tree.map(put, by_rows, gradients[1]),
+        put_chunk(by_rows, gradients[1], i),
       )
 
     zeros = (
@@ -88,7 +83,7 @@ def _sum_and_gradients(loss, pixels, instances, masks, valid):
 
   total, figures, by_pixels, by_rows = jax.lax.map(
     image_sum,
-    (pixels, *jax.tree.map(pad_to_chunks, (instances, masks, valid))),
+    (pixels, *pad_to_chunks((instances, masks, valid))),
   )
   by_rows = jax.tree.map(lambda x: x[:, :num_instances], by_rows)
   return (total, figures[:, :num_instances]), (by_pixels, by_rows)

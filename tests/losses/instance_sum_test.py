@@ -9,6 +9,7 @@ import pytest
 
 from solo_jax.losses.instance_means import CHUNK
 from solo_jax.losses.instance_sum import instance_sum
+from tests.target_masks import pack_rows
 
 
 def loss(pixels, rows, weights):
@@ -42,7 +43,7 @@ def test_value_and_gradients_equal_the_plain_sum(num_instances):
   valid[0, -1] = True
 
   def chunked(pixels, rows):
-    total, figures = instance_sum(loss, pixels, rows, masks, valid)
+    total, figures = instance_sum(loss, pixels, rows, pack_rows(masks), valid)
     return jnp.sum(total * jnp.array([1.0, -2.0])), figures
 
   def whole(pixels, rows):
@@ -77,7 +78,7 @@ def test_value_and_gradients_equal_loops_and_finite_differences():
   @jax.jit
   @functools.partial(jax.value_and_grad, argnums=(0, 1))
   def total(pixels, rows):
-    packed = np.packbits(bits, axis=-1)
+    packed = pack_rows(bits)
     return jnp.sum(instance_sum(loss, pixels, rows, packed, valid)[0])
 
   value, (by_pixels, by_rows) = jax.device_get(total(pixels, rows))
@@ -108,9 +109,11 @@ def test_order_and_padding_of_instances_do_not_matter():
 
   total = jax.jit(jax.value_and_grad(total, argnums=(0, 1), has_aux=True))
   valid = np.ones((2, 6), bool)
-  (value, figures), (by_pixels, by_rows) = total(pixels, rows, masks, valid)
+  (value, figures), (by_pixels, by_rows) = total(
+    pixels, rows, pack_rows(masks), valid
+  )
   (wide_value, wide_figures), (wide_by_pixels, wide_by_rows) = total(
-    pixels, tuple(map(spread, rows)), spread(masks), spread(valid)
+    pixels, tuple(map(spread, rows)), pack_rows(spread(masks)), spread(valid)
   )
   np.testing.assert_allclose(wide_value, value, rtol=1e-5)
   np.testing.assert_allclose(wide_figures, spread(np.array(figures)))
@@ -129,7 +132,9 @@ def test_figures_have_no_gradient():
       value, _ = loss(pixels, rows, weights)
       return value, value
 
-    out = instance_sum(figure, pixels, rows, masks, np.ones((2, 2), bool))
+    out = instance_sum(
+      figure, pixels, rows, pack_rows(masks), np.ones((2, 2), bool)
+    )
     return jnp.sum(out[1])
 
   value, gradients = jax.jit(jax.value_and_grad(figures, argnums=(0, 1)))(
@@ -147,7 +152,7 @@ def test_no_instance_gives_zero_and_zero_gradients():
   @jax.jit
   @functools.partial(jax.value_and_grad, argnums=(0, 1), has_aux=True)
   def total(pixels, rows):
-    total, figures = instance_sum(loss, pixels, rows, masks, valid)
+    total, figures = instance_sum(loss, pixels, rows, pack_rows(masks), valid)
     return jnp.sum(total), figures
 
   (total, figures), gradients = total(pixels, rows)
@@ -161,7 +166,9 @@ def test_what_is_not_valid_may_be_anything():
   pixels, rows, masks = scene(3)
   rows[0][:, 2] = np.nan
   valid = np.array([[True, True, False]] * 2)
-  sums = jax.jit(lambda rows: instance_sum(loss, pixels, rows, masks, valid))
+  sums = jax.jit(
+    lambda rows: instance_sum(loss, pixels, rows, pack_rows(masks), valid)
+  )
   clean = tuple(np.nan_to_num(row) for row in rows)
   jax.tree.map(np.testing.assert_array_equal, sums(rows), sums(clean))
 
@@ -172,6 +179,8 @@ def test_invalid_chunks_are_not_computed():
   rows[0][:, CHUNK:] = np.nan
   valid = np.arange(2 * CHUNK)[None] < np.array([[CHUNK], [3]])
   gradient = jax.jit(
-    jax.grad(lambda p: instance_sum(loss, p, rows, masks, valid)[0].sum())
+    jax.grad(
+      lambda p: instance_sum(loss, p, rows, pack_rows(masks), valid)[0].sum()
+    )
   )(pixels)
   assert np.isfinite(gradient["x"]).all()

@@ -13,6 +13,7 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
+from solo_jax import types
 from solo_jax.losses.dice import dice_loss
 from solo_jax.nn.resize import resize_bilinear
 
@@ -40,7 +41,7 @@ class Factor:
 @jax.custom_vjp
 def dice_sum(
   factors: tuple[Factor, ...],
-  masks: jax.Array,
+  masks: types.PackedMasks,
   instance: jax.Array,
   valid: jax.Array,
 ) -> jax.Array:
@@ -52,8 +53,7 @@ def dice_sum(
 
   Args:
     factors: Of the predicted masks.
-    masks: Target of every instance: packed bits [B, N, h, w / 8] or coverage
-      [B, N, h, w], uint8.
+    masks: Target of every instance. [B, N] masks of [h, w].
     instance: Instance of each pair. [B, P] int32.
     valid: False for padding, which comes last. [B, P] bool.
 
@@ -61,11 +61,6 @@ def dice_sum(
     The sum over images and pairs, [] float32.
   """
   return _dice_sum_and_gradients(factors, masks, instance, valid)[0]
-
-
-def is_packed(masks: jax.Array, size: tuple[int, int]) -> bool:
-  """Tells bits from coverage, given (height, width) of a map as wide."""
-  return masks.shape[-1] * size[0] != masks.shape[-2] * size[1]
 
 
 def mask_logits(
@@ -95,9 +90,7 @@ def _dice_sum_and_gradients(factors, masks, instance, valid):
   The dice of a mask depends on its own logits only, so the gradient of the sum
   is known as soon as the mask is: nothing has to be kept or computed twice.
   """
-  height, width = factors[0].feature.shape[1:3]
-  packed = is_packed(masks, (height, width))
-  size = masks.shape[2], masks.shape[3] * (8 if packed else 1)
+  size = masks.size
   num_pairs = valid.shape[1]
   pad = [(0, 0), (0, -num_pairs % CHUNK)]
   rows = tuple((f.kernel, f.bias) for f in factors)  # one row a pair
@@ -112,11 +105,7 @@ def _dice_sum_and_gradients(factors, masks, instance, valid):
       probs = 1.0
       for feature, (kernel, bias) in zip(features, rows, strict=True):
         probs *= jax.nn.sigmoid(mask_logits(feature, kernel, bias, size))
-      if packed:
-        target = jnp.unpackbits(target, axis=-1).astype(jnp.float32)
-      else:
-        target = target.astype(jnp.float32) / 255
-      return jnp.sum(dice_loss(probs, target, where=valid))
+      return jnp.sum(dice_loss(probs, target.unpack(), where=valid))
 
     def add_chunk(i, carry):
       total, feature_gradients, row_gradients = carry
@@ -129,7 +118,7 @@ def _dice_sum_and_gradients(factors, masks, instance, valid):
       )(
         features,
         jax.tree.map(chunk, rows),
-        masks[chunk(instance)],
+        jax.tree.map(lambda x: x[chunk(instance)], masks),
         chunk(valid),
       )
       row_gradients = jax.tree.map(

@@ -3,17 +3,16 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
-import pytest
 
 from solo_jax.losses.dice import dice_loss
 from solo_jax.methods.grid.masks import (
   CHUNK,
   Factor,
   dice_sum,
-  is_packed,
   mask_logits,
 )
 from solo_jax.nn.resize import resize_bilinear
+from tests.target_masks import pack_bits, pack_coverage
 
 NUM_PAIRS = CHUNK + 3  # two chunks, the second one partly filled
 
@@ -47,7 +46,7 @@ def plain_sum(factors, coverage, instance, valid):
 
 def test_sum_and_gradients_equal_plain_code():
   factors, bits, instance, valid = make_case()
-  packed = np.packbits(bits, axis=-1)
+  packed = pack_bits(bits)
   actual = jax.jit(jax.value_and_grad(lambda f: 2 * dice_sum(f, *rest)))
   rest = packed, instance, valid
   expected = jax.value_and_grad(
@@ -64,8 +63,8 @@ def test_coverage_of_whole_pixels_equals_bits():
   factors, bits, *rest = make_case()
   run = jax.jit(dice_sum)
   np.testing.assert_allclose(
-    run(factors, np.packbits(bits, axis=-1), *rest),
-    run(factors, bits.astype(np.uint8) * np.uint8(255), *rest),
+    run(factors, pack_bits(bits), *rest),
+    run(factors, pack_coverage(255 * bits), *rest),
     rtol=1e-6,
   )
 
@@ -73,19 +72,10 @@ def test_coverage_of_whole_pixels_equals_bits():
 def test_without_pairs_the_gradient_is_zero():
   factors, bits, instance, valid = make_case(num_valid=0)
   value, gradient = jax.jit(jax.value_and_grad(dice_sum))(
-    factors, np.packbits(bits, axis=-1), instance, valid
+    factors, pack_bits(bits), instance, valid
   )
   assert value == 0
   assert not any(np.any(x) for x in jax.tree.leaves(gradient))
-
-
-@pytest.mark.parametrize(
-  ("shape", "expected"),
-  [((1, 2, 16, 16), False), ((1, 2, 16, 2), True), ((1, 2, 8, 4), True)],
-)
-def test_bits_are_told_by_the_width(shape, expected):
-  size = (8, 8) if shape[2] == 16 else (4, 16)
-  assert is_packed(np.zeros(shape, np.uint8), size) == expected
 
 
 def test_logits_by_hand():

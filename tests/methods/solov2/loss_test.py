@@ -8,6 +8,7 @@ import pytest
 from solo_jax import types
 from solo_jax.methods.solov2.loss import solov2_loss
 from solo_jax.methods.solov2.network import Outputs
+from tests.target_masks import pack_bits, pack_coverage
 
 LOSS = dict(
   scale_ranges=((1.0, 32.0), (16.0, 64.0)),
@@ -38,7 +39,7 @@ def make_batch(num_images=2, masks=((5, 5, 9), (30, 20, 20)), packed=True):
     image=np.zeros((num_images, 64, 64, 3), np.uint8),
     image_size=np.full((num_images, 2), 64, np.int32),
     image_valid=np.ones(num_images, bool),
-    masks=np.packbits(bits, axis=-1) if packed else bits * np.uint8(255),
+    masks=pack_bits(bits, 4) if packed else pack_coverage(255 * bits, 4),
     centers=centers,
     boxes_xyxy=boxes,
     labels=np.zeros((num_images, n), np.int32),
