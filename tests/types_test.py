@@ -42,3 +42,10 @@ def test_what_maps_over_a_batch_maps_over_masks():
   np.testing.assert_array_equal(first.unpack(), BITS[:1])
   summed = jax.lax.map(lambda m: m.unpack().sum(), masks)
   np.testing.assert_array_equal(summed, BITS.sum((1, 2, 3)))
+
+
+def test_flat_weights_are_the_weights_in_one_row():
+  for masks in (pack_bits(BITS), pack_coverage(255 * BITS)):
+    np.testing.assert_array_equal(
+      masks.unpack_flat(), masks.unpack().reshape(2, 3, -1)
+    )

@@ -4,64 +4,16 @@ Shape letters: B images, N instances, Q pixels (h * w, flattened), T tag
 dimensions.
 """
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 
 from solo_jax import types
-
-# Instances computed at once. Valid ones come first, so images with few
-# objects need few chunks, and no [N, Q] float array outlives its chunk.
-CHUNK = 16
-
-
-def num_chunks(valid: jax.Array) -> jax.Array:
-  """Counts the chunks of CHUNK instances that reach the last valid one.
-
-  Args:
-    valid: Of the instances of one image. [N] bool.
-
-  Returns:
-    [] int32.
-  """
-  position = jnp.arange(1, valid.shape[0] + 1)
-  last = jnp.max(jnp.where(valid, position, 0), initial=0)
-  return (last + CHUNK - 1) // CHUNK
-
-
-def pad_to_chunks(tree: Any) -> Any:
-  """Pads axis 1, the instances, of all arrays with zeros to whole chunks."""
-
-  def pad(x):
-    widths = [(0, 0)] * x.ndim
-    widths[1] = (0, -x.shape[1] % CHUNK)
-    return jnp.pad(x, widths)
-
-  return jax.tree.map(pad, tree)
-
-
-def get_chunk(tree: Any, index: jax.Array) -> Any:
-  """Cuts a chunk of rows out of an image's instances."""
-  return jax.tree.map(
-    lambda x: jax.lax.dynamic_slice_in_dim(x, index * CHUNK, CHUNK), tree
-  )
-
-
-def put_chunk(tree: Any, rows: Any, index: jax.Array) -> Any:
-  """Writes a chunk of rows."""
-  return jax.tree.map(
-    lambda x, y: jax.lax.dynamic_update_slice_in_dim(x, y, index * CHUNK, 0),
-    tree,
-    rows,
-  )
-
-
-def chunk_weights(masks: types.PackedMasks, index: jax.Array) -> jax.Array:
-  """Returns the pixel weights of a chunk of an image. [CHUNK, Q] float32."""
-  # Bytes are flattened, not weights, so that XLA sums a mask in one run.
-  chunk = jax.tree.map(lambda x: x.reshape(CHUNK, -1), get_chunk(masks, index))
-  return chunk.unpack()
+from solo_jax.losses.chunks import (
+  get_chunk,
+  num_chunks,
+  pad_to_chunks,
+  put_chunk,
+)
 
 
 @jax.custom_vjp
@@ -94,7 +46,7 @@ def instance_means(
     centered = values - origin
 
     def add_chunk(i, carry):
-      weights = chunk_weights(masks, i)
+      weights = get_chunk(masks, i).unpack_flat()
       weights *= get_chunk(valid, i)[:, None]
       size = jnp.sum(weights, axis=1)
       means = (weights @ centered) / jnp.maximum(size, 1e-6)[:, None]
@@ -128,7 +80,7 @@ def _means_backward(saved, cotangents):
     by_sums, masks, valid = inputs
 
     def add_chunk(i, total):
-      weights = chunk_weights(masks, i)
+      weights = get_chunk(masks, i).unpack_flat()
       weights *= get_chunk(valid, i)[:, None]
       return total + weights.T @ get_chunk(by_sums, i)
 

@@ -12,6 +12,7 @@ from solo_jax.losses import (
   pull_push,
   spatial_embedding,
 )
+from solo_jax.losses.chunks import CHUNK
 from solo_jax.losses.instance_means import (
   pair_distances,
   squared_distances,
@@ -69,11 +70,11 @@ def test_an_instance_without_pixels_has_mean_zero_and_no_gradient(rng):
 
 
 def test_what_is_not_valid_has_no_mean_and_no_gradient(rng):
-  n = 2 * instance_means.CHUNK + 3
+  n = 2 * CHUNK + 3
   values = np.float32(rng.normal(size=(2, 24, 3)))
   masks = rng.integers(1, 256, (2, n, 24), dtype=np.uint8)
   valid = np.zeros((2, n), bool)
-  valid[0, [0, 5, instance_means.CHUNK + 1]] = True  # image 1: none at all
+  valid[0, [0, 5, CHUNK + 1]] = True  # image 1: none at all
   weights = np.float64(masks) / 255 * valid[..., None]
   factors = rng.normal(size=(2, n, 3))
 
@@ -165,17 +166,20 @@ def test_a_center_on_its_pixel_has_distance_zero(rng):
   np.testing.assert_allclose(np.diag(distances), 0, atol=1e-2)
 
 
-def pull(pixels, rows, weights):
+def pull(pixels, rows, masks):
+  weights = masks.unpack_flat()
   return pull_push.pull_loss(pixels[0], rows[0], weights), rows[1]
 
 
-def variance(pixels, rows, weights):
+def variance(pixels, rows, masks):
+  weights = masks.unpack_flat()
   loss = discriminative.variance_loss(pixels[0], rows[0], weights, margin=0.5)
   return loss, rows[1]
 
 
 def spatial(kind):
-  def loss(pixels, rows, weights):
+  def loss(pixels, rows, masks):
+    weights = masks.unpack_flat()
     probs = spatial_embedding.membership(pixels[0], *rows)
     loss, iou = spatial_embedding.mask_loss(probs, weights, kind=kind)
     return loss + spatial_embedding.spread_loss(
@@ -185,8 +189,9 @@ def spatial(kind):
   return loss
 
 
-def differences(pixels, rows, weights):
+def differences(pixels, rows, masks):
   """What the others must not do."""
+  weights = masks.unpack_flat()
   squares = (pixels[0][None] - rows[0][:, None]) ** 2  # [N, Q, T]
   return jnp.sum(weights * jnp.sum(squares, axis=-1), axis=1), rows[1]
 
@@ -210,7 +215,7 @@ def largest_array(function, *args):
 )
 def test_no_array_holds_instances_pixels_and_tags(loss, product, packed):
   """Neither do value and gradient of means and losses of a whole image."""
-  n, q, t = instance_means.CHUNK, 256, 19
+  n, q, t = CHUNK, 256, 19
   masks = pack_rows(np.zeros((1, n, q), bool if packed else np.uint8))
   valid = np.ones((1, n), bool)
 
@@ -220,9 +225,11 @@ def test_no_array_holds_instances_pixels_and_tags(loss, product, packed):
       log_precision[..., None], masks, valid
     )
     rows = centers, radii[..., 0]
-    return instance_sum(loss, (tags, log_precision), rows, masks, valid)[
-      0
-    ].sum()
+    own = jnp.arange(n)[None]
+    total, _ = instance_sum(
+      loss, (tags, log_precision), rows, masks, own, valid
+    )
+    return total.sum()
 
   largest = largest_array(
     jax.value_and_grad(total, (0, 1)), jnp.zeros((1, q, t)), jnp.zeros((1, q))

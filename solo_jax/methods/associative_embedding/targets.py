@@ -10,9 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from solo_jax import types
-from solo_jax.losses.instance_means import (
+from solo_jax.losses.chunks import (
   CHUNK,
-  chunk_weights,
   get_chunk,
   num_chunks,
   pad_to_chunks,
@@ -64,7 +63,7 @@ def make_targets(batch: types.Batch, size: tuple[int, int]) -> Targets:
 
     def add_chunk(i, carry):
       has_pixels, total, front, owner = carry
-      weights = chunk_weights(masks, i)  # [CHUNK, Q]
+      weights = get_chunk(masks, i).unpack_flat()  # [CHUNK, Q]
       weights *= get_chunk(valid, i)[:, None]
       area = jnp.sum(weights, axis=1)
       # Of instances that cover a pixel equally the smallest lies in front.

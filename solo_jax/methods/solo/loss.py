@@ -12,7 +12,7 @@ import jax.numpy as jnp
 
 from solo_jax import types
 from solo_jax.methods.grid.loss import cell_loss
-from solo_jax.methods.grid.masks import Factor, dice_sum
+from solo_jax.methods.grid.masks import Factor, MaskLoss, dice, mask_sum
 from solo_jax.methods.grid.targets import Targets
 from solo_jax.methods.solo.network import Outputs
 
@@ -21,6 +21,7 @@ def solo_loss(
   outputs: Outputs,
   batch: types.Batch,
   *,
+  mask_loss: MaskLoss = dice,
   axis_name: str | None = None,
   **settings: Any,
 ) -> tuple[jax.Array, dict[str, jax.Array]]:
@@ -35,6 +36,7 @@ def solo_loss(
   Args:
     outputs: Network outputs.
     batch: The batch; its masks are at least as fine as any level's.
+    mask_loss: Loss of each mask, given the logits of its factors.
     axis_name: Name of the mapped device axis; None on a single device.
     **settings: The remaining arguments of `cell_loss`.
 
@@ -45,7 +47,12 @@ def solo_loss(
     coarsen_masks(batch.masks, size) for size in outputs.mask_sizes
   )
   return loss_on_masks(
-    outputs, batch, level_masks, axis_name=axis_name, **settings
+    outputs,
+    batch,
+    level_masks,
+    mask_loss=mask_loss,
+    axis_name=axis_name,
+    **settings,
   )
 
 
@@ -53,6 +60,8 @@ def loss_on_masks(
   outputs: Outputs,
   batch: types.Batch,
   level_masks: tuple[types.PackedMasks, ...],
+  *,
+  mask_loss: MaskLoss = dice,
   **settings: Any,
 ) -> tuple[jax.Array, dict[str, jax.Array]]:
   """Computes the loss with given mask targets.
@@ -61,31 +70,34 @@ def loss_on_masks(
     outputs: Network outputs.
     batch: The batch; its masks are not used.
     level_masks: Masks of all instances [B, N] at each level's size.
+    mask_loss: Loss of each mask, given the logits of its factors.
     **settings: Arguments of `cell_loss`.
 
   Returns:
     The loss, [] float32, and its terms; see `cell_loss`.
   """
 
-  def mask_dice(targets):
+  def sum_masks(targets):
     first, total = 0, 0.0
     for factors, masks in zip(outputs.factors, level_masks, strict=True):
-      total += _level_dice(factors, masks, targets, first)
+      total += _level_sum(factors, masks, targets, first, mask_loss)
       first += factors[0].kernel.shape[0]
     return total
 
   return cell_loss(
     outputs.category_logits,
     batch,
-    mask_dice,
+    sum_masks,
     shared_cells="last",
     mask_average="pairs",  # the same as 'cells': a cell has one instance
     **settings,
   )
 
 
-def _level_dice(factors, masks, targets: Targets, first: int) -> jax.Array:
-  """Sums the dice of the pairs of the level whose cells begin at `first`."""
+def _level_sum(
+  factors, masks, targets: Targets, first: int, mask_loss: MaskLoss
+) -> jax.Array:
+  """Sums the loss of the pairs of the level whose cells begin at `first`."""
   num_cells = factors[0].kernel.shape[0]
   cell = targets.cell - first
   here = targets.valid & (cell >= 0) & (cell < num_cells)  # [B, P]
@@ -95,11 +107,12 @@ def _level_dice(factors, masks, targets: Targets, first: int) -> jax.Array:
     for x in (cell, here, targets.instance)
   )
   cell = jnp.where(here, cell, 0)
-  return dice_sum(
+  return mask_sum(
     tuple(Factor(f.feature, f.kernel[cell], f.bias[cell]) for f in factors),
     masks,
     instance,
     here,
+    mask_loss=mask_loss,
   )
 
 

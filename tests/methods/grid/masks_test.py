@@ -4,12 +4,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from solo_jax.losses.chunks import CHUNK
 from solo_jax.losses.dice import dice_loss
 from solo_jax.methods.grid.masks import (
-  CHUNK,
   Factor,
-  dice_sum,
+  dice,
+  joint_logits,
   mask_logits,
+  mask_sum,
 )
 from solo_jax.nn.resize import resize_bilinear
 from tests.target_masks import pack_bits, pack_coverage
@@ -33,7 +35,11 @@ def make_case(num_valid=NUM_PAIRS):
   return (factor(4, 8), factor(8, 16)), bits, instance, valid
 
 
-def plain_sum(factors, coverage, instance, valid):
+def dice_sum(*args):
+  return mask_sum(*args, mask_loss=dice)
+
+
+def plain_sum(factors, coverage, instance, valid, plain_loss=dice_loss):
   """The same by plain array code, which JAX differentiates."""
   probs = 1.0
   for f in factors:
@@ -41,7 +47,7 @@ def plain_sum(factors, coverage, instance, valid):
     logits = jnp.einsum("bpe,bhwe->bphw", f.kernel, feature)
     probs *= jax.nn.sigmoid(logits + f.bias[..., None, None])
   target = jnp.take_along_axis(coverage, instance[..., None, None], axis=1)
-  return jnp.sum(dice_loss(probs, target, where=valid))
+  return jnp.sum(jnp.where(valid, plain_loss(probs, target), 0.0))
 
 
 def test_sum_and_gradients_equal_plain_code():
@@ -84,3 +90,53 @@ def test_logits_by_hand():
     feature, jnp.array([[1.0, 1.0], [2.0, 0.0]]), jnp.array([0.5, 0.0]), (1, 2)
   )
   np.testing.assert_allclose(logits, [[[3.5, 2.5]], [[2.0, 6.0]]])
+
+
+def cross_entropy(logits, targets):
+  """A mask loss that somebody else wrote: it knows logits, not factors."""
+  x = joint_logits(logits)
+  return jnp.mean(jax.nn.softplus(x) - targets * x, axis=(1, 2))
+
+
+def test_another_mask_loss_is_summed_over_the_same_pairs():
+  factors, bits, instance, valid = make_case()
+
+  def plain(probs, target):
+    entropy = target * jnp.log(probs) + (1 - target) * jnp.log1p(-probs)
+    return -jnp.mean(entropy, axis=(-2, -1))
+
+  rest = instance, valid
+  actual = jax.jit(
+    jax.value_and_grad(
+      lambda f: mask_sum(f, pack_bits(bits), *rest, mask_loss=cross_entropy)
+    )
+  )(factors)
+  expected = jax.jit(
+    jax.value_and_grad(
+      lambda f: plain_sum(f, bits.astype(np.float32), *rest, plain)
+    )
+  )(factors)
+  jax.tree.map(
+    lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-4, atol=1e-5),
+    actual,
+    expected,
+  )
+
+
+def test_joint_logits_are_those_of_the_product():
+  x = jnp.asarray(np.random.default_rng(1).normal(size=(3, 2, 4, 4)) * 5)
+  product = np.prod(1 / (1 + np.exp(-np.float64(x))), axis=0)
+  np.testing.assert_allclose(
+    joint_logits(tuple(x)), np.log(product / (1 - product)), rtol=1e-4
+  )
+  np.testing.assert_array_equal(joint_logits((x[0],)), x[0])
+
+
+def test_joint_logits_of_certain_factors_stay_finite():
+  sure = jnp.array([[[200.0, -200.0], [200.0, -200.0]]])
+  other = jnp.array([[[200.0, -200.0], [-200.0, 0.0]]])
+  joint = joint_logits((sure, other))
+  expected = [[[200 - np.log(2), -400], [-200, -200 - np.log(2)]]]
+  np.testing.assert_allclose(joint, expected, rtol=1e-6)
+  gradient = jax.grad(lambda x: joint_logits((x, other)).sum())(sure)
+  assert np.isfinite(gradient).all()

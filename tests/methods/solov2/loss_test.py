@@ -143,6 +143,20 @@ def test_mean_over_devices_is_the_global_loss():
   np.testing.assert_allclose(losses, [expected] * 2, rtol=1e-6)
 
 
+def test_another_mask_loss_takes_the_place_of_dice():
+  """One number a mask: the mask loss is its mean over the positive pairs."""
+
+  def area(logits, targets):
+    assert len(logits) == 1 and logits[0].shape == targets.shape
+    return jnp.sum(targets, axis=(1, 2)) + 0 * jnp.sum(logits[0], axis=(1, 2))
+
+  # Squares of 20 px alone: masks of 5 x 5 cells, whatever the kernels are.
+  batch = make_batch(masks=((8, 8, 20), (36, 36, 20)))
+  (_, terms), gradient = run(make_outputs(), batch, mask_loss=area)
+  np.testing.assert_allclose(terms["mask_loss"], 3.0 * 25)
+  assert not np.any(gradient.mask_feature)
+
+
 @pytest.mark.golden("loss_solov2*.npz")
 def test_fixture(golden, golden_batch, golden_loss_settings):
   outputs = Outputs(
