@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable
 
 import cv2
+import jax
 import numpy as np
 import rich.console
 import rich.table
@@ -86,7 +87,7 @@ def measure_stages(source: records.Records, options: dict) -> dict[str, float]:
   examples = [example(i) for i in range(min(num, BATCH_SIZE))]
 
   def pack(_):
-    return {key: np.stack([e[key] for e in examples]) for key in examples[0]}
+    return jax.tree.map(lambda *rows: np.stack(rows), *examples)
 
   warp = cpu_ms(render, num)
   stages = {

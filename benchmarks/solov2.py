@@ -100,7 +100,7 @@ def measure_network(config, size: tuple[int, int]) -> dict:
     min_mask_area=rule.min_mask_area,
   )
   batch = types.Batch(
-    **{key: np.stack([value] * num_images) for key, value in row.items()},
+    **jax.tree.map(lambda x: np.stack([x] * num_images), row),
     row=np.arange(num_images, dtype=np.int32),
   )
   method = building.build_method(config, axis_name=parallel.AXIS_NAME)

@@ -73,7 +73,7 @@ def make_batch(
     min_mask_area=rule.min_mask_area,
   )
   return types.Batch(
-    **{name: np.stack([value] * batch_size) for name, value in row.items()},
+    **jax.tree.map(lambda x: np.stack([x] * batch_size), row),
     row=np.arange(batch_size, dtype=np.int32),
   )
 

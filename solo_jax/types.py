@@ -19,6 +19,7 @@ import dataclasses
 from collections.abc import Sequence
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 
@@ -68,6 +69,56 @@ class Sample:
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class PackedMasks:
+  """Mask targets over the whole network frame, as bytes.
+
+  A tree with one leaf: what maps over the arrays of a batch maps over `data`.
+
+  Attributes:
+    data: 'bits': big-endian along the width (np.packbits), [..., N, h, w / 8]
+      uint8. 'coverage': covered area of each cell, 255 for all of it,
+      [..., N, h, w] uint8.
+    encoding: 'bits' or 'coverage'.
+    stride: Network pixels per cell.
+  """
+
+  data: jax.Array
+  encoding: str = dataclasses.field(metadata=dict(static=True))
+  stride: int = dataclasses.field(metadata=dict(static=True))
+
+  @property
+  def size(self) -> tuple[int, int]:
+    """(h, w)."""
+    *_, height, width = self.data.shape
+    return height, width * (8 if self.encoding == "bits" else 1)
+
+  def unpack(self, rows: jax.Array | None = None) -> jax.Array:
+    """Returns the masks as weights of cells.
+
+    Args:
+      rows: Indices of instances, of the masks of one image. None: all.
+
+    Returns:
+      Weights in [0, 1]. [..., N or len(rows), h, w] float32; of a numpy array
+      a numpy array.
+    """
+    xp = np if isinstance(self.data, np.ndarray) else jnp
+    data = self.data if rows is None else self.data[rows]
+    if self.encoding == "bits":
+      return xp.unpackbits(data, axis=-1).astype(xp.float32)
+    return data.astype(xp.float32) / xp.float32(255)
+
+  def unpack_flat(self) -> jax.Array:
+    """Returns `unpack()` with the cells of a mask in one row. [..., N, h * w].
+
+    It is the bytes that are flattened: XLA then sums each mask in one run.
+    """
+    data = self.data.reshape(*self.data.shape[:-2], -1)
+    return dataclasses.replace(self, data=data).unpack()
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Batch:
   """A training batch, about 1 MB an image at 512 x 512.
 
@@ -76,9 +127,7 @@ class Batch:
     image_size: Valid (height, width) of each image. [B, 2] int32.
     image_valid: False for an image that must not count: padding of a partial
       batch or a corrupt record. [B] bool.
-    masks: Mask targets. Either packed bits, big-endian along the width
-      (np.packbits), [B, N, h, w / 8] uint8; or 8-bit area coverage
-      (255 = fully covered), [B, N, h, w] uint8. The last dimension tells.
+    masks: Mask targets. [B, N] masks of [h, w].
     centers: Centre of mass (x, y) of the visible mask in pixel-index network
       coordinates. [B, N, 2] float32.
     boxes_xyxy: Box of the annotation clipped to the crop, continuous network
@@ -93,7 +142,7 @@ class Batch:
   image: jax.Array
   image_size: jax.Array
   image_valid: jax.Array
-  masks: jax.Array
+  masks: PackedMasks
   centers: jax.Array
   boxes_xyxy: jax.Array
   labels: jax.Array

@@ -101,7 +101,9 @@ def make_toy_batch(rng, batch_size):
     image=image,
     image_size=np.tile(np.int32(IMAGE_SIZE), (batch_size, 1)),
     image_valid=np.arange(batch_size) != 1,
-    masks=np.zeros((batch_size, 2, 4, 1), np.uint8),
+    masks=types.PackedMasks(
+      data=np.zeros((batch_size, 2, 4, 1), np.uint8), encoding="bits", stride=2
+    ),
     centers=centers,
     boxes_xyxy=np.zeros((batch_size, 2, 4), np.float32),
     labels=np.zeros((batch_size, 2), np.int32),

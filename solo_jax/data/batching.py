@@ -20,7 +20,7 @@ from solo_jax.data.mask_targets import (
 )
 from solo_jax.data.rle_masks import RleMasks
 from solo_jax.data.transforms import Axis, split_axes, to_uint8
-from solo_jax.types import Sample
+from solo_jax.types import PackedMasks, Sample
 
 INTERPOLATIONS = ("bilinear", "area", "antialias")
 # Two-tap bilinear sampling begins to skip source pixels visibly below this
@@ -161,7 +161,7 @@ def make_example(
   max_instances: int,
   min_mask_area: float,
   interpolation: str = "bilinear",
-) -> dict[str, np.ndarray]:
+) -> dict[str, Any]:
   """Makes one row of a Batch from a transformed sample.
 
   Left out are crowds, instances with nothing visible in the frame and those
@@ -205,7 +205,9 @@ def make_example(
     num_dropped=np.array(0, np.int32),
   )
   masks = np.zeros((max_instances, h, w if is_soft else w // 8), np.uint8)
-  example["masks"] = masks
+  example["masks"] = PackedMasks(
+    data=masks, encoding="coverage" if is_soft else "bits", stride=mask_stride
+  )
   num_instances = 0
   is_transposed, y, x = split_axes(sample)
   y_cells = locate_cells(y, h, mask_stride, mask_rule)

@@ -11,6 +11,7 @@ from typing import Any
 
 import cv2
 import grain
+import jax
 import numpy as np
 from absl import flags, logging
 
@@ -175,7 +176,7 @@ class _MakeExample(grain.transforms.RandomMap):
 
   def random_map(
     self, element: int, rng: np.random.Generator
-  ) -> dict[str, np.ndarray]:
+  ) -> dict[str, Any]:
     options = dict(self.transforms)
     targets = {key: options.pop(key) for key in _TARGET_KEYS}
     sample = read_sample(self.records[element])
@@ -251,11 +252,8 @@ def _stream(
         )
       # Workers hand over views of shared memory that must be gone before the
       # interpreter ends; a plain copy costs 0.1 ms a megabyte.
-      yield Batch(
-        **{
-          name: array if type(array) is np.ndarray else np.array(array)
-          for name, array in rows.items()
-        }
+      yield jax.tree.map(
+        lambda x: x if type(x) is np.ndarray else np.array(x), Batch(**rows)
       )
   finally:
     iterator.close()

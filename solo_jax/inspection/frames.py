@@ -102,7 +102,7 @@ def training_frame(
 
 def make_example(
   frame: Frame, settings: Mapping[str, Any], *, interpolation: str = "bilinear"
-) -> dict[str, np.ndarray]:
+) -> dict[str, Any]:
   """Renders a frame as `data.pipeline` does, with its mask targets.
 
   Args:
@@ -124,7 +124,7 @@ def make_example(
   )
 
 
-def mask_weights(example: Mapping[str, np.ndarray]) -> np.ndarray:
+def mask_weights(example: Mapping[str, Any]) -> np.ndarray:
   """Unpacks the mask targets of the valid instances of an example.
 
   Args:
@@ -133,8 +133,4 @@ def mask_weights(example: Mapping[str, np.ndarray]) -> np.ndarray:
   Returns:
     [n, h, w] float32 in [0, 1].
   """
-  masks = example["masks"][example["valid"]]
-  height, width = example["image"].shape[:2]
-  if masks.shape[2] * height == masks.shape[1] * width:
-    return masks / np.float32(255)
-  return np.unpackbits(masks, axis=-1).astype(np.float32)
+  return example["masks"].unpack(np.flatnonzero(example["valid"]))

@@ -64,7 +64,7 @@ class Fates:
 
 def judge_frame(
   frame: Frame,
-  example: Mapping[str, np.ndarray],
+  example: Mapping[str, Any],
   judge: Callable[[types.Batch], LostInstances],
   *,
   min_mask_area: float,
@@ -139,9 +139,9 @@ def visible_areas(sample: types.Sample) -> np.ndarray:
   return np.array(areas)
 
 
-def to_batch(example: Mapping[str, np.ndarray]) -> types.Batch:
+def to_batch(example: Mapping[str, Any]) -> types.Batch:
   """Makes a batch of one example."""
-  rows = {name: value[None] for name, value in example.items()}
+  rows = jax.tree.map(lambda x: x[None], dict(example))
   return types.Batch(**rows, row=np.zeros(1, np.int32))
 
 

@@ -170,7 +170,7 @@ def measure_masks(
 
 
 def target_instances(
-  frame: Frame, example: Mapping[str, np.ndarray], threshold: float
+  frame: Frame, example: Mapping[str, Any], threshold: float
 ) -> types.Instances:
   """Takes the mask targets of a frame for detections of score 1.
 

@@ -6,9 +6,7 @@ import jax.numpy as jnp
 EPSILON = 1e-3  # added to each squared sum, as in every published SOLO
 
 
-def dice_loss(
-  probs: jax.Array, targets: jax.Array, *, where: jax.Array
-) -> jax.Array:
+def dice_loss(probs: jax.Array, targets: jax.Array) -> jax.Array:
   """Computes the dice loss of each mask, un-reduced.
 
   1 - 2 sum(p t) / (sum p^2 + eps + sum t^2 + eps): the squared-denominator
@@ -18,10 +16,9 @@ def dice_loss(
   Args:
     probs: Mask probabilities in [0, 1]. [..., h, w] float.
     targets: Mask targets in [0, 1]. [..., h, w] float.
-    where: True for a real mask, False for padding. [...] bool.
 
   Returns:
-    Loss per mask in [0, 1], 0 with zero gradient where padded. [...] float32.
+    Loss per mask in [0, 1]. [...] float32.
 
   Raises:
     ValueError: If `probs` and `targets` differ in shape.
@@ -35,4 +32,4 @@ def dice_loss(
   overlap = jnp.sum(probs * targets, axis=(-2, -1))
   size = jnp.sum(probs * probs, axis=(-2, -1)) + EPSILON
   target_size = jnp.sum(targets * targets, axis=(-2, -1)) + EPSILON
-  return jnp.where(where, 1 - 2 * overlap / (size + target_size), 0.0)
+  return 1 - 2 * overlap / (size + target_size)

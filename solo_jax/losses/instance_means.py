@@ -7,68 +7,18 @@ dimensions.
 import jax
 import jax.numpy as jnp
 
-# Instances computed at once. Valid ones come first, so images with few
-# objects need few chunks, and no [N, Q] float array outlives its chunk.
-CHUNK = 16
-
-
-def unpack_masks(masks: jax.Array, num_pixels: int) -> jax.Array:
-  """Turns mask targets into pixel weights.
-
-  Args:
-    masks: Packed bits [..., Q / 8] or coverage [..., Q], uint8.
-    num_pixels: Q; tells bits from coverage.
-
-  Returns:
-    Weights in [0, 1]. [..., Q] float32.
-
-  Raises:
-    ValueError: If `masks` is as long as neither.
-  """
-  if masks.shape[-1] == num_pixels:
-    return masks.astype(jnp.float32) / 255
-  if masks.shape[-1] * 8 == num_pixels:
-    return jnp.unpackbits(masks, axis=-1).astype(jnp.float32)
-  raise ValueError(
-    f"masks have {masks.shape[-1]} bytes for {num_pixels} pixels; expected "
-    f"{num_pixels} (coverage) or {num_pixels // 8} (packed bits)"
-  )
-
-
-def num_chunks(valid: jax.Array) -> jax.Array:
-  """Counts the chunks of CHUNK instances that reach the last valid one.
-
-  Args:
-    valid: Of the instances of one image. [N] bool.
-
-  Returns:
-    [] int32.
-  """
-  position = jnp.arange(1, valid.shape[0] + 1)
-  last = jnp.max(jnp.where(valid, position, 0), initial=0)
-  return (last + CHUNK - 1) // CHUNK
-
-
-def pad_to_chunks(x: jax.Array) -> jax.Array:
-  """Pads axis 1, the instances, with zeros to whole chunks."""
-  widths = [(0, 0)] * x.ndim
-  widths[1] = (0, -x.shape[1] % CHUNK)
-  return jnp.pad(x, widths)
-
-
-def get_chunk(x: jax.Array, index: jax.Array) -> jax.Array:
-  """Cuts a chunk of rows out of an image's instances."""
-  return jax.lax.dynamic_slice_in_dim(x, index * CHUNK, CHUNK)
-
-
-def put_chunk(x: jax.Array, rows: jax.Array, index: jax.Array) -> jax.Array:
-  """Writes a chunk of rows."""
-  return jax.lax.dynamic_update_slice_in_dim(x, rows, index * CHUNK, 0)
+from solo_jax import types
+from solo_jax.losses.chunks import (
+  get_chunk,
+  num_chunks,
+  pad_to_chunks,
+  put_chunk,
+)
 
 
 @jax.custom_vjp
 def instance_means(
-  values: jax.Array, masks: jax.Array, valid: jax.Array
+  values: jax.Array, masks: types.PackedMasks, valid: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
   """Averages a map over the pixels of each instance.
 
@@ -78,7 +28,7 @@ def instance_means(
 
   Args:
     values: [B, Q, T] float.
-    masks: See `unpack_masks`. [B, N, ...] uint8.
+    masks: [B, N] masks of Q pixels.
     valid: Instances to average over; those that are not have a mean and a
       weight of 0. [B, N] bool.
 
@@ -96,21 +46,19 @@ def instance_means(
     centered = values - origin
 
     def add_chunk(i, carry):
-      weights = unpack_masks(get_chunk(masks, i), values.shape[0])
+      weights = get_chunk(masks, i).unpack_flat()
       weights *= get_chunk(valid, i)[:, None]
       size = jnp.sum(weights, axis=1)
       means = (weights @ centered) / jnp.maximum(size, 1e-6)[:, None]
       means = jnp.where(size[:, None] > 0, means + origin, 0.0)
-      return jax.tree.map(
-        lambda x, rows: put_chunk(x, rows, i), carry, (means, size)
-      )
+      return put_chunk(carry, (means, size), i)
 
     zeros = jnp.zeros((valid.shape[0], values.shape[1])), jnp.zeros(valid.shape)
     return jax.lax.fori_loop(0, num_chunks(valid), add_chunk, zeros)
 
-  num_instances = masks.shape[1]
+  num_instances = valid.shape[1]
   means, size = jax.lax.map(
-    image_means, (values, pad_to_chunks(masks), pad_to_chunks(valid))
+    image_means, (values, *pad_to_chunks((masks, valid)))
   )
   return means[:, :num_instances], size[:, :num_instances]
 
@@ -132,7 +80,7 @@ def _means_backward(saved, cotangents):
     by_sums, masks, valid = inputs
 
     def add_chunk(i, total):
-      weights = unpack_masks(get_chunk(masks, i), num_pixels)
+      weights = get_chunk(masks, i).unpack_flat()
       weights *= get_chunk(valid, i)[:, None]
       return total + weights.T @ get_chunk(by_sums, i)
 
@@ -140,8 +88,7 @@ def _means_backward(saved, cotangents):
     return jax.lax.fori_loop(0, num_chunks(valid), add_chunk, zeros)
 
   by_values = jax.lax.map(
-    image_gradient,
-    (pad_to_chunks(by_sums), pad_to_chunks(masks), pad_to_chunks(valid)),
+    image_gradient, pad_to_chunks((by_sums, masks, valid))
   )
   return by_values.astype(values.dtype), None, None
 

@@ -1,6 +1,10 @@
 """Sums a loss over instances in chunks, with its gradient, in one pass.
 
-Shape letters: B images, N instances, Q pixels, n instances of a chunk.
+Every loss on masks goes through here: the SOLOs' pairs of cell and instance
+(methods/grid/masks.py) and the instances of associative embedding.
+
+Shape letters: B images, N instances, R rows (predictions, each with an instance
+as its target), n rows of a chunk, h and w mask resolution.
 """
 
 import functools
@@ -10,88 +14,88 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from solo_jax.losses.instance_means import (
+from solo_jax import types
+from solo_jax.losses.chunks import (
   get_chunk,
   num_chunks,
   pad_to_chunks,
   put_chunk,
-  unpack_masks,
 )
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
 def instance_sum(
-  loss: Callable[[Any, Any, jax.Array], tuple[jax.Array, jax.Array]],
+  loss: Callable[[Any, Any, types.PackedMasks], tuple[jax.Array, jax.Array]],
   pixels: Any,
-  instances: Any,
-  masks: jax.Array,
+  rows: Any,
+  masks: types.PackedMasks,
+  instance: jax.Array,
   valid: jax.Array,
 ) -> tuple[jax.Array, jax.Array]:
-  """Sums a loss of each instance over the instances of each image.
+  """Sums a loss of each row over the rows of each image.
 
-  The loss of an instance must depend on its own row only: then its gradient is
-  known as soon as it is, and nothing has to be kept or computed twice.
+  The loss of a row must depend on that row only: then its gradient is known as
+  soon as it is, and nothing has to be kept or computed twice.
 
   Args:
-    loss: (pixels of an image, rows of n instances, weights [n, Q] float32) ->
+    loss: (pixels of an image, n rows, the n masks that are their targets) ->
       (loss of each [n], a figure about each [n] that has no gradient).
-    pixels: Tree of maps. [B, Q, ...] float.
-    instances: Tree of rows. [B, N, ...] float.
-    masks: Packed bits [B, N, Q / 8] or coverage [B, N, Q], uint8.
-    valid: False for padding and instances to leave out. [B, N] bool.
+    pixels: Tree of maps. [B, ...] float.
+    rows: Tree of rows. [B, R, ...] float.
+    masks: [B, N] masks of [h, w].
+    instance: Instance whose mask is the target of each row. [B, R] int32.
+    valid: False for padding and rows to leave out. [B, R] bool.
 
   Returns:
     The sum of each image, [B] float32, and the figures, 0 where not valid,
-    [B, N] float32.
+    [B, R] float32.
   """
-  return _sum_and_gradients(loss, pixels, instances, masks, valid)[0]
+  return _sum_and_gradients(loss, pixels, rows, masks, instance, valid)[0]
 
 
-def _sum_and_gradients(loss, pixels, instances, masks, valid):
-  num_instances = valid.shape[1]
-  num_pixels = jax.tree.leaves(pixels)[0].shape[1]
+def _sum_and_gradients(loss, pixels, rows, masks, instance, valid):
+  num_rows = valid.shape[1]
+
+  def chunk_sum(pixels, rows, masks, valid):
+    values, figures = loss(pixels, rows, masks)
+    return jnp.sum(jnp.where(valid, values, 0.0)), figures
+
+  gradient_fn = jax.value_and_grad(chunk_sum, argnums=(0, 1), has_aux=True)
 
   def image_sum(inputs):
-    pixels, instances, masks, valid = inputs
-
-    def chunk_sum(pixels, rows, masks, valid):
-      values, figures = loss(pixels, rows, unpack_masks(masks, num_pixels))
-      return jnp.sum(jnp.where(valid, values, 0.0)), figures
+    pixels, masks, *padded = inputs
+    rows, _, valid = padded
 
     def add_chunk(i, carry):
       total, figures, by_pixels, by_rows = carry
-
-      def chunk(x):
-        return get_chunk(x, i)
-
-      def put(x, rows):
-        return put_chunk(x, rows, i)
-
-      (value, figure), gradients = jax.value_and_grad(
-        chunk_sum, argnums=(0, 1), has_aux=True
-      )(pixels, jax.tree.map(chunk, instances), chunk(masks), chunk(valid))
-      figure = jnp.where(chunk(valid), figure, 0.0).astype(jnp.float32)
+      rows, instance, valid = get_chunk(padded, i)
+      targets = jax.tree.map(lambda x: x[instance], masks)
+      (value, figure), gradients = gradient_fn(pixels, rows, targets, valid)
+      figure = jnp.where(valid, figure, 0.0).astype(jnp.float32)
       return (
         total + value,
-        put(figures, figure),
-        jax.tree.map(jnp.add, by_pixels, gradients[0]),
-        jax.tree.map(put, by_rows, gradients[1]),
+        put_chunk(figures, figure, i),
+        jax.tree.map(
+          lambda x, y: x + y.astype(jnp.float32), by_pixels, gradients[0]
+        ),
+        put_chunk(by_rows, gradients[1], i),
       )
 
+    # Chunks are summed in float32 also where maps are bfloat16.
     zeros = (
       jnp.zeros((), jnp.float32),
       jnp.zeros(valid.shape, jnp.float32),
-      jax.tree.map(jnp.zeros_like, pixels),
-      jax.tree.map(jnp.zeros_like, instances),
+      jax.tree.map(lambda x: jnp.zeros(x.shape, jnp.float32), pixels),
+      jax.tree.map(jnp.zeros_like, rows),
     )
     return jax.lax.fori_loop(0, num_chunks(valid), add_chunk, zeros)
 
   total, figures, by_pixels, by_rows = jax.lax.map(
-    image_sum,
-    (pixels, *jax.tree.map(pad_to_chunks, (instances, masks, valid))),
+    image_sum, (pixels, masks, *pad_to_chunks((rows, instance, valid)))
   )
-  by_rows = jax.tree.map(lambda x: x[:, :num_instances], by_rows)
-  return (total, figures[:, :num_instances]), (by_pixels, by_rows)
+  by_pixels = jax.tree.map(lambda x, y: x.astype(y.dtype), by_pixels, pixels)
+  by_rows = jax.tree.map(lambda x: x[:, :num_rows], by_rows)
+  return (total, figures[:, :num_rows]), (by_pixels, by_rows)
 
 
 def _backward(loss, gradients, cotangents):
@@ -102,7 +106,7 @@ def _backward(loss, gradients, cotangents):
     return (by_total.reshape(-1, *[1] * (x.ndim - 1)) * x).astype(x.dtype)
 
   by_pixels, by_rows = jax.tree.map(scale, gradients)
-  return by_pixels, by_rows, None, None
+  return by_pixels, by_rows, None, None, None
 
 
 instance_sum.defvjp(_sum_and_gradients, _backward)

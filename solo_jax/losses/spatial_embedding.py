@@ -60,8 +60,7 @@ def mask_loss(
     ValueError: If `kind` is neither.
   """
   if kind == "dice":
-    everywhere = jnp.ones(probs.shape[0], bool)
-    loss = dice_loss(probs[:, None], weights[:, None], where=everywhere)
+    loss = dice_loss(probs[:, None], weights[:, None])
   elif kind == "lovasz":
     loss = lovasz_hinge(2 * probs - 1, weights > 0.5)
   else:

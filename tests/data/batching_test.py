@@ -133,7 +133,7 @@ def test_image_and_mask_stay_together():
       blocks = image.reshape(32, 4, 32, 4).mean((1, 3))
       # Bilinear reading blurs edges: small differences there, none inside. A
       # shift by one network pixel would differ by 64 along every edge.
-      difference = np.abs(blocks - example["masks"][0])
+      difference = np.abs(blocks - example["masks"].data[0])
       assert difference.max() < 48
       assert difference.mean() < 1.5
 
@@ -204,8 +204,8 @@ def test_example_by_hand():
   masks = rectangles((8, 4, 24, 20))
   sample = make_sample(noise(), masks, boxes_xyxy=np.array([[7.5, 4, 24, 20]]))
   example = batching.make_example(sample, **OPTIONS)
-  bits = np.unpackbits(example["masks"], axis=-1)
-  assert example["masks"].shape == (4, 16, 2)
+  bits = example["masks"].unpack()
+  assert example["masks"].data.shape == (4, 16, 2)
   assert bits[0, 1:5, 2:6].all() and bits.sum() == 16
   np.testing.assert_array_equal(example["centers"][0], [15.5, 11.5])
   # Not cropped: the annotated box, not the tight one.
@@ -229,12 +229,13 @@ def test_example_has_the_fields_and_types_of_a_batch():
   )
   for masks in (None, rectangles((0, 0, 9, 9))):
     example = batching.make_example(make_sample(noise(), masks), **OPTIONS)
+    Batch(**example, row=np.int32(0))
+    example["masks"] = example["masks"].data
     found = {key: (value.shape, value.dtype) for key, value in example.items()}
     assert found == {k: (s, np.dtype(d)) for k, (s, d) in expected.items()}
-    Batch(**example, row=np.int32(0))
   soft = OPTIONS | dict(mask_rule="coverage")
   example = batching.make_example(make_sample(noise()), **soft)
-  assert example["masks"].shape == (4, 16, 16)
+  assert example["masks"].data.shape == (4, 16, 16)
 
 
 def test_crowds_empty_and_small_masks_are_left_out():
@@ -292,7 +293,7 @@ def test_flipping_mirrors_everything():
     transforms.flipped(sample, horizontal=True, vertical=False), **options
   )
   np.testing.assert_array_equal(
-    mirrored["masks"][:2], plain["masks"][:2, :, ::-1]
+    mirrored["masks"].data[:2], plain["masks"].data[:2, :, ::-1]
   )
   np.testing.assert_array_equal(
     mirrored["boxes_xyxy"][:2],
@@ -325,7 +326,7 @@ def test_packed_masks_equal_the_fixture(golden):
       max_instances=len(masks),
     )
     example = batching.make_example(sample, **OPTIONS | options)
-    bits = np.unpackbits(example["masks"], axis=-1)
+    bits = example["masks"].unpack()
     expected = golden[f"gt_mask_stride{stride}"][filled]
     assert example["valid"].sum() == filled.sum()
     np.testing.assert_array_equal(bits[: len(expected)], expected)
@@ -369,7 +370,7 @@ def test_any_masks_are_packed_and_unpacked(masks, crowd, capacity, min_area):
     example["valid"], np.arange(capacity) < len(kept)
   )
   np.testing.assert_array_equal(example["labels"][: len(kept)], kept)
-  bits = np.unpackbits(example["masks"], axis=-1)
+  bits = example["masks"].unpack()
   expected = np.zeros((capacity, 16, 16), bool)
   blocks = masks[kept].reshape(-1, 10, 4, 16, 4).sum((2, 4))
   expected[: len(kept), :10] = blocks >= 8

@@ -8,6 +8,7 @@ import sys
 
 import cloudpickle
 import cv2
+import jax
 import numpy as np
 import pytest
 from pycocotools import mask as coco_mask
@@ -114,8 +115,7 @@ def take(source, num, **options):
 def assert_equal(first, second):
   assert len(first) == len(second)
   for one, two in zip(first, second, strict=True):
-    for name, array in vars(one).items():
-      np.testing.assert_array_equal(array, vars(two)[name], err_msg=name)
+    jax.tree.map(np.testing.assert_array_equal, one, two)
 
 
 def indices(batches):
@@ -136,7 +136,8 @@ PLAIN = TRANSFORMS | dict(color_jitter=0.0)
 def test_batch_by_hand(scenes):
   (batch,) = take(scenes, 1, batch_size=10, transforms=PLAIN)
   assert batch.image.shape == (10, 32, 64, 3)
-  assert batch.masks.shape == (10, 3, 16, 32)
+  assert batch.masks.data.shape == (10, 3, 16, 32)
+  assert (batch.masks.encoding, batch.masks.stride) == ("coverage", 2)
   for row, index in enumerate(indices([batch])):
     has_object = index not in (-1, *EMPTY)
     np.testing.assert_array_equal(batch.valid[row], [has_object, False, False])
@@ -182,11 +183,9 @@ def test_processes_read_a_block_each_of_the_global_batch(scenes, group):
   ]
   for batch, *parts in zip(whole, *halves, strict=True):
     assert batch.row.tolist() == [0, 1, 2, 3]
-    for name, array in vars(batch).items():
-      for i, part in enumerate(parts):
-        np.testing.assert_array_equal(
-          vars(part)[name], array[2 * i : 2 * i + 2]
-        )
+    for i, part in enumerate(parts):
+      rows = jax.tree.map(lambda x, i=i: x[2 * i : 2 * i + 2], batch)
+      jax.tree.map(np.testing.assert_array_equal, part, rows)
 
 
 def test_any_number_of_workers_gives_the_same_stream(scenes):

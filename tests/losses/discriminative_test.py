@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from solo_jax.losses import discriminative
-from solo_jax.losses.instance_means import instance_means, unpack_masks
+from solo_jax.losses.instance_means import instance_means
+from tests.target_masks import pack_rows
 
 variance_loss = jax.jit(discriminative.variance_loss)
 distance_loss = jax.jit(discriminative.distance_loss)
@@ -110,6 +111,7 @@ def test_the_published_sum_and_its_gradient():
   masks[1, 5] = 255  # one pixel
   masks[3] = 0  # padding
   valid = np.array([True, True, True, False])
+  packed = pack_rows(masks[None])
   tags = rng.normal(size=(16, 2))
 
   def by_loops(tags):
@@ -123,8 +125,8 @@ def test_the_published_sum_and_its_gradient():
   @jax.jit
   @jax.value_and_grad
   def loss(tags):
-    means = instance_means(tags[None], masks[None], valid[None])[0][0]
-    weights = unpack_masks(masks, 16)
+    means = instance_means(tags[None], packed, valid[None])[0][0]
+    weights = packed.unpack().reshape(4, 16)
     return (
       jnp.sum(variance_loss(tags, means, weights, margin=0.5)) / 3
       + distance_loss(means, valid, margin=1.5)

@@ -12,17 +12,18 @@ from solo_jax.losses import (
   pull_push,
   spatial_embedding,
 )
+from solo_jax.losses.chunks import CHUNK
 from solo_jax.losses.instance_means import (
   pair_distances,
   squared_distances,
-  unpack_masks,
 )
 from solo_jax.losses.instance_sum import instance_sum
+from tests.target_masks import pack_rows
 
 
 @jax.jit
 def means_and_sizes(values, masks):
-  valid = jnp.ones(masks.shape[:2], bool)
+  valid = jnp.ones(masks.data.shape[:2], bool)
   return instance_means.instance_means(values, masks, valid)
 
 
@@ -31,32 +32,16 @@ def rng():
   return np.random.default_rng(2)
 
 
-def test_unpack_reads_bits_and_coverage(rng):
-  bits = rng.random((2, 3, 16)) > 0.5
-  packed = np.packbits(bits, axis=-1)
-  np.testing.assert_array_equal(unpack_masks(packed, 16), bits)
-  coverage = rng.integers(0, 256, (3, 16), dtype=np.uint8)
-  np.testing.assert_allclose(
-    unpack_masks(coverage, 16), coverage / 255, rtol=1e-6
-  )
-
-
-def test_unpack_names_the_sizes_it_expects():
-  message = "masks have 5 bytes for 16 pixels; expected 16 .* or 2 "
-  with pytest.raises(ValueError, match=message):
-    unpack_masks(np.zeros((1, 5), np.uint8), 16)
-
-
 @pytest.mark.parametrize("packed", [False, True])
 def test_means_equal_weighted_averages(rng, packed):
   values = np.float32(rng.normal(size=(2, 24, 3)) + 100)
   if packed:
     weights = rng.random((2, 4, 24)) > 0.5
-    masks = np.packbits(weights, axis=-1)
+    masks = weights
   else:
     masks = rng.integers(0, 256, (2, 4, 24), dtype=np.uint8)
     weights = masks / 255
-  means, size = jax.device_get(means_and_sizes(values, masks))
+  means, size = jax.device_get(means_and_sizes(values, pack_rows(masks)))
   np.testing.assert_allclose(size, weights.sum(axis=-1), rtol=1e-5)
   for b in range(2):
     for n in range(4):
@@ -69,8 +54,9 @@ def test_means_equal_weighted_averages(rng, packed):
 
 def test_an_instance_without_pixels_has_mean_zero_and_no_gradient(rng):
   values = jnp.asarray(rng.normal(size=(1, 8, 2)) + 5, jnp.float32)
-  masks = np.zeros((1, 2, 1), np.uint8)
-  masks[0, 0] = 0b00010000  # one pixel: its own value
+  bits = np.zeros((1, 2, 8), bool)
+  bits[0, 0, 3] = True  # one pixel: its own value
+  masks = pack_rows(bits)
   means, size = jax.device_get(means_and_sizes(values, masks))
   np.testing.assert_allclose(means[0, 0], values[0, 3], rtol=1e-6)
   np.testing.assert_array_equal(means[0, 1], 0)
@@ -84,16 +70,16 @@ def test_an_instance_without_pixels_has_mean_zero_and_no_gradient(rng):
 
 
 def test_what_is_not_valid_has_no_mean_and_no_gradient(rng):
-  n = 2 * instance_means.CHUNK + 3
+  n = 2 * CHUNK + 3
   values = np.float32(rng.normal(size=(2, 24, 3)))
   masks = rng.integers(1, 256, (2, n, 24), dtype=np.uint8)
   valid = np.zeros((2, n), bool)
-  valid[0, [0, 5, instance_means.CHUNK + 1]] = True  # image 1: none at all
+  valid[0, [0, 5, CHUNK + 1]] = True  # image 1: none at all
   weights = np.float64(masks) / 255 * valid[..., None]
   factors = rng.normal(size=(2, n, 3))
 
   def total(values):
-    means, size = instance_means.instance_means(values, masks, valid)
+    means, size = instance_means.instance_means(values, pack_rows(masks), valid)
     return jnp.sum(means * factors), (means, size)
 
   gradient, (means, size) = jax.jit(jax.grad(total, has_aux=True))(values)
@@ -131,13 +117,11 @@ def test_means_do_not_depend_on_order_or_padding(rng):
   """Overlapping masks of packed bits; pixels of no instance may be anything."""
   values = np.float32(rng.normal(size=(1, 16, 3)))
   bits = rng.random((1, 4, 16)) > 0.5
-  means, size = jax.device_get(
-    means_and_sizes(values, np.packbits(bits, axis=-1))
-  )
+  means, size = jax.device_get(means_and_sizes(values, pack_rows(bits)))
   padded = np.concatenate([values, np.full((1, 8, 3), 7, np.float32)], axis=1)
   wide = np.pad(bits[:, ::-1], [(0, 0), (0, 2), (0, 8)])
   wide_means, wide_size = jax.device_get(
-    means_and_sizes(padded, np.packbits(wide, axis=-1))
+    means_and_sizes(padded, pack_rows(wide))
   )
   np.testing.assert_array_equal(
     wide_size, np.pad(size[:, ::-1], [(0, 0), (0, 2)])
@@ -149,7 +133,9 @@ def test_means_do_not_depend_on_order_or_padding(rng):
 def test_gradients_by_hand():
   """Pixels 1, 2, 4; the middle one is in both instances."""
   values = np.float32([[[1], [2], [4]]])
-  masks = np.uint8([[[255, 255, 0], [0, 51, 204]]])  # shares 1/5 and 4/5
+  masks = pack_rows(
+    np.uint8([[[255, 255, 0], [0, 51, 204]]])
+  )  # shares 1/5 and 4/5
   by_means = np.float32([[[1], [10]]])
   means, pullback = jax.vjp(lambda v: means_and_sizes(v, masks)[0], values)
   np.testing.assert_allclose(means[0, :, 0], [1.5, 0.4 + 3.2], rtol=1e-6)
@@ -180,17 +166,20 @@ def test_a_center_on_its_pixel_has_distance_zero(rng):
   np.testing.assert_allclose(np.diag(distances), 0, atol=1e-2)
 
 
-def pull(pixels, rows, weights):
+def pull(pixels, rows, masks):
+  weights = masks.unpack_flat()
   return pull_push.pull_loss(pixels[0], rows[0], weights), rows[1]
 
 
-def variance(pixels, rows, weights):
+def variance(pixels, rows, masks):
+  weights = masks.unpack_flat()
   loss = discriminative.variance_loss(pixels[0], rows[0], weights, margin=0.5)
   return loss, rows[1]
 
 
 def spatial(kind):
-  def loss(pixels, rows, weights):
+  def loss(pixels, rows, masks):
+    weights = masks.unpack_flat()
     probs = spatial_embedding.membership(pixels[0], *rows)
     loss, iou = spatial_embedding.mask_loss(probs, weights, kind=kind)
     return loss + spatial_embedding.spread_loss(
@@ -200,8 +189,9 @@ def spatial(kind):
   return loss
 
 
-def differences(pixels, rows, weights):
+def differences(pixels, rows, masks):
   """What the others must not do."""
+  weights = masks.unpack_flat()
   squares = (pixels[0][None] - rows[0][:, None]) ** 2  # [N, Q, T]
   return jnp.sum(weights * jnp.sum(squares, axis=-1), axis=1), rows[1]
 
@@ -225,8 +215,8 @@ def largest_array(function, *args):
 )
 def test_no_array_holds_instances_pixels_and_tags(loss, product, packed):
   """Neither do value and gradient of means and losses of a whole image."""
-  n, q, t = instance_means.CHUNK, 256, 19
-  masks = np.zeros((1, n, q // 8 if packed else q), np.uint8)
+  n, q, t = CHUNK, 256, 19
+  masks = pack_rows(np.zeros((1, n, q), bool if packed else np.uint8))
   valid = np.ones((1, n), bool)
 
   def total(tags, log_precision):
@@ -235,9 +225,11 @@ def test_no_array_holds_instances_pixels_and_tags(loss, product, packed):
       log_precision[..., None], masks, valid
     )
     rows = centers, radii[..., 0]
-    return instance_sum(loss, (tags, log_precision), rows, masks, valid)[
-      0
-    ].sum()
+    own = jnp.arange(n)[None]
+    total, _ = instance_sum(
+      loss, (tags, log_precision), rows, masks, own, valid
+    )
+    return total.sum()
 
   largest = largest_array(
     jax.value_and_grad(total, (0, 1)), jnp.zeros((1, q, t)), jnp.zeros((1, q))

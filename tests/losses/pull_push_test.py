@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from solo_jax.losses import pull_push
-from solo_jax.losses.instance_means import instance_means, unpack_masks
+from solo_jax.losses.instance_means import instance_means
+from tests.target_masks import pack_rows
 
 pull_loss = jax.jit(pull_push.pull_loss)
 push_loss = jax.jit(pull_push.push_loss)
@@ -94,7 +95,7 @@ def test_the_published_sum_and_its_gradient():
   bits = rng.random((4, 16)) > 0.6  # they overlap
   bits[1] = np.arange(16) == 5  # one pixel
   bits[3] = False  # padding
-  packed = np.packbits(bits, axis=1)
+  packed = pack_rows(bits[None])
   valid = np.array([True, True, True, False])
   tags = rng.normal(size=(16, 2))
 
@@ -106,8 +107,8 @@ def test_the_published_sum_and_its_gradient():
   @jax.jit
   @jax.value_and_grad
   def loss(tags):
-    means = instance_means(tags[None], packed[None], valid[None])[0][0]
-    pull = pull_loss(tags, means, unpack_masks(packed, 16))
+    means = instance_means(tags[None], packed, valid[None])[0][0]
+    pull = pull_loss(tags, means, packed.unpack().reshape(4, 16))
     return jnp.sum(pull) / 3 + push_loss(means, valid)
 
   value, gradient = loss(np.float32(tags))

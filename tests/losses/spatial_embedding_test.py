@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from solo_jax.losses import spatial_embedding
-from solo_jax.losses.instance_means import instance_means, unpack_masks
+from solo_jax.losses.instance_means import instance_means
+from tests.target_masks import pack_rows
 
 membership = jax.jit(spatial_embedding.membership)
 mask_loss = jax.jit(spatial_embedding.mask_loss, static_argnames="kind")
@@ -114,7 +115,7 @@ def test_the_published_sum_and_its_gradient(masks, kind):
   rng = np.random.default_rng(8)
   embedding = rng.normal(size=(16, 2))
   log_precision = 0.5 * rng.normal(size=16)
-  packed = np.packbits(masks, axis=1)[None]
+  packed = pack_rows(masks[None])
 
   def by_loops(embedding, log_precision):
     centers = np.array([embedding[mask].mean(axis=0) for mask in masks])
@@ -130,11 +131,11 @@ def test_the_published_sum_and_its_gradient(masks, kind):
   @jax.value_and_grad
   def loss(maps):
     embedding, log_precision = maps
-    valid = jnp.ones(packed.shape[:2], bool)
+    valid = jnp.ones((1, len(masks)), bool)
     centers = instance_means(embedding[None], packed, valid)[0][0]
     radii = instance_means(log_precision[None, :, None], packed, valid)
     radii = radii[0][0, :, 0]
-    weights = unpack_masks(packed[0], 16)
+    weights = packed.unpack().reshape(-1, 16)
     masks_lost, _ = mask_loss(
       membership(embedding, centers, radii), weights, kind=kind
     )

@@ -5,6 +5,7 @@ import pytest
 
 from solo_jax import types
 from solo_jax.inference.masks import masks_to_original
+from tests.target_masks import pack_coverage
 
 
 @pytest.fixture
@@ -36,11 +37,17 @@ def second_empty(x, dtype):
   return np.stack([x, np.zeros_like(x)])
 
 
+def golden_targets(masks, stride):
+  """Mask targets of both images. [2, N] of [h, w]."""
+  bits = second_empty(published_bits(masks, stride), np.uint8)
+  return pack_coverage(255 * bits, stride)
+
+
 @pytest.fixture
 def golden_coverage(golden, golden_masks):
-  """Masks of both images at each level's size. [2, N, h, w] uint8, 0 or 255."""
+  """Masks of both images at each level's size. [2, N] of [h, w]."""
   return tuple(
-    second_empty(published_bits(golden_masks, stride // 2) * 255, np.uint8)
+    golden_targets(golden_masks, stride // 2)
     for stride in golden.config["strides"]
   )
 
@@ -53,7 +60,7 @@ def golden_batch(golden, golden_masks, golden_centers):
     image=np.zeros((2, height, width, 3), np.uint8),
     image_size=np.full((2, 2), (height, width), np.int32),
     image_valid=np.ones(2, bool),
-    masks=second_empty(published_bits(golden_masks, 4) * 255, np.uint8),
+    masks=golden_targets(golden_masks, 4),
     centers=second_empty(golden_centers, np.float32),
     boxes_xyxy=second_empty(golden["gt_boxes"], np.float32),
     labels=second_empty(golden["gt_labels"], np.int32),

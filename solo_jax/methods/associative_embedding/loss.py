@@ -203,15 +203,17 @@ def instance_losses(
     ValueError: If `embedding_loss` is unknown.
   """
 
-  def spatial(pixels, rows, weights):
+  def spatial(pixels, rows, masks):
     foreground, embedding, log_precision = pixels
+    weights = masks.unpack_flat()
     probs = foreground[None] * spatial_embedding.membership(embedding, *rows)
     loss, iou = spatial_embedding.mask_loss(probs, weights, kind=mask_loss)
     spread = spatial_embedding.spread_loss(log_precision, rows[1], weights)
     return mask_weight * loss + spread_weight * spread, iou
 
-  def tags(pull, pixels, rows, weights):
+  def tags(pull, pixels, rows, masks):
     foreground, embedding, _ = pixels
+    weights = masks.unpack_flat()
     probs = foreground[None] * spatial_embedding.membership(embedding, *rows)
     iou = spatial_embedding.jaccard(probs, weights)
     return pull_weight * pull(embedding, rows[0], weights), iou
@@ -229,8 +231,11 @@ def instance_losses(
       f"embedding_loss must be one of {tuple(known)}, not {embedding_loss!r}"
     )
   pixels = foreground, outputs.embedding, outputs.log_precision
+  own = jnp.broadcast_to(
+    jnp.arange(targets.valid.shape[1]), targets.valid.shape
+  )
   return instance_sum(
-    known[embedding_loss], pixels, centers, targets.masks, targets.valid
+    known[embedding_loss], pixels, centers, targets.masks, own, targets.valid
   )
 
 

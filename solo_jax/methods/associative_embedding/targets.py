@@ -10,13 +10,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from solo_jax import types
-from solo_jax.losses.instance_means import (
+from solo_jax.losses.chunks import (
   CHUNK,
   get_chunk,
   num_chunks,
   pad_to_chunks,
   put_chunk,
-  unpack_masks,
 )
 
 
@@ -26,8 +25,7 @@ class Targets:
   """What the pixels and instances of a batch should become.
 
   Attributes:
-    masks: Mask target of each instance, pixels flattened: packed bits
-      [B, N, Q / 8] or coverage [B, N, Q], uint8.
+    masks: Mask target of each instance. [B, N] masks of [h, w].
     valid: Real instances with at least one pixel. [B, N] bool.
     pixel_valid: Pixels of the image, without padding; none of an image that
       does not count. [B, Q] bool.
@@ -37,7 +35,7 @@ class Targets:
     label: Class of the owner. [B, Q] int32.
   """
 
-  masks: jax.Array
+  masks: types.PackedMasks
   valid: jax.Array
   pixel_valid: jax.Array
   foreground: jax.Array
@@ -56,18 +54,16 @@ def make_targets(batch: types.Batch, size: tuple[int, int]) -> Targets:
     The targets.
   """
   height, width = size
-  num_images, num_instances = batch.valid.shape
-  masks = batch.masks.reshape(num_images, num_instances, -1)
-  claimed = batch.valid & batch.image_valid[:, None]
-
+  num_instances = batch.valid.shape[1]
   num_pixels = height * width
+  claimed = batch.valid & batch.image_valid[:, None]
 
   def image_targets(inputs):
     masks, valid = inputs
 
     def add_chunk(i, carry):
       has_pixels, total, front, owner = carry
-      weights = unpack_masks(get_chunk(masks, i), num_pixels)  # [CHUNK, Q]
+      weights = get_chunk(masks, i).unpack_flat()  # [CHUNK, Q]
       weights *= get_chunk(valid, i)[:, None]
       area = jnp.sum(weights, axis=1)
       # Of instances that cover a pixel equally the smallest lies in front.
@@ -94,11 +90,11 @@ def make_targets(batch: types.Batch, size: tuple[int, int]) -> Targets:
     return has_pixels[:num_instances], jnp.minimum(total, 1.0), owner
 
   valid, foreground, owner = jax.lax.map(
-    image_targets, (pad_to_chunks(masks), pad_to_chunks(claimed))
+    image_targets, pad_to_chunks((batch.masks, claimed))
   )
   stride = batch.image.shape[1] // height
   return Targets(
-    masks=masks,
+    masks=batch.masks,
     valid=valid & claimed,
     pixel_valid=inside_image(batch.image_size, size, stride)
     & batch.image_valid[:, None],

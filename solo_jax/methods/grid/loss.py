@@ -1,4 +1,4 @@
-"""The loss that all SOLO methods share: focal on cells, dice on masks.
+"""The loss that all SOLO methods share: on cells (focal) and on masks.
 
 Shape letters: B images, G cells, K classes, P positive pairs.
 """
@@ -17,7 +17,7 @@ from solo_jax.methods.grid.targets import Targets, assign_batch, flatten_levels
 def cell_loss(
   category_logits: tuple[jax.Array, ...],
   batch: types.Batch,
-  mask_dice: Callable[[Targets], jax.Array],
+  mask_sum: Callable[[Targets], jax.Array],
   *,
   scale_ranges: tuple[tuple[float, float], ...],
   center_sigma: float,
@@ -33,21 +33,21 @@ def cell_loss(
   """Computes the loss of a batch (SOLO, https://arxiv.org/abs/1912.04488).
 
   category_weight * sum(focal) / (positive cells + 1)
-  + mask_weight * sum(dice) / positive pairs. The counts run over the batch on
-  all devices, so that the mean of the per-device losses is the loss of the
+  + mask_weight * sum(mask loss) / positive pairs. The counts run over the batch
+  on all devices, so that the mean of the per-device losses is the loss of the
   global batch. An empty batch has a mask loss of 0 with zero gradient.
 
   Args:
     category_logits: One [B, S, S, K] per level.
     batch: The batch; images with `image_valid` False count for nothing.
-    mask_dice: Sums the dice loss of the masks of all positive pairs, given the
+    mask_sum: Sums the loss of the masks of all positive pairs, given the
       batched targets (leaves [B, ...]).
     scale_ranges: Object sizes of each level, see `assign_cells`.
     center_sigma: See `assign_cells`.
     max_positives: Positive pairs kept per image.
     shared_cells: See `assign_cells`.
     category_weight: Weight of the focal loss.
-    mask_weight: Weight of the dice loss.
+    mask_weight: Weight of the mask loss.
     focal_alpha: See `sigmoid_focal_loss`.
     focal_gamma: See `sigmoid_focal_loss`.
     mask_average: 'pairs' divides by the (cell, instance) pairs, as the SOLO
@@ -92,7 +92,7 @@ def cell_loss(
   category_loss /= num_cells + 1 / num_devices
 
   num_masks = num_pairs if mask_average == "pairs" else num_cells
-  mask_loss = mask_weight * mask_dice(targets)
+  mask_loss = mask_weight * mask_sum(targets)
   mask_loss /= jnp.maximum(num_masks, 1 / num_devices)
   terms = dict(
     category_loss=category_loss,

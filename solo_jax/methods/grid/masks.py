@@ -1,24 +1,26 @@
-"""Dice of masks that are products of dynamic convolutions.
+"""The loss of masks that are products of dynamic convolutions.
 
 Every SOLO mask is prod_f sigmoid(feature_f . kernel_f + bias_f): one factor
 with a predicted kernel in SOLOv2, one with a learned kernel for each cell in
 SOLO, two with kernels that pick a column and a row in Decoupled SOLO.
 
-Shape letters: B images, N instances, P positive pairs, E feature channels,
-h and w mask resolution.
+Shape letters: B images, N instances, P positive pairs, n pairs of a chunk, E
+feature channels, h and w mask resolution.
 """
 
 import dataclasses
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 
+from solo_jax import types
 from solo_jax.losses.dice import dice_loss
+from solo_jax.losses.instance_sum import instance_sum
 from solo_jax.nn.resize import resize_bilinear
 
-# Masks of one image computed at once. Valid pairs come first, so images with
-# few objects need few chunks, and no [P, h, w] array outlives its chunk.
-CHUNK = 16
+# (logits of each factor, each [n, h, w]; targets [n, h, w]) -> losses [n].
+MaskLoss = Callable[[tuple[jax.Array, ...], jax.Array], jax.Array]
 
 
 @jax.tree_util.register_dataclass
@@ -37,14 +39,15 @@ class Factor:
   bias: jax.Array
 
 
-@jax.custom_vjp
-def dice_sum(
+def mask_sum(
   factors: tuple[Factor, ...],
-  masks: jax.Array,
+  masks: types.PackedMasks,
   instance: jax.Array,
   valid: jax.Array,
+  *,
+  mask_loss: MaskLoss,
 ) -> jax.Array:
-  """Sums the dice loss of the masks of all pairs.
+  """Sums the loss of the masks of all pairs.
 
   Logits are resized bilinearly to the resolution of `masks`. A 1x1 convolution
   commutes with that, so this equals resizing the feature first, at a fraction
@@ -52,20 +55,62 @@ def dice_sum(
 
   Args:
     factors: Of the predicted masks.
-    masks: Target of every instance: packed bits [B, N, h, w / 8] or coverage
-      [B, N, h, w], uint8.
+    masks: Target of every instance. [B, N] masks of [h, w].
     instance: Instance of each pair. [B, P] int32.
     valid: False for padding, which comes last. [B, P] bool.
+    mask_loss: Such as `dice`.
 
   Returns:
     The sum over images and pairs, [] float32.
   """
-  return _dice_sum_and_gradients(factors, masks, instance, valid)[0]
+
+  def loss(features, rows, targets):
+    logits = tuple(
+      mask_logits(feature, kernel, bias, masks.size)
+      for feature, (kernel, bias) in zip(features, rows, strict=True)
+    )
+    values = mask_loss(logits, targets.unpack())
+    return values, values
+
+  features = tuple(f.feature for f in factors)
+  rows = tuple((f.kernel, f.bias) for f in factors)  # one row a pair
+  total, _ = instance_sum(loss, features, rows, masks, instance, valid)
+  return jnp.sum(total)
 
 
-def is_packed(masks: jax.Array, size: tuple[int, int]) -> bool:
-  """Tells bits from coverage, given (height, width) of a map as wide."""
-  return masks.shape[-1] * size[0] != masks.shape[-2] * size[1]
+def dice(logits: tuple[jax.Array, ...], targets: jax.Array) -> jax.Array:
+  """Computes the dice loss of masks; a MaskLoss.
+
+  Args:
+    logits: Of each factor. [n, h, w] float32.
+    targets: [n, h, w] float32.
+
+  Returns:
+    [n] float32.
+  """
+  probs = 1.0
+  for factor in logits:
+    probs *= jax.nn.sigmoid(factor)
+  return dice_loss(probs, targets)
+
+
+def joint_logits(logits: tuple[jax.Array, ...]) -> jax.Array:
+  """Computes the logits of products of probabilities, for losses on logits.
+
+  1 / prod_f sigmoid(x_f) = prod_f (1 + exp(-x_f)), and the odds are one over
+  that less 1; kept in logarithms, so that no certainty over- or underflows.
+
+  Args:
+    logits: Of each factor. [n, h, w] float32.
+
+  Returns:
+    x with sigmoid(x) = prod_f sigmoid(logits_f). [n, h, w] float32.
+  """
+  joint, *others = logits
+  for other in others:
+    # (1 + a) (1 + b) - 1 = a + b + a b, with a = exp(-joint), b = exp(-other)
+    joint = -jnp.logaddexp(jnp.logaddexp(-joint, -other), -joint - other)
+  return joint
 
 
 def mask_logits(
@@ -87,84 +132,3 @@ def mask_logits(
   )
   logits += bias[:, None, None]
   return resize_bilinear(logits[..., None], size)[..., 0]
-
-
-def _dice_sum_and_gradients(factors, masks, instance, valid):
-  """Computes the sum and its gradients by the factors in one pass.
-
-  The dice of a mask depends on its own logits only, so the gradient of the sum
-  is known as soon as the mask is: nothing has to be kept or computed twice.
-  """
-  height, width = factors[0].feature.shape[1:3]
-  packed = is_packed(masks, (height, width))
-  size = masks.shape[2], masks.shape[3] * (8 if packed else 1)
-  num_pairs = valid.shape[1]
-  pad = [(0, 0), (0, -num_pairs % CHUNK)]
-  rows = tuple((f.kernel, f.bias) for f in factors)  # one row a pair
-  rows, instance, valid = jax.tree.map(
-    lambda x: jnp.pad(x, pad + [(0, 0)] * (x.ndim - 2)), (rows, instance, valid)
-  )
-
-  def image_sum(inputs):
-    features, rows, masks, instance, valid = inputs
-
-    def chunk_sum(features, rows, target, valid):
-      probs = 1.0
-      for feature, (kernel, bias) in zip(features, rows, strict=True):
-        probs *= jax.nn.sigmoid(mask_logits(feature, kernel, bias, size))
-      if packed:
-        target = jnp.unpackbits(target, axis=-1).astype(jnp.float32)
-      else:
-        target = target.astype(jnp.float32) / 255
-      return jnp.sum(dice_loss(probs, target, where=valid))
-
-    def add_chunk(i, carry):
-      total, feature_gradients, row_gradients = carry
-
-      def chunk(x):
-        return jax.lax.dynamic_slice_in_dim(x, i * CHUNK, CHUNK)
-
-      value, (by_features, by_rows) = jax.value_and_grad(
-        chunk_sum, argnums=(0, 1)
-      )(
-        features,
-        jax.tree.map(chunk, rows),
-        masks[chunk(instance)],
-        chunk(valid),
-      )
-      row_gradients = jax.tree.map(
-        lambda x, y: jax.lax.dynamic_update_slice_in_dim(x, y, i * CHUNK, 0),
-        row_gradients,
-        by_rows,
-      )
-      feature_gradients = jax.tree.map(
-        lambda x, y: x + y.astype(jnp.float32), feature_gradients, by_features
-      )
-      return total + value, feature_gradients, row_gradients
-
-    num_chunks = (jnp.sum(valid) + CHUNK - 1) // CHUNK
-    # Chunks are summed in float32 also where features are bfloat16.
-    zeros = (
-      jnp.zeros((), jnp.float32),
-      jax.tree.map(lambda x: jnp.zeros(x.shape, jnp.float32), features),
-      jax.tree.map(jnp.zeros_like, rows),
-    )
-    return jax.lax.fori_loop(0, num_chunks, add_chunk, zeros)
-
-  features = tuple(f.feature for f in factors)
-  total, by_features, by_rows = jax.lax.map(
-    image_sum, (features, rows, masks, instance, valid)
-  )
-  gradients = tuple(
-    Factor(by_feature.astype(f.feature.dtype), *(x[:, :num_pairs] for x in row))
-    for f, by_feature, row in zip(factors, by_features, by_rows, strict=True)
-  )
-  return jnp.sum(total), gradients
-
-
-def _dice_sum_backward(gradients, cotangent):
-  scaled = jax.tree.map(lambda x: (cotangent * x).astype(x.dtype), gradients)
-  return scaled, None, None, None
-
-
-dice_sum.defvjp(_dice_sum_and_gradients, _dice_sum_backward)

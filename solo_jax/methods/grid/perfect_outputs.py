@@ -9,8 +9,6 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
-from solo_jax import types
-from solo_jax.losses.instance_means import unpack_masks
 from solo_jax.methods.grid.targets import Targets
 
 # Logits of certainty. Of the cells of an instance one is a little surer, so
@@ -102,15 +100,6 @@ def split_levels(
     levels.append(level.reshape(level.shape[0], s, s, *level.shape[2:]))
     start += s * s
   return tuple(levels)
-
-
-def mask_weights(batch: types.Batch, masks: jax.Array) -> jax.Array:
-  """Unpacks masks [B, N, h, ...] of a batch to [B, N, h, w] float32."""
-  height = masks.shape[2]
-  width = batch.image.shape[2] * height // batch.image.shape[1]
-  flat = masks.reshape(*masks.shape[:2], -1)
-  weights = unpack_masks(flat, height * width)
-  return weights.reshape(*masks.shape[:2], height, width)
 
 
 def logit(probs: jax.Array) -> jax.Array:

@@ -8,8 +8,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from solo_jax.losses.chunks import CHUNK
 from solo_jax.methods.grid.decode import Grids
-from solo_jax.methods.grid.masks import CHUNK, mask_logits
+from solo_jax.methods.grid.masks import mask_logits
 from solo_jax.methods.solo.network import Outputs
 from solo_jax.nn.resize import resize_bilinear
 

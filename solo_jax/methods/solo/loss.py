@@ -4,6 +4,7 @@ Shape letters: B images, N instances, P positive pairs, G cells of a level,
 h and w mask resolution.
 """
 
+import dataclasses
 from typing import Any
 
 import jax
@@ -11,7 +12,7 @@ import jax.numpy as jnp
 
 from solo_jax import types
 from solo_jax.methods.grid.loss import cell_loss
-from solo_jax.methods.grid.masks import Factor, dice_sum, is_packed
+from solo_jax.methods.grid.masks import Factor, MaskLoss, dice, mask_sum
 from solo_jax.methods.grid.targets import Targets
 from solo_jax.methods.solo.network import Outputs
 
@@ -20,6 +21,7 @@ def solo_loss(
   outputs: Outputs,
   batch: types.Batch,
   *,
+  mask_loss: MaskLoss = dice,
   axis_name: str | None = None,
   **settings: Any,
 ) -> tuple[jax.Array, dict[str, jax.Array]]:
@@ -34,6 +36,7 @@ def solo_loss(
   Args:
     outputs: Network outputs.
     batch: The batch; its masks are at least as fine as any level's.
+    mask_loss: Loss of each mask, given the logits of its factors.
     axis_name: Name of the mapped device axis; None on a single device.
     **settings: The remaining arguments of `cell_loss`.
 
@@ -44,14 +47,21 @@ def solo_loss(
     coarsen_masks(batch.masks, size) for size in outputs.mask_sizes
   )
   return loss_on_masks(
-    outputs, batch, level_masks, axis_name=axis_name, **settings
+    outputs,
+    batch,
+    level_masks,
+    mask_loss=mask_loss,
+    axis_name=axis_name,
+    **settings,
   )
 
 
 def loss_on_masks(
   outputs: Outputs,
   batch: types.Batch,
-  level_masks: tuple[jax.Array, ...],
+  level_masks: tuple[types.PackedMasks, ...],
+  *,
+  mask_loss: MaskLoss = dice,
   **settings: Any,
 ) -> tuple[jax.Array, dict[str, jax.Array]]:
   """Computes the loss with given mask targets.
@@ -59,33 +69,35 @@ def loss_on_masks(
   Args:
     outputs: Network outputs.
     batch: The batch; its masks are not used.
-    level_masks: Masks of all instances at each level's size, packed bits
-      [B, N, h, w / 8] or coverage [B, N, h, w], uint8.
+    level_masks: Masks of all instances [B, N] at each level's size.
+    mask_loss: Loss of each mask, given the logits of its factors.
     **settings: Arguments of `cell_loss`.
 
   Returns:
     The loss, [] float32, and its terms; see `cell_loss`.
   """
 
-  def mask_dice(targets):
+  def sum_masks(targets):
     first, total = 0, 0.0
     for factors, masks in zip(outputs.factors, level_masks, strict=True):
-      total += _level_dice(factors, masks, targets, first)
+      total += _level_sum(factors, masks, targets, first, mask_loss)
       first += factors[0].kernel.shape[0]
     return total
 
   return cell_loss(
     outputs.category_logits,
     batch,
-    mask_dice,
+    sum_masks,
     shared_cells="last",
     mask_average="pairs",  # the same as 'cells': a cell has one instance
     **settings,
   )
 
 
-def _level_dice(factors, masks, targets: Targets, first: int) -> jax.Array:
-  """Sums the dice of the pairs of the level whose cells begin at `first`."""
+def _level_sum(
+  factors, masks, targets: Targets, first: int, mask_loss: MaskLoss
+) -> jax.Array:
+  """Sums the loss of the pairs of the level whose cells begin at `first`."""
   num_cells = factors[0].kernel.shape[0]
   cell = targets.cell - first
   here = targets.valid & (cell >= 0) & (cell < num_cells)  # [B, P]
@@ -95,15 +107,18 @@ def _level_dice(factors, masks, targets: Targets, first: int) -> jax.Array:
     for x in (cell, here, targets.instance)
   )
   cell = jnp.where(here, cell, 0)
-  return dice_sum(
+  return mask_sum(
     tuple(Factor(f.feature, f.kernel[cell], f.bias[cell]) for f in factors),
     masks,
     instance,
     here,
+    mask_loss=mask_loss,
   )
 
 
-def coarsen_masks(masks: jax.Array, size: tuple[int, int]) -> jax.Array:
+def coarsen_masks(
+  masks: types.PackedMasks, size: tuple[int, int]
+) -> types.PackedMasks:
   """Shrinks mask targets to the resolution of a level.
 
   Bits by the rule of the 'published' targets, applied to the bits that there
@@ -114,35 +129,38 @@ def coarsen_masks(masks: jax.Array, size: tuple[int, int]) -> jax.Array:
   at the centre of a block of 8 or 16 are not in a batch of stride 4.
 
   Args:
-    masks: Packed bits [B, N, H, W / 8] or coverage [B, N, H, W], uint8.
+    masks: [B, N] masks of [H, W].
     size: (h, w) of the result; H / h is 1 or even, and equals W / w.
 
   Returns:
     `masks` if they have this size, else coverage (of bits: 0 or 255).
-    [B, N, h, w] uint8.
 
   Raises:
     ValueError: If masks of this size cannot be made from `masks`.
   """
   height, width = size
-  ratio = masks.shape[2] // height
-  if masks.shape[2] != ratio * height or (ratio != 1 and ratio % 2):
+  num_rows, _ = masks.size
+  ratio = num_rows // height
+  if num_rows != ratio * height or (ratio != 1 and ratio % 2):
     raise ValueError(
-      f"cannot make masks of {height} rows from {masks.shape[2]}: the strides "
+      f"cannot make masks of {height} rows from {num_rows}: the strides "
       "of a level's masks must be the batch's, or an even multiple of it; "
       "check network.strides and transforms.mask_stride"
     )
   if ratio == 1:
     return masks
-  packed = is_packed(masks, size)
-  if packed:
-    masks = jnp.unpackbits(masks, axis=-1)
-  blocks = masks.reshape(*masks.shape[:2], height, ratio, width, ratio)
-  if packed:
+  has_bits = masks.encoding == "bits"
+  cells = jnp.unpackbits(masks.data, axis=-1) if has_bits else masks.data
+  blocks = cells.reshape(*cells.shape[:2], height, ratio, width, ratio)
+  if has_bits:
     center = slice(ratio // 2 - 1, ratio // 2 + 1)
     votes = jnp.sum(
       blocks[:, :, :, center, :, center], axis=(3, 5), dtype=jnp.uint8
     )
-    return jnp.where(votes >= 2, 255, 0).astype(jnp.uint8)
-  mean = jnp.mean(blocks.astype(jnp.float32), axis=(3, 5))
-  return jnp.round(mean).astype(jnp.uint8)
+    cells = jnp.where(votes >= 2, 255, 0).astype(jnp.uint8)
+  else:
+    mean = jnp.mean(blocks.astype(jnp.float32), axis=(3, 5))
+    cells = jnp.round(mean).astype(jnp.uint8)
+  return dataclasses.replace(
+    masks, data=cells, encoding="coverage", stride=ratio * masks.stride
+  )

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 
 from solo_jax import types
 from solo_jax.methods.grid.network import GridNetwork
-from solo_jax.methods.grid.perfect_outputs import Cells, logit, mask_weights
+from solo_jax.methods.grid.perfect_outputs import Cells, logit
 from solo_jax.methods.solo.loss import coarsen_masks
 from solo_jax.methods.solo.network import UPSCALE, LevelFactor, Outputs
 
@@ -44,7 +44,7 @@ def perfect_outputs(
   factors, mask_sizes = [], []
   for owner, stride in zip(cells.owner, network.strides, strict=True):
     size = tuple(UPSCALE * (n // stride) for n in batch.image.shape[1:3])
-    weights = mask_weights(batch, coarsen_masks(batch.masks, size))[0]
+    weights = coarsen_masks(batch.masks, size).unpack()[0]
     factors.append(make_factors(weights, owner[0]))
     mask_sizes.append(size)
   return Outputs(cells.category_logits, tuple(factors), tuple(mask_sizes))

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 
 from solo_jax import types
 from solo_jax.methods.grid.loss import cell_loss
-from solo_jax.methods.grid.masks import Factor, dice_sum
+from solo_jax.methods.grid.masks import Factor, MaskLoss, dice, mask_sum
 from solo_jax.methods.grid.targets import flatten_levels
 from solo_jax.methods.solov2.network import Outputs
 
@@ -19,6 +19,7 @@ def solov2_loss(
   outputs: Outputs,
   batch: types.Batch,
   *,
+  mask_loss: MaskLoss = dice,
   axis_name: str | None = None,
   **settings: Any,
 ) -> tuple[jax.Array, dict[str, jax.Array]]:
@@ -29,6 +30,7 @@ def solov2_loss(
   Args:
     outputs: Network outputs.
     batch: The batch.
+    mask_loss: Loss of each mask, given its logits.
     axis_name: Name of the mapped device axis; None on a single device.
     **settings: The remaining arguments of `cell_loss`.
 
@@ -36,18 +38,24 @@ def solov2_loss(
     The loss, [] float32, and its terms; see `cell_loss`.
   """
 
-  def mask_dice(targets):
+  def sum_masks(targets):
     kernel = jnp.take_along_axis(
       flatten_levels(outputs.kernel), targets.cell[..., None], axis=1
     )  # [B, P, E]
     bias = jnp.zeros(targets.cell.shape, kernel.dtype)
     factor = Factor(outputs.mask_feature, kernel, bias)
-    return dice_sum((factor,), batch.masks, targets.instance, targets.valid)
+    return mask_sum(
+      (factor,),
+      batch.masks,
+      targets.instance,
+      targets.valid,
+      mask_loss=mask_loss,
+    )
 
   return cell_loss(
     outputs.category_logits,
     batch,
-    mask_dice,
+    sum_masks,
     shared_cells="all",
     axis_name=axis_name,
     **settings,

@@ -1,7 +1,5 @@
 """Images with square objects and outputs that are right about them."""
 
-import dataclasses
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,6 +7,7 @@ import pytest
 
 from solo_jax import types
 from solo_jax.methods.associative_embedding.network import Outputs
+from tests.target_masks import pack_bits, pack_coverage
 
 SIZE = 16  # of the maps: 32 px images at stride 2
 SQUARES = ((1, 1, 5, 0), (6, 2, 4, 2), (2, 9, 6, 1))  # x, y, side, label
@@ -29,7 +28,7 @@ def make_batch(squares=SQUARES, num_images=1, capacity=5, soft=True):
     image=np.zeros((num_images, side, side, 3), np.uint8),
     image_size=np.full((num_images, 2), side, np.int32),
     image_valid=np.ones(num_images, bool),
-    masks=masks if soft else np.packbits(masks > 0, axis=-1),
+    masks=(pack_coverage if soft else pack_bits)(masks, stride=2),
     centers=np.zeros((num_images, capacity, 2), np.float32),
     boxes_xyxy=np.zeros((num_images, capacity, 4), np.float32),
     labels=labels,
@@ -58,7 +57,7 @@ def make_outputs(num_images=1, num_tags=2, seed=0):
 
 def make_perfect(batch, quality=4.0):
   """Every pixel at the centre of its square, sure of its class and seed."""
-  squares = batch.masks[0] > 0
+  squares = batch.masks.data[0] > 0
   covered = squares.any(0)
   owner = squares.argmax(0)
   y, x = np.mgrid[:SIZE, :SIZE]
@@ -83,13 +82,7 @@ def make_perfect(batch, quality=4.0):
 
 def repeat(batch, times):
   """The same images several times over."""
-  return dataclasses.replace(
-    batch,
-    **{
-      field.name: np.concatenate([getattr(batch, field.name)] * times)
-      for field in dataclasses.fields(batch)
-    },
-  )
+  return jax.tree.map(lambda x: np.concatenate([x] * times), batch)
 
 
 @pytest.fixture

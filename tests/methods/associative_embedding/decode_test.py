@@ -60,7 +60,7 @@ def test_right_outputs_give_the_squares(batch, grouping):
   decoded = run(make_perfect(batch), grouping=grouping)
   masks, labels = found_masks(decoded)
   np.testing.assert_array_equal(labels, [s[-1] for s in SQUARES])
-  np.testing.assert_array_equal(masks, batch.masks[0, :3] > 0)
+  np.testing.assert_array_equal(masks, batch.masks.data[0, :3] > 0)
   # Sure of the class, at the centre, of quality sigmoid(4).
   expected = 1 / (1 + np.exp(-4.0)) ** 2
   np.testing.assert_allclose(decoded.scores[0, :3], expected, rtol=1e-3)
@@ -147,7 +147,7 @@ def test_nothing_found_is_a_result(batch):
 def test_padding_is_not_grouped(batch):
   """The lower square lies beyond an image of 18 px, 9 pixels of the map."""
   masks, _ = found_masks(run(make_perfect(batch), size=18))
-  expected = batch.masks[0, :2] > 0
+  expected = batch.masks.data[0, :2] > 0
   expected[:, :, 9:] = False  # the second square is cut
   np.testing.assert_array_equal(masks, expected)
 

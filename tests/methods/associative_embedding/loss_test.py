@@ -59,7 +59,7 @@ def by_numpy(outputs, batch, embedding_loss):
     field.name: np.float64(getattr(outputs, field.name)[0])
     for field in dataclasses.fields(outputs)
   }
-  masks = batch.masks[0][batch.valid[0]] / 255
+  masks = batch.masks.data[0][batch.valid[0]] / 255
   labels = batch.labels[0][batch.valid[0]]
   owner, covered = masks.argmax(0), masks.max(0) > 0
   logits = maps["category_logits"]
@@ -172,7 +172,7 @@ def test_order_and_padding_of_instances_do_not_matter(batch):
   order = np.array([4, 2, 0, 3, 1])
   shuffled = dataclasses.replace(
     batch,
-    masks=batch.masks[:, order],
+    masks=jax.tree.map(lambda x: x[:, order], batch.masks),
     labels=batch.labels[:, order],
     valid=batch.valid[:, order],
   )

@@ -9,6 +9,7 @@ from solo_jax.methods.associative_embedding.targets import (
   make_targets,
 )
 from tests.methods.associative_embedding.conftest import SIZE, make_batch
+from tests.target_masks import pack_coverage
 
 MAP = (SIZE, SIZE)
 
@@ -41,25 +42,29 @@ def test_the_smaller_of_two_that_cover_a_pixel_owns_it():
   owner = make_targets(batch, MAP).owner[0].reshape(MAP)
   assert (owner[2:5, 2:5] == 1).all() and owner[0, 0] == 0
   # Coverage counts first: of a pixel half covered by it, the large one's.
-  masks = batch.masks.copy()
+  masks = batch.masks.data.copy()
   masks[0, 1, 2, 2] = 127
-  batch = dataclasses.replace(batch, masks=masks)
+  batch = dataclasses.replace(batch, masks=pack_coverage(masks, stride=2))
   assert make_targets(batch, MAP).owner[0].reshape(MAP)[2, 2] == 0
   # Foreground stays a share, 1 at the most.
   assert make_targets(batch, MAP).foreground.max() == 1
 
 
 def test_instances_without_pixels_are_not_valid(batch):
-  masks = batch.masks.copy()
+  masks = batch.masks.data.copy()
   masks[0, 1] = 0
-  targets = make_targets(dataclasses.replace(batch, masks=masks), MAP)
+  targets = make_targets(
+    dataclasses.replace(batch, masks=pack_coverage(masks, stride=2)), MAP
+  )
   np.testing.assert_array_equal(targets.valid[0, :3], [True, False, True])
 
 
 def test_padding_instances_and_images_claim_nothing(batch):
-  masks = batch.masks.copy()
+  masks = batch.masks.data.copy()
   masks[0, 4] = 255  # garbage in a place that is not valid
-  targets = make_targets(dataclasses.replace(batch, masks=masks), MAP)
+  targets = make_targets(
+    dataclasses.replace(batch, masks=pack_coverage(masks, stride=2)), MAP
+  )
   assert targets.foreground.sum() == 25 + 16 + 36
   nothing = dataclasses.replace(batch, image_valid=np.array([False]))
   targets = make_targets(nothing, MAP)

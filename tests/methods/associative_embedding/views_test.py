@@ -31,7 +31,7 @@ def test_views_of_right_outputs(batch):
   sizes = jnp.full((1, 2), 2 * SIZE)
   views = jax.jit(lambda o: draw_views(o, sizes, **SETTINGS))(outputs)
   assert set(views) == {"tags", "seeds", "groups"}
-  squares = batch.masks[0, :3] > 0
+  squares = batch.masks.data[0, :3] > 0
   outside = ~squares.any(0)
   for name, view in views.items():
     view = np.asarray(view[0])

@@ -8,6 +8,7 @@ import numpy as np
 
 from solo_jax import types
 from solo_jax.methods.grid.loss import cell_loss
+from tests.target_masks import pack_bits
 
 LOSS = dict(
   scale_ranges=((1.0, 64.0),),
@@ -31,7 +32,7 @@ def make_batch(num_valid):
     image=jnp.zeros((2, 64, 64, 3), jnp.uint8),
     image_size=jnp.full((2, 2), 64),
     image_valid=jnp.array([True, False]),  # the second counts for nothing
-    masks=jnp.zeros((2, 3, 16, 2), jnp.uint8),
+    masks=pack_bits(np.zeros((2, 3, 16, 16)), stride=4),
     centers=jnp.array([CENTERS] * 2),
     boxes_xyxy=jnp.array([boxes] * 2, jnp.float32),
     labels=jnp.array([[0, 1, 0]] * 2),

@@ -3,17 +3,18 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
-import pytest
 
+from solo_jax.losses.chunks import CHUNK
 from solo_jax.losses.dice import dice_loss
 from solo_jax.methods.grid.masks import (
-  CHUNK,
   Factor,
-  dice_sum,
-  is_packed,
+  dice,
+  joint_logits,
   mask_logits,
+  mask_sum,
 )
 from solo_jax.nn.resize import resize_bilinear
+from tests.target_masks import pack_bits, pack_coverage
 
 NUM_PAIRS = CHUNK + 3  # two chunks, the second one partly filled
 
@@ -34,7 +35,11 @@ def make_case(num_valid=NUM_PAIRS):
   return (factor(4, 8), factor(8, 16)), bits, instance, valid
 
 
-def plain_sum(factors, coverage, instance, valid):
+def dice_sum(*args):
+  return mask_sum(*args, mask_loss=dice)
+
+
+def plain_sum(factors, coverage, instance, valid, plain_loss=dice_loss):
   """The same by plain array code, which JAX differentiates."""
   probs = 1.0
   for f in factors:
@@ -42,12 +47,12 @@ def plain_sum(factors, coverage, instance, valid):
     logits = jnp.einsum("bpe,bhwe->bphw", f.kernel, feature)
     probs *= jax.nn.sigmoid(logits + f.bias[..., None, None])
   target = jnp.take_along_axis(coverage, instance[..., None, None], axis=1)
-  return jnp.sum(dice_loss(probs, target, where=valid))
+  return jnp.sum(jnp.where(valid, plain_loss(probs, target), 0.0))
 
 
 def test_sum_and_gradients_equal_plain_code():
   factors, bits, instance, valid = make_case()
-  packed = np.packbits(bits, axis=-1)
+  packed = pack_bits(bits)
   actual = jax.jit(jax.value_and_grad(lambda f: 2 * dice_sum(f, *rest)))
   rest = packed, instance, valid
   expected = jax.value_and_grad(
@@ -64,8 +69,8 @@ def test_coverage_of_whole_pixels_equals_bits():
   factors, bits, *rest = make_case()
   run = jax.jit(dice_sum)
   np.testing.assert_allclose(
-    run(factors, np.packbits(bits, axis=-1), *rest),
-    run(factors, bits.astype(np.uint8) * np.uint8(255), *rest),
+    run(factors, pack_bits(bits), *rest),
+    run(factors, pack_coverage(255 * bits), *rest),
     rtol=1e-6,
   )
 
@@ -73,19 +78,10 @@ def test_coverage_of_whole_pixels_equals_bits():
 def test_without_pairs_the_gradient_is_zero():
   factors, bits, instance, valid = make_case(num_valid=0)
   value, gradient = jax.jit(jax.value_and_grad(dice_sum))(
-    factors, np.packbits(bits, axis=-1), instance, valid
+    factors, pack_bits(bits), instance, valid
   )
   assert value == 0
   assert not any(np.any(x) for x in jax.tree.leaves(gradient))
-
-
-@pytest.mark.parametrize(
-  ("shape", "expected"),
-  [((1, 2, 16, 16), False), ((1, 2, 16, 2), True), ((1, 2, 8, 4), True)],
-)
-def test_bits_are_told_by_the_width(shape, expected):
-  size = (8, 8) if shape[2] == 16 else (4, 16)
-  assert is_packed(np.zeros(shape, np.uint8), size) == expected
 
 
 def test_logits_by_hand():
@@ -94,3 +90,53 @@ def test_logits_by_hand():
     feature, jnp.array([[1.0, 1.0], [2.0, 0.0]]), jnp.array([0.5, 0.0]), (1, 2)
   )
   np.testing.assert_allclose(logits, [[[3.5, 2.5]], [[2.0, 6.0]]])
+
+
+def cross_entropy(logits, targets):
+  """A mask loss that somebody else wrote: it knows logits, not factors."""
+  x = joint_logits(logits)
+  return jnp.mean(jax.nn.softplus(x) - targets * x, axis=(1, 2))
+
+
+def test_another_mask_loss_is_summed_over_the_same_pairs():
+  factors, bits, instance, valid = make_case()
+
+  def plain(probs, target):
+    entropy = target * jnp.log(probs) + (1 - target) * jnp.log1p(-probs)
+    return -jnp.mean(entropy, axis=(-2, -1))
+
+  rest = instance, valid
+  actual = jax.jit(
+    jax.value_and_grad(
+      lambda f: mask_sum(f, pack_bits(bits), *rest, mask_loss=cross_entropy)
+    )
+  )(factors)
+  expected = jax.jit(
+    jax.value_and_grad(
+      lambda f: plain_sum(f, bits.astype(np.float32), *rest, plain)
+    )
+  )(factors)
+  jax.tree.map(
+    lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-4, atol=1e-5),
+    actual,
+    expected,
+  )
+
+
+def test_joint_logits_are_those_of_the_product():
+  x = jnp.asarray(np.random.default_rng(1).normal(size=(3, 2, 4, 4)) * 5)
+  product = np.prod(1 / (1 + np.exp(-np.float64(x))), axis=0)
+  np.testing.assert_allclose(
+    joint_logits(tuple(x)), np.log(product / (1 - product)), rtol=1e-4
+  )
+  np.testing.assert_array_equal(joint_logits((x[0],)), x[0])
+
+
+def test_joint_logits_of_certain_factors_stay_finite():
+  sure = jnp.array([[[200.0, -200.0], [200.0, -200.0]]])
+  other = jnp.array([[[200.0, -200.0], [-200.0, 0.0]]])
+  joint = joint_logits((sure, other))
+  expected = [[[200 - np.log(2), -400], [-200, -200 - np.log(2)]]]
+  np.testing.assert_allclose(joint, expected, rtol=1e-6)
+  gradient = jax.grad(lambda x: joint_logits((x, other)).sum())(sure)
+  assert np.isfinite(gradient).all()

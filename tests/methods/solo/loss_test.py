@@ -11,6 +11,7 @@ from solo_jax import types
 from solo_jax.methods.grid.loss import cell_loss
 from solo_jax.methods.solo.loss import coarsen_masks, loss_on_masks, solo_loss
 from solo_jax.methods.solo.network import LevelFactor, Outputs
+from tests.target_masks import pack_bits, pack_coverage
 
 LOSS = dict(
   scale_ranges=((1.0, 32.0), (16.0, 64.0)),
@@ -40,7 +41,7 @@ def make_batch(squares=((5, 5, 9), (30, 20, 20))):
     image=np.zeros((2, 64, 64, 3), np.uint8),
     image_size=np.full((2, 2), 64, np.int32),
     image_valid=np.ones(2, bool),
-    masks=bits * np.uint8(255),
+    masks=pack_coverage(255 * bits, stride=4),
     centers=centers,
     boxes_xyxy=boxes,
     labels=np.zeros((2, n), np.int32),
@@ -129,7 +130,8 @@ def written_out(outputs, batch, **settings):
       cell = targets.cell[0] - (end - len(factors[0].bias))
       here = (cell >= 0) & (targets.cell[0] < end) & targets.valid[0]
       mask = probs[jnp.where(here, cell, 0)]  # [P, h, w]
-      wanted = coarsen_masks(batch.masks, size)[0, targets.instance[0]] / 255.0
+      wanted = coarsen_masks(batch.masks, size).unpack()[0]
+      wanted = wanted[targets.instance[0]]
       overlap = 2 * (mask * wanted).sum((1, 2))
       sizes = (mask**2).sum((1, 2)) + (wanted**2).sum((1, 2)) + 2e-3
       total += jnp.sum(jnp.where(here, 1 - overlap / sizes, 0.0))
@@ -191,22 +193,23 @@ def test_coarse_bits_are_the_votes_of_the_four_central_ones():
   bits = np.zeros((1, 1, 8, 8), np.uint8)
   bits[0, 0, 1:3, 1] = 1  # two of the central four of the first 4 x 4 block
   bits[0, 0, 0, 4:8] = 1  # four, none of them central
-  result = coarsen_masks(np.packbits(bits, axis=-1), (2, 2))
-  np.testing.assert_array_equal(result[0, 0], [[255, 0], [0, 0]])
-  result = coarsen_masks(np.packbits(bits, axis=-1), (4, 4))
+  result = coarsen_masks(pack_bits(bits, stride=4), (2, 2))
+  assert (result.encoding, result.stride) == ("coverage", 16)
+  np.testing.assert_array_equal(result.unpack()[0, 0], [[1, 0], [0, 0]])
+  result = coarsen_masks(pack_bits(bits), (4, 4))
   np.testing.assert_array_equal(
-    result[0, 0], [[0, 0, 255, 255], [0, 0, 0, 0], [0] * 4, [0] * 4]
+    result.unpack()[0, 0], [[0, 0, 1, 1], [0, 0, 0, 0], [0] * 4, [0] * 4]
   )
 
 
 def test_coarse_coverage_is_the_mean():
   coverage = np.array([[255, 0], [128, 1]], np.uint8)[None, None]
-  assert coarsen_masks(coverage, (1, 1)).item() == 96
+  assert coarsen_masks(pack_coverage(coverage), (1, 1)).data.item() == 96
 
 
 def test_masks_cannot_be_refined():
   with pytest.raises(ValueError, match="masks of 32 rows from 16.*strides"):
-    coarsen_masks(np.zeros((1, 1, 16, 16), np.uint8), (32, 32))
+    coarsen_masks(pack_coverage(np.zeros((1, 1, 16, 16))), (32, 32))
 
 
 @pytest.mark.golden("targets_solo[!v]*npz")
@@ -218,8 +221,9 @@ def test_target_masks_of_a_fixture(golden, golden_masks, golden_coverage):
     cells = golden[f"pos_index_{level}"]
     owners = golden[f"cell_last_gt_{level}"].ravel()[cells]
     wanted = golden.masks(f"pos_mask_target_packed_{level}", (height, width))
-    np.testing.assert_array_equal(expected[0, owners] > 0, wanted)
-    ours = np.asarray(coarsen_masks(stride4, (height, width)))[0, owners] > 0
+    np.testing.assert_array_equal(expected.unpack()[0, owners] > 0, wanted)
+    ours = np.asarray(coarsen_masks(stride4, (height, width)).data)
+    ours = ours[0, owners] > 0
     shared, union = (ours & wanted).sum(), (ours | wanted).sum()
     assert shared / union > (0.999 if level < 2 else 0.9)
 

@@ -8,6 +8,7 @@ import pytest
 from solo_jax import types
 from solo_jax.methods.solov2.loss import solov2_loss
 from solo_jax.methods.solov2.network import Outputs
+from tests.target_masks import pack_bits, pack_coverage
 
 LOSS = dict(
   scale_ranges=((1.0, 32.0), (16.0, 64.0)),
@@ -38,7 +39,7 @@ def make_batch(num_images=2, masks=((5, 5, 9), (30, 20, 20)), packed=True):
     image=np.zeros((num_images, 64, 64, 3), np.uint8),
     image_size=np.full((num_images, 2), 64, np.int32),
     image_valid=np.ones(num_images, bool),
-    masks=np.packbits(bits, axis=-1) if packed else bits * np.uint8(255),
+    masks=pack_bits(bits, 4) if packed else pack_coverage(255 * bits, 4),
     centers=centers,
     boxes_xyxy=boxes,
     labels=np.zeros((num_images, n), np.int32),
@@ -140,6 +141,20 @@ def test_mean_over_devices_is_the_global_loss():
 
   losses = jax.vmap(device_loss, axis_name="devices")(*halves)
   np.testing.assert_allclose(losses, [expected] * 2, rtol=1e-6)
+
+
+def test_another_mask_loss_takes_the_place_of_dice():
+  """One number a mask: the mask loss is its mean over the positive pairs."""
+
+  def area(logits, targets):
+    assert len(logits) == 1 and logits[0].shape == targets.shape
+    return jnp.sum(targets, axis=(1, 2)) + 0 * jnp.sum(logits[0], axis=(1, 2))
+
+  # Squares of 20 px alone: masks of 5 x 5 cells, whatever the kernels are.
+  batch = make_batch(masks=((8, 8, 20), (36, 36, 20)))
+  (_, terms), gradient = run(make_outputs(), batch, mask_loss=area)
+  np.testing.assert_allclose(terms["mask_loss"], 3.0 * 25)
+  assert not np.any(gradient.mask_feature)
 
 
 @pytest.mark.golden("loss_solov2*.npz")

@@ -1,0 +1,51 @@
+"""Tests of solo_jax/types.py: mask targets as one type."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from tests.target_masks import pack_bits, pack_coverage
+
+BITS = np.zeros((2, 3, 4, 16), bool)
+BITS[0, 1, 2, 5:9] = True  # across two bytes
+BITS[1, 2] = True
+
+
+@pytest.mark.parametrize("convert", [np.asarray, jnp.asarray])
+def test_bits_and_coverage_unpack_to_weights(convert):
+  for masks, expected in (
+    (pack_bits(BITS, stride=4), BITS),
+    (pack_coverage(51 * BITS, stride=4), 0.2 * BITS),
+  ):
+    masks = jax.tree.map(convert, masks)
+    assert masks.size == (4, 16) and masks.stride == 4
+    weights = masks.unpack()
+    assert weights.dtype == np.float32
+    assert isinstance(weights, type(masks.data))
+    np.testing.assert_allclose(weights, expected, rtol=1e-6)
+
+
+def test_rows_pick_instances_of_one_image():
+  for masks in (pack_bits(BITS), pack_coverage(255 * BITS)):
+    image = jax.tree.map(lambda x: x[0], masks)
+    rows = np.array([1, 1, 0])
+    np.testing.assert_array_equal(image.unpack(rows), BITS[0, rows])
+
+
+def test_what_maps_over_a_batch_maps_over_masks():
+  """Encoding and stride are static: they survive a compiled function."""
+  masks = pack_bits(BITS, stride=2)
+  assert [leaf.shape for leaf in jax.tree.leaves(masks)] == [(2, 3, 4, 2)]
+  first = jax.jit(lambda m: jax.tree.map(lambda x: x[:1], m))(masks)
+  assert (first.encoding, first.stride, first.size) == ("bits", 2, (4, 16))
+  np.testing.assert_array_equal(first.unpack(), BITS[:1])
+  summed = jax.lax.map(lambda m: m.unpack().sum(), masks)
+  np.testing.assert_array_equal(summed, BITS.sum((1, 2, 3)))
+
+
+def test_flat_weights_are_the_weights_in_one_row():
+  for masks in (pack_bits(BITS), pack_coverage(255 * BITS)):
+    np.testing.assert_array_equal(
+      masks.unpack_flat(), masks.unpack().reshape(2, 3, -1)
+    )
