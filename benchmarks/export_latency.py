@@ -25,7 +25,7 @@ from solo_jax.api import Predictor
 from solo_jax.checkpoints import store
 from solo_jax.data.records import decode_image
 from solo_jax.data.shapes import draw_scene
-from solo_jax.export import export_checkpoint
+from solo_jax.exporting.writer import export_checkpoint
 
 _CHECKPOINT = flags.DEFINE_string("checkpoint", None, "A run.", required=True)
 _IMAGES = flags.DEFINE_string("images", None, "Folder of images, all used.")

@@ -46,7 +46,7 @@ from solo_jax.checkpoints import state
 from solo_jax.checkpoints.store import CheckpointWriter
 from solo_jax.training import setup
 from solo_jax.training.logging import RunLog, read_rows
-from solo_jax.training.loop import Run
+from solo_jax.training.run import Run
 from solo_jax.training.stopping import StopRequest
 
 MEASUREMENTS = ("loop", "overhead", "step", "network")

@@ -71,8 +71,8 @@ def build_predictor(
     The predictor.
 
   Raises:
-    ValueError: If the variables are not those of the config's network.
-    errors.UserError: If its method has no test-time augmentation.
+    errors.UserError: If the variables are not those of the config's network,
+      or its method has no test-time augmentation.
   """
   return Predictor(
     build_model(config, variables),
@@ -102,7 +102,7 @@ def build_model(
     The model.
 
   Raises:
-    ValueError: If the variables are not those of the config's network.
+    UserError: If the variables are not those of the config's network.
   """
   method = build_method(config)
   shapes = variable_shapes(
@@ -129,8 +129,8 @@ def load_model(path: str) -> Model:
     The model.
 
   Raises:
-    FileNotFoundError: If there is no checkpoint; says what is there.
-    ValueError: If the checkpoint is damaged.
+    errors.UserError: If there is no checkpoint (says what is there), or it is
+      damaged.
   """
   checkpoint = store.load(path)
   return build_model(

@@ -2,9 +2,9 @@
 
 
 class UserError(Exception):
-  """A mistake in data, configuration, flags or files that come from outside.
+  """What the user can fix: data, configuration, flags, files, disks, processes.
 
-  Raised where these are read, never for a mistake in code. The message names
-  the file, image id or field, and what to do. `cli.run` prints it and exits
-  with code 1; any other exception keeps its traceback.
+  Raised where these are read or used, never for a mistake in code. The message
+  names the file, image id or field, and what to do. `cli.run` prints it and
+  exits with code 1; any other exception keeps its traceback.
   """

@@ -18,6 +18,8 @@ import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from solo_jax.errors import UserError
+
 AXIS_NAME = "devices"
 
 
@@ -40,26 +42,26 @@ def connect(
     timeout_seconds: How long to wait for the others.
 
   Raises:
-    ValueError: If some of the three are given and others missing, if they
+    UserError: If some of the three are given and others missing, if they
       make no sense, or if none is given where JAX cannot find out.
-    RuntimeError: If process 0 does not answer in time. (Process 0 itself is
+    UserError: If process 0 does not answer in time. (Process 0 itself is
       ended by JAX, naming those that are missing.)
   """
   given = [x is not None for x in (coordinator, num_processes, process_id)]
   if any(given) and not all(given):
-    raise ValueError(
+    raise UserError(
       "--coordinator, --num_processes and --process_id go together; got "
       f"{coordinator}, {num_processes} and {process_id}. Under Slurm, on a TPU "
       "pod or in Kubernetes leave all three out"
     )
   if all(given):
     if not re.fullmatch(r"\S+:\d+", coordinator):
-      raise ValueError(
+      raise UserError(
         f"--coordinator={coordinator}: expected HOST:PORT of process 0, the "
         "same in all processes"
       )
     if not 0 <= process_id < num_processes:
-      raise ValueError(
+      raise UserError(
         f"--process_id={process_id}: expected 0 to {num_processes - 1}, one "
         f"each for --num_processes={num_processes}"
       )
@@ -75,7 +77,7 @@ def connect(
       initialization_timeout=timeout_seconds,
     )
   except ValueError as error:
-    raise ValueError(
+    raise UserError(
       f"--distributed: JAX finds no other processes here ({error}) It knows "
       "TPU pods, Slurm (in a step of srun), Open MPI and Kubernetes (with the "
       "package of pip install 'jax[k8s]'). Elsewhere give --coordinator, "
@@ -96,7 +98,7 @@ def _await_coordinator(
       return
     except OSError as error:
       if time.monotonic() >= deadline:
-        raise RuntimeError(
+        raise UserError(
           f"process {process_id} of {num_processes} does not reach process 0 "
           f"at {coordinator} within {timeout_seconds} s ({error}): check that "
           "it was started, that its host has this name and that the port is "
@@ -193,10 +195,10 @@ def fetch(tree: Any) -> Any:
 
 
 def check_batch_size(batch_size: int, accumulate: int) -> None:
-  """Raises ValueError if a global batch does not split over the devices."""
+  """Raises UserError if a global batch does not split over the devices."""
   num_devices = jax.device_count()
   if batch_size % (num_devices * accumulate):
-    raise ValueError(
+    raise UserError(
       f"training.batch_size={batch_size} does not split evenly over "
       f"{num_devices} devices x optimizer.accumulate={accumulate} "
       f"micro-batches; use a multiple of {num_devices * accumulate}"
@@ -270,7 +272,7 @@ def gather_json(value: Any) -> list[Any]:
 
 
 def check_agreement(facts: dict[str, Any]) -> None:
-  """Raises ValueError where processes disagree; all must call it.
+  """Raises UserError where processes disagree; all must call it.
 
   They would wait for each other for ever, or train different things.
 
@@ -287,7 +289,7 @@ def check_agreement(facts: dict[str, Any]) -> None:
   ]
   if differing:
     more = f"\n  and {len(differing) - 10} more" if differing[10:] else ""
-    raise ValueError(
+    raise UserError(
       "the processes of this run do not agree; start all with the same flags, "
       "the same data and one workdir that all of them see:\n"
       + "\n".join(differing[:10])

@@ -30,7 +30,7 @@ from typing import Any
 import rich.console
 import rich.markup
 import rich.table
-from absl import app, flags, logging
+from absl import app, flags
 
 from solo_jax import cli
 from solo_jax.data import coco_instances, labeled_images, shapes
@@ -283,11 +283,8 @@ def check_same_request(
     )
 
 
-def main(argv: list[str]) -> None:
+def main() -> None:
   """Prepares a dataset, or says that it is prepared already."""
-  if len(argv) > 1:
-    raise app.UsageError(f"Unexpected arguments: {argv[1:]}")
-  logging.set_verbosity(logging.ERROR)  # TFDS warns of every custom name
   if "://" in FLAGS.data_dir:
     raise ValueError(
       f"--data_dir={FLAGS.data_dir}: records are written to a local disk; "

@@ -16,13 +16,11 @@ The checkpoints fit any number of devices and processes.
 """
 
 import json
-from collections.abc import Sequence
 
 import jax
-from absl import app, flags, logging
-from ml_collections import config_flags
+from absl import flags, logging
 
-from solo_jax import cli, parallel
+from solo_jax import cli
 from solo_jax.training.loop import train_and_evaluate
 
 
@@ -32,14 +30,7 @@ def define_flags(values: flags.FlagValues = flags.FLAGS) -> None:
   Args:
     values: Where to; tests pass their own.
   """
-  config_flags.DEFINE_config_file(
-    "config",
-    None,
-    "Config file, with its argument after a colon. Single fields are set with "
-    "--config.section.field=value.",
-    lock_config=True,
-    flag_values=values,
-  )
+  cli.define_config_flag(values)
   flags.DEFINE_string(
     "workdir",
     None,
@@ -54,17 +45,12 @@ def define_flags(values: flags.FlagValues = flags.FLAGS) -> None:
     flag_values=values,
   )
   cli.define_process_flags(values)
-  flags.mark_flags_as_required(["config", "workdir"], flag_values=values)
+  flags.mark_flag_as_required("workdir", flag_values=values)
 
 
-def main(argv: Sequence[str]) -> None:
+def main() -> None:
   """Runs the command."""
-  if len(argv) > 1:
-    raise app.UsageError(f"unexpected arguments: {' '.join(argv[1:])}")
-  logging.set_verbosity(logging.WARNING)  # Orbax and TFDS tell every step
   given = flags.FLAGS
-  if (address := cli.process_address(given)) is not None:
-    parallel.connect(*address)
   if jax.process_index() == 0:
     print("reading the data and making the network", flush=True)
   metrics = train_and_evaluate(
@@ -76,4 +62,5 @@ def main(argv: Sequence[str]) -> None:
 
 if __name__ == "__main__":
   define_flags()
-  cli.run(main)
+  # Warnings as well: of damaged checkpoints, for example.
+  cli.run(main, verbosity=logging.WARNING)

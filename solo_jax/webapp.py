@@ -11,16 +11,17 @@ import html
 import os
 import pathlib
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-from absl import app, flags, logging
+from absl import flags
 
 from solo_jax import cli, types, visualization
 from solo_jax.api import Predictor
 from solo_jax.data import transforms
 from solo_jax.data.file_tree import PIXELS_LIMIT
+from solo_jax.errors import UserError
 from solo_jax.inference.compilation_cache import use_compilation_cache
 from solo_jax.media.reading import read_image
 from solo_jax.media.saving import Results
@@ -63,8 +64,84 @@ def build_page(
     A gradio.Blocks.
 
   Raises:
-    ModuleNotFoundError: If Gradio is not installed.
+    UserError: If Gradio is not installed.
   """
+  gr = _import_gradio()
+  with gr.Blocks(
+    title="solo_jax", analytics_enabled=False, delete_cache=(600, 3600)
+  ) as page:
+    gr.Markdown(title)
+    # Of each visitor, forgotten an hour after the last image.
+    state = gr.State(time_to_live=3600)
+    with gr.Row():
+      with gr.Column(scale=2):
+        source, score, area = _add_inputs(score_threshold)
+      with gr.Column(scale=3):
+        picture, text, download = _add_results()
+    table = gr.HTML(elem_id="table")
+    detect, show = _make_handlers(predictor, download, max_pixels)
+    # One image after another: they share the device.
+    shown = dict(
+      inputs=[state, score, area], outputs=[picture, text, table, download]
+    )
+    source.change(
+      detect, source, state, concurrency_limit=1, show_progress="full"
+    ).then(show, **shown)
+    for slider in (score, area):
+      slider.change(
+        show, **shown, trigger_mode="always_last", show_progress="hidden"
+      )
+  return page
+
+
+def _add_inputs(score_threshold: float) -> tuple[Any, Any, Any]:
+  """Adds the place for an image and the sliders for score and area."""
+  gr = _import_gradio()
+  source = gr.Image(
+    show_label=False,
+    buttons=["fullscreen"],
+    type="filepath",
+    sources=["upload", "clipboard"],
+    height=360,
+    elem_id="source",
+  )
+  # The file itself, 16 bits and all, and unread: `read_image` says what is
+  # wrong with it.
+  source.preprocess = lambda data: data and data.path
+  score = gr.Slider(
+    0,
+    1,
+    score_threshold,
+    step=0.01,
+    label="Score at least",
+    elem_id="score",
+  )
+  area = gr.Slider(
+    0, 2000, 0, step=1, label="Area at least, in pixels", elem_id="area"
+  )
+  return source, score, area
+
+
+def _add_results() -> tuple[Any, Any, Any]:
+  """Adds the picture, the number of detections and the download."""
+  gr = _import_gradio()
+  picture = gr.Image(
+    show_label=False,
+    buttons=["download", "fullscreen"],  # not "share"
+    format="png",
+    interactive=False,
+    height=480,
+    elem_id="picture",
+  )
+  text = gr.Markdown(elem_id="count")
+  download = gr.DownloadButton("Download JSON (COCO)", elem_id="json")
+  return picture, text, download
+
+
+def _make_handlers(
+  predictor: Predictor, download: Any, max_pixels: int
+) -> tuple[Callable, Callable]:
+  """Returns what follows a new image, and a new threshold."""
   gr = _import_gradio()
 
   def detect(path):
@@ -72,7 +149,7 @@ def build_page(
       return None
     try:
       image = read_image(pathlib.Path(path), max_pixels)
-    except (OSError, ValueError) as error:
+    except (OSError, UserError) as error:
       message = f"{pathlib.Path(path).name}: {error}"
       raise gr.Error(message, print_exception=False) from error
     return pathlib.Path(path).name, image, predictor(image)
@@ -97,60 +174,7 @@ def build_page(
     )
     return picture, text, to_html(describe(predictor, shown)), path
 
-  with gr.Blocks(
-    title="solo_jax", analytics_enabled=False, delete_cache=(600, 3600)
-  ) as page:
-    gr.Markdown(title)
-    # Of each visitor, forgotten an hour after the last image.
-    state = gr.State(time_to_live=3600)
-    with gr.Row():
-      with gr.Column(scale=2):
-        source = gr.Image(
-          show_label=False,
-          buttons=["fullscreen"],
-          type="filepath",
-          sources=["upload", "clipboard"],
-          height=360,
-          elem_id="source",
-        )
-        # The file itself, 16 bits and all, and unread: `read_image` says what
-        # is wrong with it.
-        source.preprocess = lambda data: data and data.path
-        score = gr.Slider(
-          0,
-          1,
-          score_threshold,
-          step=0.01,
-          label="Score at least",
-          elem_id="score",
-        )
-        area = gr.Slider(
-          0, 2000, 0, step=1, label="Area at least, in pixels", elem_id="area"
-        )
-      with gr.Column(scale=3):
-        picture = gr.Image(
-          show_label=False,
-          buttons=["download", "fullscreen"],  # not "share"
-          format="png",
-          interactive=False,
-          height=480,
-          elem_id="picture",
-        )
-        text = gr.Markdown(elem_id="count")
-        download = gr.DownloadButton("Download JSON (COCO)", elem_id="json")
-    table = gr.HTML(elem_id="table")
-    # One image after another: they share the device.
-    shown = dict(
-      inputs=[state, score, area], outputs=[picture, text, table, download]
-    )
-    source.change(
-      detect, source, state, concurrency_limit=1, show_progress="full"
-    ).then(show, **shown)
-    for slider in (score, area):
-      slider.change(
-        show, **shown, trigger_mode="always_last", show_progress="hidden"
-      )
-  return page
+  return detect, show
 
 
 def launch(page: Any, *, host: str, port: int, max_upload_mb: int) -> str:
@@ -300,7 +324,7 @@ def _import_gradio():
   try:
     import gradio
   except ModuleNotFoundError as error:
-    raise ModuleNotFoundError(
+    raise UserError(
       "the page needs Gradio: pip install 'solo_jax[demo]'"
     ) from error
   return gradio
@@ -308,11 +332,7 @@ def _import_gradio():
 
 def define_flags() -> None:
   """Defines the flags: when run, so that commands can be imported together."""
-  flags.DEFINE_string(
-    "checkpoint",
-    None,
-    "Folder of a run (newest checkpoint) or of a checkpoint.",
-  )
+  cli.define_checkpoint_flag()
   flags.DEFINE_string(
     "host",
     "127.0.0.1",
@@ -333,14 +353,10 @@ def define_flags() -> None:
     lower_bound=1,
     upper_bound=PIXELS_LIMIT,
   )
-  flags.mark_flags_as_required(["checkpoint"])
 
 
-def main(argv: list[str]) -> None:
+def main() -> None:
   """Runs the command."""
-  if len(argv) > 1:
-    raise app.UsageError(f"unexpected arguments: {' '.join(argv[1:])}")
-  logging.set_verbosity(logging.ERROR)  # Orbax tells every step
   use_compilation_cache()
   predictor = Predictor.from_checkpoint(FLAGS.checkpoint)
   page = build_page(

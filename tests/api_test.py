@@ -15,6 +15,7 @@ from solo_jax.building import build_method, build_model, build_predictor
 from solo_jax.checkpoints import store
 from solo_jax.checkpoints.state import init_variables
 from solo_jax.data.shapes import CLASS_NAMES
+from solo_jax.errors import UserError
 
 CONFIG = pathlib.Path(__file__).parents[1] / "configs" / "solov2_shapes.py"
 
@@ -84,14 +85,14 @@ def test_with_mirror_images_a_mirror_image_has_the_same_instances(folder):
 
 
 def test_missing_checkpoint_is_named(tmp_path):
-  with pytest.raises(FileNotFoundError, match="no checkpoint at .*nowhere"):
+  with pytest.raises(UserError, match="no checkpoint at .*nowhere"):
     Predictor.from_checkpoint(str(tmp_path / "nowhere"))
 
 
 def test_weights_of_another_network_are_refused(folder):
   checkpoint = store.load(folder)
   del checkpoint.variables["params"]["backbone"]
-  with pytest.raises(ValueError, match="cannot use these weights of solov2"):
+  with pytest.raises(UserError, match="cannot use these weights of solov2"):
     build_model(checkpoint.config, checkpoint.variables)
 
 

@@ -1,5 +1,6 @@
 """Tests of solo_jax/cli.py: mistakes are explained, bugs are shown."""
 
+import io
 import os
 import pathlib
 import subprocess
@@ -9,10 +10,11 @@ import ml_collections
 import numpy as np
 import pytest
 from absl import app, flags
+from rich.console import Console
 
-from solo_jax import cli, train
-from solo_jax.config import parse_arg
-from solo_jax.data.records import open_records
+from solo_jax import cli, parallel, train
+from solo_jax.errors import UserError
+from solo_jax.losses.dice import dice_loss
 from solo_jax.parallel import check_batch_size
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -25,16 +27,16 @@ def catch(function, *args):
   return caught.value
 
 
-def test_what_solo_jax_raises_is_for_the_user(tmp_path):
-  error = catch(open_records, str(tmp_path), "shapes", "train")
-  assert cli.explain(error).startswith("No prepared dataset 'shapes'")
+def test_a_users_error_is_its_message():
   assert "does not split evenly" in cli.explain(catch(check_batch_size, 1, 100))
 
+  def fail():
+    try:
+      int("many")
+    except ValueError as error:
+      raise UserError("steps='many' is not a int") from error
 
-def test_a_message_raised_from_another_error_is_for_the_user():
-  # `parse_arg` raises while it handles the error of int().
-  error = catch(lambda: parse_arg("steps=many", steps=1))
-  assert cli.explain(error) == "config argument steps='many' is not a int"
+  assert cli.explain(catch(fail)) == "steps='many' is not a int"
 
 
 def test_files_that_the_system_refuses_are_named(tmp_path):
@@ -48,10 +50,10 @@ def test_files_that_the_system_refuses_are_named(tmp_path):
   "bug",
   [
     lambda: np.zeros(3).reshape(2, 2),  # ValueError in a library
-    lambda: parse_arg(3),  # AttributeError in solo_jax, no `raise`
+    lambda: dice_loss(np.zeros(3), np.zeros(4), where=True),
     lambda: ml_collections.ConfigDict({"a": 1}).b,
-    lambda: exec("raise ValueError('not of this package')"),
-    lambda: open_records("", "", "", ""),
+    lambda: check_batch_size(1),
+    lambda: exec("raise OSError('of no file')"),
   ],
 )
 def test_bugs_are_not_explained(bug):
@@ -114,7 +116,7 @@ def test_flags_are_parsed(monkeypatch):
 def test_mistakes_about_the_config_are_one_line(
   monkeypatch, arguments, message
 ):
-  with pytest.raises(ValueError, match=message) as caught:
+  with pytest.raises(UserError, match=message) as caught:
     parse(monkeypatch, *arguments, "--workdir=w")
   assert cli.explain(caught.value) == str(caught.value)
 
@@ -145,17 +147,62 @@ def test_a_bug_in_a_config_file_keeps_its_traceback(monkeypatch, tmp_path):
 
 def test_run_exits_with_the_message_or_raises_the_bug(monkeypatch):
   monkeypatch.setattr(sys, "argv", ["solo_jax/eval.py"])
-  monkeypatch.setattr(app, "run", lambda main, flags_parser: main([]))
+  monkeypatch.setattr(app, "run", lambda main, flags_parser: main(["eval"]))
   with pytest.raises(SystemExit) as caught:
-    cli.run(lambda argv: check_batch_size(1, 100))
+    cli.run(lambda: check_batch_size(1, 100))
   assert caught.value.code.startswith("eval: training.batch_size=1 does not")
   with pytest.raises(ZeroDivisionError):
-    cli.run(lambda argv: 1 / 0)
+    cli.run(lambda: 1 / 0)
+
+
+def test_a_shape_mistake_in_a_loss_keeps_its_traceback(monkeypatch):
+  """The loss itself says what is wrong, and the caller wants to see where."""
+  monkeypatch.setattr(app, "run", lambda main, flags_parser: main(["train"]))
+
+  def my_loss():
+    return dice_loss(np.zeros((2, 3)), np.zeros((2, 4)), where=True)
+
+  with pytest.raises(ValueError, match="must have one shape") as caught:
+    cli.run(my_loss)
+  names = [entry.name for entry in caught.traceback]
+  assert names[-2:] == ["my_loss", "dice_loss"]
+
+
+def test_arguments_that_a_command_does_not_take_are_refused(monkeypatch):
+  asked = []
+  monkeypatch.setattr(flags, "FLAGS", flags.FlagValues())
+  with pytest.raises(app.UsageError, match="unexpected arguments: a.png b.png"):
+    cli.start(asked.append, ["convert", "a.png", "b.png"])
+  assert not asked
+  cli.start(asked.append, ["predict", "a.png"], takes_arguments=True)
+  cli.start(lambda: asked.append("nothing"), ["train"])
+  assert asked == ["a.png", "nothing"]
+
+
+def test_one_of_several_processes_is_connected_first(monkeypatch):
+  values, events = flags.FlagValues(), []
+  cli.define_process_flags(values)
+  monkeypatch.setattr(flags, "FLAGS", values)
+  monkeypatch.setattr(parallel, "connect", lambda *x: events.append(x))
+  for given in ([], ["--coordinator=a:1", "--num_processes=2"]):
+    values(["train", *given])
+    cli.start(lambda: events.append("command"), ["train"])
+  assert events == ["command", ("a:1", 2, None), "command"]
+
+
+def test_progress_shows_images_per_second():
+  console = Console(file=io.StringIO(), width=120, force_terminal=True)
+  with cli.make_progress(console) as progress:
+    task = progress.add_task("predicting [x]", total=4)
+    assert "images/s" not in console.file.getvalue()
+    progress.advance(task)
+  shown = console.file.getvalue()
+  assert "predicting [x]" in shown and "1/4" in shown and "images/s" in shown
 
 
 def test_a_name_that_the_terminal_cannot_write_ends_no_run():
-  script = "import sys; from absl import flags; from solo_jax import command; "
-  script += "command.run(lambda argv: print('\\u6838 \\ud800'))"
+  script = "import sys; from absl import flags; from solo_jax import cli; "
+  script += "cli.run(lambda: print('\\u6838 \\ud800'))"
   result = subprocess.run(
     [sys.executable, "-c", script],
     capture_output=True,

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from solo_jax import parallel
+from solo_jax.errors import UserError
 
 
 def test_mapped_step_averages_and_compiles_once():
@@ -68,7 +69,7 @@ def test_fetch_takes_plain_arrays_too():
 
 def test_batch_that_does_not_split_is_refused():
   parallel.check_batch_size(4 * jax.device_count(), 2)
-  with pytest.raises(ValueError, match="batch_size=3 does not split evenly"):
+  with pytest.raises(UserError, match="batch_size=3 does not split evenly"):
     parallel.check_batch_size(3, 2)
 
 
@@ -111,23 +112,21 @@ def test_one_process_gathers_itself():
   ],
 )
 def test_wrong_addresses_are_refused(address, message):
-  with pytest.raises(ValueError, match=message):
+  with pytest.raises(UserError, match=message):
     parallel.connect(*address)
 
 
 def test_no_cluster_is_told():
   """In a process of its own, as JAX must not be in use yet."""
-  program = (
-    "from solo_jax import parallel; parallel.connect(None, None, None)"
-  )
+  program = "from solo_jax import parallel; parallel.connect(None, None, None)"
   done = subprocess.run(
     [sys.executable, "-c", program], capture_output=True, text=True
   )
-  assert "ValueError: --distributed: JAX finds no other pro" in done.stderr
+  assert "UserError: --distributed: JAX finds no other pro" in done.stderr
 
 
 def test_silent_coordinator_is_told():
-  with pytest.raises(RuntimeError, match="process 1 of 2 .* at localhost:1 wi"):
+  with pytest.raises(UserError, match="process 1 of 2 .* at localhost:1 wi"):
     parallel.connect("localhost:1", 2, 1, timeout_seconds=0)
 
 
@@ -137,7 +136,7 @@ def test_processes_that_disagree_are_told(monkeypatch):
   other = facts | {"newest checkpoint": 4}
   monkeypatch.setattr(parallel, "gather_json", lambda value: [value, other])
   with pytest.raises(
-    ValueError, match="checkpoint: 0 in process 0, 4 in process 1"
+    UserError, match="checkpoint: 0 in process 0, 4 in process 1"
   ):
     parallel.check_agreement(facts)
 

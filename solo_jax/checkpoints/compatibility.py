@@ -1,9 +1,11 @@
-"""Whether a checkpoint is of the same run: its config and its arrays."""
+"""Whether a checkpoint fits: its config and its arrays, and those of before."""
 
 from typing import Any
 
 import flax.traverse_util
 import numpy as np
+
+from solo_jax.errors import UserError
 
 # May differ between a checkpoint and the run that goes on from it: these
 # change how long a run lasts, what it reports and how much memory it takes, not
@@ -27,6 +29,20 @@ CHANGEABLE = (
   "training.max_nonfinite_steps",
 )
 
+# Fields that configs got later, with what runs did before they had them: method
+# (None: each), section, fields.
+LATER_FIELDS = (
+  (None, "backbone", {"remat": []}),
+  ("associative_embedding", "decode", {"competing": False}),
+)
+
+
+def add_later_fields(config: dict) -> None:
+  """Gives a saved config the fields that configs got later, in place."""
+  for method, section, fields in LATER_FIELDS:
+    if method in (None, config["method"]):
+      config[section] = fields | config[section]
+
 
 def check_same_run(saved: dict, expected: dict, where: str) -> None:
   """Refuses to go on from the checkpoint of another config.
@@ -37,7 +53,7 @@ def check_same_run(saved: dict, expected: dict, where: str) -> None:
     where: First words of the error.
 
   Raises:
-    ValueError: Naming every differing field with both values, unless it is
+    UserError: Naming every differing field with both values, unless it is
       one of CHANGEABLE.
   """
   old, new = (flatten(x) for x in (saved, expected))
@@ -55,7 +71,7 @@ def check_same_run(saved: dict, expected: dict, where: str) -> None:
         "schedule and data go on at the same step number, and the learning "
         "rate follows the linear rule."
       )
-    raise ValueError(
+    raise UserError(
       f"{where}: it was saved with another config. Use another --workdir, or "
       "set these back:\n" + "\n".join(differing) + hint
     )
@@ -70,7 +86,7 @@ def check_tree(saved: dict, expected: dict, where: str) -> None:
     where: First words of the error.
 
   Raises:
-    ValueError: Listing what is missing, unexpected or of another shape.
+    UserError: Listing what is missing, unexpected or of another shape.
   """
   old, new = (flatten(x) for x in (saved, expected))
   problems = [f"  {key}: missing" for key in sorted(new.keys() - old.keys())]
@@ -85,7 +101,7 @@ def check_tree(saved: dict, expected: dict, where: str) -> None:
   if problems:
     more = len(problems) - 10
     rest = f"\n  and {more} more" if more > 0 else ""
-    raise ValueError(
+    raise UserError(
       f"{where}: its arrays do not fit the network of this config:\n"
       + "\n".join(problems[:10])
       + rest

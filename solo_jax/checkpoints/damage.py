@@ -1,13 +1,24 @@
-"""Errors of Orbax and TensorStore: said once, in the words that tell most."""
+"""Damage: checksums, spoiled metrics, errors of Orbax and TensorStore.
+
+The errors are shown once, by the words that matter most.
+"""
 
 import contextlib
+import json
 import logging as std_logging
 import os
 import re
 import sys
+import zlib
 from collections.abc import Iterator
 
+import jax
+import numpy as np
 from absl import logging
+from etils import epath
+
+from solo_jax.checkpoints.compatibility import flatten
+from solo_jax.checkpoints.folders import children
 
 
 @contextlib.contextmanager
@@ -54,3 +65,58 @@ def reason(error: Exception) -> str:
     return error.strerror
   text = f"{type(error).__name__}: {error}".splitlines()[0]
   return text if len(text) <= 200 else f"{text[:200]} ..."
+
+
+def sign(info: dict, state: dict) -> dict:
+  """Returns what a checkpoint says about itself with its checksum.
+
+  Args:
+    info: JSON of the checkpoint.
+    state: Its arrays, nested dicts.
+
+  Returns:
+    `info` with 'checksum'.
+  """
+  return info | {"checksum": _checksum(info, state)}
+
+
+def check_signed(info: dict, state: dict) -> None:
+  """Takes the checksum out again.
+
+  Args:
+    info: From `sign`; changed in place.
+    state: The checkpoint's arrays.
+
+  Raises:
+    ValueError: If the checksum is not theirs.
+  """
+  saved = info.pop("checksum", None)  # older checkpoints have none
+  if saved is not None and saved != _checksum(info, state):
+    raise ValueError("its contents are not those of its checksum")
+
+
+def _checksum(info: dict, state: dict) -> int:
+  """Returns CRC-32 of the JSON and of all arrays in the order of their names.
+
+  Some .13 s for 370 MB (ResNet-50).
+  """
+  checksum = zlib.crc32(json.dumps(info, sort_keys=True).encode())
+  for name, array in sorted(flatten(state).items()):
+    array = np.ascontiguousarray(array)
+    form = f"{name} {array.dtype} {array.shape}"
+    checksum = zlib.crc32(form.encode(), checksum)
+    checksum = zlib.crc32(array.view(np.uint8).data, checksum)
+  return checksum
+
+
+def set_aside_metrics(folder: epath.Path) -> None:
+  """Renames metrics that are damaged; with them Orbax opens no checkpoint."""
+  for path in children(folder):
+    path = path / "metrics" / "metrics"
+    if jax.process_index() or not path.exists():
+      continue
+    try:
+      json.loads(path.read_text())
+    except ValueError:
+      path.rename(path.with_name("damaged"))
+      logging.warning("metrics %s are damaged and not used", path)

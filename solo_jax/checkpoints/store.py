@@ -1,4 +1,4 @@
-"""Checkpoints in `workdir/checkpoints/<step>`: the only file that uses Orbax.
+"""Checkpoints in `workdir/checkpoints/<step>`: written and read.
 
 Each holds the train state as plain host arrays (so that any number of devices
 can go on from it) and, as JSON, the config, class names and category ids, and a
@@ -16,7 +16,6 @@ import contextlib
 import dataclasses
 import itertools
 import json
-import zlib
 from collections.abc import Iterator
 from typing import Any
 
@@ -31,20 +30,25 @@ from orbax.checkpoint import checkpoint_managers as policies
 
 from solo_jax import parallel
 from solo_jax.checkpoints.compatibility import (
+  add_later_fields,
   check_same_run,
   check_tree,
-  flatten,
 )
-from solo_jax.checkpoints.damage import reason, without_echoes
+from solo_jax.checkpoints.damage import (
+  check_signed,
+  reason,
+  set_aside_metrics,
+  sign,
+  without_echoes,
+)
+from solo_jax.checkpoints.folders import (
+  absolute,
+  children,
+  find_checkpoint,
+)
 from solo_jax.checkpoints.state import TrainState
 from solo_jax.config import from_json, to_json
-
-# Fields that configs got later, with what runs did before they had them: method
-# (None: each), section, fields.
-LATER_FIELDS = (
-  (None, "backbone", {"remat": []}),
-  ("associative_embedding", "decode", {"competing": False}),
-)
+from solo_jax.errors import UserError
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -87,9 +91,9 @@ class CheckpointWriter:
       class_names: Saved with each checkpoint.
       category_ids: Saved with each checkpoint.
     """
-    self.folder = _absolute(workdir) / "checkpoints"
+    self.folder = absolute(workdir) / "checkpoints"
     self._has_failed = False
-    _set_aside_metrics(self.folder)
+    set_aside_metrics(self.folder)
     self._info = {
       "config": json.loads(to_json(config)),
       "class_names": list(class_names),
@@ -130,7 +134,7 @@ class CheckpointWriter:
       state: Replicated state, may be donated afterwards.
 
     Raises:
-      RuntimeError: If it, or the one before, cannot be written. Earlier
+      UserError: If it, or the one before, cannot be written. Earlier
         checkpoints are as before.
     """
     self.finished(wait=True)
@@ -144,7 +148,7 @@ class CheckpointWriter:
         step,
         args=ocp.args.Composite(
           state=ocp.args.StandardSave(tree),
-          info=ocp.args.JsonSave(_sign(self._info, tree)),
+          info=ocp.args.JsonSave(sign(self._info, tree)),
         ),
         metrics={},  # see `add_metrics`; Orbax warns if there are none
         force=True,
@@ -161,7 +165,7 @@ class CheckpointWriter:
       Its step, which nothing can undo any more; None if there is none.
 
     Raises:
-      RuntimeError: If it cannot be written. Earlier checkpoints are as before.
+      UserError: If it cannot be written. Earlier checkpoints are as before.
     """
     step = self._writing
     if step is None or (not wait and self._manager.is_saving_in_progress()):
@@ -183,7 +187,7 @@ class CheckpointWriter:
       metrics: Evaluation of its state, with 'mask_AP'.
 
     Raises:
-      RuntimeError: If they cannot be written. All checkpoints are as before.
+      UserError: If they cannot be written. All checkpoints are as before.
     """
     if jax.process_index() == 0:
       path = self.folder / str(step) / "metrics" / "metrics"
@@ -203,7 +207,7 @@ class CheckpointWriter:
       saved = self._manager.all_steps()
       if what == "checkpoint":
         saved = [x for x in saved if x != step]
-      raise RuntimeError(
+      raise UserError(
         f"the {what} of step {step} cannot be written to {self.folder} "
         f"({reason(error)}); "
         + (
@@ -230,7 +234,7 @@ class CheckpointWriter:
       The saved state, of numpy arrays.
 
     Raises:
-      ValueError: If all checkpoints are damaged, or the run's config, classes
+      UserError: If all checkpoints are damaged, or the run's config, classes
         or tree are not the saved ones.
     """
     steps = sorted(self._manager.all_steps(), reverse=True)
@@ -239,14 +243,14 @@ class CheckpointWriter:
       saved = None
       try:
         saved = _restore(self._manager, step, self.folder / str(step))
-      except ValueError as error:
+      except UserError as error:
         logging.error("%s", error)
       # All processes go on from the same one.
       if not parallel.any_process(saved is None):
         break
       damaged.append(step)
     else:
-      raise ValueError(
+      raise UserError(
         f"none of the checkpoints in {self.folder} can be read (steps "
         f"{', '.join(map(str, steps))}); move them away to start at step 0"
       )
@@ -302,11 +306,11 @@ def save_converted(
     origin: Where they are from, for a reader of the checkpoint; plain JSON.
 
   Raises:
-    FileExistsError: If there is something in the folder.
+    UserError: If there is something in the folder.
   """
-  path = _absolute(folder)
-  if path.exists() and (not path.is_dir() or _children(path)):
-    raise FileExistsError(
+  path = absolute(folder)
+  if path.exists() and (not path.is_dir() or children(path)):
+    raise UserError(
       f"{path} is there already and not an empty folder; remove it or choose "
       "another one"
     )
@@ -338,8 +342,8 @@ def load(path: str) -> Checkpoint:
     The checkpoint.
 
   Raises:
-    FileNotFoundError: If there is no checkpoint; says what is there.
-    ValueError: If the checkpoint is damaged.
+    UserError: If there is no checkpoint (says what is there), or it is
+      damaged.
   """
   folder = find_checkpoint(path)
   options = ocp.CheckpointManagerOptions(
@@ -351,7 +355,7 @@ def load(path: str) -> Checkpoint:
   state, info = saved["state"], saved["info"]
   missing = {"step", "params", "batch_stats", "ema_params"} - set(state)
   if missing:
-    raise ValueError(f"checkpoint {folder} has no {sorted(missing)}")
+    raise UserError(f"checkpoint {folder} has no {sorted(missing)}")
   average = state["ema_params"]
   return Checkpoint(
     config=from_json(json.dumps(info["config"])),
@@ -362,27 +366,6 @@ def load(path: str) -> Checkpoint:
       "batch_stats": state["batch_stats"] or {},
     },
     step=int(state["step"]),
-  )
-
-
-def find_checkpoint(path: str) -> epath.Path:
-  """Finds the folder of one checkpoint; arguments and errors as in `load`."""
-  folder = _absolute(path)
-  if not folder.exists():
-    raise FileNotFoundError(
-      f"no checkpoint at {folder}: the folder does not exist; train one with "
-      "python -m solo_jax.train --config=... --workdir=..."
-    )
-  if _is_checkpoint(folder):
-    return folder
-  for parent in (folder / "checkpoints", folder):
-    steps = [x for x in _children(parent) if _is_checkpoint(x)]
-    if steps:
-      return max(steps, key=lambda x: int(x.name))
-  found = ", ".join(sorted(x.name for x in _children(folder))[:10])
-  raise FileNotFoundError(
-    f"no checkpoint at {folder}: expected the folder of a run, or its "
-    f"checkpoints/<step>; found {found or 'an empty folder or a file'}"
   )
 
 
@@ -398,78 +381,17 @@ def _restore(
       ),
     )
     state, info = jax.tree.map(np.asarray, saved["state"]), saved["info"]
-    _check_signed(info, state)
-    config = info["config"]
-    for method, section, fields in LATER_FIELDS:
-      if method in (None, config["method"]):
-        config[section] = fields | config[section]
+    check_signed(info, state)
+    add_later_fields(info["config"])
   except Exception as error:  # damage shows itself in many ways
-    raise ValueError(
+    raise UserError(
       f"checkpoint {folder} cannot be read ({reason(error)}); remove the "
       "folder to use an older one"
     ) from error
   return {"state": state, "info": info}
 
 
-def _sign(info: dict, state: dict) -> dict:
-  """Adds the checksum of a checkpoint to what it says of itself."""
-  return info | {"checksum": _checksum(info, state)}
-
-
-def _check_signed(info: dict, state: dict) -> None:
-  """Takes the checksum out again, and raises ValueError if it is not right."""
-  saved = info.pop("checksum", None)  # older checkpoints have none
-  if saved is not None and saved != _checksum(info, state):
-    raise ValueError("its contents are not those of its checksum")
-
-
-def _checksum(info: dict, state: dict) -> int:
-  """Returns CRC-32 of the JSON and of all arrays in the order of their names.
-
-  Some .13 s for 370 MB (ResNet-50).
-  """
-  checksum = zlib.crc32(json.dumps(info, sort_keys=True).encode())
-  for name, array in sorted(flatten(state).items()):
-    array = np.ascontiguousarray(array)
-    form = f"{name} {array.dtype} {array.shape}"
-    checksum = zlib.crc32(form.encode(), checksum)
-    checksum = zlib.crc32(array.view(np.uint8).data, checksum)
-  return checksum
-
-
-def _set_aside_metrics(folder: epath.Path) -> None:
-  """Renames metrics that are damaged; with them Orbax opens no checkpoint."""
-  for path in _children(folder):
-    path = path / "metrics" / "metrics"
-    if jax.process_index() or not path.exists():
-      continue
-    try:
-      json.loads(path.read_text())
-    except ValueError:
-      path.rename(path.with_name("damaged"))
-      logging.warning("metrics %s are damaged and not used", path)
-
-
 def _rank(metrics: dict[str, float | None]) -> float:
   """Ranks below any AP what was not evaluated or had nothing to find."""
   mask_ap = metrics["mask_AP"] if metrics else None
   return -1.0 if mask_ap is None else mask_ap
-
-
-def _absolute(path: str) -> epath.Path:
-  """As Orbax needs it; epath's own would make a local path of gs://."""
-  folder = epath.Path(path)
-  return folder if folder.is_absolute() else folder.absolute()
-
-
-def _is_checkpoint(folder: epath.Path) -> bool:
-  return (
-    folder.name.isdigit()
-    and (folder / "state").exists()
-    # On a bucket it has its name before it is whole, see above.
-    and ocp.utils.is_checkpoint_finalized(folder)
-  )
-
-
-def _children(folder: epath.Path) -> list[epath.Path]:
-  return list(folder.iterdir()) if folder.is_dir() else []

@@ -16,6 +16,7 @@ import safetensors
 from etils import epath
 
 from solo_jax.conversion import torch_file
+from solo_jax.errors import UserError
 
 WRAPPERS = ("state_dict", "model")
 EMA_ENTRY = "ema_state_dict"  # of mmengine
@@ -66,7 +67,7 @@ def read(path: str | os.PathLike, *, use_ema: bool = False) -> Source:
 
   Raises:
     FileNotFoundError: If there is no such file.
-    ValueError: If it is truncated, of another format, asks for code to be run,
+    UserError: If it is truncated, of another format, asks for code to be run,
       or holds no weights (or none called EMA where `use_ema`).
   """
   path = epath.Path(path)
@@ -75,7 +76,7 @@ def read(path: str | os.PathLike, *, use_ema: bool = False) -> Source:
   else:
     content = torch_file.read(path)
   if not isinstance(content, dict):
-    raise ValueError(
+    raise UserError(
       f"{path}: expected a state dict of arrays, at the top or under one of "
       f"{WRAPPERS}; found a {type(content).__name__}."
     )
@@ -83,7 +84,7 @@ def read(path: str | os.PathLike, *, use_ema: bool = False) -> Source:
   arrays = _unwrap(path, content, notes)
   averages = _averages(content, arrays)
   if use_ema and not averages:
-    raise ValueError(
+    raise UserError(
       f"{path}: expected averaged weights under {EMA_ENTRY!r} or the prefix "
       f"{EMA_PREFIX!r}, found none; convert without --ema."
     )
@@ -117,7 +118,7 @@ def read_safetensors(path: epath.Path) -> dict[str, np.ndarray]:
 
   Raises:
     FileNotFoundError: If there is no such file.
-    ValueError: If it is truncated or of another format.
+    UserError: If it is truncated or of another format.
   """
   data = path.read_bytes()
   try:
@@ -128,7 +129,7 @@ def read_safetensors(path: epath.Path) -> dict[str, np.ndarray]:
       for name, part in safetensors.deserialize(data)
     }
   except (safetensors.SafetensorError, KeyError, ValueError) as error:
-    raise ValueError(
+    raise UserError(
       f"{path}: not a .safetensors file, truncated or damaged ({error}); "
       "fetch or save it again."
     ) from error
@@ -151,7 +152,7 @@ def _unwrap(
   arrays = _arrays(found)
   if not arrays:
     keys = [str(key)[:40] for key in found][:10]
-    raise ValueError(
+    raise UserError(
       f"{path}: expected a state dict of arrays, at the top or under one of "
       f"{WRAPPERS}; found a dict with keys {keys}."
     )

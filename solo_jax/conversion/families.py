@@ -19,6 +19,7 @@ from solo_jax.conversion import (
   torchvision,
 )
 from solo_jax.conversion.mapping import Rule, route
+from solo_jax.errors import UserError
 
 # Fields of a config that the weights of a family were trained with.
 _TORCHVISION_INPUT = {
@@ -146,19 +147,19 @@ def find_family(name: str | None, arrays: Iterable[str]) -> Family:
     The family.
 
   Raises:
-    ValueError: If the name is unknown, or the weights are those of none or
+    UserError: If the name is unknown, or the weights are those of none or
       several families.
   """
   if name is not None:
     for family in FAMILIES:
       if family.name == name:
         return family
-    raise ValueError(f"unknown family {name!r}; choose one of {NAMES}")
+    raise UserError(f"unknown family {name!r}; choose one of {NAMES}")
   arrays = list(arrays)
   found = [family for family in FAMILIES if _is_marked(family, arrays)]
   if len(found) == 1:
     return found[0]
-  raise ValueError(
+  raise UserError(
     f"cannot tell the family of this checkpoint from its {len(arrays)} names "
     f"({', '.join(x[:60] for x in arrays[:5])}, ...): it looks like "
     f"{[family.name for family in found] or 'none that is known'}; give "
@@ -203,7 +204,7 @@ def recognize(family: Family, arrays: Mapping[str, np.ndarray]) -> Network:
     What could be told.
 
   Raises:
-    ValueError: If no method of the family fits the names.
+    UserError: If no method of the family fits the names.
   """
   for method, rules in family.rules.items():
     paths = route(arrays, rules)
@@ -221,7 +222,7 @@ def recognize(family: Family, arrays: Mapping[str, np.ndarray]) -> Network:
         if method == "decoupled_solo"
         else len(paths.get("params/kernel/bias", ())) == 128,
       )
-  raise ValueError(
+  raise UserError(
     f"the names are those of no method of {family.name}, which has "
     f"{', '.join(map(str, family.rules))}"
   )

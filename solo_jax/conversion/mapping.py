@@ -14,6 +14,8 @@ from typing import Any
 
 import numpy as np
 
+from solo_jax.errors import UserError
+
 # Axis orders that turn a source array into the target's.
 COPY = None
 CONV = (2, 3, 1, 0)  # OIHW to HWIO; depthwise OIHW with I = 1 as well
@@ -141,7 +143,7 @@ def convert(
     C-contiguous.
 
   Raises:
-    ValueError: If a source array is unused or matches several rules, a target
+    UserError: If a source array is unused or matches several rules, a target
       array is unfilled or filled twice, or shapes differ: all are listed.
   """
   leaves = flatten(target)
@@ -170,7 +172,7 @@ def convert(
     if path not in sources:
       problems.append(f"{path} {tuple(leaf.shape)}: not in the checkpoint")
   if problems:
-    raise ValueError(
+    raise UserError(
       f"the checkpoint does not fit the network in {len(problems)} places; "
       "check depth, widths and number of classes:\n  " + "\n  ".join(problems)
     )

@@ -21,6 +21,7 @@ from etils import epath
 
 from solo_jax.conversion import pickle_machine
 from solo_jax.conversion.pickle_machine import RefusedError, Storage, Tensor
+from solo_jax.errors import UserError
 
 DTYPES = {
   "DoubleStorage": np.dtype("<f8"),
@@ -55,7 +56,7 @@ def read(path: str | os.PathLike) -> Any:
 
   Raises:
     FileNotFoundError: If there is no such file.
-    ValueError: If the file is truncated, of another format, or asks for
+    UserError: If the file is truncated, of another format, or asks for
       anything but tensors and plain containers.
   """
   path = epath.Path(path)
@@ -65,13 +66,13 @@ def read(path: str | os.PathLike) -> Any:
       return _read_zip(data)
     return _read_stream(data)
   except _NotTorchError as error:
-    raise ValueError(
+    raise UserError(
       f"{path}: not a file written by torch.save ({error})."
     ) from error
   except RefusedError as error:
-    raise ValueError(f"{path}: {error}") from error
+    raise UserError(f"{path}: {error}") from error
   except Exception as error:  # damaged files fail in many ways
-    raise ValueError(
+    raise UserError(
       f"{path}: truncated or damaged ({error}); fetch or save it again."
     ) from error
 

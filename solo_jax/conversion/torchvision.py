@@ -62,7 +62,7 @@ def convert_backbone(
     The backbone's variables, {'params', 'batch_stats'} of NumPy arrays.
 
   Raises:
-    ValueError: If anything is left over, missing or of another shape.
+    UserError: If anything is left over, missing or of another shape.
   """
   return convert(arrays, BACKBONE, target)
 
@@ -81,6 +81,6 @@ def load_backbone(
 
   Raises:
     FileNotFoundError: If there is no such file.
-    ValueError: If the file is damaged, or does not fit the backbone.
+    UserError: If the file is damaged, or does not fit the backbone.
   """
   return convert_backbone(checkpoint_file.read(path).arrays, target)

@@ -19,6 +19,8 @@ import jax.extend
 import jax.numpy as jnp
 import numpy as np
 
+from solo_jax.errors import UserError
+
 
 def write_onnx(
   program: Callable[..., tuple],
@@ -37,15 +39,14 @@ def write_onnx(
     path: File to write.
 
   Raises:
-    ModuleNotFoundError: If jax2onnx is not installed.
-    ValueError: If the converter does not know an operation.
+    UserError: If jax2onnx is not installed, or does not know an operation.
   """
   try:
     import jax2onnx
     import onnx
     from jax2onnx.plugins import plugin_system
   except ModuleNotFoundError as error:
-    raise ModuleNotFoundError(
+    raise UserError(
       "--onnx needs jax2onnx and onnx: pip install --no-deps -r "
       "requirements-extras.lock"
     ) from error
@@ -62,7 +63,7 @@ def write_onnx(
     with mock.patch.dict(plugins, le_to=plugins["le"]):
       model = jax2onnx.to_onnx(function, inputs=inputs)
   except NotImplementedError as error:
-    raise ValueError(f"--onnx: {error}") from error
+    raise UserError(f"--onnx: {error}") from error
   _rename_outputs(model.graph, names)
   onnx.checker.check_model(model)
   onnx.save(model, path)

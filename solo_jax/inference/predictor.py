@@ -23,6 +23,7 @@ from absl import logging
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from solo_jax import types
+from solo_jax.errors import UserError
 from solo_jax.inference import augmentation, masks, tiling
 from solo_jax.inference.instances import to_instances
 from solo_jax.inference.preparation import Preparation, Prepared
@@ -93,12 +94,11 @@ class Predictor:
       devices: Devices of this process that share the images; None: the first.
 
     Raises:
-      ValueError: If a scale is not positive.
-      errors.UserError: If the method cannot join what it finds at several
-        scales or in a mirror.
+      UserError: If a scale is not positive, or the method cannot join what it
+        finds at several scales or in a mirror.
     """
     if not scales or min(scales) <= 0:
-      raise ValueError(f"scales must be positive factors, got {list(scales)}")
+      raise UserError(f"scales must be positive factors, got {list(scales)}")
     method = model.method
     is_augmented = flip or len(scales) > 1
     if is_augmented:
@@ -178,9 +178,8 @@ class Predictor:
       The predictor.
 
     Raises:
-      FileNotFoundError: If there is no checkpoint; says what is there.
-      ValueError: If the checkpoint is damaged, or its method has no test-time
-        augmentation.
+      UserError: If there is no checkpoint (says what is there), it is damaged,
+        or its method has no test-time augmentation.
     """
     # Here alone inference reaches up to checkpoints and configs: the training
     # loop, which has both at hand, builds its predictor without.

@@ -72,10 +72,9 @@ def diagnose(
     What was found.
 
   Raises:
-    FileNotFoundError: If the dataset is not prepared.
-    ValueError: If there is no instance to go by.
-    errors.UserError: If the method has no perfect outputs or does not list
-      what its targets lose.
+    errors.UserError: If the dataset is not prepared or has no instance to go
+      by, or the method has no perfect outputs or does not list what its targets
+      lose.
   """
   dataset = config["dataset"]
   method = build_method(config)

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from solo_jax.building import build_method
+from solo_jax.errors import UserError
 from solo_jax.inspection.frames import (
   inference_frames,
   make_example,
@@ -48,10 +49,10 @@ def suggest(
     The suggestion; equal to `config` where nothing is to be changed.
 
   Raises:
-    ValueError: If there is not a single instance to go by.
+    UserError: If there is not a single instance to go by.
   """
   if not len(statistics.object_sizes):
-    raise ValueError(
+    raise UserError(
       f"none of the {statistics.num_examined} images examined of split "
       f"{statistics.split!r} has an instance: nothing to suggest from"
     )

@@ -8,6 +8,7 @@ import numpy as np
 
 from solo_jax.data.file_tree import MAX_PIXELS, is_complete, read_header
 from solo_jax.data.transforms import to_rgb
+from solo_jax.errors import UserError
 
 
 def read_image(path: pathlib.Path, max_pixels: int = MAX_PIXELS) -> np.ndarray:
@@ -22,20 +23,28 @@ def read_image(path: pathlib.Path, max_pixels: int = MAX_PIXELS) -> np.ndarray:
 
   Raises:
     OSError: If the file cannot be opened.
-    ValueError: If it is empty, damaged, no image, too large or not of 8 or 16
+    UserError: If it is empty, damaged, no image, too large or not of 8 or 16
       bits.
   """
-  data = path.read_bytes()
+  try:
+    image = to_rgb(_decode(path.read_bytes(), max_pixels))
+  except ValueError as error:  # pixels of another depth
+    raise UserError(str(error)) from error
+  return np.ascontiguousarray(image[..., ::-1])  # OpenCV reads BGR
+
+
+def _decode(data: bytes, max_pixels: int) -> np.ndarray:
+  """Returns the pixels in OpenCV's order, [H0, W0] or [H0, W0, C]."""
   if not data:
-    raise ValueError("the file is empty")
+    raise UserError("the file is empty")
   read_header(io.BytesIO(data), max_pixels)
   if not is_complete(data):
-    raise ValueError("not an image, or damaged")
+    raise UserError("not an image, or damaged")
   # In colour mode, OpenCV 5.0 misreads 16-bit RGB TIFF files.
   try:
     image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
   except cv2.error as error:  # more pixels than OpenCV reads, for example
-    raise ValueError(f"not readable: {error.err}") from error
+    raise UserError(f"not readable: {error.err}") from error
   if image is None:
-    raise ValueError("not an image, or damaged")
-  return np.ascontiguousarray(to_rgb(image)[..., ::-1])  # OpenCV reads BGR
+    raise UserError("not an image, or damaged")
+  return image

@@ -12,9 +12,11 @@ from absl import logging
 
 from solo_jax import types, visualization
 from solo_jax.data import transforms
+from solo_jax.errors import UserError
 from solo_jax.evaluation import coco_metrics, rle
 from solo_jax.evaluation.label_images import flatten
 from solo_jax.media import video
+from solo_jax.media.coco_file import CocoFile, to_polygons
 
 KINDS = ("overlay", "masks", "polygons", "rle", "labels", "views")
 # Kinds that have a folder, a file for each image in it.
@@ -57,12 +59,12 @@ class Results(contextlib.ExitStack):
       category_ids: Category id of each label.
 
     Raises:
-      ValueError: If a kind is unknown, or there is none.
+      UserError: If a kind is unknown, or there is none.
     """
     super().__init__()
     unknown = sorted(set(kinds) - set(KINDS))
     if unknown or not kinds:
-      raise ValueError(
+      raise UserError(
         f"unknown kinds of results: {', '.join(unknown) or '(none given)'}; "
         f"choose from {', '.join(KINDS)}"
       )
@@ -105,8 +107,8 @@ class Results(contextlib.ExitStack):
   @contextlib.contextmanager
   def start_video(
     self, source: video.VideoFile | video.Camera, file_name: str, name: str
-  ) -> Iterator[video.VideoWriter | None]:
-    """Starts a video; what is added inside of the context are its frames.
+  ) -> Iterator["VideoResults"]:
+    """Starts a video; its files are whole when the context is left.
 
     Args:
       source: The video.
@@ -114,7 +116,7 @@ class Results(contextlib.ExitStack):
       name: Of its output files.
 
     Yields:
-      Writer of the overlay; None where none is wanted.
+      What takes its frames.
     """
     height, width = source.size
     self._videos.append(
@@ -126,12 +128,13 @@ class Results(contextlib.ExitStack):
         fps=float(source.rate),
       )
     )
-    if not self.has("overlay"):
-      yield None
-      return
-    path = self._out / FOLDERS["overlay"] / f"{name}.mp4"
-    with contextlib.closing(video.VideoWriter(path, source.rate)) as writer:
-      yield writer
+    with contextlib.ExitStack() as stack:
+      writer = None
+      if self.has("overlay"):
+        path = self._out / FOLDERS["overlay"] / f"{name}.mp4"
+        writer = video.VideoWriter(path, source.rate)
+        stack.enter_context(contextlib.closing(writer))
+      yield VideoResults(self, len(self._videos), file_name, name, writer)
 
   def add(
     self,
@@ -155,46 +158,6 @@ class Results(contextlib.ExitStack):
     if self.has("overlay"):
       picture = self._draw(image, instances, file_name, None)
       self._write_picture("overlay", name, picture)
-
-  def add_frame(
-    self,
-    frame: video.Frame,
-    instances: types.Instances,
-    tracks: np.ndarray,
-    *,
-    index: int,
-    file_name: str,
-    name: str,
-    views: dict[str, np.ndarray],
-    writer: video.VideoWriter | None,
-  ) -> None:
-    """Writes the results of a frame of the video that was started last.
-
-    Args:
-      frame: The frame.
-      instances: What was found in it, by falling score.
-      tracks: Track of each instance, from 1. [M] int.
-      index: Of the frame, from 0.
-      file_name: Of the video, for the COCO files.
-      name: Of the video's output files.
-      views: As of `add`.
-      writer: Of `start_video`.
-    """
-    entry = dict(
-      video_id=len(self._videos), frame_index=index, seconds=frame.seconds
-    )
-    self._add(
-      frame.image,
-      instances,
-      f"{name}/{index:06d}",
-      file_name,
-      entry,
-      views,
-      tracks,
-    )
-    if writer is not None:
-      picture = self._draw(frame.image, instances, file_name, tracks)
-      writer.write(video.Frame(image=picture, seconds=frame.seconds))
 
   def _add(self, image, instances, name, file_name, entry, views, tracks):
     """Writes everything but the overlay."""
@@ -268,60 +231,62 @@ class Results(contextlib.ExitStack):
     if picture.ndim == 3:
       picture = picture[..., ::-1]  # OpenCV writes BGR
     if not cv2.imwrite(str(path), picture):
-      raise OSError(f"cannot write {path}")
+      raise UserError(f"cannot write {path}")
 
 
-class CocoFile:
-  """A COCO annotation file, written image by image.
-
-  So that a long video need not fit into memory. Leaving the context finishes
-  the file.
-  """
+class VideoResults:
+  """The results of the video that was started last, frame by frame."""
 
   def __init__(
-    self, path: pathlib.Path, categories: list[dict], videos: list[dict]
+    self,
+    results: Results,
+    video_id: int,
+    file_name: str,
+    name: str,
+    writer: video.VideoWriter | None,
   ):
-    """Says what to write.
+    """Prepares for the first frame.
 
     Args:
-      path: The file.
-      categories: COCO categories.
-      videos: Entries of videos, complete when the file is finished; without
-        any, the file has no such list.
+      results: Where everything but the overlay goes.
+      video_id: Of the video, for the COCO files.
+      file_name: Of the video, for the COCO files.
+      name: Of the video's output files.
+      writer: Of the overlay; None where none is wanted.
     """
-    self._path = path
-    self._categories = categories
-    self._videos = videos
-    self._images = []
-    self._num_annotations = 0
+    self._results = results
+    self._video_id = video_id
+    self._file_name = file_name
+    self._name = name
+    self._writer = writer
+    self._index = 0  # of the next frame
 
-  def __enter__(self) -> Self:
-    """Opens the file."""
-    self._file = open(self._path, "w", encoding="utf-8")
-    self._file.write('{"annotations": [')
-    return self
-
-  def add(self, image: dict, annotations: list[dict]) -> None:
-    """Adds an image.
+  def add(
+    self,
+    frame: video.Frame,
+    instances: types.Instances,
+    tracks: np.ndarray,
+    *,
+    views: dict[str, np.ndarray],
+  ) -> None:
+    """Writes the results of the next frame.
 
     Args:
-      image: Its COCO entry.
-      annotations: Its COCO annotations; ids are added.
+      frame: The frame.
+      instances: What was found in it, by falling score.
+      tracks: Track of each instance, from 1. [M] int.
+      views: As of `Results.add`.
     """
-    self._images.append(image)
-    for annotation in annotations:
-      comma = ",\n" if self._num_annotations else "\n"
-      self._num_annotations += 1
-      annotation = dict(annotation, id=self._num_annotations)
-      self._file.write(comma + json.dumps(annotation))
-
-  def __exit__(self, *error) -> None:
-    """Finishes the file."""
-    rest = dict(images=self._images, categories=self._categories)
-    if self._videos:
-      rest["videos"] = self._videos
-    self._file.write("\n],\n" + json.dumps(rest)[1:])
-    self._file.close()
+    results, file_name = self._results, self._file_name
+    entry = dict(
+      video_id=self._video_id, frame_index=self._index, seconds=frame.seconds
+    )
+    name = f"{self._name}/{self._index:06d}"
+    results._add(frame.image, instances, name, file_name, entry, views, tracks)
+    if self._writer is not None:
+      picture = results._draw(frame.image, instances, file_name, tracks)
+      self._writer.write(video.Frame(image=picture, seconds=frame.seconds))
+    self._index += 1
 
 
 def make_label_image(
@@ -352,30 +317,3 @@ def make_label_image(
   scores = {str(values[i]): float(instances.scores[i]) for i in kept}
   table = np.append(0, values[fits]).astype(np.uint16)
   return table[owner], scores
-
-
-def to_polygons(
-  rows: slice, columns: slice, mask: np.ndarray
-) -> list[list[float]]:
-  """Outlines a mask along the edges of its pixels, as COCO has polygons.
-
-  COCO's polygons know no holes: they are filled.
-
-  Args:
-    rows: Of the mask in the image.
-    columns: Of the mask in the image.
-    mask: The mask there. [h, w] bool.
-
-  Returns:
-    x1, y1, x2, y2, ... of each part of the mask.
-  """
-  # Twice as large, the pixels on both sides of an edge are two apart.
-  twice = mask.repeat(2, axis=0).repeat(2, axis=1).astype(np.uint8)
-  outlines, _ = cv2.findContours(
-    twice, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE
-  )
-  corner = columns.start, rows.start
-  return [
-    ((outline[:, 0] + 1) // 2 + corner).astype(float).ravel().tolist()
-    for outline in outlines
-  ]

@@ -10,6 +10,8 @@ import av
 import cv2
 import numpy as np
 
+from solo_jax.errors import UserError
+
 SUFFIXES = (".mp4", ".mov", ".m4v", ".avi", ".mkv", ".webm", ".mpg", ".mpeg")
 TICKS = 90_000  # of a second; what frame rates are usually multiples of
 # How long a last frame may be shown without being taken for missing ones.
@@ -48,14 +50,14 @@ class VideoFile:
 
     Raises:
       OSError: If the file cannot be opened.
-      ValueError: If it holds no video that can be decoded.
+      UserError: If it holds no video that can be decoded.
     """
     self._path = path
     path.open("rb").close()  # FFmpeg may call a damaged file an I/O error
     try:
       with av.open(path) as container:
         if not container.streams.video:
-          raise ValueError("no video in the file")
+          raise UserError("no video in the file")
         stream = container.streams.video[0]
         self.rate = stream.average_rate or fractions.Fraction(25)
         self._declared = _declared_seconds(container)
@@ -64,9 +66,9 @@ class VideoFile:
           self.num_frames = round(self._declared * self.rate)
         first = next(container.decode(stream), None)
     except av.error.FFmpegError as error:
-      raise ValueError(f"not a video, or damaged ({error.strerror})") from error
+      raise UserError(f"not a video, or damaged ({error.strerror})") from error
     if first is None:
-      raise ValueError("no frame of the video can be decoded")
+      raise UserError("no frame of the video can be decoded")
     self._stored_size = first.height, first.width
     self._turns = first.rotation // 90 % 4  # counter-clockwise
     turned = self._turns % 2
@@ -145,12 +147,12 @@ class Camera:
       index: Its number, from 0.
 
     Raises:
-      ValueError: If there is no such camera or it gives no frames.
+      UserError: If there is no such camera or it gives no frames.
     """
     self._capture = cv2.VideoCapture(index)
     is_read, frame = self._capture.read()
     if not is_read:
-      raise ValueError(
+      raise UserError(
         f"camera {index} gives no pictures: is it connected, and free?"
       )
     self.size = frame.shape[:2]

@@ -27,7 +27,7 @@ def take_fitting(
     lines: What was loaded, left fresh and not used, with shapes.
 
   Raises:
-    ValueError: If the saved backbone is another one.
+    UserError: If the saved backbone is another one.
   """
   check_tree(
     {name: tree.get("backbone", {}) for name, tree in saved.items()},

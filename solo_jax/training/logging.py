@@ -21,6 +21,7 @@ from tensorboardX import summary
 from tensorboardX.event_file_writer import EventsWriter
 from tensorboardX.proto.event_pb2 import Event, SessionLog
 
+from solo_jax.errors import UserError
 from solo_jax.training.step import is_count
 from solo_jax.training.workdir import LogFolder
 
@@ -56,7 +57,7 @@ class RunLog:
       is_writer: False makes every method do nothing.
 
     Raises:
-      RuntimeError: Here and in the methods, if a file cannot be written.
+      UserError: Here and in the methods, if a file cannot be written.
     """
     self._console = Console(soft_wrap=True, quiet=not is_writer)
     self._is_writer = is_writer
@@ -153,7 +154,7 @@ class RunLog:
     try:
       yield
     except OSError as error:
-      raise RuntimeError(
+      raise UserError(
         f"the log in {self._workdir} cannot be written ({error.strerror}); "
         "mend the cause and start the same command again"
       ) from error

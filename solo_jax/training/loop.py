@@ -4,30 +4,24 @@
 """
 
 import contextlib
-import time
-from collections.abc import Callable, Iterator
 
 import jax
 import ml_collections
 
-from solo_jax import parallel, types, visualization
-from solo_jax.building import build_method, build_predictor
+from solo_jax import parallel
+from solo_jax.building import build_method
 from solo_jax.checkpoints.compatibility import flatten
 from solo_jax.checkpoints.state import (
-  TrainState,
   create_train_state,
-  evaluation_variables,
   init_variables,
 )
 from solo_jax.checkpoints.store import CheckpointWriter
 from solo_jax.config import validate
-from solo_jax.data import transforms
-from solo_jax.data.records import Records, read_sample
-from solo_jax.inference.predictor import Predictor
-from solo_jax.training.evaluate import count_dropped, evaluate_records
-from solo_jax.training.logging import Progress, RunLog
+from solo_jax.data.records import Records
+from solo_jax.errors import UserError
+from solo_jax.training.logging import RunLog
 from solo_jax.training.optimizer import scale_learning_rate
-from solo_jax.training.pictures import MAX_PICTURE_PIXELS, truth_of
+from solo_jax.training.run import Run
 from solo_jax.training.setup import (
   build_optimizer,
   describe,
@@ -35,7 +29,7 @@ from solo_jax.training.setup import (
   load_initial,
   open_data,
 )
-from solo_jax.training.step import check_finite, make_train_step
+from solo_jax.training.step import make_train_step
 from solo_jax.training.stopping import StopRequest
 from solo_jax.training.workdir import claim
 
@@ -60,12 +54,11 @@ def train_and_evaluate(
     Metrics of the final evaluation by name, as `Metrics.scalars`.
 
   Raises:
-    ValueError: On a config that is wrong in itself, does not fit the data or
+    UserError: On a config that is wrong in itself, does not fit the data or
       the devices, or differs from the one of the checkpoints in `workdir` or
-      of another process; if `workdir` holds converted weights.
-    FileNotFoundError: If the records are missing.
-    FloatingPointError: After too many non-finite steps in a row.
-    RuntimeError: If another run uses `workdir`, or it cannot be written.
+      of another process; if `workdir` holds converted weights, is used by
+      another run or cannot be written; if the records are missing; after too
+      many non-finite steps in a row.
     Stopped: After SIGTERM or Ctrl-C, when the state is saved.
   """
   # --- Config against devices
@@ -78,7 +71,6 @@ def train_and_evaluate(
     return _train_and_evaluate(config, workdir, change_batch_size, stack)
 
 
-# Long, as it is the list of all that a run consists of.
 def _train_and_evaluate(
   config: ml_collections.ConfigDict,
   workdir: str,
@@ -90,7 +82,7 @@ def _train_and_evaluate(
   train_records = open_data(config, config.dataset.train_split)
   eval_records = open_data(config, config.dataset.eval_split)
 
-  # --- Method, model, optimizer
+  # --- Method, model, optimizer, mapped step
   method = build_method(config, axis_name=parallel.AXIS_NAME)
   variables = init_variables(
     method.network, image_size=config.transforms.image_size, seed=config.seed
@@ -101,6 +93,15 @@ def _train_and_evaluate(
     reference_batch_size=config.optimizer.reference_batch_size,
   )
   optimizer, learning_rate = build_optimizer(config, variables["params"], peak)
+  train_step = make_train_step(
+    method,
+    optimizer,
+    learning_rate,
+    accumulate=config.optimizer.accumulate,
+    ema_decay=config.optimizer.ema_decay,
+    axis_name=parallel.AXIS_NAME,
+    seed=config.seed,
+  )
 
   # --- State. In this order: resume > init_from > pretrained > random.
   writer = CheckpointWriter(
@@ -111,19 +112,7 @@ def _train_and_evaluate(
   )
   stack.callback(writer.close)
   newest = writer.latest_step()
-  parallel.check_agreement(
-    {
-      **flatten(config.to_dict()),
-      "images to train on": len(train_records),
-      "images to evaluate": len(eval_records),
-      "newest checkpoint": newest,
-    }
-  )
-  if newest == 0:  # a run saves none, `convert` does
-    raise ValueError(
-      f"--workdir={workdir} holds converted weights; start from them with "
-      f"--config.training.init_from={workdir} and another --workdir"
-    )
+  _check_start(config, workdir, train_records, eval_records, newest)
   origin = []
   if newest is None:
     variables, origin = load_initial(config, variables)
@@ -138,24 +127,11 @@ def _train_and_evaluate(
   )
   stack.callback(log.close)
   describe(log, config, train_records, eval_records, variables, peak)
-  log.message(
-    f"resuming from step {first_step}" if first_step else "starting at step 0"
-  )
-  for line in origin:
+  start = f"resuming from step {first_step}"
+  for line in (start if first_step else "starting at step 0", *origin):
     log.message(line)
   state = parallel.replicate(state)
   del variables
-
-  # --- Mapped step
-  train_step = make_train_step(
-    method,
-    optimizer,
-    learning_rate,
-    accumulate=config.optimizer.accumulate,
-    ema_decay=config.optimizer.ema_decay,
-    axis_name=parallel.AXIS_NAME,
-    seed=config.seed,
-  )
 
   # --- Loop, final evaluation
   run = Run(config, writer, log, eval_records)
@@ -166,268 +142,24 @@ def _train_and_evaluate(
     return run.finish(state, stop)
 
 
-class Run:
-  """The steps of one run and what is done between them."""
-
-  def __init__(
-    self,
-    config: ml_collections.ConfigDict,
-    writer: CheckpointWriter,
-    log: RunLog,
-    eval_records: Records,
-  ):
-    """Prepares a run.
-
-    Args:
-      config: The whole configuration.
-      writer: Where checkpoints go.
-      log: Where everything else goes.
-      eval_records: Images to evaluate and draw.
-    """
-    self._config = config
-    self._writer = writer
-    self._log = log
-    self._eval_records = eval_records
-    self._predictor = None
-
-  # The one loop, in one piece: what overlaps with what is its point.
-  def take_steps(
-    self,
-    state: TrainState,
-    train_step: Callable,
-    batches: Iterator[types.Batch],
-    stop: StopRequest,
-  ) -> TrainState:
-    """Takes the steps that are left; logs, draws, evaluates and saves.
-
-    The host never waits for the step just started: while it runs, the next
-    batch is read and sent, and the metrics of the steps before are logged.
-
-    Args:
-      state: Replicated state; donated.
-      train_step: The step of one device.
-      batches: Batches on the devices, from the state's step on.
-      stop: Asked after every step.
-
-    Returns:
-      The state after the last step; not saved yet.
-    """
-    training = self._config.training
-    step, num_steps = int(parallel.fetch(state.step)), training.num_steps
-    if step >= num_steps:
-      return state
-    self._log.section("Training")
-    counter = parallel.CompileCounter(
-      train_step,
-      lambda: self._log.message(
-        "compiling the training step for a size of input; on a CPU this takes "
-        "a minute or more"
-      ),
+def _check_start(
+  config: ml_collections.ConfigDict,
+  workdir: str,
+  train_records: Records,
+  eval_records: Records,
+  newest: int | None,
+) -> None:
+  """Refuses to start where processes differ, or in converted weights."""
+  parallel.check_agreement(
+    {
+      **flatten(config.to_dict()),
+      "images to train on": len(train_records),
+      "images to evaluate": len(eval_records),
+      "newest checkpoint": newest,
+    }
+  )
+  if newest == 0:  # a run saves none, `convert` does
+    raise UserError(
+      f"--workdir={workdir} holds converted weights; start from them with "
+      f"--config.training.init_from={workdir} and another --workdir"
     )
-    mapped_step = parallel.map_step(counter)
-    progress = Progress(
-      first_step=step, num_steps=num_steps, batch_size=training.batch_size
-    )
-    is_stopping = parallel.LaggedFlag()
-    pending = []  # metrics since the last line, still on the device
-
-    def report(last_step: int, num_running: int) -> None:
-      """Logs the pending steps but for those that are still running."""
-      num_done = len(pending) - num_running
-      rows = parallel.fetch(pending[:num_done])
-      del pending[:num_done]
-      row, line = progress.summarize(last_step, rows, counter.num_compiled)
-      self._log.metrics(last_step, row, line)
-      check_finite(rows, last_step, training.max_nonfinite_steps)
-
-    if (
-      step
-      and is_due(step, training.eval_every_steps)
-      and self._writer.metrics(step) is None
-    ):  # ended with an earlier run; the state is saved
-      self._evaluate_saved(state, step, stop)
-      progress.start_clock(step)
-    batch = next(batches)
-    while step < num_steps:
-      num_compiled, start = counter.num_compiled, time.perf_counter()
-      with jax.transfer_guard("disallow"):
-        state, metrics = mapped_step(state, batch)
-      step += 1
-      if counter.num_compiled > num_compiled:
-        seconds = time.perf_counter() - start
-        self._log.message(f"compiled in {seconds:.1f} s")
-        progress.start_clock(step)
-      pending.append(metrics)
-      if step < num_steps:
-        start = time.perf_counter()
-        batch = next(batches)
-        if metrics["loss"].is_ready():  # the device ran out of work
-          progress.add_data_wait(time.perf_counter() - start)
-      if len(pending) > 1:  # at most two steps under way
-        jax.block_until_ready(pending[-2]["loss"])
-        if is_due(step - 1, training.log_every_steps):
-          report(step - 1, num_running=1)
-
-      self._report_saved()
-      stopping = is_stopping(stop.signal_number is not None)
-      is_end = stopping or step == num_steps
-      is_break = not is_end and self._is_anything_due(step)
-      if is_end or is_break:  # what a checkpoint has gone beyond is logged
-        report(step, num_running=0)
-      if stopping:
-        self._log.message("stopped by a signal")
-        self._save(state)
-        self._report_saved(wait=True)
-        raise stop.stopped()
-      if is_break:
-        self._between_steps(state, step, stop)
-        progress.start_clock(step)
-    return state
-
-  def finish(
-    self, state: TrainState, stop: StopRequest
-  ) -> dict[str, float | None]:
-    """Saves and evaluates the final state, unless an earlier call has.
-
-    Args:
-      state: Replicated state after the last step.
-      stop: A signal ends the evaluation of one process alone at once; several
-        finish it.
-
-    Returns:
-      The metrics.
-    """
-    step = int(parallel.fetch(state.step))
-    self._log.section("Final evaluation")
-    metrics = self._writer.metrics(step)
-    if metrics is not None:
-      self._log.message(f"step {step} is evaluated already")
-      return metrics
-    if self._config.training.picture_every_steps:
-      self._draw_pictures(state, step)
-    return self._save_and_evaluate(state, step, stop)
-
-  def _is_anything_due(self, step: int) -> bool:
-    """Tells whether `_between_steps` has anything to do."""
-    training = self._config.training
-    return any(
-      is_due(step, every)
-      for every in (
-        training.picture_every_steps,
-        training.eval_every_steps,
-        training.checkpoint_every_steps,
-      )
-    )
-
-  def _between_steps(
-    self, state: TrainState, step: int, stop: StopRequest
-  ) -> None:
-    """Does what is due after a step."""
-    training = self._config.training
-    if is_due(step, training.picture_every_steps):
-      self._draw_pictures(state, step)
-    if is_due(step, training.eval_every_steps):
-      self._save_and_evaluate(state, step, stop)
-    elif is_due(step, training.checkpoint_every_steps):
-      self._save(state)
-
-  def _save(self, state: TrainState) -> None:
-    """Starts saving a state, when the one before is on disk."""
-    self._report_saved(wait=True)
-    self._log.flush()
-    self._writer.save(state)
-
-  def _report_saved(self, *, wait: bool = False) -> None:
-    """Says that a checkpoint is saved once nothing can undo it."""
-    step = self._writer.finished(wait=wait)
-    if step is not None:
-      self._log.message(f"step {step} is saved")
-
-  def _save_and_evaluate(
-    self, state: TrainState, step: int, stop: StopRequest
-  ) -> dict[str, float | None]:
-    """Saves a state and evaluates it meanwhile."""
-    self._save(state)
-    return self._evaluate_saved(state, step, stop)
-
-  def _evaluate_saved(
-    self, state: TrainState, step: int, stop: StopRequest
-  ) -> dict[str, float | None]:
-    """Evaluates a state that is saved, as this may fail or be ended."""
-    try:
-      with stop.immediate():
-        metrics = self._evaluate(state)
-    finally:
-      self._report_saved(wait=True)
-    self._writer.add_metrics(step, metrics)
-    row = {f"val/{name}": value for name, value in metrics.items()}
-    line = "  ".join(
-      f"{name} {'-' if value is None else format(value, '.4f')}"
-      for name, value in metrics.items()
-    )
-    self._log.metrics(step, row, f"evaluated step {step}  {line}")
-    return metrics
-
-  def _evaluate(self, state: TrainState) -> dict[str, float | None]:
-    evaluation = self._config.evaluation
-    predictor = self._update_predictor(state)
-    metrics, _ = evaluate_records(
-      predictor,
-      self._eval_records,
-      max_detections=evaluation.max_detections,
-      on_image=self._report_saved,
-    )
-    predictor.variables = {}
-    num_dropped = count_dropped(predictor)
-    self._log.message(f"evaluated so far: {predictor.summary(num_dropped)}")
-    return metrics.scalars()
-
-  def _draw_pictures(self, state: TrainState, step: int) -> None:
-    """Draws predictions beside ground truth."""
-    if jax.process_index():
-      return  # process 0 writes them
-    records = self._eval_records
-    predictor = self._update_predictor(state)
-    num_pictures = min(self._config.training.num_pictures, len(records))
-    for sample in (read_sample(records[i]) for i in range(num_pictures)):
-      image = transforms.to_uint8(sample.image)
-      picture = visualization.draw_comparison(
-        image,
-        predictor(sample.image)
-        .above(PICTURE_SCORE)
-        .to_dense(MAX_PICTURE_PIXELS),
-        truth_of(sample),
-        records.class_names,
-      )
-      self._log.picture(step, str(sample.image_id), picture)
-      if predictor.has_views:
-        views = visualization.draw_views(image, predictor.views(sample.image))
-        self._log.picture(step, f"{sample.image_id}_views", views)
-    predictor.variables = {}
-
-  def _update_predictor(self, state: TrainState) -> Predictor:
-    """Gives the predictor the state's variables; compiles on first use.
-
-    They are taken from it after use: the devices have room for one copy of the
-    parameters less while they train.
-    """
-    variables = parallel.fetch(evaluation_variables(state))
-    if self._predictor is None:
-      self._predictor = build_predictor(
-        self._config,
-        variables,
-        batch_size=self._config.evaluation.batch_size,
-        devices=jax.local_devices(),
-      )
-    else:
-      self._predictor.variables = variables
-    return self._predictor
-
-
-# Detections of a lower score are scored, but not drawn.
-PICTURE_SCORE = 0.3
-
-
-def is_due(step: int, every: int) -> bool:
-  """Tells whether something done every so many steps (0: never) is due."""
-  return every > 0 and step % every == 0

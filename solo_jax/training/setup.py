@@ -14,6 +14,7 @@ from solo_jax.checkpoints.state import count_parameters
 from solo_jax.checkpoints.store import load
 from solo_jax.data import pipeline
 from solo_jax.data.records import Records, open_records
+from solo_jax.errors import UserError
 from solo_jax.training.initial_weights import take_fitting
 from solo_jax.training.logging import RunLog
 from solo_jax.training.optimizer import make_optimizer, make_schedule
@@ -65,14 +66,14 @@ def open_data(config: ml_collections.ConfigDict, split: str) -> Records:
     The records.
 
   Raises:
-    FileNotFoundError: If they are missing.
-    ValueError: If `dataset.num_classes` is not what the records have.
+    UserError: If they are missing, or `dataset.num_classes` is not what they
+      have.
   """
   dataset = config.dataset
   records = open_records(dataset.data_dir, dataset.name, split)
   num_classes = len(records.class_names)
   if num_classes != dataset.num_classes:
-    raise ValueError(
+    raise UserError(
       f"dataset.num_classes={dataset.num_classes}, but {dataset.name!r} in "
       f"{dataset.data_dir!r} has {num_classes} classes "
       f"({', '.join(records.class_names[:5])}, ...); set "
@@ -96,9 +97,8 @@ def load_initial(
     lines: What was loaded and what was left fresh, for the log.
 
   Raises:
-    errors.UserError: If `backbone.weights` are not those of the backbone.
-    FileNotFoundError: If there is no such checkpoint.
-    ValueError: If it does not fit the network's backbone.
+    errors.UserError: If there is no such checkpoint or file, or it does not fit
+      the network's backbone.
   """
   weights, path = config.backbone.weights, config.training.init_from
   if path is None:

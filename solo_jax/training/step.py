@@ -13,6 +13,7 @@ import optax
 
 from solo_jax import types
 from solo_jax.checkpoints.state import TrainState
+from solo_jax.errors import UserError
 from solo_jax.methods.interface import Method
 
 
@@ -193,13 +194,13 @@ def check_finite(
     max_nonfinite_steps: Steps in a row that are too many.
 
   Raises:
-    FloatingPointError: Naming the range of steps.
+    UserError: Naming the range of steps.
   """
   for back, row in enumerate(reversed(rows)):
     in_row = int(row["nonfinite_in_row"])
     if in_row >= max_nonfinite_steps:
       last = step - back
-      raise FloatingPointError(
+      raise UserError(
         f"loss or gradient was not finite in steps {last - in_row + 1} to "
         f"{last} (training.max_nonfinite_steps={max_nonfinite_steps}); lower "
         "optimizer.learning_rate, set optimizer.clip_norm or look at the data "

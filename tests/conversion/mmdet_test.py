@@ -12,6 +12,7 @@ import pytest
 
 from solo_jax.conversion import mmdet
 from solo_jax.conversion.mapping import convert, flatten
+from solo_jax.errors import UserError
 from solo_jax.methods.solov2.network import SOLOv2
 from solo_jax.nn.backbones.resnet import DEPTHS, ResNet
 
@@ -79,7 +80,7 @@ def test_checkpoint_of_another_network_lists_what_differs(golden):
   config = golden.config | {"num_classes": golden.config["num_classes"] + 2}
   source = golden.state_dict() | {"bbox_head.fc.weight": np.zeros((2, 2))}
   del source["mask_head.conv_kernel.bias"]
-  with pytest.raises(ValueError, match="in 4 places") as error:
+  with pytest.raises(UserError, match="in 4 places") as error:
     convert(source, mmdet.SOLOV2, make_target(config))
   for part in (
     "mask_head.conv_cls.weight: gives shape",

@@ -4,7 +4,6 @@ The weights themselves are not here: names and shapes are those of layouts.py,
 values are zeros.
 """
 
-import functools
 import importlib.util
 import pathlib
 
@@ -14,10 +13,10 @@ import numpy as np
 import pytest
 from published import CHECKPOINTS
 
-from solo_jax import convert
 from solo_jax.building import build_method
-from solo_jax.checkpoints.state import count_parameters
+from solo_jax.checkpoints.state import count_parameters, variable_shapes
 from solo_jax.conversion.checkpoint_file import Source
+from solo_jax.conversion.converter import convert_source, suggest_config
 from solo_jax.conversion.families import find_family, recognize
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -67,20 +66,26 @@ def once():
 
 
 @pytest.mark.parametrize("checkpoint", CHECKPOINTS, ids=lambda x: x.name)
-def test_nothing_is_left_over(checkpoint, once, monkeypatch, record_property):
-  shapes = functools.partial(once, convert.variable_shapes)
-  monkeypatch.setattr(convert, "variable_shapes", shapes)
+def test_nothing_is_left_over(checkpoint, once, record_property):
   config = load_config(checkpoint.config)
   arrays = checkpoint.state_dict()
   family = find_family(None, arrays)
-  suggested = convert.suggest_config(family, recognize(family, arrays))
+  suggested = suggest_config(family, recognize(family, arrays))
   path, _, argument = suggested.partition(":")
   name, _, expected = checkpoint.config.partition(":")
   assert path == f"configs/{name}.py"
   assert set(argument.split(",")) <= set(expected.split(","))
 
   source = Source(arrays=arrays, class_names=None, notes=())
-  conversion = convert.convert_source(source, config)
+  conversion = convert_source(
+    source,
+    config,
+    lambda config: once(
+      variable_shapes,
+      build_method(config).network,
+      image_size=config.transforms.image_size,
+    ),
+  )
   assert [number for number, _ in conversion.classes][-1] == 90
   counters = [x for x in arrays if x.endswith(".num_batches_tracked")]
   leaves = jax.tree.leaves(conversion.variables)

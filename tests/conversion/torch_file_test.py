@@ -28,6 +28,7 @@ import numpy as np
 import pytest
 
 from solo_jax.conversion import torch_file
+from solo_jax.errors import UserError
 
 HERE = pathlib.Path(__file__).parent
 CHECKPOINTS = ["checkpoint_zip.pth", "checkpoint_stream.pth"]
@@ -61,7 +62,7 @@ def test_truncated_file(tmp_path, name, share):
   data = (HERE / name).read_bytes()
   path = tmp_path / "cut.pth"
   path.write_bytes(data[: int(len(data) * share)])
-  with pytest.raises(ValueError, match=r"cut\.pth: truncated or damaged"):
+  with pytest.raises(UserError, match=r"cut\.pth: truncated or damaged"):
     torch_file.read(path)
 
 
@@ -69,7 +70,7 @@ def test_truncated_file(tmp_path, name, share):
 def test_other_format(tmp_path, data):
   path = tmp_path / "notes.pth"
   path.write_bytes(data)
-  with pytest.raises(ValueError, match=r"notes\.pth: not a file written by"):
+  with pytest.raises(UserError, match=r"notes\.pth: not a file written by"):
     torch_file.read(path)
 
 
@@ -77,7 +78,7 @@ def test_zip_of_something_else(tmp_path):
   path = tmp_path / "photos.pth"
   with zipfile.ZipFile(path, "w") as archive:
     archive.writestr("a.txt", "a")
-  with pytest.raises(ValueError, match="zip archive with 0 data.pkl"):
+  with pytest.raises(UserError, match="zip archive with 0 data.pkl"):
     torch_file.read(path)
 
 
@@ -101,7 +102,7 @@ def test_code_is_refused_by_name_and_not_run(tmp_path, monkeypatch):
   monkeypatch.chdir(tmp_path)
   write_zip(tmp_path / "bad.pth", pickle.dumps({"state_dict": Attack()}))
   with pytest.raises(
-    ValueError, match=r"bad\.pth: refused to load.*object (pathlib|builtins)\."
+    UserError, match=r"bad\.pth: refused to load.*object (pathlib|builtins)\."
   ):
     torch_file.read(tmp_path / "bad.pth")
   assert not (tmp_path / "attacked").exists()
@@ -111,9 +112,7 @@ def test_bare_pickle_of_a_model_zoo(tmp_path):
   path = tmp_path / "R-50.pkl"
   weights = {"conv1_w": np.zeros((2, 2), np.float32)}
   path.write_bytes(pickle.dumps({"model": weights}, protocol=2))
-  with pytest.raises(
-    ValueError, match="bare pickle, as detectron2's model zoo"
-  ):
+  with pytest.raises(UserError, match="bare pickle, as detectron2's model zoo"):
     torch_file.read(path)
 
 
@@ -127,7 +126,7 @@ def test_code_in_a_stream_is_refused(tmp_path):
   ):
     pickle.dump(part, stream, protocol=2)
   (tmp_path / "bad.pth").write_bytes(stream.getvalue())
-  with pytest.raises(ValueError, match="refused to load"):
+  with pytest.raises(UserError, match="refused to load"):
     torch_file.read(tmp_path / "bad.pth")
 
 
@@ -161,14 +160,14 @@ def test_hand_made_tensor(tmp_path):
 def test_tensor_beyond_its_storage(tmp_path, tensor):
   path = tmp_path / "wild.pth"
   write_zip(path, tensor_pickle(**tensor), bytes(16))
-  with pytest.raises(ValueError, match=r"refused .* does not fit its storage"):
+  with pytest.raises(UserError, match=r"refused .* does not fit its storage"):
     torch_file.read(path)
 
 
 def test_storage_of_another_size(tmp_path):
   path = tmp_path / "short.pth"
   write_zip(path, tensor_pickle(size=8, shape=8, stride=1), bytes(16))
-  with pytest.raises(ValueError, match="has 16 bytes, not 8 elements"):
+  with pytest.raises(UserError, match="has 16 bytes, not 8 elements"):
     torch_file.read(path)
 
 
@@ -177,10 +176,10 @@ def test_absurd_tensor_takes_no_memory(tmp_path):
   pickled = tensor_pickle(size=4, shape=7, stride=1)
   path = tmp_path / "huge.pth"
   write_zip(path, pickled.replace(b"K\x07", big), bytes(16))
-  with pytest.raises(ValueError, match="36028797018963967.* does not fit"):
+  with pytest.raises(UserError, match="36028797018963967.* does not fit"):
     torch_file.read(path)
   write_zip(path, pickled.replace(b"K\x04", big), bytes(16))
-  with pytest.raises(ValueError, match="has 16 bytes, not 360287970"):
+  with pytest.raises(UserError, match="has 16 bytes, not 360287970"):
     torch_file.read(path)
 
 
@@ -192,7 +191,7 @@ def test_absurd_storage_of_a_stream_takes_no_memory(tmp_path):
   data += pickle.dumps(["0"], protocol=2) + b"\xff" * 6 + b"\x7f\0" + bytes(16)
   path = tmp_path / "huge.pth"
   path.write_bytes(data)
-  with pytest.raises(ValueError, match="bytes are missing"):
+  with pytest.raises(UserError, match="bytes are missing"):
     torch_file.read(path)
 
 
@@ -202,7 +201,7 @@ def test_zip_bomb_is_refused_before_it_is_unpacked(tmp_path):
     archive.writestr("a/data.pkl", tensor_pickle(size=4, shape=4, stride=1))
     archive.writestr("a/data/0", bytes(50_000_000))
   assert path.stat().st_size < 100_000
-  with pytest.raises(ValueError, match=r"bomb\.pth: .*entries are compressed"):
+  with pytest.raises(UserError, match=r"bomb\.pth: .*entries are compressed"):
     torch_file.read(path)
 
 
@@ -218,7 +217,7 @@ def test_entries_that_share_their_bytes_are_refused(tmp_path):
       archive.filelist.append(entry)
     archive._didModify = True
   assert path.stat().st_size < 20_000
-  with pytest.raises(ValueError, match="claim more bytes than the file has"):
+  with pytest.raises(UserError, match="claim more bytes than the file has"):
     torch_file.read(path)
 
 
@@ -231,7 +230,7 @@ def test_entry_that_climbs_out_is_refused(tmp_path, name):
   with zipfile.ZipFile(path, "w") as archive:
     archive.writestr("a/data.pkl", pickle.dumps({}, protocol=2))
     archive.writestr(name, "x")
-  with pytest.raises(ValueError, match="leads out of it"):
+  with pytest.raises(UserError, match="leads out of it"):
     torch_file.read(path)
   assert [x.name for x in tmp_path.rglob("*")] == ["in", "climb.pth"]
 
@@ -242,7 +241,7 @@ def test_two_entries_of_one_name_are_refused(tmp_path):
   with zipfile.ZipFile(path, "w") as archive:
     for value in ({}, {"a": 1}):
       archive.writestr("a/data.pkl", pickle.dumps(value, protocol=2))
-  with pytest.raises(ValueError, match="two entries of one name"):
+  with pytest.raises(UserError, match="two entries of one name"):
     torch_file.read(path)
 
 
@@ -252,7 +251,7 @@ def test_damaged_storage_is_noticed(tmp_path):
   write_zip(path, tensor_pickle(size=64, shape=64, stride=1), values)
   data = path.read_bytes()
   path.write_bytes(data.replace(values, values[::-1]))
-  with pytest.raises(ValueError, match="damaged.*CRC"):
+  with pytest.raises(UserError, match="damaged.*CRC"):
     torch_file.read(path)
 
 

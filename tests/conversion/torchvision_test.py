@@ -8,6 +8,7 @@ import pytest
 
 from solo_jax.conversion import torchvision
 from solo_jax.conversion.mapping import flatten
+from solo_jax.errors import UserError
 from solo_jax.nn.backbones.resnet import DEPTHS, ResNet
 
 
@@ -47,7 +48,7 @@ def test_classifier_is_dropped_and_the_rest_lands_where_mmdet_puts_it(golden):
   )
 
   del arrays["layer3.0.conv1.weight"]
-  with pytest.raises(ValueError, match="layer3_0/conv1/kernel.*not in the"):
+  with pytest.raises(UserError, match="layer3_0/conv1/kernel.*not in the"):
     torchvision.convert_backbone(arrays, target)
 
 

@@ -8,6 +8,8 @@ import os
 import pathlib
 import time
 
+from absl import logging
+
 from solo_jax import cli, parallel, train
 from solo_jax.training import loop
 
@@ -30,7 +32,7 @@ def main():
   loop.build_method = lambda config, axis_name: method
   loop.Run._evaluate = evaluate
   train.define_flags()
-  cli.run(train.main)
+  cli.run(train.main, verbosity=logging.WARNING)
 
 
 if __name__ == "__main__":

@@ -47,6 +47,7 @@ from solo_jax.data.records import (
   read_sample,
   to_coco,
 )
+from solo_jax.errors import UserError
 from solo_jax.media.reading import read_image
 
 # Bytes by which one case may raise the peak of the process; images of more
@@ -135,7 +136,7 @@ def write_coco(rng, folder, kind):
   if kind == "image":
     try:
       read_image(folder / "images" / name, max_pixels=MAX_PIXELS)
-    except (OSError, ValueError):
+    except (OSError, UserError):
       pass
   return str(folder / "a.json"), str(images)
 

@@ -183,7 +183,7 @@ def test_what_is_seen_at_other_sizes_and_mirrored_is_in_place():
 
 def test_augmentation_is_refused_where_it_has_no_meaning():
   for scales in ((), (1.0, 0.0), (-1.0,)):
-    with pytest.raises(ValueError, match="scales must be positive factors"):
+    with pytest.raises(UserError, match="scales must be positive factors"):
       make_predictor(scales=scales)
   method = Method(
     network=ColorNetwork(), loss=None, decode=decode_colors, name="colors"

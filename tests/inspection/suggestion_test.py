@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from solo_jax.config import validate
+from solo_jax.errors import UserError
 from solo_jax.inspection import suggestion
 from solo_jax.inspection.selection import Selection
 from solo_jax.inspection.statistics import examine
@@ -197,7 +198,7 @@ def test_a_suggestion_mends_a_spoiled_configuration(scenes):
 
 def test_nothing_to_go_by_is_refused():
   train = Selection(SampleRecords([make_sample([])]), 0)
-  with pytest.raises(ValueError, match="nothing to suggest from"):
+  with pytest.raises(UserError, match="nothing to suggest from"):
     suggestion.suggest(
       sections("solov2_shapes"), train, examine(train), on_image=nothing
     )

@@ -1,9 +1,13 @@
 """Tests of solo_jax/media/reading.py."""
 
+import io
+
 import cv2
 import numpy as np
 import pytest
+from PIL import Image
 
+from solo_jax.errors import UserError
 from solo_jax.media.reading import read_image
 
 
@@ -27,8 +31,52 @@ def test_colours_grey_and_alpha_become_rgb(tmp_path):
 def test_empty_and_cut_files_are_refused(tmp_path):
   cv2.imwrite(str(tmp_path / "a.png"), np.zeros((64, 64, 3), np.uint8))
   data = (tmp_path / "a.png").read_bytes()
-  for name, content in (("empty", b""), ("cut", data[: len(data) // 2])):
+  for name, content, message in (
+    ("empty", b"", "the file is empty"),
+    ("cut", data[: len(data) // 2], "not an image, or damaged"),
+  ):
     path = tmp_path / f"{name}.png"
     path.write_bytes(content)
-    with pytest.raises(ValueError):
+    with pytest.raises(UserError, match=message):
       read_image(path)
+
+
+@pytest.mark.parametrize(
+  ("suffix", "dtype", "channels"),
+  [
+    (".png", np.uint8, 1),
+    (".png", np.uint8, 3),
+    (".png", np.uint8, 4),
+    (".png", np.uint16, 1),
+    (".png", np.uint16, 3),
+    (".tiff", np.uint8, 1),
+    (".tiff", np.uint16, 1),
+    (".tiff", np.uint16, 3),
+    (".bmp", np.uint8, 3),
+  ],
+)
+def test_reads_every_kind_as_rgb(tmp_path, suffix, dtype, channels):
+  rng = np.random.default_rng(0)
+  image = rng.integers(0, np.iinfo(dtype).max, (7, 9, channels), dtype)
+  bgr = image if channels == 1 else image[..., [2, 1, 0, 3][:channels]]
+  path = tmp_path / f"x{suffix}"
+  assert cv2.imwrite(str(path), bgr)
+  read = read_image(path)
+  assert read.dtype == dtype and read.shape == (7, 9, 3)
+  expected = np.repeat(image, 3, 2) if channels == 1 else image[..., :3]
+  np.testing.assert_array_equal(read, expected)
+
+
+def test_exif_orientation_is_ignored(tmp_path):
+  """Masks fit the stored pixels, as in COCO."""
+  stored = np.zeros((16, 32, 3), np.uint8)
+  stored[:8] = 255
+  exif = Image.Exif()
+  exif[0x0112] = 6  # a viewer turns it by 90 degrees
+  data = io.BytesIO()
+  Image.fromarray(stored).save(data, "JPEG", quality=100, exif=exif)
+  path = tmp_path / "turned.jpg"
+  path.write_bytes(data.getvalue())
+  read = read_image(path)
+  assert read.shape == (16, 32, 3)
+  assert read[2].min() > 200 and read[14].max() < 50

@@ -1,13 +1,12 @@
-"""Tests of solo_jax/media/saving.py; those of predict.py see its files."""
+"""Tests of solo_jax/media/saving.py; those of prediction.py see its files."""
 
 import json
 
 import numpy as np
 import pytest
-from pycocotools import mask as coco_mask
-from scipy import ndimage
 
 from solo_jax import types
+from solo_jax.errors import UserError
 from solo_jax.media import saving
 
 CLASSES = dict(class_names=("cat", "dog"), category_ids=(3, 44))
@@ -42,36 +41,6 @@ def test_numbers_beyond_16_bits_are_left_out_and_told(caplog):
   assert (label_image[:2] == 65535).all() and not label_image[2:].any()
   assert list(scores) == ["65535"]
   assert "leaves out 1 instances with numbers above 65535" in caplog.text
-
-
-@pytest.mark.parametrize("width", [0.0, 1.5, 4.0])
-def test_polygons_are_the_masks_without_their_holes(width):
-  """By pycocotools' rasterisation; width 0: single pixels and corners."""
-  noise = np.random.default_rng(0).normal(size=(60, 50))
-  noise = ndimage.gaussian_filter(noise, width)
-  image = noise > noise.std()
-  parts, number = ndimage.label(image)
-  assert number > 5
-  for value, (rows, columns) in enumerate(ndimage.find_objects(parts), 1):
-    mask = parts == value
-    polygons = saving.to_polygons(rows, columns, mask[rows, columns])
-    drawn = coco_mask.decode(
-      coco_mask.merge(coco_mask.frPyObjects(polygons, 60, 50))
-    )
-    np.testing.assert_array_equal(drawn, ndimage.binary_fill_holes(mask))
-
-
-def test_a_mask_of_two_parts_has_two_polygons():
-  mask = np.zeros((3, 7), bool)
-  mask[:2, :2] = mask[1:, 5:] = True
-  polygons = saving.to_polygons(slice(10, 13), slice(20, 27), mask)
-  corners = [
-    sorted(zip(x[::2], x[1::2], strict=True)) for x in sorted(polygons)
-  ]
-  assert corners == [
-    [(20, 10), (20, 12), (22, 10), (22, 12)],
-    [(25, 11), (25, 13), (27, 11), (27, 13)],
-  ]
 
 
 def test_files_are_whole_after_an_error(tmp_path):
@@ -141,6 +110,6 @@ def test_predicted_boxes_are_written_and_masks_stay_whole(tmp_path):
   ],
 )
 def test_unknown_kinds(tmp_path, kinds, message):
-  with pytest.raises(ValueError, match=message):
+  with pytest.raises(UserError, match=message):
     saving.Results(tmp_path / "out", kinds, **CLASSES)
   assert not (tmp_path / "out").exists()

@@ -7,6 +7,7 @@ import av
 import numpy as np
 import pytest
 
+from solo_jax.errors import UserError
 from solo_jax.media import video
 
 TENTHS = [i / 10 for i in range(60)]
@@ -169,7 +170,7 @@ def test_what_is_no_video(tmp_path):
     ("cut.mp4", "not a video, or damaged"),
     ("sound.mp4", "no video in the file"),
   ):
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(UserError, match=message):
       video.VideoFile(tmp_path / name)
   with pytest.raises(FileNotFoundError):
     video.VideoFile(tmp_path / "missing.mp4")
@@ -230,5 +231,5 @@ def test_camera(monkeypatch):
   assert len(frames) == 3
   assert (frames[0].image == (0, 0, 255)).all()
   assert 0 <= frames[0].seconds <= frames[1].seconds
-  with pytest.raises(ValueError, match="camera 1 gives no pictures"):
+  with pytest.raises(UserError, match="camera 1 gives no pictures"):
     video.Camera(1)

@@ -4,6 +4,7 @@ import jax
 import numpy as np
 import pytest
 
+from solo_jax.errors import UserError
 from solo_jax.training.initial_weights import take_fitting
 
 
@@ -80,5 +81,5 @@ def test_another_backbone_is_refused(kind):
     backbone["layer1_0"] = {"conv1": {"kernel": np.zeros(1)}}
   else:
     del saved["params"]["backbone"]
-  with pytest.raises(ValueError, match="start from the backbone of runs/a"):
+  with pytest.raises(UserError, match="start from the backbone of runs/a"):
     take_fitting(make_variables(0, 5), saved, "runs/a")

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from tensorboardX.proto.event_pb2 import Event, SessionLog
 
+from solo_jax.errors import UserError
 from solo_jax.training.logging import (
   Progress,
   RunLog,
@@ -140,12 +141,12 @@ def test_log_that_cannot_be_written(tmp_path):
   log._file.close()
   log._file = FullDisk()
   message = f"log in {tmp_path} cannot be written .No space left on device.;"
-  with pytest.raises(RuntimeError, match=message):
+  with pytest.raises(UserError, match=message):
     log.metrics(2, {"a": 1.0}, "line")
   log.close()
   assert [row["step"] for row in read_rows(tmp_path / "metrics.jsonl")] == [1]
   (tmp_path / "file").touch()
-  with pytest.raises(RuntimeError, match="cannot be written .Not a directory"):
+  with pytest.raises(UserError, match="cannot be written .Not a directory"):
     RunLog(str(tmp_path / "file" / "run"), first_step=0)
 
 

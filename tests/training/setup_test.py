@@ -12,6 +12,7 @@ import pytest
 from solo_jax import building
 from solo_jax.checkpoints import store
 from solo_jax.checkpoints.state import init_variables
+from solo_jax.errors import UserError
 from solo_jax.training import setup
 
 CONFIGS = pathlib.Path(__file__).parents[2] / "configs"
@@ -31,7 +32,7 @@ def two_classes(monkeypatch):
 
 
 def test_class_count_must_match_the_data(config, two_classes):
-  with pytest.raises(ValueError, match=r"num_classes=5, but .* has 2 classes"):
+  with pytest.raises(UserError, match=r"num_classes=5, but .* has 2 classes"):
     setup.open_data(config, "train")
   config.dataset.num_classes = 2
   assert setup.open_data(config, "train") is two_classes
@@ -39,7 +40,7 @@ def test_class_count_must_match_the_data(config, two_classes):
 
 def test_missing_records_name_the_command(config, tmp_path):
   config.dataset.data_dir = str(tmp_path)
-  with pytest.raises(FileNotFoundError, match="solo_jax.prepare"):
+  with pytest.raises(UserError, match="solo_jax.prepare"):
     setup.open_data(config, "train")
 
 
@@ -80,7 +81,7 @@ def test_optimizer_and_schedule_follow_the_config(config):
 
 def test_weights_of_another_network_are_refused(config):
   variables = {"params": {"backbone": {"conv1": np.ones(3)}}, "batch_stats": {}}
-  with pytest.raises(ValueError, match="weights of solov2.*do not fit"):
+  with pytest.raises(UserError, match="weights of solov2.*do not fit"):
     building.build_predictor(config, variables, batch_size=1)
 
 
@@ -144,7 +145,7 @@ def test_without_a_checkpoint_to_start_from(config, monkeypatch):
   config.backbone.weights = None
   assert setup.load_initial(config, {"params": 1}) == ({"params": 1}, [])
   config.training.init_from = "nowhere"
-  with pytest.raises(FileNotFoundError, match="no checkpoint at .*nowhere"):
+  with pytest.raises(UserError, match="no checkpoint at .*nowhere"):
     setup.load_initial(config, {})
 
 

@@ -274,18 +274,22 @@ def test_two_tasks_of_slurm_find_each_other():
 EVALUATE = """
 import sys
 from absl import flags
-from solo_jax import eval as evaluation
+from rich.console import Console
 from solo_jax import cli
 from solo_jax import parallel
+from solo_jax.scoring.checkpoint import Request, evaluate_checkpoint
 cli.define_process_flags()
 _, checkpoint, out = flags.FLAGS(sys.argv)
 if (address := cli.process_address(flags.FLAGS)) is not None:
   parallel.connect(*address)
 for batch_size in (1, 7, 8):
-  metrics = evaluation.evaluate_checkpoint(
-    checkpoint,
-    overrides=f"evaluation.batch_size={batch_size}",
-    out=f"{out}.{batch_size}.json",
+  metrics = evaluate_checkpoint(
+    Request(
+      path=checkpoint,
+      overrides=f"evaluation.batch_size={batch_size}",
+      out=f"{out}.{batch_size}.json",
+    ),
+    cli.make_progress(Console(stderr=True)),
   )
   print(repr(metrics.scalars()))
 """

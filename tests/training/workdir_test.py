@@ -6,6 +6,7 @@ import os
 
 import pytest
 
+from solo_jax.errors import UserError
 from solo_jax.training import workdir
 from solo_jax.training.workdir import claim
 
@@ -14,7 +15,7 @@ def test_second_run_is_refused_until_the_first_has_ended(tmp_path):
   folder = str(tmp_path / "runs" / "one")
   with claim(folder):
     message = f"in use by another run .process {os.getpid()} on .*, started 2"
-    with pytest.raises(RuntimeError, match=message), claim(folder):
+    with pytest.raises(UserError, match=message), claim(folder):
       pytest.fail("must not run")
   with claim(folder), claim(str(tmp_path / "runs" / "two")):
     pass
@@ -37,7 +38,7 @@ def test_folder_that_cannot_be_made(tmp_path):
   (tmp_path / "file").touch()
   folder = str(tmp_path / "file" / "run")
   message = f"--workdir={folder} cannot be written .*Not a directory.*choose"
-  with pytest.raises(RuntimeError, match=message), claim(folder):
+  with pytest.raises(UserError, match=message), claim(folder):
     pytest.fail("must not run")
 
 
@@ -60,7 +61,7 @@ def test_every_process_hears_that_the_folder_is_taken(tmp_path, monkeypatch):
   monkeypatch.setattr(
     workdir.parallel, "gather_json", lambda value: ["in use", value]
   )
-  with pytest.raises(RuntimeError, match="^in use$"), claim(str(tmp_path)):
+  with pytest.raises(UserError, match="^in use$"), claim(str(tmp_path)):
     pytest.fail("must not run")
   assert not list(tmp_path.iterdir())
 

@@ -1,4 +1,4 @@
-"""Tests of solo_jax/training/evaluate.py."""
+"""Tests of solo_jax/scoring/records.py."""
 
 import json
 import threading
@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 from solo_jax import types
+from solo_jax.errors import UserError
 from solo_jax.evaluation import coco_metrics, rle
 from solo_jax.inference.stage_clock import StageClock
-from solo_jax.training.evaluate import (
+from solo_jax.scoring.records import (
   MAX_WAITING,
   check_classes,
   count_dropped,
@@ -198,7 +199,7 @@ def test_same_classes_pass():
   ],
 )
 def test_other_classes_are_refused(class_names, category_ids, message):
-  with pytest.raises(ValueError, match=message):
+  with pytest.raises(UserError, match=message):
     check_classes(
       MemoryRecords(), class_names=class_names, category_ids=category_ids
     )

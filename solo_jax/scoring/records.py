@@ -10,6 +10,7 @@ from absl import logging
 
 from solo_jax import parallel, types
 from solo_jax.data import records as data_records
+from solo_jax.errors import UserError
 from solo_jax.evaluation import coco_metrics
 from solo_jax.inference.predictor import Predictor
 from solo_jax.inference.stage_clock import StageClock
@@ -124,7 +125,7 @@ def check_classes(
     category_ids: The model's, in label order.
 
   Raises:
-    ValueError: If names, ids or their order differ.
+    UserError: If names, ids or their order differ.
   """
   expected = list(zip(category_ids, class_names, strict=True))
   found = list(zip(records.category_ids, records.class_names, strict=True))
@@ -134,7 +135,7 @@ def check_classes(
       for label, (trained, given) in enumerate(zip(expected, found))  # noqa: B905
       if trained != given
     ]
-    raise ValueError(
+    raise UserError(
       f"the checkpoint has {len(expected)} classes (id, name), the data in "
       f"{records.path} {len(found)}, and they must be the same. "
       + "; ".join(differing[:3])

@@ -1,4 +1,4 @@
-"""Tests of solo_jax/training/pictures.py."""
+"""Tests of solo_jax/media/pictures.py."""
 
 import io
 
@@ -8,7 +8,7 @@ import pytest
 
 from solo_jax.data.records import open_records, read_sample, to_coco
 from solo_jax.data.shapes import Shapes
-from solo_jax.training import pictures
+from solo_jax.media import pictures
 
 
 @pytest.fixture(scope="module")

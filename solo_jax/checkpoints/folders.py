@@ -1,0 +1,58 @@
+"""Where checkpoints are: the folders of a run."""
+
+import orbax.checkpoint as ocp
+from etils import epath
+
+from solo_jax.errors import UserError
+
+
+def find_checkpoint(path: str) -> epath.Path:
+  """Finds the folder of one checkpoint.
+
+  Args:
+    path: Folder of a run (its newest checkpoint is taken) or of one
+      checkpoint.
+
+  Returns:
+    The folder.
+
+  Raises:
+    UserError: If there is no checkpoint; says what is there.
+  """
+  folder = absolute(path)
+  if not folder.exists():
+    raise UserError(
+      f"no checkpoint at {folder}: the folder does not exist; train one with "
+      "python -m solo_jax.train --config=... --workdir=..."
+    )
+  if _is_checkpoint(folder):
+    return folder
+  for parent in (folder / "checkpoints", folder):
+    steps = [x for x in children(parent) if _is_checkpoint(x)]
+    if steps:
+      return max(steps, key=lambda x: int(x.name))
+  found = ", ".join(sorted(x.name for x in children(folder))[:10])
+  raise UserError(
+    f"no checkpoint at {folder}: expected the folder of a run, or its "
+    f"checkpoints/<step>; found {found or 'an empty folder or a file'}"
+  )
+
+
+def absolute(path: str) -> epath.Path:
+  """As Orbax needs it; epath's own would make a local path of gs://."""
+  folder = epath.Path(path)
+  return folder if folder.is_absolute() else folder.absolute()
+
+
+def _is_checkpoint(folder: epath.Path) -> bool:
+  return (
+    folder.name.isdigit()
+    and (folder / "state").exists()
+    # On a bucket it has its name before it is whole, see store.py.
+    and ocp.utils.is_checkpoint_finalized(folder)
+  )
+
+
+def children(folder: epath.Path) -> list[epath.Path]:
+  """Returns what is in a folder; nothing if there is none."""
+  return list(folder.iterdir()) if folder.is_dir() else []

@@ -1,0 +1,120 @@
+"""The dataset doctor: inspects a dataset and suggests a configuration."""
+
+import functools
+import pathlib
+from collections.abc import Callable
+from typing import Any
+
+import ml_collections
+import rich.progress
+from rich.console import Console
+
+from solo_jax.config import validate
+from solo_jax.inspection import lost_instances, report
+from solo_jax.inspection.cost import compare_steps
+from solo_jax.inspection.diagnosis import GIVEN, SUGGESTION, Diagnosis, diagnose
+from solo_jax.inspection.files import (
+  NONE_LOST,
+  SUGGESTED,
+  find_costs,
+  write_pictures,
+  write_report,
+)
+
+
+def inspect(
+  config: ml_collections.ConfigDict,
+  *,
+  out: pathlib.Path | None,
+  num_images: int,
+  num_oracle_images: int,
+  console: Console,
+  progress: rich.progress.Progress,
+) -> dict[str, Any]:
+  """Inspects the dataset of a configuration and suggests another.
+
+  Args:
+    config: The whole configuration.
+    out: Folder for report and pictures; None: only the terminal.
+    num_images: Images of each split to decode; 0: all.
+    num_oracle_images: Images of the evaluation split to score; 0: all.
+    console: Where the report is printed.
+    progress: Shows the stages; on no terminal, lines on its console do.
+
+  Returns:
+    What report.json holds.
+
+  Raises:
+    UserError: If the dataset is not prepared or has no instance to go by, or
+      the configuration is not valid.
+  """
+  validate(config)
+  # Bars would reach a log file when all is over: lines instead.
+  progress.disable = not progress.console.is_terminal
+
+  def add_stage(name: str, total: int | None) -> Callable[[], None]:
+    if progress.disable:
+      number = "" if total is None else f" ({total} images)"
+      progress.console.print(name + number, soft_wrap=True)
+    return functools.partial(
+      progress.advance, progress.add_task(name, total=total)
+    )
+
+  with progress:
+    found = diagnose(
+      config.to_dict(),
+      num_images=num_images,
+      num_oracle_images=num_oracle_images,
+      add_stage=add_stage,
+    )
+  tables, content = lay_out(config, found)
+  for table in tables:
+    table.print(console)
+  if out is not None:
+    validate(ml_collections.ConfigDict(found.made.config))
+    drawn = write_pictures(out, found)
+    write_report(out, config, found, tables, content, drawn)
+    if "lost" not in drawn:
+      console.print(NONE_LOST)
+    console.print(f"Report and pictures: {out}", soft_wrap=True)
+    if found.made.reasons and not found.warning:
+      console.print(
+        f"Train on the suggestion ({compare_steps(*find_costs(found))}) with\n"
+        f"python -m solo_jax.train --config={out / SUGGESTED} --workdir=...",
+        soft_wrap=True,
+      )
+  return content
+
+
+def lay_out(
+  config: ml_collections.ConfigDict, found: Diagnosis
+) -> tuple[list[report.Table], dict[str, Any]]:
+  """Makes the parts of the report, and what report.json holds."""
+  changes = found.made.changes(config.to_dict())
+  costs = find_costs(found)
+  judged = {
+    f"training, {name}": lost_instances.merge(of_images)
+    for name, of_images in found.training.items()
+  }
+  for name, ceiling in found.ceilings.items():
+    judged[f"evaluation, {name}"] = lost_instances.merge(ceiling.fates)
+  tables = [
+    report.counts_table(found.splits),
+    report.sizes_table(found.splits),
+    report.classes_table(found.splits),
+    report.findings_table(found.findings),
+    report.fates_table(judged),
+    report.ceiling_table(found.ceilings, len(found.scored)),
+    report.changes_table(changes, found.made.config, costs),
+  ]
+  content = dict(
+    dataset=config.dataset.name,
+    method=config.method,
+    splits=found.splits,
+    findings=found.findings,
+    fates=judged,
+    ceilings=found.ceilings,
+    changes=changes,
+    costs=dict(zip((GIVEN, SUGGESTION), costs, strict=True)),
+  )
+  return tables, report.to_json(content)

@@ -1,0 +1,197 @@
+"""What the doctor writes: report, pictures and the suggested configuration."""
+
+import json
+import pathlib
+import textwrap
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import ml_collections
+import numpy as np
+from PIL import Image
+
+from solo_jax.building import build_method
+from solo_jax.data.batching import training_interpolation
+from solo_jax.inspection import pictures, report
+from solo_jax.inspection.config_file import format_config
+from solo_jax.inspection.cost import Cost, compare_costs, find_cost
+from solo_jax.inspection.diagnosis import GIVEN, SUGGESTION, Diagnosis
+from solo_jax.inspection.frames import Frame, inference_frames, training_frame
+
+NUM_PICTURES = 4
+SUGGESTED = "suggested_config.py"
+NONE_LOST = "No evaluation input loses an instance: there is no lost.png."
+
+
+def find_costs(found: Diagnosis) -> tuple[Cost, Cost]:
+  """Computes what the configuration costs, and the suggestion."""
+  given, suggested = (
+    find_cost(
+      config,
+      found.splits[0].num_trained(config["dataset"]["keep_empty"]),
+      [f.padded_size for f in ceiling.fates],
+      len(found.scored),
+    )
+    for config, ceiling in (
+      (found.given, found.ceilings[GIVEN]),
+      (
+        found.made.config,
+        found.ceilings[SUGGESTION if found.made.reasons else GIVEN],
+      ),
+    )
+  )
+  return given, suggested
+
+
+def write_report(
+  out: pathlib.Path,
+  config: ml_collections.ConfigDict,
+  found: Diagnosis,
+  tables: list[report.Table],
+  content: Mapping[str, Any],
+  drawn: Sequence[str],
+) -> None:
+  """Writes report.md, report.json and suggested_config.py.
+
+  Args:
+    out: Folder.
+    config: The configuration that was inspected.
+    found: What was found.
+    tables: Parts of the report.
+    content: What report.json is to hold.
+    drawn: Names of the pictures.
+  """
+  made = found.made
+  title = f"{config.dataset.name}, {config.method}"
+  parts = [f"# {title}", "", *(table.markdown() for table in tables)]
+  for name in drawn:
+    parts += [f"## {name}.png", "", f"![{name}]({name}.png)", ""]
+  if "lost" not in drawn:
+    parts += [NONE_LOST, ""]
+  (out / "report.md").write_text("\n".join(parts), encoding="utf-8")
+  (out / "report.json").write_text(
+    json.dumps(content, indent=2), encoding="utf-8"
+  )
+  source = format_config(
+    made.config, config, made.reasons, describe(config, found, out)
+  )
+  (out / SUGGESTED).write_text(source, encoding="utf-8")
+
+
+def describe(
+  config: ml_collections.ConfigDict,
+  found: Diagnosis,
+  out: pathlib.Path,
+) -> str:
+  """Writes the docstring of the suggested configuration.
+
+  Args:
+    config: The configuration that was inspected.
+    found: What was found.
+    out: Folder that the configuration is written to.
+
+  Returns:
+    Its text.
+  """
+  ceilings = [
+    f"{name}: {ceiling.oracle.mask_AP:.3f}"
+    for name, ceiling in found.ceilings.items()
+    if ceiling.oracle.mask_AP is not None
+  ]
+  warning = f"\n{textwrap.fill(found.warning, 80)}\n" if found.warning else ""
+  cost = textwrap.fill(compare_costs(*find_costs(found)), 80)
+  return f"""{config.method} on {config.dataset.name}, by inspect_data.
+
+Mask AP of a perfect network on the evaluation split, the ceiling of a
+configuration:
+
+  {"; ".join(ceilings)}
+
+{cost}
+{warning}
+Comments say what was changed and why. Run:
+
+python -m solo_jax.train --config={out / SUGGESTED} \\
+    --workdir=workdirs/first
+python -m solo_jax.eval --checkpoint=workdirs/first
+"""
+
+
+def write_pictures(out: pathlib.Path, found: Diagnosis) -> list[str]:
+  """Writes training.png, suggested.png and, if instances get lost, lost.png.
+
+  Args:
+    out: Folder; made if missing.
+    found: What was found.
+
+  Returns:
+    The names of the pictures, without their ending.
+  """
+  out.mkdir(parents=True, exist_ok=True)
+  train = found.train
+  shown = np.flatnonzero(train.num_objects)  # one at least: it was suggested by
+  if len(shown) > NUM_PICTURES:
+    places = np.linspace(0, len(shown) - 1, NUM_PICTURES)
+    shown = shown[places.round().astype(int)]
+  for name, config in (
+    ("training", found.given),
+    ("suggested", found.made.config),
+  ):
+    rng = np.random.default_rng(config["seed"])
+    frames = [
+      training_frame(
+        sample,
+        rng,
+        config["transforms"],
+        group_by_orientation=config["dataset"]["group_by_orientation"],
+      )
+      for sample in map(train.sample, shown)
+    ]
+    _save(
+      out / f"{name}.png",
+      config,
+      frames,
+      train.class_names,
+      training_interpolation(config["transforms"]),
+    )
+  ceiling = found.ceilings[GIVEN]
+  num_lost = [sum(f.lost.values()) for f in ceiling.fates]
+  frames = []
+  for i in np.argsort(num_lost, kind="stable")[::-1][:NUM_PICTURES]:
+    if not num_lost[i]:
+      break
+    index, row = ceiling.places[i]
+    frames.append(
+      inference_frames(
+        found.scored.sample(index), found.given["preprocessing"]
+      )[row]
+    )
+  path = out / "lost.png"
+  if not frames:
+    path.unlink(missing_ok=True)  # that of an earlier run
+    return ["training", "suggested"]
+  _save(
+    path,
+    found.given,
+    frames,
+    train.class_names,
+    found.given["preprocessing"]["interpolation"],
+  )
+  return ["training", "lost", "suggested"]
+
+
+def _save(
+  path: pathlib.Path,
+  config: Mapping[str, Any],
+  frames: list[Frame],
+  class_names: Sequence[str],
+  interpolation: str,
+) -> None:
+  picture = pictures.draw_frames(
+    frames,
+    build_method(config),
+    class_names,
+    transforms=config["transforms"],
+    interpolation=interpolation,
+  )
+  Image.fromarray(picture).save(path)

@@ -1,0 +1,206 @@
+"""Predicting images, videos and cameras, and saving what is found."""
+
+import collections
+import dataclasses
+import pathlib
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+
+import numpy as np
+import rich.progress
+
+from solo_jax import types
+from solo_jax.data.file_tree import MAX_PIXELS
+from solo_jax.errors import UserError
+from solo_jax.inference.predictor import Predictor
+from solo_jax.media import video
+from solo_jax.media.inputs import Inputs, unique_names
+from solo_jax.media.reading import read_image
+from solo_jax.media.saving import Results
+from solo_jax.media.tracking import Tracker
+
+MISSED_SECONDS = 1.0  # after which a track is given up
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Problem:
+  """An input that could not be used, or not all of it.
+
+  Attributes:
+    path: The file; 'camera 0' of a camera.
+    reason: Why not.
+  """
+
+  path: pathlib.Path
+  reason: str
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Job:
+  """What predicting needs whatever the input.
+
+  Attributes:
+    predictor: Of a checkpoint.
+    score_threshold: Detections of a lower score are left out.
+    max_pixels: Image files that declare more are not read.
+    results: Where they go.
+    progress: Where it is shown.
+    problems: Those so far.
+  """
+
+  predictor: Predictor
+  score_threshold: float
+  max_pixels: int
+  results: Results
+  progress: rich.progress.Progress
+  problems: list[Problem]
+
+  def views(self, image: np.ndarray) -> dict[str, np.ndarray]:
+    """Returns the pictures of the network's maps if they are wanted."""
+    return self.predictor.views(image) if self.results.has("views") else {}
+
+  def fail(self, path: pathlib.Path, error: OSError | UserError) -> None:
+    """Notes what an input could not be used for."""
+    is_of_system = isinstance(error, OSError) and error.strerror
+    reason = error.strerror if is_of_system else str(error)
+    self.problems.append(Problem(path=path, reason=reason))
+
+
+def predict_inputs(
+  predictor: Predictor,
+  inputs: Inputs,
+  out: pathlib.Path,
+  *,
+  score_threshold: float,
+  save: Collection[str],
+  max_pixels: int = MAX_PIXELS,
+  progress: rich.progress.Progress,
+) -> tuple[int, list[Problem]]:
+  """Predicts all inputs and writes what solo_jax/predict.py lists.
+
+  Args:
+    predictor: Predictor of a checkpoint.
+    inputs: Files and cameras.
+    out: Folder for the results; made if missing.
+    score_threshold: Detections of a lower score are left out.
+    save: Kinds of results, see `saving.KINDS`.
+    max_pixels: Image files that declare more are not read.
+    progress: Where it is shown; started and ended here.
+
+  Returns:
+    How many images and frames were done, and the problems.
+
+  Raises:
+    UserError: If a kind is unknown, or the method has no views.
+  """
+  if "views" in save and not predictor.has_views:
+    raise UserError(
+      "--save=views: this checkpoint's method has no maps to show"
+    )
+  cameras = [pathlib.Path(f"camera {index}") for index in inputs.cameras]
+  names = unique_names([*inputs.images, *inputs.videos, *cameras])
+  results = Results(
+    out,
+    save,
+    class_names=predictor.class_names,
+    category_ids=predictor.category_ids,
+  )
+  with results, progress:
+    job = _Job(
+      predictor=predictor,
+      score_threshold=score_threshold,
+      max_pixels=max_pixels,
+      results=results,
+      progress=progress,
+      problems=[],
+    )
+    _predict_images(job, inputs.images, names)
+    names = iter(names[len(inputs.images) :])
+    for path in inputs.videos:
+      _predict_video(job, path, next(names), video.VideoFile)
+    for path, index in zip(cameras, inputs.cameras, strict=True):
+      try:
+        _predict_video(
+          job, path, next(names), lambda _, i=index: video.Camera(i)
+        )
+      except KeyboardInterrupt:
+        progress.console.print(f"{path}: ended")
+  return results.num_images, job.problems
+
+
+def _predict_images(
+  job: _Job, paths: Sequence[pathlib.Path], names: Sequence[str]
+) -> None:
+  """Predicts image files; `names` has one for each, and maybe more."""
+  if not paths:
+    return
+  task = job.progress.add_task("images", total=len(paths))
+  waiting = collections.deque()  # what was read and is not yet predicted
+
+  def read():
+    for path, name in zip(paths, names, strict=False):
+      try:
+        image = read_image(path, job.max_pixels)
+      except (OSError, UserError) as error:
+        job.fail(path, error)
+        job.progress.advance(task)
+        continue
+      waiting.append((path, name, image))
+      yield image
+
+  for found in _in_order(job.predictor.stream(read())):
+    path, name, image = waiting.popleft()
+    job.results.add(
+      image,
+      found.above(job.score_threshold),
+      file_name=str(path),
+      name=name,
+      views=job.views(image),
+    )
+    job.progress.advance(task)
+
+
+def _predict_video(
+  job: _Job,
+  path: pathlib.Path,
+  name: str,
+  open_video: Callable[[pathlib.Path], video.VideoFile | video.Camera],
+) -> None:
+  """Predicts the frames of a video file or a camera."""
+  try:
+    source = open_video(path)
+  except (OSError, UserError) as error:
+    job.fail(path, error)
+    return
+  tracker = Tracker(
+    score_threshold=job.score_threshold, max_missed=MISSED_SECONDS
+  )
+  task = job.progress.add_task(path.name, total=source.num_frames)
+  waiting = collections.deque()
+
+  def read():
+    for frame in source.frames():
+      waiting.append(frame)
+      yield frame.image
+
+  with job.results.start_video(source, str(path), name) as of_video:
+    frames = _in_order(job.predictor.stream(read()))
+    for found in frames:
+      frame = waiting.popleft()
+      instances, tracks = tracker.update(found, frame.seconds)
+      of_video.add(frame, instances, tracks, views=job.views(frame.image))
+      job.progress.advance(task)
+  if source.problem is not None:
+    job.problems.append(Problem(path=path, reason=source.problem))
+
+
+def _in_order(
+  results: Iterable[tuple[int, types.Instances]],
+) -> Iterator[types.Instances]:
+  """Yields the results of a stream in the order of its images."""
+  early = {}
+  index = 0
+  for position, found in results:
+    early[position] = found
+    while index in early:
+      yield early.pop(index)
+      index += 1

@@ -1,0 +1,290 @@
+"""Scoring a checkpoint on a split of its dataset: metrics, results, report."""
+
+import dataclasses
+import json
+import time
+from collections.abc import Sequence
+
+import jax
+import ml_collections
+import rich.progress
+from etils import epath
+
+from solo_jax import parallel
+from solo_jax.building import build_predictor
+from solo_jax.checkpoints import store
+from solo_jax.checkpoints.compatibility import flatten
+from solo_jax.config import parse_arg, validate
+from solo_jax.data.records import Records, open_records, to_coco
+from solo_jax.errors import UserError
+from solo_jax.evaluation import judging, report
+from solo_jax.evaluation.coco_metrics import Metrics
+from solo_jax.inference.predictor import Predictor
+from solo_jax.media.pictures import draw_images
+from solo_jax.scoring.records import (
+  check_classes,
+  count_dropped,
+  detect_records,
+)
+
+# Sections of the config that an evaluation may change.
+SECTIONS = ("decode", "evaluation")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Request:
+  """What to evaluate, how, and where results go.
+
+  Attributes:
+    path: Folder of a run or of one checkpoint.
+    data_dir: Prepared datasets; None: where the training had them.
+    split: Split to evaluate; None: the config's `eval_split`.
+    overrides: Changes of the config, see `override`.
+    out: File for the COCO results; None: not written.
+    report_folder: Folder for report.html, made if missing; None: not written.
+    more_metrics: Of `judging.METRICS`.
+    score_threshold: Of what needs one: metrics of label images and the
+      report's confusion matrix and pictures.
+    scales: Of the test-time augmentation, see Predictor.
+    flip: Of the test-time augmentation, see Predictor.
+  """
+
+  path: str
+  data_dir: str | None = None
+  split: str | None = None
+  overrides: str | None = None
+  out: str | None = None
+  report_folder: str | None = None
+  more_metrics: Sequence[str] = ()
+  score_threshold: float = 0.3
+  scales: Sequence[float] = (1.0,)
+  flip: bool = False
+
+
+def evaluate_checkpoint(
+  request: Request, progress: rich.progress.Progress
+) -> Metrics:
+  """Evaluates a checkpoint; process 0 prints and writes.
+
+  Args:
+    request: What is asked for.
+    progress: Where its progress is shown, on whose console the stages are
+      printed.
+
+  Returns:
+    The metrics, the same in all processes.
+
+  Raises:
+    UserError: If the checkpoint, the records or the folder of `out` are
+      missing, the checkpoint is damaged or has other classes than the data, or
+      an override or the name of a metric is wrong.
+  """
+  _check_request(request)
+  checkpoint, config, records = _load(request)
+  parallel.check_agreement(
+    {
+      **flatten(config.to_dict()),
+      "step of the checkpoint": checkpoint.step,
+      "images to evaluate": len(records),
+      "--scale": tuple(request.scales),
+      "--flip": request.flip,
+    }
+  )
+  predictor = build_predictor(
+    config,
+    checkpoint.variables,
+    batch_size=config.evaluation.batch_size,
+    devices=jax.local_devices(),
+    scales=request.scales,
+    flip=request.flip,
+  )
+  console = progress.console
+  console.print(
+    f"step {checkpoint.step} of {config.method}, {len(records)} images of "
+    f"{config.dataset.name} {records.split}"
+  )
+  start = time.perf_counter()
+  results = _detect(predictor, records, progress)
+  num_dropped = count_dropped(predictor)
+  console.print(f"comparing {len(results)} detections with the truth")
+  with predictor.clock("metrics"):
+    judged = judging.judge(
+      to_coco(records),
+      results,
+      max_detections=config.evaluation.max_detections,
+      more_metrics=request.more_metrics,
+      score_threshold=request.score_threshold,
+    )
+  seconds = time.perf_counter() - start
+  console.print(
+    f"{len(results)} detections in {seconds:.1f} s, "
+    f"{predictor.summary(num_dropped)}",
+    soft_wrap=True,
+  )
+  if jax.process_index() == 0 and request.out:
+    epath.Path(request.out).write_text(json.dumps(results))
+  if jax.process_index() == 0 and request.report_folder:
+    written = write_report(
+      request.report_folder,
+      judged,
+      records,
+      results,
+      score_threshold=request.score_threshold,
+      facts=_facts(request, checkpoint, records, predictor, num_dropped),
+      stages=predictor.clock.seconds,
+      total_seconds=seconds,
+    )
+    console.print(f"report: {written}", soft_wrap=True)
+  return judged.metrics
+
+
+def _facts(
+  request: Request,
+  checkpoint: store.Checkpoint,
+  records: Records,
+  predictor: Predictor,
+  num_dropped: int,
+) -> dict[str, str]:
+  """Returns what the report notes of how it was made, by name."""
+  config = checkpoint.config
+  scales = ", ".join(f"{x:g}" for x in request.scales)
+  return {
+    "method": config.method,
+    "step": f"{checkpoint.step:,}",
+    "data": f"{config.dataset.name}, {records.split}",
+    "checkpoint": request.path,
+    "settings": request.overrides or "the checkpoint's",
+    "beyond capacity": f"{num_dropped:,} candidates",
+    "scales": scales + (", each mirrored as well" if request.flip else ""),
+    "padded shapes compiled": f"{predictor.num_compiled}",
+    "device": jax.devices()[0].device_kind,
+  }
+
+
+def _check_request(request: Request) -> None:
+  """Raises now what would fail after the evaluation, in every process."""
+  unknown = set(request.more_metrics) - set(judging.METRICS)
+  if unknown:
+    raise UserError(
+      f"--metrics: unknown {', '.join(sorted(unknown))}; known: "
+      f"{', '.join(judging.METRICS)}"
+    )
+  is_missing, out = False, request.out
+  # Process 0 writes, so the folder need be on its disk alone. A bucket has no
+  # folders to make first.
+  if jax.process_index() == 0 and out and "://" not in out:
+    is_missing = not epath.Path(out).absolute().parent.is_dir()
+  if parallel.any_process(is_missing):
+    raise UserError(f"--out={out}: no such folder; make it first")
+
+
+def _load(
+  request: Request,
+) -> tuple[store.Checkpoint, ml_collections.ConfigDict, Records]:
+  """Loads a checkpoint, its config with the overrides, and the records."""
+  checkpoint = store.load(request.path)
+  config = checkpoint.config
+  if request.overrides:
+    config = override(config, request.overrides)
+  records = open_records(
+    request.data_dir or config.dataset.data_dir,
+    config.dataset.name,
+    request.split or config.dataset.eval_split,
+  )
+  check_classes(
+    records,
+    class_names=checkpoint.class_names,
+    category_ids=checkpoint.category_ids,
+  )
+  return checkpoint, config, records
+
+
+def _detect(
+  predictor: Predictor, records: Records, progress: rich.progress.Progress
+) -> list[dict]:
+  """Detects in all records and shows the progress of this process's share."""
+  share = range(jax.process_index(), len(records), jax.process_count())
+  with progress:
+    task = progress.add_task("evaluating", total=len(share))
+    return detect_records(
+      predictor, records, on_image=lambda: progress.advance(task)
+    )
+
+
+def write_report(
+  folder: str,
+  judged: judging.Judged,
+  records: Records,
+  results: Sequence[dict],
+  *,
+  score_threshold: float,
+  facts: dict[str, str],
+  stages: dict[str, float],
+  total_seconds: float,
+) -> epath.Path:
+  """Writes the report of an evaluation.
+
+  Args:
+    folder: Where report.html goes; made if missing.
+    judged: Of the results.
+    records: What was evaluated.
+    results: COCO results.
+    score_threshold: Of the confusion matrix and the pictures.
+    facts: What was evaluated, by name.
+    stages: Seconds of each stage.
+    total_seconds: Of the evaluation.
+
+  Returns:
+    The path of the file.
+  """
+  data, chosen = report.summarize(
+    judged.masks,
+    judged.metrics,
+    score_threshold=score_threshold,
+    overlaps=judged.overlaps,
+  )
+  image_ids = {image.image_id for kind in chosen.values() for image in kind}
+  return report.write(
+    folder,
+    data,
+    title=f"{facts['method']} on {facts['data']}",
+    facts=facts,
+    stages=stages,
+    total_seconds=total_seconds,
+    pictures=draw_images(
+      records, results, sorted(image_ids), score_threshold=score_threshold
+    ),
+  )
+
+
+def override(
+  config: ml_collections.ConfigDict, text: str
+) -> ml_collections.ConfigDict:
+  """Changes fields of the sections that an evaluation may change.
+
+  Args:
+    config: The checkpoint's.
+    text: 'decode.score_threshold=0.05,evaluation.max_detections=300'.
+
+  Returns:
+    A changed copy.
+
+  Raises:
+    UserError: On an unknown field, or a value of a wrong type or out of range.
+  """
+  known = {
+    f"{section}.{field}": value
+    for section in SECTIONS
+    for field, value in config[section].items()
+  }
+  try:
+    values = vars(parse_arg(text, **known))
+  except UserError as error:
+    raise UserError(f"--set: {error}") from error
+  for key, value in values.items():
+    if key.endswith("_threshold") and not 0 <= value <= 1:
+      raise UserError(f"--set: {key} is {value}; it must be from 0 to 1")
+  config = config.copy_and_resolve_references().unlock()
+  config.update_from_flattened_dict(values)
+  validate(config)
+  return config.lock()
