@@ -27,10 +27,9 @@ from ml_collections import config_flags
 from rich.console import Console
 
 from solo_jax import cli
-from solo_jax.building import build_method
+from solo_jax.building import build_method, check_config
 from solo_jax.checkpoints import store
 from solo_jax.checkpoints.state import count_parameters, variable_shapes
-from solo_jax.config import validate
 from solo_jax.conversion import checkpoint_file, efficientnet_lite
 from solo_jax.conversion.classes import find_classes
 from solo_jax.conversion.families import (
@@ -218,7 +217,7 @@ def _check_config(
   )
   if config is None:
     raise ValueError(f"expected the --config of the network: {suggestion}")
-  validate(config)
+  check_config(config)
   if network.method is not None and config.method != network.method:
     raise ValueError(f"the config is of {config.method}, but {suggestion}")
   problems = [
@@ -236,6 +235,8 @@ def _check_config(
 
 def _field(config: ml_collections.ConfigDict, key: str) -> Any:
   section, name = key.split(".")
+  if name not in config[section]:  # of another backbone
+    return None
   value = config[section][name]
   return tuple(value) if isinstance(value, list | tuple) else value
 

@@ -36,8 +36,7 @@ from PIL import Image
 from rich.console import Console
 
 from solo_jax import cli
-from solo_jax.building import build_method
-from solo_jax.config import validate
+from solo_jax.building import build_method, check_config
 from solo_jax.data.batching import training_interpolation
 from solo_jax.inference.compilation_cache import use_compilation_cache
 from solo_jax.inspection import lost_instances, pictures, report
@@ -90,10 +89,10 @@ def inspect(
 
   Raises:
     FileNotFoundError: If the dataset is not prepared.
-    ValueError: If the configuration is not valid, or there is no instance to
-      go by.
+    UserError: If the configuration is not valid.
+    ValueError: If there is no instance to go by.
   """
-  validate(config)
+  check_config(config)
   progress = make_progress(Console(stderr=True, markup=False, highlight=False))
   # Bars would reach a log file when all is over: lines instead.
   progress.disable = not progress.console.is_terminal
@@ -204,10 +203,10 @@ def write_report(
     drawn: Names of the pictures.
 
   Raises:
-    ValueError: If the suggestion is no valid configuration.
+    UserError: If the suggestion is no valid configuration.
   """
   made = found.made
-  validate(ml_collections.ConfigDict(made.config))
+  check_config(made.config)
   title = f"{config.dataset.name}, {config.method}"
   parts = [f"# {title}", "", *(table.markdown() for table in tables)]
   for name in drawn:

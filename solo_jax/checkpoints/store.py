@@ -39,13 +39,6 @@ from solo_jax.checkpoints.damage import reason, without_echoes
 from solo_jax.checkpoints.state import TrainState
 from solo_jax.config import from_json, to_json
 
-# Fields that configs got later, with what runs did before they had them: method
-# (None: each), section, fields.
-LATER_FIELDS = (
-  (None, "backbone", {"remat": []}),
-  ("associative_embedding", "decode", {"competing": False}),
-)
-
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Checkpoint:
@@ -399,10 +392,9 @@ def _restore(
     )
     state, info = jax.tree.map(np.asarray, saved["state"]), saved["info"]
     _check_signed(info, state)
-    config = info["config"]
-    for method, section, fields in LATER_FIELDS:
-      if method in (None, config["method"]):
-        config[section] = fields | config[section]
+    # With the fields that configs have today.
+    config = from_json(json.dumps(info["config"]))
+    info["config"] = json.loads(to_json(config))
   except Exception as error:  # damage shows itself in many ways
     raise ValueError(
       f"checkpoint {folder} cannot be read ({reason(error)}); remove the "

@@ -11,7 +11,7 @@ import jax
 import ml_collections
 
 from solo_jax import parallel, types, visualization
-from solo_jax.building import build_method, build_predictor
+from solo_jax.building import build_method, build_predictor, check_config
 from solo_jax.checkpoints.compatibility import flatten
 from solo_jax.checkpoints.state import (
   TrainState,
@@ -20,7 +20,6 @@ from solo_jax.checkpoints.state import (
   init_variables,
 )
 from solo_jax.checkpoints.store import CheckpointWriter
-from solo_jax.config import validate
 from solo_jax.data import transforms
 from solo_jax.data.records import Records, read_sample
 from solo_jax.inference.predictor import Predictor
@@ -60,8 +59,8 @@ def train_and_evaluate(
     Metrics of the final evaluation by name, as `Metrics.scalars`.
 
   Raises:
-    ValueError: On a config that is wrong in itself, does not fit the data or
-      the devices, or differs from the one of the checkpoints in `workdir` or
+    UserError: On a config that is wrong in itself.
+    ValueError: On a config that does not fit the data or the devices, or differs from the one of the checkpoints in `workdir` or
       of another process; if `workdir` holds converted weights.
     FileNotFoundError: If the records are missing.
     FloatingPointError: After too many non-finite steps in a row.
@@ -69,7 +68,7 @@ def train_and_evaluate(
     Stopped: After SIGTERM or Ctrl-C, when the state is saved.
   """
   # --- Config against devices
-  validate(config)
+  check_config(config)
   parallel.check_batch_size(
     config.training.batch_size, config.optimizer.accumulate
   )

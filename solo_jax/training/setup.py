@@ -127,7 +127,7 @@ def compare_input(
   pairs = {
     f"{section}.{name}": (saved[section][name], config[section][name])
     for section, name in (
-      ("backbone", "stride_in_1x1"),
+      ("backbone", "stride_in_1x1"),  # only of ResNets
       ("preprocessing", "channel_order"),
       ("preprocessing", "mean"),
       ("preprocessing", "std"),
