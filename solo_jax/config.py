@@ -9,7 +9,7 @@ into typed values.
 import difflib
 import json
 import types
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from typing import Any
 
 import ml_collections
@@ -100,6 +100,26 @@ def from_json(text: str) -> ml_collections.ConfigDict:
   return _to_config(
     _complete({k: x for k, x in values.items() if k not in of_others})
   )
+
+
+def stated(
+  config: Mapping[str, Any], also: Container[str] = ()
+) -> list[tuple[Field, Any]]:
+  """Returns what a config has to state: all that differs from neutral values.
+
+  Args:
+    config: Sections of fields.
+    also: Names of fields that are listed whatever their value.
+
+  Returns:
+    The rows with their values, in the order of the table.
+  """
+  values = _flatten(config)
+  return [
+    (field, values[name])
+    for name, field in _fields_of(values).items()
+    if name in also or values[name] != field.neutral
+  ]
 
 
 def find_problems(config: Mapping[str, Any]) -> list[str]:
@@ -267,7 +287,7 @@ def _to_config(values: Mapping[str, Any]) -> ml_collections.ConfigDict:
     kind = fields[name].check.kind if name in fields else None
     if value is None and kind:
       value = placeholder(kind)
-    elif kind is float:
+    elif kind is float and isinstance(value, int):
       value = float(value)
     (config[section] if section else config)[field] = value
   return config.lock()

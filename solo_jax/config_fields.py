@@ -173,7 +173,6 @@ FIELDS = (
   *section(
     "decode",
     ALL,
-    Field("score_threshold", 0.1, SHARE),
     Field("mask_threshold", 0.5, SHARE),
     Field("max_detections", 100, POSITIVE, "per image or tile"),
   ),

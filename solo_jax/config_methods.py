@@ -1,6 +1,7 @@
 """The rows of the table of fields that only some methods have.
 
-A method is known when at least one row is of it.
+A method is known when at least one row is of it. Neutral grids and weights are
+those published.
 """
 
 from solo_jax.config_checks import (
@@ -29,12 +30,17 @@ METHOD_FIELDS = (
     GRIDS,
     Field(
       "levels",
-      REQUIRED,
+      (2, 3, 4, 5, 6),
       each(one_of(2, 3, 4, 5, 6), at_least=1),
       "pyramid level that each grid reads ...",
     ),
-    Field("strides", REQUIRED, SIZES, "... resized to the map of this stride"),
-    Field("num_grids", REQUIRED, SIZES, "cells along a side"),
+    Field(
+      "strides",
+      (8, 8, 16, 32, 32),
+      SIZES,
+      "... resized to the map of this stride",
+    ),
+    Field("num_grids", (40, 36, 24, 16, 12), SIZES, "cells along a side"),
     Field(
       "deformable",
       None,
@@ -71,7 +77,7 @@ METHOD_FIELDS = (
     GRIDS + EMBEDDING,
     Field("fpn_channels", 256, POSITIVE),
     Field("head_channels", 256, POSITIVE),
-    Field("num_head_convs", 4, POSITIVE),
+    Field("num_head_convs", 2, POSITIVE),
     Field("num_groups", 32, POSITIVE, "of group norm"),
   ),
   *section(
@@ -95,7 +101,7 @@ METHOD_FIELDS = (
     GRIDS,
     Field(
       "scale_ranges",
-      REQUIRED,
+      ((1, 96), (48, 192), (96, 384), (192, 768), (384, 2048)),
       each(RANGE, at_least=1),
       "sqrt of the box area, network px, of each grid",
     ),
@@ -103,6 +109,8 @@ METHOD_FIELDS = (
     Field("max_positives", 384, POSITIVE, "cells of instances"),
     Field("focal_alpha", 0.25, SHARE),
     Field("focal_gamma", 2.0, AMOUNT),
+    Field("category_weight", 1.0, AMOUNT),
+    Field("mask_weight", 3.0, AMOUNT),
   ),
   *section(
     "loss",
@@ -119,20 +127,14 @@ METHOD_FIELDS = (
       "'spatial': 'dice' or 'lovasz'",
     ),
     Field("foreground_weight", 1.0, AMOUNT),
+    Field("category_weight", 3.0, AMOUNT),
+    Field("mask_weight", 8.0, AMOUNT, "'spatial'"),
     Field("pull_weight", 0.3, AMOUNT, "not of 'spatial'"),
     Field("push_weight", 0.3, AMOUNT, "not of 'spatial'"),
     Field("norm_weight", 0.001, AMOUNT, "'discriminative'"),
     Field("spread_weight", 0.1, AMOUNT, "'spatial'"),
     Field("seed_weight", 1.0, AMOUNT),
     Field("quality_weight", 1.0, AMOUNT),
-  ),
-  *section(
-    "loss",
-    GRIDS + EMBEDDING,
-    Field("category_weight", 1.0, AMOUNT),
-    Field(
-      "mask_weight", 3.0, AMOUNT, "associative embedding: only of 'spatial'"
-    ),
   ),
   *section(
     "loss",
@@ -147,6 +149,7 @@ METHOD_FIELDS = (
   *section(
     "decode",
     EMBEDDING,
+    Field("score_threshold", 0.05, SHARE),
     Field("grouping", "seed", one_of("seed", "histogram", "mean_shift")),
     Field("foreground_threshold", 0.5, SHARE),
     Field("seed_threshold", 0.5, SHARE),
@@ -176,6 +179,7 @@ METHOD_FIELDS = (
   *section(
     "decode",
     GRIDS,
+    Field("score_threshold", 0.1, SHARE),
     Field("max_candidates", 1000, POSITIVE, "after the score threshold"),
     Field(
       "nms_candidates",

@@ -39,8 +39,8 @@ from solo_jax.building import build_predictor, check_config
 from solo_jax.checkpoints import store
 from solo_jax.checkpoints.compatibility import flatten
 from solo_jax.config import parse_arg
-from solo_jax.errors import UserError
 from solo_jax.data.records import Records, open_records, to_coco
+from solo_jax.errors import UserError
 from solo_jax.evaluation import judging, report
 from solo_jax.evaluation.coco_metrics import Metrics
 from solo_jax.inference.compilation_cache import use_compilation_cache

@@ -60,8 +60,9 @@ def train_and_evaluate(
 
   Raises:
     UserError: On a config that is wrong in itself.
-    ValueError: On a config that does not fit the data or the devices, or differs from the one of the checkpoints in `workdir` or
-      of another process; if `workdir` holds converted weights.
+    ValueError: On a config that does not fit the data or the devices, or
+      differs from the one of the checkpoints in `workdir` or of another
+      process; if `workdir` holds converted weights.
     FileNotFoundError: If the records are missing.
     FloatingPointError: After too many non-finite steps in a row.
     RuntimeError: If another run uses `workdir`, or it cannot be written.
