@@ -20,6 +20,8 @@ from types import TracebackType
 import jax
 from absl import app, flags
 
+from solo_jax.errors import UserError
+
 _PACKAGE = str(pathlib.Path(__file__).parent) + os.sep
 _RAISE = dis.opmap["RAISE_VARARGS"]
 # How the collectives of the CPU and JAX's coordination service speak of a
@@ -158,7 +160,8 @@ def parse_flags(argv: Sequence[str]) -> list[str]:
     The arguments that are no flags, the program's name first.
 
   Raises:
-    ValueError: If a config file is not there, refuses its argument or lacks a
+    UserError: If a config file refuses its argument.
+    ValueError: If a config file is not there or lacks a
       field that is to be set.
     SystemExit: On any other mistake in a flag.
   """
@@ -167,6 +170,8 @@ def parse_flags(argv: Sequence[str]) -> list[str]:
     if "config" in flags.FLAGS and flags.FLAGS["config"].present:
       flags.FLAGS.config.items()  # of a missing file, only use raises
     return arguments
+  except UserError as error:  # of the config file
+    raise UserError(f"--config: {error}") from error
   except flags.Error as error:
     # ml_collections packs the traceback of a config file into the message.
     for cause in _chain(error):

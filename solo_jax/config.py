@@ -43,7 +43,7 @@ def parse_arg(arg: str, **defaults: Any) -> types.SimpleNamespace:
       continue
     key, _, text = item.partition("=")
     if key not in values:
-      known = ", ".join(f"{k}={v!r}" for k, v in defaults.items())
+      known = ", ".join(f"{k}={_show(v)}" for k, v in defaults.items())
       raise UserError(f"unknown config argument {key!r}; known: {known}")
     kind = type(values[key])
     try:
@@ -58,9 +58,15 @@ def parse_arg(arg: str, **defaults: Any) -> types.SimpleNamespace:
         f"config argument {key}={text!r} is not a {kind.__name__}"
       ) from error
     if key in choices and values[key] not in choices[key]:
-      known = "|".join(map(str, choices[key]))
-      raise UserError(f"config argument {key}={text!r}; expected {key}={known}")
+      raise UserError(
+        f"config argument {key}={text!r}; expected {key}={_show(choices[key])}"
+      )
   return types.SimpleNamespace(**values)
+
+
+def _show(default: Any) -> str:
+  choices = default if isinstance(default, tuple) else (default,)
+  return "|".join(map(str, choices))
 
 
 def make_config(*, method: str, **sections: Any) -> ml_collections.ConfigDict:
@@ -239,14 +245,6 @@ def _relation_problems(values: Mapping[str, Any]) -> list[str]:
     "below",
     tile,
   )
-  targets, masks = "transforms.mask_stride", "network.mask_stride"
-  if masks in values:  # else of a method that has several
-    relate(values[targets] == values[masks], masks, "equal to", targets)
-  groups = "network.num_groups"
-  for name in ("head_channels", "mask_channels", "kernel_channels"):
-    name = f"network.{name}"
-    if name in values and groups in values:
-      relate(values[name] % values[groups] == 0, name, "a multiple of", groups)
   weights, backbone = values["backbone.weights"], values["backbone.name"]
   if weights in known_names(of_backbones=True) and weights != backbone:
     problems.append(

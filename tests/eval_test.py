@@ -14,6 +14,7 @@ from solo_jax.building import build_method
 from solo_jax.checkpoints.state import create_train_state, init_variables
 from solo_jax.checkpoints.store import CheckpointWriter
 from solo_jax.data.shapes import CLASS_NAMES, Shapes
+from solo_jax.errors import UserError
 from solo_jax.evaluation.coco_metrics import Metrics
 
 CONFIG = pathlib.Path(__file__).parents[1] / "configs" / "solov2_shapes.py"
@@ -131,17 +132,23 @@ def test_other_thresholds(run, tmp_path):
 @pytest.mark.parametrize(
   ("overrides", "message"),
   [
-    ("decode.scor=1", "--set: unknown .* 'decode.scor'; known: decode.mask_th"),
+    ("decode.scor=1", "--set: unknown .* 'decode.scor'; known: decode."),
     ("loss.mask_weight=1", "--set: unknown config argument 'loss.mask_weight'"),
     ("decode.score_threshold=low", "score_threshold='low' is not a float"),
     ("decode.score_threshold=5", "score_threshold is 5.0; .* from 0 to 1"),
-    ("decode.nms_kernel=box", "decode.nms_kernel is 'box'; choose one of"),
-    ("decode.max_detections=0", "decode.max_detections is 0; it must be above"),
-    ("decode.max_detections=200", "more than the 100 of evaluation.max_det"),
+    ("decode.nms_kernel=box", "decode.nms_kernel is 'box'; it must be one of"),
+    (
+      "decode.max_detections=0",
+      "decode.max_detections is 0; it must be a whole",
+    ),
+    (
+      "decode.max_detections=200",
+      "at most evaluation.max_detections, which is 100",
+    ),
   ],
 )
 def test_wrong_overrides_are_refused(run, overrides, message):
-  with pytest.raises(ValueError, match=message):
+  with pytest.raises(UserError, match=message):
     eval_command.evaluate_checkpoint(str(run / "run"), overrides=overrides)
 
 

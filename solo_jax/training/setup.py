@@ -40,7 +40,7 @@ def build_optimizer(
     weight_decay=section.weight_decay,
     decay_norm_and_bias=section.decay_norm_and_bias,
     clip_norm=section.clip_norm,
-    backbone_factor=1.0,
+    backbone_factor=section.backbone_factor,
     is_frozen=frozen_rule(config.backbone),
   )
   learning_rate = make_schedule(
