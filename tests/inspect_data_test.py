@@ -14,6 +14,7 @@ from rich.console import Console
 from solo_jax.building import check_config
 from solo_jax.data.coco_instances import CocoInstances, find_coco
 from solo_jax.data.labeled_images import LabeledImages
+from solo_jax.errors import UserError
 from solo_jax.inspect_data import inspect
 from solo_jax.inspection import diagnosis, pictures
 from solo_jax.inspection.suggested_config import Suggestion
@@ -167,7 +168,7 @@ def test_nothing_to_change(scenes, tmp_path, monkeypatch):  # noqa: F811
 def test_a_configuration_with_mistakes_is_refused(scenes):  # noqa: F811
   config = spoiled_config(scenes.data_dir)
   config.network.num_grids = (4,)
-  with pytest.raises(ValueError, match="network.num_grids has 1 entries"):
+  with pytest.raises(UserError, match="network.num_grids has 1 entries"):
     run(config)
 
 
