@@ -21,194 +21,62 @@ python -m solo_jax.train --config=configs/decoupled_solo_coco.py \
 """
 
 import ml_collections
-from ml_collections.config_dict import placeholder
 
-from solo_jax.config import parse_arg
+from solo_jax.config import make_config, parse_arg
 
-TRAIN_IMAGES = 117_266  # of train2017 with instances
-BATCH_SIZE = 16
-STEPS_PER_EPOCH = TRAIN_IMAGES // BATCH_SIZE
-EPOCHS = {"1x": (12, (9, 11)), "3x": (36, (27, 33))}  # length, x0.1 after
+STEPS_PER_EPOCH = 117_266 // 16  # images of train2017 with instances
 STAGE_SIZES = {"r50": (3, 4, 6, 3), "r101": (3, 4, 23, 3)}
-RECIPES = ("official", "mmdet")
 
 
 def get_config(arg: str = "") -> ml_collections.ConfigDict:
   """Returns the configuration of `backbone=...,recipe=...,schedule=...`."""
-  arg = parse_arg(arg, backbone="r50", recipe="official", schedule="1x")
-  if (
-    arg.backbone not in STAGE_SIZES
-    or arg.recipe not in RECIPES
-    or arg.schedule not in EPOCHS
-  ):
-    raise ValueError(
-      f"expected backbone={'|'.join(STAGE_SIZES)}, recipe={'|'.join(RECIPES)} "
-      f"and schedule=1x|3x, got backbone={arg.backbone}, recipe={arg.recipe}, "
-      f"schedule={arg.schedule}"
-    )
-  num_epochs, decay_epochs = EPOCHS[arg.schedule]
-  is_mmdet_1x = arg.recipe == "mmdet" and arg.schedule == "1x"
-  if is_mmdet_1x:
+  arg = parse_arg(
+    arg,
+    backbone=("r50", "r101"),
+    recipe=("official", "mmdet"),
+    schedule=("1x", "3x"),
+  )
+  is_1x, is_mmdet = arg.schedule == "1x", arg.recipe == "mmdet"
+  num_epochs, decay_epochs = (12, (9, 11)) if is_1x else (36, (27, 33))
+  if is_1x and is_mmdet:
     decay_epochs = (8, 11)  # mmdetection's default
-  config = ml_collections.ConfigDict()
-  config.method = "decoupled_solo"
-  config.seed = 0
-
-  config.dataset = ml_collections.ConfigDict(
-    dict(
-      name="coco_instances/2017",  # <builder>[/<config>] below data_dir
-      data_dir="data",
-      train_split="train",
-      eval_split="validation",
+  return make_config(
+    method="decoupled_solo",
+    dataset=dict(
+      name="coco_instances/2017",
       num_classes=80,
-      keep_empty=False,  # False: train without images that have no instance
-      group_by_orientation=True,  # True: portrait batches use the swapped size
+      keep_empty=False,
+      group_by_orientation=True,
       num_workers=8,
-    )
-  )
-
-  # Training augmentation, in the order it is applied.
-  config.transforms = ml_collections.ConfigDict(
-    dict(
-      image_size=(800, 1344),  # padded network input in training
-      # Short side drawn from these ...
-      short_sides=(
-        (800,) if arg.schedule == "1x" else (800, 768, 736, 704, 672, 640)
-      ),
-      max_side=1333,  # ... while the long side stays within this
-      scale_jitter=placeholder(tuple),  # (low, high) factors, or None
-      jitter_reference="fit",  # ... of the 'fit' or 'original' size
-      flip=0.5,
-      vertical_flip=0.0,
-      transpose=0.0,
-      color_jitter=0.0,  # strength for brightness, contrast, saturation
-      mask_stride=4,
-      mask_rule="published",  # 'published', 'majority' bits; 8-bit 'coverage'
-      max_instances=100,
-      min_mask_area=1.0,  # network pixels; smaller instances are left out
-    )
-  )
-
-  # What inference does to an image before the network.
-  config.preprocessing = ml_collections.ConfigDict(
-    dict(
-      mean=(123.675, 116.28, 103.53),  # RGB
-      std=(58.395, 57.12, 57.375),
-      channel_order="rgb",  # 'bgr' for caffe-style weights; mean, std then BGR
-      short_side=800,
+    ),
+    transforms=dict(
+      image_size=(800, 1344),
+      short_sides=(800,) if is_1x else (800, 768, 736, 704, 672, 640),
       max_side=1333,
-      pad_multiple=32,
-      interpolation="bilinear",  # or when shrinking 'antialias' or 'area'
-      # Larger images are read in tiles of so many pixels ...
-      tile_size=placeholder(int),
-      tile_overlap=0,  # ... that share so many with their neighbours
-    )
-  )
-
-  config.backbone = ml_collections.ConfigDict(
-    dict(
-      name="resnet",  # 'resnet' or 'efficientnet_lite0'
-      block="bottleneck",  # 'basic' or 'bottleneck'
+      flip=0.5,
+    ),
+    preprocessing=dict(short_side=800, max_side=1333),
+    backbone=dict(
+      name="resnet",
       stage_sizes=STAGE_SIZES[arg.backbone],
-      widths=(64, 128, 256, 512),
-      stem="conv7",  # 7x7 stride 2 and max pool; or 'space_to_depth'
-      stride_in_1x1=False,  # True: caffe stride placement
-      deformable=placeholder(str),  # 'v1' or 'v2': deformable 3x3, C3 to C5
-      groups=1,  # ResNeXt-101 64x4d: 64 and ...
-      group_width=64,  # ... 4
-      norm="frozen",  # 'batch' (plain), 'sync' (over devices) or 'frozen'
-      frozen_stages=1,  # 1: stem and first stage get no gradient
-      remat=(),  # stages 1 to 4 computed twice, to save memory
-      weights=placeholder(str),  # a .pth file of torchvision
-    )
-  )
-
-  config.network = ml_collections.ConfigDict(
-    dict(
-      levels=(2, 3, 4, 5, 6),  # pyramid level that each grid reads ...
-      # ... resized to the map of this stride; masks: half.
-      strides=(8, 8, 16, 32, 32),
-      num_grids=(40, 36, 24, 16, 12),
-      fpn_channels=256,
-      head_channels=256,
-      num_head_convs=7,
-      num_groups=32,
-      shared_tower=False,  # True: the light variant
-      deformable=placeholder(str),  # 'v1' or 'v2': convolutions of the head
-      deformable_convs="all",  # or 'last' of each tower
-    )
-  )
-
-  config.loss = ml_collections.ConfigDict(
-    dict(
-      scale_ranges=(
-        (1, 96),
-        (48, 192),
-        (96, 384),
-        (192, 768),
-        (384, 2048),
-      ),
-      center_sigma=0.2,
-      max_positives=384,
-      category_weight=1.0,
-      mask_weight=3.0,
-      focal_alpha=0.25,
-      focal_gamma=2.0,
-    )
-  )
-
-  config.optimizer = ml_collections.ConfigDict(
-    dict(
-      name="sgd",  # 'adamw' or 'sgd'
-      learning_rate=0.01,  # for reference_batch_size images a step
-      reference_batch_size=16,  # linear rule: lr * batch_size / reference
-      schedule="step",  # 'cosine' or 'step'
-      decay_steps=tuple(
-        e * STEPS_PER_EPOCH for e in decay_epochs
-      ),  # 'step': x0.1 at each
+      norm="frozen",
+      frozen_stages=1,
+    ),
+    network=dict(num_head_convs=7),
+    optimizer=dict(
+      name="sgd",
+      learning_rate=0.01,
+      reference_batch_size=16,
+      schedule="step",
+      decay_steps=tuple(e * STEPS_PER_EPOCH for e in decay_epochs),
       warmup_steps=500,
-      warmup_factor=0.001 if is_mmdet_1x else 1 / 3,
-      momentum=0.9,  # sgd
-      weight_decay=1e-4,
+      warmup_factor=0.001 if is_1x and is_mmdet else 1 / 3,
       decay_norm_and_bias=True,
-      # None: off
-      clip_norm=placeholder(float) if arg.recipe == "mmdet" else 35.0,
-      accumulate=1,  # micro-batches a step
-      ema_decay=placeholder(float),  # None: off
-    )
-  )
-
-  config.training = ml_collections.ConfigDict(
-    dict(
-      batch_size=BATCH_SIZE,  # global, over all devices and processes
+      clip_norm=None if is_mmdet else 35.0,
+    ),
+    training=dict(
+      batch_size=16,
       num_steps=num_epochs * STEPS_PER_EPOCH,
-      init_from=placeholder(str),  # folder of a checkpoint to start from
-      precision="float32",  # or 'bfloat16' (convolutions only)
-      checkpoint_every_steps=1000,
-      keep_latest=2,
-      keep_best=1,
-      eval_every_steps=2 * STEPS_PER_EPOCH,  # 0: at the end only
-      log_every_steps=50,
-      picture_every_steps=2000,  # 0: never
-      num_pictures=4,
-      max_nonfinite_steps=20,  # in a row, then the run stops
-    )
+      eval_every_steps=2 * STEPS_PER_EPOCH,
+    ),
   )
-
-  config.decode = ml_collections.ConfigDict(
-    dict(
-      score_threshold=0.1,
-      mask_threshold=0.5,
-      max_candidates=1000,  # after the score threshold
-      nms_candidates=500,  # published nms_pre, after the area filter
-      nms_kernel="gaussian",  # or 'linear'
-      nms_sigma=2.0,
-      update_threshold=0.05,
-      max_detections=100,
-    )
-  )
-
-  config.evaluation = ml_collections.ConfigDict(
-    dict(batch_size=8, max_detections=100)
-  )
-  return config

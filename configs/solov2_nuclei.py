@@ -19,162 +19,70 @@ python -m solo_jax.eval --checkpoint=workdirs/nuclei
 """
 
 import ml_collections
-from ml_collections.config_dict import placeholder
 
-from solo_jax.config import parse_arg
+from solo_jax.config import make_config, parse_arg
 
 
 def get_config(arg: str = "") -> ml_collections.ConfigDict:
   """Returns the configuration; `arg` takes `steps=...`."""
   arg = parse_arg(arg, steps=3900)
-  config = ml_collections.ConfigDict()
-  config.method = "solov2"
-  config.seed = 0
-
-  config.dataset = ml_collections.ConfigDict(
-    dict(
-      name="labeled_images/nuclei",  # <builder>[/<config>] below data_dir
-      data_dir="data",
-      train_split="train",
-      eval_split="validation",
-      num_classes=1,
-      keep_empty=True,  # False: train without images that have no instance
-      group_by_orientation=False,  # True: portrait batches use the swapped size
-      num_workers=0,
-    )
-  )
-
-  # Training augmentation, in the order it is applied.
-  config.transforms = ml_collections.ConfigDict(
-    dict(
-      image_size=(256, 256),  # padded network input in training
-      short_sides=(256,),  # short side drawn from these ...
-      max_side=256,  # ... while the long side stays within this
-      scale_jitter=(0.7, 1.4),  # (low, high) of large-scale jitter, or None
-      jitter_reference="original",  # ... of the 'fit' or 'original' size
+  return make_config(
+    method="solov2",
+    dataset=dict(name="labeled_images/nuclei", num_classes=1),
+    transforms=dict(
+      image_size=(256, 256),
+      short_sides=(256,),
+      max_side=256,
+      scale_jitter=(0.7, 1.4),
+      jitter_reference="original",
       flip=0.5,
       vertical_flip=0.5,
       transpose=0.5,
-      color_jitter=0.2,  # strength for brightness, contrast, saturation
+      color_jitter=0.2,
       mask_stride=2,
-      mask_rule="coverage",  # 'published', 'majority' bits; 8-bit 'coverage'
+      mask_rule="coverage",
       max_instances=160,
-      min_mask_area=4.0,  # network pixels; smaller instances are left out
-    )
-  )
-
-  # What inference does to an image before the network.
-  config.preprocessing = ml_collections.ConfigDict(
-    dict(
-      mean=(123.675, 116.28, 103.53),  # RGB
-      std=(58.395, 57.12, 57.375),
-      channel_order="rgb",  # 'bgr' for caffe-style weights; mean, std then BGR
+      min_mask_area=4.0,
+    ),
+    preprocessing=dict(
       short_side=256,
       max_side=256,
       pad_multiple=256,
-      interpolation="bilinear",  # or 'area' (antialiased when shrinking)
-      tile_size=256,  # larger images are read in tiles of so many pixels ...
-      tile_overlap=64,  # ... that share so many with their neighbours
-    )
-  )
-
-  config.backbone = ml_collections.ConfigDict(
-    dict(
-      name="resnet",  # 'resnet' or 'efficientnet_lite0'
-      block="basic",  # 'basic' or 'bottleneck'
+      tile_size=256,
+      tile_overlap=64,
+    ),
+    backbone=dict(
+      name="resnet",
+      block="basic",
       stage_sizes=(1, 2, 2, 1),
       widths=(32, 64, 96, 96),
-      stem="space_to_depth",  # or 'conv7' (7x7 stride 2 and max pool)
-      stride_in_1x1=False,  # True: caffe stride placement
-      deformable=placeholder(str),  # 'v1' or 'v2': deformable 3x3, C3 to C5
-      groups=1,  # ResNeXt-101 64x4d: 64 and ...
-      group_width=64,  # ... 4
-      norm="sync",  # 'batch' (plain), 'sync' (over devices) or 'frozen'
-      frozen_stages=0,  # 1: stem and first stage get no gradient
-      remat=(),  # stages 1 to 4 computed twice, to save memory
-      weights=placeholder(str),  # 'efficientnet_lite0' or a .pth file
-    )
-  )
-
-  config.network = ml_collections.ConfigDict(
-    dict(
-      levels=(2, 3),  # pyramid level that each grid reads ...
-      strides=(4, 8),  # ... resized to the map of this stride
+      stem="space_to_depth",
+    ),
+    network=dict(
+      levels=(2, 3),
+      strides=(4, 8),
       num_grids=(64, 32),
       fpn_channels=48,
       head_channels=32,
-      num_head_convs=2,
       mask_channels=48,
       kernel_channels=24,
       mask_stride=2,
       num_groups=8,
-      deformable=placeholder(str),  # 'v1' or 'v2': convolutions of the head
-      deformable_convs="all",  # or 'last' of each tower
-    )
-  )
-
-  config.loss = ml_collections.ConfigDict(
-    dict(
-      scale_ranges=((1, 24), (18, 256)),
-      center_sigma=0.2,
-      max_positives=512,
-      category_weight=1.0,
-      mask_weight=3.0,
-      focal_alpha=0.25,
-      focal_gamma=2.0,
-      mask_average="pairs",  # or 'cells', mmdetection's divisor
-    )
-  )
-
-  config.optimizer = ml_collections.ConfigDict(
-    dict(
-      name="adamw",  # 'adamw' or 'sgd'
-      learning_rate=4e-3,  # for reference_batch_size images a step
-      reference_batch_size=8,  # linear rule: lr * batch_size / reference
-      schedule="cosine",  # 'cosine' or 'step'
-      decay_steps=(),  # 'step': x0.1 at each
+    ),
+    loss=dict(scale_ranges=((1, 24), (18, 256)), max_positives=512),
+    optimizer=dict(
+      learning_rate=4e-3,
+      reference_batch_size=8,
       warmup_steps=200,
-      warmup_factor=0.01,
-      momentum=0.9,  # sgd
       weight_decay=0.05,
-      decay_norm_and_bias=False,
-      clip_norm=10.0,  # None: off
-      accumulate=1,  # micro-batches a step
-      ema_decay=placeholder(float),  # None: off
-    )
-  )
-
-  config.training = ml_collections.ConfigDict(
-    dict(
-      batch_size=8,  # global, over all devices and processes
+      clip_norm=10.0,
+    ),
+    training=dict(
+      batch_size=8,
       num_steps=arg.steps,
-      init_from=placeholder(str),  # folder of a checkpoint to start from
-      precision="float32",  # or 'bfloat16' (convolutions only)
       checkpoint_every_steps=500,
-      keep_latest=2,
-      keep_best=1,
-      eval_every_steps=0,  # 0: at the end only
-      log_every_steps=50,
-      picture_every_steps=1000,  # 0: never
-      num_pictures=4,
-      max_nonfinite_steps=20,  # in a row, then the run stops
-    )
+      picture_every_steps=1000,
+    ),
+    decode=dict(max_candidates=512, nms_candidates=512, max_detections=250),
+    evaluation=dict(batch_size=4, max_detections=500),
   )
-
-  config.decode = ml_collections.ConfigDict(
-    dict(
-      score_threshold=0.1,
-      mask_threshold=0.5,
-      max_candidates=512,  # after the score threshold
-      nms_candidates=512,  # published nms_pre, after the area filter
-      nms_kernel="gaussian",  # or 'linear'
-      nms_sigma=2.0,
-      update_threshold=0.05,
-      max_detections=250,
-    )
-  )
-
-  config.evaluation = ml_collections.ConfigDict(
-    dict(batch_size=4, max_detections=500)
-  )
-  return config

@@ -56,38 +56,6 @@ def load_resnet(weights: str, target: Mapping[str, Any]) -> dict[str, Any]:
   return torchvision.load_backbone(weights, target)
 
 
-def make_lite0(
-  *,
-  norm: str,
-  frozen_stages: int,
-  remat: tuple[int, ...],
-  dtype: Any,
-  axis_name: str | None,
-  **of_resnets: Any,
-) -> efficientnet_lite.EfficientNetLite0:
-  """Makes EfficientNet-Lite0.
-
-  Args:
-    norm: See there, as all that follow.
-    frozen_stages: See there.
-    remat: See there.
-    dtype: See there.
-    axis_name: See there.
-    **of_resnets: Fields of ResNets, None in configs that have them all.
-
-  Returns:
-    The module.
-  """
-  del of_resnets
-  return efficientnet_lite.EfficientNetLite0(
-    norm=norm,
-    frozen_stages=frozen_stages,
-    remat=remat,
-    dtype=dtype,
-    axis_name=axis_name,
-  )
-
-
 def load_lite0(weights: str, target: Mapping[str, Any]) -> dict[str, Any]:
   """Reads the ImageNet weights of the installed package.
 
@@ -114,7 +82,9 @@ def load_lite0(weights: str, target: Mapping[str, Any]) -> dict[str, Any]:
 BACKBONES = {
   "resnet": Backbone(resnet.ResNet, resnet.is_frozen, load_resnet),
   "efficientnet_lite0": Backbone(
-    make_lite0, efficientnet_lite.is_frozen, load_lite0
+    efficientnet_lite.EfficientNetLite0,
+    efficientnet_lite.is_frozen,
+    load_lite0,
   ),
 }
 

@@ -1,4 +1,4 @@
-"""Builds the method and the predictor of a config, for every command."""
+"""Checks a config, and builds its method and predictor, for every command."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -11,9 +11,27 @@ from solo_jax.backbones import make_backbone
 from solo_jax.checkpoints import store
 from solo_jax.checkpoints.compatibility import check_tree
 from solo_jax.checkpoints.state import variable_shapes
+from solo_jax.config import find_problems, raise_problems
 from solo_jax.inference.predictor import Model, Predictor
+from solo_jax.methods import table
 from solo_jax.methods.interface import Method
-from solo_jax.methods.table import make_method
+
+
+def check_config(config: Mapping[str, Any]) -> None:
+  """Checks a config before anything is built from it.
+
+  Args:
+    config: Sections of fields: a ConfigDict or plain dicts.
+
+  Raises:
+    UserError: Listing every problem, by field, with what to do. The rules of
+      the method are looked at where the rest is right.
+  """
+  problems = find_problems(config) or (
+    table.find(config["method"]).problems(config)
+  )
+  if problems:
+    raise_problems(problems)
 
 
 def build_method(
@@ -31,7 +49,7 @@ def build_method(
   """
   dtype = jnp.dtype(config["training"]["precision"])
   rule = config["preprocessing"]
-  return make_method(
+  return table.make_method(
     config["method"],
     make_backbone(config["backbone"], dtype=dtype, axis_name=axis_name),
     num_classes=config["dataset"]["num_classes"],

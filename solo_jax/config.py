@@ -1,16 +1,23 @@
-"""Reading and checking configurations.
+"""Making, reading and checking configurations.
 
-A config file is plain Python: `get_config(arg)` returns a locked
-`ml_collections.ConfigDict` in which every field is present. `parse_arg` turns
-the text after the colon of `--config=file.py:backbone=r50,schedule=3x` into
-typed values; `validate` reports every problem of a configuration in one error.
+A config file is plain Python: `get_config(arg)` calls `make_config` with what
+differs from the neutral values of the table in config_fields.py. `parse_arg`
+turns the text after the colon of `--config=file.py:backbone=r50,schedule=3x`
+into typed values.
 """
 
+import difflib
 import json
 import types
+from collections.abc import Container, Mapping
 from typing import Any
 
 import ml_collections
+from ml_collections.config_dict import placeholder
+
+from solo_jax.config_checks import REQUIRED, Field
+from solo_jax.config_fields import FIELDS
+from solo_jax.errors import UserError
 
 
 def parse_arg(arg: str, **defaults: Any) -> types.SimpleNamespace:
@@ -18,24 +25,27 @@ def parse_arg(arg: str, **defaults: Any) -> types.SimpleNamespace:
 
   Args:
     arg: The text after the colon of the config flag; may be empty or None.
-    **defaults: Every known key with its default. Its type (str, int, float or
-      bool) is the type of the value.
+    **defaults: Every known key with its default, whose type (str, int, float
+      or bool) is that of the value; or with a tuple of its choices, the
+      default first.
 
   Returns:
-    A namespace with one attribute per default.
+    A namespace with one attribute per key.
 
   Raises:
-    ValueError: On an unknown key or a value that is not of the key's type.
+    UserError: On an unknown key, or a value that is not of the key's type or
+      none of its choices.
   """
-  values = dict(defaults)
+  choices = {k: x for k, x in defaults.items() if isinstance(x, tuple)}
+  values = defaults | {key: known[0] for key, known in choices.items()}
   for item in (arg or "").split(","):
     if not item:
       continue
     key, _, text = item.partition("=")
-    if key not in defaults:
-      known = ", ".join(f"{k}={v!r}" for k, v in defaults.items())
-      raise ValueError(f"unknown config argument {key!r}; known: {known}")
-    kind = type(defaults[key])
+    if key not in values:
+      known = ", ".join(f"{k}={_show(v)}" for k, v in defaults.items())
+      raise UserError(f"unknown config argument {key!r}; known: {known}")
+    kind = type(values[key])
     try:
       if kind is bool:
         values[key] = {"true": True, "1": True, "false": False, "0": False}[
@@ -44,10 +54,40 @@ def parse_arg(arg: str, **defaults: Any) -> types.SimpleNamespace:
       else:
         values[key] = kind(text)
     except (KeyError, ValueError) as error:
-      raise ValueError(
+      raise UserError(
         f"config argument {key}={text!r} is not a {kind.__name__}"
       ) from error
+    if key in choices and values[key] not in choices[key]:
+      raise UserError(
+        f"config argument {key}={text!r}; expected {key}={_show(choices[key])}"
+      )
   return types.SimpleNamespace(**values)
+
+
+def _show(default: Any) -> str:
+  choices = default if isinstance(default, tuple) else (default,)
+  return "|".join(map(str, choices))
+
+
+def make_config(*, method: str, **sections: Any) -> ml_collections.ConfigDict:
+  """Makes a complete configuration from what differs from the neutral values.
+
+  Args:
+    method: Name of the method.
+    **sections: The sections as dicts, and `seed`.
+
+  Returns:
+    A locked configuration with every field of the method and of the backbone
+    in `backbone.name`.
+
+  Raises:
+    UserError: Listing every field that is unknown, missing or wrong in itself.
+  """
+  values = _complete(_flatten({"method": method, **_to_tuples(sections)}))
+  problems = _field_problems(values)
+  if problems:
+    raise_problems(problems)
+  return _to_config(values)
 
 
 def to_json(config: ml_collections.ConfigDict) -> str:
@@ -56,226 +96,196 @@ def to_json(config: ml_collections.ConfigDict) -> str:
 
 
 def from_json(text: str) -> ml_collections.ConfigDict:
-  """Reads what `to_json` wrote into a locked config, lists back to tuples."""
+  """Reads what `to_json` wrote into a locked config, lists back to tuples.
 
-  def restore(value):
-    if isinstance(value, dict):
-      return {key: restore(item) for key, item in value.items()}
-    if isinstance(value, list):
-      return tuple(restore(item) for item in value)
-    return value
-
-  config = ml_collections.ConfigDict(restore(json.loads(text)))
-  return config.lock()
-
-
-CHOICES = {
-  "method": ("solo", "decoupled_solo", "solov2", "associative_embedding"),
-  "backbone.deformable": (None, "v1", "v2"),
-  "backbone.name": ("resnet", "efficientnet_lite0"),
-  "backbone.norm": ("batch", "sync", "frozen"),
-  "decode.grouping": ("seed", "histogram", "mean_shift"),
-  "decode.nms_kernel": ("gaussian", "linear"),
-  "loss.embedding_loss": ("pull_push", "discriminative", "spatial"),
-  "loss.mask_average": ("pairs", "cells"),
-  "loss.mask_loss": ("dice", "lovasz"),
-  "network.deformable": (None, "v1", "v2"),
-  "network.deformable_convs": ("all", "last"),
-  "network.embedding": ("spatial", "tag"),
-  "optimizer.name": ("adamw", "sgd"),
-  "optimizer.schedule": ("cosine", "step"),
-  "preprocessing.channel_order": ("rgb", "bgr"),
-  "preprocessing.interpolation": ("bilinear", "area", "antialias"),
-  "training.precision": ("float32", "bfloat16"),
-  "transforms.jitter_reference": ("fit", "original"),
-  "transforms.mask_rule": ("published", "majority", "coverage"),
-}
-
-POSITIVE = (
-  "dataset.num_classes",
-  "decode.max_candidates",
-  "decode.max_detections",
-  "decode.nms_candidates",
-  "evaluation.batch_size",
-  "evaluation.max_detections",
-  "loss.max_positives",
-  "optimizer.accumulate",
-  "optimizer.learning_rate",
-  "optimizer.reference_batch_size",
-  "training.batch_size",
-  "training.checkpoint_every_steps",
-  "training.log_every_steps",
-  "training.num_steps",
-  "transforms.max_instances",
-)
+  A config of before a field existed, or of when all backbones had those of
+  ResNets, is read as one of today.
+  """
+  values = _flatten(_to_tuples(json.loads(text)))
+  of_others = {field.name for field in FIELDS} - _fields_of(values).keys()
+  return _to_config(
+    _complete({k: x for k, x in values.items() if k not in of_others})
+  )
 
 
-def validate(config: ml_collections.ConfigDict) -> None:
-  """Checks a configuration before anything is built from it.
+def stated(
+  config: Mapping[str, Any], also: Container[str] = ()
+) -> list[tuple[Field, Any]]:
+  """Returns what a config has to state: all that differs from neutral values.
 
   Args:
-    config: A complete configuration, as the files of configs/ return it.
+    config: Sections of fields.
+    also: Names of fields that are listed whatever their value.
 
-  Raises:
-    ValueError: Listing every problem at once, by key, with what to do.
+  Returns:
+    The rows with their values, in the order of the table.
   """
+  values = _flatten(config)
+  return [
+    (field, values[name])
+    for name, field in _fields_of(values).items()
+    if name in also or values[name] != field.neutral
+  ]
+
+
+def find_problems(config: Mapping[str, Any]) -> list[str]:
+  """Finds what is wrong in a config, whatever its method.
+
+  Args:
+    config: Sections of fields; may have been changed since it was made.
+
+  Returns:
+    A line for each problem, with the field and what to do. Only where each
+    field is right in itself are they compared with one another.
+  """
+  values = _flatten(config)
+  return _field_problems(values) or _relation_problems(values)
+
+
+def raise_problems(problems: list[str]) -> None:
+  """Raises a UserError that lists problems of a config."""
+  raise UserError(
+    "the configuration has problems:\n"
+    + "\n".join(f"  - {problem}" for problem in problems)
+  )
+
+
+def known_names(*, of_backbones: bool = False) -> tuple[str, ...]:
+  """Returns the methods, or the backbones, that have fields of their own."""
+  return tuple(
+    dict.fromkeys(
+      name
+      for field in FIELDS
+      if field.name.startswith("backbone.") == of_backbones
+      for name in field.of
+    )
+  )
+
+
+def _fields_of(values: Mapping[str, Any]) -> dict[str, Field]:
+  """Returns the rows that apply to the method and backbone of a config."""
+  chosen = {values[k] for k in ("method", "backbone.name") if k in values}
+  return {
+    field.name: field
+    for field in FIELDS
+    if not field.of or not chosen.isdisjoint(field.of)
+  }
+
+
+def _complete(values: Mapping[str, Any]) -> dict[str, Any]:
+  """Adds neutral values, in the order of the table; the unknown come last."""
+  neutral = {
+    name: field.neutral
+    for name, field in _fields_of(values).items()
+    if name in values or field.neutral is not REQUIRED
+  }
+  return neutral | dict(values)
+
+
+def _field_problems(values: Mapping[str, Any]) -> list[str]:
+  """Finds what is unknown, missing or wrong in itself."""
   problems = []
-  flat = dict(_flatten(config))
-
-  def check(condition, message):
-    if not condition:
-      problems.append(message)
-
-  for key, known in CHOICES.items():
-    if key in flat:  # else a field of other methods
-      check(
-        flat[key] in known, f"{key} is {flat[key]!r}; choose one of {known}"
+  for name, is_backbone in (("method", False), ("backbone.name", True)):
+    known = known_names(of_backbones=is_backbone)
+    if name in values and values[name] not in known:
+      problems.append(
+        f"{name} is {values[name]!r}; it must be one of "
+        f"{', '.join(map(repr, known))}"
       )
-  for key in POSITIVE:
-    if key in flat:
-      check(flat[key] > 0, f"{key} is {flat[key]}; it must be above 0")
-  for key in ("transforms.image_size",):
-    check(
-      all(size > 0 and size % 32 == 0 for size in flat[key]),
-      f"{key} is {flat[key]}; both sizes must be multiples of 32",
-    )
-  multiple = flat["preprocessing.pad_multiple"]
-  check(
-    multiple > 0 and multiple % 32 == 0,
-    f"preprocessing.pad_multiple is {multiple}; it must be a multiple of 32",
-  )
-  check(
-    all(stage in (1, 2, 3, 4) for stage in flat["backbone.remat"]),
-    f"backbone.remat is {flat['backbone.remat']}; list stages of the backbone, "
-    "1 to 4",
-  )
-  _check_mask_stride(flat, check)
-  if flat["method"] == "associative_embedding":
-    _check_embedding(flat, check)
-  else:
-    _check_grids(flat, check)
-  check(
-    flat["training.batch_size"] % flat["optimizer.accumulate"] == 0,
-    f"training.batch_size is {flat['training.batch_size']}; it must be a "
-    f"multiple of optimizer.accumulate, {flat['optimizer.accumulate']}",
-  )
-  check(
-    flat["evaluation.max_detections"] >= flat["decode.max_detections"],
-    f"decode.max_detections is {flat['decode.max_detections']}, more than the "
-    f"{flat['evaluation.max_detections']} of evaluation.max_detections, which "
-    "would go unscored",
-  )
-  tile_size = flat["preprocessing.tile_size"]
-  overlap = flat["preprocessing.tile_overlap"]
-  check(
-    tile_size is None or 0 <= overlap < tile_size,
-    f"preprocessing.tile_overlap is {overlap}; it must be from 0 to below "
-    f"preprocessing.tile_size, {tile_size}",
-  )
-  jitter = flat["transforms.scale_jitter"]
-  check(
-    jitter is None or 0 < jitter[0] <= jitter[1],
-    f"transforms.scale_jitter is {jitter}; give (low, high) above 0",
-  )
-  check(
-    flat["backbone.weights"] != "efficientnet_lite0"
-    or flat["backbone.name"] == "efficientnet_lite0",
-    "backbone.weights is 'efficientnet_lite0' and backbone.name "
-    f"{flat['backbone.name']!r}; these weights fit their own backbone only",
-  )
   if problems:
-    raise ValueError(
-      "the configuration has problems:\n"
-      + "\n".join(f"  - {problem}" for problem in problems)
-    )
+    return problems  # which fields there are follows from these
+  fields = _fields_of(values)
+  for name in values.keys() - fields.keys():
+    problems.append(_unknown(name, fields))
+  for name, field in fields.items():
+    if name not in values:
+      note = f" ({field.comment})" if field.comment else ""
+      problems.append(f"{name} is missing{note}")
+    elif not field.check.holds(values[name]):
+      problems.append(
+        f"{name} is {values[name]!r}; it must be {field.check.condition}"
+      )
+  return sorted(problems)
 
 
-def _check_mask_stride(flat, check):
-  """Checks that masks of this resolution can be trained."""
-  targets = flat["transforms.mask_stride"]
-  if "network.mask_stride" in flat:
-    stride = flat["network.mask_stride"]
-    check(
-      stride in (2, 4), f"network.mask_stride is {stride}; it must be 2 or 4"
-    )
-    check(
-      stride == targets,
-      f"network.mask_stride is {stride} and transforms.mask_stride is "
-      f"{targets}; they must be equal",
-    )
-    return
-  # SOLO: each level has masks, of twice the resolution of its map.
-  strides = flat["network.strides"]
-  check(
-    all(
-      s == 2 * targets or (s > 0 and s % (4 * targets) == 0) for s in strides
-    ),
-    f"network.strides is {strides} and transforms.mask_stride {targets}; half "
-    "of every stride must be transforms.mask_stride, or an even multiple of it",
-  )
+def _unknown(name: str, fields: Mapping[str, Field]) -> str:
+  """Describes a field that a config cannot have."""
+  owners = [owner for x in FIELDS if x.name == name for owner in x.of]
+  if owners:
+    return f"{name} is a field of {', '.join(owners)} only"
+  near = difflib.get_close_matches(name, fields)
+  hint = f"; did you mean {' or '.join(near)}?" if near else ""
+  return f"{name} is no field{hint}"
 
 
-def _check_grids(flat, check):
-  """Checks what only the methods that predict on grids have."""
-  levels = flat["network.levels"]
-  for key in ("network.strides", "network.num_grids", "loss.scale_ranges"):
-    check(
-      len(flat[key]) == len(levels),
-      f"{key} has {len(flat[key])} entries and network.levels {len(levels)}; "
-      "there must be one for each level",
-    )
-  check(
-    all(level in (2, 3, 4, 5, 6) for level in levels),
-    f"network.levels is {levels}; the pyramid has levels 2 to 6",
-  )
-  num_groups = flat["network.num_groups"]
-  for key in ("head_channels", "mask_channels", "kernel_channels"):
-    if f"network.{key}" in flat:  # the last two: SOLOv2's
-      channels = flat[f"network.{key}"]
-      check(
-        channels % num_groups == 0,
-        f"network.{key} is {channels}; it must be a multiple of "
-        f"network.num_groups, {num_groups}",
+def _relation_problems(values: Mapping[str, Any]) -> list[str]:
+  """Finds fields that do not fit one another, whatever the method."""
+
+  def relate(is_right: bool, name: str, rule: str, other: str) -> None:
+    if not is_right:
+      problems.append(
+        f"{name} is {values[name]}; it must be {rule} {other}, "
+        f"which is {values[other]}"
       )
 
-
-def _check_embedding(flat, check):
-  """Checks what only associative embedding has."""
-  kind, loss = flat["network.embedding"], flat["loss.embedding_loss"]
-  check(
-    (kind == "spatial") == (loss == "spatial"),
-    f"network.embedding is {kind!r} and loss.embedding_loss {loss!r}; "
-    "'spatial' goes with 'spatial', 'tag' with the other losses",
+  problems: list[str] = []
+  batch_size, accumulate = "training.batch_size", "optimizer.accumulate"
+  relate(
+    values[batch_size] % values[accumulate] == 0,
+    batch_size,
+    "a multiple of",
+    accumulate,
   )
-  tag_channels = flat["network.tag_channels"]
-  check(
-    kind != "spatial" or tag_channels == 2,
-    f"network.tag_channels is {tag_channels}; a spatial embedding has 2",
+  kept, scored = "decode.max_detections", "evaluation.max_detections"
+  relate(values[kept] <= values[scored], kept, "at most", scored)
+  tile, overlap = "preprocessing.tile_size", "preprocessing.tile_overlap"
+  relate(
+    values[tile] is None or values[overlap] < values[tile],
+    overlap,
+    "below",
+    tile,
   )
-  check(
-    flat["decode.grouping"] != "histogram" or tag_channels <= 2,
-    f"network.tag_channels is {tag_channels}; decode.grouping='histogram' "
-    "bins at most 2",
-  )
-  known = ("category", "membership", "quality", "seed")
-  check(
-    set(flat["decode.score_terms"]) <= set(known),
-    f"decode.score_terms is {flat['decode.score_terms']}; choose from {known}",
-  )
-  check(
-    len(flat["decode.radii"]) > 0 and min(flat["decode.radii"]) > 0,
-    f"decode.radii is {flat['decode.radii']}; give at least one factor above 0",
-  )
-  check(
-    flat["network.head_channels"] % flat["network.num_groups"] == 0,
-    f"network.head_channels is {flat['network.head_channels']}; it must be a "
-    f"multiple of network.num_groups, {flat['network.num_groups']}",
-  )
+  weights, backbone = values["backbone.weights"], values["backbone.name"]
+  if weights in known_names(of_backbones=True) and weights != backbone:
+    problems.append(
+      f"backbone.weights is {weights!r} and backbone.name {backbone!r}; these "
+      "weights fit their own backbone only"
+    )
+  return problems
 
 
-def _flatten(config, prefix=""):
-  for key, value in config.items():
-    if isinstance(value, ml_collections.ConfigDict):
-      yield from _flatten(value, f"{prefix}{key}.")
+def _flatten(config: Mapping[str, Any]) -> dict[str, Any]:
+  """Returns sections of fields as {'section.field': value}."""
+  values = {}
+  for name, section in config.items():
+    if isinstance(section, (Mapping, ml_collections.ConfigDict)):
+      values |= {f"{name}.{field}": value for field, value in section.items()}
     else:
-      yield f"{prefix}{key}", value
+      values[name] = section
+  return values
+
+
+def _to_tuples(value: Any) -> Any:
+  """Returns nested dicts and lists with tuples for the lists."""
+  if isinstance(value, Mapping):
+    return {key: _to_tuples(item) for key, item in value.items()}
+  if isinstance(value, (list, tuple)):
+    return tuple(map(_to_tuples, value))
+  return value
+
+
+def _to_config(values: Mapping[str, Any]) -> ml_collections.ConfigDict:
+  """Returns flat values as a locked config; None keeps the field's type."""
+  fields = _fields_of(values)
+  config = ml_collections.ConfigDict()
+  for name, value in values.items():
+    section, _, field = name.rpartition(".")
+    if section and section not in config:
+      config[section] = ml_collections.ConfigDict()
+    kind = fields[name].check.kind if name in fields else None
+    if value is None and kind:
+      value = placeholder(kind)
+    elif kind is float and isinstance(value, int):
+      value = float(value)
+    (config[section] if section else config)[field] = value
+  return config.lock()

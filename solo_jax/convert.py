@@ -23,10 +23,9 @@ from absl import app, flags
 from rich.console import Console
 
 from solo_jax import cli
-from solo_jax.building import build_method
+from solo_jax.building import build_method, check_config
 from solo_jax.checkpoints import store
 from solo_jax.checkpoints.state import variable_shapes
-from solo_jax.config import validate
 from solo_jax.conversion import efficientnet_lite
 from solo_jax.conversion.converter import convert_checkpoint
 from solo_jax.conversion.families import NAMES
@@ -95,7 +94,7 @@ def main() -> None:
   if path is None:
     raise app.UsageError("--checkpoint is required")
   if values.config is not None:
-    validate(values.config)
+    check_config(values.config)
   conversion = convert_checkpoint(
     path,
     values.config,

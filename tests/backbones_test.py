@@ -13,9 +13,9 @@ SIDE = 64
 
 def section(name, **changed):
   config = load("solov2_shapes").backbone.to_dict()
-  if name != "resnet":  # as in checkpoints from before sections were their own
-    own = ("norm", "frozen_stages", "remat", "weights")
-    config = {key: config[key] if key in own else None for key in config}
+  if name != "resnet":
+    shared = ("norm", "frozen_stages", "remat", "weights")
+    config = {key: config[key] for key in shared}
   return config | dict(name=name) | changed
 
 

@@ -1,6 +1,8 @@
 """Tests of solo_jax/config.py, and of every configuration file."""
 
+import dataclasses
 import importlib.util
+import json
 import pathlib
 import sys
 
@@ -10,9 +12,21 @@ import pytest
 from absl import flags
 from ml_collections import config_flags
 
-from solo_jax.building import build_method
-from solo_jax.config import from_json, parse_arg, to_json, validate
-from solo_jax.methods.table import find
+from solo_jax import config as config_lib
+from solo_jax.backbones import BACKBONES
+from solo_jax.building import build_method, check_config
+from solo_jax.config import (
+  from_json,
+  known_names,
+  make_config,
+  parse_arg,
+  stated,
+  to_json,
+)
+from solo_jax.config_checks import REQUIRED
+from solo_jax.config_fields import FIELDS
+from solo_jax.errors import UserError
+from solo_jax.methods.table import METHODS, find
 
 CONFIGS = pathlib.Path(__file__).parent.parent / "configs"
 ALL = [
@@ -60,7 +74,7 @@ def test_every_config_file_is_listed():
 @pytest.mark.parametrize(("name", "arg"), ALL)
 def test_config_is_valid_and_its_network_takes_shape(name, arg):
   config = load(name, arg)
-  validate(config)
+  check_config(config)
   assert find(config.method).problems(config) == []
   method = build_method(config)
   height, width = config.transforms.image_size
@@ -92,25 +106,136 @@ def test_json_round_trip(name, arg):
     again.dataset.num_clases = 3
 
 
-def test_every_config_has_the_same_fields():
-  """All of a method; other methods differ in what is their own only."""
+@pytest.mark.parametrize(("name", "arg"), ALL)
+def test_a_config_has_the_fields_of_its_method_and_backbone(name, arg):
+  config = load(name, arg)
+  found = set()
+  for key, section in config.items():
+    is_section = hasattr(section, "keys")
+    found |= {f"{key}.{x}" for x in section} if is_section else {key}
+  chosen = {config.method, config.backbone.name}
+  assert found == {x.name for x in FIELDS if not x.of or chosen & set(x.of)}
+  assert config.is_locked
 
-  def keys(config, prefix=""):
-    found = set()
-    for key, value in config.items():
-      found.add(prefix + key)
-      if hasattr(value, "items"):
-        found |= keys(value, f"{prefix}{key}.")
-    return found
 
-  own = ("network.", "loss.", "decode.")
-  first = {}
-  for name, arg in ALL:
-    config = load(name, arg)
-    found = keys(config)
-    assert found == first.setdefault(config.method, found), name
-  shared = [{k for k in f if not k.startswith(own)} for f in first.values()]
-  assert all(fields == shared[0] for fields in shared)
+def test_a_config_file_is_short_and_states_nothing_neutral():
+  for path in CONFIGS.glob("*.py"):
+    lines = path.read_text().splitlines()
+    assert 40 <= len(lines) <= 90, path
+  config = load("solov2_shapes")
+  names = {field.name for field, _ in stated(config)}
+  assert "network.num_grids" in names and "decode.nms_sigma" not in names
+  config.decode.nms_sigma = 0.5
+  assert "decode.nms_sigma" in {field.name for field, _ in stated(config)}
+
+
+def test_the_table_knows_the_methods_and_backbones_that_there_are():
+  assert set(known_names()) == set(METHODS)
+  assert set(known_names(of_backbones=True)) == set(BACKBONES)
+
+
+def test_neutral_values_pass_their_own_checks():
+  for field in FIELDS:
+    if field.neutral is not REQUIRED:
+      assert field.check.holds(field.neutral), field.name
+
+
+MINIMAL = dict(
+  dataset=dict(name="shapes", num_classes=5),
+  transforms=dict(image_size=(64, 64), short_sides=(64,), max_side=64),
+  preprocessing=dict(short_side=64, max_side=64),
+  backbone=dict(name="efficientnet_lite0"),
+  optimizer=dict(learning_rate=1, reference_batch_size=8),
+  training=dict(batch_size=8, num_steps=10),
+)
+
+
+def test_what_is_not_stated_is_neutral():
+  config = make_config(method="solov2", **MINIMAL)
+  assert config.seed == 0
+  assert config.optimizer.backbone_factor == 1.0
+  assert config.network.num_grids == (40, 36, 24, 16, 12)
+  assert config.optimizer.clip_norm is None
+  assert config.optimizer.get_type("clip_norm") is float
+  # A whole number for a field of fractions stays settable as one.
+  assert type(config.optimizer.learning_rate) is float
+  assert "shared_tower" not in config.network
+  assert "stage_sizes" not in config.backbone
+  check_config(config)
+
+
+def test_lists_are_tuples():
+  changed = MINIMAL | dict(loss=dict(scale_ranges=[[1, 8], [4, 16]]))
+  config = make_config(method="solov2", **changed)
+  assert config.loss.scale_ranges == ((1, 8), (4, 16))
+
+
+@pytest.mark.parametrize(
+  ("section", "fields", "message"),
+  [
+    (
+      "optimizer",
+      dict(learnig_rate=1.0),
+      "optimizer.learnig_rate is no field; did you mean "
+      "optimizer.learning_rate",
+    ),
+    ("optimiser", dict(name="sgd"), "optimiser.name is no .* optimizer.name"),
+    ("network", dict(shared_tower=True), "is a field of decoupled_solo only"),
+    ("backbone", dict(block="basic"), "backbone.block is a field of resnet"),
+    ("training", dict(num_steps="10"), "num_steps is '10'; it must be a whole"),
+    ("training", dict(num_steps=True), "num_steps is True; it must be a whole"),
+    ("transforms", dict(flip="yes"), "flip is 'yes'; it must be a number from"),
+    ("dataset", dict(keep_empty=1), "keep_empty is 1; it must be True or F"),
+    ("transforms", dict(image_size=64), "image_size is 64; .* of 2 values"),
+    ("dataset", dict(name=None), "dataset.name is None; it must be text"),
+  ],
+)
+def test_make_config_refuses(section, fields, message):
+  sections = MINIMAL | {section: MINIMAL.get(section, {}) | fields}
+  with pytest.raises(UserError, match=message):
+    make_config(method="solov2", **sections)
+
+
+def test_make_config_names_what_is_missing():
+  sections = MINIMAL | dict(optimizer={})
+  with pytest.raises(UserError) as error:
+    make_config(method="solov2", **sections)
+  assert "optimizer.learning_rate is missing" in str(error.value)
+  assert "optimizer.reference_batch_size is missing" in str(error.value)
+  with pytest.raises(UserError, match=r"coordinate_unit is missing \("):
+    make_config(method="associative_embedding", **MINIMAL)
+
+
+def test_make_config_names_methods_and_backbones():
+  with pytest.raises(UserError, match="method is 'solo9'; .*'decoupled_solo'"):
+    make_config(method="solo9", **MINIMAL)
+  sections = MINIMAL | dict(backbone=dict(name="vgg"))
+  with pytest.raises(UserError, match="backbone.name is 'vgg'; .*'resnet'"):
+    make_config(method="solov2", **sections)
+
+
+def test_a_new_row_is_a_new_method(monkeypatch):
+  row = dataclasses.replace(
+    FIELDS[-1], name="network.queries", neutral=100, of=("of_queries",)
+  )
+  monkeypatch.setattr(config_lib, "FIELDS", (*FIELDS, row))
+  config = make_config(method="of_queries", **MINIMAL)
+  assert config.network.to_dict() == dict(queries=100)
+
+
+def test_a_config_saved_before_is_read_as_one_of_today():
+  """All had the fields of ResNets; two fields came later."""
+  for name in ("solov2_own_data", "solov2_coco", "associative_embedding_coco"):
+    config = load(name, "backbone=lite0" if "coco" in name else "")
+    saved = json.loads(to_json(config))
+    saved["backbone"] |= dict(
+      stage_sizes=None, block="bottleneck", widths=[64, 128, 256, 512], groups=1
+    )
+    del saved["backbone"]["remat"], saved["optimizer"]["backbone_factor"]
+    saved["decode"].pop("competing", None)
+    again = from_json(json.dumps(saved))
+    assert again.to_dict() == config.to_dict()
+    check_config(again)
 
 
 def test_published_coco_recipe():
@@ -121,7 +246,7 @@ def test_published_coco_recipe():
   assert config.training.num_steps == 36 * 7329
   assert config.optimizer.decay_steps == (27 * 7329, 33 * 7329)
   assert config.transforms.short_sides == (800, 768, 736, 704, 672, 640)
-  with pytest.raises(ValueError, match="backbone=r50|r101|lite0"):
+  with pytest.raises(UserError, match=r"expected backbone=r50\|r101\|r101_dcn"):
     load("solov2_coco", "backbone=r18")
 
 
@@ -250,60 +375,87 @@ def test_parse_arg_types_values_by_their_defaults():
   assert parse_arg(None, steps=1).steps == 1
 
 
+def test_parse_arg_takes_the_first_choice_unless_another_is_given():
+  assert parse_arg("", size=("small", "large")).size == "small"
+  assert parse_arg("size=large", size=("small", "large")).size == "large"
+  assert parse_arg("depth=50", depth=(18, 50)).depth == 50
+
+
 @pytest.mark.parametrize(
   ("text", "message"),
   [
     ("setps=7", "unknown config argument 'setps'; known: steps=1"),
     ("steps=many", "steps='many' is not a int"),
     ("flag=maybe", "flag='maybe' is not a bool"),
+    ("size=huge", r"size='huge'; expected size=small\|large"),
   ],
 )
 def test_parse_arg_refuses(text, message):
-  with pytest.raises(ValueError, match=message):
-    parse_arg(text, steps=1, flag=False)
+  with pytest.raises(UserError, match=message):
+    parse_arg(text, steps=1, flag=False, size=("small", "large"))
 
 
 @pytest.mark.parametrize(
   ("section", "field", "value", "message"),
   [
-    ("transforms", "image_size", (100, 128), r"multiples of 32"),
-    ("preprocessing", "pad_multiple", 20, "must be a multiple of 32"),
+    ("transforms", "image_size", (100, 128), "2 values, each a multiple of 32"),
+    ("preprocessing", "pad_multiple", 20, "must be a multiple of 32 above 0"),
     ("network", "mask_stride", 4, "they must be equal"),
     ("network", "num_grids", (16,), "one for each level"),
     ("network", "head_channels", 50, "multiple of network.num_groups"),
-    ("network", "levels", (3, 7), "the pyramid has levels 2 to 6"),
-    ("optimizer", "name", "adam", "choose one of"),
-    ("optimizer", "accumulate", 3, "multiple of optimizer.accumulate"),
-    ("training", "batch_size", 0, "it must be above 0"),
-    ("decode", "max_detections", 200, "would go unscored"),
-    ("preprocessing", "tile_size", 0, "tile_overlap is 0; it must be"),
-    ("transforms", "scale_jitter", (2.0, 1.0), "above 0"),
+    ("network", "levels", (3, 7), "1 or more values, each one of 2, 3"),
+    ("optimizer", "name", "adam", "it must be one of 'adamw', 'sgd'"),
+    (
+      "optimizer",
+      "accumulate",
+      3,
+      "multiple of optimizer.accumulate, which is 3",
+    ),
+    ("training", "batch_size", 0, "it must be a whole number above 0"),
+    (
+      "decode",
+      "max_detections",
+      200,
+      "at most evaluation.max_detections, which is 100",
+    ),
+    ("preprocessing", "tile_size", 0, "above 0, or None"),
+    ("optimizer", "clip_norm", -1.0, "a number above 0, or None"),
+    ("decode", "score_threshold", float("nan"), "a number from 0 to 1"),
+    ("transforms", "scale_jitter", (2.0, 1.0), "tuple .low, high., above 0"),
     ("backbone", "weights", "efficientnet_lite0", "their own backbone only"),
-    ("backbone", "remat", (0, 1), "list stages of the backbone, 1 to 4"),
+    ("backbone", "remat", (0, 1), "values, each one of 1, 2, 3, 4"),
   ],
 )
-def test_validate_names_the_field(section, field, value, message):
+def test_check_names_the_field(section, field, value, message):
   config = load("solov2_shapes")
   config[section][field] = value
-  with pytest.raises(ValueError, match=message) as error:
-    validate(config)
+  with pytest.raises(UserError, match=message) as error:
+    check_config(config)
   assert section in str(error.value) and field in str(error.value)
 
 
-def test_validate_reports_everything_at_once():
+def test_check_reports_everything_at_once():
   config = load("solov2_shapes")
   config.optimizer.name = "adam"
   config.training.num_steps = 0
-  with pytest.raises(ValueError) as error:
-    validate(config)
+  with pytest.raises(UserError) as error:
+    check_config(config)
   assert str(error.value).count("\n  - ") == 2
 
 
-def test_unknown_method_lists_the_known_ones():
+def test_another_backbone_is_chosen_in_the_config_file():
+  """Its fields are not those that the config was made with."""
   config = load("solov2_shapes")
-  config.method = "solo9"
-  with pytest.raises(ValueError, match="method is 'solo9'; choose one of"):
-    validate(config)
+  config.backbone.name = "efficientnet_lite0"
+  with pytest.raises(UserError, match="stage_sizes is a field of resnet only"):
+    check_config(config)
+
+
+def test_tiles_overlap_by_less_than_their_size():
+  config = load("solov2_shapes")
+  config.preprocessing.update(tile_size=64, tile_overlap=64)
+  with pytest.raises(UserError, match="tile_overlap is 64; it must be below"):
+    check_config(config)
 
 
 @pytest.mark.parametrize(("name", "arg"), ALL)

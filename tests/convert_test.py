@@ -53,7 +53,7 @@ def test_main_writes_only_what_fits(
   assert not out.exists()
 
   config = make_config(golden)
-  monkeypatch.setattr(convert, "validate", lambda _: None)
+  monkeypatch.setattr(convert, "check_config", lambda _: None)
   values = convert.flags.FLAGS
   values["config"].value = config
   convert.main()

@@ -29,20 +29,6 @@ CHANGEABLE = (
   "training.max_nonfinite_steps",
 )
 
-# Fields that configs got later, with what runs did before they had them: method
-# (None: each), section, fields.
-LATER_FIELDS = (
-  (None, "backbone", {"remat": []}),
-  ("associative_embedding", "decode", {"competing": False}),
-)
-
-
-def add_later_fields(config: dict) -> None:
-  """Gives a saved config the fields that configs got later, in place."""
-  for method, section, fields in LATER_FIELDS:
-    if method in (None, config["method"]):
-      config[section] = fields | config[section]
-
 
 def check_same_run(saved: dict, expected: dict, where: str) -> None:
   """Refuses to go on from the checkpoint of another config.

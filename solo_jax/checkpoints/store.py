@@ -30,7 +30,6 @@ from orbax.checkpoint import checkpoint_managers as policies
 
 from solo_jax import parallel
 from solo_jax.checkpoints.compatibility import (
-  add_later_fields,
   check_same_run,
   check_tree,
 )
@@ -382,7 +381,8 @@ def _restore(
     )
     state, info = jax.tree.map(np.asarray, saved["state"]), saved["info"]
     check_signed(info, state)
-    add_later_fields(info["config"])
+    # With the fields that configs have today.
+    info["config"] = json.loads(to_json(from_json(json.dumps(info["config"]))))
   except Exception as error:  # damage shows itself in many ways
     raise UserError(
       f"checkpoint {folder} cannot be read ({reason(error)}); remove the "

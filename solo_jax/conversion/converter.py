@@ -216,6 +216,8 @@ def _check_config(
 
 def _field(config: ml_collections.ConfigDict, key: str) -> Any:
   section, name = key.split(".")
+  if name not in config[section]:  # of another backbone
+    return None
   value = config[section][name]
   return tuple(value) if isinstance(value, list | tuple) else value
 

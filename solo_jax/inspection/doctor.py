@@ -9,7 +9,7 @@ import ml_collections
 import rich.progress
 from rich.console import Console
 
-from solo_jax.config import validate
+from solo_jax.building import check_config
 from solo_jax.inspection import lost_instances, report
 from solo_jax.inspection.cost import compare_steps
 from solo_jax.inspection.diagnosis import GIVEN, SUGGESTION, Diagnosis, diagnose
@@ -48,7 +48,7 @@ def inspect(
     UserError: If the dataset is not prepared or has no instance to go by, or
       the configuration is not valid.
   """
-  validate(config)
+  check_config(config)
   # Bars would reach a log file when all is over: lines instead.
   progress.disable = not progress.console.is_terminal
 
@@ -71,7 +71,7 @@ def inspect(
   for table in tables:
     table.print(console)
   if out is not None:
-    validate(ml_collections.ConfigDict(found.made.config))
+    check_config(found.made.config)
     drawn = write_pictures(out, found)
     write_report(out, config, found, tables, content, drawn)
     if "lost" not in drawn:

@@ -24,7 +24,7 @@ def find_group_problems(network: Mapping[str, Any], *fields: str) -> list[str]:
 
 
 def find_mask_stride_problems(config: Mapping[str, Any]) -> list[str]:
-  """Finds what is wrong with `network.mask_stride`.
+  """Finds whether masks and targets have different strides.
 
   Args:
     config: Nested mappings.
@@ -34,12 +34,9 @@ def find_mask_stride_problems(config: Mapping[str, Any]) -> list[str]:
   """
   stride = config["network"]["mask_stride"]
   targets = config["transforms"]["mask_stride"]
-  problems = []
-  if stride not in (2, 4):
-    problems.append(f"network.mask_stride is {stride}; it must be 2 or 4")
-  if stride != targets:
-    problems.append(
-      f"network.mask_stride is {stride} and transforms.mask_stride is "
-      f"{targets}; they must be equal"
-    )
-  return problems
+  if stride == targets:
+    return []
+  return [
+    f"network.mask_stride is {stride} and transforms.mask_stride is {targets}; "
+    "they must be equal"
+  ]

@@ -11,10 +11,10 @@ import rich.progress
 from etils import epath
 
 from solo_jax import parallel
-from solo_jax.building import build_predictor
+from solo_jax.building import build_predictor, check_config
 from solo_jax.checkpoints import store
 from solo_jax.checkpoints.compatibility import flatten
-from solo_jax.config import parse_arg, validate
+from solo_jax.config import parse_arg
 from solo_jax.data.records import Records, open_records, to_coco
 from solo_jax.errors import UserError
 from solo_jax.evaluation import judging, report
@@ -276,15 +276,13 @@ def override(
     f"{section}.{field}": value
     for section in SECTIONS
     for field, value in config[section].items()
+    if not isinstance(value, tuple)  # for which the text has no form
   }
   try:
     values = vars(parse_arg(text, **known))
   except UserError as error:
     raise UserError(f"--set: {error}") from error
-  for key, value in values.items():
-    if key.endswith("_threshold") and not 0 <= value <= 1:
-      raise UserError(f"--set: {key} is {value}; it must be from 0 to 1")
   config = config.copy_and_resolve_references().unlock()
   config.update_from_flattened_dict(values)
-  validate(config)
+  check_config(config)
   return config.lock()

@@ -9,14 +9,13 @@ import jax
 import ml_collections
 
 from solo_jax import parallel
-from solo_jax.building import build_method
+from solo_jax.building import build_method, check_config
 from solo_jax.checkpoints.compatibility import flatten
 from solo_jax.checkpoints.state import (
   create_train_state,
   init_variables,
 )
 from solo_jax.checkpoints.store import CheckpointWriter
-from solo_jax.config import validate
 from solo_jax.data.records import Records
 from solo_jax.errors import UserError
 from solo_jax.training.logging import RunLog
@@ -62,7 +61,7 @@ def train_and_evaluate(
     Stopped: After SIGTERM or Ctrl-C, when the state is saved.
   """
   # --- Config against devices
-  validate(config)
+  check_config(config)
   parallel.check_batch_size(
     config.training.batch_size, config.optimizer.accumulate
   )

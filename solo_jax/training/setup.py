@@ -41,7 +41,7 @@ def build_optimizer(
     weight_decay=section.weight_decay,
     decay_norm_and_bias=section.decay_norm_and_bias,
     clip_norm=section.clip_norm,
-    backbone_factor=1.0,
+    backbone_factor=section.backbone_factor,
     is_frozen=frozen_rule(config.backbone),
   )
   learning_rate = make_schedule(
@@ -127,7 +127,7 @@ def compare_input(
   pairs = {
     f"{section}.{name}": (saved[section][name], config[section][name])
     for section, name in (
-      ("backbone", "stride_in_1x1"),
+      ("backbone", "stride_in_1x1"),  # only of ResNets
       ("preprocessing", "channel_order"),
       ("preprocessing", "mean"),
       ("preprocessing", "std"),

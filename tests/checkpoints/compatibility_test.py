@@ -8,7 +8,6 @@ import pytest
 
 from solo_jax.checkpoints.compatibility import (
   CHANGEABLE,
-  add_later_fields,
   check_same_run,
   check_tree,
   flatten,
@@ -55,17 +54,3 @@ def test_tree_of_another_network():
 def test_flat_names_without_what_is_none():
   tree = {"params": {"head": {"bias": 1, "scale": None}}, "step": 2}
   assert flatten(tree) == {"params.head.bias": 1, "step": 2}
-
-
-def test_configs_of_before_get_the_fields_of_now():
-  config = {
-    "method": "associative_embedding",
-    "backbone": {"name": "resnet", "remat": [1]},
-    "decode": {"max_detections": 3},
-  }
-  add_later_fields(config)
-  assert config["backbone"] == {"name": "resnet", "remat": [1]}  # as it was
-  assert config["decode"] == {"max_detections": 3, "competing": False}
-  config |= {"method": "solo", "decode": {}, "backbone": {}}
-  add_later_fields(config)
-  assert config["decode"] == {} and config["backbone"] == {"remat": []}

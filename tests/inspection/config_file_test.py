@@ -18,15 +18,9 @@ def run(source):
 def test_a_written_config_is_the_config(name, arg):
   config = load(name, arg)
   source = format_config(config.to_dict(), config, {}, "Title.")
-  again = run(source)()
-  assert to_json(again) == to_json(config)
-  for section in config:
-    if hasattr(config[section], "keys"):
-      for field in config[section]:  # also those that are None now
-        key = f"{section}.{field}"
-        kind = config[section].get_type(field)
-        assert again[section].get_type(field) is kind, key
-  assert max(map(len, source.splitlines())) <= 80
+  assert to_json(run(source)()) == to_json(config)
+  lines = source.splitlines()
+  assert len(lines) < 70 and max(map(len, lines)) <= 80
   assert source.startswith('r"""Title.\n')
 
 
@@ -42,14 +36,27 @@ def test_changes_carry_their_reason_and_steps_are_an_argument():
   assert f"Was (16, 8): {reason} num_grids=(24, 12)," in flat
   assert run(source)().network.num_grids == (24, 12)
   assert run(source)("steps=7").training.num_steps == 7
-  with pytest.raises(ValueError, match="unknown config argument"):
+  with pytest.raises(Exception, match="unknown config argument"):
     run(source)("stepz=7")
 
 
-def test_fields_stand_in_the_order_of_the_files():
-  config = load("solov2_nuclei")
-  source = format_config(config.to_dict(), config, {}, "Title.")
-  order = [
-    source.index(f"      {x}=") for x in ("short_sides", "max_side", "flip")
-  ]
-  assert order == sorted(order)
+def test_a_reason_of_several_fields_is_written_out_once():
+  config = load("solov2_shapes")
+  values = config.to_dict()
+  values["transforms"]["mask_stride"] = values["network"]["mask_stride"] = 4
+  reason = "perfect masks are recalled to .7"
+  keys = ("transforms.mask_stride", "network.mask_stride")
+  source = format_config(values, config, dict.fromkeys(keys, reason), "Title.")
+  assert source.count(reason) == 1
+  assert "# Was 2: as transforms.mask_stride\n" in source
+  # A changed field is written though its value is the neutral one.
+  assert run(source)().network.mask_stride == 4
+  assert source.count("mask_stride=4,") == 2
+
+
+def test_text_with_spaces_is_not_broken():
+  config = load("solov2_shapes")
+  values = config.to_dict()
+  values["dataset"]["data_dir"] = "a folder with " + 5 * "rather long " + "name"
+  again = run(format_config(values, config, {}, "Title."))()
+  assert again.dataset.data_dir == values["dataset"]["data_dir"]

@@ -12,7 +12,7 @@ import pytest
 from rich.console import Console
 
 from solo_jax import cli
-from solo_jax.config import validate
+from solo_jax.building import check_config
 from solo_jax.data.coco_instances import CocoInstances, find_coco
 from solo_jax.data.labeled_images import LabeledImages
 from solo_jax.errors import UserError
@@ -65,7 +65,7 @@ def test_inspects_suggests_and_writes(scenes, tmp_path):
   assert f"{after:.3f}" in printed and "network.num_grids" in printed
   assert json.loads((out / "report.json").read_text()) == content
   suggested = load_file(out / "suggested_config.py")
-  validate(suggested)
+  check_config(suggested)
   changed = content["changes"]["network.num_grids"]["suggested"]
   assert list(suggested.network.num_grids) == changed
   assert "The cost of the suggestion: a training step sees" in " ".join(
@@ -128,7 +128,7 @@ def test_a_suggestion_that_allows_less_is_not_recommended(
   assert "Train on the suggestion" not in printed
   source = (out / "suggested_config.py").read_text()
   assert warning in " ".join(source.split())
-  validate(load_file(out / "suggested_config.py"))
+  check_config(load_file(out / "suggested_config.py"))
   trained = "area" if config.transforms.scale_jitter else "bilinear"
   assert drawn == [trained, trained, "antialias"]
 
@@ -209,4 +209,4 @@ def test_a_suggestion_raises_the_ceiling_of_real_photographs(tmp_path):
     for key in ("this config", "suggestion")
   )
   assert after > before + 0.02
-  validate(load_file(tmp_path / "out" / "suggested_config.py"))
+  check_config(load_file(tmp_path / "out" / "suggested_config.py"))

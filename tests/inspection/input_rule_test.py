@@ -2,11 +2,10 @@
 
 import dataclasses
 
-import ml_collections
 import numpy as np
 import pytest
 
-from solo_jax.config import validate
+from solo_jax.building import check_config
 from solo_jax.inspection.config_file import format_config
 from solo_jax.inspection.input_rule import (
   choose_input,
@@ -50,7 +49,7 @@ def test_jitter_of_the_original_size_follows_the_scale():
   settings = made.config["transforms"]
   assert settings["jitter_reference"] == "original"
   assert settings["scale_jitter"] == (1.4, 2.8)
-  validate(ml_collections.ConfigDict(made.config))
+  check_config(made.config)
 
 
 def test_scale_of_the_median_image():
@@ -73,7 +72,7 @@ def test_the_config_of_shrunk_tiles_can_be_loaded():
   exec(source, names)
   written = names["get_config"]()
   assert written.transforms.scale_jitter == (0.06, 0.11)
-  validate(written)
+  check_config(written)
 
 
 def test_enlarged_small_images_go_back_to_their_size():
@@ -137,4 +136,4 @@ def test_crowded_and_large_images_are_cut_into_tiles(why):
   assert rule["tile_size"] == 256
   assert rule["tile_overlap"] == 64  # objects of 40 px, in steps of 32
   assert made.config["transforms"]["jitter_reference"] == "original"
-  validate(ml_collections.ConfigDict(made.config))
+  check_config(made.config)

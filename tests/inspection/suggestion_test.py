@@ -1,10 +1,9 @@
 """Tests of solo_jax/inspection/suggestion.py."""
 
-import ml_collections
 import numpy as np
 import pytest
 
-from solo_jax.config import validate
+from solo_jax.building import check_config
 from solo_jax.errors import UserError
 from solo_jax.inspection import suggestion
 from solo_jax.inspection.selection import Selection
@@ -62,7 +61,7 @@ def test_a_grid_keeps_neighbours_apart():
   assert network["num_grids"][0] >= 8
   assert len(network["num_grids"]) == len(loss["scale_ranges"])
   assert "without a cell: " in made.reasons["loss.scale_ranges"]
-  validate(ml_collections.ConfigDict(made.config))
+  check_config(made.config)
 
   fine = sections("solov2_shapes", network__num_grids=(32, 16))
   made = after(suggestion.choose_fields, fine, *tried)
@@ -124,7 +123,7 @@ def test_batch_and_length_of_a_small_dataset():
   assert new == pytest.approx(old, abs=1e-2)
   assert made.config["optimizer"]["warmup_steps"] <= steps // 10
   assert made.config["backbone"]["norm"] == "sync"  # no weights are given
-  validate(ml_collections.ConfigDict(made.config))
+  check_config(made.config)
 
 
 @pytest.mark.parametrize(("keep_empty", "size"), [(True, 16), (False, 8)])
@@ -191,7 +190,7 @@ def test_a_suggestion_mends_a_spoiled_configuration(scenes):
   assert config["network"]["num_grids"][0] > 6
   assert config["transforms"]["mask_rule"] == "coverage"
   assert config["transforms"]["max_instances"] >= scenes.train.num_objects.max()
-  validate(ml_collections.ConfigDict(config))
+  check_config(config)
   assert set(made.changes(spoiled)) == set(made.reasons)
   assert spoiled["network"]["num_grids"] == (6, 3)
 

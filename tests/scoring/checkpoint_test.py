@@ -140,13 +140,19 @@ def test_other_thresholds(run, tmp_path):
 @pytest.mark.parametrize(
   ("overrides", "message"),
   [
-    ("decode.scor=1", "--set: unknown .* 'decode.scor'; known: decode.mask_th"),
+    ("decode.scor=1", "--set: unknown .* 'decode.scor'; known: decode."),
     ("loss.mask_weight=1", "--set: unknown config argument 'loss.mask_weight'"),
     ("decode.score_threshold=low", "score_threshold='low' is not a float"),
     ("decode.score_threshold=5", "score_threshold is 5.0; .* from 0 to 1"),
-    ("decode.nms_kernel=box", "decode.nms_kernel is 'box'; choose one of"),
-    ("decode.max_detections=0", "decode.max_detections is 0; it must be above"),
-    ("decode.max_detections=200", "more than the 100 of evaluation.max_det"),
+    ("decode.nms_kernel=box", "decode.nms_kernel is 'box'; it must be one of"),
+    (
+      "decode.max_detections=0",
+      "decode.max_detections is 0; it must be a whole",
+    ),
+    (
+      "decode.max_detections=200",
+      "at most evaluation.max_detections, which is 100",
+    ),
   ],
 )
 def test_wrong_overrides_are_refused(run, overrides, message):

@@ -36,7 +36,6 @@ VIEWED = (
   "radii",
   "seed_threshold",
 )
-SCORE_TERMS = ("category", "membership", "quality", "seed")
 
 
 def make(
@@ -118,9 +117,8 @@ def problems(config: Mapping[str, Any]) -> list[str]:
   Returns:
     A line for each problem.
   """
-  network, decode = config["network"], config["decode"]
+  network, tag_channels = config["network"], config["network"]["tag_channels"]
   kind, loss = network["embedding"], config["loss"]["embedding_loss"]
-  tag_channels, radii = network["tag_channels"], decode["radii"]
   found = find_mask_stride_problems(config)
   if (kind == "spatial") != (loss == "spatial"):
     found.append(
@@ -131,16 +129,9 @@ def problems(config: Mapping[str, Any]) -> list[str]:
     found.append(
       f"network.tag_channels is {tag_channels}; a spatial embedding has 2"
     )
-  if decode["grouping"] == "histogram" and tag_channels > 2:
+  if config["decode"]["grouping"] == "histogram" and tag_channels > 2:
     found.append(
       f"network.tag_channels is {tag_channels}; decode.grouping='histogram' "
       "bins at most 2"
     )
-  if not set(decode["score_terms"]) <= set(SCORE_TERMS):
-    found.append(
-      f"decode.score_terms is {decode['score_terms']}; choose from "
-      f"{SCORE_TERMS}"
-    )
-  if not radii or min(radii) <= 0:
-    found.append(f"decode.radii is {radii}; give at least one factor above 0")
   return found + find_group_problems(network, "head_channels")

@@ -139,8 +139,4 @@ def find_problems(config: Mapping[str, Any]) -> list[str]:
         f"{key} has {len(entries)} entries and network.levels {len(levels)}; "
         "there must be one for each level"
       )
-  if not all(level in (2, 3, 4, 5, 6) for level in levels):
-    problems.append(
-      f"network.levels is {levels}; the pyramid has levels 2 to 6"
-    )
   return problems + find_group_problems(network, "head_channels")

@@ -39,9 +39,7 @@ def problems(config: Mapping[str, Any]) -> list[str]:
   # Each level has masks, of twice the resolution of its map.
   strides = config["network"]["strides"]
   targets = config["transforms"]["mask_stride"]
-  if not all(
-    s == 2 * targets or (s > 0 and s % (4 * targets) == 0) for s in strides
-  ):
+  if not all(s == 2 * targets or s % (4 * targets) == 0 for s in strides):
     found.append(
       f"network.strides is {strides} and transforms.mask_stride {targets}; "
       "half of every stride must be transforms.mask_stride, or an even "

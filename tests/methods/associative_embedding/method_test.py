@@ -34,10 +34,7 @@ def test_targets_are_drawn_as_groups():
   [
     (dict(network__embedding="tag"), "'spatial' goes with 'spatial'"),
     (dict(network__tag_channels=3), "a spatial embedding has 2"),
-    (dict(decode__score_terms=("luck",)), "decode.score_terms is ('luck',)"),
-    (dict(decode__radii=()), "decode.radii is ()"),
-    (dict(decode__radii=(1.0, 0.0)), "decode.radii is (1.0, 0.0)"),
-    (dict(network__mask_stride=8), "must be 2 or 4"),
+    (dict(network__mask_stride=4), "they must be equal"),
     (dict(network__num_groups=7), "network.head_channels is"),
   ],
 )

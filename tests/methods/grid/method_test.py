@@ -39,7 +39,6 @@ def test_targets_are_drawn_on_their_objects(name):
   [
     (dict(network__num_grids=(8,)), "network.num_grids has 1 entries"),
     (dict(loss__scale_ranges=()), "loss.scale_ranges has 0 entries"),
-    (dict(network__levels=(2, 7)), "the pyramid has levels 2 to 6"),
     (dict(network__num_groups=7), "network.head_channels is"),
   ],
 )

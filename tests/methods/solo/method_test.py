@@ -12,7 +12,6 @@ from tests.inspection.conftest import sections
     ((4, 8), True),  # masks of stride 2 and 4, of targets of stride 2
     ((2, 8), False),  # finer than the targets
     ((4, 12), False),  # an uneven multiple
-    ((0, 8), False),
   ],
 )
 def test_masks_of_levels_are_made_from_the_targets(strides, is_right):

@@ -1,0 +1,238 @@
+"""The table of all fields of a configuration.
+
+A new field is one row, here or, if only some methods have it, in
+config_methods.py. Its neutral value is what a config has that does not state
+it, and what a run did before the field existed: older checkpoints are read with
+it.
+"""
+
+from solo_jax.config_checks import (
+  ALL,
+  AMOUNT,
+  COUNT,
+  FACTOR,
+  FLAG,
+  MULTIPLE_OF_32,
+  NUMBER,
+  POSITIVE,
+  RANGE,
+  REQUIRED,
+  SHARE,
+  SIZES,
+  TEXT,
+  Field,
+  each,
+  one_of,
+  optional,
+  section,
+)
+from solo_jax.config_methods import METHOD_FIELDS
+
+FIELDS = (
+  *section(
+    "",
+    ALL,
+    Field("method", REQUIRED, TEXT, "folder of solo_jax/methods"),
+    Field("seed", 0, COUNT, "of weights, image order and draws"),
+  ),
+  *section(
+    "dataset",
+    ALL,
+    Field("name", REQUIRED, TEXT, "<builder>[/<config>] below data_dir"),
+    Field("data_dir", "data", TEXT, "folder of prepared datasets"),
+    Field("train_split", "train", TEXT, "or a part: 'train[:100]'"),
+    Field("eval_split", "validation", TEXT, "as train_split"),
+    Field("num_classes", REQUIRED, POSITIVE, "as the dataset has"),
+    Field("keep_empty", True, FLAG, "False: no images without instances"),
+    Field("group_by_orientation", False, FLAG, "True: portrait batches"),
+    Field("num_workers", 0, COUNT, "processes that read images"),
+  ),
+  *section(
+    "transforms",
+    ALL,
+    Field(
+      "image_size",
+      REQUIRED,
+      each(MULTIPLE_OF_32, 2),
+      "padded input in training",
+    ),
+    Field("short_sides", REQUIRED, SIZES, "short side drawn from these ..."),
+    Field(
+      "max_side", REQUIRED, POSITIVE, "... while the long side is within it"
+    ),
+    Field(
+      "scale_jitter", None, optional(RANGE), "(low, high) factors drawn ..."
+    ),
+    Field(
+      "jitter_reference",
+      "fit",
+      one_of("fit", "original"),
+      "... of the 'fit' or 'original' size",
+    ),
+    Field("flip", 0.0, SHARE, "left to right, probability"),
+    Field("vertical_flip", 0.0, SHARE, "probability"),
+    Field("transpose", 0.0, SHARE, "probability"),
+    Field("color_jitter", 0.0, SHARE, "brightness, contrast, saturation"),
+    Field("mask_stride", 4, POSITIVE, "input pixels of a target's"),
+    Field(
+      "mask_rule",
+      "published",
+      one_of("published", "majority", "coverage"),
+      "'published', 'majority' bits; 8-bit 'coverage'",
+    ),
+    Field("max_instances", 100, POSITIVE, "per image; more are lost"),
+    Field("min_mask_area", 1.0, AMOUNT, "network pixels; smaller: left out"),
+  ),
+  *section(
+    "preprocessing",
+    ALL,
+    Field(
+      "mean", (123.675, 116.28, 103.53), each(NUMBER, 3), "in channel_order"
+    ),
+    Field("std", (58.395, 57.12, 57.375), each(FACTOR, 3), "in channel_order"),
+    Field(
+      "channel_order",
+      "rgb",
+      one_of("rgb", "bgr"),
+      "'bgr' for caffe-style weights",
+    ),
+    Field("short_side", REQUIRED, POSITIVE, "is resized to it ..."),
+    Field(
+      "max_side", REQUIRED, POSITIVE, "... while the long side is within it"
+    ),
+    Field("pad_multiple", 32, MULTIPLE_OF_32, "sides are padded to a multiple"),
+    Field(
+      "interpolation",
+      "bilinear",
+      one_of("bilinear", "area", "antialias"),
+      "or 'area', 'antialias' when shrinking",
+    ),
+    Field(
+      "tile_size", None, optional(POSITIVE), "cuts larger images in tiles ..."
+    ),
+    Field("tile_overlap", 0, COUNT, "... shared with its neighbours"),
+  ),
+  *section(
+    "backbone",
+    ALL,
+    Field("name", REQUIRED, TEXT, "'resnet' or 'efficientnet_lite0'"),
+    Field("frozen_stages", 0, COUNT, "1: stem and first stage get no gradient"),
+    Field(
+      "remat", (), each(one_of(1, 2, 3, 4)), "stages computed twice, for memory"
+    ),
+    Field(
+      "weights",
+      None,
+      optional(TEXT),
+      "'efficientnet_lite0' or a .pth file of torchvision",
+    ),
+  ),
+  *section(
+    "backbone",
+    ("resnet",),
+    Field("block", "bottleneck", one_of("basic", "bottleneck")),
+    Field(
+      "stage_sizes",
+      (3, 4, 6, 3),
+      each(POSITIVE, 4),
+      "blocks; ResNet-101: (3, 4, 23, 3)",
+    ),
+    Field(
+      "widths",
+      (64, 128, 256, 512),
+      each(POSITIVE, 4),
+      "channels inside the blocks",
+    ),
+    Field(
+      "stem",
+      "conv7",
+      one_of("conv7", "space_to_depth"),
+      "'conv7' (stride 2, max pool) or 'space_to_depth'",
+    ),
+    Field("stride_in_1x1", False, FLAG, "True: caffe stride placement"),
+    Field(
+      "deformable",
+      None,
+      optional(one_of("v1", "v2")),
+      "'v1' or 'v2': deformable 3x3, C3 to C5",
+    ),
+    Field("groups", 1, POSITIVE, "ResNeXt-101 64x4d: 64 and ..."),
+    Field("group_width", 64, POSITIVE, "... 4"),
+  ),
+  *section(
+    "backbone",
+    ("resnet", "efficientnet_lite0"),
+    Field(
+      "norm",
+      "sync",
+      one_of("batch", "sync", "frozen"),
+      "'batch' (plain), 'sync' (over devices) or 'frozen'",
+    ),
+  ),
+  *METHOD_FIELDS,
+  *section(
+    "decode",
+    ALL,
+    Field("mask_threshold", 0.5, SHARE),
+    Field("max_detections", 100, POSITIVE, "per image or tile"),
+  ),
+  *section(
+    "optimizer",
+    ALL,
+    Field("name", "adamw", one_of("adamw", "sgd")),
+    Field(
+      "learning_rate",
+      REQUIRED,
+      FACTOR,
+      "for reference_batch_size images a step",
+    ),
+    Field(
+      "reference_batch_size",
+      REQUIRED,
+      POSITIVE,
+      "linear rule: lr * batch / reference",
+    ),
+    Field("backbone_factor", 1.0, AMOUNT, "backbone's learning rate x"),
+    Field("schedule", "cosine", one_of("cosine", "step")),
+    Field("decay_steps", (), each(COUNT), "'step': x0.1 at each"),
+    Field("warmup_steps", 0, COUNT, "linear, from ..."),
+    Field("warmup_factor", 0.01, AMOUNT, "... this share of the rate"),
+    Field("momentum", 0.9, AMOUNT, "sgd"),
+    Field("weight_decay", 0.0001, AMOUNT),
+    Field("decay_norm_and_bias", False, FLAG, "as PyTorch's SGD does"),
+    Field("clip_norm", None, optional(FACTOR), "None: off"),
+    Field("accumulate", 1, POSITIVE, "micro-batches a step"),
+    Field("ema_decay", None, optional(SHARE), "None: off"),
+  ),
+  *section(
+    "training",
+    ALL,
+    Field(
+      "batch_size", REQUIRED, POSITIVE, "global, over all devices and processes"
+    ),
+    Field("num_steps", REQUIRED, POSITIVE),
+    Field(
+      "init_from", None, optional(TEXT), "folder of a checkpoint to start from"
+    ),
+    Field(
+      "precision",
+      "float32",
+      one_of("float32", "bfloat16"),
+      "or 'bfloat16' (convolutions only)",
+    ),
+    Field("checkpoint_every_steps", 1000, POSITIVE),
+    Field("keep_latest", 2, POSITIVE, "checkpoints"),
+    Field("keep_best", 1, COUNT, "checkpoints, by mask AP"),
+    Field("eval_every_steps", 0, COUNT, "0: at the end only"),
+    Field("log_every_steps", 50, POSITIVE),
+    Field("picture_every_steps", 2000, COUNT, "0: never"),
+    Field("num_pictures", 4, COUNT),
+    Field("max_nonfinite_steps", 20, COUNT, "in a row, then the run stops"),
+  ),
+  *section(
+    "evaluation",
+    ALL,
+    Field("batch_size", 8, POSITIVE, "on each device"),
+    Field("max_detections", 100, POSITIVE, "per image"),
+  ),
+)
