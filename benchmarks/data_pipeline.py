@@ -21,7 +21,14 @@ import rich.table
 from absl import app, flags
 from ml_collections import config_flags
 
-from solo_jax.data import batching, pipeline, records, transforms
+from solo_jax.data import (
+  augmentations,
+  batching,
+  mask_frames,
+  mask_targets,
+  pipeline,
+  records,
+)
 
 _DATA_DIR = flags.DEFINE_string("data_dir", "data", "Prepared datasets.")
 _NAME = flags.DEFINE_string(
@@ -30,7 +37,7 @@ _NAME = flags.DEFINE_string(
 _SPLIT = flags.DEFINE_string("split", "train", "Split to read.")
 _SIZE = flags.DEFINE_integer("size", 512, "Side of the network input, pixels.")
 _MASK_RULE = flags.DEFINE_enum(
-  "mask_rule", "majority", batching.MASK_RULES, "Rule of the mask targets."
+  "mask_rule", "majority", mask_targets.MASK_RULES, "Rule of the mask targets."
 )
 _CONFIG = config_flags.DEFINE_config_file(
   "config",
@@ -62,15 +69,18 @@ def measure_stages(source: records.Records, options: dict) -> dict[str, float]:
   rows = [source[i] for i in range(num)]
   samples = [records.read_sample(row) for row in rows]
   image_size = options["image_size"]
-  interpolation = "area" if options["scale_jitter"] else "bilinear"
-  target_keys = ("mask_stride", "mask_rule", "max_instances", "min_mask_area")
-  targets = {key: options[key] for key in target_keys}
-  changes = {k: v for k, v in options.items() if k not in target_keys}
+  augmentation = augmentations.build(
+    augmentations.from_settings(options), image_size
+  )
+  interpolation = augmentation.interpolation
+  targets = dict(
+    mask_frame=mask_frames.from_settings(options),
+    max_instances=options["max_instances"],
+    min_mask_area=options["min_mask_area"],
+  )
 
   def transform(i):
-    return transforms.train_transform(
-      samples[i], np.random.default_rng(i), **changes
-    )
+    return augmentation(samples[i], np.random.default_rng(i))
 
   moved = [transform(i) for i in range(num)]
 

@@ -16,7 +16,7 @@ import rich.console
 import rich.table
 from absl import app, flags
 
-from solo_jax.data import batching, records
+from solo_jax.data import mask_targets, records
 from solo_jax.evaluation import coco_metrics
 from solo_jax.inspection.oracle import measure_masks
 from solo_jax.inspection.selection import Selection
@@ -40,7 +40,7 @@ def measure_ceiling(
     short_side: Of the network input, pixels.
     max_side: Of the network input, pixels.
     mask_stride: Network pixels per mask cell.
-    mask_rule: As for `batching.make_example`.
+    mask_rule: As for `mask_frames.ImageFrame`.
 
   Returns:
     Their metrics.
@@ -74,7 +74,7 @@ def main(_) -> None:
   )
   rows = []
   for mask_stride in MASK_STRIDES:
-    for mask_rule in batching.MASK_RULES:
+    for mask_rule in mask_targets.MASK_RULES:
       metrics = measure_ceiling(
         source, mask_stride=mask_stride, mask_rule=mask_rule, **sides
       )

@@ -29,7 +29,7 @@ from ml_collections import config_flags
 from solo_jax import building, parallel, types
 from solo_jax.checkpoints import state
 from solo_jax.conversion import mapping, mmdet
-from solo_jax.data import batching
+from solo_jax.data import batching, mask_frames
 from solo_jax.evaluation import rle
 from solo_jax.inference import masks
 from solo_jax.training import setup, step
@@ -94,8 +94,7 @@ def measure_network(config, size: tuple[int, int]) -> dict:
   row = batching.make_example(
     sample,
     image_size=size,
-    mask_stride=rule.mask_stride,
-    mask_rule=rule.mask_rule,
+    mask_frame=mask_frames.from_settings(rule),
     max_instances=rule.max_instances,
     min_mask_area=rule.min_mask_area,
   )

@@ -10,7 +10,7 @@ from jax.sharding import Mesh, PartitionSpec
 
 from solo_jax import building, parallel, types
 from solo_jax.checkpoints import state
-from solo_jax.data import batching
+from solo_jax.data import batching, mask_frames
 from solo_jax.methods.interface import Method
 from solo_jax.training import setup, step
 
@@ -67,8 +67,7 @@ def make_batch(
   row = batching.make_example(
     solov2_scene.make_sample(image_size, num_instances=10),
     image_size=image_size,
-    mask_stride=rule.mask_stride,
-    mask_rule=rule.mask_rule,
+    mask_frame=mask_frames.from_settings(rule),
     max_instances=rule.max_instances,
     min_mask_area=rule.min_mask_area,
   )

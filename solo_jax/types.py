@@ -119,6 +119,31 @@ class PackedMasks:
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class BoxMaskTargets:
+  """Mask targets of instances, each inside its own box.
+
+  The rectangle of a mask is the box of its instance in the batch, clipped to
+  the image, cut into s x s cells.
+
+  Attributes:
+    data: Covered area of each cell, 255 for all of it. [..., N, s, s] uint8.
+  """
+
+  data: jax.Array
+
+  def unpack(self, rows: jax.Array | None = None) -> jax.Array:
+    """Returns the masks as weights; see `PackedMasks.unpack`.
+
+    Returns:
+      Weights in [0, 1]. [..., N or len(rows), s, s] float32.
+    """
+    xp = np if isinstance(self.data, np.ndarray) else jnp
+    data = self.data if rows is None else self.data[rows]
+    return data.astype(xp.float32) / xp.float32(255)
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Batch:
   """A training batch, about 1 MB an image at 512 x 512.
 
@@ -127,7 +152,7 @@ class Batch:
     image_size: Valid (height, width) of each image. [B, 2] int32.
     image_valid: False for an image that must not count: padding of a partial
       batch or a corrupt record. [B] bool.
-    masks: Mask targets. [B, N] masks of [h, w].
+    masks: Mask targets. [B, N] masks of [h, w], or of [s, s] in their boxes.
     centers: Centre of mass (x, y) of the visible mask in pixel-index network
       coordinates. [B, N, 2] float32.
     boxes_xyxy: Box of the annotation clipped to the crop, continuous network
@@ -142,7 +167,7 @@ class Batch:
   image: jax.Array
   image_size: jax.Array
   image_valid: jax.Array
-  masks: PackedMasks
+  masks: PackedMasks | BoxMaskTargets
   centers: jax.Array
   boxes_xyxy: jax.Array
   labels: jax.Array

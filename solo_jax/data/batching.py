@@ -1,26 +1,22 @@
 """Renders a Sample once: padded image and mask targets, one row of a Batch.
 
 Shape letters:
-  H, W: padded network input. h, w: mask resolution, H / stride, W / stride.
+  H, W: padded network input.
   N: ground-truth instances, padded. H0, W0: original image.
 """
 
-from collections.abc import Mapping
+import dataclasses
 from typing import Any
 
 import cv2
 import numpy as np
 import PIL.Image
 
-from solo_jax.data.mask_targets import (
-  MASK_RULES,
-  fill_cells,
-  find_visible,
-  locate_cells,
-)
+from solo_jax.data.mask_frames import BoxFrame, ImageFrame
+from solo_jax.data.mask_targets import fill_cells, find_visible, locate_cells
 from solo_jax.data.rle_masks import RleMasks
 from solo_jax.data.transforms import Axis, split_axes, to_uint8
-from solo_jax.types import PackedMasks, Sample
+from solo_jax.types import CroppedMasks, Sample
 
 INTERPOLATIONS = ("bilinear", "area", "antialias")
 # Two-tap bilinear sampling begins to skip source pixels visibly below this
@@ -139,25 +135,59 @@ def _whole(sample: Sample, value: float) -> int:
   return round(value)
 
 
-def training_interpolation(settings: Mapping[str, Any]) -> str:
-  """Chooses how training draws its images.
+def render_sample(sample: Sample, *, interpolation: str) -> Sample:
+  """Draws a sample in its network frame: it becomes an original of its own.
+
+  A pixel belongs to a mask that covers half of it or more. Instances with
+  nothing visible are left out.
 
   Args:
-    settings: The `transforms` section of a config.
+    sample: Transformed sample; see `render_image`.
+    interpolation: As for `render_image`.
 
   Returns:
-    Of INTERPOLATIONS.
+    The sample with an identity as its affine: image [H', W', 3] uint8 of the
+    valid frame, masks as CroppedMasks, boxes and areas in network pixels.
   """
-  # Jitter shrinks far enough to alias; the published resize is bilinear.
-  return "area" if settings["scale_jitter"] else "bilinear"
+  size = sample.image_size
+  is_transposed, y, x = split_axes(sample)
+  y_cells = locate_cells(y, size[0], 1, "majority")
+  x_cells = locate_cells(x, size[1], 1, "majority")
+  annotated = _boxes_in_frame(sample)
+  kept, corners, crops, boxes, areas = [], [], [], [], []
+  for index in np.flatnonzero(reaches_frame(sample, y, x)):
+    mask = sample.masks[index].view(np.uint8)
+    visible = find_visible(mask.T if is_transposed else mask, y, x)
+    if visible is None:
+      continue
+    rows, columns, crop = fill_cells(visible, y_cells, x_cells, 1, "majority")
+    if not crop.any():
+      continue
+    kept.append(index)
+    corners.append((rows.start, columns.start))
+    crops.append(crop)
+    box = annotated[index]
+    boxes.append(visible.box_xyxy if box is None else box)
+    areas.append(visible.area)
+  return dataclasses.replace(
+    sample,
+    image=render_image(sample, image_size=size, interpolation=interpolation),
+    masks=CroppedMasks(size=size, corners=corners, crops=crops),
+    labels=sample.labels[kept],
+    areas=np.array(areas, np.float64),
+    boxes_xyxy=np.array(boxes, np.float64).reshape(-1, 4),
+    is_crowd=sample.is_crowd[kept],
+    annotation_ids=sample.annotation_ids[kept],
+    original_size=size,
+    affine=np.eye(2, 3),
+  )
 
 
 def make_example(
   sample: Sample,
   *,
   image_size: tuple[int, int],
-  mask_stride: int,
-  mask_rule: str,
+  mask_frame: ImageFrame | BoxFrame,
   max_instances: int,
   min_mask_area: float,
   interpolation: str = "bilinear",
@@ -171,13 +201,7 @@ def make_example(
   Args:
     sample: Transformed sample.
     image_size: (height, width) of the padded network input, in pixels.
-    mask_stride: Network pixels per mask cell.
-    mask_rule: How a cell of the mask target is decided.
-      'majority': bit, whether the mask covers half of the cell or more.
-      'published': the two-step rule of mmdet: nearest resize to the network
-        frame, then bilinear resize by 1 / stride with rounding, which is two
-        votes or more among the four central pixels of a cell.
-      'coverage': area of the cell covered by the mask, 255 = all.
+    mask_frame: Where and how masks are drawn.
     max_instances: Capacity N.
     min_mask_area: Smallest visible area, in network pixels.
     interpolation: As for `render_image`.
@@ -186,12 +210,10 @@ def make_example(
     One row for each field of `types.Batch`, without the batch axis.
 
   Raises:
-    ValueError: If `mask_rule` is unknown or `image_size` is not a multiple of
-      `mask_stride` (8 times that in width for the rules that pack bits).
+    ValueError: If masks of `image_size` cannot be made, see
+      `ImageFrame.empty`.
   """
-  _check_masks(image_size, mask_stride, mask_rule)
-  h, w = (side // mask_stride for side in image_size)
-  is_soft = mask_rule == "coverage"
+  masks = mask_frame.empty(max_instances, image_size)
   example = dict(
     image=render_image(
       sample, image_size=image_size, interpolation=interpolation
@@ -202,16 +224,12 @@ def make_example(
     boxes_xyxy=np.zeros((max_instances, 4), np.float32),
     labels=np.zeros(max_instances, np.int32),
     valid=np.zeros(max_instances, bool),
+    masks=masks,
     num_dropped=np.array(0, np.int32),
-  )
-  masks = np.zeros((max_instances, h, w if is_soft else w // 8), np.uint8)
-  example["masks"] = PackedMasks(
-    data=masks, encoding="coverage" if is_soft else "bits", stride=mask_stride
   )
   num_instances = 0
   is_transposed, y, x = split_axes(sample)
-  y_cells = locate_cells(y, h, mask_stride, mask_rule)
-  x_cells = locate_cells(x, w, mask_stride, mask_rule)
+  draw = mask_frame.start(y, x, image_size)
   boxes = _boxes_in_frame(sample)
   for index in np.flatnonzero(~sample.is_crowd & reaches_frame(sample, y, x)):
     mask = sample.masks[index].view(np.uint8)
@@ -221,44 +239,16 @@ def make_example(
     if num_instances == max_instances:
       example["num_dropped"] += 1
       continue
-    rows, columns, cells = fill_cells(
-      visible, y_cells, x_cells, mask_stride, mask_rule
-    )
-    if is_soft:
-      masks[num_instances, rows, columns] = cells
-    else:
-      bits = np.zeros((rows.stop - rows.start, w), bool)
-      bits[:, columns] = cells
-      masks[num_instances, rows] = np.packbits(bits, axis=-1)
     box = boxes[index]
     if box is None:
       box = visible.box_xyxy
+    draw(visible, box, masks.data[num_instances])
     example["boxes_xyxy"][num_instances] = box
     example["centers"][num_instances] = visible.center
     example["labels"][num_instances] = sample.labels[index]
     example["valid"][num_instances] = True
     num_instances += 1
   return example
-
-
-def _check_masks(
-  image_size: tuple[int, int], mask_stride: int, mask_rule: str
-) -> None:
-  if mask_rule not in MASK_RULES:
-    raise ValueError(
-      f"mask_rule must be one of {MASK_RULES}, got {mask_rule!r}."
-    )
-  if mask_rule == "published" and mask_stride % 2:
-    raise ValueError(
-      f"mask_rule 'published' needs an even mask_stride, got {mask_stride}."
-    )
-  bits = 1 if mask_rule == "coverage" else 8
-  if image_size[0] % mask_stride or image_size[1] % (mask_stride * bits):
-    raise ValueError(
-      f"image_size {tuple(image_size)} must be a multiple of mask_stride "
-      f"{mask_stride} in height and of {mask_stride * bits} in width for "
-      f"mask_rule {mask_rule!r}."
-    )
 
 
 def reaches_frame(sample: Sample, y: Axis, x: Axis) -> np.ndarray:

@@ -106,7 +106,7 @@ def locate_cells(
     axis: Network axis.
     num_cells: Mask cells along it.
     stride: Network pixels per cell.
-    mask_rule: As for `batching.make_example`.
+    mask_rule: As for `mask_frames.ImageFrame`.
 
   Returns:
     'published': original pixels shown by the two middle network pixels of each
@@ -144,7 +144,7 @@ def fill_cells(
     y_cells: From `locate_cells` of the y axis.
     x_cells: From `locate_cells` of the x axis.
     stride: Network pixels per cell.
-    mask_rule: As for `batching.make_example`.
+    mask_rule: As for `mask_frames.ImageFrame`.
 
   Returns:
     Rows and columns of the mask target, and the values there: uint8 of 0 to
@@ -161,7 +161,7 @@ def fill_cells(
     return rows, columns, votes >= 2
   y_edges = y_cells[rows.start : rows.stop + 1] - visible.top
   x_edges = x_cells[columns.start : columns.stop + 1] - visible.left
-  coverage = _area_between(visible.mask, y_edges, x_edges)
+  coverage = area_between(visible.mask, y_edges, x_edges)
   coverage *= visible.pixel_area / stride**2
   if mask_rule == "majority":
     return rows, columns, coverage >= 0.5 - _TOLERANCE
@@ -189,7 +189,7 @@ def _lookup(
   return bits
 
 
-def _area_between(
+def area_between(
   mask: np.ndarray, row_edges: np.ndarray, column_edges: np.ndarray
 ) -> np.ndarray:
   """Sums a mask exactly over a grid of boxes with fractional edges.
@@ -206,7 +206,7 @@ def _area_between(
     Area within each box, mask pixels. [rows, columns] float64.
   """
   if mask.strides[0] < mask.strides[1]:
-    return _area_between(mask.T, column_edges, row_edges).T
+    return area_between(mask.T, column_edges, row_edges).T
   table = np.diff(_interpolated(cv2.integral(mask), row_edges), axis=0)
   # Copied in column order: reading along the first axis is much faster.
   table = np.ascontiguousarray(table.T)

@@ -15,16 +15,15 @@ import jax
 import numpy as np
 from absl import flags, logging
 
-from solo_jax.data.batching import make_example, training_interpolation
+from solo_jax.data import augmentations, mask_frames
+from solo_jax.data.batching import make_example, render_sample
 from solo_jax.data.records import Records, read_sample
-from solo_jax.data.transforms import train_transform
-from solo_jax.types import Batch
+from solo_jax.types import Batch, Sample
 
 # Batches made ahead; Grain's default of 500 would be gigabytes.
 _READ_AHEAD = grain.ReadOptions(num_threads=1, prefetch_buffer_size=4)
 # Beside the fields of a Batch: which record a row was made of.
 _RECORD_FIELD = "record"
-_TARGET_KEYS = ("mask_stride", "mask_rule", "max_instances", "min_mask_area")
 
 
 def train_batches(
@@ -54,8 +53,9 @@ def train_batches(
     step: First batch to yield.
     seed: Seed of order and augmentation.
     num_workers: Worker processes; 0 reads in a thread of this process.
-    transforms: Keyword arguments of `train_transform` and `make_example`: the
-      `transforms` section of a config.
+    transforms: The `transforms` section of a config: see
+      `augmentations.from_settings`, `mask_frames.from_settings` and
+      `make_example`.
     keep_empty: Whether to train on images without an instance, too.
     group_by_orientation: Whether to batch portrait images (higher than wide)
       apart, in the swapped `image_size`. Batches of both kinds alternate in
@@ -106,7 +106,7 @@ def train_batches(
     .seed(seed)
     # Before the slice: an image is then augmented the same way whichever
     # process gets it.
-    .random_map(_MakeExample(records, {**transforms, "image_size": size}))
+    .random_map(_MakeExample.of(records, members, transforms, size))
     # Each process has a block of the global batch: row i of it is on the same
     # device, and in the same micro-batch, for any number of processes.
     .batch(batch_size // process_count, drop_remainder=True)[
@@ -167,27 +167,66 @@ class _Epochs:
     return int(order[offset])
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class _MakeExample(grain.transforms.RandomMap):
-  """Reads, augments and packs the record of an index."""
+  """Reads, augments and packs the record of an index.
+
+  Attributes:
+    records: Training split.
+    members: Indices that other images may be drawn from. [number] int.
+    augmentation: From `augmentations.build`.
+    targets: Arguments of `make_example`.
+  """
 
   records: Records
-  transforms: Mapping[str, Any]
+  members: np.ndarray
+  augmentation: augmentations.Augmentation
+  targets: Mapping[str, Any]
+
+  @classmethod
+  def of(
+    cls,
+    records: Records,
+    members: np.ndarray,
+    transforms: Mapping[str, Any],
+    image_size: tuple[int, int],
+  ) -> "_MakeExample":
+    """Makes it of the `transforms` section of a config."""
+    stages = augmentations.from_settings(transforms)
+    return cls(
+      records=records,
+      members=members,
+      augmentation=augmentations.build(stages, image_size),
+      targets=dict(
+        image_size=image_size,
+        mask_frame=mask_frames.from_settings(transforms),
+        max_instances=transforms["max_instances"],
+        min_mask_area=transforms["min_mask_area"],
+      ),
+    )
 
   def random_map(
     self, element: int, rng: np.random.Generator
   ) -> dict[str, Any]:
-    options = dict(self.transforms)
-    targets = {key: options.pop(key) for key in _TARGET_KEYS}
-    sample = read_sample(self.records[element])
-    sample = train_transform(sample, rng, **options)
-    example = make_example(
-      sample,
-      image_size=options["image_size"],
-      interpolation=training_interpolation(options),
-      **targets,
-    )
+    sample = self._read(element, rng)
+    interpolation = self.augmentation.interpolation
+    if self.augmentation.eager:
+      sample = render_sample(sample, interpolation=interpolation)
+    for transform in self.augmentation.eager:
+      sample = transform(sample, rng, lambda: self._draw_other(rng))
+    example = make_example(sample, interpolation=interpolation, **self.targets)
     return {**example, _RECORD_FIELD: np.array(element)}
+
+  def _read(self, index: int, rng: np.random.Generator) -> Sample:
+    return self.augmentation(read_sample(self.records[index]), rng)
+
+  def _draw_other(self, rng: np.random.Generator) -> Sample:
+    """Draws another image; its augmentation has draws of its own."""
+    index = int(rng.choice(self.members))
+    own_rng = np.random.default_rng(rng.integers(2**63))
+    return render_sample(
+      self._read(index, own_rng), interpolation=self.augmentation.interpolation
+    )
 
 
 def _init_worker(worker_index: int = 0, worker_count: int = 0) -> None:

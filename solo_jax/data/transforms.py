@@ -3,13 +3,13 @@
 Every transform maps the frame of its input (whatever earlier transforms made
 of the original image) to a new frame by an axis-aligned affine: a
 transposition, flips, a resize to whole pixels and a crop at whole pixels, in
-any order. `batching.render_image` draws the result once.
+any order. `batching.render_image` draws the result once. What training draws of
+them by chance is in `augmentations`.
 """
 
 import dataclasses
 import functools
 import math
-from collections.abc import Sequence
 
 import cv2
 import numpy as np
@@ -21,79 +21,6 @@ _LUMA = np.array([0.299, 0.587, 0.114])
 _PERCENTILES = (0.1, 99.9)
 # Whole positions come out of float64 products of sizes up to 1e5.
 _TOLERANCE = 1e-6
-
-
-def train_transform(
-  sample: Sample,
-  rng: np.random.Generator,
-  *,
-  image_size: tuple[int, int],
-  short_sides: Sequence[int],
-  max_side: int,
-  scale_jitter: tuple[float, float] | None,
-  jitter_reference: str,
-  flip: float,
-  vertical_flip: float,
-  transpose: float,
-  color_jitter: float,
-) -> Sample:
-  """Draws the training augmentation of one image.
-
-  Without `scale_jitter`, multi-scale training as in the published recipe
-  (https://arxiv.org/abs/2003.10152, section 4.1): a short side is drawn and the
-  image resized to it, the long side staying within `max_side`; an image that
-  then still exceeds `image_size` is shrunk until it fits. With `scale_jitter`,
-  large-scale jitter (https://arxiv.org/abs/2012.07177): the image is fitted
-  into `image_size`, scaled by a drawn factor, and a random window of
-  `image_size` is kept.
-
-  Args:
-    sample: Image as read from its record.
-    rng: Source of all draws; equal states give equal results.
-    image_size: (height, width) of the padded network input, in pixels.
-    short_sides: Short sides to draw from, in pixels.
-    max_side: Largest long side, in pixels.
-    scale_jitter: (low, high) of the uniform factor of large-scale jitter;
-      None: resize by `short_sides` and `max_side` instead.
-    jitter_reference: What the factor scales: 'fit', the image fitted into
-      `image_size`, or 'original', the image at its own resolution (microscopy,
-      where a pixel has a size of its own).
-    flip: Probability of a mirror image, left to right.
-    vertical_flip: Probability of a mirror image, top to bottom.
-    transpose: Probability of swapping x and y.
-    color_jitter: Strength k: brightness, contrast and saturation are each
-      scaled by a factor from [1 - k, 1 + k]. 0: off.
-
-  Returns:
-    The sample with composed geometry (and new colours, uint8, if jittered).
-  """
-  # One draw for each choice, always, so that switching one of them off leaves
-  # the others as they were.
-  do_flip, do_vertical_flip, do_transpose = rng.random(3) < (
-    flip,
-    vertical_flip,
-    transpose,
-  )
-  if do_transpose:
-    sample = transposed(sample)
-  if do_flip or do_vertical_flip:
-    sample = flipped(sample, horizontal=do_flip, vertical=do_vertical_flip)
-  if scale_jitter is None:
-    short_side = short_sides[rng.integers(len(short_sides))]
-    sample = resize_to_fit(
-      sample, short_side=short_side, max_side=max_side, within=image_size
-    )
-  else:
-    sample = jitter_scale(
-      sample,
-      rng,
-      image_size=image_size,
-      factor=scale_jitter,
-      reference=jitter_reference,
-    )
-  if color_jitter > 0:
-    sample = jitter_color(sample, rng, strength=color_jitter)
-  return sample
 
 
 def resize_to_fit(
@@ -139,7 +66,8 @@ def jitter_scale(
     rng: Source of the factor and of the position of the crop.
     image_size: (height, width) to fit into and to crop to, in pixels.
     factor: (low, high) of the uniform scale factor.
-    reference: 'fit' or 'original', see `train_transform`.
+    reference: 'fit' or 'original', see
+      `augmentations.ScaleJitter`.
 
   Returns:
     The sample, `image_size` at most as large as the one given.

@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 
 from solo_jax.building import build_method
-from solo_jax.data.batching import training_interpolation
+from solo_jax.data import augmentations
 from solo_jax.inspection import pictures, report
 from solo_jax.inspection.config_file import format_config
 from solo_jax.inspection.cost import Cost, compare_costs, find_cost
@@ -138,6 +138,10 @@ def write_pictures(out: pathlib.Path, found: Diagnosis) -> list[str]:
     ("suggested", found.made.config),
   ):
     rng = np.random.default_rng(config["seed"])
+    augmentation = augmentations.build(
+      augmentations.from_settings(config["transforms"]),
+      config["transforms"]["image_size"],
+    )
     frames = [
       training_frame(
         sample,
@@ -152,7 +156,7 @@ def write_pictures(out: pathlib.Path, found: Diagnosis) -> list[str]:
       config,
       frames,
       train.class_names,
-      training_interpolation(config["transforms"]),
+      augmentation.interpolation,
     )
   ceiling = found.ceilings[GIVEN]
   num_lost = [sum(f.lost.values()) for f in ceiling.fates]

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from solo_jax import types
-from solo_jax.data import batching, transforms
+from solo_jax.data import augmentations, batching, mask_frames, transforms
 from solo_jax.inference.preparation import pad, resize
 from solo_jax.inference.tiling import tile_origins
 
@@ -74,7 +74,7 @@ def training_frame(
   *,
   group_by_orientation: bool,
 ) -> Frame:
-  """Draws one training augmentation of an image.
+  """Draws one training augmentation of an image, before other images join in.
 
   Args:
     sample: As read from its record.
@@ -89,11 +89,10 @@ def training_frame(
   padded_size = tuple(settings["image_size"])
   if group_by_orientation and height > width:
     padded_size = padded_size[::-1]
-  names = ("mask_stride", "mask_rule", "max_instances", "min_mask_area")
-  options = {k: v for k, v in settings.items() if k not in names}
-  options["image_size"] = padded_size
+  stages = augmentations.from_settings(settings)
+  augmentation = augmentations.build(stages, padded_size)
   return Frame(
-    sample=transforms.train_transform(sample, rng, **options),
+    sample=augmentation(sample, rng),
     padded_size=padded_size,
     origin=(0, 0),
     size=(height, width),
@@ -116,8 +115,7 @@ def make_example(
   return batching.make_example(
     frame.sample,
     image_size=frame.padded_size,
-    mask_stride=settings["mask_stride"],
-    mask_rule=settings["mask_rule"],
+    mask_frame=mask_frames.from_settings(settings),
     max_instances=settings["max_instances"],
     min_mask_area=settings["min_mask_area"],
     interpolation=interpolation,

@@ -2,6 +2,7 @@
 
 import cv2
 import hypothesis
+import jax
 import numpy as np
 import PIL.Image
 import pytest
@@ -9,7 +10,9 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as st_numpy
 
 from solo_jax.data import batching, transforms
+from solo_jax.data.mask_frames import ImageFrame
 from solo_jax.types import Batch, Sample
+from tests.data.augmented import augment
 
 
 def make_sample(image, masks=None, **fields):
@@ -52,6 +55,11 @@ OPTIONS = dict(
   max_instances=4,
   min_mask_area=1.0,
 )
+
+
+def make_example(sample, mask_stride, mask_rule, **options):
+  frame = ImageFrame(rule=mask_rule, stride=mask_stride)
+  return batching.make_example(sample, mask_frame=frame, **options)
 
 
 def render(sample, image_size=(64, 64), interpolation="bilinear"):
@@ -110,7 +118,7 @@ def test_image_and_mask_stay_together():
     np.repeat(255 * mask[..., None], 3, axis=-1), mask[None].astype(bool)
   )
   for _ in range(20):
-    out = transforms.train_transform(
+    out = augment(
       sample,
       rng,
       image_size=(128, 128),
@@ -123,7 +131,7 @@ def test_image_and_mask_stay_together():
       transpose=0.5,
       color_jitter=0.0,
     )
-    example = batching.make_example(
+    example = make_example(
       out,
       interpolation="area",
       **OPTIONS | dict(image_size=(128, 128), mask_rule="coverage"),
@@ -203,7 +211,7 @@ def test_example_by_hand():
   # One rectangle from (8, 4) to (24, 20): cells 2..5 x 1..4 at stride 4.
   masks = rectangles((8, 4, 24, 20))
   sample = make_sample(noise(), masks, boxes_xyxy=np.array([[7.5, 4, 24, 20]]))
-  example = batching.make_example(sample, **OPTIONS)
+  example = make_example(sample, **OPTIONS)
   bits = example["masks"].unpack()
   assert example["masks"].data.shape == (4, 16, 2)
   assert bits[0, 1:5, 2:6].all() and bits.sum() == 16
@@ -228,13 +236,13 @@ def test_example_has_the_fields_and_types_of_a_batch():
     num_dropped=((), np.int32),
   )
   for masks in (None, rectangles((0, 0, 9, 9))):
-    example = batching.make_example(make_sample(noise(), masks), **OPTIONS)
+    example = make_example(make_sample(noise(), masks), **OPTIONS)
     Batch(**example, row=np.int32(0))
     example["masks"] = example["masks"].data
     found = {key: (value.shape, value.dtype) for key, value in example.items()}
     assert found == {k: (s, np.dtype(d)) for k, (s, d) in expected.items()}
   soft = OPTIONS | dict(mask_rule="coverage")
-  example = batching.make_example(make_sample(noise()), **soft)
+  example = make_example(make_sample(noise()), **soft)
   assert example["masks"].data.shape == (4, 16, 16)
 
 
@@ -243,19 +251,19 @@ def test_crowds_empty_and_small_masks_are_left_out():
   sample = make_sample(
     noise(), masks, is_crowd=np.array([True, False, False, False])
   )
-  example = batching.make_example(sample, **OPTIONS | dict(min_mask_area=7))
+  example = make_example(sample, **OPTIONS | dict(min_mask_area=7))
   assert example["valid"].sum() == 1 and example["labels"][0] == 3
   # 3 x 2 original pixels are 24 network pixels at twice the size.
   doubled = transforms.resized(sample, (80, 128))
   options = OPTIONS | dict(min_mask_area=24, image_size=(128, 128))
-  example = batching.make_example(doubled, **options)
+  example = make_example(doubled, **options)
   np.testing.assert_array_equal(example["labels"][:2], [2, 3])
 
 
 def test_instances_beyond_capacity_are_counted():
   boxes = [(i, i, i + 9, i + 9) for i in range(6)]
   sample = make_sample(noise(), rectangles(*boxes, (0, 0, 0, 0)))
-  example = batching.make_example(sample, **OPTIONS)
+  example = make_example(sample, **OPTIONS)
   assert example["num_dropped"] == 2
   np.testing.assert_array_equal(example["labels"], range(4))
 
@@ -267,7 +275,7 @@ def test_cropped_instance_gets_the_box_of_its_visible_part():
   boxes = np.array([[9.0, 0, 31, 31], [39.5, 24, 44, 28.5]])
   sample = make_sample(noise(), masks, boxes_xyxy=boxes)
   sample = transforms.cropped(sample, top=20, left=20, size=(20, 44))
-  example = batching.make_example(sample, **OPTIONS)
+  example = make_example(sample, **OPTIONS)
   np.testing.assert_array_equal(example["boxes_xyxy"][0], [0, 6, 10, 10])
   np.testing.assert_array_equal(example["boxes_xyxy"][1], [19.5, 4, 24, 8.5])
   np.testing.assert_array_equal(example["centers"][0], [4.5, 7.5])
@@ -279,7 +287,7 @@ def test_box_beyond_the_image_is_clipped():
     rectangles((50, 30, 64, 40)),
     boxes_xyxy=np.array([[50.0, 30, 64.8, 41]]),
   )
-  example = batching.make_example(sample, **OPTIONS)
+  example = make_example(sample, **OPTIONS)
   np.testing.assert_array_equal(example["boxes_xyxy"][0], [50, 30, 64, 40])
 
 
@@ -288,8 +296,8 @@ def test_flipping_mirrors_everything():
   boxes = np.array([[8.0, 4, 24, 20], [33, 7, 61, 38]])
   sample = make_sample(noise(), masks, boxes_xyxy=boxes)
   options = OPTIONS | dict(mask_rule="coverage")
-  plain = batching.make_example(sample, **options)
-  mirrored = batching.make_example(
+  plain = make_example(sample, **options)
+  mirrored = make_example(
     transforms.flipped(sample, horizontal=True, vertical=False), **options
   )
   np.testing.assert_array_equal(
@@ -325,7 +333,7 @@ def test_packed_masks_equal_the_fixture(golden):
       mask_stride=stride,
       max_instances=len(masks),
     )
-    example = batching.make_example(sample, **OPTIONS | options)
+    example = make_example(sample, **OPTIONS | options)
     bits = example["masks"].unpack()
     expected = golden[f"gt_mask_stride{stride}"][filled]
     assert example["valid"].sum() == filled.sum()
@@ -334,7 +342,7 @@ def test_packed_masks_equal_the_fixture(golden):
 
 def test_corrupt_record_is_an_invalid_image():
   sample = make_sample(np.zeros((40, 64, 3), np.uint8), is_corrupt=True)
-  example = batching.make_example(sample, **OPTIONS)
+  example = make_example(sample, **OPTIONS)
   assert not example["image_valid"] and not example["valid"].any()
 
 
@@ -349,7 +357,7 @@ def test_corrupt_record_is_an_invalid_image():
 )
 def test_bad_options_are_refused(change, message):
   with pytest.raises(ValueError, match=message):
-    batching.make_example(make_sample(noise()), **OPTIONS | change)
+    make_example(make_sample(noise()), **OPTIONS | change)
 
 
 @hypothesis.given(
@@ -362,7 +370,7 @@ def test_any_masks_are_packed_and_unpacked(masks, crowd, capacity, min_area):
   """At scale 1 a bit is the majority of its 16 pixels."""
   sample = make_sample(noise(), masks, is_crowd=crowd)
   options = dict(max_instances=capacity, min_mask_area=min_area)
-  example = batching.make_example(sample, **OPTIONS | options)
+  example = make_example(sample, **OPTIONS | options)
   wanted = ~crowd & (masks.sum((1, 2)) >= min_area) & masks.any((1, 2))
   kept = np.flatnonzero(wanted)[:capacity]
   assert example["num_dropped"] == wanted.sum() - len(kept)
@@ -377,8 +385,37 @@ def test_any_masks_are_packed_and_unpacked(masks, crowd, capacity, min_area):
   np.testing.assert_array_equal(bits, expected)
 
 
-def test_training_averages_where_jitter_shrinks():
-  assert batching.training_interpolation(dict(scale_jitter=(0.1, 2.0))) == (
-    "area"
+def test_drawn_sample_is_an_original_of_its_own():
+  """Mirrored, doubled and cropped: its targets are those of the sample."""
+  masks = rectangles((8, 4, 24, 20), (33, 7, 61, 38), (0, 0, 2, 2))
+  boxes = np.array([[8.0, 4, 24, 20], [33, 7, 61, 38], [0, 0, 2, 2]])
+  sample = make_sample(
+    noise(), masks, boxes_xyxy=boxes, is_crowd=np.array([False, True, False])
   )
-  assert batching.training_interpolation(dict(scale_jitter=None)) == "bilinear"
+  sample = transforms.flipped(sample, horizontal=True, vertical=False)
+  sample = transforms.resized(sample, (80, 128))
+  sample = transforms.cropped(sample, top=4, left=6, size=(60, 100))
+  drawn = batching.render_sample(sample, interpolation="bilinear")
+  assert drawn.image.shape == (60, 100, 3)
+  np.testing.assert_array_equal(drawn.affine, np.eye(2, 3))
+  np.testing.assert_array_equal(drawn.is_crowd, [False, True])  # one is cut off
+  options = OPTIONS | dict(image_size=(64, 128), mask_rule="coverage")
+  whole, again = (make_example(s, **options) for s in (sample, drawn))
+  # At a whole scale nothing is rounded on the way.
+  jax.tree.map(np.testing.assert_array_equal, whole, again)
+
+
+def test_drawn_sample_of_a_shrunk_image_keeps_what_covers_half_a_pixel():
+  masks = rectangles((8, 4, 24, 20), (41, 21, 42, 22))
+  sample = transforms.resized(make_sample(noise(), masks), (10, 16))
+  drawn = batching.render_sample(sample, interpolation="area")
+  dense = drawn.masks.to_dense()
+  assert dense.shape == (1, 10, 16)  # 1 of 16 source pixels is not enough
+  expected = np.zeros((10, 16), bool)
+  expected[1:5, 2:6] = True
+  np.testing.assert_array_equal(dense[0], expected)
+
+
+def test_drawn_sample_may_have_no_instances():
+  drawn = batching.render_sample(make_sample(noise()), interpolation="bilinear")
+  assert len(drawn.masks) == 0 and drawn.boxes_xyxy.shape == (0, 4)

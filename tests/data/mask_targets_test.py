@@ -14,6 +14,7 @@ from pycocotools import mask as coco_mask
 
 from solo_jax.data import mask_targets, transforms
 from solo_jax.types import Sample
+from tests.data.augmented import augment
 
 COCO = pathlib.Path(__file__).parents[2].parent / "shared/data/coco_sample"
 JITTER = dict(
@@ -114,7 +115,7 @@ def blobs(seed, height=180, width=240, num=6):
 
 
 def jittered(sample, seed, size=256):
-  return transforms.train_transform(
+  return augment(
     sample, np.random.default_rng(seed), **JITTER | dict(image_size=(size,) * 2)
   )
 
@@ -313,7 +314,7 @@ def real_samples(num):
 def test_majority_masks_are_where_the_area_is_on_real_images():
   recipe = JITTER | dict(image_size=(512, 512), vertical_flip=0, transpose=0)
   samples = [
-    transforms.train_transform(sample, np.random.default_rng(seed), **recipe)
+    augment(sample, np.random.default_rng(seed), **recipe)
     for seed, sample in enumerate(real_samples(80))
   ]
   assert mean_iou(samples) >= 0.99
@@ -342,9 +343,7 @@ FRAMES = st.fixed_dictionaries(
 )
 def test_any_mask_in_any_frame(masks, frame, seed):
   """Against two dense matrices; the published rule against OpenCV."""
-  sample = transforms.train_transform(
-    make_sample(masks), np.random.default_rng(seed), **frame
-  )
+  sample = augment(make_sample(masks), np.random.default_rng(seed), **frame)
   size = frame["image_size"]
   assert max(np.subtract(sample.image_size, size)) <= 0
   expected = exact_coverage(sample, 4, size)

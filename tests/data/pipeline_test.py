@@ -188,6 +188,54 @@ def test_processes_read_a_block_each_of_the_global_batch(scenes, group):
       jax.tree.map(np.testing.assert_array_equal, part, rows)
 
 
+PASTE = PLAIN | dict(
+  augment=[
+    ("resize_short_side", dict(short_sides=(24, 32), max_side=64)),
+    ("copy_paste", dict(probability=0.8)),
+  ]
+)
+
+
+def test_pasted_images_are_others_of_the_split(scenes):
+  """A pixel that is not the image's own grey is that of the pasted label."""
+  num_pasted = 0
+  for batch in take(scenes, 6, transforms=PASTE):
+    for row, own in enumerate(indices([batch])):
+      labels = batch.labels[row][batch.valid[row]]
+      pasted = [label for label in labels if label != own]
+      assert CORRUPT not in labels and not set(labels) & set(EMPTY)
+      height, width = batch.image_size[row]
+      greys = set(np.unique(batch.image[row, :height, :width]).tolist())
+      if own != -1:
+        assert greys - {0} == {10 * (i + 1) for i in (own, *pasted)}
+      num_pasted += len(pasted)
+  assert num_pasted > 3
+
+
+def test_pasting_is_the_same_for_workers_processes_and_restarts(scenes):
+  options = dict(transforms=PASTE, group_by_orientation=True)
+  stream = take(scenes, 5, **options)
+  assert_equal(take(scenes, 5, num_workers=2, **options), stream)
+  assert_equal(take(scenes, 3, step=2, **options), stream[2:])
+  halves = [
+    take(scenes, 5, process_index=i, process_count=2, **options)
+    for i in range(2)
+  ]
+  for batch, *parts in zip(stream, *halves, strict=True):
+    jax.tree.map(
+      lambda x, *xs: np.testing.assert_array_equal(np.concatenate(xs), x),
+      batch,
+      *parts,
+    )
+
+
+def test_masks_are_drawn_in_boxes_where_the_settings_ask_for_it(scenes):
+  boxed = PLAIN | dict(mask_frame="box", box_mask_size=14)
+  (batch,) = take(scenes, 1, batch_size=10, transforms=boxed)
+  assert batch.masks.data.shape == (10, 3, 14, 14)
+  assert (batch.masks.unpack()[batch.valid] == 1).all()  # filled rectangles
+
+
 def test_any_number_of_workers_gives_the_same_stream(scenes):
   stream = take(scenes, 5)
   assert_equal(take(scenes, 5, num_workers=1), stream)

@@ -33,13 +33,15 @@ import rich.console
 from solo_jax import cli, prepare
 from solo_jax.data import (
   annotations,
+  augmentations,
   batching,
   builder,
   coco_instances,
   labeled_images,
-  transforms,
 )
 from solo_jax.data.file_tree import FileTree
+from solo_jax.data.mask_frames import ImageFrame
+from solo_jax.data.mask_targets import MASK_RULES
 from solo_jax.data.records import (
   Records,
   list_splits,
@@ -280,11 +282,12 @@ def check_record(record, rng):
   assert ((boxes >= -1) & (boxes <= limit)).all()  # and not NaN
   assert (boxes[:, :2] <= boxes[:, 2:]).all()
   jitter = (0.5, 2.0) if rng.random() < 0.5 else None
+  size, stages = OPTIONS["image_size"], OPTIONS | dict(scale_jitter=jitter)
+  augmentation = augmentations.build(augmentations.from_settings(stages), size)
   batching.make_example(
-    transforms.train_transform(sample, rng, scale_jitter=jitter, **OPTIONS),
-    image_size=OPTIONS["image_size"],
-    mask_stride=4,
-    mask_rule=str(rng.choice(batching.MASK_RULES)),
+    augmentation(sample, rng),
+    image_size=size,
+    mask_frame=ImageFrame(rule=str(rng.choice(MASK_RULES)), stride=4),
     max_instances=4,
     min_mask_area=1.0,
     interpolation="area",

@@ -1,0 +1,244 @@
+"""Training augmentation: small transforms, by name, in the order of a list.
+
+A transform is a frozen dataclass and one row of a table. LAZY ones work on a
+Sample that is not drawn yet, `(sample, rng) -> Sample`: they compose geometry
+and change colours. EAGER ones come after all of these and work on samples that
+are drawn in their network frames, `(sample, rng, draw_other) -> Sample`, where
+each call of `draw_other` gives another image of the split, equally augmented.
+
+A field `image_size` is not a setting: it is the (height, width) of the padded
+network input, which `build` fills in.
+"""
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from solo_jax.data import transforms
+from solo_jax.data.copy_paste import CopyPaste
+from solo_jax.errors import UserError
+from solo_jax.types import Sample
+
+Lazy = Callable[[Sample, np.random.Generator], Sample]
+Eager = Callable[[Sample, np.random.Generator, Callable[[], Sample]], Sample]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Orient:
+  """Mirrors and transposes.
+
+  Attributes:
+    flip: Probability of a mirror image, left to right.
+    vertical_flip: Probability of a mirror image, top to bottom.
+    transpose: Probability of swapping x and y, which comes first.
+  """
+
+  flip: float
+  vertical_flip: float
+  transpose: float
+
+  def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample:
+    """Draws an orientation."""
+    # One draw for each choice, always, so that switching one of them off leaves
+    # the others as they were.
+    do_flip, do_vertical_flip, do_transpose = rng.random(3) < (
+      self.flip,
+      self.vertical_flip,
+      self.transpose,
+    )
+    if do_transpose:
+      sample = transforms.transposed(sample)
+    if do_flip or do_vertical_flip:
+      sample = transforms.flipped(
+        sample, horizontal=do_flip, vertical=do_vertical_flip
+      )
+    return sample
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ResizeShortSide:
+  """Multi-scale training: the short side becomes one of several.
+
+  As in the published recipe (https://arxiv.org/abs/2003.10152, section 4.1);
+  an image that then still exceeds `image_size` is shrunk until it fits.
+
+  Attributes:
+    image_size: Filled in by `build`.
+    short_sides: Short sides to draw from, in pixels.
+    max_side: Largest long side, in pixels.
+  """
+
+  image_size: tuple[int, int]
+  short_sides: Sequence[int]
+  max_side: int
+
+  def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample:
+    """Draws a short side and resizes to it."""
+    return transforms.resize_to_fit(
+      sample,
+      short_side=self.short_sides[rng.integers(len(self.short_sides))],
+      max_side=self.max_side,
+      within=self.image_size,
+    )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ScaleJitter:
+  """Large-scale jitter (https://arxiv.org/abs/2012.07177).
+
+  The image is scaled by a drawn factor, and a random window of `image_size` is
+  kept.
+
+  Attributes:
+    image_size: Filled in by `build`.
+    factor: (low, high) of the uniform factor.
+    reference: What the factor scales: 'fit', the image fitted into
+      `image_size`, or 'original', the image at its own resolution (microscopy,
+      where a pixel has a size of its own).
+  """
+
+  image_size: tuple[int, int]
+  factor: tuple[float, float]
+  reference: str
+
+  def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample:
+    """Draws a factor and a window."""
+    return transforms.jitter_scale(
+      sample,
+      rng,
+      image_size=self.image_size,
+      factor=self.factor,
+      reference=self.reference,
+    )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ColorJitter:
+  """Changes brightness, contrast and saturation.
+
+  Attributes:
+    strength: k: each is scaled by a factor from [1 - k, 1 + k].
+  """
+
+  strength: float
+
+  def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample:
+    """Draws three factors; the image becomes uint8."""
+    return transforms.jitter_color(sample, rng, strength=self.strength)
+
+
+LAZY = {
+  "orient": Orient,
+  "resize_short_side": ResizeShortSide,
+  "scale_jitter": ScaleJitter,
+  "color_jitter": ColorJitter,
+}
+EAGER = {"copy_paste": CopyPaste}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Augmentation:
+  """What `build` makes of a list.
+
+  Attributes:
+    lazy: Transforms of samples that are not drawn yet, in order.
+    eager: Transforms of drawn samples, in order.
+    interpolation: How images are drawn, see `batching.render_image`.
+  """
+
+  lazy: tuple[Lazy, ...]
+  eager: tuple[Eager, ...]
+  interpolation: str
+
+  def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample:
+    """Applies the lazy transforms.
+
+    Args:
+      sample: As read from its record.
+      rng: Source of all draws; equal states give equal results.
+
+    Returns:
+      The sample with composed geometry and new colours.
+    """
+    for transform in self.lazy:
+      sample = transform(sample, rng)
+    return sample
+
+
+def build(
+  stages: Sequence[tuple[str, Mapping[str, Any]]], image_size: tuple[int, int]
+) -> Augmentation:
+  """Makes the transforms of a list.
+
+  Args:
+    stages: (name, settings) of each, in order; eager ones last.
+    image_size: (height, width) of the padded network input, in pixels.
+
+  Returns:
+    The augmentation.
+
+  Raises:
+    UserError: If a name or a setting is unknown, a setting is missing, or a
+      lazy transform follows an eager one.
+  """
+  lazy, eager = [], []
+  for name, settings in stages:
+    if name not in LAZY | EAGER:
+      raise UserError(
+        f"transforms.augment: there is no {name!r}; known: "
+        f"{', '.join(LAZY | EAGER)}"
+      )
+    if name in LAZY and eager:
+      raise UserError(
+        f"transforms.augment: {name!r} works on images that are not drawn yet "
+        f"and must come before {', '.join(EAGER)}"
+      )
+    kind = (LAZY | EAGER)[name]
+    wanted = {field.name for field in dataclasses.fields(kind)}
+    if set(settings) != wanted - {"image_size"}:
+      raise UserError(
+        f"transforms.augment: {name!r} has the settings "
+        f"{sorted(wanted - {'image_size'})}, not {sorted(settings)}"
+      )
+    filled_in = {"image_size": image_size} if "image_size" in wanted else {}
+    (lazy if name in LAZY else eager).append(kind(**settings, **filled_in))
+  # Jitter shrinks far enough to alias; the published resize is bilinear.
+  is_jittered = any(name == "scale_jitter" for name, _ in stages)
+  return Augmentation(
+    lazy=tuple(lazy),
+    eager=tuple(eager),
+    interpolation="area" if is_jittered else "bilinear",
+  )
+
+
+def from_settings(
+  settings: Mapping[str, Any],
+) -> tuple[tuple[str, dict[str, Any]], ...]:
+  """Reads the list of transforms from a section of a config.
+
+  Args:
+    settings: The `transforms` section: either with the list itself, `augment`,
+      or with the fields that came before it.
+
+  Returns:
+    (name, settings) of each transform, in order.
+  """
+  if "augment" in settings:
+    return tuple((name, dict(options)) for name, options in settings["augment"])
+  names = "flip", "vertical_flip", "transpose"
+  stages = [("orient", {name: settings[name] for name in names})]
+  if settings["scale_jitter"] is None:
+    names = "short_sides", "max_side"
+    stages.append(
+      ("resize_short_side", {name: settings[name] for name in names})
+    )
+  else:
+    jitter = dict(
+      factor=settings["scale_jitter"], reference=settings["jitter_reference"]
+    )
+    stages.append(("scale_jitter", jitter))
+  if settings["color_jitter"] > 0:
+    stages.append(("color_jitter", dict(strength=settings["color_jitter"])))
+  return tuple(stages)
