@@ -50,7 +50,7 @@ def test_files_that_the_system_refuses_are_named(tmp_path):
   "bug",
   [
     lambda: np.zeros(3).reshape(2, 2),  # ValueError in a library
-    lambda: dice_loss(np.zeros(3), np.zeros(4), where=True),
+    lambda: dice_loss(np.zeros(3), np.zeros(4)),
     lambda: ml_collections.ConfigDict({"a": 1}).b,
     lambda: check_batch_size(1),
     lambda: exec("raise OSError('of no file')"),
@@ -160,7 +160,7 @@ def test_a_shape_mistake_in_a_loss_keeps_its_traceback(monkeypatch):
   monkeypatch.setattr(app, "run", lambda main, flags_parser: main(["train"]))
 
   def my_loss():
-    return dice_loss(np.zeros((2, 3)), np.zeros((2, 4)), where=True)
+    return dice_loss(np.zeros((2, 3)), np.zeros((2, 4)))
 
   with pytest.raises(ValueError, match="must have one shape") as caught:
     cli.run(my_loss)

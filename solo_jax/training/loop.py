@@ -120,21 +120,19 @@ def _train_and_evaluate(
   )
   if newest is not None:
     state = writer.restore(state, change_batch_size=change_batch_size)
-  first_step = int(state.step)
-  log = RunLog(
-    workdir, first_step=first_step, is_writer=jax.process_index() == 0
-  )
+  step = int(state.step)
+  log = RunLog(workdir, first_step=step, is_writer=jax.process_index() == 0)
   stack.callback(log.close)
   describe(log, config, train_records, eval_records, variables, peak)
-  start = f"resuming from step {first_step}"
-  for line in (start if first_step else "starting at step 0", *origin):
+  start = f"resuming from step {step}" if step else "starting at step 0"
+  for line in (start, *origin):
     log.message(line)
   state = parallel.replicate(state)
   del variables
 
   # --- Loop, final evaluation
   run = Run(config, writer, log, eval_records)
-  batches = iterate_batches(config, train_records, first_step)
+  batches = iterate_batches(config, train_records, step)
   stack.callback(batches.close)
   with StopRequest() as stop:
     state = run.take_steps(state, train_step, batches, stop)
