@@ -2,8 +2,8 @@
 
 Bilinear weights are computed in other places, too, as each must round like
 something else: `inference.masks` (float64, on the host), `inference.box_masks`
-(zero beyond the cells), `exporting.device_masks` (fractions of integers, as sizes
-are values there) and `exporting.device_resize` (OpenCV's fixed point).
+(zero beyond the cells), `exporting.device_masks` (fractions of integers, as
+sizes are values there) and `exporting.device_resize` (OpenCV's fixed point).
 """
 
 import functools
