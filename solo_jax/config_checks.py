@@ -115,6 +115,17 @@ def each(check: Check, length: int | None = None, at_least: int = 0) -> Check:
   )
 
 
+def low_high(check: Check) -> Check:
+  """Returns a check for a tuple (low, high) of values of another check."""
+  return Check(
+    tuple,
+    f"a tuple (low, high), each {check.condition}",
+    lambda pair: (
+      len(pair) == 2 and all(map(check.holds, pair)) and pair[0] <= pair[1]
+    ),
+  )
+
+
 TEXT = Check(str, "text that is not empty", lambda value: value != "")
 FLAG = Check(bool, "True or False")
 COUNT = Check(int, "a whole number, 0 or above", lambda value: value >= 0)
@@ -125,12 +136,5 @@ FACTOR = Check(float, "a number above 0", lambda value: value > 0)
 SHARE = Check(float, "a number from 0 to 1", lambda value: 0 <= value <= 1)
 MULTIPLE_OF_32 = Check(
   int, "a multiple of 32 above 0", lambda value: value > 0 and value % 32 == 0
-)
-RANGE = Check(
-  tuple,
-  "a tuple (low, high), above 0",
-  lambda pair: (
-    len(pair) == 2 and all(map(FACTOR.holds, pair)) and pair[0] <= pair[1]
-  ),
 )
 SIZES = each(POSITIVE, at_least=1)

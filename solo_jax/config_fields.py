@@ -15,13 +15,13 @@ from solo_jax.config_checks import (
   MULTIPLE_OF_32,
   NUMBER,
   POSITIVE,
-  RANGE,
   REQUIRED,
   SHARE,
   SIZES,
   TEXT,
   Field,
   each,
+  low_high,
   one_of,
   optional,
   section,
@@ -61,7 +61,10 @@ FIELDS = (
       "max_side", REQUIRED, POSITIVE, "... while the long side is within it"
     ),
     Field(
-      "scale_jitter", None, optional(RANGE), "(low, high) factors drawn ..."
+      "scale_jitter",
+      None,
+      optional(low_high(FACTOR)),
+      "(low, high) factors drawn ...",
     ),
     Field(
       "jitter_reference",

@@ -421,7 +421,12 @@ def test_parse_arg_refuses(text, message):
     ("preprocessing", "tile_size", 0, "above 0, or None"),
     ("optimizer", "clip_norm", -1.0, "a number above 0, or None"),
     ("decode", "score_threshold", float("nan"), "a number from 0 to 1"),
-    ("transforms", "scale_jitter", (2.0, 1.0), "tuple .low, high., above 0"),
+    (
+      "transforms",
+      "scale_jitter",
+      (2.0, 1.0),
+      r"tuple \(low, high\), each a number above 0",
+    ),
     ("backbone", "weights", "efficientnet_lite0", "their own backbone only"),
     ("backbone", "remat", (0, 1), "values, each one of 1, 2, 3, 4"),
   ],

@@ -60,7 +60,7 @@ def format_config(
     if len(entries) == 1 and "\n" not in line and len(line) <= WIDTH:
       lines.append(line)
     else:
-      block = "\n".join(entries)
+      block = "\n".join(entry.rstrip() for entry in entries)
       lines += [
         f"    {section}=dict(",
         textwrap.indent(block, INDENT),
@@ -88,14 +88,16 @@ def _reason(name: str, was: Any, reasons: Mapping[str, str]) -> str:
 
 
 def _explained(text: str, reason: str, note: str) -> str:
-  """Returns the lines of a changed field, under its reason."""
+  """Returns the lines of a changed field; the last break keeps it alone."""
   width = WIDTH - len(INDENT)
+  if len(f"{text}  # {reason}") <= width:
+    return f"{text}  # {reason}\n"
   if note and len(f"{text}  # {note}") <= width:
     text = f"{text}  # {note}"
   wrapped = textwrap.wrap(
     reason, width, initial_indent="# ", subsequent_indent="# "
   )
-  return "\n".join([*wrapped, text])
+  return "\n".join([*wrapped, text]) + "\n"
 
 
 def _literal(value: Any) -> str:

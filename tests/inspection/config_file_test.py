@@ -48,7 +48,7 @@ def test_a_reason_of_several_fields_is_written_out_once():
   keys = ("transforms.mask_stride", "network.mask_stride")
   source = format_config(values, config, dict.fromkeys(keys, reason), "Title.")
   assert source.count(reason) == 1
-  assert "# Was 2: as transforms.mask_stride\n" in source
+  assert "mask_stride=4,  # Was 2: as transforms.mask_stride\n" in source
   # A changed field is written though its value is the neutral one.
   assert run(source)().network.mask_stride == 4
   assert source.count("mask_stride=4,") == 2
