@@ -1,6 +1,7 @@
 """Methods that the package does not know, through every command."""
 
 import dataclasses
+import io
 import json
 import re
 import shutil
@@ -11,22 +12,24 @@ import cv2
 import jax
 import numpy as np
 import pytest
+from rich.console import Console
 
-from solo_jax import eval as eval_command
-from solo_jax import export
+from solo_jax import cli
 from solo_jax.building import load_model
 from solo_jax.checkpoints import store
 from solo_jax.data.records import open_records, read_sample
 from solo_jax.data.shapes import Shapes
 from solo_jax.errors import UserError
+from solo_jax.exporting.writer import export_checkpoint
 from solo_jax.inference.predictor import Predictor
-from solo_jax.methods import table
-from solo_jax.predict import find_inputs, predict_inputs
+from solo_jax.media.inputs import find_inputs
+from solo_jax.media.prediction import predict_inputs
+from solo_jax.scoring.checkpoint import Request, evaluate_checkpoint
 from solo_jax.training.logging import read_rows
 from solo_jax.training.loop import train_and_evaluate
-from tests.export_test import load_module
-from tests.inspect_data_test import run as run_doctor
-from tests.toy_methods import ROWS, SIDE, make_config
+from tests.exporting.writer_test import load_module
+from tests.inspection.doctor_test import run as run_doctor
+from tests.toy_methods import ROWS, make_config, register
 from tests.toy_methods.losses import NUM_STEPS, first_losses
 from tests.training.topology_test import ROOT, environment
 
@@ -35,8 +38,7 @@ from tests.training.topology_test import ROOT, environment
 def rows():
   """The one place where the methods become known."""
   with pytest.MonkeyPatch.context() as patch:
-    for name, row in ROWS.items():
-      patch.setitem(table.METHODS, name, row)
+    register(patch.setitem, patch.setattr)
     yield
 
 
@@ -58,6 +60,10 @@ def elsewhere(data_dir, tmp_path_factory):
     check=True,
   )
   return json.loads(out.read_text())
+
+
+def no_progress():
+  return cli.make_progress(Console(file=io.StringIO()))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,8 +89,13 @@ def trained(request, rows, data_dir, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def predictor(trained):
-  return Predictor(load_model(str(trained.workdir)), batch_size=1)
+def model(trained):
+  return load_model(str(trained.workdir))
+
+
+@pytest.fixture(scope="module")
+def predictor(model):
+  return Predictor(model, batch_size=1)
 
 
 @pytest.fixture(scope="module")
@@ -139,12 +150,13 @@ def test_draws_matter(trained, elsewhere):
 
 
 def test_evaluates_with_a_report(trained, tmp_path):
-  metrics = eval_command.evaluate_checkpoint(
-    str(trained.workdir),
+  request = Request(
+    checkpoint=str(trained.workdir),
     out=str(tmp_path / "results.json"),
     report_folder=str(tmp_path / "report"),
     score_threshold=0.02,
   )
+  metrics = evaluate_checkpoint(request, no_progress())
   assert metrics.scalars() == trained.metrics
   assert json.loads((tmp_path / "results.json").read_text())
   text = (tmp_path / "report" / "report.html").read_text()
@@ -155,12 +167,14 @@ def test_evaluates_with_a_report(trained, tmp_path):
 def test_predicts_files(trained, predictor, image, tmp_path):
   cv2.imwrite(str(tmp_path / "scene.png"), image[..., ::-1])
   inputs = find_inputs([str(tmp_path / "scene.png")], None)
-  problems = predict_inputs(
+  _, problems = predict_inputs(
     predictor,
     inputs,
     tmp_path / "out",
     score_threshold=0.02,
-    save=("json", "picture"),
+    save=("overlay", "rle"),
+    max_pixels=10**6,
+    progress=no_progress(),
   )
   assert not problems
   found = predictor(image)
@@ -168,26 +182,20 @@ def test_predicts_files(trained, predictor, image, tmp_path):
   assert found.has_predicted_boxes == (trained.name == "toy_two_stage")
 
 
-def test_is_tiled(predictor, image):
-  """Each quarter is found where it lies, and no box leaves the image."""
-  model = load_tiled(predictor, 64)
-  found = Predictor(model, batch_size=1)(np.tile(image, (2, 1, 1)))
+def test_is_tiled(model, image):
+  rule = model.preprocessing | dict(tile_size=64, tile_overlap=16)
+  tiled = Predictor(dataclasses.replace(model, preprocessing=rule))
+  found = tiled(np.tile(image, (2, 1, 1)))
   assert len(found)
   assert found.masks.shape[1:] == (2 * image.shape[0], image.shape[1])
   limits = np.array([image.shape[1], 2 * image.shape[0]] * 2)
   assert (found.boxes_xyxy >= 0).all() and (found.boxes_xyxy <= limits).all()
 
 
-def load_tiled(predictor, side):
-  model = predictor.model
-  rule = model.preprocessing | dict(tile_size=side, tile_overlap=16)
-  return dataclasses.replace(model, preprocessing=rule)
-
-
 def test_is_exported(trained, predictor, image, tmp_path):
   out = tmp_path / "exported"
   checkpoint = store.load(str(trained.workdir))
-  export.export_checkpoint(checkpoint, out, image_size=image.shape[:2])
+  export_checkpoint(checkpoint, out, image_size=image.shape[:2])
   found = load_module(out / "predictor.py").Predictor(out)(image)
   expected = predictor(image)
   assert len(found) == len(expected) > 0
@@ -202,8 +210,7 @@ def test_is_exported(trained, predictor, image, tmp_path):
       )
 
 
-def test_names_what_it_lacks(trained):
-  model = load_model(str(trained.workdir))
+def test_names_what_it_lacks(trained, model):
   with pytest.raises(UserError, match=f"'{trained.name}'.*augmentation"):
     Predictor(model, batch_size=1, flip=True)
   with pytest.raises(UserError, match=f"'{trained.name}'.*perfect outputs"):
@@ -215,5 +222,3 @@ def test_knows_its_own_problems(trained):
   config.decode.max_detections = 50
   with pytest.raises(ValueError, match=r"network\.num_\w+ is \d+, fewer than"):
     train_and_evaluate(config, "never_made")
-
-

@@ -4,16 +4,16 @@ python -m tests.toy_methods.losses DATA_DIR OUT.json
 """
 
 import json
+import operator
 import pathlib
 import sys
 
 from solo_jax import parallel
 from solo_jax.building import build_method
 from solo_jax.checkpoints.state import create_train_state, init_variables
-from solo_jax.methods.table import METHODS
 from solo_jax.training.setup import build_optimizer, iterate_batches, open_data
 from solo_jax.training.step import make_train_step
-from tests.toy_methods import ROWS, make_config
+from tests.toy_methods import ROWS, make_config, register
 
 NUM_STEPS = 3
 
@@ -51,9 +51,11 @@ def first_losses(config, accumulate):
 
 
 def main(data_dir, out):
-  METHODS.update(ROWS)
+  register(operator.setitem, setattr)
   losses = {
-    f"{name} {accumulate}": first_losses(make_config(name, data_dir), accumulate)
+    f"{name} {accumulate}": first_losses(
+      make_config(name, data_dir), accumulate
+    )
     for name in ROWS
     for accumulate in (1, 2)
   }

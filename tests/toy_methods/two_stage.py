@@ -190,9 +190,9 @@ def compute_loss(network, batch, **settings):
     functools.partial(proposal_loss, columns=maps[1].shape[2])
   )(logits, boxes, batch.boxes_xyxy, batch.valid)
   keys = row_keys(network.make_rng("draws"), batch.row)
-  sampled, instance, positive = jax.vmap(
-    functools.partial(sample, **settings)
-  )(keys, jax.lax.stop_gradient(boxes), batch.boxes_xyxy, batch.valid)
+  sampled, instance, positive = jax.vmap(functools.partial(sample, **settings))(
+    keys, jax.lax.stop_gradient(boxes), batch.boxes_xyxy, batch.valid
+  )
   found = network.roi_heads(maps, sampled)
   category, box, mask = jax.vmap(region_loss)(
     found,
@@ -232,9 +232,7 @@ def decode_regions(
   )
 
 
-def make(
-  backbone, *, num_classes, network, loss, decode, axis_name
-) -> Method:
+def make(backbone, *, num_classes, network, loss, decode, axis_name) -> Method:
   """As `Row.make`; the loss is a mean over images, no device counts."""
   del axis_name
   return Method(
