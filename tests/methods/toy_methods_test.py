@@ -1,0 +1,224 @@
+"""Methods that the package does not know, through every command."""
+
+import dataclasses
+import io
+import json
+import re
+import shutil
+import subprocess
+import sys
+
+import cv2
+import jax
+import numpy as np
+import pytest
+from rich.console import Console
+
+from solo_jax import cli
+from solo_jax.building import load_model
+from solo_jax.checkpoints import store
+from solo_jax.data.records import open_records, read_sample
+from solo_jax.data.shapes import Shapes
+from solo_jax.errors import UserError
+from solo_jax.exporting.writer import export_checkpoint
+from solo_jax.inference.predictor import Predictor
+from solo_jax.media.inputs import find_inputs
+from solo_jax.media.prediction import predict_inputs
+from solo_jax.scoring.checkpoint import Request, evaluate_checkpoint
+from solo_jax.training.logging import read_rows
+from solo_jax.training.loop import train_and_evaluate
+from tests.exporting.writer_test import load_module
+from tests.inspection.doctor_test import run as run_doctor
+from tests.toy_methods import ROWS, make_config, register
+from tests.toy_methods.losses import NUM_STEPS, first_losses
+from tests.training.topology_test import ROOT, environment
+
+
+@pytest.fixture(scope="module", autouse=True)
+def rows():
+  """The one place where the methods become known."""
+  with pytest.MonkeyPatch.context() as patch:
+    register(patch.setitem, patch.setattr)
+    yield
+
+
+@pytest.fixture(scope="module")
+def data_dir(tmp_path_factory):
+  path = tmp_path_factory.mktemp("data")
+  Shapes(data_dir=str(path), num_train=24, num_validation=4).prepare()
+  return path
+
+
+@pytest.fixture(scope="module")
+def elsewhere(data_dir, tmp_path_factory):
+  """Losses on eight devices by method and number of micro-batches."""
+  out = tmp_path_factory.mktemp("losses") / "losses.json"
+  subprocess.run(
+    [sys.executable, "-m", "tests.toy_methods.losses", str(data_dir), str(out)],
+    env=environment(8),
+    cwd=ROOT,
+    check=True,
+  )
+  return json.loads(out.read_text())
+
+
+def no_progress():
+  return cli.make_progress(Console(file=io.StringIO()))
+
+
+@dataclasses.dataclass(frozen=True)
+class Trained:
+  """A run of 30 steps."""
+
+  name: str
+  config: object
+  workdir: object
+  metrics: dict
+
+  def rows(self):
+    rows = read_rows(self.workdir / "metrics.jsonl")
+    return [row for row in rows if "train/loss" in row]
+
+
+@pytest.fixture(scope="module", params=ROWS)
+def trained(request, rows, data_dir, tmp_path_factory):
+  config = make_config(request.param, data_dir)
+  workdir = tmp_path_factory.mktemp("run") / request.param
+  metrics = train_and_evaluate(config, str(workdir))
+  return Trained(request.param, config, workdir, metrics)
+
+
+@pytest.fixture(scope="module")
+def model(trained):
+  return load_model(str(trained.workdir))
+
+
+@pytest.fixture(scope="module")
+def predictor(model):
+  return Predictor(model, batch_size=1)
+
+
+@pytest.fixture(scope="module")
+def image(trained):
+  dataset = trained.config.dataset
+  records = open_records(dataset.data_dir, dataset.name, "validation")
+  return np.asarray(read_sample(records[0]).image)
+
+
+def test_learns(trained):
+  losses = [row["train/loss"] for row in trained.rows()]
+  assert len(losses) == 30
+  assert np.mean(losses[-5:]) < 0.85 * np.mean(losses[:5])
+
+
+def test_resumes_bit_for_bit(trained, tmp_path):
+  workdir = tmp_path / "workdir"
+  shutil.copytree(trained.workdir, workdir)
+  shutil.rmtree(workdir / "checkpoints" / "30")
+  metrics = train_and_evaluate(trained.config, str(workdir))
+  assert metrics == trained.metrics
+  again = dataclasses.replace(trained, workdir=workdir)
+  names = [x for x in trained.rows()[0] if re.search("loss|norm", x)]
+  assert [[row[x] for x in names] for row in again.rows()] == [
+    [row[x] for x in names] for row in trained.rows()
+  ]
+  jax.tree.map(
+    np.testing.assert_array_equal,
+    store.load(str(workdir)).variables,
+    store.load(str(trained.workdir)).variables,
+  )
+
+
+def test_losses_are_those_of_eight_devices(trained, elsewhere):
+  """Draws of points and proposals too, with and without micro-batches."""
+  expected = [row["train/loss"] for row in trained.rows()[:NUM_STEPS]]
+  found = {
+    "one device, two micro-batches": first_losses(trained.config, 2),
+    "eight devices": elsewhere[f"{trained.name} 1"],
+    "eight devices, two micro-batches": elsewhere[f"{trained.name} 2"],
+  }
+  for name, losses in found.items():
+    np.testing.assert_allclose(losses, expected, rtol=1e-5, err_msg=name)
+
+
+def test_draws_matter(trained, elsewhere):
+  """Equal losses say nothing of draws unless another seed changes them."""
+  config = trained.config.copy_and_resolve_references().unlock()
+  first = trained.rows()[0]["train/loss"]
+  config.seed = 1
+  assert abs(first_losses(config, 1)[0] / first - 1) > 1e-4
+
+
+def test_evaluates_with_a_report(trained, tmp_path):
+  request = Request(
+    checkpoint=str(trained.workdir),
+    out=str(tmp_path / "results.json"),
+    report_folder=str(tmp_path / "report"),
+    score_threshold=0.02,
+  )
+  metrics = evaluate_checkpoint(request, no_progress())
+  assert metrics.scalars() == trained.metrics
+  assert json.loads((tmp_path / "results.json").read_text())
+  text = (tmp_path / "report" / "report.html").read_text()
+  (content,) = re.findall('id="data">(.*?)</script>', text, re.DOTALL)
+  assert json.loads(content)["title"].startswith(trained.name)
+
+
+def test_predicts_files(trained, predictor, image, tmp_path):
+  cv2.imwrite(str(tmp_path / "scene.png"), image[..., ::-1])
+  inputs = find_inputs([str(tmp_path / "scene.png")], None)
+  _, problems = predict_inputs(
+    predictor,
+    inputs,
+    tmp_path / "out",
+    score_threshold=0.02,
+    save=("overlay", "rle"),
+    max_pixels=10**6,
+    progress=no_progress(),
+  )
+  assert not problems
+  found = predictor(image)
+  assert len(found) and found.masks.shape[1:] == image.shape[:2]
+  assert found.has_predicted_boxes == (trained.name == "toy_two_stage")
+
+
+def test_is_tiled(model, image):
+  rule = model.preprocessing | dict(tile_size=64, tile_overlap=16)
+  tiled = Predictor(dataclasses.replace(model, preprocessing=rule))
+  found = tiled(np.tile(image, (2, 1, 1)))
+  assert len(found)
+  assert found.masks.shape[1:] == (2 * image.shape[0], image.shape[1])
+  limits = np.array([image.shape[1], 2 * image.shape[0]] * 2)
+  assert (found.boxes_xyxy >= 0).all() and (found.boxes_xyxy <= limits).all()
+
+
+def test_is_exported(trained, predictor, image, tmp_path):
+  out = tmp_path / "exported"
+  checkpoint = store.load(str(trained.workdir))
+  export_checkpoint(checkpoint, out, image_size=image.shape[:2])
+  found = load_module(out / "predictor.py").Predictor(out)(image)
+  expected = predictor(image)
+  assert len(found) == len(expected) > 0
+  for i, detection in enumerate(found):
+    np.testing.assert_allclose(detection.score, expected.scores[i], rtol=1e-4)
+    assert detection.label == expected.labels[i]
+    mask = detection.full_mask(image.shape[:2])
+    assert (mask != expected.masks[i]).mean() < 2e-3
+    if expected.has_predicted_boxes:
+      np.testing.assert_allclose(
+        detection.predicted_box_xyxy, expected.boxes_xyxy[i], atol=1e-2
+      )
+
+
+def test_names_what_it_lacks(trained, model):
+  with pytest.raises(UserError, match=f"'{trained.name}'.*augmentation"):
+    Predictor(model, batch_size=1, flip=True)
+  with pytest.raises(UserError, match=f"'{trained.name}'.*perfect outputs"):
+    run_doctor(trained.config)
+
+
+def test_knows_its_own_problems(trained):
+  config = trained.config.copy_and_resolve_references().unlock()
+  config.decode.max_detections = 50
+  with pytest.raises(ValueError, match=r"network\.num_\w+ is \d+, fewer than"):
+    train_and_evaluate(config, "never_made")
