@@ -37,6 +37,7 @@ from solo_jax.data import coco_instances, labeled_images, shapes
 from solo_jax.data.builder import RecordsBuilder
 from solo_jax.data.file_tree import MAX_PIXELS, PIXELS_LIMIT
 from solo_jax.data.records import Records, find_prepared, list_splits
+from solo_jax.errors import UserError
 
 _DATASETS = ("shapes", "coco_instances", "labeled_images")
 _NUM_LISTED = 20  # problems shown; the dataset's metadata keeps more
@@ -265,7 +266,7 @@ def check_same_request(
     is_strict: Refuse a dataset for which problems were skipped.
 
   Raises:
-    ValueError: Naming what differs, and what to do.
+    UserError: Naming what differs, and what to do.
   """
   metadata = Records(path, list_splits(path)[0]).metadata
   made_with = metadata.get("options", {})
@@ -277,7 +278,7 @@ def check_same_request(
   if is_strict and metadata["num_problems"]:
     problems.append(f"{metadata['num_problems']} problems, not with --strict")
   if problems:
-    raise ValueError(
+    raise UserError(
       f"{path} is prepared already, but with {'; '.join(problems)}. Give the "
       "new dataset another --name, or delete that folder to build it again."
     )
@@ -286,7 +287,7 @@ def check_same_request(
 def main() -> None:
   """Prepares a dataset, or says that it is prepared already."""
   if "://" in FLAGS.data_dir:
-    raise ValueError(
+    raise UserError(
       f"--data_dir={FLAGS.data_dir}: records are written to a local disk; "
       "prepare them there and copy the folder, for example with "
       f"gcloud storage cp --recursive data {FLAGS.data_dir}"

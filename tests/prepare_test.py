@@ -11,6 +11,7 @@ import pytest
 
 from solo_jax.data.records import open_records
 from solo_jax.data.shapes import Shapes
+from solo_jax.errors import UserError
 from solo_jax.prepare import check_same_request, config_flags
 
 
@@ -202,9 +203,9 @@ def test_another_request_is_refused(tmp_path):
   ).prepare({"seed": 1, "source": None})
   check_same_request(path, {"seed": 1}, is_strict=True)
   check_same_request(path, {"seed": None}, is_strict=False)
-  with pytest.raises(ValueError, match="with --seed=1, not --seed=0. Give"):
+  with pytest.raises(UserError, match="with --seed=1, not --seed=0. Give"):
     check_same_request(path, {"seed": 0}, is_strict=False)
-  with pytest.raises(ValueError, match="--source=None, not --source=/a. Give"):
+  with pytest.raises(UserError, match="--source=None, not --source=/a. Give"):
     check_same_request(path, {"source": "/a"}, is_strict=False)
 
 

@@ -18,6 +18,7 @@ from pycocotools import mask as coco_mask
 from solo_jax.data.builder import ImageRecord, ObjectRecord
 from solo_jax.data.file_tree import FileTree, is_outside, is_text
 from solo_jax.data.records import FEDERATED_FIELDS
+from solo_jax.errors import UserError
 
 # Boxes are written with rounding; only beyond this many pixels are they
 # outside the image.
@@ -80,19 +81,19 @@ def _decode_counts(text: str) -> list[int]:
   for character in text:
     bits = ord(character) - 48
     if not 0 <= bits < 64:
-      raise ValueError(f"character {character!r}")
+      raise UserError(f"character {character!r}")
     value |= (bits & 31) << shift
     shift += 5
     if bits & 32:
       if shift == 5 * _MAX_CHARACTERS:
-        raise ValueError(f"a number of more than {_MAX_CHARACTERS} characters")
+        raise UserError(f"a number of more than {_MAX_CHARACTERS} characters")
       continue
     if bits & 16:
       value |= -1 << shift
     counts.append(value + counts[-2] if len(counts) > 2 else value)
     value = shift = 0
   if shift:
-    raise ValueError("an unfinished number")
+    raise UserError("an unfinished number")
   return counts
 
 
@@ -106,7 +107,7 @@ def _check_rle(segmentation: Mapping, size: list[int]) -> Iterator[str]:
   counts, num_pixels = segmentation.get("counts"), size[0] * size[1]
   try:
     runs = _decode_counts(counts) if isinstance(counts, str) else counts
-  except ValueError as error:
+  except (UserError, ValueError) as error:
     yield f"has a compressed RLE that cannot be decoded: {error}"
     return
   if not isinstance(runs, list) or not all(_is_int(x) and x >= 0 for x in runs):
@@ -226,17 +227,17 @@ def _parse(text: bytes, name: str) -> dict[str, list]:
   remedy += "annotations and categories."
   try:
     content = json.loads(text)
-  except ValueError as error:
-    raise ValueError(f"{name} is not JSON: {error}. {remedy}") from error
+  except (UserError, ValueError) as error:
+    raise UserError(f"{name} is not JSON: {error}. {remedy}") from error
   except RecursionError as error:
-    raise ValueError(f"{name} is nested too deeply. {remedy}") from error
+    raise UserError(f"{name} is nested too deeply. {remedy}") from error
   if not isinstance(content, dict):
     kind = type(content).__name__
-    raise ValueError(f"{name} holds a {kind} at the top. {remedy}")
+    raise UserError(f"{name} holds a {kind} at the top. {remedy}")
   for key in ("images", "annotations", "categories"):
     if not isinstance(content.get(key), list):
       found = ", ".join(content)[:200] or "nothing"
-      raise ValueError(f"{name} has no list {key!r}; it has {found}. {remedy}")
+      raise UserError(f"{name} has no list {key!r}; it has {found}. {remedy}")
   return content
 
 
@@ -248,14 +249,12 @@ def _read_categories(content: Mapping, name: str) -> dict[int, str]:
       and _is_int(item.get("id"))
       and is_text(item.get("name"))
     ):
-      raise ValueError(
-        f"{name}: category {_show(item)} needs an id and a name."
-      )
+      raise UserError(f"{name}: category {_show(item)} needs an id and a name.")
     if item["id"] in categories:
-      raise ValueError(f"{name}: two categories have the id {item['id']}.")
+      raise UserError(f"{name}: two categories have the id {item['id']}.")
     categories[item["id"]] = item["name"]
   if not categories:
-    raise ValueError(f"{name}: the list of categories is empty.")
+    raise UserError(f"{name}: the list of categories is empty.")
   return dict(sorted(categories.items()))
 
 
@@ -266,7 +265,7 @@ def _read_frequencies(content: Mapping, name: str) -> tuple[str, ...]:
     return ()
   for item in items:
     if item.get("frequency") not in ("r", "c", "f"):
-      raise ValueError(
+      raise UserError(
         f"{name}: category {item['id']} has the frequency "
         f"{_show(item.get('frequency'))}; need r, c or f, or none at all."
       )
@@ -308,7 +307,7 @@ def _check_image(item: Mapping, files: FileTree) -> Iterator[str]:
     return
   try:
     found, _ = files.read_header(file_name)
-  except ValueError as error:
+  except (UserError, ValueError) as error:
     yield str(error)
     return
   if list(found) != size:
@@ -406,7 +405,7 @@ def read_annotations(text: bytes, name: str, files: FileTree) -> Annotations:
     All that is sound, and a line for each problem.
 
   Raises:
-    ValueError: If this is no COCO instances file.
+    UserError: If this is no COCO instances file.
   """
   content = _parse(text, name)
   categories = _read_categories(content, name)

@@ -21,6 +21,7 @@ from solo_jax.data.records import (
   INDEX_FIELDS,
   make_features,
 )
+from solo_jax.errors import UserError
 
 # Records a shard; TFDS keeps one shard in memory while it writes.
 _SHARD_LENGTH = 1024
@@ -135,11 +136,11 @@ def split_by_ratio(keys: Sequence[str], fraction: float) -> dict[str, str]:
     {id: split}.
 
   Raises:
-    ValueError: If there are fewer than two ids or the fraction is out of range.
+    UserError: If there are fewer than two ids or the fraction is out of range.
   """
   keys = sorted(set(keys))
   if len(keys) < 2 or not 0 < fraction < 1:
-    raise ValueError(
+    raise UserError(
       f"Need 2 images and a validation fraction in (0, 1) to split; got "
       f"{len(keys)} images and {fraction}."
     )
@@ -170,10 +171,10 @@ class RecordsBuilder(tfds.core.ShardBasedBuilder, skip_registration=True):
       name: Name of this dataset below its builder; '' for none.
 
     Raises:
-      ValueError: If the name leads out of `data_dir`.
+      UserError: If the name leads out of `data_dir`.
     """
     if is_outside(name) or not is_text(name) or "\0" in name:
-      raise ValueError(
+      raise UserError(
         f"--name={name!r} is no name of a folder below data_dir {data_dir}."
       )
     config = tfds.core.BuilderConfig(name=name) if name else None
@@ -192,7 +193,7 @@ class RecordsBuilder(tfds.core.ShardBasedBuilder, skip_registration=True):
       The folder of the prepared dataset.
 
     Raises:
-      ValueError: If the source is not as it has to be, or has problems and
+      UserError: If the source is not as it has to be, or has problems and
         the builder is strict.
     """
     self.info.metadata["options"] = dict(options or {})
@@ -244,7 +245,7 @@ class RecordsBuilder(tfds.core.ShardBasedBuilder, skip_registration=True):
         show when an image is written.
 
     Raises:
-      ValueError: If `is_strict` and there are problems; it lists them.
+      UserError: If `is_strict` and there are problems; it lists them.
     """
     self._is_strict = is_strict
     self._problems = list(problems)
@@ -263,7 +264,7 @@ class RecordsBuilder(tfds.core.ShardBasedBuilder, skip_registration=True):
     metadata, problems = self.info.metadata, self._problems
     if self._is_strict and problems:
       listed = "\n  ".join(problems)
-      raise ValueError(
+      raise UserError(
         f"{metadata['source']} has {len(problems)} problems; mend them, or "
         f"leave out --strict to skip what they concern:\n  {listed}"
       )
@@ -283,7 +284,7 @@ class RecordsBuilder(tfds.core.ShardBasedBuilder, skip_registration=True):
     iterators = {}
     for split, source in self.read_splits(dl_manager).items():
       if not len(source):
-        raise ValueError(f"{self.name}: split {split!r} has no images.")
+        raise UserError(f"{self.name}: split {split!r} has no images.")
       task = self._progress.add_task(split, total=len(source))
       rows = []
       federated = []  # images
@@ -319,7 +320,7 @@ class RecordsBuilder(tfds.core.ShardBasedBuilder, skip_registration=True):
     if stop == len(source):
       self._tell_problems()
       if not rows:
-        raise ValueError(
+        raise UserError(
           f"{self.name}: split {split!r} has no image that can be read; the "
           f"first problem is: {self._problems[0]}"
         )

@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from solo_jax.data import builder
 from solo_jax.data.annotations import read_annotations
 from solo_jax.data.file_tree import MAX_PIXELS, FileTree, to_jpeg_or_png
+from solo_jax.errors import UserError
 
 COCO_URL = "http://images.cocodataset.org"
 _ARCHIVES = {
@@ -59,7 +60,7 @@ class AnnotatedImages:
     image = self.images[index]
     try:
       return to_jpeg_or_png(self.files.read(image.file_name)), image
-    except ValueError as error:
+    except (UserError, ValueError) as error:
       raise builder.UnusableImage(
         f"{self.files}: image {image.image_id}: file {image.file_name}: "
         f"{error}.",
@@ -81,11 +82,11 @@ def find_custom(
     The split.
 
   Raises:
-    FileNotFoundError: If either is missing.
+    UserError: If either is missing.
   """
   path = pathlib.Path(annotations)
   if not path.is_file():
-    raise FileNotFoundError(f"{path}: no such annotation file.")
+    raise UserError(f"{path}: no such annotation file.")
   return SplitFiles(
     FileTree(path.parent), path.name, FileTree(images, max_pixels)
   )
@@ -105,7 +106,7 @@ def find_coco(
     The splits train and validation.
 
   Raises:
-    FileNotFoundError: If a part is missing; it names where it was looked for.
+    UserError: If a part is missing; it names where it was looked for.
   """
   root = pathlib.Path(source)
 
@@ -113,7 +114,7 @@ def find_coco(
     for name in names:
       if (root / name).exists():
         return FileTree(root / name, max_pixels)
-    raise FileNotFoundError(
+    raise UserError(
       f"{root}: found none of {', '.join(names)}. --source needs train2017, "
       "val2017 and annotations, as folders or as the official zip archives, "
       "or use --train_annotations, --train_images and so on."
@@ -132,7 +133,7 @@ def _pair(
   for split, folder in _IMAGES.items():
     name = f"instances_{folder}.json"
     if name not in annotations:
-      raise FileNotFoundError(f"{annotations}: {name} is missing there.")
+      raise UserError(f"{annotations}: {name} is missing there.")
     splits[split] = SplitFiles(annotations, name, images[split])
   return splits
 
@@ -180,7 +181,7 @@ class CocoInstances(builder.RecordsBuilder):
     for split in others:
       if _categories(read[split]) != _categories(read[first]):
         differing = _categories(read[split]) ^ _categories(read[first])
-        raise ValueError(
+        raise UserError(
           f"{files[first].annotations_name} and "
           f"{files[split].annotations_name} must have the same categories; "
           f"they differ in (id, name): {sorted(differing)}."
@@ -207,7 +208,7 @@ class CocoInstances(builder.RecordsBuilder):
   def _hold_out(self, images, files: FileTree) -> dict[str, AnnotatedImages]:
     names = [image.file_name for image in images]
     if len(set(names)) < 2:
-      raise ValueError(
+      raise UserError(
         f"{files}: {len(set(names))} image cannot be split; name validation "
         "images, or train on all with --validation_fraction=0."
       )
@@ -227,7 +228,7 @@ class CocoInstances(builder.RecordsBuilder):
       head = urllib.request.Request(urls["annotations"], method="HEAD")
       urllib.request.urlopen(head, timeout=20).close()
     except (urllib.error.URLError, TimeoutError) as error:
-      raise FileNotFoundError(
+      raise UserError(
         f"Cannot download {urls['annotations']}: {error}. Fetch the archives "
         "by hand into one folder and give it as --source."
       ) from error

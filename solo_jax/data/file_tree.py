@@ -21,6 +21,8 @@ import cv2
 import numpy as np
 import PIL.Image
 
+from solo_jax.errors import UserError
+
 # Pixels of the largest image that is read unless a command is told otherwise:
 # 16,384 x 16,384, 0.8 GB as 8-bit colour.
 MAX_PIXELS = 2**28
@@ -63,8 +65,8 @@ class FileTree:
       max_pixels: Images that declare more are refused.
 
     Raises:
-      FileNotFoundError: If there is nothing.
-      ValueError: If it is a file but not a readable zip archive, or an archive
+      UserError: If there is nothing.
+      UserError: If it is a file but not a readable zip archive, or an archive
         with a member that would lie outside of the folder it is unpacked in.
     """
     self.path = pathlib.Path(path)
@@ -73,13 +75,11 @@ class FileTree:
     if self.path.is_dir():
       return
     if not self.path.exists():
-      raise FileNotFoundError(
-        f"{path}: no such folder or zip archive; check the path."
-      )
+      raise UserError(f"{path}: no such folder or zip archive; check the path.")
     try:
       self._archive = zipfile.ZipFile(self.path)
-    except (*_DAMAGED, ValueError, struct.error) as error:
-      raise ValueError(
+    except (*_DAMAGED, UserError, ValueError, struct.error) as error:
+      raise UserError(
         f"{path}: expected a folder or a zip archive, but: {error}. If it was "
         "downloaded, the download may be incomplete."
       ) from error
@@ -87,7 +87,7 @@ class FileTree:
       if is_outside(member.filename) or stat.S_ISLNK(
         member.external_attr >> 16
       ):
-        raise ValueError(
+        raise UserError(
           f"{path}: the member {member.filename!r} leads out of the archive: "
           "only files below it are read, no links. Pack the files themselves."
         )
@@ -121,7 +121,7 @@ class FileTree:
     """Returns the content of a file of the tree.
 
     Raises:
-      ValueError: If the archive is damaged there, or the file has more than
+      UserError: If the archive is damaged there, or the file has more than
         4 GiB: a member of an archive may be packed a thousand times smaller.
     """
     if self._archive:
@@ -129,7 +129,7 @@ class FileTree:
     else:
       num_bytes = os.path.getsize(self.path / name)
     if num_bytes > _MAX_BYTES:
-      raise ValueError(
+      raise UserError(
         f"{name} in {self.path} has {num_bytes / 2**30:.1f} GiB; files of up "
         f"to {_MAX_BYTES / 2**30:g} GiB are read"
       )
@@ -139,7 +139,7 @@ class FileTree:
     except _DAMAGED as error:
       if not self._archive:
         raise
-      raise ValueError(f"damaged in {self.path}: {error}") from error
+      raise UserError(f"damaged in {self.path}: {error}") from error
 
   def read_header(self, name: str) -> tuple[tuple[int, int], str]:
     """Reads the size of an image without decoding it.
@@ -152,15 +152,15 @@ class FileTree:
       such as 'RGB' or 'I;16'.
 
     Raises:
-      ValueError: If the file is no image, or has too many pixels.
+      UserError: If the file is no image, or has too many pixels.
     """
     try:
       with self.open(name) as file:
         return read_header(file, self._max_pixels)
     except _DAMAGED as error:
-      raise ValueError(f"file {name} is not an image, or damaged") from error
-    except ValueError as error:
-      raise ValueError(f"file {name} is {error}") from error
+      raise UserError(f"file {name} is not an image, or damaged") from error
+    except (UserError, ValueError) as error:
+      raise UserError(f"file {name} is {error}") from error
 
   def __repr__(self) -> str:
     return str(self.path)
@@ -195,15 +195,15 @@ def read_header(file: BinaryIO, max_pixels: int) -> tuple[tuple[int, int], str]:
     such as 'RGB' or 'I;16'.
 
   Raises:
-    ValueError: If the file is no image, or declares more pixels.
+    UserError: If the file is no image, or declares more pixels.
   """
   try:
     with PIL.Image.open(file) as image:
       (width, height), mode = image.size, image.mode
   except Exception as error:  # Pillow's parsers raise nearly anything
-    raise ValueError("not an image, or damaged") from error
+    raise UserError("not an image, or damaged") from error
   if height * width > max_pixels:
-    raise ValueError(
+    raise UserError(
       f"too large: its header declares {height} x {width} pixels (height x "
       f"width), more than --max_pixels={max_pixels}"
     )
@@ -255,21 +255,21 @@ def to_jpeg_or_png(encoded: bytes) -> bytes:
     Bytes of a JPEG or PNG file.
 
   Raises:
-    ValueError: If the image cannot be decoded or is neither 8 nor 16 bit.
+    UserError: If the image cannot be decoded or is neither 8 nor 16 bit.
   """
   if not is_complete(encoded):
-    raise ValueError("not a readable image, or truncated")
+    raise UserError("not a readable image, or truncated")
   if encoded.startswith(b"\xff\xd8\xff"):
     return encoded
   flags = cv2.IMREAD_UNCHANGED | cv2.IMREAD_IGNORE_ORIENTATION
   try:
     image = cv2.imdecode(np.frombuffer(encoded, np.uint8), flags)
   except cv2.error as error:  # more pixels than OpenCV reads, for example
-    raise ValueError(f"not readable: {error.err}") from error
+    raise UserError(f"not readable: {error.err}") from error
   if image is None:
-    raise ValueError("not a readable image")
+    raise UserError("not a readable image")
   if image.dtype not in (np.uint8, np.uint16):
-    raise ValueError(
+    raise UserError(
       f"expected an image of 8 or 16 bit, found {image.dtype} pixels"
     )
   if encoded.startswith(_PNG):
@@ -287,10 +287,10 @@ def read_label_image(encoded: bytes) -> np.ndarray:
     [H, W] int64; 0 is background.
 
   Raises:
-    ValueError: If it cannot be decoded.
+    UserError: If it cannot be decoded.
   """
   try:
     with PIL.Image.open(io.BytesIO(encoded)) as image:
       return np.asarray(image).astype(np.int64)
   except Exception as error:  # Pillow's decoders raise nearly anything
-    raise ValueError(f"cannot decode the label image: {error}") from error
+    raise UserError(f"cannot decode the label image: {error}") from error

@@ -22,6 +22,7 @@ from solo_jax.data.file_tree import (
   read_label_image,
   to_jpeg_or_png,
 )
+from solo_jax.errors import UserError
 
 _IMAGE_SUFFIXES = (".png", ".tif", ".tiff", ".bmp", ".jpg", ".jpeg")
 _LABEL_SUFFIXES = (".png", ".tif", ".tiff", ".bmp")
@@ -104,18 +105,18 @@ class LabeledPairs:
     try:
       labels = read_label_image(self.labels.read(pair.label_name))
       if not 0 <= labels.min() <= labels.max() < _MAX_VALUE:
-        raise ValueError(
+        raise UserError(
           f"has values {labels.min()} to {labels.max()}; need 0 to "
           f"{_MAX_VALUE - 1}"
         )
-    except ValueError as error:
+    except (UserError, ValueError) as error:
       raise builder.UnusableImage(
         f"{self.labels}: {pair.label_name}: {error}.", num_annotations=0
       ) from error
     encoded_labels = encode_labels(labels)
     try:
       encoded = to_jpeg_or_png(self.images.read(pair.image_name))
-    except ValueError as error:
+    except (UserError, ValueError) as error:
       raise builder.UnusableImage(
         f"{self.images}: {pair.image_name}: {error}.", len(encoded_labels)
       ) from error
@@ -162,7 +163,7 @@ def _check_pair(
   try:
     size, _ = images.read_header(image_name)
     label_size, mode = labels.read_header(label_name)
-  except ValueError as error:
+  except (UserError, ValueError) as error:
     return (0, 0), str(error)
   if mode not in _LABEL_MODES:
     return size, f"label image {label_name} has mode {mode}; need one channel"
@@ -216,21 +217,21 @@ def read_index(path: pathlib.Path) -> dict[str, str]:
     {id: split}.
 
   Raises:
-    ValueError: If it is anything else, an image is in two splits, or a split
+    UserError: If it is anything else, an image is in two splits, or a split
       has a name that cannot be part of a file's.
   """
   try:
     rows = json.loads(path.read_bytes())
     rows = [(row["id"], row["split"]) for row in rows]
   except (ValueError, TypeError, KeyError, RecursionError) as error:
-    raise ValueError(
+    raise UserError(
       f"{path}: expected a JSON list of objects with id and split; "
       f"{type(error).__name__}: {error}."
     ) from error
   names = {}
   for key, split in rows:
     if not isinstance(split, str) or not re.fullmatch(r"\w{1,80}", split):
-      raise ValueError(
+      raise UserError(
         f"{path}: {key!r} has the split {split!r:.80}; a split is named by "
         "letters, digits and _."
       )
@@ -238,7 +239,7 @@ def read_index(path: pathlib.Path) -> dict[str, str]:
     is_file = f".{suffix.lower()}" in _IMAGE_SUFFIXES
     name, split = stem if is_file else str(key), _SPLIT_NAMES.get(split, split)
     if names.setdefault(name, split) != split:
-      raise ValueError(
+      raise UserError(
         f"{path}: {name!r} is in the splits {names[name]} and {split}; an "
         "image of both would be trained on and evaluated."
       )
@@ -271,7 +272,7 @@ class LabeledImages(builder.RecordsBuilder):
       max_pixels: Images that declare more are refused.
 
     Raises:
-      FileNotFoundError: If `images` or `labels` is missing.
+      UserError: If `images` or `labels` is missing.
     """
     super().__init__(data_dir=data_dir, name=name)
     self._source = pathlib.Path(source)

@@ -18,6 +18,7 @@ from absl import flags, logging
 from solo_jax.data import augmentations, mask_frames
 from solo_jax.data.batching import make_example, render_sample
 from solo_jax.data.records import Records, read_sample
+from solo_jax.errors import UserError
 from solo_jax.types import Batch, Sample
 
 # Batches made ahead; Grain's default of 500 would be gigabytes.
@@ -70,7 +71,7 @@ def train_batches(
     Its `close()` ends the workers.
 
   Raises:
-    ValueError: If there is nothing to train on, or `batch_size` is not a
+    UserError: If there is nothing to train on, or `batch_size` is not a
       multiple of `process_count`.
     RuntimeError: While iterating, if workers end at the same batch twice.
   """
@@ -88,7 +89,7 @@ def train_batches(
       if len(records)
       else "so nothing was prepared"
     )
-    raise ValueError(
+    raise UserError(
       f"no image to train on: split {records.split!r} at {records.path} has "
       f"{len(records)} images, {reason}."
     )
@@ -261,7 +262,7 @@ def _stream(
         if "terminated unexpectedly" not in str(error):  # Grain's words
           raise
         if died_at == step:
-          raise RuntimeError(
+          raise UserError(
             f"data workers were killed twice at batch {step}; if memory ran "
             "out, lower dataset.num_workers, and if it happens again set it to "
             "0, to see what reading these images does"

@@ -21,6 +21,7 @@ from etils import epath
 
 from solo_jax.data.file_tree import is_complete
 from solo_jax.data.rle_masks import RleMasks
+from solo_jax.errors import UserError
 from solo_jax.types import Sample
 
 # Columns of a split's index file, each [number of images] int64.
@@ -91,7 +92,7 @@ class Records:
     check_shards(info.splits[name])
     start, stop, _ = slice(start, stop).indices(len(columns[0]))
     if start >= stop:
-      raise ValueError(f"Split {split!r} of {path} selects no images.")
+      raise UserError(f"Split {split!r} of {path} selects no images.")
     columns = [column[start:stop] for column in columns]
     self.image_ids, self.heights, self.widths = columns[:3]
     self.num_objects, self.num_crowds = columns[3:]
@@ -153,7 +154,7 @@ def _read_index(path: epath.Path) -> list[np.ndarray]:
     with np.load(io.BytesIO(path.read_bytes())) as index:
       return [index[field] for field in INDEX_FIELDS]
   except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
-    raise ValueError(
+    raise UserError(
       f"{path} cannot be read ({error}); copy it again or prepare the dataset "
       "again"
     ) from error
@@ -169,7 +170,7 @@ def check_shards(split: tfds.core.SplitInfo) -> None:
     split: As TFDS describes it.
 
   Raises:
-    ValueError: Naming the files that are not whole.
+    UserError: Naming the files that are not whole.
   """
 
   def check(path, length):
@@ -185,7 +186,7 @@ def check_shards(split: tfds.core.SplitInfo) -> None:
     problems = executor.map(check, split.filepaths, split.shard_lengths)
     problems = [problem for problem in problems if problem is not None]
   if problems:
-    raise ValueError(
+    raise UserError(
       f"{len(problems)} of {len(split.filepaths)} files of split "
       f"{split.name!r} are missing or damaged; copy them again or prepare the "
       "dataset again:\n" + "\n".join(problems[:10])
@@ -196,7 +197,7 @@ def _parse_split(split, known, path):
   """Splits 'train[2:8]' into ('train', 2, 8)."""
   match = re.fullmatch(r"(\w+)(?:\[(-?\d+)?:(-?\d+)?\])?", split)
   if not match or match[1] not in known:
-    raise ValueError(
+    raise UserError(
       f"Unknown split {split!r} of {path}; it has {', '.join(known)}, whole "
       "or a part such as 'train[:8]'."
     )
@@ -240,8 +241,8 @@ def open_records(data_dir: str, name: str, split: str) -> Records:
     The records of the newest version.
 
   Raises:
-    FileNotFoundError: If nothing is prepared there.
-    ValueError: If the split is unknown or selects nothing, or a file of it is
+    UserError: If nothing is prepared there.
+    UserError: If the split is unknown or selects nothing, or a file of it is
       missing or cut short.
   """
   path = find_prepared(data_dir, name)
@@ -249,7 +250,7 @@ def open_records(data_dir: str, name: str, split: str) -> Records:
     builder, _, config = name.partition("/")
     source = "" if builder == "shapes" else " --source=..."
     config = f" --name={config}" if config else ""
-    raise FileNotFoundError(
+    raise UserError(
       f"No prepared dataset {name!r} in data_dir {str(data_dir)!r}. Make it "
       f"with: python -m solo_jax.prepare --dataset={builder}{source}{config} "
       f"--data_dir={data_dir}"

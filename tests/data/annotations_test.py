@@ -15,6 +15,7 @@ from pycocotools.coco import COCO
 
 from solo_jax.data.annotations import read_annotations
 from solo_jax.data.file_tree import FileTree
+from solo_jax.errors import UserError
 
 
 @pytest.fixture
@@ -344,7 +345,7 @@ def test_rounded_boxes_are_inside(read, excess):
   ],
 )
 def test_not_coco(tmp_path, text, message):
-  with pytest.raises(ValueError, match=message):
+  with pytest.raises(UserError, match=message):
     read_annotations(text.encode(), "a.json", FileTree(tmp_path))
 
 

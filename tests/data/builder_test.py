@@ -10,6 +10,7 @@ import pytest
 
 from solo_jax.data import builder
 from solo_jax.data.records import find_prepared, open_records, read_sample
+from solo_jax.errors import UserError
 
 PNG = cv2.imencode(".png", np.zeros((4, 6, 3), np.uint8))[1].tobytes()
 # Two of the 24 pixels, the second column's first two, as COCO counts 4 2 18.
@@ -99,7 +100,7 @@ def test_interrupted_run_leaves_nothing_that_looks_prepared(tmp_path):
   with pytest.raises(KeyboardInterrupt):
     Toy(tmp_path, splits).prepare()
   assert find_prepared(tmp_path, "toy") is None
-  with pytest.raises(FileNotFoundError, match="No prepared dataset 'toy'"):
+  with pytest.raises(UserError, match="No prepared dataset 'toy'"):
     open_records(tmp_path, "toy", "train")
 
 
@@ -110,13 +111,13 @@ def test_killed_run_is_not_mistaken_for_a_dataset(tmp_path):
 
 
 def test_split_without_images(tmp_path):
-  with pytest.raises(ValueError, match="split 'train' has no images"):
+  with pytest.raises(UserError, match="split 'train' has no images"):
     Toy(tmp_path, {"train": Numbered(0)}).prepare()
 
 
 def test_problems_are_kept_or_refused(tmp_path):
   problems = ["one.", "two."]
-  with pytest.raises(ValueError, match=r"toys has 2 problems.*\n  one.\n  two"):
+  with pytest.raises(UserError, match=r"toys has 2 problems.*\n  one.\n  two"):
     Toy(tmp_path, {"train": Numbered(1)}, "x", problems, True).prepare()
   assert find_prepared(tmp_path, "toy/x") is None
   path = Toy(tmp_path, {"train": Numbered(1)}, "x", problems).prepare()
@@ -148,21 +149,21 @@ def test_unusable_images_are_left_out_and_counted(tmp_path, monkeypatch):
 
 def test_strict_refuses_unusable_images(tmp_path):
   splits = {"train": Numbered(4, unusable=(1, 3))}
-  with pytest.raises(ValueError, match=r"2 problems.*\n  1.png.*\n  3.png"):
+  with pytest.raises(UserError, match=r"2 problems.*\n  1.png.*\n  3.png"):
     Toy(tmp_path, splits, is_strict=True).prepare()
   assert find_prepared(tmp_path, "toy") is None
 
 
 def test_split_of_unusable_images_only(tmp_path):
   splits = {"train": Numbered(2, unusable=(0, 1))}
-  with pytest.raises(ValueError, match="no image that can be read; .* 0.png"):
+  with pytest.raises(UserError, match="no image that can be read; .* 0.png"):
     Toy(tmp_path, splits).prepare()
   assert find_prepared(tmp_path, "toy") is None
 
 
 @pytest.mark.parametrize("name", ["../x", "/x", "a/../../x", "\ud800", "\0"])
 def test_name_that_leads_out_of_the_data_directory(tmp_path, name):
-  with pytest.raises(ValueError, match="is no name of a folder below data_dir"):
+  with pytest.raises(UserError, match="is no name of a folder below data_dir"):
     Toy(tmp_path / "data", {}, name=name)
   assert not [*tmp_path.iterdir()]
 
@@ -184,5 +185,5 @@ def test_ratio_is_deterministic_and_independent_of_order():
   ("keys", "fraction"), [(["a"], 0.1), (["a", "b"], 0), (["a", "b"], 1)]
 )
 def test_ratio_out_of_range(keys, fraction):
-  with pytest.raises(ValueError, match="Need 2 images and a validation frac"):
+  with pytest.raises(UserError, match="Need 2 images and a validation frac"):
     builder.split_by_ratio(keys, fraction)

@@ -22,6 +22,7 @@ from solo_jax.data.records import (
   read_sample,
   to_coco,
 )
+from solo_jax.errors import UserError
 
 SAMPLE = pathlib.Path(__file__).parents[3] / "shared" / "data" / "coco_sample"
 YEARS = {"train": "train2017", "validation": "val2017"}
@@ -123,7 +124,7 @@ def test_download_gives_equal_records(folder, archives, tmp_path):
 
 
 def test_unreachable_server_is_an_error_at_once(tmp_path):
-  with pytest.raises(FileNotFoundError, match="Cannot download http://127.0."):
+  with pytest.raises(UserError, match="Cannot download http://127.0."):
     build(None, tmp_path, download_url="http://127.0.0.1:9")
   assert find_prepared(tmp_path, "coco_instances/x") is None
 
@@ -153,7 +154,7 @@ def test_problems_are_counted_or_refused(folder, tmp_path):
   records = build(splits, tmp_path / "data")["train"]
   assert records.metadata["problems"] == [line]
   assert list(records.num_objects) == [0, 2]
-  with pytest.raises(ValueError, match=line):
+  with pytest.raises(UserError, match=line):
     build(splits, tmp_path / "strict", is_strict=True)
   assert find_prepared(tmp_path / "strict", "coco_instances/x") is None
 
@@ -184,7 +185,7 @@ def test_unusable_image_is_a_problem(folder, tmp_path, kind):
   assert "train2017: image 7: file 7.png: " in line
   assert metadata["num_images_skipped"] == 1
   assert metadata["num_annotations_skipped"] == 4
-  with pytest.raises(ValueError, match="image 7: file 7.png"):
+  with pytest.raises(UserError, match="image 7: file 7.png"):
     build(splits, tmp_path / "strict", is_strict=True)
   assert find_prepared(tmp_path / "strict", "coco_instances/x") is None
 
@@ -195,7 +196,7 @@ def test_splits_must_share_their_categories(folder, tmp_path):
   content["categories"][0]["name"] = "mug"
   path.write_text(json.dumps(content))
   with pytest.raises(
-    ValueError, match=r"differ in \(id, name\): \[\(44, 'cup'\), \(44, 'mug'\)"
+    UserError, match=r"differ in \(id, name\): \[\(44, 'cup'\), \(44, 'mug'\)"
   ):
     build(coco_instances.find_coco(folder), tmp_path / "data")
 
@@ -207,7 +208,7 @@ def test_one_custom_split_alone(folder, tmp_path):
   coco_instances.CocoInstances(
     data_dir=str(tmp_path / "data"), name="one", splits={"train": pair}
   ).prepare()
-  with pytest.raises(ValueError, match="it has train, whole"):
+  with pytest.raises(UserError, match="it has train, whole"):
     open_records(tmp_path / "data", "coco_instances/one", "validation")
 
 
@@ -244,12 +245,12 @@ def test_images_are_held_out_of_a_split_alone(folder, tmp_path, fraction):
 
 
 def test_missing_parts_are_named(folder, tmp_path):
-  with pytest.raises(FileNotFoundError, match="none of train2017, train2017.z"):
+  with pytest.raises(UserError, match="none of train2017, train2017.z"):
     coco_instances.find_coco(tmp_path)
   (folder / "annotations" / "instances_val2017.json").unlink()
-  with pytest.raises(FileNotFoundError, match="instances_val2017.json is miss"):
+  with pytest.raises(UserError, match="instances_val2017.json is miss"):
     coco_instances.find_coco(folder)
-  with pytest.raises(FileNotFoundError, match="no such annotation file"):
+  with pytest.raises(UserError, match="no such annotation file"):
     coco_instances.find_custom(tmp_path / "none.json", folder / "train2017")
 
 
@@ -333,13 +334,13 @@ def test_wrong_federated_annotations_are_told(tmp_path, write_coco, tiny_coco):
   content["images"][0]["neg_category_ids"] = [2, 3]
   write_coco(tmp_path / "lvis.json", tmp_path / "val2017", content)
   files = coco_instances.find_custom(str(tmp_path / "lvis.json"), str(tmp_path))
-  with pytest.raises(ValueError, match=r"image 7: has neg_category_ids \[2, 3"):
+  with pytest.raises(UserError, match=r"image 7: has neg_category_ids \[2, 3"):
     coco_instances.CocoInstances(
       data_dir=str(tmp_path), splits={"validation": files}, is_strict=True
     ).prepare()
   del content["images"][0]["neg_category_ids"]
   write_coco(tmp_path / "lvis.json", tmp_path / "val2017", content)
-  with pytest.raises(ValueError, match="image 7: has neg_category_ids None"):
+  with pytest.raises(UserError, match="image 7: has neg_category_ids None"):
     coco_instances.CocoInstances(
       data_dir=str(tmp_path),
       name="y",
@@ -349,7 +350,7 @@ def test_wrong_federated_annotations_are_told(tmp_path, write_coco, tiny_coco):
   content["images"][0]["neg_category_ids"] = [2]
   del content["categories"][0]["frequency"]
   write_coco(tmp_path / "lvis.json", tmp_path / "val2017", content)
-  with pytest.raises(ValueError, match="category 44 has the frequency None"):
+  with pytest.raises(UserError, match="category 44 has the frequency None"):
     coco_instances.CocoInstances(
       data_dir=str(tmp_path), name="x", splits={"validation": files}
     ).prepare()

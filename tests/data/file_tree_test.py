@@ -20,6 +20,7 @@ from solo_jax.data.file_tree import (
   read_label_image,
   to_jpeg_or_png,
 )
+from solo_jax.errors import UserError
 
 
 def encode(suffix, image):
@@ -47,15 +48,15 @@ def test_archive_reads_like_the_folder(folder, tmp_path, top):
     assert "a.png" in tree and "top/a.png" not in tree and "deep" not in tree
     assert tree.read_header("a.png") == ((3, 5), "I;16")
     with pytest.raises(
-      ValueError, match="deep/b.txt is not an image, or damaged"
+      UserError, match="deep/b.txt is not an image, or damaged"
     ):
       tree.read_header("deep/b.txt")
 
 
 def test_bad_paths(folder):
-  with pytest.raises(FileNotFoundError, match="nowhere: no such folder or zip"):
+  with pytest.raises(UserError, match="nowhere: no such folder or zip"):
     FileTree(folder / "nowhere")
-  with pytest.raises(ValueError, match="expected a folder or a zip archive"):
+  with pytest.raises(UserError, match="expected a folder or a zip archive"):
     FileTree(folder / "a.png")
 
 
@@ -77,11 +78,11 @@ def test_tiff_becomes_png_without_loss(dtype, shape):
 
 
 def test_unusable_images():
-  with pytest.raises(ValueError, match="found float32 pixels"):
+  with pytest.raises(UserError, match="found float32 pixels"):
     to_jpeg_or_png(encode(".tiff", np.zeros((3, 5), np.float32)))
-  with pytest.raises(ValueError, match="not a readable image"):
+  with pytest.raises(UserError, match="not a readable image"):
     to_jpeg_or_png(b"text")
-  with pytest.raises(ValueError, match="cannot decode the label image"):
+  with pytest.raises(UserError, match="cannot decode the label image"):
     read_label_image(b"text")
 
 
@@ -112,7 +113,7 @@ def test_truncated_images_are_refused(suffix):
   assert is_complete(encoded)
   to_jpeg_or_png(encoded)
   assert not is_complete(encoded[: len(encoded) // 2])
-  with pytest.raises(ValueError, match="truncated"):
+  with pytest.raises(UserError, match="truncated"):
     to_jpeg_or_png(encoded[: len(encoded) // 2])
 
 
@@ -125,7 +126,7 @@ def test_bytes_behind_the_end_are_allowed(suffix):
 def test_damaged_png_is_refused():
   encoded = bytearray(encode(".png", np.arange(3000, dtype=np.uint8)[None]))
   encoded[60:70] = bytes(10)
-  with pytest.raises(ValueError, match="not a readable image"):
+  with pytest.raises(UserError, match="not a readable image"):
     to_jpeg_or_png(bytes(encoded))
 
 
@@ -142,7 +143,7 @@ def test_damaged_member_of_an_archive(tmp_path):
   with zipfile.ZipFile(path, "w") as archive:
     archive.writestr("a.txt", "content")
   path.write_bytes(path.read_bytes().replace(b"content", b"contort"))
-  with pytest.raises(ValueError, match="damaged in .*x.zip: Bad CRC"):
+  with pytest.raises(UserError, match="damaged in .*x.zip: Bad CRC"):
     FileTree(path).read("a.txt")
 
 
@@ -169,7 +170,7 @@ def bomb(suffix):
 def test_image_bombs_are_refused_by_their_header(tmp_path, suffix):
   (tmp_path / f"b{suffix}").write_bytes(bomb(suffix))
   tracemalloc.start()
-  with pytest.raises(ValueError) as caught:
+  with pytest.raises(UserError) as caught:
     FileTree(tmp_path).read_header(f"b{suffix}")
   _, peak = tracemalloc.get_traced_memory()
   tracemalloc.stop()
@@ -200,7 +201,7 @@ def test_chunk_that_claims_gigabytes_is_not_believed():
   for tail in (b"", bytes(png[-12:])):  # also with another end behind it
     assert not is_complete(bytes(png) + tail)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    with pytest.raises(ValueError, match="not a readable image, or truncated"):
+    with pytest.raises(UserError, match="not a readable image, or truncated"):
       to_jpeg_or_png(bytes(png) + tail)
     after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     assert after - before < 100_000  # kB
@@ -214,7 +215,7 @@ def test_names_that_lead_out(tmp_path, name):
   (tmp_path / "x").touch()
   (tmp_path / "in").mkdir()
   assert name not in FileTree(tmp_path / "in")
-  with pytest.raises(ValueError, match="x.zip: the member '.*' leads out of"):
+  with pytest.raises(UserError, match="x.zip: the member '.*' leads out of"):
     FileTree(pack(tmp_path / "x.zip", name))
 
 
@@ -235,7 +236,7 @@ def test_link_in_an_archive_is_refused(tmp_path):
   link.external_attr = (stat.S_IFLNK | 0o777) << 16
   with zipfile.ZipFile(path, "w") as archive:
     archive.writestr(link, "/etc/passwd")
-  with pytest.raises(ValueError, match="member 'a.png' leads out .* no links"):
+  with pytest.raises(UserError, match="member 'a.png' leads out .* no links"):
     FileTree(path)
 
 
@@ -247,9 +248,9 @@ def test_damage_of_every_packing_is_told(tmp_path, method):
   data = bytearray(path.read_bytes())
   data[45:60] = bytes(15)
   path.write_bytes(data)
-  with pytest.raises(ValueError, match="damaged in .*x.zip"):
+  with pytest.raises(UserError, match="damaged in .*x.zip"):
     FileTree(path).read("a.txt")
-  with pytest.raises(ValueError, match="a.txt is not an image, or damaged"):
+  with pytest.raises(UserError, match="a.txt is not an image, or damaged"):
     FileTree(path).read_header("a.txt")
 
 
@@ -259,7 +260,7 @@ def test_encrypted_member_is_told(tmp_path):
   data[6] |= 1  # the flag, in the local header and in the directory
   data[data.index(b"PK\x01\x02") + 8] |= 1
   path.write_bytes(data)
-  with pytest.raises(ValueError, match="damaged in .*encrypted"):
+  with pytest.raises(UserError, match="damaged in .*encrypted"):
     FileTree(path).read("a.txt")
 
 
@@ -276,5 +277,5 @@ def test_huge_file_is_not_read(tmp_path, monkeypatch, is_archive):
     data[at : at + 4] = struct.pack("<I", 3 << 29)
     path.write_bytes(data)
     tree = FileTree(path)
-  with pytest.raises(ValueError, match="b.json in .* has 1.5 GiB; .* to 1 GiB"):
+  with pytest.raises(UserError, match="b.json in .* has 1.5 GiB; .* to 1 GiB"):
     tree.read("b.json")

@@ -13,6 +13,7 @@ from pycocotools import mask as coco_mask
 from solo_jax.data import labeled_images
 from solo_jax.data.file_tree import FileTree
 from solo_jax.data.records import open_records, read_sample
+from solo_jax.errors import UserError
 
 NUCLEI = pathlib.Path(__file__).parents[3] / "shared" / "data" / "nuclei"
 
@@ -101,7 +102,7 @@ def test_index_decides_the_split(source, tmp_path):
     "'lost' has no files.",
     "e.jpg is not listed.",
   ]
-  with pytest.raises(ValueError, match="has 2 problems"):
+  with pytest.raises(UserError, match="has 2 problems"):
     build(source, tmp_path / "strict", is_strict=True)
 
 
@@ -110,7 +111,7 @@ def test_index_decides_the_split(source, tmp_path):
 )
 def test_bad_index(source, text):
   (source / "index.json").write_text(text)
-  with pytest.raises(ValueError, match="expected a JSON list of objects with"):
+  with pytest.raises(UserError, match="expected a JSON list of objects with"):
     labeled_images.read_index(source / "index.json")
 
 
@@ -174,7 +175,7 @@ def test_pairs_that_cannot_be_used_are_problems(source, tmp_path):
     assert line in problems
   assert records.metadata["num_images_skipped"] == 5
   assert records.metadata["num_annotations_skipped"] == 3  # those of d
-  with pytest.raises(ValueError, match="problems"):
+  with pytest.raises(UserError, match="problems"):
     build(source, tmp_path / "strict", is_strict=True)
 
 
@@ -184,7 +185,7 @@ def test_pairs_that_cannot_be_used_are_problems(source, tmp_path):
 def test_split_that_cannot_be_part_of_a_file_name(source, tmp_path, split):
   rows = [dict(id="a", split="val"), dict(id="b", split=split)]
   (source / "index.json").write_text(json.dumps(rows))
-  with pytest.raises(ValueError, match=": .b. has the split .* is named by"):
+  with pytest.raises(UserError, match=": .b. has the split .* is named by"):
     build(source, tmp_path / "data")
   assert not [x for x in (tmp_path / "data").rglob("*") if x.is_file()]
 
@@ -193,7 +194,7 @@ def test_image_in_two_splits_is_refused(source):
   rows = [dict(id="a", split="val"), dict(id="a.png", split="train")]
   (source / "index.json").write_text(json.dumps(rows))
   with pytest.raises(
-    ValueError, match="'a' is in the splits validation and train"
+    UserError, match="'a' is in the splits validation and train"
   ):
     labeled_images.read_index(source / "index.json")
   rows[1]["split"] = "valid"
@@ -212,7 +213,7 @@ def test_image_bombs_are_counted_as_skipped(source, tmp_path):
     "(height x width), more than --max_pixels=108."
   )
   assert records.metadata["num_images_skipped"] == 1
-  with pytest.raises(ValueError, match="has 1 problems; mend them"):
+  with pytest.raises(UserError, match="has 1 problems; mend them"):
     build(source, tmp_path / "strict", max_pixels=108, is_strict=True)
 
 
@@ -229,7 +230,7 @@ def test_name_that_is_not_utf_8_is_a_problem(source):
 
 
 def test_missing_folder(tmp_path):
-  with pytest.raises(FileNotFoundError, match="images: no such folder"):
+  with pytest.raises(UserError, match="images: no such folder"):
     build(tmp_path / "nowhere", tmp_path / "data")
 
 

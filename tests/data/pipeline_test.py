@@ -14,6 +14,7 @@ import pytest
 from pycocotools import mask as coco_mask
 
 from solo_jax.data import pipeline
+from solo_jax.errors import UserError
 
 NUM_IMAGES = 10
 CORRUPT = 3
@@ -277,7 +278,7 @@ def test_workers_that_are_killed_again_and_again_are_an_error(scenes):
   batches = pipeline._stream(
     lambda step: started.setdefault(step, Dead()), 7, scenes, 0, dead
   )
-  with pytest.raises(RuntimeError, match="killed twice at batch 7; .*lower"):
+  with pytest.raises(UserError, match="killed twice at batch 7; .*lower"):
     next(batches)
   assert dead.closed and started[7].closed and len(started) == 1
 
@@ -334,9 +335,9 @@ def test_images_of_one_orientation_form_one_group():
 
 def test_nothing_to_train_on_is_refused():
   source = SceneRecords(5, 6)
-  with pytest.raises(ValueError, match="2 images, all of them without inst"):
+  with pytest.raises(UserError, match="2 images, all of them without inst"):
     take(source, 1, keep_empty=False)
-  with pytest.raises(ValueError, match="split 'train' at scenes has 0 images"):
+  with pytest.raises(UserError, match="split 'train' at scenes has 0 images"):
     take(SceneRecords(), 1)
 
 

@@ -13,6 +13,7 @@ from pycocotools import mask as coco_mask
 
 from solo_jax.data import records as data_records
 from solo_jax.data.shapes import Shapes
+from solo_jax.errors import UserError
 
 
 @pytest.fixture(scope="module")
@@ -89,7 +90,7 @@ def test_records_pickle_small_and_reopen(data_dir):
   ],
 )
 def test_bad_split(data_dir, split, message):
-  with pytest.raises(ValueError, match=message):
+  with pytest.raises(UserError, match=message):
     data_records.open_records(data_dir, "shapes", split)
 
 
@@ -106,7 +107,7 @@ def test_bad_split(data_dir, split, message):
 def test_missing_dataset_names_the_command(tmp_path, name, command):
   # Once with an empty data_dir and once with none at all.
   for path in (tmp_path, tmp_path / "none"):
-    with pytest.raises(FileNotFoundError, match=f"{command}{path}"):
+    with pytest.raises(UserError, match=f"{command}{path}"):
       data_records.open_records(path, name, "train")
 
 
@@ -138,7 +139,7 @@ def test_shard_that_is_not_whole_is_named_at_once(copied, how, reason):
     size = shard.stat().st_size if how == "cut" else 0
     os.truncate(shard, size * 2 // 3)
   message = f"1 of 1 files of split 'train' .*\n  {shard}: .*{reason}"
-  with pytest.raises(ValueError, match=message):
+  with pytest.raises(UserError, match=message):
     data_records.open_records(folder, "shapes", "train")
   data_records.open_records(folder, "shapes", "validation")
 
@@ -147,7 +148,7 @@ def test_index_that_is_not_whole_is_named(copied):
   folder, shard = copied
   path = shard.with_name("train_index.npz")
   os.truncate(path, path.stat().st_size // 2)
-  with pytest.raises(ValueError, match=f"{path} cannot be read .* again"):
+  with pytest.raises(UserError, match=f"{path} cannot be read .* again"):
     data_records.open_records(folder, "shapes", "train")
 
 
