@@ -50,7 +50,7 @@ def subdivide(
     is_last = step == subdivision.steps - 1
     if subdivision.num_points >= 4 * side * side and not is_last:
       continue
-    flat = logits.reshape(len(logits), -1)
+    flat = logits.reshape(len(logits), side * side)
     count = min(subdivision.num_points, flat.shape[1])
     _, cells = jax.lax.top_k(-jnp.abs(flat), count)
     values = read_points(grid_points(side)[cells])

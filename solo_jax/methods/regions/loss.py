@@ -111,10 +111,39 @@ def proposal_loss(
   if settings.divisor == "slots":
     number = settings.sampling.number * jnp.sum(batch.image_valid)
   number = count_everywhere(number, axis_name)
-  logits = jnp.concatenate(outputs.logits, axis=1)
-  codes = jnp.concatenate(outputs.codes, axis=1)
+  return anchor_losses(
+    jnp.concatenate(outputs.logits, axis=1),
+    jnp.concatenate(outputs.codes, axis=1),
+    (positive, background, targets),
+    beta=settings.beta,
+    number=number,
+  )
+
+
+def anchor_losses(
+  logits: jax.Array,
+  codes: jax.Array,
+  drawn: tuple[jax.Array, jax.Array, jax.Array],
+  *,
+  beta: float,
+  number: jax.Array,
+) -> tuple[jax.Array, jax.Array]:
+  """Sums the losses of anchors that were drawn.
+
+  Args:
+    logits: [B, A] float32.
+    codes: [B, A, 4] float32.
+    drawn: Which are positive, which background, [B, A] bool each, and the codes
+      that the positive ones shall have, [B, A, 4] float32.
+    beta: Of the smooth L1 loss; 0: L1.
+    number: What both sums are divided by. [] float32.
+
+  Returns:
+    Of objects and of boxes. [] float32 each.
+  """
+  positive, background, targets = drawn
   objects = sigmoid_cross_entropy(logits, positive)
-  boxes = smooth_l1_loss(codes, targets, beta=settings.beta)
+  boxes = smooth_l1_loss(codes, targets, beta=beta)
   objects = jnp.sum(objects, where=positive | background)
   boxes = jnp.sum(boxes, where=positive[..., None])
   return objects / number, boxes / number
