@@ -9,7 +9,7 @@ reported in one error.
 import collections
 import dataclasses
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -20,6 +20,7 @@ from solo_jax.errors import UserError
 COPY = None
 CONV = (2, 3, 1, 0)  # OIHW to HWIO; depthwise OIHW with I = 1 as well
 DENSE = (1, 0)  # out, in to in, out
+Transform = tuple[int, ...] | Callable[[np.ndarray], np.ndarray] | None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,12 +31,13 @@ class Rule:
     source: Regular expression that must match a whole source name.
     target: '/'-separated path in the target tree, with \1, \2 ... for the
       groups of `source`; None drops the array on purpose.
-    transform: Axis order of the target: COPY, CONV or DENSE.
+    transform: Axis order of the target: COPY, CONV or DENSE; or a function of
+      the array, which raises ValueError where it does not fit.
   """
 
   source: str
   target: str | None
-  transform: tuple[int, ...] | None = COPY
+  transform: Transform = COPY
 
 
 def norm_rules(
@@ -78,6 +80,22 @@ def conv_rules(source: str, target: str) -> tuple[Rule, Rule]:
   """
   return (
     Rule(rf"{source}\.weight", f"params/{target}/kernel", CONV),
+    Rule(rf"{source}\.bias", f"params/{target}/bias"),
+  )
+
+
+def dense_rules(source: str, target: str) -> tuple[Rule, Rule]:
+  r"""Makes the rules of a dense layer with bias.
+
+  Args:
+    source: Regular expression of the layer's name, before '.weight'.
+    target: Path of the layer below 'params'.
+
+  Returns:
+    Rules for kernel and bias.
+  """
+  return (
+    Rule(rf"{source}\.weight", f"params/{target}/kernel", DENSE),
     Rule(rf"{source}\.bias", f"params/{target}/bias"),
   )
 
@@ -156,8 +174,11 @@ def convert(
     if path not in leaves:
       problems.append(f"{name} {array.shape}: the network has no {path}")
       continue
-    if transform is not COPY and array.ndim == len(transform):
-      array = array.transpose(transform)
+    try:
+      array = _transformed(array, transform)
+    except ValueError as error:
+      problems.append(f"{name} {array.shape}: does not fit {path}: {error}")
+      continue
     if array.shape != leaves[path].shape:
       problems.append(
         f"{name}: gives shape {array.shape}, "
@@ -179,9 +200,17 @@ def convert(
   return unflatten(filled)
 
 
+def _transformed(array: np.ndarray, transform: Transform) -> np.ndarray:
+  if callable(transform):
+    return transform(array)
+  if transform is not COPY and array.ndim == len(transform):
+    return array.transpose(transform)
+  return array
+
+
 def _route(
   arrays: Mapping[str, np.ndarray], rules: Sequence[Rule]
-) -> tuple[list[tuple[str, str, tuple[int, ...] | None]], list[str]]:
+) -> tuple[list[tuple[str, str, Transform]], list[str]]:
   """Finds (source name, target path, transform) of each array, and problems.
 
   Dropped arrays are in neither list.

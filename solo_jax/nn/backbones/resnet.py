@@ -153,6 +153,7 @@ class ResNet(nn.Module):
     group_width: Inner channels of each group in the first stage, for a width
       of 64 (ResNeXt: 4; 64 for one group).
     norm: See `layers.make_norm`.
+    norm_epsilon: Added to variances; 0 in torchvision's Mask R-CNN v1.
     frozen_stages: With n > 0, the stem and the first n stages get no gradient
       and use running statistics.
     remat: Stages (1 to 4) whose blocks keep their input only for the backward
@@ -170,6 +171,7 @@ class ResNet(nn.Module):
   groups: int = 1
   group_width: int = 64
   norm: str = "frozen"
+  norm_epsilon: float = 1e-5
   frozen_stages: int = 0
   remat: Sequence[int] = ()
   dtype: jnp.dtype = jnp.float32
@@ -250,6 +252,7 @@ class ResNet(nn.Module):
         train=train,
         dtype=self.dtype,
         axis_name=self.axis_name,
+        epsilon=self.norm_epsilon,
       )
       for stage in range(5)
     ]

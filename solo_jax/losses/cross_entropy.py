@@ -1,0 +1,36 @@
+"""Cross-entropy of logits, of one class in many and of yes or no."""
+
+import jax
+import jax.numpy as jnp
+
+
+def softmax_cross_entropy(logits: jax.Array, labels: jax.Array) -> jax.Array:
+  """Computes -log softmax of the true class, un-reduced.
+
+  Args:
+    logits: [..., K] float.
+    labels: 0..K-1. [...] int32.
+
+  Returns:
+    [...] float32.
+  """
+  logs = jax.nn.log_softmax(logits.astype(jnp.float32))
+  return -jnp.take_along_axis(logs, labels[..., None], axis=-1)[..., 0]
+
+
+def sigmoid_cross_entropy(logits: jax.Array, targets: jax.Array) -> jax.Array:
+  """Computes the binary cross-entropy of every logit, un-reduced.
+
+  Args:
+    logits: [...] float.
+    targets: In [0, 1]. [...] float.
+
+  Returns:
+    [...] float32.
+  """
+  logits = logits.astype(jnp.float32)
+  return (
+    jnp.maximum(logits, 0)
+    - logits * targets
+    + jnp.log1p(jnp.exp(-jnp.abs(logits)))
+  )

@@ -1,0 +1,182 @@
+"""Heads of masks and of the semantic branch.
+
+Shape letters: B images, R boxes, K classes, C channels.
+"""
+
+from collections.abc import Sequence
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from solo_jax.methods.regions.heads import ConvBlock
+from solo_jax.nn.conv import Conv
+
+FUSED_LEVEL = 1  # P3: the size that the semantic branch works at
+
+_msra = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
+
+
+class Upsample(nn.Module):
+  """2x2 transposed convolution of stride 2: one tap a pixel.
+
+  Attributes:
+    channels: Output channels.
+    dtype: Compute type.
+  """
+
+  channels: int
+  dtype: jnp.dtype
+
+  @nn.compact
+  def __call__(self, x: jax.Array) -> jax.Array:
+    """Maps [n, h, w, C] to [n, 2 h, 2 w, channels]."""
+    shape = (x.shape[-1], 2, 2, self.channels)
+    init = nn.initializers.variance_scaling(
+      2.0, "fan_out", "normal", in_axis=0, out_axis=3, batch_axis=(1, 2)
+    )
+    kernel = self.param("kernel", init, shape)
+    bias = self.param("bias", nn.initializers.zeros, (self.channels,))
+    y = jnp.einsum(
+      "nhwc,cabo->nhawbo", x.astype(self.dtype), kernel.astype(self.dtype)
+    )
+    n, height, _, width, _, _ = y.shape
+    y = y.reshape(n, 2 * height, 2 * width, self.channels)
+    return y + bias.astype(self.dtype)
+
+
+class MaskHead(nn.Module):
+  """Masks of pooled features (https://arxiv.org/abs/1703.06870, figure 4).
+
+  Attributes:
+    num_classes: K.
+    num_convs: 3x3 convolutions.
+    channels: Of these.
+    norm: Of these, see `ConvBlock`.
+    is_fed: Whether it takes the features of the head of the stage before
+      (https://arxiv.org/abs/1901.07518, section 3.2).
+    axis_name: Mapped device axis of norm 'sync'.
+    dtype: Compute type.
+  """
+
+  num_classes: int
+  num_convs: int
+  channels: int
+  norm: str | None
+  is_fed: bool
+  axis_name: str | None
+  dtype: jnp.dtype
+
+  @nn.compact
+  def __call__(
+    self, x: jax.Array, before: jax.Array | None, *, train: bool
+  ) -> tuple[jax.Array, jax.Array]:
+    """Predicts the masks of all classes.
+
+    Args:
+      x: Pooled features. [n, s, s, C] float.
+      before: Features of the head before, where `is_fed`.
+      train: Whether batch norm uses batch statistics.
+
+    Returns:
+      Logits [n, 2 s, 2 s, K] float32, and the features for the next head.
+    """
+    if self.is_fed:
+      before = Conv(
+        self.channels, (1, 1), kernel_init=_msra, dtype=self.dtype, name="fed"
+      )(before)
+      x = x + nn.relu(before)
+    for i in range(self.num_convs):
+      x = ConvBlock(
+        self.channels,
+        norm=self.norm,
+        axis_name=self.axis_name,
+        dtype=self.dtype,
+        name=f"conv_{i}",
+      )(x, train=train)
+    y = nn.relu(Upsample(self.channels, dtype=self.dtype, name="upsample")(x))
+    logits = Conv(
+      self.num_classes,
+      (1, 1),
+      kernel_init=nn.initializers.normal(0.001),
+      dtype=self.dtype,
+      name="logits",
+    )(y)
+    return logits.astype(jnp.float32), x
+
+
+class SemanticHead(nn.Module):
+  """Classes of pixels from all levels, and features for the boxes.
+
+  https://arxiv.org/abs/1901.07518, section 3.3.
+
+  Attributes:
+    num_classes: Of pixels.
+    channels: Of all layers.
+    num_convs: 3x3 convolutions after the levels are fused.
+    dtype: Compute type.
+  """
+
+  num_classes: int
+  channels: int
+  num_convs: int
+  dtype: jnp.dtype
+
+  def _conv(self, x, channels, size, name):
+    return Conv(
+      channels,
+      (size, size),
+      padding=size // 2,
+      kernel_init=_msra,
+      dtype=self.dtype,
+      name=name,
+    )(x)
+
+  @nn.compact
+  def __call__(
+    self, pyramid: Sequence[jax.Array]
+  ) -> tuple[jax.Array, jax.Array]:
+    """Reads P2 to P6.
+
+    Args:
+      pyramid: [B, h, w, C] float each.
+
+    Returns:
+      Logits, [B, h, w, num_classes] float32, and features,
+      [B, h, w, channels] float, both of P3's size.
+    """
+    size = pyramid[FUSED_LEVEL].shape[1:3]
+    total = 0
+    for i, level in enumerate(pyramid):
+      level = resize_corners(level, size).astype(self.dtype)
+      total += nn.relu(self._conv(level, self.channels, 1, f"lateral_{i}"))
+    for i in range(self.num_convs):
+      total = nn.relu(self._conv(total, self.channels, 3, f"conv_{i}"))
+    logits = self._conv(total, self.num_classes, 1, "logits")
+    features = nn.relu(self._conv(total, self.channels, 1, "embedding"))
+    return logits.astype(jnp.float32), features
+
+
+def resize_corners(x: jax.Array, size: tuple[int, int]) -> jax.Array:
+  """Resizes so that the centres of corner pixels stay at the corners.
+
+  As `F.interpolate(mode='bilinear', align_corners=True)`.
+
+  Args:
+    x: [B, h, w, C] float.
+    size: Target (height, width).
+
+  Returns:
+    [B, *size, C] float32, or `x` where that is its size.
+  """
+  if x.shape[1:3] == tuple(size):
+    return x
+  rows, columns = map(_corner_matrix, x.shape[1:3], size)
+  return jnp.einsum("ih,bhwc,jw->bijc", rows, x.astype(jnp.float32), columns)
+
+
+def _corner_matrix(source: int, target: int) -> np.ndarray:
+  position = np.arange(target) * ((source - 1) / max(target - 1, 1))
+  weights = 1 - np.abs(position[:, None] - np.arange(source))
+  return np.maximum(weights, 0).astype(np.float32)

@@ -1,0 +1,98 @@
+"""Greedy non-maximum suppression of boxes, exact and compiled.
+
+The published loop goes down the scores and drops each box whose overlap with a
+kept one is above the threshold. Here it goes down block by block: a block is
+compared with all boxes kept so far, and what is left of it with itself, again
+and again until nothing changes, which is after the longest chain of
+suppressions at the latest and then equals the loop. It stops when enough boxes
+are kept, so boxes beyond the last one that is kept cost nothing.
+"""
+
+import jax
+import jax.numpy as jnp
+
+from solo_jax.methods.regions.box_coding import pairwise_iou
+
+BLOCK = 128  # boxes compared at once
+
+
+def nms(
+  boxes: jax.Array,
+  valid: jax.Array,
+  *,
+  threshold: float,
+  max_kept: int,
+  group: jax.Array | None = None,
+) -> tuple[jax.Array, jax.Array]:
+  """Suppresses boxes that overlap one of a higher score.
+
+  Args:
+    boxes: By falling score, equal scores by index. [n, 4] float32.
+    valid: Which boxes take part; the others come last. [n] bool.
+    threshold: Overlap (IoU) above which a box is dropped; equal is kept.
+    max_kept: Boxes to keep at most: those of the highest scores.
+    group: Boxes of different groups do not compete. [n] int32. None: all do.
+
+  Returns:
+    kept: Indices of the boxes kept, in their order, then 0. [max_kept] int32.
+    num_kept: [] int32.
+  """
+  if group is None:
+    group = jnp.zeros(len(boxes), jnp.int32)
+  num_blocks = -(-len(boxes) // BLOCK)
+  pad = num_blocks * BLOCK - len(boxes)
+  boxes = jnp.pad(boxes, ((0, pad), (0, 0)))
+  group, valid = jnp.pad(group, (0, pad)), jnp.pad(valid, (0, pad))
+  slots = jnp.arange(max_kept)
+  earlier = jnp.triu(jnp.ones((BLOCK, BLOCK), bool), k=1)
+
+  def overlaps(first, second):
+    (a, a_group), (b, b_group) = first, second
+    return (pairwise_iou(a, b) > threshold) & (a_group[:, None] == b_group)
+
+  def is_open(state):
+    block, _, num_kept = state
+    start = jnp.minimum(block, num_blocks - 1) * BLOCK
+    return (block < num_blocks) & (num_kept < max_kept) & valid[start]
+
+  def add_block(state):
+    block, kept, num_kept = state
+    rows = block * BLOCK + jnp.arange(BLOCK)
+    own = boxes[rows], group[rows]
+    by_kept = overlaps((boxes[kept], group[kept]), own)
+    is_candidate = valid[rows] & ~jnp.any(
+      by_kept & (slots < num_kept)[:, None], axis=0
+    )
+    survives = survivors(is_candidate, overlaps(own, own) & earlier)
+    place = num_kept + jnp.cumsum(survives) - 1
+    place = jnp.where(survives, place, max_kept)
+    kept = kept.at[place].set(rows, mode="drop")
+    num_kept = jnp.minimum(num_kept + jnp.sum(survives), max_kept)
+    return block + 1, kept, num_kept
+
+  start = jnp.int32(0), jnp.zeros(max_kept, jnp.int32), jnp.int32(0)
+  _, kept, num_kept = jax.lax.while_loop(is_open, add_block, start)
+  return kept, num_kept
+
+
+def survivors(candidate: jax.Array, suppresses: jax.Array) -> jax.Array:
+  """Runs the greedy loop inside a block as a fixpoint.
+
+  Args:
+    candidate: [n] bool.
+    suppresses: Whether box i, if it survives, drops box j. Only for i < j.
+      [n, n] bool.
+
+  Returns:
+    [n] bool.
+  """
+
+  def step(state):
+    alive, _ = state
+    new = candidate & ~jnp.any(alive[:, None] & suppresses, axis=0)
+    return new, jnp.any(new != alive)
+
+  alive, _ = jax.lax.while_loop(
+    lambda state: state[1], step, (candidate, jnp.any(candidate))
+  )
+  return alive

@@ -1,0 +1,147 @@
+"""Random choice of the boxes that train, by image.
+
+Shape letters: A candidates of an image, S slots, N instances, P proposals.
+"""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+
+from solo_jax.methods.regions.box_coding import area, pairwise_iou
+from solo_jax.methods.regions.matching import Matching, match
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Sampling:
+  """How many boxes of an image train.
+
+  Attributes:
+    number: Boxes of an image, positive and background.
+    positive_share: Share of `number` that is positive at most.
+  """
+
+  number: int
+  positive_share: float
+
+  @property
+  def max_positives(self) -> int:
+    """The most positive boxes of an image."""
+    return int(self.number * self.positive_share)
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Regions:
+  """Boxes that train, with what they shall find. Positive ones come first.
+
+  Attributes:
+    boxes: [S, 4] float32.
+    valid: Whether a slot is taken. [S] bool.
+    is_positive: [S] bool.
+    instance: Index of the instance; meaningless for background. [S] int32.
+    is_instance: Whether the box is that of an instance itself. [S] bool.
+  """
+
+  boxes: jax.Array
+  valid: jax.Array
+  is_positive: jax.Array
+  instance: jax.Array
+  is_instance: jax.Array
+
+
+def sample(
+  key: jax.Array, kind: jax.Array, sampling: Sampling
+) -> tuple[jax.Array, jax.Array]:
+  """Draws without replacement: positives up to their share, background fills.
+
+  Args:
+    key: Of the image.
+    kind: 1 positive, 0 background, -1 never. [A] int32.
+    sampling: Numbers.
+
+  Returns:
+    positive: Those drawn. [A] bool.
+    background: Those drawn. [A] bool.
+  """
+  draws = jax.random.uniform(key, kind.shape)
+
+  def choose(candidates, most, limit):
+    most = min(most, len(kind))
+    values, order = jax.lax.top_k(jnp.where(candidates, draws, -1.0), most)
+    is_chosen = (values >= 0) & (jnp.arange(most) < limit)
+    return jnp.zeros(kind.shape, bool).at[order].set(is_chosen)
+
+  positive = choose(kind == 1, sampling.max_positives, sampling.max_positives)
+  left = sampling.number - jnp.sum(positive)
+  return positive, choose(kind == 0, sampling.number, left)
+
+
+def sample_regions(
+  key: jax.Array,
+  proposals: tuple[jax.Array, jax.Array],
+  instances: tuple[jax.Array, jax.Array],
+  matching: Matching,
+  sampling: Sampling,
+) -> Regions:
+  """Draws the boxes of one image that train its heads.
+
+  The boxes of the instances are proposals too, each of its own instance, and
+  come first. Instances without area count for nothing.
+
+  Args:
+    key: Of the image.
+    proposals: Boxes [P, 4] float32 and whether they are valid, [P] bool.
+    instances: Boxes [N, 4] float32 and whether they are valid, [N] bool.
+    matching: When a proposal belongs to an instance.
+    sampling: Numbers.
+
+  Returns:
+    S = `sampling.number`, or N + P where that is less.
+  """
+  boxes, valid = proposals
+  instance_boxes, instance_valid = instances
+  instance_valid &= area(instance_boxes) > 0
+  instance, kind = match_regions(boxes, valid, instances, matching)
+  num_instances = len(instance_boxes)
+  own = jnp.arange(num_instances, dtype=jnp.int32)
+  boxes = jnp.concatenate([instance_boxes, boxes])
+  instance = jnp.concatenate([own, instance])
+  kind = jnp.concatenate([jnp.where(instance_valid, 1, -1), kind])
+  positive, background = sample(key, kind, sampling)
+  # Those drawn come first, positives before the rest, by index.
+  rank = jnp.where(positive, 0, jnp.where(background, 1, 2))
+  num_slots = min(sampling.number, len(kind))
+  slots = jnp.argsort(rank, stable=True)[:num_slots]
+  return Regions(
+    boxes=boxes[slots],
+    valid=rank[slots] < 2,
+    is_positive=rank[slots] == 0,
+    instance=instance[slots],
+    is_instance=(slots < num_instances) & (rank[slots] < 2),
+  )
+
+
+def match_regions(
+  boxes: jax.Array,
+  valid: jax.Array,
+  instances: tuple[jax.Array, jax.Array],
+  matching: Matching,
+) -> tuple[jax.Array, jax.Array]:
+  """Matches boxes of one image, as `match`; those not valid are ignored.
+
+  Args:
+    boxes: [P, 4] float32.
+    valid: [P] bool.
+    instances: As of `sample_regions`.
+    matching: When a box belongs to an instance.
+
+  Returns:
+    instance: [P] int32.
+    kind: [P] int32.
+  """
+  instance_boxes, instance_valid = instances
+  instance_valid &= area(instance_boxes) > 0
+  iou = jnp.where(valid, pairwise_iou(instance_boxes, boxes), -1.0)
+  instance, kind = match(iou, instance_valid, matching)
+  return instance, jnp.where(valid, kind, -1)

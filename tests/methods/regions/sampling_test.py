@@ -1,0 +1,112 @@
+"""Tests of solo_jax/methods/regions/sampling.py."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from solo_jax.methods.regions.matching import Matching
+from solo_jax.methods.regions.sampling import (
+  Sampling,
+  match_regions,
+  sample,
+  sample_regions,
+)
+
+MATCHING = Matching(high=0.5, low=0.5, low_quality="none", lower_bound=0.5)
+
+
+def test_draws_are_uniform_and_without_ignored_ones():
+  kind = jnp.asarray([1] * 6 + [0] * 6 + [-1] * 3)
+  sampling = Sampling(number=6, positive_share=0.5)
+  keys = jax.random.split(jax.random.key(0), 2000)
+  positive, background = jax.vmap(lambda key: sample(key, kind, sampling))(keys)
+  np.testing.assert_array_equal(positive.sum(1), 3)
+  np.testing.assert_array_equal(background.sum(1), 3)
+  share = np.asarray(positive | background).mean(0)
+  # 0.5 +- 5 deviations of 2000 draws.
+  np.testing.assert_allclose(share[:12], 0.5, atol=0.056)
+  assert not share[12:].any()
+
+
+@pytest.fixture
+def scene():
+  instances = np.array([[0, 0, 10, 10], [20, 20, 40, 40], [0, 0, 0, 0]])
+  boxes = np.array(
+    [[1, 1, 10, 10], [50, 50, 60, 60], [22, 20, 40, 40], [0, 0, 0, 0]]
+  )
+  return boxes.astype(np.float32), instances.astype(np.float32)
+
+
+def regions(scene, number, valid=(True, True, True, False)):
+  boxes, instances = scene
+  return sample_regions(
+    jax.random.key(3),
+    (boxes, np.asarray(valid)),
+    (instances, np.array([True, True, True])),
+    MATCHING,
+    Sampling(number=number, positive_share=0.75),
+  )
+
+
+def test_instances_come_first_and_slots_are_as_many_as_needed(scene):
+  found = regions(scene, number=100)
+  # Two instances (the third has no area), two positive boxes, a background.
+  assert found.boxes.shape == (7, 4)
+  np.testing.assert_array_equal(found.valid, [True] * 5 + [False] * 2)
+  np.testing.assert_array_equal(found.is_positive, [True] * 4 + [False] * 3)
+  np.testing.assert_array_equal(found.is_instance, [True] * 2 + [False] * 5)
+  np.testing.assert_array_equal(found.instance[:4], [0, 1, 0, 1])
+  boxes, instances = scene
+  np.testing.assert_array_equal(found.boxes[:2], instances[:2])
+  np.testing.assert_array_equal(found.boxes[2:5], boxes[[0, 2, 1]])
+
+
+def test_fewer_slots_than_candidates(scene):
+  found = regions(scene, number=4)
+  np.testing.assert_array_equal(found.valid, [True] * 4)
+  np.testing.assert_array_equal(found.is_positive, [True] * 3 + [False])
+
+
+def test_proposals_that_all_miss_leave_the_instances(scene):
+  boxes, instances = scene
+  found = regions((boxes[1:2].repeat(4, 0), instances), number=8)
+  assert int(found.is_positive.sum()) == 2
+  assert int(found.valid.sum()) == 5
+
+
+def test_no_proposals_and_no_instances(scene):
+  boxes, instances = scene
+  found = regions((boxes, instances * 0), 8, valid=(False,) * 4)
+  assert not np.asarray(found.valid).any()
+  found = sample_regions(
+    jax.random.key(0),
+    (boxes, np.ones(4, bool)),
+    (np.zeros((0, 4), np.float32), np.zeros(0, bool)),
+    MATCHING,
+    Sampling(number=4, positive_share=0.25),
+  )
+  assert np.asarray(found.valid).all()
+  assert not np.asarray(found.is_positive).any()
+
+
+def test_boxes_that_are_not_valid_are_ignored(scene):
+  boxes, instances = scene
+  valid = np.array([False, True, True, False])
+  _, kind = match_regions(
+    boxes, valid, (instances, np.ones(3, bool)), MATCHING
+  )
+  np.testing.assert_array_equal(kind, [-1, 0, 1, -1])
+
+
+@pytest.mark.golden("rcnn_matching*.npz")
+def test_fixture(golden):
+  counts = golden["sampled_counts"]
+  for row, expected in zip(golden.config["sampling"], counts, strict=True):
+    number, share, *kinds = row
+    kind = jnp.repeat(jnp.asarray([1, 0, -1]), jnp.asarray(kinds))
+    positive, background = sample(
+      jax.random.key(0), kind, Sampling(number=number, positive_share=share)
+    )
+    found = [int(positive.sum()), int(background.sum())]
+    np.testing.assert_array_equal(found * 2, expected)
