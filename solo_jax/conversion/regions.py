@@ -308,7 +308,9 @@ MMDET_CASCADE = (
       *_mm_masks(rf"{stage}\.", f"masks_{stage}"),
     )
   ),
-  *conv_rules(rf"{_MM_SEMANTIC}\.lateral_convs\.(\d)\.conv", r"semantic/lateral_\1"),
+  *conv_rules(
+    rf"{_MM_SEMANTIC}\.lateral_convs\.(\d)\.conv", r"semantic/lateral_\1"
+  ),
   *conv_rules(rf"{_MM_SEMANTIC}\.convs\.(\d)\.conv", r"semantic/conv_\1"),
   *conv_rules(rf"{_MM_SEMANTIC}\.conv_embedding\.conv", "semantic/embedding"),
   *conv_rules(rf"{_MM_SEMANTIC}\.conv_logits", "semantic/logits"),
@@ -317,9 +319,7 @@ MMDET_POINT_REND = (
   *_MM_COMMON,
   *_mm_boxes("", "box_heads_0"),
   *conv_rules(r"roi_head\.mask_head\.downsample_conv\.conv", "coarse/reduce"),
-  *layer_rules(
-    r"roi_head\.mask_head\.fcs\.0", "coarse/dense_0", pooled_dense
-  ),
+  *layer_rules(r"roi_head\.mask_head\.fcs\.0", "coarse/dense_0", pooled_dense),
   *dense_rules(r"roi_head\.mask_head\.fcs\.1", "coarse/dense_1"),
   *layer_rules(
     r"roi_head\.mask_head\.fc_logits", "coarse/logits", coarse_mask, coarse_mask

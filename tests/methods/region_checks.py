@@ -159,9 +159,7 @@ def foreign_name(golden, term):
     return TORCHVISION_TERMS[term]
   if not isinstance(golden.config["merged"]["train_cfg"]["rcnn"], list):
     return MMDET_TERMS[term]
-  stage, name = (
-    (term[5], term[7:]) if term.startswith("stage") else ("0", term)
-  )
+  stage, name = (term[5], term[7:]) if term.startswith("stage") else ("0", term)
   if name in ("class_loss", "box_loss", "mask_loss"):
     return f"s{stage}.{MMDET_TERMS[name]}"
   return MMDET_TERMS[name]

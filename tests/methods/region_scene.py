@@ -191,9 +191,7 @@ def torchvision_parts(golden):
   settings = dict(
     proposals=ProposalLoss(
       trained="all",
-      matching=Matching(
-        high=0.7, low=0.3, low_quality="keep", lower_bound=0.0
-      ),
+      matching=Matching(high=0.7, low=0.3, low_quality="keep", lower_bound=0.0),
       sampling=EVERYTHING,
       beta=1 / 9,
       divisor="sampled",
@@ -336,9 +334,7 @@ def make_batch(golden, padded_size, sizes, is_tv):
     image=np.zeros((len(sizes), *padded_size, 3), np.uint8),
     image_size=np.asarray(sizes, np.int32),
     image_valid=np.ones(len(sizes), bool),
-    masks=Masks(
-      weights=masks, frames_xyxy=np.broadcast_to(frame, boxes.shape)
-    ),
+    masks=Masks(weights=masks, frames_xyxy=np.broadcast_to(frame, boxes.shape)),
     centers=np.zeros((len(sizes), most, 2), np.float32),
     boxes_xyxy=boxes,
     labels=labels,
@@ -367,6 +363,4 @@ def source_gradients(golden, scene, gradients):
   flat = np.zeros(start)
   for path, gradient in flatten({"params": gradients}).items():
     flat[places[path].astype(np.int64).ravel()] = np.ravel(gradient)
-  return {
-    name: flat[array.astype(np.int64)] for name, array in numbers.items()
-  }
+  return {name: flat[array.astype(np.int64)] for name, array in numbers.items()}

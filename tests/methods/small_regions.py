@@ -63,7 +63,9 @@ ARGUMENTS = dict(
 
 
 def make_network(**changed):
-  backbone = ResNet(stage_sizes=(1, 1, 1, 1), widths=(4, 4, 4, 4), block="basic")
+  backbone = ResNet(
+    stage_sizes=(1, 1, 1, 1), widths=(4, 4, 4, 4), block="basic"
+  )
   given = ARGUMENTS | dict(
     backbone=backbone,
     mask_convs=1,

@@ -262,7 +262,9 @@ def spread_by_tiles(gradient, rows, columns, counts):
       at = (image, top, left, 0)
       shape = (1, TILE, TILE, channels)
       old = jax.lax.dynamic_slice(result, at, shape)
-      return jax.lax.dynamic_update_slice(result, old + block.reshape(shape), at)
+      return jax.lax.dynamic_update_slice(
+        result, old + block.reshape(shape), at
+      )
 
     return jax.lax.fori_loop(0, walk.num_tiles(box), add_tile, result)
 

@@ -61,9 +61,7 @@ def test_corners_stay_at_the_corners():
 
 
 def test_semantic_branch_reads_every_level():
-  head = SemanticHead(
-    num_classes=3, channels=4, num_convs=1, dtype=jnp.float32
-  )
+  head = SemanticHead(num_classes=3, channels=4, num_convs=1, dtype=jnp.float32)
   rng = np.random.default_rng(0)
   pyramid = [
     jnp.asarray(rng.normal(size=(1, s, s, 4)), jnp.float32)

@@ -64,9 +64,7 @@ def test_fixture_of_masks(golden):
 
     value, gradient = jax.value_and_grad(loss)(own)
     np.testing.assert_allclose(value, golden[f"mask_loss_{name}"], rtol=1e-5)
-    np.testing.assert_allclose(
-      gradient, golden[f"mask_grad_{name}"], atol=1e-6
-    )
+    np.testing.assert_allclose(gradient, golden[f"mask_grad_{name}"], atol=1e-6)
 
 
 @pytest.mark.golden("model_*mask_rcnn_*.npz")

@@ -24,9 +24,7 @@ def box_head(**changed):
 
 
 def test_proposals_are_ordered_by_position_and_anchor():
-  head = ProposalHead(
-    num_convs=0, channels=2, num_anchors=3, dtype=jnp.float32
-  )
+  head = ProposalHead(num_convs=0, channels=2, num_anchors=3, dtype=jnp.float32)
   level = np.arange(12.0, dtype=np.float32).reshape(1, 2, 3, 2)
   kernel = np.arange(24.0, dtype=np.float32).reshape(1, 1, 2, 12)
   params = {

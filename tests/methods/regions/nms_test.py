@@ -30,9 +30,7 @@ def greedy(boxes, threshold, group):
 
 @functools.partial(jax.jit, static_argnames=("threshold", "max_kept"))
 def run(boxes, valid, group, threshold, max_kept):
-  return nms(
-    boxes, valid, threshold=threshold, max_kept=max_kept, group=group
-  )
+  return nms(boxes, valid, threshold=threshold, max_kept=max_kept, group=group)
 
 
 def clusters(seed, count):

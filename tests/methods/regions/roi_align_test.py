@@ -35,9 +35,9 @@ def by_samples(feature, box, stride, size, is_aligned, num_samples):
     top, left = int(y), int(x)
     bottom, right = min(top + 1, height - 1), min(left + 1, width - 1)
     v, u = y - top, x - left
-    return (1 - v) * ((1 - u) * feature[top, left] + u * feature[top, right]) + (
-      v * ((1 - u) * feature[bottom, left] + u * feature[bottom, right])
-    )
+    return (1 - v) * (
+      (1 - u) * feature[top, left] + u * feature[top, right]
+    ) + (v * ((1 - u) * feature[bottom, left] + u * feature[bottom, right]))
 
   result = np.zeros((size, size, channels))
   for i in range(size):

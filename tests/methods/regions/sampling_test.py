@@ -93,9 +93,7 @@ def test_no_proposals_and_no_instances(scene):
 def test_boxes_that_are_not_valid_are_ignored(scene):
   boxes, instances = scene
   valid = np.array([False, True, True, False])
-  _, kind = match_regions(
-    boxes, valid, (instances, np.ones(3, bool)), MATCHING
-  )
+  _, kind = match_regions(boxes, valid, (instances, np.ones(3, bool)), MATCHING)
   np.testing.assert_array_equal(kind, [-1, 0, 1, -1])
 
 
