@@ -94,6 +94,14 @@ COCO = (
 )
 
 
+# Names of ids that COCO skips; torchvision has outputs for them, never trained.
+NO_CATEGORY = "N/A"
+COCO_WITH_HOLES = tuple(
+  (category, dict(COCO).get(category, NO_CATEGORY))
+  for category in range(1, COCO[-1][0] + 1)
+)
+
+
 def find_classes(
   num_classes: int,
   noted: tuple[str, ...] | None,
@@ -124,6 +132,9 @@ def find_classes(
     source = "as noted in the checkpoint, with ids from 1"
   elif num_classes == len(COCO):
     classes, source = COCO, "COCO's, as there are 80"
+  elif num_classes == len(COCO_WITH_HOLES):
+    classes = COCO_WITH_HOLES
+    source = "all ids that COCO has or skips, as there are 90"
   else:
     raise UserError(
       f"the checkpoint has {num_classes} classes and notes no names; give "

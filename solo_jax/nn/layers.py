@@ -14,7 +14,8 @@ import numpy as np
 from solo_jax.nn.conv import Conv
 from solo_jax.nn.deform_conv import DeformConv
 
-NORMS = ("batch", "sync", "frozen")
+NORMS = ("batch", "sync", "frozen", "group")
+NUM_GROUPS = 32  # of 'group', as in detectron2
 
 
 def normalize_image(
@@ -86,7 +87,7 @@ def make_norm(
   epsilon: float = 1e-5,
   momentum: float = 0.9,
 ) -> Callable[..., nn.Module]:
-  """Chooses how batch normalisation gets its statistics.
+  """Chooses a normalisation, and how it gets its statistics.
 
   Statistics and affine are float32 whatever `dtype`. Running variances are
   those of the batch as it is; PyTorch scales them by n / (n - 1).
@@ -94,7 +95,8 @@ def make_norm(
   Args:
     norm: 'batch': statistics of this device's batch in training; 'sync': of
       the batch over all devices of `axis_name`; 'frozen': running statistics
-      in training too, only scale and bias are learned.
+      in training too, only scale and bias are learned. 'group': group norm,
+      statistics of each image's own groups of channels.
     train: Whether statistics are gathered and running ones updated.
     dtype: Type of the result.
     axis_name: Mapped axis for 'sync'.
@@ -103,13 +105,17 @@ def make_norm(
       momentum is one minus this.
 
   Returns:
-    `nn.BatchNorm` with everything but its name filled in.
+    `nn.BatchNorm` or `nn.GroupNorm` with everything but its name filled in.
 
   Raises:
     ValueError: If `norm` is unknown.
   """
   if norm not in NORMS:
     raise ValueError(f"norm must be one of {NORMS}, got {norm!r}.")
+  if norm == "group":
+    return functools.partial(
+      nn.GroupNorm, NUM_GROUPS, epsilon=epsilon, dtype=dtype
+    )
   return functools.partial(
     nn.BatchNorm,
     use_running_average=norm == "frozen" or not train,

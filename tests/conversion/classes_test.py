@@ -25,6 +25,13 @@ def test_coco_by_count_and_by_the_gaps_of_its_ids():
   assert missing == {12, 26, 29, 30, 45, 66, 68, 69, 71, 83}
 
 
+def test_torchvision_has_outputs_for_ids_that_coco_skips():
+  classes, _ = find_classes(90, None, None)
+  assert [number for number, _ in classes] == list(range(1, 91))
+  assert tuple(x for x in classes if x[1] != "N/A") == COCO
+  assert dict(classes)[12] == "N/A"
+
+
 @pytest.mark.parametrize("old", [True, False])
 def test_noted_names_of_coco(old):
   names = [name.replace(" ", "_") if old else name for _, name in COCO]

@@ -103,11 +103,11 @@ def torchvision_resnet(
         out.batch_norm(f"{at}.downsample.1", outputs)
 
 
-def detectron2_resnet(out, prefix, depth):
+def detectron2_resnet(out, prefix, depth, *, groups=1, group_width=64):
   """Names of detectron2; frozen batch norm has no step counter."""
   out.conv(f"{prefix}stem.conv1", 64, 3, 7)
   out.batch_norm(f"{prefix}stem.conv1.norm", 64, counts=False)
-  stages = stage_channels(depth, 1, 64)
+  stages = stage_channels(depth, groups, group_width)
   for stage, (inputs, middle, outputs, blocks) in enumerate(stages, start=2):
     for block in range(blocks):
       at = f"{prefix}res{stage}.{block}"
@@ -115,12 +115,12 @@ def detectron2_resnet(out, prefix, depth):
       if block == 0:
         out.conv(f"{at}.shortcut", outputs, first, 1)
         out.batch_norm(f"{at}.shortcut.norm", outputs, counts=False)
-      for name, to, of, size in (
-        ("conv1", middle, first, 1),
-        ("conv2", middle, middle, 3),
-        ("conv3", outputs, middle, 1),
+      for name, to, of, size, split in (
+        ("conv1", middle, first, 1, 1),
+        ("conv2", middle, middle, 3, groups),
+        ("conv3", outputs, middle, 1, 1),
       ):
-        out.conv(f"{at}.{name}", to, of, size)
+        out.conv(f"{at}.{name}", to, of, size, groups=split)
         out.batch_norm(f"{at}.{name}.norm", to, counts=False)
 
 

@@ -9,6 +9,7 @@ from solo_jax.conversion.mapping import (
   Rule,
   conv_norm_rules,
   convert,
+  dense_rules,
   dropped,
   flatten,
   norm_rules,
@@ -162,3 +163,22 @@ def test_rules_of_a_deformable_convolution_with_group_norm():
     "params/convs_1/norm/scale",
     "params/convs_1/norm/bias",
   }
+
+
+def test_a_transform_may_be_a_function():
+  rules = (Rule("a", "params/a", lambda x: x.reshape(2, -1)[::-1]),)
+  target = {"params": {"a": np.zeros((2, 3))}}
+  found = convert({"a": np.arange(6)}, rules, target)
+  np.testing.assert_array_equal(found["params"]["a"], [[3, 4, 5], [0, 1, 2]])
+  with pytest.raises(ValueError, match=r"a \(5,\): does not fit params/a"):
+    convert({"a": np.arange(5)}, rules, target)
+
+
+def test_dense_layers():
+  rng = np.random.default_rng(0)
+  source = {"fc.weight": rng.normal(size=(2, 3)), "fc.bias": np.ones(2)}
+  target = {"params": {"x": {"kernel": np.zeros((3, 2)), "bias": np.zeros(2)}}}
+  found = convert(source, dense_rules("fc", "x"), target)
+  np.testing.assert_array_equal(
+    found["params"]["x"]["kernel"], source["fc.weight"].T
+  )

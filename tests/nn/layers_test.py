@@ -166,3 +166,16 @@ def test_statistics_of_bfloat16_are_float32():
 def test_unknown_norm():
   with pytest.raises(ValueError, match="norm must be one of.*got 'layer'"):
     make_norm("layer", train=True, dtype=jnp.float32, axis_name=None)
+
+
+def test_group_norm_has_no_running_statistics():
+  rng = np.random.default_rng(0)
+  x = rng.normal(3, 2, (2, 4, 5, 64)).astype(np.float32)
+  norm = make_norm("group", train=True, dtype=jnp.float32, axis_name=None)()
+  variables = norm.init(jax.random.key(0), x)
+  assert set(variables) == {"params"}
+  groups = x.reshape(2, 20, 32, 2)
+  mean = groups.mean((1, 3), keepdims=True)
+  var = groups.var((1, 3), keepdims=True)
+  expected = ((groups - mean) / np.sqrt(var + 1e-5)).reshape(x.shape)
+  np.testing.assert_allclose(norm.apply(variables, x), expected, atol=1e-5)

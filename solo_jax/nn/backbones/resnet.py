@@ -248,7 +248,9 @@ class ResNet(nn.Module):
     self._check()
     norms = [
       make_norm(
-        "frozen" if stage <= self.frozen_stages > 0 else self.norm,
+        "frozen"
+        if stage <= self.frozen_stages > 0 and self.norm != "group"
+        else self.norm,
         train=train,
         dtype=self.dtype,
         axis_name=self.axis_name,

@@ -330,9 +330,26 @@ def test_bfloat16_is_close_and_keeps_float32_variables():
     (dict(widths=(4, 6)), r"4 entries each, got \(1, 1, 1, 1\) and \(4, 6\)"),
     (dict(frozen_stages=5), "0 to 4, got 5"),
     (dict(remat=(0, 1)), r"stages from 1 to 4, got \(0, 1\)"),
-    (dict(norm="group"), "got 'group'"),
+    (dict(norm="layer"), "got 'layer'"),
   ],
 )
 def test_bad_attributes(change, message):
   with pytest.raises(ValueError, match=message):
     init(ResNet(**(TINY | change)))
+
+
+def test_epsilon_of_norms_and_groups_instead():
+  variables, x = init(ResNet(**TINY))
+  outputs = {}
+  for epsilon in (0.0, 1e-5, 1.0):
+    network = ResNet(**TINY, norm_epsilon=epsilon)
+    outputs[epsilon] = run(network, variables, x, train=False)[0]
+  # Variances are 1: each norm divides by sqrt(1 + epsilon).
+  close = np.abs(outputs[0.0] - outputs[1e-5]).max()
+  assert 0 < close < 1e-3 < np.abs(outputs[0.0] - outputs[1.0]).max()
+  widths = (32, 32, 32, 32)
+  network = ResNet(**TINY | dict(widths=widths), norm="group", frozen_stages=2)
+  variables = jax.eval_shape(
+    functools.partial(network.init, train=True), jax.random.key(0), x
+  )
+  assert set(variables) == {"params"}

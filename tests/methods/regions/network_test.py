@@ -1,0 +1,99 @@
+"""Tests of solo_jax/methods/regions/network.py.
+
+That published weights give published outputs is tested with the networks.
+"""
+
+import functools
+
+import flax.linen as nn
+import jax
+import numpy as np
+
+from solo_jax.methods.regions.network import Features
+from tests.methods.small_regions import make_batch, make_network
+
+
+@functools.cache
+def scene(**changed):
+  network, batch = make_network(**changed), make_batch()
+  variables = jax.jit(functools.partial(network.init, train=False))(
+    jax.random.key(0), batch.image, batch.image_size
+  )
+  return network, batch, variables
+
+
+def test_outputs_have_their_static_shapes():
+  network, batch, variables = scene()
+  outputs = jax.jit(functools.partial(network.apply, train=False))(
+    variables, batch.image, batch.image_size
+  )
+  found = outputs.detections
+  assert found.boxes.shape == (2, 5, 4)
+  assert outputs.mask_probs.shape == (2, 5, 28, 28)
+  valid = np.asarray(found.valid)
+  scores = np.asarray(found.scores)
+  assert (np.diff(scores, axis=1) <= 0).all()
+  assert (scores[valid] > 0.05).all()
+  boxes = np.asarray(found.boxes)
+  assert (boxes[..., 2] <= 64).all()
+  assert (boxes[..., 3] <= 56).all()  # clipped to the image, not its padding
+
+
+def test_several_stages_average_what_is_asked_for(monkeypatch):
+  """Scores of fixed stages, by hand."""
+  three = tuple((w, w, w / 2, w / 2) for w in (10.0, 20.0, 30.0))
+  rng = np.random.default_rng(0)
+  logits = rng.normal(0, 2, (3, 2, 8, 3)).astype(np.float32)
+  codes = np.zeros((2, 8, 1, 4), np.float32)
+  for kind in ("logits", "probabilities"):
+    network, batch, variables = scene(
+      stage_weights=three, box_classes="all", stage_scores=kind
+    )
+    monkeypatch.setattr(
+      type(network),
+      "box_stage",
+      lambda self, stage, *_, **__: (logits[stage], codes),
+    )
+
+    def call(network, batch=batch):
+      features = network.features(batch.image, batch.image_size, train=False)
+      raw = network.propose(features)
+      return (
+        network.select(raw, batch.image_size, train=False),
+        network.detect(features, batch.image_size, train=False),
+      )
+
+    chosen, found = nn.apply(call, network)(variables)
+    if kind == "logits":
+      probs = jax.nn.softmax(logits.mean(0))
+    else:
+      probs = jax.nn.softmax(logits).mean(0)
+    best = np.max(np.asarray(probs)[..., :2], axis=-1)
+    best = np.where(chosen.valid, best, 0).max(1)
+    np.testing.assert_allclose(found.scores[:, 0], best, rtol=1e-5)
+
+
+def test_semantic_features_are_added_to_every_box():
+  network, batch, variables = scene(semantic_classes=3)
+
+  def call(network):
+    features = network.features(batch.image, batch.image_size, train=False)
+    bare = Features(pyramid=features.pyramid)
+    arguments = batch.boxes_xyxy, batch.valid
+    return [
+      network.pool(x, *arguments, size)
+      for size in (7, 14)
+      for x in (features, bare)
+    ] + [features.semantic]
+
+  *pooled, semantic = nn.apply(call, network)(variables)
+  small, bare_small, large, bare_large = map(np.asarray, pooled)
+  added = large - bare_large
+  assert np.abs(added[batch.valid]).max() > 0
+  # A constant map is added as it is; boxes read averages of 2x2.
+  np.testing.assert_allclose(
+    small - bare_small,
+    added.reshape(2, 3, 7, 2, 7, 2, -1).mean((3, 5)),
+    atol=1e-4,
+  )
+  assert semantic.shape[1:3] == (8, 8)
