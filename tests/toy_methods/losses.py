@@ -18,7 +18,7 @@ from tests.toy_methods import ROWS, make_config, register
 NUM_STEPS = 3
 
 
-def first_losses(config, accumulate):
+def first_losses(config, accumulate, draw_seed=0):
   """Takes the first steps of a run, as the training loop does."""
   method = build_method(config, axis_name=parallel.AXIS_NAME)
   variables = init_variables(
@@ -35,7 +35,7 @@ def first_losses(config, accumulate):
       accumulate=accumulate,
       ema_decay=None,
       axis_name=parallel.AXIS_NAME,
-      seed=config.seed,
+      seed=draw_seed,  # a run has config.seed, 0
     )
   )
   state = create_train_state(variables, optimizer, use_ema=False)
