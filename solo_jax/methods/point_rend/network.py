@@ -146,6 +146,6 @@ def sample_masks(masks: jax.Array, points: jax.Array) -> jax.Array:
 
 
 def take_class(values: jax.Array, labels: jax.Array) -> jax.Array:
-  """Takes the last axis at the labels. [B, R, ..., K], [B, R] -> [B, R, ...]."""
+  """Takes the last axis at labels. [B, R, ..., K], [B, R] -> [B, R, ...]."""
   column = labels.reshape(*labels.shape, *[1] * (values.ndim - 2))
   return jnp.take_along_axis(values, column, axis=-1)[..., 0]

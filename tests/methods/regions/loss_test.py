@@ -125,7 +125,7 @@ def test_fixture_of_boxes(golden):
   for name, beta, classes, tag in cases:
     codes = golden["roi_deltas"][:, classes]
 
-    def losses(logits, codes, beta=beta):
+    def losses(logits, codes, beta=used):
       return jnp.stack(
         box_loss(
           logits[None],
@@ -158,9 +158,9 @@ def test_fixture_of_proposals(golden):
   loss = golden.config["mmdet_rpn_loss"]
   beta = loss["args"].get("beta", 1.0) if loss["type"] != "L1Loss" else 0.0
   drawn = labels == 1, labels == 0, golden["rpn_targets"]
-  for name, beta in (("tv", 1 / 9), ("mmdet", beta)):
+  for name, used in (("tv", 1 / 9), ("mmdet", beta)):
 
-    def losses(logits, codes, beta=beta):
+    def losses(logits, codes, beta=used):
       return jnp.stack(
         anchor_losses(
           logits, codes, drawn, beta=beta, number=np.sum(labels >= 0)
