@@ -58,9 +58,9 @@ def test_fixture(golden):
       variables,
       levels,
       features,
-      capture_intermediates=lambda module, _: (
-        module.name or ""
-      ).startswith("layer_"),
+      capture_intermediates=lambda module, _: (module.name or "").startswith(
+        "layer_"
+      ),
     )
     return classes, masks, state["intermediates"]
 

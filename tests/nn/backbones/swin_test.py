@@ -100,9 +100,7 @@ def tiny():
 
 @functools.partial(jax.jit, static_argnums=0)
 def train(network, variables, x, row, key):
-  return network.apply(
-    variables, x, train=True, row=row, rngs={"draws": key}
-  )
+  return network.apply(variables, x, train=True, row=row, rngs={"draws": key})
 
 
 def test_skipped_branches_belong_to_the_row_of_the_global_batch(tiny):
@@ -117,9 +115,7 @@ def test_skipped_branches_belong_to_the_row_of_the_global_batch(tiny):
   alone = jax.tree.map(lambda *x: jnp.concatenate(x), *halves)
   for actual, expected in zip(together, alone, strict=True):
     assert_close(actual, expected, 1e-6)
-  other_step = train(
-    network, variables, x, jnp.arange(5, 7), jax.random.key(4)
-  )
+  other_step = train(network, variables, x, jnp.arange(5, 7), jax.random.key(4))
   assert not np.allclose(together[-1], other_step[-1], atol=1e-3)
 
 
