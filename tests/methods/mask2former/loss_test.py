@@ -1,5 +1,6 @@
 """Tests of solo_jax/methods/mask2former/loss.py."""
 
+import dataclasses
 import functools
 import types as python_types
 
@@ -10,13 +11,11 @@ import numpy as np
 import pytest
 
 from solo_jax import types
-from solo_jax.methods.mask2former import loss as losses
 from solo_jax.methods.mask2former.loss import (
   Points,
   Weights,
   draw_points,
   mask2former_loss,
-  mask_losses,
   outputs_loss,
   pair_costs,
 )
@@ -179,9 +178,7 @@ def test_fixture_losses_and_gradients(golden):
     )
   for n in range(last + 1):
     for kind in ("class_logits", "mask_logits"):
-      assert_close(
-        getattr(gradient, kind)[n], golden[f"grad_{kind}_{n}"], 2e-5
-      )
+      assert_close(getattr(gradient, kind)[n], golden[f"grad_{kind}_{n}"], 2e-5)
 
 
 class Fixed(nn.Module):
@@ -261,9 +258,7 @@ def test_split_over_devices_it_is_the_same():
   (losses, split_terms), gradients = gradient_of(batch, "devices")
   np.testing.assert_allclose(losses.mean(), loss, rtol=1e-5)
   for name in ("category_loss", "mask_loss", "dice_loss", "num_instances"):
-    np.testing.assert_allclose(
-      split_terms[name].mean(), terms[name], rtol=1e-5
-    )
+    np.testing.assert_allclose(split_terms[name].mean(), terms[name], rtol=1e-5)
   jax.tree.map(
     lambda many, one: assert_close(many.mean(0), one, 1e-5),
     gradients,
@@ -282,8 +277,6 @@ def test_a_batch_without_instances_trains_the_classes_only():
 
 def test_an_image_that_does_not_count_changes_nothing():
   batch = make_batch(3, [2, 1, 3])
-  import dataclasses
-
   cut = dataclasses.replace(batch, image_valid=jnp.asarray([1, 1, 0], bool))
   whole = jax.tree.map(lambda x: x[:2], batch)
   np.testing.assert_allclose(

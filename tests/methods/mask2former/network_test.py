@@ -6,6 +6,13 @@ import jax
 import numpy as np
 import pytest
 
+from solo_jax.methods.mask2former.merging import (
+  Queries,
+  merge_instances,
+  merge_panoptic,
+  merge_semantic,
+)
+
 
 def assert_close(actual, expected, tolerance):
   atol = tolerance * np.abs(expected).max()
@@ -55,3 +62,66 @@ def test_fixture_from_pixels(golden, model, pad_image):
     model.variables[0], image, image_size
   )
   check_outputs(golden, outputs.class_logits, outputs.mask_logits)
+
+
+def last_queries(golden, model, pad_image):
+  """Both logits of the last output, and the sizes of its image."""
+  config = golden.config
+  if "pixel_values" in golden.arrays:  # squashed before
+    original_size = tuple(config["image_hw"])
+    image_size = golden["pixel_values"].shape[2:]
+    class_logits, mask_logits = golden["class_logits"], golden["mask_logits"]
+  else:
+    image, sizes = pad_image(golden["image_rgb"])
+    outputs = jax.jit(functools.partial(model.network.apply, train=False))(
+      model.variables[-1], image, sizes
+    )
+    image_size, original_size = sizes[0], tuple(config["original_hw"])
+    class_logits, mask_logits = (
+      np.asarray(x[-1]) for x in (outputs.class_logits, outputs.mask_logits)
+    )
+  return Queries(
+    class_logits=class_logits[0],
+    mask_logits=mask_logits[0],
+    image_size=tuple(image_size),
+    original_size=original_size,
+  )
+
+
+@pytest.mark.golden("m2f_model_*.npz")
+def test_fixture_results(golden, model, pad_image):
+  config = golden.config
+  queries = last_queries(golden, model, pad_image)
+  num_things = config["num_things"]
+  found = merge_instances(
+    queries, num_things=num_things, max_detections=config["top_k"]
+  )
+  order = np.argsort(-golden["instance_scores"], kind="stable")
+  np.testing.assert_allclose(
+    found.scores, golden["instance_scores"][order], atol=2e-4
+  )
+  np.testing.assert_array_equal(found.labels, golden["instance_labels"][order])
+  masks = golden.masks("instance_masks_packed", queries.original_size)[order]
+  assert np.mean(found.masks != masks) <= 1e-3
+  panoptic = merge_panoptic(
+    queries,
+    num_things=num_things,
+    min_score=config["object_mask_threshold"],
+    min_visible=config["overlap_threshold"],
+  )
+  ids = panoptic.ids
+  if "panoptic_segments" in golden.arrays:
+    np.testing.assert_array_equal(
+      [(s.id, s.label, s.is_thing) for s in panoptic.segments],
+      golden["panoptic_segments"][:, :3],
+    )
+  else:  # mmdet: class + 1000 * number of the thing, void is K
+    numbers = np.cumsum([s.is_thing for s in panoptic.segments])
+    values = [
+      s.label + 1000 * s.is_thing * number
+      for s, number in zip(panoptic.segments, numbers, strict=True)
+    ]
+    ids = np.asarray([config["num_classes"], *values])[ids]
+  assert np.mean(ids != golden["panoptic"]) <= 1e-3
+  if "semantic" in golden.arrays:
+    assert np.mean(merge_semantic(queries) != golden["semantic"]) <= 1e-3

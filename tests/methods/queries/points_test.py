@@ -64,13 +64,13 @@ def test_reads_of_mask_targets(points, encoding, is_shared):
   if encoding == "bits":
     coverage = np.where(coverage > 127, 255, 0)
     data = np.packbits(coverage > 0, axis=-1)
-  masks = types.PackedMasks(
-    data=jnp.asarray(data), encoding=encoding, stride=1
-  )
+  masks = types.PackedMasks(data=jnp.asarray(data), encoding=encoding, stride=1)
   where = points[:, :1] if is_shared else points
   result = read_mask_points(masks, jnp.asarray(where))
   for b, n in np.ndindex(2, 3):
-    expected = read_by_scipy(coverage[b, n] / 255, where[b, min(n, len(where[b]) - 1)])
+    expected = read_by_scipy(
+      coverage[b, n] / 255, where[b, min(n, len(where[b]) - 1)]
+    )
     np.testing.assert_allclose(result[b, n], expected, atol=1e-5)
 
 
