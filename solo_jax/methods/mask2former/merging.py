@@ -7,8 +7,9 @@ rows of a band.
 """
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
+import jax
 import numpy as np
 import scipy.sparse
 import scipy.special
@@ -136,14 +137,14 @@ def _tight_boxes(planes: np.ndarray) -> np.ndarray:
   return boxes
 
 
-def merge_semantic(queries: Queries) -> np.ndarray:
+def merge_semantic(queries: Queries) -> types.SegmentMap:
   """Makes a semantic map: each pixel's class of the largest sum over queries.
 
   Args:
     queries: Of the image.
 
   Returns:
-    Labels. [H0, W0] int32.
+    The map; a class has the id one above its label.
   """
   by_class = queries.probs[:, :-1].T  # [K, Q]
   labels = np.empty(queries.original_size, np.int32)
@@ -151,7 +152,11 @@ def merge_semantic(queries: Queries) -> np.ndarray:
     masks = scipy.special.expit(logits)
     scores = by_class @ masks.reshape(len(masks), -1)
     labels[band] = scores.argmax(0).reshape(masks.shape[1:])
-  return labels
+  segments = [
+    types.Segment(id=label + 1, label=label, score=1.0, is_thing=False)
+    for label in np.unique(labels).tolist()
+  ]
+  return types.SegmentMap(ids=labels + 1, segments=segments)
 
 
 def merge_panoptic(
@@ -215,3 +220,46 @@ def merge_panoptic(
   return types.SegmentMap(
     ids=np.where(inside, ids[owner], 0).astype(np.int32), segments=segments
   )
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SegmentQueries:
+  """What leaves the device of a panoptic or semantic segmentation.
+
+  Attributes:
+    class_logits: [B, Q, K + 1] float32.
+    mask_logits: [B, Q, h, w] float32.
+    merge: Queries of an image -> SegmentMap.
+  """
+
+  class_logits: jax.Array
+  mask_logits: jax.Array
+  merge: Callable[[Queries], types.SegmentMap] = dataclasses.field(
+    metadata=dict(static=True)
+  )
+
+  def to_original(
+    self,
+    row: int,
+    image_size: tuple[int, int],
+    original_size: tuple[int, int],
+  ) -> types.SegmentMap:
+    """Makes the map of an image, on the host.
+
+    Args:
+      row: Of the image in the batch.
+      image_size: Valid (height, width) of the network input.
+      original_size: (H0, W0).
+
+    Returns:
+      The map.
+    """
+    return self.merge(
+      Queries(
+        class_logits=np.asarray(self.class_logits[row]),
+        mask_logits=np.asarray(self.mask_logits[row]),
+        image_size=tuple(image_size),
+        original_size=tuple(original_size),
+      )
+    )

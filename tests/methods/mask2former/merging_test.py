@@ -54,7 +54,10 @@ def test_fixture_instances(golden):
 
 @pytest.mark.golden("m2f_postprocess*.npz")
 def test_fixture_semantic(golden):
-  assert_equal_maps(merge_semantic(make_queries(golden)), golden["semantic"])
+  found = merge_semantic(make_queries(golden))
+  assert_equal_maps(found.ids - 1, golden["semantic"])
+  assert [s.label for s in found.segments] == [s.id - 1 for s in found.segments]
+  assert {s.id for s in found.segments} == set(np.unique(found.ids))
 
 
 @pytest.mark.golden("m2f_postprocess*.npz")
