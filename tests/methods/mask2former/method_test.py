@@ -86,15 +86,15 @@ def test_a_step_of_training_lowers_the_loss():
     return value, terms, variables, gradient
 
   variables = init(jax.random.key(0))
-  first, terms, variables, gradient = step(variables)
+  first, terms, variables, _ = step(variables)
   for _ in range(5):
-    last, _, variables, _ = step(variables)
+    last, _, variables, gradient = step(variables)
   assert last < first
   assert {"category_loss", "mask_loss", "dice_loss"} <= set(terms)
+  # Every parameter trains, once the offsets have left their first zeros.
   flat = jax.tree_util.tree_leaves_with_path(gradient["params"])
   zero = {jax.tree_util.keystr(path) for path, g in flat if not g.any()}
-  # Scores of all keys move alike with the bias of the keys.
-  assert all("['key']['bias']" in name for name in zero), zero
+  assert not zero
 
 
 def test_segments_of_a_batch_on_the_host():
