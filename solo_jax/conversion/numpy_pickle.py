@@ -15,6 +15,7 @@ from etils import epath
 
 from solo_jax.conversion import pickle_machine
 from solo_jax.conversion.pickle_machine import Name, ReadOver, RefusedError
+from solo_jax.errors import UserError
 
 MAX_FILE_BYTES = 8 * 2**30  # the largest published one has 0.9 GB
 # What is longer is an array's content, which is used where it stands: keeping
@@ -24,6 +25,7 @@ RECONSTRUCT = (
   "numpy.core.multiarray._reconstruct",
   "numpy._core.multiarray._reconstruct",
 )
+EMPTY_BYTES = "__builtin__.bytes"  # called without arguments by protocol 2
 DTYPES = ("f2", "f4", "f8", "i1", "i2", "i4", "i8", "u1", "b1")
 
 
@@ -48,9 +50,15 @@ class _Type:
 class _Machine(pickle_machine.Machine):
   """Rebuilds arrays where the machine for PyTorch reads over them."""
 
+  known = pickle_machine.KNOWN | {EMPTY_BYTES}
+
   def _put(self, index: int) -> None:
     value = self.stack[-1]
-    if isinstance(value, str | bytes) and len(value) > MAX_REFERRED:
+    parts = value if isinstance(value, tuple) else (value,)
+    if any(
+      isinstance(part, str | bytes) and len(part) > MAX_REFERRED
+      for part in parts
+    ):
       value = _Spent
     self.memo[index] = value
 
@@ -74,6 +82,10 @@ class _Machine(pickle_machine.Machine):
       raise RefusedError(
         f"refused an array of type {str(kind)[:20]!r}; only numbers are read."
       )
+    if name == EMPTY_BYTES:
+      if arguments:
+        raise RefusedError("refused to make bytes of anything.")
+      return b""
     if name == "_codecs.encode":
       text, encoding = arguments
       if encoding != "latin1" or not isinstance(text, str):
@@ -164,7 +176,7 @@ def read(path: str | os.PathLike) -> Any:
 
   Raises:
     FileNotFoundError: If there is no such file.
-    ValueError: If the file is truncated, or asks for anything but arrays and
+    UserError: If the file is truncated, or asks for anything but arrays and
       plain containers.
   """
   path = epath.Path(path)
@@ -172,8 +184,8 @@ def read(path: str | os.PathLike) -> Any:
     try:
       return load(file)
     except RefusedError as error:
-      raise ValueError(f"{path}: {error}") from error
+      raise UserError(f"{path}: {error}") from error
     except Exception as error:  # damaged files fail in many ways
-      raise ValueError(
+      raise UserError(
         f"{path}: truncated or damaged ({error}); fetch or save it again."
       ) from error

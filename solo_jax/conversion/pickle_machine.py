@@ -183,6 +183,8 @@ _MAX_INTEGER_BITS = 128  # PyTorch's magic number has 77
 class Machine:
   """The stack, the marks and the memo of a pickle under way."""
 
+  known = KNOWN
+
   def __init__(self):
     self.stack: list[Any] = []
     self.marks: list[int] = []  # heights of the stack
@@ -287,7 +289,7 @@ class Machine:
 
   def _name(self, module: Any, name: Any) -> None:
     full_name = f"{_clip(module)}.{_clip(name)}"
-    if full_name not in KNOWN:
+    if full_name not in self.known:
       raise RefusedError(
         f"refused to load the Python object {full_name}: only tensors and "
         "plain containers are read, as anything else could run code. Save "
