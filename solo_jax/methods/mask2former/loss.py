@@ -21,6 +21,7 @@ from solo_jax.methods.mask2former.network import Outputs
 from solo_jax.methods.mask2former.targets import Targets, make_targets
 from solo_jax.methods.queries.matching import match
 from solo_jax.methods.queries.points import (
+  random_points,
   read_mask_points,
   read_points,
   read_shared_points,
@@ -86,16 +87,15 @@ def draw_points(
   """
   num_others = num_points - int(importance_sample_ratio * num_points)
   shapes = (
-    (num_points, 2),
-    (num_instances, int(oversample_ratio * num_points), 2),
-    (num_instances, num_others, 2),
+    (num_points,),
+    (num_instances, int(oversample_ratio * num_points)),
+    (num_instances, num_others),
   )
 
   def draw(key):
     keys = jax.random.split(jax.random.fold_in(key, output), len(shapes))
     return [
-      jax.random.uniform(key, shape)
-      for key, shape in zip(keys, shapes, strict=True)
+      random_points(key, shape) for key, shape in zip(keys, shapes, strict=True)
     ]
 
   shared, candidates, others = jax.vmap(draw)(keys)

@@ -8,6 +8,8 @@ import scipy.ndimage
 
 from solo_jax import types
 from solo_jax.methods.queries.points import (
+  least,
+  random_points,
   read_mask_points,
   read_points,
   read_shared_points,
@@ -93,3 +95,28 @@ def test_the_least_sure_candidates_are_kept():
   others = jnp.asarray([[[0.125, 0.5]]])
   chosen = uncertain_points(logits, jnp.zeros(1, int), candidates, others, 3)
   np.testing.assert_allclose(chosen[0, :, 0], [0.625, 0.375, 0.125])
+
+
+def test_the_least_are_those_of_a_sort():
+  rng = np.random.default_rng(0)
+  values = rng.exponential(size=(2, 3, 200)).astype("f") ** 9  # many sizes
+  values[0, 0, :150] = 0
+  values[0, 1] = 1e30
+  for count in (1, 60, 200):
+    found = np.asarray(jax.jit(least, static_argnums=1)(values, count))
+    for index in np.ndindex(2, 3):
+      assert (np.diff(found[index]) > 0).all()
+      np.testing.assert_array_equal(
+        np.sort(values[index][found[index]]), np.sort(values[index])[:count]
+      )
+  np.testing.assert_array_equal(least(values, 60)[0, :2], [np.arange(60)] * 2)
+
+
+def test_random_points_are_uniform_and_their_coordinates_independent():
+  points = np.asarray(random_points(jax.random.key(0), (2, 20_000)))
+  assert points.shape == (2, 20_000, 2)
+  assert 0 < points.min() < 1e-3 and 1 - 1e-3 < points.max() < 1
+  counts, *_ = np.histogram2d(*points[0].T, bins=4, range=[(0, 1), (0, 1)])
+  # 1250 in each of 16 bins, with a standard deviation of 34.
+  assert np.abs(counts - 1250).max() < 5 * 34
+  assert not np.array_equal(points[0], points[1])
