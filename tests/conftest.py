@@ -116,14 +116,18 @@ def golden(request):
   """A fixture file: `.config` from its config_json, `[name]` its arrays."""
   with np.load(request.param) as file:
     arrays = {name: file[name] for name in file.files}
-  return Golden(json.loads(str(arrays.pop("config_json"))), arrays)
+  config = json.loads(str(arrays.pop("config_json")))
+  return Golden(config, arrays, request.param)
 
 
 class Golden(types.SimpleNamespace):
-  """Arrays in the layout of the fixtures, with converters to ours."""
+  """Arrays in the layout of the fixtures, with converters to ours.
 
-  def __init__(self, config, arrays):
-    super().__init__(config=config, arrays=arrays)
+  `path` is that of the file; what its config names lies next to it.
+  """
+
+  def __init__(self, config, arrays, path):
+    super().__init__(config=config, arrays=arrays, path=path)
 
   def __getitem__(self, name):
     return self.arrays[name]
@@ -146,6 +150,10 @@ class Golden(types.SimpleNamespace):
       self[f"{name}_{level}"].transpose(0, 2, 3, 1)
       for level in range(self.num_levels)
     )
+
+  def channels_last(self, name):
+    """[B, C, H, W] as [B, H, W, C] float32."""
+    return self[name].transpose(0, 2, 3, 1).astype("f")
 
   def masks(self, name, height_width):
     """Unpacks [n, H, W] bool masks."""

@@ -1,8 +1,9 @@
 """Reads the weights of a foreign checkpoint, whatever they are wrapped in.
 
-Formats: `.pth` of both layouts (see `torch_file`) and `.safetensors`. Wrappers:
-the entry 'state_dict' (SOLO, mmdetection) or 'model' (detectron2, AdelaiDet),
-the prefix 'module.' of parallel training, averaged weights beside the plain.
+Formats: `.pth` and `.bin` of both layouts (see `torch_file`), `.safetensors`
+and `.pkl` of NumPy arrays (see `numpy_pickle`). Wrappers: the entry
+'state_dict' (SOLO, mmdetection) or 'model' (detectron2, AdelaiDet), the prefix
+'module.' of parallel training, averaged weights beside the plain.
 """
 
 import dataclasses
@@ -15,7 +16,7 @@ import numpy as np
 import safetensors
 from etils import epath
 
-from solo_jax.conversion import torch_file
+from solo_jax.conversion import numpy_pickle, torch_file
 from solo_jax.errors import UserError
 
 WRAPPERS = ("state_dict", "model")
@@ -59,7 +60,7 @@ def read(path: str | os.PathLike, *, use_ema: bool = False) -> Source:
   names are right unless it is known that they are not.
 
   Args:
-    path: A `.pth`, `.pt` or `.safetensors` file.
+    path: A `.pth`, `.pt`, `.bin`, `.safetensors` or `.pkl` file.
     use_ema: Take the weights called EMA in place of those of plain names.
 
   Returns:
@@ -73,6 +74,8 @@ def read(path: str | os.PathLike, *, use_ema: bool = False) -> Source:
   path = epath.Path(path)
   if path.suffix == ".safetensors":
     content = read_safetensors(path)
+  elif path.suffix == ".pkl":
+    content = numpy_pickle.read(path)
   else:
     content = torch_file.read(path)
   if not isinstance(content, dict):

@@ -116,7 +116,7 @@ def convert_source(
   else:
     target = shapes
   try:
-    variables = convert(source.arrays, rules, target)
+    variables = convert(found.prepare(source.arrays), rules, target)
   except UserError as error:
     raise UserError(
       f"the weights look like {describe(found, network)}, "

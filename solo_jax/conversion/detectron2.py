@@ -1,7 +1,6 @@
 """Names of detectron2's ResNets, caffe-style: BGR, stride in the first 1x1.
 
-Only files of plain tensors can be read. The pickles of detectron2's model zoo
-(`R-50.pkl`) hold NumPy objects and are refused.
+Files of tensors, and pickles of NumPy arrays with the ending .pkl.
 """
 
 from solo_jax.conversion.mapping import CONV, Rule, norm_rules

@@ -5,7 +5,7 @@ A family is the tables of its names and what its weights expect of the input.
 
 import dataclasses
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,7 @@ from solo_jax.conversion import (
   adelaidet,
   detectron2,
   efficientnet_lite,
+  mask2former,
   mmdet,
   solo_official,
   torchvision,
@@ -56,6 +57,7 @@ class Family:
     rules: Table of each method that the family has; of a backbone alone, under
       None.
     fields: Config fields that must have these values for its weights.
+    prepare: Splits or reorders arrays of a state dict before `rules`.
     label_of_first_class: Label that training there gave to the class of the
       head's first output: 1 where 0 is the background. Outputs and our labels
       count from 0 in every family.
@@ -65,6 +67,7 @@ class Family:
   marks: tuple[str, ...]
   rules: Mapping[str | None, tuple[Rule, ...]]
   fields: Mapping[str, Any]
+  prepare: Callable[[Mapping[str, np.ndarray]], dict[str, np.ndarray]] = dict
   label_of_first_class: int = 0
 
   @property
@@ -108,6 +111,27 @@ FAMILIES = (
     | {"preprocessing.interpolation": "bilinear"},
   ),
   Family(
+    name="transformers",
+    marks=(r"model\.pixel_level_module\.",),
+    rules={"mask2former": mask2former.TRANSFORMERS},
+    fields=_TORCHVISION_INPUT | {"preprocessing.interpolation": "antialias"},
+    prepare=mask2former.prepare,
+  ),
+  Family(
+    name="mask2former",
+    marks=(r"sem_seg_head\.predictor\.", r"backbone\."),
+    rules={"mask2former": mask2former.ORIGINAL},
+    fields=_TORCHVISION_INPUT | {"preprocessing.interpolation": "antialias"},
+    prepare=mask2former.prepare,
+  ),
+  Family(
+    name="mmdet_mask2former",
+    marks=(r"panoptic_head\.transformer_decoder\.", r"backbone\."),
+    rules={"mask2former": mask2former.MMDET},
+    fields=_TORCHVISION_INPUT | {"preprocessing.interpolation": "bilinear"},
+    prepare=mask2former.prepare,
+  ),
+  Family(
     name="torchvision",
     marks=(r"conv1\.weight", r"layer4\."),
     rules={None: torchvision.BACKBONE},
@@ -133,7 +157,10 @@ _METHOD_MARKS = {
   "solov2": r"params/kernel/",
   "solo": r"params/mask_\d/",
   "decoupled_solo": r"params/mask_x_\d/",
+  "mask2former": r"params/decoder/query_positions",
 }
+# Channels of the first stage and blocks of the third.
+_SWINS = {(96, 6): "t", (96, 18): "s", (128, 18): "b", (192, 18): "l"}
 
 
 def find_family(name: str | None, arrays: Iterable[str]) -> Family:
@@ -206,18 +233,19 @@ def recognize(family: Family, arrays: Mapping[str, np.ndarray]) -> Network:
   Raises:
     UserError: If no method of the family fits the names.
   """
+  arrays = family.prepare(arrays)
   for method, rules in family.rules.items():
     paths = route(arrays, rules)
     prefix = "params/" if family.is_backbone else "params/backbone/"
     if family.is_backbone or any(
       re.match(_METHOD_MARKS[method], path) for path in paths
     ):
-      bias = paths.get("params/category/bias")
+      num_classes = _count_classes(paths)
       return Network(
         method=method,
         backbone=_name_backbone(family, paths, prefix),
         deformable=_deformable(paths, prefix),
-        num_classes=None if bias is None else len(bias),
+        num_classes=num_classes,
         is_light="params/mask_convs_0/conv/kernel" in paths
         if method == "decoupled_solo"
         else len(paths.get("params/kernel/bias", ())) == 128,
@@ -228,11 +256,25 @@ def recognize(family: Family, arrays: Mapping[str, np.ndarray]) -> Network:
   )
 
 
+def _count_classes(paths: Mapping[str, np.ndarray]) -> int | None:
+  if "params/decoder/category/bias" in paths:
+    return len(paths["params/decoder/category/bias"]) - 1  # 'no object'
+  bias = paths.get("params/category/bias")
+  return None if bias is None else len(bias)
+
+
 def _name_backbone(
   family: Family, paths: Mapping[str, np.ndarray], prefix: str
 ) -> str:
   if family.name == "lite0":
     return "lite0"
+  patch = paths.get(f"{prefix}patch_embed/kernel")
+  if patch is not None:
+    blocks = {
+      m[1] for p in paths if (m := re.match(rf"{prefix}stage3_(\d+)", p))
+    }
+    size = _SWINS.get((len(patch), len(blocks)), "of another size")
+    return f"swin_{size}"
   num_blocks = [
     len({m[1] for path in paths if (m := re.match(block, path))})
     for block in (rf"{prefix}layer{stage}_(\d+)/" for stage in range(1, 5))

@@ -105,11 +105,18 @@ class Tensor:
   strides: tuple[int, ...]
 
 
-def load(file: BinaryIO) -> tuple[Any, dict[str, Storage]]:
+def load(
+  file: BinaryIO,
+  *,
+  machine: "Machine | None" = None,
+  max_bytes: int | None = None,
+) -> tuple[Any, dict[str, Storage]]:
   """Reads one pickle.
 
   Args:
     file: Open at the first byte of the pickle; left behind its last one.
+    machine: A fresh one that builds more than tensors; None: `Machine()`.
+    max_bytes: Longest pickle that is read; None: MAX_PICKLE_BYTES.
 
   Returns:
     content: Dicts, lists, tuples, strings and numbers as pickled (sets as
@@ -121,12 +128,13 @@ def load(file: BinaryIO) -> tuple[Any, dict[str, Storage]]:
     RefusedError: On anything that is not known; says what it is.
     ValueError, IndexError, KeyError: If the pickle is damaged.
   """
-  machine = _Machine()
+  machine = machine or Machine()
+  max_bytes = max_bytes or MAX_PICKLE_BYTES
   start = file.tell()
   for opcode, argument, _ in pickletools.genops(file):
-    if file.tell() - start > MAX_PICKLE_BYTES:
+    if file.tell() - start > max_bytes:
       raise RefusedError(
-        f"refused to load a pickle of more than {MAX_PICKLE_BYTES >> 20} MB: "
+        f"refused to load a pickle of more than {max_bytes >> 20} MB: "
         "a state dict needs less than 1 MB beside its tensors."
       )
     machine.step(opcode.name, argument)
@@ -172,8 +180,10 @@ _MEMO_GETS = ("GET", "BINGET", "LONG_BINGET")
 _MAX_INTEGER_BITS = 128  # PyTorch's magic number has 77
 
 
-class _Machine:
+class Machine:
   """The stack, the marks and the memo of a pickle under way."""
+
+  known = KNOWN
 
   def __init__(self):
     self.stack: list[Any] = []
@@ -215,7 +225,7 @@ class _Machine:
     elif opcode in _MEMO_PUTS:
       self._put(argument)
     elif opcode in _MEMO_GETS:
-      self.stack.append(self.memo[argument])
+      self.stack.append(self._get(argument))
     elif opcode in _CONSTANTS:
       self.stack.append(_CONSTANTS[opcode]())
     elif opcode in _TUPLES:
@@ -247,6 +257,9 @@ class _Machine:
   def _put(self, index: int) -> None:
     self.memo[index] = self.stack[-1]
 
+  def _get(self, index: int) -> Any:
+    return self.memo[index]
+
   def _dict(self) -> None:
     items = self._pop_mark()
     self.stack.append({})
@@ -276,7 +289,7 @@ class _Machine:
 
   def _name(self, module: Any, name: Any) -> None:
     full_name = f"{_clip(module)}.{_clip(name)}"
-    if full_name not in KNOWN:
+    if full_name not in self.known:
       raise RefusedError(
         f"refused to load the Python object {full_name}: only tensors and "
         "plain containers are read, as anything else could run code. Save "
@@ -291,7 +304,32 @@ class _Machine:
     if function.name == DICT:
       self._ordered_dict(*arguments)
     else:
-      self.stack.append(_call(function.name, arguments))
+      self.stack.append(self._call(function.name, arguments))
+
+  def _call(self, name: str, arguments: tuple) -> Any:
+    """Does what calling a known name would do, for the values above."""
+    if name in (TENSOR, TENSOR_V2):
+      storage, offset, shape, strides, *_ = arguments
+      if not (
+        isinstance(storage, Storage)
+        and are_counts([offset])
+        and isinstance(shape, tuple)
+        and isinstance(strides, tuple)
+        and len(shape) == len(strides)
+        and are_counts(shape + strides)
+      ):
+        raise ValueError("a tensor without storage, offset, shape and strides")
+      return Tensor(storage, offset, shape, strides)
+    if name == PARAMETER:
+      return arguments[0]
+    if name == SIZE:
+      (shape,) = arguments
+      if not isinstance(shape, tuple | list) or len(shape) > MAX_DIMENSIONS:
+        raise ValueError("a torch.Size of something else than a shape")
+      return tuple(shape)
+    if name in READ_OVER:
+      return ReadOver()
+    raise ValueError(f"the pickle calls {name}")
 
   def _ordered_dict(self, pairs: Any = ()) -> None:
     """Makes a dict: empty, or of pairs as Python 2 wrote it."""
@@ -343,33 +381,8 @@ class _Machine:
     (self.result,) = self._pop(1)
 
 
-def _call(name: str, arguments: tuple) -> Any:
-  """Does what calling a known name would do, for the values above."""
-  if name in (TENSOR, TENSOR_V2):
-    storage, offset, shape, strides, *_ = arguments
-    if not (
-      isinstance(storage, Storage)
-      and _are_counts([offset])
-      and isinstance(shape, tuple)
-      and isinstance(strides, tuple)
-      and len(shape) == len(strides)
-      and _are_counts(shape + strides)
-    ):
-      raise ValueError("a tensor without storage, offset, shape and strides")
-    return Tensor(storage, offset, shape, strides)
-  if name == PARAMETER:
-    return arguments[0]
-  if name == SIZE:
-    (shape,) = arguments
-    if not isinstance(shape, tuple | list) or len(shape) > MAX_DIMENSIONS:
-      raise ValueError("a torch.Size of something else than a shape")
-    return tuple(shape)
-  if name in READ_OVER:
-    return ReadOver()
-  raise ValueError(f"the pickle calls {name}")
-
-
-def _are_counts(values: Any) -> bool:
+def are_counts(values: Any) -> bool:
+  """Tells whether all values are whole numbers from 0."""
   return all(type(x) is int and x >= 0 for x in values)
 
 

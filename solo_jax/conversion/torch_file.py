@@ -136,8 +136,8 @@ def _read_stream(data: bytes) -> Any:
   except (RefusedError, ValueError, LookupError, TypeError) as error:
     if data[:1] == b"\x80":
       raise _NotTorchError(
-        "it is a bare pickle, as detectron2's model zoo has them: load it with "
-        "Python, make its arrays torch tensors and torch.save them"
+        "it is a bare pickle, as detectron2's model zoo has them: give it the "
+        "ending .pkl"
       ) from error
     raise _NotTorchError("it opens with no known header") from error
   if not system.get("little_endian", True):

@@ -1,0 +1,215 @@
+"""Names of Swin Transformers in three code bases.
+
+Where the projections of query, key and value are one array, it must be split
+by `split_projections` first.
+"""
+
+import dataclasses
+import re
+from collections.abc import Mapping
+
+import numpy as np
+
+from solo_jax.conversion.mapping import (
+  CONV,
+  DENSE,
+  Rule,
+  dense_rules,
+  norm_rules,
+)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Layout:
+  """What a code base calls the parts; regular expressions without groups.
+
+  Attributes:
+    patch_embed: Convolution of the patches.
+    patch_norm: Norm after it.
+    stage: A stage's name before its number.
+    norms: Of a block, before attention and before perceptron.
+    attention: Of a block, before the names that follow.
+    projections: Of query, key, value and the result.
+    table: Of relative position biases and their indices, before '_bias_table'
+      and '_index'.
+    mlp: Both layers of a block's perceptron.
+    output_norm: Norm of a stage's map, before its number.
+    first_norm: Number of the first stage there.
+    dropped: What no backbone needs.
+  """
+
+  patch_embed: str
+  patch_norm: str
+  stage: str
+  norms: tuple[str, str]
+  attention: str
+  projections: tuple[str, str, str, str]
+  table: str
+  mlp: tuple[str, str]
+  output_norm: str
+  first_norm: int
+  dropped: str
+
+
+# Names in files; and within brackets those of the modules of transformers 5,
+# which saves the others.
+TRANSFORMERS = Layout(
+  patch_embed=r"(?:swin\.)?embeddings\.patch_embeddings\.projection",
+  patch_norm=r"(?:swin\.)?embeddings\.norm",
+  stage=r"(?:swin\.)?encoder\.layers\.",
+  norms=("layernorm_before", "layernorm_after"),
+  attention=r"attention\.",
+  projections=(
+    r"(?:self\.query|q_proj)",
+    r"(?:self\.key|k_proj)",
+    r"(?:self\.value|v_proj)",
+    r"(?:output\.dense|o_proj)",
+  ),
+  table=r"(?:self|relative_position_bias)\.relative_position",
+  mlp=(r"(?:intermediate\.dense|mlp\.fc1)", r"(?:output\.dense|mlp\.fc2)"),
+  output_norm=r"hidden_states_norms\.stage",
+  first_norm=1,
+  dropped=r"(?:swin\.)?layernorm\.(?:weight|bias)",  # the classifier's
+)
+ORIGINAL = Layout(
+  patch_embed=r"patch_embed\.proj",
+  patch_norm=r"patch_embed\.norm",
+  stage=r"layers\.",
+  norms=("norm1", "norm2"),
+  attention=r"attn\.",
+  projections=("query", "key", "value", "proj"),
+  table="relative_position",
+  mlp=(r"mlp\.fc1", r"mlp\.fc2"),
+  output_norm="norm",
+  first_norm=0,
+  # The classifier, and the masks of its fixed input size.
+  dropped=r"(?:(?:norm|head)\.(?:weight|bias)|layers\.\d\.blocks\.\d+\.attn_mask)",
+)
+MMDET = dataclasses.replace(
+  ORIGINAL,
+  patch_embed=r"patch_embed\.projection",
+  stage=r"stages\.",
+  attention=r"attn\.w_msa\.",
+  mlp=(r"ffn\.layers\.0\.0", r"ffn\.layers\.1"),
+)
+
+
+def backbone_rules(
+  layout: Layout, source: str = "", target: str = ""
+) -> tuple[Rule, ...]:
+  r"""Makes the rules of a Swin Transformer.
+
+  Args:
+    layout: Of the code base.
+    source: Regular expression before every name, such as r'backbone\.'.
+    target: Path before every target, such as 'backbone/'.
+
+  Returns:
+    The rules; they drop the indices of position biases, which are constants.
+  """
+  rules = [
+    Rule(
+      rf"{source}{layout.patch_embed}\.weight",
+      f"params/{target}patch_embed/kernel",
+      CONV,
+    ),
+    Rule(
+      rf"{source}{layout.patch_embed}\.bias", f"params/{target}patch_embed/bias"
+    ),
+    *_norm_rules(f"{source}{layout.patch_norm}", f"{target}patch_norm"),
+    Rule(f"{source}{layout.dropped}", None),
+  ]
+  for n in range(4):
+    stage = f"{source}{layout.stage}{n}"
+    block, path = rf"{stage}\.blocks\.(\d+)\.", rf"{target}stage{n + 1}_\1"
+    attention = f"{block}{layout.attention}"
+    for i, name in enumerate(layout.norms, start=1):
+      rules += _norm_rules(f"{block}{name}", f"{path}/norm{i}")
+    for name, part in zip(
+      layout.projections, ("query", "key", "value", "out"), strict=True
+    ):
+      rules += dense_rules(f"{attention}{name}", f"{path}/attention/{part}")
+    for name, part in zip(layout.mlp, ("mlp_in", "mlp_out"), strict=True):
+      rules += dense_rules(f"{block}{name}", f"{path}/{part}")
+    rules += [
+      Rule(
+        f"{attention}{layout.table}_bias_table",
+        f"params/{path}/attention/bias_table",
+      ),
+      Rule(f"{attention}{layout.table}_index", None),
+      *_norm_rules(rf"{stage}\.downsample\.norm", f"{target}merge{n + 1}/norm"),
+      Rule(
+        rf"{stage}\.downsample\.reduction\.weight",
+        f"params/{target}merge{n + 1}/reduction/kernel",
+        DENSE,
+      ),
+      *_norm_rules(
+        f"{source}{layout.output_norm}{n + layout.first_norm}",
+        f"{target}norm{n + 1}",
+      ),
+    ]
+  return tuple(rules)
+
+
+def _norm_rules(source: str, target: str) -> tuple[Rule, ...]:
+  return norm_rules(source, target, running=False)
+
+
+_JOINT = re.compile(r"(.*\.)(?:qkv\.|in_proj_)(weight|bias)")
+
+
+def split_projections(
+  arrays: Mapping[str, np.ndarray],
+) -> dict[str, np.ndarray]:
+  """Splits joint projections of query, key and value.
+
+  Args:
+    arrays: State dict; 'qkv.weight' and 'in_proj_weight' hold three times as
+      many rows, in this order, and their biases likewise.
+
+  Returns:
+    The same with 'query.weight', 'key.weight', 'value.weight' in their place.
+    What does not divide by three stays.
+  """
+  result = {}
+  for name, array in arrays.items():
+    match = _JOINT.fullmatch(name)
+    if match is None or array.ndim == 0 or len(array) % 3:
+      result[name] = array
+      continue
+    parts = zip(("query", "key", "value"), np.split(array, 3), strict=True)
+    result |= {f"{match[1]}{part}.{match[2]}": rows for part, rows in parts}
+  return result
+
+
+_MERGING = re.compile(
+  r".*\.downsample\.(?:norm\.(?:weight|bias)|reduction\.weight)"
+)
+
+
+def reorder_merging(
+  arrays: Mapping[str, np.ndarray],
+) -> dict[str, np.ndarray]:
+  """Brings the inputs of mmdet's patch merging into the original order.
+
+  mmdet unfolds 2 x 2 neighbours: input c * 4 + 2 * row + column. In the
+  original it is (2 * column + row) * C + c.
+
+  Args:
+    arrays: State dict of mmdet.
+
+  Returns:
+    The same in the original order. What does not divide by four stays.
+  """
+  return {
+    name: _to_original_order(array)
+    if _MERGING.fullmatch(name) and array.ndim and array.shape[-1] % 4 == 0
+    else array
+    for name, array in arrays.items()
+  }
+
+
+def _to_original_order(array: np.ndarray) -> np.ndarray:
+  *rows, inputs = array.shape
+  array = array.reshape(*rows, inputs // 4, 4)[..., [0, 2, 1, 3]]
+  return np.swapaxes(array, -1, -2).reshape(*rows, inputs)

@@ -1,0 +1,59 @@
+"""Losses of masks that are read at points, one value a mask.
+
+Shape letters: P points.
+"""
+
+import jax
+import jax.numpy as jnp
+
+
+def point_mask_losses(
+  logits: jax.Array, targets: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+  """Computes cross-entropy and dice loss of each mask from its points.
+
+  The dice loss is 1 - (2 sum(p t) + 1) / (sum(p) + sum(t) + 1), as in
+  Mask2Former (https://arxiv.org/abs/2112.01527); its denominator is not squared
+  as that of SOLO's.
+
+  Args:
+    logits: [..., P] float.
+    targets: In [0, 1]. [..., P] float.
+
+  Returns:
+    Cross-entropy, a mean over the points, and dice loss. [...] float32 each.
+  """
+  logits, targets = logits.astype(jnp.float32), targets.astype(jnp.float32)
+  entropy = jnp.mean(jax.nn.softplus(logits) - logits * targets, axis=-1)
+  probs = jax.nn.sigmoid(logits)
+  overlap = jnp.sum(probs * targets, axis=-1)
+  size = jnp.sum(probs, axis=-1) + jnp.sum(targets, axis=-1)
+  return entropy, 1 - (2 * overlap + 1) / (size + 1)
+
+
+def pairwise_point_mask_losses(
+  logits: jax.Array, targets: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+  """Computes both losses of every mask with every target.
+
+  Args:
+    logits: Of q masks at the same points. [..., P, q] float32.
+    targets: Of n targets, in [0, 1]. [..., n, P] float32.
+
+  Returns:
+    As `point_mask_losses`, [..., n, q] float32 each.
+  """
+
+  def product(x):  # in full precision: costs are compared with each other
+    return jnp.matmul(targets, x, precision=jax.lax.Precision.HIGHEST)
+
+  num_points = logits.shape[-2]
+  # A softplus to 1e-7; `jax.nn.softplus`, exact near 0, takes four times as
+  # long on CPU.
+  softplus = jnp.maximum(logits, 0) + jnp.log(1 + jnp.exp(-jnp.abs(logits)))
+  entropy = jnp.sum(softplus, axis=-2)[..., None, :]
+  entropy = (entropy - product(logits)) / num_points
+  probs = jax.nn.sigmoid(logits)
+  size = jnp.sum(probs, axis=-2)[..., None, :]
+  size += jnp.sum(targets, axis=-1)[..., None]
+  return entropy, 1 - (2 * product(probs) + 1) / (size + 1)

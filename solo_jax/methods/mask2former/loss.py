@@ -1,0 +1,315 @@
+"""The loss of Mask2Former (https://arxiv.org/abs/2112.01527).
+
+Shape letters: B images, N instances (padded), Q queries, K classes, P points,
+L outputs: one before the first layer and one after each.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Callable
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from solo_jax import types
+from solo_jax.losses.point_mask import (
+  pairwise_point_mask_losses,
+  point_mask_losses,
+)
+from solo_jax.methods.mask2former.network import Outputs
+from solo_jax.methods.mask2former.targets import Targets, make_targets
+from solo_jax.methods.queries.matching import match
+from solo_jax.methods.queries.points import (
+  random_points,
+  read_mask_points,
+  read_points,
+  read_shared_points,
+  uncertain_points,
+)
+from solo_jax.nn.draws import row_keys
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Weights:
+  """Weights of the three losses, in the costs of matching as well.
+
+  Attributes:
+    category: Of the class.
+    mask: Of the masks' cross-entropy.
+    dice: Of the masks' dice loss.
+    no_object: Of a query without instance, in the class loss.
+  """
+
+  category: float
+  mask: float
+  dice: float
+  no_object: float
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Points:
+  """Random points for one output.
+
+  Attributes:
+    match: For the costs. [B, P, 2] float32.
+    candidates: Of which the most uncertain are kept. [B, N, more, 2] float32.
+    others: That are kept in any case. [B, N, n, 2] float32.
+  """
+
+  match: jax.Array
+  candidates: jax.Array
+  others: jax.Array
+
+
+def draw_points(
+  keys: jax.Array,
+  output: int,
+  *,
+  num_instances: int,
+  num_points: int,
+  oversample_ratio: float,
+  importance_sample_ratio: float,
+) -> Points:
+  """Draws the points of one output.
+
+  Args:
+    keys: Of the images. [B] keys.
+    output: Its number.
+    num_instances: N.
+    num_points: P.
+    oversample_ratio: Candidates, by P.
+    importance_sample_ratio: Share of the P points that are the most uncertain
+      candidates.
+
+  Returns:
+    The points.
+  """
+  num_others = num_points - int(importance_sample_ratio * num_points)
+  shapes = (
+    (num_points,),
+    (num_instances, int(oversample_ratio * num_points)),
+    (num_instances, num_others),
+  )
+
+  def draw(key):
+    keys = jax.random.split(jax.random.fold_in(key, output), len(shapes))
+    return [
+      random_points(key, shape) for key, shape in zip(keys, shapes, strict=True)
+    ]
+
+  shared, candidates, others = jax.vmap(draw)(keys)
+  return Points(match=shared, candidates=candidates, others=others)
+
+
+def mask2former_loss(
+  network: nn.Module,
+  batch: types.Batch,
+  *,
+  category_weight: float,
+  mask_weight: float,
+  dice_weight: float,
+  no_object_weight: float,
+  num_points: int,
+  oversample_ratio: float,
+  importance_sample_ratio: float,
+  axis_name: str | None,
+) -> tuple[jax.Array, dict[str, jax.Array]]:
+  """Runs the network and computes the loss of a batch.
+
+  Args:
+    network: Bound, with a random stream named 'draws'.
+    batch: The batch.
+    category_weight: See `Weights`, as the next three.
+    mask_weight: See there.
+    dice_weight: See there.
+    no_object_weight: See there.
+    num_points: See `draw_points`, as the next two.
+    oversample_ratio: See there.
+    importance_sample_ratio: See there.
+    axis_name: Name of the mapped device axis; None on a single device.
+
+  Returns:
+    As `outputs_loss`.
+  """
+  outputs = network(batch.image, batch.image_size, train=True, row=batch.row)
+  targets = make_targets(batch, outputs.mask_logits[0].shape[1])
+  draw = functools.partial(
+    draw_points,
+    row_keys(network.make_rng("draws"), batch.row),
+    num_instances=targets.valid.shape[1],
+    num_points=num_points,
+    oversample_ratio=oversample_ratio,
+    importance_sample_ratio=importance_sample_ratio,
+  )
+  loss, terms = outputs_loss(
+    outputs,
+    targets,
+    batch.image_valid,
+    draw,
+    Weights(
+      category=category_weight,
+      mask=mask_weight,
+      dice=dice_weight,
+      no_object=no_object_weight,
+    ),
+    axis_name,
+  )
+  dropped = jnp.sum(batch.num_dropped) + jnp.sum(targets.num_dropped)
+  return loss, terms | dict(instances_dropped=dropped)
+
+
+def outputs_loss(
+  outputs: Outputs,
+  targets: Targets,
+  image_valid: jax.Array,
+  draw: Callable[[int], Points],
+  weights: Weights,
+  axis_name: str | None,
+) -> tuple[jax.Array, dict[str, jax.Array]]:
+  """Sums the losses of all outputs, each matched on its own.
+
+  Divisors are counted over the batch on all devices, so that the mean of the
+  per-device losses is the loss of the global batch.
+
+  Args:
+    outputs: Of the network.
+    targets: Of the batch.
+    image_valid: False for an image that counts for nothing. [B] bool.
+    draw: Number of an output -> its points.
+    weights: Of the losses.
+    axis_name: Name of the mapped device axis; None on a single device.
+
+  Returns:
+    The loss, [] float32, and its terms: category_loss, mask_loss and dice_loss,
+    weighted sums over the outputs, their values of the last output alone
+    (last_...), and num_instances, the mean per image.
+  """
+  points = [draw(i) for i in range(len(outputs.mask_logits))]
+  costs = [
+    pair_costs(*logits, targets, point.match, weights)
+    for *logits, point in zip(
+      outputs.class_logits, outputs.mask_logits, points, strict=True
+    )
+  ]
+  # One loop for the matchings of all outputs and images.
+  costs = jax.lax.stop_gradient(jnp.stack(costs))
+  queries = match(costs, jnp.broadcast_to(targets.valid, costs.shape[:-1]))
+  num_devices = 1 if axis_name is None else jax.lax.axis_size(axis_name)
+  total = functools.partial(_mean_over_devices, axis_name=axis_name)
+  num_masks = jnp.maximum(total(jnp.sum(targets.valid)), 1 / num_devices)
+  sums = dict(category_loss=0.0, mask_loss=0.0, dice_loss=0.0)
+  for *logits, query, point in zip(
+    outputs.class_logits, outputs.mask_logits, queries, points, strict=True
+  ):
+    category, divisor = category_loss(
+      logits[0], targets, query, image_valid, weights.no_object
+    )
+    # The weights of images without any do not divide by zero.
+    category /= jnp.maximum(total(divisor), weights.no_object / num_devices)
+    mask, dice = mask_losses(logits[1], targets, query, point)
+    last = dict(
+      category_loss=weights.category * category,
+      mask_loss=weights.mask * mask / num_masks,
+      dice_loss=weights.dice * dice / num_masks,
+    )
+    sums = {name: sums[name] + value for name, value in last.items()}
+  terms = sums | {f"last_{name}": value for name, value in last.items()}
+  count = jnp.sum(targets.valid, axis=1, dtype=jnp.float32)
+  return sum(sums.values()), terms | dict(num_instances=jnp.mean(count))
+
+
+def pair_costs(
+  class_logits: jax.Array,
+  mask_logits: jax.Array,
+  targets: Targets,
+  points: jax.Array,
+  weights: Weights,
+) -> jax.Array:
+  """Computes what each query would cost for each instance.
+
+  Args:
+    class_logits: [B, Q, K + 1] float32.
+    mask_logits: [B, Q, h, w] float32.
+    targets: The instances.
+    points: The same for all pairs of an image. [B, P, 2] float32.
+    weights: Of the three costs.
+
+  Returns:
+    Any value for padded instances. [B, N, Q] float32.
+  """
+  entropy, dice = pairwise_point_mask_losses(
+    read_shared_points(mask_logits, points),
+    read_mask_points(targets.masks, points[:, None]),
+  )
+  probs = jax.nn.softmax(class_logits).transpose(0, 2, 1)  # [B, K + 1, Q]
+  of_label = jnp.take_along_axis(probs, targets.labels[..., None], axis=1)
+  return (
+    weights.mask * entropy + weights.dice * dice - weights.category * of_label
+  )
+
+
+def category_loss(
+  class_logits: jax.Array,
+  targets: Targets,
+  query: jax.Array,
+  image_valid: jax.Array,
+  no_object_weight: float,
+) -> tuple[jax.Array, jax.Array]:
+  """Sums the weighted cross-entropy of all queries.
+
+  Args:
+    class_logits: [B, Q, K + 1] float32.
+    targets: The instances.
+    query: Query of each instance. [B, N] int32.
+    image_valid: False for an image that counts for nothing. [B] bool.
+    no_object_weight: Weight of queries without instance; of the others 1.
+
+  Returns:
+    The sum and the sum of the weights, [] float32 each.
+  """
+  num_queries, num_outputs = class_logits.shape[1:]
+
+  def assign(query, labels, valid):
+    target = jnp.full(num_queries, num_outputs - 1, labels.dtype)
+    return target.at[jnp.where(valid, query, num_queries)].set(
+      labels, mode="drop"
+    )
+
+  target = jax.vmap(assign)(query, targets.labels, targets.valid)
+  weight = jnp.where(target == num_outputs - 1, no_object_weight, 1.0)
+  weight = jnp.where(image_valid[:, None], weight, 0.0)
+  log_probs = jax.nn.log_softmax(class_logits)
+  log_prob = jnp.take_along_axis(log_probs, target[..., None], axis=-1)
+  return -jnp.sum(weight * log_prob[..., 0]), jnp.sum(weight)
+
+
+def mask_losses(
+  mask_logits: jax.Array, targets: Targets, query: jax.Array, points: Points
+) -> tuple[jax.Array, jax.Array]:
+  """Sums both mask losses over the matched pairs.
+
+  Args:
+    mask_logits: [B, Q, h, w] float32.
+    targets: The instances.
+    query: Query of each instance. [B, N] int32.
+    points: Where to look.
+
+  Returns:
+    Sums of cross-entropy and of dice loss, [] float32 each.
+  """
+  batch, num_queries, *size = mask_logits.shape
+  maps = mask_logits.reshape(-1, *size)
+  index = query + num_queries * jnp.arange(batch)[:, None]
+  chosen = uncertain_points(
+    maps, index, points.candidates, points.others, points.match.shape[1]
+  )
+  losses = point_mask_losses(
+    read_points(maps, index, chosen), read_mask_points(targets.masks, chosen)
+  )
+  return tuple(jnp.sum(loss, where=targets.valid) for loss in losses)
+
+
+def _mean_over_devices(count: jax.Array, axis_name: str | None) -> jax.Array:
+  count = count.astype(jnp.float32)
+  return count if axis_name is None else jax.lax.pmean(count, axis_name)

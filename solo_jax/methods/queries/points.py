@@ -1,0 +1,189 @@
+"""Reads maps at points, and chooses points where a mask is uncertain.
+
+Points are (x, y) in [0, 1], shares of width and height; a pixel's value is at
+its centre. Shape letters: B images, N instances, P points, R maps, h, w size.
+"""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+
+from solo_jax import types
+
+
+def _corners(
+  points: jax.Array, size: tuple[int, int]
+) -> list[tuple[jax.Array, jax.Array, jax.Array]]:
+  """(row, column, weight) of the four pixels around each point.
+
+  Weights of pixels outside are 0, their indices those of pixels inside.
+  """
+  height, width = size
+  x = points[..., 0] * width - 0.5
+  y = points[..., 1] * height - 0.5
+  corners = []
+  for dy in (0, 1):
+    for dx in (0, 1):
+      column = jnp.floor(x).astype(jnp.int32) + dx
+      row = jnp.floor(y).astype(jnp.int32) + dy
+      share = (1 - jnp.abs(x - column)) * (1 - jnp.abs(y - row))
+      inside = (row >= 0) & (row < height) & (column >= 0) & (column < width)
+      corners.append(
+        (
+          jnp.clip(row, 0, height - 1),
+          jnp.clip(column, 0, width - 1),
+          jnp.where(inside, share, 0.0),
+        )
+      )
+  return corners
+
+
+def read_points(
+  maps: jax.Array, index: jax.Array, points: jax.Array
+) -> jax.Array:
+  """Reads maps bilinearly, zeros around them.
+
+  Each group of points has a map of its own; maps are not copied for that.
+
+  Args:
+    maps: [R, h, w] float.
+    index: Map of each group of points. [...] int.
+    points: [..., P, 2] float32; no gradient passes to them.
+
+  Returns:
+    [..., P] float32.
+  """
+  height, width = maps.shape[1:]
+  flat = maps.reshape(-1)
+  points = jax.lax.stop_gradient(points)
+  start = index[..., None] * (height * width)
+  values = [
+    weight * jnp.take(flat, start + row * width + column, mode="clip")
+    for row, column, weight in _corners(points, (height, width))
+  ]
+  return functools.reduce(jnp.add, values)
+
+
+def read_shared_points(maps: jax.Array, points: jax.Array) -> jax.Array:
+  """Reads all maps of an image at the same points.
+
+  Args:
+    maps: [B, Q, h, w] float.
+    points: [B, P, 2] float32; no gradient passes to them.
+
+  Returns:
+    [B, P, Q] float32.
+  """
+  batch, num_maps, height, width = maps.shape
+  # Last, the maps lie next to each other: one read fetches all of a pixel.
+  flat = maps.transpose(0, 2, 3, 1).reshape(-1, num_maps)
+  points = jax.lax.stop_gradient(points)
+  start = jnp.arange(batch)[:, None] * (height * width)
+  values = [
+    weight[..., None]
+    * jnp.take(flat, start + row * width + column, axis=0, mode="clip")
+    for row, column, weight in _corners(points, (height, width))
+  ]
+  return functools.reduce(jnp.add, values)
+
+
+def read_mask_points(masks: types.PackedMasks, points: jax.Array) -> jax.Array:
+  """Reads mask targets bilinearly, without unpacking them.
+
+  Args:
+    masks: [B, N] masks of [h, w].
+    points: Of all masks of an image, [B, 1, P, 2], or of each, [B, N, P, 2].
+
+  Returns:
+    Between 0 and 1, fractions at edges and in coverage. [B, N, P] float32.
+  """
+  batch, num_masks, height, bytes_per_row = masks.data.shape
+  flat = masks.data.reshape(-1)
+  start = jnp.arange(batch * num_masks).reshape(batch, num_masks, 1)
+  start *= height * bytes_per_row
+  values = []
+  for row, column, weight in _corners(points, masks.size):
+    if masks.encoding == "bits":
+      byte = jnp.take(
+        flat, start + row * bytes_per_row + column // 8, mode="clip"
+      )
+      value = (byte >> (7 - column % 8).astype(jnp.uint8)) & 1
+    else:
+      value = jnp.take(flat, start + row * bytes_per_row + column, mode="clip")
+      value = value / 255
+    values.append(weight * value.astype(jnp.float32))
+  return functools.reduce(jnp.add, values)
+
+
+def uncertain_points(
+  maps: jax.Array,
+  index: jax.Array,
+  candidates: jax.Array,
+  others: jax.Array,
+  num_points: int,
+) -> jax.Array:
+  """Keeps the candidates where a mask is least sure (PointRend, section 3).
+
+  Args:
+    maps: Logits. [R, h, w] float.
+    index: Map of each group of points. [...] int.
+    candidates: [..., more than P, 2] float32.
+    others: Points that are taken whatever the mask says. [..., n, 2] float32.
+    num_points: P, with the others.
+
+  Returns:
+    The P - n candidates of the smallest absolute logits, in their order, then
+    the others. [..., P, 2] float32 without gradient.
+  """
+  logits = read_points(jax.lax.stop_gradient(maps), index, candidates)
+  kept = num_points - others.shape[-2]
+  order = least(jnp.abs(logits), kept)
+  chosen = jnp.take_along_axis(candidates, order[..., None], axis=-2)
+  return jnp.concatenate([chosen, others], axis=-2)
+
+
+def least(values: jax.Array, count: int) -> jax.Array:
+  """Finds the smallest values, without sorting them.
+
+  `jax.lax.top_k` of thousands of values sorts: on CPU it takes four times as
+  long, and more than the whole loss besides.
+
+  Args:
+    values: From 0. [..., n] float32.
+    count: How many are found.
+
+  Returns:
+    Their indices, rising; of values that equal the largest one found, those
+    that come first. [..., count] int32.
+  """
+  # Of numbers from 0, the bits rise with the value: bit by bit, this finds the
+  # largest limit below which there are fewer than `count`.
+  bits = jax.lax.bitcast_convert_type(values, jnp.int32)
+
+  def try_bit(i, limit):
+    higher = limit | (1 << (30 - i))
+    number = jnp.sum(bits < higher, axis=-1, keepdims=True)
+    return jnp.where(number < count, higher, limit)
+
+  limit = jnp.zeros((*values.shape[:-1], 1), jnp.int32)
+  limit = jax.lax.fori_loop(0, 31, try_bit, limit)
+  rank = jnp.cumsum(bits <= limit, axis=-1).reshape(-1, values.shape[-1])
+  places = jnp.arange(1, count + 1)
+  found = jax.vmap(lambda rank: jnp.searchsorted(rank, places))(rank)
+  return found.reshape(*values.shape[:-1], count).astype(jnp.int32)
+
+
+def random_points(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+  """Draws points, uniform on a grid of 65536 places an axis.
+
+  Args:
+    key: Of the draw.
+    shape: Of the points.
+
+  Returns:
+    [*shape, 2] float32 in (0, 1).
+  """
+  bits = jax.random.bits(key, shape, jnp.uint32)  # one number for x and y
+  halves = jnp.stack([bits >> 16, bits & 0xFFFF], axis=-1)
+  return (halves.astype(jnp.float32) + 0.5) / 2**16

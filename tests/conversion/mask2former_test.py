@@ -1,0 +1,155 @@
+"""Tests of solo_jax/conversion/mask2former.py.
+
+That converted weights give the same outputs is tested with the networks.
+"""
+
+import functools
+import re
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from mask2former_layouts import (
+  RESNETS,
+  SWINS,
+  Checkpoint,
+  make_state_dict,
+)
+
+from solo_jax.conversion.families import FAMILIES, find_family, recognize
+from solo_jax.conversion.mapping import convert, dropped
+from solo_jax.errors import UserError
+from solo_jax.methods.mask2former.decode import decode
+from solo_jax.methods.mask2former.network import Mask2Former
+from solo_jax.nn.backbones.resnet import DEPTHS, ResNet
+from solo_jax.nn.backbones.swin import SIZES, Swin
+
+# Classes: COCO instances, COCO panoptic, Cityscapes, ADE semantic.
+CHECKPOINTS = [
+  *(
+    Checkpoint("transformers", f"swin_{size}", queries, classes)
+    for size, queries, classes in (
+      ("t", 100, 80),
+      ("s", 100, 133),
+      ("b", 100, 150),
+      ("l", 200, 133),
+      ("l", 100, 150),
+    )
+  ),
+  Checkpoint("mask2former", "r50", 100, 80),
+  Checkpoint("mask2former", "r101", 100, 133),
+  Checkpoint("mask2former", "swin_t", 100, 19),
+  Checkpoint("mask2former", "swin_l", 200, 80),
+  Checkpoint("mmdet_mask2former", "r50", 100, 80),
+  Checkpoint("mmdet_mask2former", "swin_s", 100, 133),
+]
+
+
+def make_network(checkpoint):
+  if checkpoint.backbone in SWINS:
+    backbone = Swin(**SIZES[checkpoint.backbone[-1]])
+  else:
+    backbone = ResNet(**DEPTHS[int(checkpoint.backbone[1:])])
+  return Mask2Former(
+    backbone=backbone,
+    num_classes=checkpoint.classes,
+    num_queries=checkpoint.queries,
+    channels=256,
+    mask_channels=256,
+    num_heads=8,
+    num_encoder_layers=6,
+    encoder_hidden=1024,
+    num_decoder_layers=9,
+    decoder_hidden=2048,
+    remat_encoder=False,
+    mean=(123.675, 116.28, 103.53),
+    std=(58.395, 57.12, 57.375),
+    channel_order="rgb",
+    dtype=jnp.float32,
+  )
+
+
+def name_of(checkpoint):
+  return "-".join(map(str, vars(checkpoint).values()))
+
+
+@pytest.mark.parametrize("checkpoint", CHECKPOINTS, ids=name_of)
+def test_a_published_layout_converts_with_nothing_left_over(checkpoint):
+  arrays = make_state_dict(checkpoint)
+  family = find_family(None, arrays)
+  assert family.name == checkpoint.family
+  found = recognize(family, arrays)
+  assert (found.method, found.backbone, found.num_classes) == (
+    "mask2former",
+    checkpoint.backbone,
+    checkpoint.classes,
+  )
+  network = make_network(checkpoint)
+  image = jax.ShapeDtypeStruct((1, 800, 1344, 3), jnp.uint8)
+  image_size = jax.ShapeDtypeStruct((1, 2), jnp.int32)
+
+  def detect(key, image, image_size):
+    outputs, variables = network.init_with_output(
+      key, image, image_size, train=False
+    )
+    found = decode(
+      outputs, image_size, num_things=checkpoint.classes, max_detections=100
+    )
+    return variables, found
+
+  target, decoded = jax.eval_shape(detect, jax.random.key(0), image, image_size)
+  assert decoded.masks.probs.shape == (1, 100, 200, 336)
+  rules = family.rules["mask2former"]
+  # Values play no role: a target of bytes takes a quarter of the memory.
+  small = jax.tree.map(
+    lambda x: jax.ShapeDtypeStruct(x.shape, jnp.int8), target
+  )
+  converted = convert(family.prepare(arrays), rules, small)
+  assert jax.tree.structure(converted) == jax.tree.structure(dict(target))
+  left_out = dropped(family.prepare(arrays), rules)
+  assert all(
+    re.search("index$|empty_weight$|num_batches_tracked$", name)
+    for name in left_out
+  )
+
+
+def test_old_names_of_the_original():
+  # Before version 2 of its files the pixel decoder's names were shorter and
+  # the queries called static.
+  arrays = make_state_dict(CHECKPOINTS[5])
+  old = {
+    name.replace(".pixel_decoder.", ".").replace(
+      "query_feat", "static_query"
+    ): x
+    for name, x in arrays.items()
+  }
+  assert old.keys() != arrays.keys()
+  family = find_family(None, old)
+  target = jax.eval_shape(
+    functools.partial(make_network(CHECKPOINTS[5]).init, train=False),
+    jax.random.key(0),
+    jax.ShapeDtypeStruct((1, 64, 64, 3), jnp.uint8),
+    jax.ShapeDtypeStruct((1, 2), jnp.int32),
+  )
+  convert(family.prepare(old), family.rules["mask2former"], target)
+  # And strict: what is not known is not read over.
+  del old["sem_seg_head.predictor.query_embed.weight"]
+  old["sem_seg_head.predictor.extra.weight"] = np.zeros(3)
+  with pytest.raises((ValueError, UserError), match="in 2 places"):
+    convert(family.prepare(old), family.rules["mask2former"], target)
+
+
+def test_no_two_families_claim_a_file():
+  for checkpoint in CHECKPOINTS:
+    names = list(make_state_dict(checkpoint))
+    assert find_family(None, names).name == checkpoint.family
+  assert len({family.name for family in FAMILIES}) == len(FAMILIES)
+  assert RESNETS.keys() | SWINS.keys() == {
+    "r50",
+    "r101",
+    "swin_t",
+    "swin_s",
+    "swin_b",
+    "swin_l",
+  }

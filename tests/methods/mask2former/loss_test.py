@@ -1,0 +1,314 @@
+"""Tests of solo_jax/methods/mask2former/loss.py."""
+
+import dataclasses
+import functools
+import types as python_types
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from solo_jax import types
+from solo_jax.methods.mask2former.loss import (
+  Points,
+  Weights,
+  draw_points,
+  mask2former_loss,
+  outputs_loss,
+  pair_costs,
+)
+from solo_jax.methods.mask2former.network import Outputs
+from solo_jax.methods.mask2former.targets import Targets
+from solo_jax.methods.queries.matching import match
+from solo_jax.methods.queries.points import uncertain_points
+
+
+def assert_close(actual, expected, tolerance):
+  atol = tolerance * np.abs(expected).max()
+  np.testing.assert_allclose(actual, expected, rtol=0, atol=atol)
+
+
+class Case(python_types.SimpleNamespace):
+  """A fixture in our layout: instances padded to one more than any has."""
+
+  def __init__(self, golden):
+    config = golden.config
+    self.num_instances = config["num_instances"]
+    batch, capacity = len(self.num_instances), max(self.num_instances) + 1
+    height, width = config["mask_hw"]
+    masks = np.zeros((batch, capacity, height, width), bool)
+    labels = np.zeros((batch, capacity), np.int32)
+    for b, n in enumerate(self.num_instances):
+      masks[b, :n] = golden.masks(f"gt_masks_{b}_packed", (height, width))
+      labels[b, :n] = golden[f"gt_labels_{b}"]
+    super().__init__(
+      golden=golden,
+      num_instances=self.num_instances,
+      capacity=capacity,
+      outputs=Outputs(
+        *(
+          tuple(
+            jnp.asarray(golden[f"{kind}_{n}"], jnp.float32)
+            for n in range(config["layers"])
+          )
+          for kind in ("class_logits", "mask_logits")
+        )
+      ),
+      targets=Targets(
+        masks=types.PackedMasks(
+          data=jnp.asarray(np.packbits(masks, axis=-1)),
+          encoding="bits",
+          stride=1,
+        ),
+        labels=jnp.asarray(labels),
+        valid=np.arange(capacity) < np.asarray(self.num_instances)[:, None],
+        num_dropped=jnp.zeros(batch, int),
+      ),
+      weights=Weights(
+        category=config["class_weight"],
+        mask=config["mask_weight"],
+        dice=config["dice_weight"],
+        no_object=config["no_object_weight"],
+      ),
+    )
+
+  def match_points(self, n):
+    return np.stack(
+      [
+        self.golden[f"match_points_{n}_{b}"].astype("f")
+        for b in range(len(self.num_instances))
+      ]
+    )
+
+  def by_instance(self, name, n):
+    """Points of pairs, there in the order of images and queries."""
+    pairs = self.golden[f"{name}_{n}"].astype("f")
+    shape = (len(self.num_instances), self.capacity, *pairs.shape[1:])
+    result, start = np.full(shape, 0.5, np.float32), 0
+    for b, count in enumerate(self.num_instances):
+      target = self.golden[f"match_target_{n}_{b}"]
+      result[b, target] = pairs[start : start + count]
+      start += count
+    return result
+
+  def draw(self, n):
+    return Points(
+      match=self.match_points(n),
+      candidates=self.by_instance("over_points", n),
+      others=self.by_instance("random_points", n),
+    )
+
+
+@pytest.mark.golden("m2f_loss*.npz")
+def test_fixture_costs_and_matching(golden):
+  case = Case(golden)
+  find = jax.jit(functools.partial(pair_costs, weights=case.weights))
+  for n in range(golden.config["layers"]):
+    costs = find(
+      case.outputs.class_logits[n],
+      case.outputs.mask_logits[n],
+      case.targets,
+      case.match_points(n),
+    )
+    queries = np.asarray(match(costs, case.targets.valid))
+    for b, count in enumerate(case.num_instances):
+      expected = golden[f"cost_{n}_{b}"]
+      if not count:
+        continue
+      assert_close(costs[b, :count].T, expected, 1e-5)
+      target = golden[f"match_target_{n}_{b}"]
+      np.testing.assert_array_equal(
+        queries[b, target], golden[f"match_query_{n}_{b}"]
+      )
+
+
+def ordered(points):
+  """Points in an order of their own: theirs means nothing."""
+  points = np.asarray(points)
+  return points[np.lexsort(points.T)]
+
+
+@pytest.mark.golden("m2f_loss*.npz")
+def test_fixture_points(golden):
+  case = Case(golden)
+  for n in range(golden.config["layers"]):
+    logits, points = case.outputs.mask_logits[n], case.draw(n)
+    maps = logits.reshape(-1, *logits.shape[2:])
+    expected = case.by_instance("points", n)
+    num_points = expected.shape[2]
+    assert num_points == golden.config["num_points"]
+    for b, count in enumerate(case.num_instances):
+      query = np.zeros(count, int)
+      query[golden[f"match_target_{n}_{b}"]] = golden[f"match_query_{n}_{b}"]
+      chosen = uncertain_points(
+        maps,
+        jnp.asarray(query + b * logits.shape[1]),
+        points.candidates[b, :count],
+        points.others[b, :count],
+        num_points,
+      )
+      for found, given in zip(chosen, expected[b], strict=False):
+        np.testing.assert_array_equal(ordered(found), ordered(given))
+
+
+@pytest.mark.golden("m2f_loss*.npz")
+def test_fixture_losses_and_gradients(golden):
+  case, config = Case(golden), golden.config
+  image_valid = jnp.ones(len(case.num_instances), bool)
+
+  @jax.jit
+  def run(outputs):
+    return jax.value_and_grad(
+      lambda outputs: outputs_loss(
+        outputs, case.targets, image_valid, case.draw, case.weights, None
+      ),
+      has_aux=True,
+    )(outputs)
+
+  (total, terms), gradient = run(case.outputs)
+  np.testing.assert_allclose(total, golden["total"], rtol=1e-5)
+  last = config["layers"] - 1
+  for ours, theirs in (
+    ("category", "class"),
+    ("mask", "mask"),
+    ("dice", "dice"),
+  ):
+    each = [golden[f"loss_{theirs}_{n}"] for n in range(last + 1)]
+    weight = config[f"{theirs}_weight"]
+    np.testing.assert_allclose(
+      terms[f"{ours}_loss"], weight * sum(each), rtol=1e-5
+    )
+    np.testing.assert_allclose(
+      terms[f"last_{ours}_loss"], weight * each[-1], rtol=1e-5
+    )
+  for n in range(last + 1):
+    for kind in ("class_logits", "mask_logits"):
+      assert_close(getattr(gradient, kind)[n], golden[f"grad_{kind}_{n}"], 2e-5)
+
+
+class Fixed(nn.Module):
+  """A network of two outputs that do not depend on the image."""
+
+  def setup(self):
+    self.logits = self.param(
+      "logits", nn.initializers.normal(2.0), (2, 4, 8, 8)
+    )
+    self.classes = self.param("classes", nn.initializers.normal(1.0), (2, 4, 4))
+
+  def __call__(self, image, image_size, *, train, row):
+    del image_size, train, row
+    shape = (len(image), 4)
+    return Outputs(
+      class_logits=tuple(
+        jnp.broadcast_to(x, (*shape, 4)) for x in self.classes
+      ),
+      mask_logits=tuple(
+        jnp.broadcast_to(x, (*shape, 8, 8)) for x in self.logits
+      ),
+    )
+
+
+def make_batch(num_images, num_instances, capacity=3):
+  rng = np.random.default_rng(0)
+  masks = rng.random((num_images, capacity, 32, 32)) < 0.5
+  return types.Batch(
+    image=jnp.zeros((num_images, 32, 32, 3), jnp.uint8),
+    image_size=jnp.full((num_images, 2), 32),
+    image_valid=jnp.ones(num_images, bool),
+    masks=types.PackedMasks(
+      data=jnp.asarray(np.packbits(masks, axis=-1)), encoding="bits", stride=1
+    ),
+    centers=jnp.zeros((num_images, capacity, 2)),
+    boxes_xyxy=jnp.zeros((num_images, capacity, 4)),
+    labels=jnp.asarray(rng.integers(0, 3, (num_images, capacity))),
+    valid=np.arange(capacity) < np.asarray(num_instances)[:, None],
+    num_dropped=jnp.zeros(num_images, jnp.int32),
+    row=jnp.arange(num_images),
+  )
+
+
+SETTINGS = dict(
+  category_weight=2.0,
+  mask_weight=5.0,
+  dice_weight=5.0,
+  no_object_weight=0.1,
+  num_points=16,
+  oversample_ratio=3.0,
+  importance_sample_ratio=0.75,
+)
+
+
+def gradient_of(batch, axis_name=None):
+  network = Fixed()
+  variables = network.init(
+    jax.random.key(0), batch.image, None, train=True, row=None
+  )
+
+  def run(variables, batch):
+    return nn.apply(
+      functools.partial(mask2former_loss, axis_name=axis_name, **SETTINGS),
+      network,
+    )(variables, batch, rngs={"draws": jax.random.key(1)})
+
+  function = jax.value_and_grad(run, has_aux=True)
+  if axis_name is None:
+    return jax.jit(function)(variables, batch)
+  parts = jax.tree.map(lambda x: x.reshape(2, -1, *x.shape[1:]), batch)
+  return jax.vmap(function, (None, 0), axis_name=axis_name)(variables, parts)
+
+
+def test_split_over_devices_it_is_the_same():
+  batch = make_batch(4, [2, 0, 0, 3])
+  (loss, terms), gradient = gradient_of(batch)
+  (losses, split_terms), gradients = gradient_of(batch, "devices")
+  np.testing.assert_allclose(losses.mean(), loss, rtol=1e-5)
+  for name in ("category_loss", "mask_loss", "dice_loss", "num_instances"):
+    np.testing.assert_allclose(split_terms[name].mean(), terms[name], rtol=1e-5)
+  jax.tree.map(
+    lambda many, one: assert_close(many.mean(0), one, 1e-5),
+    gradients,
+    gradient,
+  )
+
+
+def test_a_batch_without_instances_trains_the_classes_only():
+  (loss, terms), gradient = gradient_of(make_batch(2, [0, 0]))
+  assert np.isfinite(loss)
+  assert terms["mask_loss"] == terms["dice_loss"] == 0
+  gradient = gradient["params"]
+  np.testing.assert_array_equal(gradient["logits"], 0)
+  assert np.abs(gradient["classes"]).max() > 0
+
+
+def test_an_image_that_does_not_count_changes_nothing():
+  batch = make_batch(3, [2, 1, 3])
+  cut = dataclasses.replace(batch, image_valid=jnp.asarray([1, 1, 0], bool))
+  whole = jax.tree.map(lambda x: x[:2], batch)
+  np.testing.assert_allclose(
+    gradient_of(cut)[0][0], gradient_of(whole)[0][0], rtol=1e-6
+  )
+
+
+def test_instances_beyond_the_queries_are_dropped_and_counted():
+  (loss, terms), _ = gradient_of(make_batch(2, [6, 3], capacity=7))
+  assert np.isfinite(loss)
+  assert terms["instances_dropped"] == 2  # of 4 queries
+
+
+def test_points_of_an_image_belong_to_its_row():
+  draw = functools.partial(
+    draw_points,
+    num_instances=2,
+    num_points=8,
+    oversample_ratio=3.0,
+    importance_sample_ratio=0.75,
+  )
+  keys = jax.random.split(jax.random.key(0), 2)
+  both, one = draw(keys, 1), draw(keys[1:], 1)
+  assert both.candidates.shape == (2, 2, 24, 2)
+  assert both.others.shape == (2, 2, 2, 2)
+  np.testing.assert_array_equal(both.match[1:], one.match)
+  np.testing.assert_array_equal(both.candidates[1:], one.candidates)
+  assert not np.array_equal(both.match, draw(keys, 0).match)
