@@ -94,5 +94,6 @@ def make_config(method, data_dir, **training):
     )
     | training,
     evaluation=dict(batch_size=2),
-    **own | dict(decode=own["decode"] | dict(mask_threshold=0.2, max_detections=6)),
+    **own
+    | dict(decode=own["decode"] | dict(mask_threshold=0.2, max_detections=6)),
   )
