@@ -115,6 +115,7 @@ def test_resumes_bit_for_bit(trained, tmp_path):
   workdir = tmp_path / "workdir"
   shutil.copytree(trained.workdir, workdir)
   shutil.rmtree(workdir / "checkpoints" / "30")
+  assert (workdir / "checkpoints" / "15").exists()
   metrics = train_and_evaluate(trained.config, str(workdir))
   assert metrics == trained.metrics
   again = dataclasses.replace(trained, workdir=workdir)
