@@ -125,7 +125,7 @@ def test_fixture_of_boxes(golden):
   for name, beta, classes, tag in cases:
     codes = golden["roi_deltas"][:, classes]
 
-    def losses(logits, codes, beta=used):
+    def losses(logits, codes, beta=beta):
       return jnp.stack(
         box_loss(
           logits[None],
