@@ -28,7 +28,7 @@ ALLOWED = {
   "methods": ("nn", "losses", "grouping"),
   "inference": ("methods", "data.transforms", "data.batching"),
   "building": ("checkpoints", "methods", "inference"),
-  "exporting": ("methods", "inference"),
+  "exporting": ("methods", "inference", "nn"),
   "training": (
     *LEAVES,
     "methods",
