@@ -28,7 +28,7 @@ ALLOWED = {
   "inference": ("methods", "data.transforms", "data.batching"),
   "backbones": ("nn", "conversion"),
   "building": ("backbones", "checkpoints", "methods", "inference"),
-  "exporting": ("methods", "inference", "building", "checkpoints"),
+  "exporting": ("methods", "inference", "building", "checkpoints", "nn"),
   "scoring": (
     "data",
     "evaluation",

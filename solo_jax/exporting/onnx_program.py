@@ -3,8 +3,9 @@
 The converter knows no platforms, no choice among more than two and no choice
 inside of a loop. Where solo_jax has a formulation for each platform
 (`jax.lax.platform_dependent`), the program is traced with the one for the
-platforms that are not named; a `jax.lax.switch` as choices of one of two; and
-the images of a batch (`jax.lax.map`) one after the other.
+platforms that are not named; its linear primitives as what they compute; a
+`jax.lax.switch` as choices of one of two; and the images of a batch
+(`jax.lax.map`) one after the other.
 """
 
 import contextlib
@@ -20,6 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from solo_jax.errors import UserError
+from solo_jax.nn.linear_primitive import FORMULATIONS
 
 
 def write_onnx(
@@ -96,9 +98,11 @@ def _known_control_flow() -> Iterator[None]:
     each = [jax.tree.map(operator.itemgetter(i), xs) for i in range(num)]
     return jax.tree.map(lambda *x: jnp.stack(x), *map(function, each))
 
-  with (
-    mock.patch.object(jax.lax, "map", images),
-    mock.patch.object(jax.lax, "platform_dependent", choose),
-    mock.patch.object(jax.lax, "switch", switch),
-  ):
+  with contextlib.ExitStack() as stack:
+    patch = mock.patch.object
+    stack.enter_context(patch(jax.lax, "map", images))
+    stack.enter_context(patch(jax.lax, "platform_dependent", choose))
+    stack.enter_context(patch(jax.lax, "switch", switch))
+    for primitive, function in FORMULATIONS.items():
+      stack.enter_context(patch(primitive, "bind", function))
     yield

@@ -8,21 +8,37 @@ Here it is one matrix product for each block of rows; see
 Shape letters: B images, H, W size of the map, C, O channels, k kernel size.
 """
 
-import functools
+from collections.abc import Sequence
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from solo_jax.nn.linear_primitive import linear_primitive
+
 # Pixels of a block: its shifted copies stay in a core's cache.
 BLOCK_PIXELS = 1024
+
+
+class Conv(nn.Conv):
+  """`nn.Conv`; on the CPU by `same_conv2d` wherever that is the same sum.
+
+  Which formulation is used is decided here, where the network is built: other
+  platforms get XLA's own convolution and nothing else.
+  """
+
+  def __post_init__(self):
+    """Chooses the formulation."""
+    if jax.default_backend() == "cpu":
+      object.__setattr__(self, "conv_general_dilated", conv_general_dilated)
+    super().__post_init__()
 
 
 def conv_general_dilated(
   lhs: jax.Array,
   rhs: jax.Array,
   window_strides: tuple[int, int],
-  padding: tuple[tuple[int, int], tuple[int, int]],
+  padding: str | Sequence[tuple[int, int]],
   **options,
 ) -> jax.Array:
   """Stands in for `jax.lax.conv_general_dilated` in `nn.Conv`.
@@ -31,7 +47,7 @@ def conv_general_dilated(
     lhs: [B, H, W, C] float.
     rhs: [k, k, C, O], dtype of `lhs`.
     window_strides: Spatial strides.
-    padding: Low and high padding of both axes.
+    padding: 'SAME', 'VALID', or low and high padding of both axes.
     **options: As `nn.Conv` passes them.
 
   Returns:
@@ -39,6 +55,10 @@ def conv_general_dilated(
     asked for, it is `same_conv2d`.
   """
   size = rhs.shape[0]
+  if isinstance(padding, str):
+    padding = jax.lax.padtype_to_pads(
+      lhs.shape[1:3], rhs.shape[:2], window_strides, padding
+    )
   keeps_size = (
     size % 2 == 1
     and tuple(rhs.shape[:2]) == (size, size)
@@ -56,12 +76,11 @@ def conv_general_dilated(
   )
 
 
-Conv = functools.partial(nn.Conv, conv_general_dilated=conv_general_dilated)
-
-
-@jax.custom_vjp
 def same_conv2d(x: jax.Array, kernel: jax.Array) -> jax.Array:
   """Convolves with stride 1 and zeros around the map.
+
+  Linear in both arguments, with derivatives of any order and mode; only the
+  transpose by the kernel is a formulation of its own, `kernel_gradient`.
 
   Args:
     x: [B, H, W, C] float.
@@ -70,6 +89,11 @@ def same_conv2d(x: jax.Array, kernel: jax.Array) -> jax.Array:
   Returns:
     [B, H, W, O], dtype of `x`.
   """
+  return _same_conv(x, kernel)
+
+
+def plain_conv(x: jax.Array, kernel: jax.Array) -> jax.Array:
+  """Returns `same_conv2d` by XLA's convolution, with XLA's derivatives."""
   padding = kernel.shape[0] // 2
   return jax.lax.conv_general_dilated(
     x,
@@ -78,31 +102,6 @@ def same_conv2d(x: jax.Array, kernel: jax.Array) -> jax.Array:
     [(padding, padding)] * 2,
     dimension_numbers=("NHWC", "HWIO", "NHWC"),
   )
-
-
-def _forward(x, kernel):
-  return same_conv2d(x, kernel), (x, kernel)
-
-
-def _backward(inputs, gradient):
-  x, kernel = inputs
-  by_x = jax.linear_transpose(lambda x: _plain_conv(x, kernel), x)
-  by_kernel = jax.lax.platform_dependent(
-    x,
-    gradient,
-    # Both of the kernel's type, bfloat16 included.
-    cpu=lambda x, gradient: kernel_gradient(
-      x, gradient, size=kernel.shape[0]
-    ).astype(kernel.dtype),
-    default=lambda x, gradient: jax.linear_transpose(
-      lambda kernel: _plain_conv(x, kernel), kernel
-    )(gradient)[0],
-  )
-  return by_x(gradient)[0], by_kernel
-
-
-same_conv2d.defvjp(_forward, _backward)
-_plain_conv = same_conv2d.fun
 
 
 def kernel_gradient(
@@ -157,3 +156,15 @@ def _block_rows(height: int, width: int) -> int:
   """Returns the most rows that divide the height and fit a block."""
   divisors = [n for n in range(1, height + 1) if height % n == 0]
   return max(n for n in divisors if n == 1 or n * width <= BLOCK_PIXELS)
+
+
+def _by_x(gradient, x, kernel):
+  return jax.linear_transpose(lambda x: plain_conv(x, kernel), x)(gradient)[0]
+
+
+def _by_kernel(gradient, x, kernel):
+  by_kernel = kernel_gradient(x, gradient, size=kernel.shape[0])
+  return by_kernel.astype(kernel.dtype)  # bfloat16 as it is
+
+
+_same_conv = linear_primitive(plain_conv, (_by_x, _by_kernel))

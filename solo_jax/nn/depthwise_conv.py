@@ -14,6 +14,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from solo_jax.nn.linear_primitive import linear_primitive
+
 
 class DepthwiseConv(nn.Module):
   """Depthwise convolution without bias, with TensorFlow's 'SAME' padding.
@@ -43,7 +45,6 @@ class DepthwiseConv(nn.Module):
     )
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
 def depthwise_conv2d(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
   """Convolves each channel with its own kernel, 'SAME' padding.
 
@@ -57,28 +58,16 @@ def depthwise_conv2d(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
   Returns:
     [B, ceil(H / stride), ceil(W / stride), C], dtype of `x`; sums are float32.
   """
+  return _depthwise_conv(x, kernel, stride=stride)
+
+
+def _conv(x, kernel, *, stride):
   return jax.lax.platform_dependent(
     x,
     kernel,
     cpu=functools.partial(_shifted_conv, stride=stride),
     default=functools.partial(_compiler_conv, stride=stride),
   )
-
-
-def _forward(x, kernel, stride):
-  return depthwise_conv2d(x, kernel, stride), (x, kernel)
-
-
-def _backward(stride, inputs, gradient):
-  return jax.lax.platform_dependent(
-    *inputs,
-    gradient,
-    cpu=functools.partial(_shifted_gradients, stride=stride),
-    default=functools.partial(_compiler_gradients, stride=stride),
-  )
-
-
-depthwise_conv2d.defvjp(_forward, _backward)
 
 
 def _compiler_conv(x, kernel, *, stride):
@@ -90,11 +79,6 @@ def _compiler_conv(x, kernel, *, stride):
     dimension_numbers=("NHWC", "HWIO", "NHWC"),
     feature_group_count=x.shape[-1],
   )
-
-
-def _compiler_gradients(x, kernel, gradient, *, stride):
-  conv = functools.partial(_compiler_conv, stride=stride)
-  return jax.vjp(conv, x, kernel)[1](gradient)
 
 
 def _shifted_conv(x, kernel, *, stride):
@@ -109,10 +93,32 @@ def _shifted_conv(x, kernel, *, stride):
   return functools.reduce(operator.add, products).astype(x.dtype)
 
 
-def _shifted_gradients(x, kernel, gradient, *, stride):
-  conv = functools.partial(_shifted_conv, kernel=kernel, stride=stride)
-  (x_gradient,) = jax.vjp(conv, x)[1](gradient)
-  return x_gradient, _kernel_gradient(x, kernel, gradient, stride)
+def _by_x(gradient, x, kernel, *, stride):
+  def transposed(conv):
+    conv = functools.partial(conv, stride=stride)
+    return lambda kernel, gradient: jax.linear_transpose(
+      lambda x: conv(x, kernel), x
+    )(gradient)[0]
+
+  return jax.lax.platform_dependent(
+    kernel,
+    gradient,
+    cpu=transposed(_shifted_conv),
+    default=transposed(_compiler_conv),
+  )
+
+
+def _by_kernel(gradient, x, kernel, *, stride):
+  def transposed(x, gradient):
+    conv = functools.partial(_compiler_conv, x, stride=stride)
+    return jax.linear_transpose(conv, kernel)(gradient)[0]
+
+  return jax.lax.platform_dependent(
+    x,
+    gradient,
+    cpu=lambda x, gradient: _kernel_gradient(x, kernel, gradient, stride),
+    default=transposed,
+  )
 
 
 def _kernel_gradient(x, kernel, gradient, stride):
@@ -168,3 +174,6 @@ def _taps(
           (1, stride, stride, 1),
         ),
       )
+
+
+_depthwise_conv = linear_primitive(_conv, (_by_x, _by_kernel))

@@ -12,6 +12,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from solo_jax.nn.linear_primitive import linear_primitive
+
 # Input channels of a dense block that takes the place of several groups: the
 # fastest on CPU, although most of its products are with zeros.
 BLOCK_CHANNELS = 64
@@ -49,7 +51,6 @@ class GroupedConv(nn.Module):
     )
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
 def grouped_conv2d(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
   """Convolves each group of channels with its own kernel.
 
@@ -73,6 +74,10 @@ def grouped_conv2d(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
       f"x must have a multiple of {kernel.shape[2]} channels, the third axis "
       f"of kernel {kernel.shape}; got {x.shape[-1]}."
     )
+  return _grouped_conv(x, kernel, stride=stride)
+
+
+def _chosen_conv(x, kernel, *, stride):
   return jax.lax.platform_dependent(
     x,
     kernel,
@@ -81,24 +86,26 @@ def grouped_conv2d(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
   )
 
 
-def _forward(x, kernel, stride):
-  return grouped_conv2d(x, kernel, stride), (x, kernel)
-
-
-def _backward(stride, inputs, gradient):
-  def pull_back(conv, x, kernel, gradient):
-    conv = functools.partial(conv, stride=stride)
-    return jax.vjp(conv, x, kernel)[1](gradient)
+def _by_x(gradient, x, kernel, *, stride):
+  def transposed(conv):
+    return lambda kernel, gradient: jax.linear_transpose(
+      lambda x: conv(x, kernel, stride=stride), x
+    )(gradient)[0]
 
   return jax.lax.platform_dependent(
-    *inputs,
-    gradient,
-    cpu=functools.partial(pull_back, _block_conv),
-    default=functools.partial(pull_back, _conv),
+    kernel, gradient, cpu=transposed(_block_conv), default=transposed(_conv)
   )
 
 
-grouped_conv2d.defvjp(_forward, _backward)
+def _by_kernel(gradient, x, kernel, *, stride):
+  def transposed(conv):
+    return lambda x, gradient: jax.linear_transpose(
+      lambda kernel: conv(x, kernel, stride=stride), kernel
+    )(gradient)[0]
+
+  return jax.lax.platform_dependent(
+    x, gradient, cpu=transposed(_block_conv), default=transposed(_conv)
+  )
 
 
 def _conv(x: jax.Array, kernel: jax.Array, *, stride: int) -> jax.Array:
@@ -161,3 +168,6 @@ def block_kernels(
     num_joined * channels,
     num_joined * group_features,
   )
+
+
+_grouped_conv = linear_primitive(_chosen_conv, (_by_x, _by_kernel))

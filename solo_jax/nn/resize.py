@@ -12,6 +12,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from solo_jax.nn.linear_primitive import linear_primitive
+
 
 def interpolation_matrix(source: int, target: int) -> np.ndarray:
   """Builds the matrix of a 1-D bilinear resize without antialiasing.
@@ -57,34 +59,8 @@ def resize_bilinear(x: jax.Array, size: tuple[int, int]) -> jax.Array:
   """
   if x.shape[1:3] == tuple(size):
     return x
-  y = _resize(x.astype(jnp.float32), x.shape[1:3], tuple(size))
+  y = _resize(x.astype(jnp.float32), source=x.shape[1:3], target=tuple(size))
   return y.astype(x.dtype)
-
-
-@functools.partial(jax.custom_vjp, nondiff_argnums=(1, 2))
-def _resize(
-  x: jax.Array, source: tuple[int, int], target: tuple[int, int]
-) -> jax.Array:
-  rows = interpolation_matrix(source[0], target[0])
-  columns = interpolation_matrix(source[1], target[1])
-  return _apply_sparse(_apply_sparse(x, rows, axis=1), columns, axis=2)
-
-
-def _resize_forward(x, source, target):
-  return _resize(x, source, target), None
-
-
-def _resize_backward(source, target, _, gradient):
-  # The transposed matrices are as sparse: again reads at fixed places, where
-  # automatic differentiation would scatter (5 to 15 times slower on CPU, and
-  # in no fixed order on GPU).
-  rows = interpolation_matrix(source[0], target[0]).T
-  columns = interpolation_matrix(source[1], target[1]).T
-  x = _apply_sparse(_apply_sparse(gradient, columns, axis=2), rows, axis=1)
-  return (x,)
-
-
-_resize.defvjp(_resize_forward, _resize_backward)
 
 
 def _apply_sparse(x: jax.Array, matrix: np.ndarray, axis: int) -> jax.Array:
@@ -110,6 +86,27 @@ def _apply_sparse(x: jax.Array, matrix: np.ndarray, axis: int) -> jax.Array:
     weight = matrix[np.arange(len(matrix)), tap].reshape(shape)
     products.append(jnp.take(x, tap, axis=axis, mode="clip") * weight)
   return functools.reduce(jnp.add, products)
+
+
+def _resized(
+  x: jax.Array, *, source: tuple[int, int], target: tuple[int, int]
+) -> jax.Array:
+  rows = interpolation_matrix(source[0], target[0])
+  columns = interpolation_matrix(source[1], target[1])
+  return _apply_sparse(_apply_sparse(x, rows, axis=1), columns, axis=2)
+
+
+def _transposed(gradient, x, *, source, target):
+  # The transposed matrices are as sparse: again reads at fixed places, where
+  # automatic differentiation would scatter (5 to 15 times slower on CPU, and
+  # in no fixed order on GPU).
+  del x
+  rows = interpolation_matrix(source[0], target[0]).T
+  columns = interpolation_matrix(source[1], target[1]).T
+  return _apply_sparse(_apply_sparse(gradient, columns, axis=2), rows, axis=1)
+
+
+_resize = linear_primitive(_resized, (_transposed,))
 
 
 def upsample_nearest_2x(x: jax.Array, size: tuple[int, int]) -> jax.Array:

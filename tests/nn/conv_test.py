@@ -46,7 +46,7 @@ def test_blocks_of_any_map_add_up(rng, shape):
   x = np.float32(rng.normal(size=(2, *shape, 3)))
   gradient = np.float32(rng.normal(size=(2, *shape, 2)))
   kernel = jnp.zeros((3, 3, 3, 2))
-  plain = jax.vjp(lambda k: conv._plain_conv(x, k), kernel)[1](gradient)[0]
+  plain = jax.vjp(lambda k: conv.plain_conv(x, k), kernel)[1](gradient)[0]
   found = kernel_gradient(x, gradient, size=3)
   scale = np.abs(plain).max()
   np.testing.assert_allclose(found, plain, atol=1e-5 * scale)
@@ -113,3 +113,41 @@ def test_precision_is_obeyed(rng, monkeypatch):
   layer = Conv(4, (3, 3), precision="highest")
   layer.init(jax.random.key(0), np.ones((1, 5, 5, 3), np.float32))
   assert seen == ["highest"]
+
+
+def test_derivatives_of_both_modes_agree_with_xla(rng):
+  x = np.float32(rng.normal(size=(2, 6, 5, 3)))
+  kernel = np.float32(rng.normal(size=(3, 3, 3, 4)))
+  dx, dk = np.float32(rng.normal(size=x.shape)), np.float32(kernel[::-1])
+
+  def loss(function, x, kernel):
+    return jnp.sum(jnp.sin(function(x, kernel)))
+
+  def forward(function):
+    return jax.jvp(function, (x, kernel), (dx, dk))
+
+  def forward_over_reverse(function):
+    gradient = jax.grad(lambda x, k: loss(function, x, k), (0, 1))
+    return jax.jvp(gradient, (x, kernel), (dx, dk))
+
+  def reverse_over_reverse(function):
+    gradient = jax.grad(lambda k: loss(function, x, k))
+    return jax.grad(lambda k: jnp.sum(gradient(k) ** 2))(kernel)
+
+  def mapped(function):
+    return (
+      jax.vmap(function, (0, None))(x[None], kernel),
+      jax.vmap(function, (None, 0))(x, kernel[None]),
+    )
+
+  for derive in (forward, forward_over_reverse, reverse_over_reverse, mapped):
+    jax.tree.map(
+      lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-3),
+      jax.jit(lambda derive=derive: derive(same_conv2d))(),
+      derive(conv.plain_conv),
+    )
+
+
+def test_other_platforms_get_the_compilers_convolution(monkeypatch):
+  monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+  assert Conv(4, (3, 3)).conv_general_dilated is None
