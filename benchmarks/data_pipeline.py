@@ -69,9 +69,7 @@ def measure_stages(source: records.Records, options: dict) -> dict[str, float]:
   rows = [source[i] for i in range(num)]
   samples = [records.read_sample(row) for row in rows]
   image_size = options["image_size"]
-  augmentation = augmentations.build(
-    augmentations.from_settings(options), image_size
-  )
+  augmentation = augmentations.build(options["augment"], image_size)
   interpolation = augmentation.interpolation
   targets = dict(
     mask_frame=mask_frames.from_settings(options),
@@ -152,14 +150,11 @@ def jitter_options() -> dict:
   """Returns the transforms of large-scale jitter at --size."""
   return dict(
     image_size=(_SIZE.value, _SIZE.value),
-    short_sides=(_SIZE.value,),
-    max_side=_SIZE.value,
-    scale_jitter=(0.1, 2.0),
-    jitter_reference="fit",
-    flip=0.5,
-    vertical_flip=0.0,
-    transpose=0.0,
-    color_jitter=0.0,
+    augment=(
+      ("orient", dict(flip=0.5)),
+      ("scale_jitter", dict(factor=(0.1, 2.0))),
+    ),
+    mask_frame="image",
     mask_stride=4,
     mask_rule=_MASK_RULE.value,
     max_instances=100,

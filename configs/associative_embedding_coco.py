@@ -41,6 +41,9 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
     num_blocks = 6 if arg.backbone == "r50" else 23
     backbone = dict(name="resnet", stage_sizes=(3, 4, num_blocks, 3))
     colours = {}
+  is_1x = arg.schedule == "1x"
+  sides = (800,) if is_1x else (800, 768, 736, 704, 672, 640)
+  resize = dict(short_sides=sides, max_side=1333)
   return make_config(
     method="associative_embedding",
     dataset=dict(
@@ -52,11 +55,7 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
     ),
     transforms=dict(
       image_size=(800, 1344),
-      short_sides=(
-        (800,) if arg.schedule == "1x" else (800, 768, 736, 704, 672, 640)
-      ),
-      max_side=1333,
-      flip=0.5,
+      augment=(("orient", dict(flip=0.5)), ("resize_short_side", resize)),
     ),
     preprocessing=dict(short_side=800, max_side=1333, **colours),
     backbone=dict(norm="frozen", frozen_stages=1, **backbone),

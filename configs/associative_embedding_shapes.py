@@ -34,11 +34,10 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
     dataset=dict(name="shapes", num_classes=5),
     transforms=dict(
       image_size=(128, 128),
-      short_sides=(128,),
-      max_side=128,
-      flip=0.5,
-      vertical_flip=0.5,
-      transpose=0.5,
+      augment=(
+        ("orient", dict(flip=0.5, vertical_flip=0.5, transpose=0.5)),
+        ("resize_short_side", dict(short_sides=(128,), max_side=128)),
+      ),
       mask_stride=2,
       mask_rule="coverage",
       max_instances=16,

@@ -40,6 +40,8 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
   num_epochs, decay_epochs = (12, (9, 11)) if is_1x else (36, (27, 33))
   if is_1x and is_mmdet:
     decay_epochs = (8, 11)  # mmdetection's default
+  sides = (800,) if is_1x else (800, 768, 736, 704, 672, 640)
+  resize = dict(short_sides=sides, max_side=1333)
   return make_config(
     method="decoupled_solo",
     dataset=dict(
@@ -51,9 +53,7 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
     ),
     transforms=dict(
       image_size=(800, 1344),
-      short_sides=(800,) if is_1x else (800, 768, 736, 704, 672, 640),
-      max_side=1333,
-      flip=0.5,
+      augment=(("orient", dict(flip=0.5)), ("resize_short_side", resize)),
     ),
     preprocessing=dict(short_side=800, max_side=1333),
     backbone=dict(

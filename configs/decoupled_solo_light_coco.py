@@ -32,6 +32,8 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
     arg, backbone=("r50", "r50_dcn"), recipe=("official", "mmdet")
   )
   deformable = "v1" if arg.backbone == "r50_dcn" else None
+  sides = (512, 480, 448, 416, 384, 352)
+  resize = dict(short_sides=sides, max_side=852)
   return make_config(
     method="decoupled_solo",
     dataset=dict(
@@ -43,9 +45,7 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
     ),
     transforms=dict(
       image_size=(512, 864),
-      short_sides=(512, 480, 448, 416, 384, 352),
-      max_side=852,
-      flip=0.5,
+      augment=(("orient", dict(flip=0.5)), ("resize_short_side", resize)),
     ),
     preprocessing=dict(short_side=512, max_side=852),
     backbone=dict(

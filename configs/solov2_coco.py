@@ -58,6 +58,8 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
       backbone["stride_in_1x1"] = True
       inputs |= dict(mean=(103.53, 116.28, 123.675), std=(1.0, 1.0, 1.0))
       inputs["channel_order"] = "bgr"
+  sides = (800,) if is_1x else (800, 768, 736, 704, 672, 640)
+  resize = dict(short_sides=sides, max_side=1333)
   return make_config(
     method="solov2",
     dataset=dict(
@@ -69,9 +71,7 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
     ),
     transforms=dict(
       image_size=(800, 1344),
-      short_sides=(800,) if is_1x else (800, 768, 736, 704, 672, 640),
-      max_side=1333,
-      flip=0.5,
+      augment=(("orient", dict(flip=0.5)), ("resize_short_side", resize)),
     ),
     preprocessing=inputs,
     backbone=dict(norm="frozen", frozen_stages=1, **backbone),

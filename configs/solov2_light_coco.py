@@ -35,6 +35,8 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
   deformable = "v1" if dcn else None
   # The deformable model is tested, and its grids are laid out, for 512 px.
   short_side, max_side = (512, 852) if dcn else (448, 768)
+  sides = (512, 480, 448, 416, 384, 352)
+  resize = dict(short_sides=sides, max_side=max_side)
   return make_config(
     method="solov2",
     dataset=dict(
@@ -46,9 +48,7 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
     ),
     transforms=dict(
       image_size=(512, 864) if dcn else (512, 768),
-      short_sides=(512, 480, 448, 416, 384, 352),
-      max_side=max_side,
-      flip=0.5,
+      augment=(("orient", dict(flip=0.5)), ("resize_short_side", resize)),
     ),
     preprocessing=dict(short_side=short_side, max_side=max_side),
     backbone=dict(

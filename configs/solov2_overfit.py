@@ -34,8 +34,7 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
     ),
     transforms=dict(
       image_size=(256, 256),
-      short_sides=(256,),
-      max_side=256,
+      augment=(("resize_short_side", dict(short_sides=(256,), max_side=256)),),
       mask_stride=2,
       mask_rule="coverage",
       max_instances=64,

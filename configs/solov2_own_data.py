@@ -22,14 +22,14 @@ from solo_jax.config import make_config, parse_arg
 def get_config(arg: str = "") -> ml_collections.ConfigDict:
   """Returns the configuration of `steps=...`."""
   arg = parse_arg(arg, steps=2000)
+  sides = (320, 352, 384, 416, 448, 480)
+  resize = dict(short_sides=sides, max_side=640)
   return make_config(
     method="solov2",
     dataset=dict(name="coco_instances/my_data", num_classes=1),
     transforms=dict(
       image_size=(480, 640),
-      short_sides=(320, 352, 384, 416, 448, 480),
-      max_side=640,
-      flip=0.5,
+      augment=(("orient", dict(flip=0.5)), ("resize_short_side", resize)),
       mask_stride=2,
       mask_rule="coverage",
       max_instances=64,

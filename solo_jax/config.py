@@ -15,6 +15,7 @@ from typing import Any
 import ml_collections
 from ml_collections.config_dict import placeholder
 
+from solo_jax.config_augmentations import from_former_fields
 from solo_jax.config_checks import REQUIRED, Field
 from solo_jax.config_fields import FIELDS
 from solo_jax.errors import UserError
@@ -98,10 +99,10 @@ def to_json(config: ml_collections.ConfigDict) -> str:
 def from_json(text: str) -> ml_collections.ConfigDict:
   """Reads what `to_json` wrote into a locked config, lists back to tuples.
 
-  A config of before a field existed, or of when all backbones had those of
-  ResNets, is read as one of today.
+  A config of before a field existed, of when all backbones had those of
+  ResNets or augmentation had fields and no list, is read as one of today.
   """
-  values = _flatten(_to_tuples(json.loads(text)))
+  values = from_former_fields(_flatten(_to_tuples(json.loads(text))))
   of_others = {field.name for field in FIELDS} - _fields_of(values).keys()
   return _to_config(
     _complete({k: x for k, x in values.items() if k not in of_others})
@@ -201,10 +202,8 @@ def _field_problems(values: Mapping[str, Any]) -> list[str]:
     if name not in values:
       note = f" ({field.comment})" if field.comment else ""
       problems.append(f"{name} is missing{note}")
-    elif not field.check.holds(values[name]):
-      problems.append(
-        f"{name} is {values[name]!r}; it must be {field.check.condition}"
-      )
+    else:
+      problems += field.check.problems(name, values[name])
   return sorted(problems)
 
 
@@ -267,7 +266,7 @@ def _flatten(config: Mapping[str, Any]) -> dict[str, Any]:
 
 def _to_tuples(value: Any) -> Any:
   """Returns nested dicts and lists with tuples for the lists."""
-  if isinstance(value, Mapping):
+  if isinstance(value, (Mapping, ml_collections.ConfigDict)):
     return {key: _to_tuples(item) for key, item in value.items()}
   if isinstance(value, (list, tuple)):
     return tuple(map(_to_tuples, value))

@@ -33,6 +33,12 @@ class Check:
     kinds = (int, float) if self.kind is float else self.kind
     return isinstance(value, kinds) and self.accepts(value)
 
+  def problems(self, name: str, value: Any) -> list[str]:
+    """Returns what is wrong with the value of a field, a line each."""
+    if self.holds(value):
+      return []
+    return [f"{name} is {value!r}; it must be {self.condition}"]
+
 
 @dataclasses.dataclass(frozen=True)
 class Field:

@@ -6,6 +6,7 @@ it, and what a run did before the field existed: older checkpoints are read with
 it.
 """
 
+from solo_jax.config_augmentations import STAGES
 from solo_jax.config_checks import (
   ALL,
   AMOUNT,
@@ -17,11 +18,9 @@ from solo_jax.config_checks import (
   POSITIVE,
   REQUIRED,
   SHARE,
-  SIZES,
   TEXT,
   Field,
   each,
-  low_high,
   one_of,
   optional,
   section,
@@ -56,26 +55,14 @@ FIELDS = (
       each(MULTIPLE_OF_32, 2),
       "padded input in training",
     ),
-    Field("short_sides", REQUIRED, SIZES, "short side drawn from these ..."),
+    Field("augment", REQUIRED, STAGES, "(name, settings), in this order"),
     Field(
-      "max_side", REQUIRED, POSITIVE, "... while the long side is within it"
+      "mask_frame",
+      "image",
+      one_of("image", "box"),
+      "targets of the whole 'image' or in each 'box'",
     ),
-    Field(
-      "scale_jitter",
-      None,
-      optional(low_high(FACTOR)),
-      "(low, high) factors drawn ...",
-    ),
-    Field(
-      "jitter_reference",
-      "fit",
-      one_of("fit", "original"),
-      "... of the 'fit' or 'original' size",
-    ),
-    Field("flip", 0.0, SHARE, "left to right, probability"),
-    Field("vertical_flip", 0.0, SHARE, "probability"),
-    Field("transpose", 0.0, SHARE, "probability"),
-    Field("color_jitter", 0.0, SHARE, "brightness, contrast, saturation"),
+    Field("box_mask_size", 112, POSITIVE, "cells along a side of a 'box'"),
     Field("mask_stride", 4, POSITIVE, "input pixels of a target's"),
     Field(
       "mask_rule",

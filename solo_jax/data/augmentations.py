@@ -35,9 +35,9 @@ class Orient:
     transpose: Probability of swapping x and y, which comes first.
   """
 
-  flip: float
-  vertical_flip: float
-  transpose: float
+  flip: float = 0.0
+  vertical_flip: float = 0.0
+  transpose: float = 0.0
 
   def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample:
     """Draws an orientation."""
@@ -101,7 +101,7 @@ class ScaleJitter:
 
   image_size: tuple[int, int]
   factor: tuple[float, float]
-  reference: str
+  reference: str = "fit"
 
   def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample:
     """Draws a factor and a window."""
@@ -173,7 +173,8 @@ def build(
   """Makes the transforms of a list.
 
   Args:
-    stages: (name, settings) of each, in order; eager ones last.
+    stages: `transforms.augment` of a config: (name, settings) of each, in
+      order; eager ones last.
     image_size: (height, width) of the padded network input, in pixels.
 
   Returns:
@@ -196,13 +197,15 @@ def build(
         f"and must come before {', '.join(EAGER)}"
       )
     kind = (LAZY | EAGER)[name]
-    wanted = {field.name for field in dataclasses.fields(kind)}
-    if set(settings) != wanted - {"image_size"}:
+    fields = {field.name: field for field in dataclasses.fields(kind)}
+    filled_in = {"image_size": image_size} if "image_size" in fields else {}
+    known = fields.keys() - filled_in.keys()
+    needed = {x for x in known if fields[x].default is dataclasses.MISSING}
+    if not needed <= set(settings) <= known:
       raise UserError(
-        f"transforms.augment: {name!r} has the settings "
-        f"{sorted(wanted - {'image_size'})}, not {sorted(settings)}"
+        f"transforms.augment: {name!r} has the settings {sorted(known)}, "
+        f"not {sorted(settings)}"
       )
-    filled_in = {"image_size": image_size} if "image_size" in wanted else {}
     (lazy if name in LAZY else eager).append(kind(**settings, **filled_in))
   # Jitter shrinks far enough to alias; the published resize is bilinear.
   is_jittered = any(name == "scale_jitter" for name, _ in stages)
@@ -211,34 +214,3 @@ def build(
     eager=tuple(eager),
     interpolation="area" if is_jittered else "bilinear",
   )
-
-
-def from_settings(
-  settings: Mapping[str, Any],
-) -> tuple[tuple[str, dict[str, Any]], ...]:
-  """Reads the list of transforms from a section of a config.
-
-  Args:
-    settings: The `transforms` section: either with the list itself, `augment`,
-      or with the fields that came before it.
-
-  Returns:
-    (name, settings) of each transform, in order.
-  """
-  if "augment" in settings:
-    return tuple((name, dict(options)) for name, options in settings["augment"])
-  names = "flip", "vertical_flip", "transpose"
-  stages = [("orient", {name: settings[name] for name in names})]
-  if settings["scale_jitter"] is None:
-    names = "short_sides", "max_side"
-    stages.append(
-      ("resize_short_side", {name: settings[name] for name in names})
-    )
-  else:
-    jitter = dict(
-      factor=settings["scale_jitter"], reference=settings["jitter_reference"]
-    )
-    stages.append(("scale_jitter", jitter))
-  if settings["color_jitter"] > 0:
-    stages.append(("color_jitter", dict(strength=settings["color_jitter"])))
-  return tuple(stages)

@@ -151,9 +151,9 @@ def from_settings(settings: Mapping[str, Any]) -> ImageFrame | BoxFrame:
   """Chooses the frame of the target masks.
 
   Args:
-    settings: The `transforms` section of a config: `mask_frame`, 'image' (also
-      where the section does not say) or 'box'; `mask_rule` and `mask_stride`
-      of the first, `box_mask_size` of the second.
+    settings: The `transforms` section of a config: `mask_frame`, 'image' or
+      'box'; `mask_rule` and `mask_stride` of the first, `box_mask_size` of the
+      second.
 
   Returns:
     The frame.
@@ -161,8 +161,7 @@ def from_settings(settings: Mapping[str, Any]) -> ImageFrame | BoxFrame:
   Raises:
     ValueError: If `mask_frame` or `mask_rule` is unknown.
   """
-  # Sections of configs from before there was a choice have no field for it.
-  name = settings["mask_frame"] if "mask_frame" in settings else "image"
+  name = settings["mask_frame"]
   if name == "image":
     return ImageFrame(
       rule=settings["mask_rule"], stride=settings["mask_stride"]

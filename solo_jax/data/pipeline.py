@@ -55,7 +55,7 @@ def train_batches(
     seed: Seed of order and augmentation.
     num_workers: Worker processes; 0 reads in a thread of this process.
     transforms: The `transforms` section of a config: see
-      `augmentations.from_settings`, `mask_frames.from_settings` and
+      `augmentations.build`, `mask_frames.from_settings` and
       `make_example`.
     keep_empty: Whether to train on images without an instance, too.
     group_by_orientation: Whether to batch portrait images (higher than wide)
@@ -193,11 +193,10 @@ class _MakeExample(grain.transforms.RandomMap):
     image_size: tuple[int, int],
   ) -> "_MakeExample":
     """Makes it of the `transforms` section of a config."""
-    stages = augmentations.from_settings(transforms)
     return cls(
       records=records,
       members=members,
-      augmentation=augmentations.build(stages, image_size),
+      augmentation=augmentations.build(transforms["augment"], image_size),
       targets=dict(
         image_size=image_size,
         mask_frame=mask_frames.from_settings(transforms),

@@ -47,13 +47,15 @@ def format_config(
   sections: dict[str, list[str]] = {}
   for field, value in stated(config, also=reasons):
     section, _, name = field.name.rpartition(".")
-    text = "arg.steps" if name == "num_steps" else _literal(value)
+    text = _entry(f"{name}=", value, WIDTH - len(INDENT))
+    if name == "num_steps":
+      text = f"{name}=arg.steps,"
     entries = sections.setdefault(section, [])
     if field.name in reasons:
       comment = _reason(field.name, given[section][name], reasons)
-      entries.append(_explained(f"{name}={text},", comment, field.comment))
+      entries.append(_explained(text, comment, field.comment))
     else:
-      _pack(entries, f"{name}={text},")
+      _pack(entries, text)
   lines += [f"    {entry}" for entry in sections.pop("")]
   for section, entries in sections.items():
     line = f"    {section}=dict({entries[0].removesuffix(',')}),"
@@ -100,6 +102,20 @@ def _explained(text: str, reason: str, note: str) -> str:
   return "\n".join([*wrapped, text]) + "\n"
 
 
+def _entry(start: str, value: Any, width: int) -> str:
+  """Writes a value after a start, an item a line where one is too short."""
+  line = f"{start}{_literal(value)},"
+  if len(line) <= width or not isinstance(value, (tuple, list, Mapping)):
+    return line
+  is_dict = isinstance(value, Mapping)
+  named = value.items() if is_dict else [("", item) for item in value]
+  items = [
+    _entry(f"{name}=" if name else "", item, width - 2) for name, item in named
+  ]
+  block = textwrap.indent("\n".join(items), "  ")
+  return f"{start}{'dict(' if is_dict else '('}\n{block}\n),"
+
+
 def _literal(value: Any) -> str:
   """Writes a value as ruff would format it."""
   if isinstance(value, str):
@@ -107,4 +123,6 @@ def _literal(value: Any) -> str:
   if isinstance(value, (tuple, list)):
     parts = [_literal(x) for x in value]
     return f"({', '.join(parts)}{',' if len(parts) == 1 else ''})"
+  if isinstance(value, Mapping):
+    return f"dict({', '.join(f'{k}={_literal(x)}' for k, x in value.items())})"
   return repr(value)

@@ -139,8 +139,7 @@ def write_pictures(out: pathlib.Path, found: Diagnosis) -> list[str]:
   ):
     rng = np.random.default_rng(config["seed"])
     augmentation = augmentations.build(
-      augmentations.from_settings(config["transforms"]),
-      config["transforms"]["image_size"],
+      config["transforms"]["augment"], config["transforms"]["image_size"]
     )
     frames = [
       training_frame(

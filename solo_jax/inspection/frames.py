@@ -89,8 +89,7 @@ def training_frame(
   padded_size = tuple(settings["image_size"])
   if group_by_orientation and height > width:
     padded_size = padded_size[::-1]
-  stages = augmentations.from_settings(settings)
-  augmentation = augmentations.build(stages, padded_size)
+  augmentation = augmentations.build(settings["augment"], padded_size)
   return Frame(
     sample=augmentation(sample, rng),
     padded_size=padded_size,

@@ -170,10 +170,13 @@ def _set_tiles(made, tile, scale, extent, reason):
   for field in ("short_side", "max_side", "pad_multiple"):
     made.set(f"preprocessing.{field}", side, "a whole tile")
   made.set("transforms.image_size", (side, side), "a whole tile")
-  made.set("transforms.short_sides", (side,), "not used with scale_jitter")
-  made.set("transforms.max_side", side, "not used with scale_jitter")
-  _set_jitter(made, scale, "crops at about the scale of the tiles")
-  made.set("transforms.jitter_reference", "original", "as the tiles are cut")
+  jitter = "scale_jitter", _jitter(scale)
+  stages = tuple(
+    jitter if stage[0] in ("resize_short_side", "scale_jitter") else stage
+    for stage in made.config["transforms"]["augment"]
+  )
+  reason = "crops at about the scale of the tiles"
+  made.set("transforms.augment", stages, reason)
   made.set("dataset.group_by_orientation", False, "the input is square")
 
 
@@ -184,13 +187,14 @@ def _set_whole(made, statistics, scale, reason):
   made.set("preprocessing.short_side", short, reason)
   made.set("preprocessing.max_side", size[1], reason)
   made.set("transforms.image_size", size, reason)
-  made.set("transforms.short_sides", (short,), reason)
-  made.set("transforms.max_side", size[1], reason)
-  settings = made.config["transforms"]
-  if settings["scale_jitter"] is not None and (
-    settings["jitter_reference"] == "original"
-  ):
-    _set_jitter(made, scale, reason)
+  stages = []
+  for name, settings in made.config["transforms"]["augment"]:
+    if name == "resize_short_side":
+      settings = dict(short_sides=(short,), max_side=size[1])
+    elif settings.get("reference") == "original":
+      settings = _jitter(scale)
+    stages.append((name, settings))
+  made.set("transforms.augment", tuple(stages), reason)
   is_portrait = statistics.num_portrait > 0.05 * statistics.num_images
   made.set(
     "dataset.group_by_orientation",
@@ -200,10 +204,10 @@ def _set_whole(made, statistics, scale, reason):
   )
 
 
-def _set_jitter(made, scale, reason):
-  """Sets the jitter of the original size to about the scale of prediction."""
-  jitter = round(0.7 * scale, 2), round(1.4 * scale, 2)
-  made.set("transforms.scale_jitter", jitter, reason)
+def _jitter(scale):
+  """Returns jitter of the original size to about the scale of prediction."""
+  factor = round(0.7 * scale, 2), round(1.4 * scale, 2)
+  return dict(factor=factor, reference="original")
 
 
 def _round_up(value: float, multiple: int) -> int:

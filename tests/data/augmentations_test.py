@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from solo_jax.data import augmentations, batching, transforms
 from solo_jax.errors import UserError
-from tests.data.augmented import augment
+from tests.data.augmented import augment, recipe
 from tests.data.transforms_test import make_sample
 
 OPTIONS = dict(
@@ -154,9 +154,7 @@ def as_published_before(sample, rng, options):
 
 @pytest.mark.parametrize("jitter", [None, (0.5, 2.0)])
 @pytest.mark.parametrize("color_jitter", [0.0, 0.4])
-def test_the_list_of_flat_settings_draws_what_they_always_drew(
-  jitter, color_jitter
-):
+def test_the_usual_list_draws_what_they_always_drew(jitter, color_jitter):
   options = OPTIONS | dict(
     short_sides=(24, 36, 48),
     scale_jitter=jitter,
@@ -177,7 +175,7 @@ def test_the_list_of_flat_settings_draws_what_they_always_drew(
 
 def test_a_list_is_applied_in_its_order():
   """A window of 40 of 64 columns, mirrored before or after it is cut."""
-  mirror = "orient", dict(flip=1.0, vertical_flip=0.0, transpose=0.0)
+  mirror = "orient", dict(flip=1.0)
   jitter = "scale_jitter", dict(factor=(1.0, 1.0), reference="original")
 
   def offset(*stages):
@@ -197,19 +195,9 @@ def test_a_list_is_applied_in_its_order():
   assert offset(jitter, mirror) == 40 + left
 
 
-def test_settings_may_hold_the_list_itself():
-  stages = [["color_jitter", dict(strength=0.3)]]  # as JSON gives it back
-  found = augmentations.from_settings(dict(augment=stages, flip=0.5))
-  (transform,) = augmentations.build(found, (8, 8)).lazy
-  assert transform == augmentations.ColorJitter(strength=0.3)
-
-
 def test_images_that_jitter_shrinks_are_averaged():
-  for settings, expected in (
-    (OPTIONS | dict(scale_jitter=(0.1, 2.0)), "area"),
-    (OPTIONS, "bilinear"),
-  ):
-    stages = augmentations.from_settings(settings)
+  for jitter, expected in (((0.1, 2.0), "area"), (None, "bilinear")):
+    stages = recipe(scale_jitter=jitter)
     assert augmentations.build(stages, (8, 8)).interpolation == expected
 
 

@@ -121,7 +121,6 @@ def test_settings_choose_the_frame():
   fields = dict(mask_rule="coverage", mask_stride=4, box_mask_size=112)
   image = ImageFrame(rule="coverage", stride=4)
   assert mask_frames.from_settings(fields | dict(mask_frame="image")) == image
-  assert mask_frames.from_settings(fields) == image
   box = mask_frames.from_settings(fields | dict(mask_frame="box"))
   assert box == BoxFrame(size=112)
   with pytest.raises(ValueError, match="'image' or 'box', got 'crop'"):

@@ -20,16 +20,14 @@ NUM_IMAGES = 10
 CORRUPT = 3
 EMPTY = (5, 6)
 PORTRAIT = (1, 4, 6)
+RESIZED = (
+  ("orient", dict(flip=0.5)),
+  ("resize_short_side", dict(short_sides=(24, 32), max_side=64)),
+)
 TRANSFORMS = dict(
   image_size=(32, 64),
-  short_sides=(24, 32),
-  max_side=64,
-  scale_jitter=None,
-  jitter_reference="fit",
-  flip=0.5,
-  vertical_flip=0.0,
-  transpose=0.0,
-  color_jitter=0.2,
+  augment=(*RESIZED, ("color_jitter", dict(strength=0.2))),
+  mask_frame="image",
   mask_stride=2,
   mask_rule="coverage",
   max_instances=3,
@@ -131,7 +129,7 @@ def indices(batches):
   return found
 
 
-PLAIN = TRANSFORMS | dict(color_jitter=0.0)
+PLAIN = TRANSFORMS | dict(augment=RESIZED)
 
 
 def test_batch_by_hand(scenes):

@@ -61,16 +61,13 @@ MAX_PIXELS = 2**20
 EVERY = 25
 FEATURES = make_features()
 IMAGES = mutations.make_images()
-OPTIONS = dict(
-  image_size=(32, 32),
-  short_sides=(24, 32),
-  max_side=32,
-  jitter_reference="fit",
-  flip=0.5,
-  vertical_flip=0.5,
-  transpose=0.5,
-  color_jitter=0.4,
+IMAGE_SIZE = (32, 32)
+ORIENT = "orient", dict(flip=0.5, vertical_flip=0.5, transpose=0.5)
+RESIZES = (
+  ("scale_jitter", dict(factor=(0.5, 2.0))),
+  ("resize_short_side", dict(short_sides=(24, 32), max_side=32)),
 )
+COLOR = "color_jitter", dict(strength=0.4)
 
 
 class Guard:
@@ -281,12 +278,11 @@ def check_record(record, rng):
   limit = np.tile(sample.original_size[::-1], 2) + 1  # rounded boxes
   assert ((boxes >= -1) & (boxes <= limit)).all()  # and not NaN
   assert (boxes[:, :2] <= boxes[:, 2:]).all()
-  jitter = (0.5, 2.0) if rng.random() < 0.5 else None
-  size, stages = OPTIONS["image_size"], OPTIONS | dict(scale_jitter=jitter)
-  augmentation = augmentations.build(augmentations.from_settings(stages), size)
+  resize = RESIZES[0 if rng.random() < 0.5 else 1]
+  augmentation = augmentations.build((ORIENT, resize, COLOR), IMAGE_SIZE)
   batching.make_example(
     augmentation(sample, rng),
-    image_size=size,
+    image_size=IMAGE_SIZE,
     mask_frame=ImageFrame(rule=str(rng.choice(MASK_RULES)), stride=4),
     max_instances=4,
     min_mask_area=1.0,

@@ -112,7 +112,7 @@ def test_portrait_training_uses_the_swapped_size():
     training_frame(
       make_sample([], size),
       np.random.default_rng(0),
-      settings | dict(transpose=0.0),
+      settings,
       group_by_orientation=grouped,
     ).padded_size
     for size, grouped in (((60, 30), True), ((60, 30), False), ((30, 60), True))

@@ -17,6 +17,11 @@ from tests.config_test import load
 from tests.inspection.conftest import after, make_statistics, sections
 
 
+def stages(config):
+  """The settings of the augmentations by name."""
+  return dict(config["transforms"]["augment"])
+
+
 def test_input_that_suits_is_kept():
   config = sections("solov2_coco")
   made = after(choose_input, config, make_statistics())
@@ -31,6 +36,9 @@ def test_small_objects_are_enlarged():
   assert made.config["transforms"]["image_size"] == (960, 1280)
   rule = made.config["preprocessing"]
   assert (rule["short_side"], rule["max_side"]) == (960, 1280)
+  assert stages(made.config) == dict(
+    resize_short_side=dict(short_sides=(960,), max_side=1280)
+  )
   assert (
     "2 network pixels to an image pixel, was 0.4"
     in (made.reasons["preprocessing.short_side"])
@@ -46,9 +54,9 @@ def test_jitter_of_the_original_size_follows_the_scale():
   statistics = make_statistics(sizes=[4.0] * 100, short=256, long=256)
   made = after(choose_input, config, statistics)
   assert made.config["preprocessing"]["short_side"] == 512
-  settings = made.config["transforms"]
-  assert settings["jitter_reference"] == "original"
-  assert settings["scale_jitter"] == (1.4, 2.8)
+  assert stages(made.config) == stages(config) | dict(
+    scale_jitter=dict(factor=(1.4, 2.8), reference="original")
+  )
   check_config(made.config)
 
 
@@ -71,7 +79,7 @@ def test_the_config_of_shrunk_tiles_can_be_loaded():
   names = {}
   exec(source, names)
   written = names["get_config"]()
-  assert written.transforms.scale_jitter == (0.06, 0.11)
+  assert stages(written)["scale_jitter"]["factor"] == (0.06, 0.11)
   check_config(written)
 
 
@@ -135,5 +143,7 @@ def test_crowded_and_large_images_are_cut_into_tiles(why):
   rule = made.config["preprocessing"]
   assert rule["tile_size"] == 256
   assert rule["tile_overlap"] == 64  # objects of 40 px, in steps of 32
-  assert made.config["transforms"]["jitter_reference"] == "original"
+  jitter = stages(made.config)["scale_jitter"]
+  assert jitter["reference"] == "original"
+  assert "resize_short_side" not in stages(made.config)
   check_config(made.config)

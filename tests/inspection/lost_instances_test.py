@@ -44,8 +44,9 @@ def test_training_fates_add_up():
   config = sections(
     "solov2_shapes",
     transforms__image_size=(64, 64),
-    transforms__short_sides=(64,),
-    transforms__max_side=64,
+    transforms__augment=(
+      ("resize_short_side", dict(short_sides=(64,), max_side=64)),
+    ),
     **{k: v for k, v in GRID.items() if not k.startswith("pre")},
   )
   steps = []

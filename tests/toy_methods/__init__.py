@@ -61,8 +61,9 @@ def make_config(method, data_dir, **training):
     dataset=dict(name="shapes", num_classes=5, data_dir=str(data_dir)),
     transforms=dict(
       image_size=(SIDE, SIDE),
-      short_sides=(SIDE,),
-      max_side=SIDE,
+      augment=(
+        ("resize_short_side", dict(short_sides=(SIDE,), max_side=SIDE)),
+      ),
       mask_stride=4,
       mask_rule="coverage",
       max_instances=16,

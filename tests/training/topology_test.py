@@ -45,8 +45,9 @@ RUN = (
   "--config.optimizer.ema_decay=0.9",
   "--config.backbone.norm=sync",
   "--config.transforms.image_size=(64,64)",
-  "--config.transforms.short_sides=(64,)",
-  "--config.transforms.max_side=64",
+  "--config.transforms.augment=(('orient',{'flip':0.5,'vertical_flip':0.5,"
+  "'transpose':0.5}),('resize_short_side',{'short_sides':(64,),"
+  "'max_side':64}))",
   "--config.preprocessing.short_side=64",
   "--config.preprocessing.max_side=64",
   "--config.backbone.stage_sizes=(1,1,1,1)",
@@ -68,9 +69,8 @@ MODEL = (
   "--config.training.checkpoint_every_steps=1000",
   "--config.training.picture_every_steps=0",
   "--config.optimizer.warmup_steps=10",
-  "--config.transforms.flip=0.0",
-  "--config.transforms.vertical_flip=0.0",
-  "--config.transforms.transpose=0.0",
+  "--config.transforms.augment=(('resize_short_side',{'short_sides':(128,),"
+  "'max_side':128}),)",
   "--config.backbone.stage_sizes=(1,1,1,1)",
   "--config.backbone.widths=(16,24,32,32)",
   "--config.network.fpn_channels=16",
