@@ -193,7 +193,7 @@ def outputs_loss(
     )
   ]
   # One loop for the matchings of all outputs and images.
-  costs = jax.lax.stop_gradient(jnp.stack(costs))
+  costs = jnp.stack(costs)
   queries = match(costs, jnp.broadcast_to(targets.valid, costs.shape[:-1]))
   num_devices = 1 if axis_name is None else jax.lax.axis_size(axis_name)
   total = functools.partial(_mean_over_devices, axis_name=axis_name)
@@ -236,8 +236,9 @@ def pair_costs(
     weights: Of the three costs.
 
   Returns:
-    Any value for padded instances. [B, N, Q] float32.
+    Any value for padded instances; no gradient. [B, N, Q] float32.
   """
+  class_logits, mask_logits = jax.lax.stop_gradient((class_logits, mask_logits))
   entropy, dice = pairwise_point_mask_losses(
     read_shared_points(mask_logits, points),
     read_mask_points(targets.masks, points[:, None]),

@@ -85,7 +85,8 @@ def read_shared_points(maps: jax.Array, points: jax.Array) -> jax.Array:
     * jnp.take(flat, start + row * width + column, axis=0, mode="clip")
     for row, column, weight in _corners(points, (height, width))
   ]
-  return functools.reduce(jnp.add, values)
+  # Read once: XLA would read again in every sum that uses the values.
+  return jax.lax.optimization_barrier(functools.reduce(jnp.add, values))
 
 
 def read_mask_points(masks: types.PackedMasks, points: jax.Array) -> jax.Array:
