@@ -6,7 +6,8 @@ import pathlib
 import cv2
 import numpy as np
 
-from solo_jax.data.file_tree import MAX_PIXELS, is_complete, read_header
+from solo_jax.data.file_tree import MAX_PIXELS
+from solo_jax.data.image_files import is_complete, read_header
 from solo_jax.data.transforms import to_rgb
 from solo_jax.errors import UserError
 

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import pytest
 
-from solo_jax.data import builder
+from solo_jax.data import builder, examples
 from solo_jax.data.records import find_prepared, open_records, read_sample
 from solo_jax.errors import UserError
 
@@ -32,9 +32,9 @@ class Numbered:
     if index == self.error_at:
       raise KeyboardInterrupt
     if index in self.unusable:
-      raise builder.UnusableImage(f"{index}.png: float pixels.", index)
+      raise examples.UnusableImage(f"{index}.png: float pixels.", index)
     objects = [
-      builder.ObjectRecord(
+      examples.ObjectRecord(
         annotation_id=100 * index + k,
         label=k % 2,
         is_crowd=k == 2,
@@ -44,7 +44,7 @@ class Numbered:
       )
       for k in range(index)
     ]
-    return PNG, builder.ImageRecord(
+    return PNG, examples.ImageRecord(
       image_id=10 + index,
       file_name=f"{index}.png",
       height=4,

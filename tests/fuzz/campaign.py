@@ -35,8 +35,8 @@ from solo_jax.data import (
   annotations,
   augmentations,
   batching,
-  builder,
   coco_instances,
+  examples,
   labeled_images,
 )
 from solo_jax.data.file_tree import FileTree
@@ -256,8 +256,8 @@ def encode(source):
   """
   for i in range(len(source)):
     try:
-      example = builder.to_example(*source[i])
-    except builder.UnusableImage as error:
+      example = examples.to_example(*source[i])
+    except examples.UnusableImage as error:
       str(error).encode()
       yield str(error)
       continue
