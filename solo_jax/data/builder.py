@@ -136,13 +136,12 @@ def check_loss(
   for total, number, noun in zip(
     totals, lost, ("image", "annotation"), strict=True
   ):
-    if number and (number >= total or number > tolerance.max_lost * total):
+    share = number / total if total else 0  # 0 where they are not counted
+    if share >= 1 or share > tolerance.max_lost:
       advice = "fix them"
       if number < total:
-        advice += (
-          f", or pass --max_lost={math.ceil(100 * number / total) / 100}"
-        )
-        advice += " to train on the rest"
+        enough = math.ceil(100 * share) / 100
+        advice += f", or pass --max_lost={enough} to train on the rest"
       raise UserError(
         f"{source}: {number:,} of {plural(total, noun)} cannot be used, which "
         f"leaves too little; {advice}. {plural(len(problems), 'problem')}:\n"
