@@ -49,6 +49,7 @@ def measure_ceiling(
     Selection(source, 0),
     transforms=dict(
       mask_stride=mask_stride,
+      mask_frame="image",
       mask_rule=mask_rule,
       max_instances=max(int(source.num_objects.max()), 1),
       min_mask_area=0.0,
