@@ -48,8 +48,7 @@ def pairwise_point_mask_losses(
     return jnp.matmul(targets, x, precision=jax.lax.Precision.HIGHEST)
 
   num_points = logits.shape[-2]
-  # A softplus to 1e-7; `jax.nn.softplus`, exact near 0, takes four times as
-  # long on CPU.
+  # To 1e-7; `jax.nn.softplus`, exact near 0, takes four times as long on CPU.
   softplus = jnp.maximum(logits, 0) + jnp.log(1 + jnp.exp(-jnp.abs(logits)))
   entropy = jnp.sum(softplus, axis=-2)[..., None, :]
   entropy = (entropy - product(logits)) / num_points

@@ -239,15 +239,21 @@ def pair_costs(
     Any value for padded instances; no gradient. [B, N, Q] float32.
   """
   class_logits, mask_logits = jax.lax.stop_gradient((class_logits, mask_logits))
-  entropy, dice = pairwise_point_mask_losses(
-    read_shared_points(mask_logits, points),
-    read_mask_points(targets.masks, points[:, None]),
-  )
+
+  def image_costs(inputs):
+    mask_logits, points, truth = inputs
+    entropy, dice = pairwise_point_mask_losses(
+      read_shared_points(mask_logits, points), truth
+    )
+    return weights.mask * entropy + weights.dice * dice
+
+  truth = read_mask_points(targets.masks, points[:, None])
+  # One image at a time: together, XLA on CPU takes the sums over points again
+  # for each pair.
+  costs = jax.lax.map(image_costs, (mask_logits, points, truth))
   probs = jax.nn.softmax(class_logits).transpose(0, 2, 1)  # [B, K + 1, Q]
   of_label = jnp.take_along_axis(probs, targets.labels[..., None], axis=1)
-  return (
-    weights.mask * entropy + weights.dice * dice - weights.category * of_label
-  )
+  return costs - weights.category * of_label
 
 
 def category_loss(

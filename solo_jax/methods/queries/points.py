@@ -69,24 +69,20 @@ def read_shared_points(maps: jax.Array, points: jax.Array) -> jax.Array:
   """Reads all maps of an image at the same points.
 
   Args:
-    maps: [B, Q, h, w] float.
-    points: [B, P, 2] float32; no gradient passes to them.
+    maps: [Q, h, w] float.
+    points: [P, 2] float32.
 
   Returns:
-    [B, P, Q] float32.
+    [P, Q] float32.
   """
-  batch, num_maps, height, width = maps.shape
+  num_maps, height, width = maps.shape
   # Last, the maps lie next to each other: one read fetches all of a pixel.
-  flat = maps.transpose(0, 2, 3, 1).reshape(-1, num_maps)
-  points = jax.lax.stop_gradient(points)
-  start = jnp.arange(batch)[:, None] * (height * width)
+  flat = maps.transpose(1, 2, 0).reshape(-1, num_maps)
   values = [
-    weight[..., None]
-    * jnp.take(flat, start + row * width + column, axis=0, mode="clip")
+    weight[:, None] * jnp.take(flat, row * width + column, axis=0, mode="clip")
     for row, column, weight in _corners(points, (height, width))
   ]
-  # Read once: XLA would read again in every sum that uses the values.
-  return jax.lax.optimization_barrier(functools.reduce(jnp.add, values))
+  return functools.reduce(jnp.add, values)
 
 
 def read_mask_points(masks: types.PackedMasks, points: jax.Array) -> jax.Array:

@@ -50,7 +50,7 @@ def test_reads_of_maps_with_an_index(points):
 def test_shared_reads_are_reads_of_every_map(points):
   rng = np.random.default_rng(1)
   maps = rng.standard_normal((2, 4, 6, 9)).astype("f")
-  result = read_shared_points(jnp.asarray(maps), points[:, 0])
+  result = jax.vmap(read_shared_points)(jnp.asarray(maps), points[:, 0])
   for b, q in np.ndindex(2, 4):
     np.testing.assert_allclose(
       result[b, :, q], read_by_scipy(maps[b, q], points[b, 0]), atol=1e-5
