@@ -5,15 +5,19 @@ by `split_projections` first.
 """
 
 import dataclasses
+import os
 import re
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
+from solo_jax.conversion import checkpoint_file
 from solo_jax.conversion.mapping import (
   CONV,
   DENSE,
   Rule,
+  convert,
   dense_rules,
   norm_rules,
 )
@@ -213,3 +217,33 @@ def _to_original_order(array: np.ndarray) -> np.ndarray:
   *rows, inputs = array.shape
   array = array.reshape(*rows, inputs // 4, 4)[..., [0, 2, 1, 3]]
   return np.swapaxes(array, -1, -2).reshape(*rows, inputs)
+
+
+BACKBONE = backbone_rules(ORIGINAL)
+OUTPUT_NORMS = tuple(f"norm{stage}" for stage in range(1, 5))
+
+
+def load_backbone(
+  path: str | os.PathLike, variables: Mapping[str, Any]
+) -> dict[str, Any]:
+  """Reads a classifier of the original repository for the backbone.
+
+  A classifier has no norms of the four maps: those stay as they are.
+
+  Args:
+    path: For example `swin_tiny_patch4_window7_224.pth`.
+    variables: {'params'} of `Swin`, as initialised.
+
+  Returns:
+    The backbone's variables.
+
+  Raises:
+    FileNotFoundError: If there is no such file.
+    errors.UserError: If the file is damaged, or does not fit the backbone.
+  """
+  arrays = split_projections(checkpoint_file.read(path).arrays)
+  params = variables["params"]
+  kept = {name: params[name] for name in OUTPUT_NORMS}
+  body = {name: tree for name, tree in params.items() if name not in kept}
+  loaded = convert(arrays, BACKBONE, {"params": body})["params"]
+  return {**variables, "params": loaded | kept}

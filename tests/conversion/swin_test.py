@@ -9,9 +9,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import safetensors.numpy
 
 from solo_jax.conversion import swin
-from solo_jax.conversion.mapping import convert, flatten, route
+from solo_jax.conversion.mapping import convert, flatten, route, unflatten
 from solo_jax.errors import UserError
 from solo_jax.nn.backbones.swin import Swin
 
@@ -149,3 +150,43 @@ def test_what_no_backbone_needs_is_dropped_and_nothing_else(golden):
     )
   assert "stage1_0/attention/bias_table" in str(error.value)
   assert "position_embeddings" in str(error.value)
+
+
+@pytest.mark.golden("m2f_swin*.npz")
+def test_a_classifier_fills_all_but_the_norms_of_the_maps(golden, tmp_path):
+  files = {
+    to_original(name): array.astype("f")
+    for name, array in golden.state_dict().items()
+  }
+  classifier = {
+    name: array
+    for name, array in files.items()
+    if not name.startswith(("norm0", "norm1", "norm2", "norm3"))
+  }
+  more = ("norm.weight", "head.bias", "layers.0.blocks.1.attn_mask")
+  path = tmp_path / "swin.safetensors"
+  safetensors.numpy.save_file(
+    classifier | {name: np.ones(3, "f") for name in more}, path
+  )
+  whole = route(files, swin.backbone_rules(swin.ORIGINAL))
+  variables = unflatten(
+    {
+      path: np.full(oriented(path, array).shape, 7, np.float32)
+      for path, array in whole.items()
+    }
+  )
+  loaded = flatten(swin.load_backbone(path, variables))
+  assert loaded.keys() == whole.keys()
+  for name, array in loaded.items():
+    if name.startswith(("params/norm1", "params/norm2", "params/norm3",
+                        "params/norm4")):  # fmt: skip
+      assert (array == 7).all()
+    else:
+      np.testing.assert_array_equal(array, oriented(name, whole[name]))
+
+
+def oriented(path, array):
+  """A routed array with our order of axes."""
+  if not path.endswith("kernel"):
+    return array
+  return array.transpose(2, 3, 1, 0) if array.ndim == 4 else array.T
