@@ -20,22 +20,32 @@ Without the last line a tenth of the images is held out for validation.
 Pairs of images/ and labels/, split by index.json or by ratio:
 
 python -m solo_jax.prepare --dataset=labeled_images --source=DIR --name=nuclei
+
+What is left out, read otherwise than written or worth a look is counted by
+kind. Losing all, or more than --max_lost, is an error.
 """
 
 import functools
 import pathlib
+import shlex
 from collections.abc import Mapping
 from typing import Any
 
 import rich.console
-import rich.markup
 import rich.table
 from absl import app, flags
 
 from solo_jax import cli
-from solo_jax.data import coco_instances, labeled_images, shapes
-from solo_jax.data.builder import RecordsBuilder
+from solo_jax.data import (
+  coco_instances,
+  exif,
+  label_pairs,
+  labeled_images,
+  shapes,
+)
+from solo_jax.data.builder import TOLERANT, RecordsBuilder, Tolerance
 from solo_jax.data.file_tree import MAX_PIXELS, PIXELS_LIMIT
+from solo_jax.data.findings import list_kinds, plural, printable
 from solo_jax.data.records import Records, find_prepared, list_splits
 from solo_jax.errors import UserError
 
@@ -64,6 +74,28 @@ def define_flags() -> None:
   )
   flags.DEFINE_bool(
     "strict", False, "Refuse a source with problems instead of skipping them."
+  )
+  flags.DEFINE_float(
+    "max_lost",
+    TOLERANT.max_lost,
+    "Share of the images, and of the annotations, that may be skipped; losing "
+    "all is always an error.",
+    lower_bound=0.0,
+    upper_bound=1.0,
+  )
+  flags.DEFINE_enum(
+    "exif",
+    None,
+    exif.CHOICES,
+    "Whether photographs are turned as their orientation tag says (then stored "
+    "as PNG) or taken as stored. Default: as stored, and images with a tag are "
+    "counted; those whose annotations fit the turned image are problems.",
+  )
+  flags.DEFINE_bool(
+    "split_pieces",
+    False,
+    "Of labeled images: each piece of a value is an object of its own, as in "
+    "foreground masks of 0 and 255.",
   )
   flags.DEFINE_integer("seed", 0, "Of the drawn scenes.")
   flags.DEFINE_integer(
@@ -134,6 +166,7 @@ def _pick_name() -> str:
 def _make_builder(name: str) -> RecordsBuilder:
   """Makes the builder that the flags describe; opens its source."""
   common = dict(data_dir=FLAGS.data_dir, name=name)
+  tolerance = Tolerance(is_strict=FLAGS.strict, max_lost=FLAGS.max_lost)
   if FLAGS.dataset == "shapes":
     return shapes.Shapes(**common, seed=FLAGS.seed)
   if _is_custom():
@@ -146,34 +179,37 @@ def _make_builder(name: str) -> RecordsBuilder:
       **common,
       splits=_find_custom(),
       validation_fraction=FLAGS.validation_fraction,
-      is_strict=FLAGS.strict,
+      exif_choice=FLAGS.exif,
+      tolerance=tolerance,
     )
   if not FLAGS.source:
     raise app.UsageError(f"--dataset={FLAGS.dataset} needs a --source=...")
   if FLAGS.dataset == "labeled_images":
     return labeled_images.LabeledImages(
       **common,
-      source=FLAGS.source,
+      source=label_pairs.find_source(
+        FLAGS.source, FLAGS.max_pixels, FLAGS.exif, FLAGS.split_pieces
+      ),
       class_name=FLAGS.class_name,
       validation_fraction=FLAGS.validation_fraction,
-      is_strict=FLAGS.strict,
-      max_pixels=FLAGS.max_pixels,
+      tolerance=tolerance,
     )
   splits = None
   if FLAGS.source != "download":
     splits = coco_instances.find_coco(FLAGS.source, FLAGS.max_pixels)
   return coco_instances.CocoInstances(
-    **common, splits=splits, is_strict=FLAGS.strict
+    **common, splits=splits, exif_choice=FLAGS.exif, tolerance=tolerance
   )
 
 
 def _options() -> dict[str, Any]:
   """Returns what the flags ask for, sources as full paths."""
-  options = {"max_pixels": FLAGS.max_pixels}
+  options = {"max_pixels": FLAGS.max_pixels, "exif": FLAGS.exif}
   match FLAGS.dataset:
     case "shapes":
       return {"seed": FLAGS.seed}
     case "labeled_images":
+      options["split_pieces"] = FLAGS.split_pieces
       options["class_name"] = FLAGS.class_name
       options["validation_fraction"] = FLAGS.validation_fraction
   if FLAGS.train_annotations and not FLAGS.validation_annotations:
@@ -199,7 +235,8 @@ def print_summary(path: pathlib.Path, console: rich.console.Console) -> None:
   print_plain = functools.partial(
     console.print, markup=False, highlight=False, emoji=False
   )
-  table = rich.table.Table("", title=rich.markup.escape(str(path)))
+  print_plain(str(path), soft_wrap=True)
+  table = rich.table.Table("")
   for records in splits:
     table.add_column(records.split, justify="right")
   rows = {
@@ -212,22 +249,46 @@ def print_summary(path: pathlib.Path, console: rich.console.Console) -> None:
   for label, count in rows.items():
     table.add_row(label, *(f"{count(records):,}" for records in splits))
   console.print(table)
-  names = splits[0].class_names
+  names = [printable(name) for name in splits[0].class_names]
   shown = ", ".join(names[:10]) + (", ..." if len(names) > 10 else "")
   metadata = splits[0].metadata
-  print_plain(f"{len(names)} classes: {shown}")
-  print_plain(f"Made from {metadata['source']}")
-  line = f"{metadata['num_problems']} problems, skipped"
+  print_plain(f"{plural(len(names), 'class')}: {shown}", soft_wrap=True)
+  print_plain(f"Made from {printable(metadata['source'])}", soft_wrap=True)
+  for line in list_findings(metadata):
+    print_plain(line, soft_wrap=True)
+  if metadata["num_problems"]:
+    print_plain(f"All of them: {path / 'metadata.json'}", soft_wrap=True)
+
+
+def list_findings(metadata: Mapping[str, Any]) -> list[str]:
+  """Lists what was found while a dataset was prepared.
+
+  Args:
+    metadata: Of its records.
+
+  Returns:
+    Lines: problems, then repairs and notes, each kind with its count.
+  """
+  line = f"{plural(metadata['num_problems'], 'problem')}, skipped"
   if "num_images_skipped" in metadata:  # older datasets do not say
-    line += (
-      f": {metadata['num_images_skipped']} images, "
-      f"{metadata['num_annotations_skipped']} annotations"
-    )
-  console.print(line)
-  for line in metadata["problems"][:_NUM_LISTED]:
-    print_plain(f"  {line}")
-  if metadata["num_problems"] > _NUM_LISTED:
-    print_plain(f"  and more: see {path / 'metadata.json'}")
+    images = plural(metadata["num_images_skipped"], "image")
+    annotations = plural(metadata["num_annotations_skipped"], "annotation")
+    line += f": {images}, {annotations}"
+  lines = [line]
+  if "kinds" not in metadata:  # nor do they say of which kind
+    return lines + [
+      f"  {printable(x)}" for x in metadata["problems"][:_NUM_LISTED]
+    ]
+  kinds = metadata["kinds"]
+  lines += list_kinds(kinds["problems"])
+  for name, title in (
+    ("repairs", "read otherwise than written"),
+    ("notes", "to be looked at"),
+  ):
+    if kinds[name]:
+      number = sum(count for _, count, _ in kinds[name])
+      lines += [f"{number:,} {title}", *list_kinds(kinds[name])]
+  return lines
 
 
 def config_flags(path: pathlib.Path, data_dir: str, name: str) -> list[str]:
@@ -276,7 +337,8 @@ def check_same_request(
     if value is not None and made_with.get(key, value) != value
   ]
   if is_strict and metadata["num_problems"]:
-    problems.append(f"{metadata['num_problems']} problems, not with --strict")
+    number = plural(metadata["num_problems"], "problem")
+    problems.append(f"{number}, not with --strict")
   if problems:
     raise UserError(
       f"{path} is prepared already, but with {'; '.join(problems)}. Give the "
@@ -304,13 +366,16 @@ def main() -> None:
       f"Already prepared: {path} (delete it to build it again).",
       highlight=False,
       markup=False,
+      soft_wrap=True,
     )
   else:
     path = _make_builder(name).prepare(_options())
   print_summary(path, console)
   console.print("Train on it with")
   for flag in config_flags(path, FLAGS.data_dir, full_name):
-    console.print(f"  {flag}", markup=False, highlight=False, soft_wrap=True)
+    console.print(
+      f"  {shlex.quote(flag)}", markup=False, highlight=False, soft_wrap=True
+    )
 
 
 if __name__ == "__main__":

@@ -83,7 +83,7 @@ def test_custom_files_end_to_end(source, tmp_path):
   assert numbers["images"] == [2, 2]
   assert numbers["instances"] == numbers["empty images"] == [1, 1]
   assert numbers["crowds"] == [0, 0]
-  assert "1 classes: leaf" in done.stdout
+  assert "1 class: leaf" in done.stdout
   assert "2 problems, skipped: 0 images, 2 annotations" in done.stdout
   assert "image 2: annotation 6 has a polygon of 4 numbers" in done.stdout
   records = open_records(data_dir, "coco_instances/leaves", "validation[1:]")
@@ -162,11 +162,11 @@ def test_image_bomb_is_skipped_or_refused(source, tmp_path):
 
 
 def test_file_that_is_not_coco(source, tmp_path):
-  (source / "a.json").write_text('{"shapes": []}')
+  (source / "a.json").write_text('{"boxes": []}')
   result = prepare(*custom_flags(source, tmp_path / "data"))
   assert result.returncode == 1
   assert (
-    "prepare: a.json has no list 'images'; it has shapes. Need a COCO "
+    "prepare: a.json has no list 'images'; it has boxes. Need a COCO "
     "instances file" in result.stderr
   )
 

@@ -5,22 +5,28 @@ import dataclasses
 import functools
 import hashlib
 import io
+import math
 import pathlib
 import sys
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import rich.console
 import rich.progress
 import tensorflow_datasets as tfds
+from etils import epath
 
-from solo_jax.data.file_tree import is_outside, is_text
-from solo_jax.data.records import (
-  FEDERATED_FIELDS,
-  INDEX_FIELDS,
-  make_features,
+from solo_jax.data.examples import (
+  ImageRecord,
+  ImageSource,
+  UnusableImage,
+  to_example,
 )
+from solo_jax.data.file_tree import is_outside, is_text
+from solo_jax.data.findings import Findings, list_kinds, plural
+from solo_jax.data.prepared_folder import make_features, shard_mark
+from solo_jax.data.records import FEDERATED_FIELDS, INDEX_FIELDS
 from solo_jax.errors import UserError
 
 # Records a shard; TFDS keeps one shard in memory while it writes.
@@ -30,99 +36,49 @@ _MAX_PROBLEMS = 1000
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class ObjectRecord:
-  """One annotated object as the builders hand it over.
+class Tolerance:
+  """What a dataset may lose and still be one.
 
   Attributes:
-    annotation_id: Id in the source, unique within the split.
-    label: Class, 0..K-1.
-    is_crowd: COCO's iscrowd.
-    rle: COCO compressed counts of the visible pixels at original size.
-    area: Annotated area in pixels.
-    box_xywh: Annotated box in continuous pixels.
+    is_strict: Whether a single problem is too much.
+    max_lost: Share of the images, and of the annotations, that may be left out.
   """
 
-  annotation_id: int
-  label: int
-  is_crowd: bool
-  rle: bytes
-  area: float
-  box_xywh: tuple[float, float, float, float]
+  is_strict: bool = False
+  max_lost: float = 0.5
+
+
+TOLERANT = Tolerance()
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class ImageRecord:
-  """One image with its objects, all but the pixels.
+class Description:
+  """What is known of a dataset before its images are read.
 
   Attributes:
-    image_id: Id in the source, unique within the split.
-    file_name: Name in the source, for messages.
-    height: Height in pixels.
-    width: Width in pixels.
-    objects: The objects; empty for an image without any.
-    neg_category_ids: Of a federated dataset (LVIS): categories verified to be
-      absent. None where every category is annotated in every image.
-    not_exhaustive_category_ids: Of a federated dataset: categories of which
-      only some objects are annotated.
+    class_names: Name of each label.
+    category_ids: Original category id of each label.
+    source: What the dataset was made from, for people.
+    findings: What was found.
+    num_images: Images of the source, also those left out.
+    num_annotations: Annotations of the source; 0 where they are not counted.
+    num_images_skipped: Images left out.
+    num_annotations_skipped: Annotations left out, also with their images.
+    class_frequencies: 'r' (rare), 'c' (common) or 'f' (frequent) of each
+      label, of a federated dataset; empty elsewhere.
+    exif: Whether orientation tags were followed: 'apply' or 'ignore'.
   """
 
-  image_id: int
-  file_name: str
-  height: int
-  width: int
-  objects: Sequence[ObjectRecord]
-  neg_category_ids: Sequence[int] | None = None
-  not_exhaustive_category_ids: Sequence[int] = ()
-
-
-class UnusableImage(ValueError):
-  """An image that is left out of the dataset, as a problem that is counted."""
-
-  def __init__(self, problem: str, num_annotations: int):
-    """Makes the error.
-
-    Args:
-      problem: One line that names the file.
-      num_annotations: Annotations that are left out with the image.
-    """
-    super().__init__(problem)
-    self.num_annotations = num_annotations
-
-
-class ImageSource(Protocol):
-  """A split before it is written."""
-
-  def __len__(self) -> int:
-    """Number of images."""
-
-  def __getitem__(self, index: int) -> tuple[bytes, ImageRecord]:
-    """Returns one image as the bytes of a JPEG or PNG file, and the rest.
-
-    Raises:
-      UnusableImage: If its file turns out to be damaged or of a wrong kind.
-    """
-
-
-def to_example(encoded: bytes, image: ImageRecord) -> dict[str, Any]:
-  """Returns what a record is made of, by the names of `make_features`."""
-  return {
-    "image": encoded,
-    "image_id": image.image_id,
-    "file_name": image.file_name,
-    "height": image.height,
-    "width": image.width,
-    "objects": [
-      {
-        "annotation_id": item.annotation_id,
-        "label": item.label,
-        "is_crowd": item.is_crowd,
-        "rle": item.rle,
-        "area": np.float64(item.area).tobytes(),
-        "bbox": np.asarray(item.box_xywh, np.float64).tobytes(),
-      }
-      for item in image.objects
-    ],
-  }
+  class_names: Sequence[str]
+  category_ids: Sequence[int]
+  source: str
+  findings: Findings
+  num_images: int
+  num_annotations: int = 0
+  num_images_skipped: int = 0
+  num_annotations_skipped: int = 0
+  class_frequencies: Sequence[str] = ()
+  exif: str = "ignore"
 
 
 def split_by_ratio(keys: Sequence[str], fraction: float) -> dict[str, str]:
@@ -150,6 +106,49 @@ def split_by_ratio(keys: Sequence[str], fraction: float) -> dict[str, str]:
   return {key: "validation" if key in held_out else "train" for key in keys}
 
 
+def check_loss(
+  source: str,
+  totals: tuple[int, int],
+  lost: tuple[int, int],
+  findings: Findings,
+  tolerance: Tolerance,
+) -> None:
+  """Refuses a dataset that loses too much.
+
+  Args:
+    source: What it is made from.
+    totals: Images and annotations of the source.
+    lost: Images and annotations left out.
+    findings: Why.
+    tolerance: How much is too much.
+
+  Raises:
+    UserError: With the kinds of problems, the most frequent first.
+  """
+  problems = findings.problems
+  listed = "\n".join(list_kinds(problems.kinds()))
+  if tolerance.is_strict and len(problems):
+    lines = "\n  ".join(problems.lines())
+    raise UserError(
+      f"{source} has {plural(len(problems), 'problem')}; fix them, or leave "
+      f"out --strict to skip what they concern:\n{listed}\nIn full:\n  {lines}"
+    )
+  for total, number, noun in zip(
+    totals, lost, ("image", "annotation"), strict=True
+  ):
+    share = number / total if total else 0  # 0 where they are not counted
+    if share >= 1 or share > tolerance.max_lost:
+      advice = "fix them"
+      if number < total:
+        enough = math.ceil(100 * share) / 100
+        advice += f", or pass --max_lost={enough} to train on the rest"
+      raise UserError(
+        f"{source}: {number:,} of {plural(total, noun)} cannot be used, which "
+        f"leaves too little; {advice}. {plural(len(problems), 'problem')}:\n"
+        f"{listed}"
+      )
+
+
 class RecordsBuilder(tfds.core.ShardBasedBuilder, skip_registration=True):
   """Writes splits of images; a subclass says where they come from.
 
@@ -163,12 +162,15 @@ class RecordsBuilder(tfds.core.ShardBasedBuilder, skip_registration=True):
 
   VERSION = tfds.core.Version("1.0.0")
 
-  def __init__(self, *, data_dir: str, name: str = ""):
+  def __init__(
+    self, *, data_dir: str, name: str = "", tolerance: Tolerance = TOLERANT
+  ):
     """Makes a builder of `<data_dir>/<builder>[/<name>]/<version>`.
 
     Args:
       data_dir: Directory of all prepared datasets.
       name: Name of this dataset below its builder; '' for none.
+      tolerance: Of problems.
 
     Raises:
       UserError: If the name leads out of `data_dir`.
@@ -177,6 +179,7 @@ class RecordsBuilder(tfds.core.ShardBasedBuilder, skip_registration=True):
       raise UserError(
         f"--name={name!r} is no name of a folder below data_dir {data_dir}."
       )
+    self._tolerance = tolerance
     config = tfds.core.BuilderConfig(name=name) if name else None
     super().__init__(data_dir=data_dir, config=config)
 
@@ -193,8 +196,8 @@ class RecordsBuilder(tfds.core.ShardBasedBuilder, skip_registration=True):
       The folder of the prepared dataset.
 
     Raises:
-      UserError: If the source is not as it has to be, or has problems and
-        the builder is strict.
+      UserError: If the source is not as it has to be, or loses more than is
+        tolerated.
     """
     self.info.metadata["options"] = dict(options or {})
     tfds.disable_progress_bar()  # one bar a split of our own instead of three
@@ -218,58 +221,62 @@ class RecordsBuilder(tfds.core.ShardBasedBuilder, skip_registration=True):
     """Prints a line above the progress bars."""
     self._progress.console.print(message, markup=False, highlight=False)
 
-  def describe(
-    self,
-    *,
-    class_names: Sequence[str],
-    category_ids: Sequence[int],
-    source: str,
-    problems: Sequence[str],
-    num_images_skipped: int = 0,
-    num_annotations_skipped: int = 0,
-    class_frequencies: Sequence[str] = (),
-    is_strict: bool,
-  ) -> None:
+  def describe(self, description: Description) -> None:
     """Sets the metadata of the dataset.
 
     Args:
-      class_names: Name of each label.
-      category_ids: Original category id of each label.
-      source: What the dataset was made from, for people.
-      problems: One line for each thing that was skipped.
-      num_images_skipped: Images among these.
-      num_annotations_skipped: Annotations among these or of these images.
-      class_frequencies: 'r' (rare), 'c' (common) or 'f' (frequent) of each
-        label, of a federated dataset; empty elsewhere.
-      is_strict: Refuse to build with problems, also with those that only
-        show when an image is written.
+      description: What it is.
 
     Raises:
-      UserError: If `is_strict` and there are problems; it lists them.
+      UserError: If more is left out than is tolerated; it lists the kinds of
+        problems.
     """
-    self._is_strict = is_strict
-    self._problems = list(problems)
+    self._findings = description.findings
+    self._totals = description.num_images, description.num_annotations
     self.info.metadata.update(
-      class_names=list(class_names),
-      category_ids=list(category_ids),
-      source=source,
-      num_images_skipped=num_images_skipped,
-      num_annotations_skipped=num_annotations_skipped,
-      class_frequencies=list(class_frequencies),
+      class_names=list(description.class_names),
+      category_ids=list(description.category_ids),
+      source=description.source,
+      num_images_skipped=description.num_images_skipped,
+      num_annotations_skipped=description.num_annotations_skipped,
+      class_frequencies=list(description.class_frequencies),
+      exif=description.exif,
+      fingerprints={},
     )
-    self._tell_problems()
+    self._record_findings()
 
-  def _tell_problems(self) -> None:
-    """Puts the problems into the metadata, or refuses them."""
-    metadata, problems = self.info.metadata, self._problems
-    if self._is_strict and problems:
-      listed = "\n  ".join(problems)
-      raise UserError(
-        f"{metadata['source']} has {len(problems)} problems; mend them, or "
-        f"leave out --strict to skip what they concern:\n  {listed}"
-      )
+  def hold_out(self, keys: Sequence[str], fraction: float) -> dict[str, str]:
+    """Splits ids as `split_by_ratio` does; an error shows the problems, too."""
+    try:
+      return split_by_ratio(keys, fraction)
+    except UserError as error:
+      raise UserError(f"{error}{self._explain()}") from error
+
+  def _explain(self) -> str:
+    """Returns the kinds of problems, to follow what they lead to."""
+    problems = self._findings.problems
+    if not len(problems):
+      return ""
+    listed = "\n".join(list_kinds(problems.kinds()))
+    return f"\n{plural(len(problems), 'problem')}:\n{listed}"
+
+  def _record_findings(self) -> None:
+    """Puts the findings into the metadata, or refuses them."""
+    metadata, findings = self.info.metadata, self._findings
+    check_loss(
+      metadata["source"],
+      self._totals,
+      (metadata["num_images_skipped"], metadata["num_annotations_skipped"]),
+      findings,
+      self._tolerance,
+    )
     metadata.update(
-      num_problems=len(problems), problems=problems[:_MAX_PROBLEMS]
+      num_problems=len(findings.problems),
+      problems=findings.problems.lines()[:_MAX_PROBLEMS],
+      kinds={
+        name: [list(kind) for kind in tally.kinds()]
+        for name, tally in vars(findings).items()
+      },
     )
 
   def _info(self) -> tfds.core.DatasetInfo:
@@ -284,53 +291,53 @@ class RecordsBuilder(tfds.core.ShardBasedBuilder, skip_registration=True):
     iterators = {}
     for split, source in self.read_splits(dl_manager).items():
       if not len(source):
-        raise UserError(f"{self.name}: split {split!r} has no images.")
-      task = self._progress.add_task(split, total=len(source))
-      rows = []
-      federated = []  # images
-      iterators[split] = [
-        functools.partial(
-          self._shard, split, source, start, task, rows, federated
+        raise UserError(
+          f"{self.name}: split {split!r} has no images.{self._explain()}"
         )
+      task = self._progress.add_task(split, total=len(source))
+      state = _SplitState(split, source, task)
+      iterators[split] = [
+        functools.partial(self._shard, state, start)
         for start in range(0, len(source), _SHARD_LENGTH)
       ]
     return iterators
 
-  def _shard(self, split, source, start, task, rows, federated):
+  def _shard(self, state: "_SplitState", start: int):
     """Yields the examples of one shard; the last one writes the index."""
+    source = state.source
     stop = min(start + _SHARD_LENGTH, len(source))
     for i in range(start, stop):
-      self._progress.update(task, completed=i + 1)
+      self._progress.update(state.task, completed=i + 1)
       try:
         encoded, image = source[i]
       except UnusableImage as error:
-        self._problems.append(str(error))
+        self._findings.problems.add(error.kind, str(error))
         metadata = self.info.metadata
         metadata["num_images_skipped"] += 1
         metadata["num_annotations_skipped"] += error.num_annotations
         continue
-      num_crowds = sum(item.is_crowd for item in image.objects)
-      num_objects = len(image.objects) - num_crowds
-      rows.append(
-        (image.image_id, image.height, image.width, num_objects, num_crowds)
-      )
-      if image.neg_category_ids is not None:
-        federated.append(image)
-      yield i, to_example(encoded, image)
+      for kind, line in image.notes:
+        self._findings.notes.add(kind, line)
+      yield i, state.add(encoded, image)
     if stop == len(source):
-      self._tell_problems()
-      if not rows:
-        raise UserError(
-          f"{self.name}: split {split!r} has no image that can be read; the "
-          f"first problem is: {self._problems[0]}"
-        )
-      columns = np.asarray(rows, np.int64).T
-      np.savez(
-        pathlib.Path(self.data_dir) / f"{split}_index.npz",
-        **dict(zip(INDEX_FIELDS, columns, strict=True)),
+      self._finish(state)
+
+  def _finish(self, state: "_SplitState") -> None:
+    """Writes the index of a split whose last record is written."""
+    self._record_findings()
+    if not state.rows:
+      raise UserError(
+        f"{self.name}: split {state.name!r} has no image that can be "
+        f"read.{self._explain()}"
       )
-      if federated:
-        self._write_federated(split, federated)
+    self.info.metadata["fingerprints"][state.name] = state.digest.hexdigest()
+    columns = np.asarray(state.rows, np.int64).T
+    np.savez(
+      pathlib.Path(self.data_dir) / f"{state.name}_index.npz",
+      **dict(zip(INDEX_FIELDS, columns, strict=True)),
+    )
+    if state.federated:
+      self._write_federated(state.name, state.federated)
 
   def _write_federated(self, split, images):
     """Writes which categories were looked for in which image."""
@@ -341,3 +348,36 @@ class RecordsBuilder(tfds.core.ShardBasedBuilder, skip_registration=True):
       for field in FEDERATED_FIELDS
     }
     np.savez(pathlib.Path(self.data_dir) / f"{split}_federated.npz", **pairs)
+
+  def _download_and_prepare(self, dl_manager, download_config):
+    """Writes all splits, then what tells their files from others."""
+    super()._download_and_prepare(dl_manager, download_config)
+    folder = epath.Path(self.data_dir)
+    self.info.metadata["shards"] = {
+      path.name: shard_mark(path)
+      for path in sorted(folder.iterdir())
+      if ".array_record" in path.name
+    }
+
+
+class _SplitState:
+  """What is gathered while a split is written."""
+
+  def __init__(self, name: str, source: ImageSource, task: Any):
+    self.name, self.source, self.task = name, source, task
+    self.rows = []
+    self.federated = []  # images
+    self.digest = hashlib.sha256()
+
+  def add(self, encoded: bytes, image: ImageRecord) -> dict[str, Any]:
+    """Returns the example of an image after it is counted."""
+    num_crowds = sum(item.is_crowd for item in image.objects)
+    num_objects = len(image.objects) - num_crowds
+    self.rows.append(
+      (image.image_id, image.height, image.width, num_objects, num_crowds)
+    )
+    if image.neg_category_ids is not None:
+      self.federated.append(image)
+    self.digest.update(hashlib.sha256(encoded).digest())
+    self.digest.update(repr(dataclasses.replace(image, notes=())).encode())
+    return to_example(encoded, image)

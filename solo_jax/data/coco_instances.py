@@ -6,14 +6,16 @@ and a folder (or zip) of images.
 """
 
 import dataclasses
+import io
 import pathlib
 import urllib.error
 import urllib.request
 from collections.abc import Mapping, Sequence
 
-from solo_jax.data import builder
+from solo_jax.data import builder, examples, image_files
 from solo_jax.data.annotations import read_annotations
-from solo_jax.data.file_tree import MAX_PIXELS, FileTree, to_jpeg_or_png
+from solo_jax.data.file_tree import MAX_PIXELS, PIXELS_LIMIT, FileTree
+from solo_jax.data.findings import Findings
 from solo_jax.errors import UserError
 
 COCO_URL = "http://images.cocodataset.org"
@@ -47,21 +49,29 @@ class AnnotatedImages:
   Attributes:
     images: All but the pixels.
     files: Holds the files.
+    exif_choice: One of `exif.CHOICES` or None.
   """
 
-  images: Sequence[builder.ImageRecord]
+  images: Sequence[examples.ImageRecord]
   files: FileTree
+  exif_choice: str | None = None
 
   def __len__(self) -> int:
     return len(self.images)
 
-  def __getitem__(self, index: int) -> tuple[bytes, builder.ImageRecord]:
+  def __getitem__(self, index: int) -> tuple[bytes, examples.ImageRecord]:
     """Reads one image."""
     image = self.images[index]
     try:
-      return to_jpeg_or_png(self.files.read(image.file_name)), image
-    except (UserError, ValueError) as error:
-      raise builder.UnusableImage(
+      encoded = self.files.read(image.file_name)
+      orientation = 1
+      if self.exif_choice == "apply":
+        header = image_files.read_header(io.BytesIO(encoded), PIXELS_LIMIT)
+        orientation = header.orientation
+      return image_files.to_jpeg_or_png(encoded, orientation=orientation), image
+    except UserError as error:
+      raise examples.UnusableImage(
+        "image that cannot be used",
         f"{self.files}: image {image.image_id}: file {image.file_name}: "
         f"{error}.",
         len(image.objects),
@@ -148,7 +158,8 @@ class CocoInstances(builder.RecordsBuilder):
     name: str = "2017",
     splits: Mapping[str, SplitFiles] | None,
     validation_fraction: float = 0.0,
-    is_strict: bool = False,
+    exif_choice: str | None = None,
+    tolerance: builder.Tolerance = builder.TOLERANT,
     download_url: str = COCO_URL,
   ):
     """Makes the builder.
@@ -159,13 +170,15 @@ class CocoInstances(builder.RecordsBuilder):
       splits: Where each split comes from; None downloads COCO 2017 (19 GB).
       validation_fraction: Share of the images of a split 'train' without
         company that become 'validation'.
-      is_strict: Refuse a source with problems instead of skipping them.
+      exif_choice: One of `exif.CHOICES`; None ignores orientation tags and
+        reports them.
+      tolerance: Of problems.
       download_url: Where the official archives lie.
     """
-    super().__init__(data_dir=data_dir, name=name)
+    super().__init__(data_dir=data_dir, name=name, tolerance=tolerance)
     self._split_files = splits
     self._validation_fraction = validation_fraction
-    self._is_strict = is_strict
+    self._exif = exif_choice
     self._download_url = download_url
 
   def read_splits(self, dl_manager):
@@ -176,7 +189,7 @@ class CocoInstances(builder.RecordsBuilder):
       name = part.annotations_name
       self.announce(f"Reading {name} and checking it against {part.images}")
       text = part.annotations.read(name)
-      read[split] = read_annotations(text, name, part.images)
+      read[split] = read_annotations(text, name, part.images, self._exif)
     first, *others = read
     for split in others:
       if _categories(read[split]) != _categories(read[first]):
@@ -186,36 +199,47 @@ class CocoInstances(builder.RecordsBuilder):
           f"{files[split].annotations_name} must have the same categories; "
           f"they differ in (id, name): {sorted(differing)}."
         )
+    findings = Findings()
+    for split, part in read.items():
+      findings.extend(part.findings)
+      builder.check_loss(
+        f"{files[split].annotations_name} with {files[split].images}",
+        (part.num_images, part.num_annotations),
+        (part.num_images_skipped, part.num_annotations_skipped),
+        part.findings,
+        dataclasses.replace(self._tolerance, is_strict=False),
+      )
+    total = lambda field: sum(getattr(x, field) for x in read.values())  # noqa: E731
     self.describe(
-      class_names=read[first].class_names,
-      category_ids=read[first].category_ids,
-      source=", ".join(str(part.images) for part in files.values()),
-      problems=[line for part in read.values() for line in part.problems],
-      num_images_skipped=sum(x.num_images_skipped for x in read.values()),
-      num_annotations_skipped=sum(
-        x.num_annotations_skipped for x in read.values()
-      ),
-      class_frequencies=read[first].class_frequencies,
-      is_strict=self._is_strict,
+      builder.Description(
+        class_names=read[first].class_names,
+        category_ids=read[first].category_ids,
+        source=", ".join(str(part.images) for part in files.values()),
+        findings=findings,
+        num_images=total("num_images"),
+        num_annotations=total("num_annotations"),
+        num_images_skipped=total("num_images_skipped"),
+        num_annotations_skipped=total("num_annotations_skipped"),
+        class_frequencies=read[first].class_frequencies,
+        exif=self._exif or "ignore",
+      )
     )
     if self._validation_fraction and [*read] == ["train"]:
-      return self._hold_out(read["train"].images, files["train"].images)
+      return self._split(read["train"].images, files["train"].images)
     return {
-      split: AnnotatedImages(part.images, files[split].images)
+      split: AnnotatedImages(part.images, files[split].images, self._exif)
       for split, part in read.items()
     }
 
-  def _hold_out(self, images, files: FileTree) -> dict[str, AnnotatedImages]:
+  def _split(self, images, files: FileTree) -> dict[str, AnnotatedImages]:
+    """Holds images out for validation; entries of one file stay together."""
     names = [image.file_name for image in images]
-    if len(set(names)) < 2:
-      raise UserError(
-        f"{files}: {len(set(names))} image cannot be split; name validation "
-        "images, or train on all with --validation_fraction=0."
-      )
-    sides = builder.split_by_ratio(names, self._validation_fraction)
+    sides = self.hold_out(names, self._validation_fraction)
     return {
       split: AnnotatedImages(
-        [image for image in images if sides[image.file_name] == split], files
+        [image for image in images if sides[image.file_name] == split],
+        files,
+        self._exif,
       )
       for split in ("train", "validation")
     }

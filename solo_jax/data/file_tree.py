@@ -1,11 +1,9 @@
-"""Files of a folder or of a zip archive, read in place, and image headers.
+"""Files of a folder or of a zip archive, read in place.
 
-Files come from anywhere. Nothing is unpacked to disk, no name leads out of the
-folder, and the size that an image declares is read before its pixels are: a
-file of a kilobyte may declare gigabytes of them.
+Files come from anywhere. Nothing is unpacked to disk, and no name leads out of
+the folder.
 """
 
-import io
 import lzma
 import os
 import pathlib
@@ -15,12 +13,9 @@ import struct
 import zipfile
 import zlib
 from collections.abc import Sequence
-from typing import Any, BinaryIO
+from typing import Any
 
-import cv2
-import numpy as np
-import PIL.Image
-
+from solo_jax.data import file_kinds, image_files
 from solo_jax.errors import UserError
 
 # Pixels of the largest image that is read unless a command is told otherwise:
@@ -30,10 +25,8 @@ MAX_PIXELS = 2**28
 PIXELS_LIMIT = 2**29
 # Bytes of the largest file that is read as a whole.
 _MAX_BYTES = 2**32
-_PNG = b"\x89PNG\r\n\x1a\n"
-# For the whole process: Pillow's limit cannot be set for one call, and its
-# message does not name our flag. read_header checks ours first.
-PIL.Image.MAX_IMAGE_PIXELS = None
+# What systems leave next to files: metadata of macOS, thumbnails.
+_LEFT_BEHIND = (".DS_Store", "__MACOSX", "Thumbs.db", "desktop.ini")
 # What opening or reading an archive raises: where it is damaged, encrypted
 # (RuntimeError), or packed in a way that Python does not know
 # (NotImplementedError, which is a RuntimeError).
@@ -65,9 +58,9 @@ class FileTree:
       max_pixels: Images that declare more are refused.
 
     Raises:
-      UserError: If there is nothing.
-      UserError: If it is a file but not a readable zip archive, or an archive
-        with a member that would lie outside of the folder it is unpacked in.
+      UserError: If there is nothing, a file that is not a readable zip archive,
+        or an archive with a member that would lie outside of the folder it is
+        unpacked in.
     """
     self.path = pathlib.Path(path)
     self._max_pixels = max_pixels
@@ -78,7 +71,12 @@ class FileTree:
       raise UserError(f"{path}: no such folder or zip archive; check the path.")
     try:
       self._archive = zipfile.ZipFile(self.path)
-    except (*_DAMAGED, UserError, ValueError, struct.error) as error:
+    except (*_DAMAGED, ValueError, struct.error) as error:
+      found = what_file_is(self.path)
+      if found is not None:
+        raise UserError(
+          f"{path} is {found}; need a folder or a zip archive"
+        ) from error
       raise UserError(
         f"{path}: expected a folder or a zip archive, but: {error}. If it was "
         "downloaded, the download may be incomplete."
@@ -92,7 +90,9 @@ class FileTree:
           "only files below it are read, no links. Pack the files themselves."
         )
     names = self._archive.namelist()
-    self._members = {x for x in names if x and not x.endswith("/")}
+    self._members = {
+      x for x in names if x and not x.endswith("/") and not is_left_behind(x)
+    }
     tops = {name.partition("/")[0] for name in self._members}
     if len(tops) == 1 and all("/" in name for name in self._members):
       self._prefix = tops.pop() + "/"
@@ -104,12 +104,16 @@ class FileTree:
     return not is_outside(name) and os.path.isfile(self.path / name)
 
   def list_names(self) -> Sequence[str]:
-    """Returns the relative names of all files, sorted."""
+    """Returns the relative names of all files, sorted.
+
+    What systems leave behind, such as `__MACOSX` and `._a.png`, is none.
+    """
     if self._archive:
       start = len(self._prefix)
       return sorted(name[start:] for name in self._members)
     files = (x for x in self.path.rglob("*") if x.is_file())
-    return sorted(x.relative_to(self.path).as_posix() for x in files)
+    names = (x.relative_to(self.path).as_posix() for x in files)
+    return sorted(x for x in names if not is_left_behind(x))
 
   def open(self, name: str):
     """Opens a file of the tree for reading bytes."""
@@ -141,25 +145,24 @@ class FileTree:
         raise
       raise UserError(f"damaged in {self.path}: {error}") from error
 
-  def read_header(self, name: str) -> tuple[tuple[int, int], str]:
-    """Reads the size of an image without decoding it.
+  def read_header(self, name: str) -> image_files.Header:
+    """Reads what an image declares without decoding it.
 
     Args:
       name: Of a file in the tree.
 
     Returns:
-      (height, width) as stored, EXIF orientation ignored, and Pillow's mode,
-      such as 'RGB' or 'I;16'.
+      Its header.
 
     Raises:
       UserError: If the file is no image, or has too many pixels.
     """
     try:
       with self.open(name) as file:
-        return read_header(file, self._max_pixels)
+        return image_files.read_header(file, self._max_pixels)
     except _DAMAGED as error:
       raise UserError(f"file {name} is not an image, or damaged") from error
-    except (UserError, ValueError) as error:
+    except UserError as error:
       raise UserError(f"file {name} is {error}") from error
 
   def __repr__(self) -> str:
@@ -167,13 +170,27 @@ class FileTree:
 
 
 def is_outside(name: str) -> bool:
-  """Tells whether a relative name leads out of its folder, on any system."""
+  """Returns whether a relative name leads out of its folder, on any system."""
   path = name.replace("\\", "/")
   return ".." in path.split("/") or bool(re.match("/|[A-Za-z]:/", path))
 
 
+def is_left_behind(name: str) -> bool:
+  """Returns whether a system put a file next to those of the user."""
+  return any(
+    part in _LEFT_BEHIND or part.startswith("._") for part in name.split("/")
+  )
+
+
+def what_file_is(path: pathlib.Path) -> str | None:
+  """Returns what a file is that cannot be read, None if that is not known."""
+  with open(path, "rb") as file:
+    found = file_kinds.what_it_is(file.read(256))
+  return None if found == file_kinds.UNKNOWN else found
+
+
 def is_text(value: Any) -> bool:
-  """Tells whether a value is a string that UTF-8 can write."""
+  """Returns whether a value is a string that UTF-8 can write."""
   if not isinstance(value, str):
     return False
   try:
@@ -181,116 +198,3 @@ def is_text(value: Any) -> bool:
   except UnicodeEncodeError:  # half of a surrogate pair
     return False
   return True
-
-
-def read_header(file: BinaryIO, max_pixels: int) -> tuple[tuple[int, int], str]:
-  """Reads the size of an image without decoding it.
-
-  Args:
-    file: An image file.
-    max_pixels: Bound of height times width.
-
-  Returns:
-    (height, width) as stored, EXIF orientation ignored, and Pillow's mode,
-    such as 'RGB' or 'I;16'.
-
-  Raises:
-    UserError: If the file is no image, or declares more pixels.
-  """
-  try:
-    with PIL.Image.open(file) as image:
-      (width, height), mode = image.size, image.mode
-  except Exception as error:  # Pillow's parsers raise nearly anything
-    raise UserError("not an image, or damaged") from error
-  if height * width > max_pixels:
-    raise UserError(
-      f"too large: its header declares {height} x {width} pixels (height x "
-      f"width), more than --max_pixels={max_pixels}"
-    )
-  return (height, width), mode
-
-
-def is_complete(encoded: bytes) -> bool:
-  """Tells whether an image file ends where it should, mostly without decoding.
-
-  To be asked before OpenCV is: it fills what a truncated file lacks with grey
-  and returns it, and takes as much memory as a chunk of a PNG file claims to
-  have bytes. Nearly every JPEG file ends with its end marker; Pillow judges the
-  few that do not, and files of other kinds than these two.
-
-  Args:
-    encoded: An image file.
-
-  Returns:
-    False for a file that cannot be decoded to its end.
-  """
-  if encoded.startswith(_PNG):
-    return _has_all_chunks(encoded)
-  if encoded.endswith(b"\xff\xd9"):
-    return True
-  try:
-    with PIL.Image.open(io.BytesIO(encoded)) as image:
-      image.load()
-  except Exception:  # Pillow's decoders raise nearly anything
-    return False
-  return True
-
-
-def _has_all_chunks(png: bytes) -> bool:
-  """Walks along the chunks: length, kind, as many bytes, checksum."""
-  start = len(_PNG)
-  while (kind := png[start + 4 : start + 8]) and kind != b"IEND":
-    start += 12 + int.from_bytes(png[start : start + 4])
-  return kind == b"IEND"
-
-
-def to_jpeg_or_png(encoded: bytes) -> bytes:
-  """Returns JPEG and PNG bytes untouched, other images losslessly as PNG.
-
-  Args:
-    encoded: An image file, 8 or 16 bit. The pixels of a JPEG are not decoded:
-      only its end is looked at.
-
-  Returns:
-    Bytes of a JPEG or PNG file.
-
-  Raises:
-    UserError: If the image cannot be decoded or is neither 8 nor 16 bit.
-  """
-  if not is_complete(encoded):
-    raise UserError("not a readable image, or truncated")
-  if encoded.startswith(b"\xff\xd8\xff"):
-    return encoded
-  flags = cv2.IMREAD_UNCHANGED | cv2.IMREAD_IGNORE_ORIENTATION
-  try:
-    image = cv2.imdecode(np.frombuffer(encoded, np.uint8), flags)
-  except cv2.error as error:  # more pixels than OpenCV reads, for example
-    raise UserError(f"not readable: {error.err}") from error
-  if image is None:
-    raise UserError("not a readable image")
-  if image.dtype not in (np.uint8, np.uint16):
-    raise UserError(
-      f"expected an image of 8 or 16 bit, found {image.dtype} pixels"
-    )
-  if encoded.startswith(_PNG):
-    return encoded
-  return cv2.imencode(".png", image)[1].tobytes()
-
-
-def read_label_image(encoded: bytes) -> np.ndarray:
-  """Decodes a label image; of a palette image the indices count.
-
-  Args:
-    encoded: A one-channel PNG, TIFF or BMP file.
-
-  Returns:
-    [H, W] int64; 0 is background.
-
-  Raises:
-    UserError: If it cannot be decoded.
-  """
-  try:
-    with PIL.Image.open(io.BytesIO(encoded)) as image:
-      return np.asarray(image).astype(np.int64)
-  except Exception as error:  # Pillow's decoders raise nearly anything
-    raise UserError(f"cannot decode the label image: {error}") from error

@@ -2,84 +2,28 @@
 
 A source has `images/<id>.*` and `labels/<id>.*` (PNG, TIFF or BMP, one channel;
 0 is background, every other value one object) and maybe `index.json`, a list
-of objects with `id` and `split`.
+of objects with `id` and `split`. Or both kinds of files lie in one folder, the
+label images called `<id>_masks.*`.
 """
 
 import dataclasses
 import json
 import pathlib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
-import numpy as np
 from pycocotools import mask as coco_mask
 
-from solo_jax.data import builder
-from solo_jax.data.file_tree import (
-  MAX_PIXELS,
-  FileTree,
-  is_text,
-  read_label_image,
-  to_jpeg_or_png,
-)
+from solo_jax.data import builder, examples, image_files
+from solo_jax.data.findings import Findings
+from solo_jax.data.label_files import read_label_image
+from solo_jax.data.label_pairs import LabelSource, Pair, find_pairs, list_images
+from solo_jax.data.label_pieces import encode_labels, number_pieces
 from solo_jax.errors import UserError
 
-_IMAGE_SUFFIXES = (".png", ".tif", ".tiff", ".bmp", ".jpg", ".jpeg")
-_LABEL_SUFFIXES = (".png", ".tif", ".tiff", ".bmp")
-# Pillow's one-channel integer modes; P is a palette, whose indices count.
-_LABEL_MODES = ("1", "L", "P", "I", "I;16", "I;16B")
 _SPLIT_NAMES = {"val": "validation", "valid": "validation"}
 # Annotation ids are image_id * this + label value, to be found again.
 _MAX_VALUE = 100_000
-
-
-@dataclasses.dataclass(frozen=True)
-class Pair:
-  """An image and its label image.
-
-  Attributes:
-    image_id: Position among all ids of the source, from 1.
-    image_name: File below `images`.
-    label_name: File below `labels`.
-    size: (height, width).
-  """
-
-  image_id: int
-  image_name: str
-  label_name: str
-  size: tuple[int, int]
-
-
-def encode_labels(labels: np.ndarray) -> dict[int, dict]:
-  """Encodes every object of a label image in one pass.
-
-  Args:
-    labels: [H, W] integers; 0 is background.
-
-  Returns:
-    {value: COCO's compressed RLE} by rising value, without 0.
-  """
-  size = list(labels.shape)
-  flat = labels.T.ravel()  # runs go down the columns
-  starts = np.flatnonzero(np.diff(flat, prepend=flat[0] - 1))
-  stops = np.append(starts[1:], flat.size)
-  values = flat[starts]
-  # Sorted once: a photograph given as labels has as many values as pixels.
-  order = np.argsort(values, kind="stable")
-  found, firsts = np.unique(values[order], return_index=True)
-  encoded = {}
-  for value, runs in zip(found, np.split(order, firsts[1:]), strict=True):
-    if value == 0:
-      continue
-    # off, on, off, ..., on, off: differences between where runs begin and end
-    edges = np.stack([starts[runs], stops[runs]], 1).ravel()
-    counts = np.diff(edges, prepend=0, append=flat.size).tolist()
-    if counts[-1] == 0:
-      counts.pop()  # the object holds the last pixel; COCO's form ends there
-    encoded[int(value)] = coco_mask.frPyObjects(
-      {"size": size, "counts": counts}, *size
-    )
-  return encoded
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,122 +32,106 @@ class LabeledPairs:
 
   Attributes:
     pairs: The pairs.
-    images: Holds their images.
-    labels: Holds their label images.
+    source: Holds their files.
   """
 
   pairs: Sequence[Pair]
-  images: FileTree
-  labels: FileTree
+  source: LabelSource
 
   def __len__(self) -> int:
     return len(self.pairs)
 
-  def __getitem__(self, index: int) -> tuple[bytes, builder.ImageRecord]:
+  def __getitem__(self, index: int) -> tuple[bytes, examples.ImageRecord]:
     """Reads one pair."""
-    pair = self.pairs[index]
+    pair, source = self.pairs[index], self.source
+    where = f"{source.labels}: {pair.label_name}"
     try:
-      labels = read_label_image(self.labels.read(pair.label_name))
+      labels = read_label_image(source.labels.read(pair.label_name), pair.page)
+      numbers, pieces = number_pieces(labels)
+      notes = list(_describe(pieces, source.splits_pieces, where))
+      labels = numbers if source.splits_pieces else labels
       if not 0 <= labels.min() <= labels.max() < _MAX_VALUE:
         raise UserError(
           f"has values {labels.min()} to {labels.max()}; need 0 to "
           f"{_MAX_VALUE - 1}"
         )
-    except (UserError, ValueError) as error:
-      raise builder.UnusableImage(
-        f"{self.labels}: {pair.label_name}: {error}.", num_annotations=0
-      ) from error
+    except UserError as error:
+      kind = "label image that cannot be used"
+      raise examples.UnusableImage(kind, f"{where}: {error}.", 0) from error
     encoded_labels = encode_labels(labels)
     try:
-      encoded = to_jpeg_or_png(self.images.read(pair.image_name))
-    except (UserError, ValueError) as error:
-      raise builder.UnusableImage(
-        f"{self.images}: {pair.image_name}: {error}.", len(encoded_labels)
+      encoded = self._read_image(pair, labels.shape)
+    except UserError as error:
+      raise examples.UnusableImage(
+        "image that cannot be used",
+        f"{source.images}: {pair.image_name}: {error}.",
+        len(encoded_labels),
       ) from error
-    objects = [
-      builder.ObjectRecord(
-        annotation_id=pair.image_id * _MAX_VALUE + value,
-        label=0,
-        is_crowd=False,
-        rle=rle["counts"],
-        area=float(coco_mask.area(rle)),
-        box_xywh=tuple(coco_mask.toBbox(rle)),
-      )
-      for value, rle in encoded_labels.items()
-    ]
-    return encoded, builder.ImageRecord(
+    page = f" page {pair.page + 1}" if pair.num_pages > 1 else ""
+    return encoded, examples.ImageRecord(
       image_id=pair.image_id,
-      file_name=pair.image_name,
-      height=pair.size[0],
-      width=pair.size[1],
-      objects=objects,
+      file_name=pair.image_name + page,
+      height=labels.shape[0],
+      width=labels.shape[1],
+      objects=_make_objects(pair.image_id, encoded_labels),
+      notes=notes,
     )
 
-
-def _by_id(files: FileTree, suffixes: Sequence[str], problems: list[str]):
-  """Returns {id: file name}, the id being the name without its suffix."""
-  names = {}
-  for name in files.list_names():
-    stem, _, suffix = name.rpartition(".")
-    if f".{suffix.lower()}" not in suffixes:
-      continue
-    if not is_text(name):
-      problems.append(f"{files}: the name {name!r} is not UTF-8.")
-      continue
-    if stem in names:
-      problems.append(f"{files}: {name} and {names[stem]} have the same id.")
-    names.setdefault(stem, name)
-  return names
-
-
-def _check_pair(
-  images: FileTree, image_name: str, labels: FileTree, label_name: str
-) -> tuple[tuple[int, int], str | None]:
-  """Returns the size and what is wrong with the pair, if anything."""
-  try:
-    size, _ = images.read_header(image_name)
-    label_size, mode = labels.read_header(label_name)
-  except (UserError, ValueError) as error:
-    return (0, 0), str(error)
-  if mode not in _LABEL_MODES:
-    return size, f"label image {label_name} has mode {mode}; need one channel"
-  if label_size != size:
-    return size, (
-      f"the image is {size[0]} x {size[1]} (height x width), the label image "
-      f"{label_size[0]} x {label_size[1]}"
+  def _read_image(self, pair: Pair, size: tuple[int, int]) -> bytes:
+    """Returns the image as JPEG or PNG."""
+    encoded = image_files.to_jpeg_or_png(
+      self.source.images.read(pair.image_name),
+      page=pair.page,
+      orientation=pair.orientation,
     )
-  return size, None
+    found = image_files.stored_size(encoded)
+    if found != size:
+      raise UserError(
+        f"its page {pair.page + 1} has {found} pixels (height, width), that of "
+        f"{pair.label_name} {size}"
+      )
+    return encoded
 
 
-def find_pairs(
-  images: FileTree, labels: FileTree
-) -> tuple[dict[str, Pair], list[str]]:
-  """Pairs the files of two folders by name.
+def _make_objects(
+  image_id: int, encoded: Mapping[int, dict]
+) -> list[examples.ObjectRecord]:
+  return [
+    examples.ObjectRecord(
+      annotation_id=image_id * _MAX_VALUE + value,
+      label=0,
+      is_crowd=False,
+      rle=rle["counts"],
+      area=float(coco_mask.area(rle)),
+      box_xywh=tuple(coco_mask.toBbox(rle)),
+    )
+    for value, rle in encoded.items()
+  ]
 
-  Args:
-    images: Holds the images.
-    labels: Holds the label images.
 
-  Returns:
-    The sound pairs by id, and one line for each problem.
-  """
-  problems = []
-  image_names = _by_id(images, _IMAGE_SUFFIXES, problems)
-  label_names = _by_id(labels, _LABEL_SUFFIXES, problems)
-  pairs = {}
-  for number, key in enumerate(sorted(image_names.keys() | label_names.keys())):
-    if key not in label_names:
-      problems.append(f"{images}: {image_names[key]} has no label image.")
-    elif key not in image_names:
-      problems.append(f"{labels}: {label_names[key]} has no image.")
-    else:
-      names = image_names[key], label_names[key]
-      size, problem = _check_pair(images, names[0], labels, names[1])
-      if problem:
-        problems.append(f"{images}: {names[0]}: {problem}.")
-      else:
-        pairs[key] = Pair(number + 1, *names, size)
-  return pairs, problems
+def _describe(
+  pieces: Mapping[int, int], is_split: bool, where: str
+) -> Iterator[tuple[str, str]]:
+  """Yields (kind, line) for objects that lie in several pieces."""
+  several = {value: number for value, number in pieces.items() if number > 1}
+  if not several:
+    return
+  value, number = max(several.items(), key=lambda item: item[1])
+  line = f"{where}: value {value} in {number} pieces"
+  if is_split:
+    kind = "label image with pieces that became objects (--split_pieces)"
+  elif len(pieces) == 1:
+    kind = (
+      "label image of one value in several pieces: if it is a foreground mask, "
+      "pass --split_pieces"
+    )
+  else:
+    kind = (
+      "label image with objects in several pieces: if each is an object, pass "
+      "--split_pieces"
+    )
+    line += f"; {len(several)} of {len(pieces)} objects are in pieces"
+  yield kind, line
 
 
 def read_index(path: pathlib.Path) -> dict[str, str]:
@@ -236,7 +164,7 @@ def read_index(path: pathlib.Path) -> dict[str, str]:
         "letters, digits and _."
       )
     stem, _, suffix = str(key).rpartition(".")
-    is_file = f".{suffix.lower()}" in _IMAGE_SUFFIXES
+    is_file = f".{suffix.lower()}" in image_files.SUFFIXES
     name, split = stem if is_file else str(key), _SPLIT_NAMES.get(split, split)
     if names.setdefault(name, split) != split:
       raise UserError(
@@ -254,65 +182,60 @@ class LabeledImages(builder.RecordsBuilder):
     *,
     data_dir: str,
     name: str,
-    source: str,
+    source: LabelSource,
     class_name: str = "object",
     validation_fraction: float = 0.1,
-    is_strict: bool = False,
-    max_pixels: int = MAX_PIXELS,
+    tolerance: builder.Tolerance = builder.TOLERANT,
   ):
     """Makes the builder.
 
     Args:
       data_dir: Directory of all prepared datasets.
       name: Name below `labeled_images`.
-      source: Folder with `images`, `labels` and maybe `index.json`.
+      source: See `label_pairs.find_source`.
       class_name: Name of the only class.
       validation_fraction: Used where there is no `index.json`.
-      is_strict: Refuse a source with problems instead of skipping them.
-      max_pixels: Images that declare more are refused.
-
-    Raises:
-      UserError: If `images` or `labels` is missing.
+      tolerance: Of problems.
     """
-    super().__init__(data_dir=data_dir, name=name)
-    self._source = pathlib.Path(source)
-    self._images = FileTree(self._source / "images", max_pixels)
-    self._labels = FileTree(self._source / "labels", max_pixels)
+    super().__init__(data_dir=data_dir, name=name, tolerance=tolerance)
+    self._source = source
     self._class_name = class_name
     self._validation_fraction = validation_fraction
-    self._is_strict = is_strict
 
   def read_splits(self, dl_manager) -> Mapping[str, LabeledPairs]:
     """Pairs, checks and splits the files."""
     del dl_manager  # nothing to download
-    pairs, problems = find_pairs(self._images, self._labels)
-    index = self._source / "index.json"
+    findings = Findings()
+    pairs = find_pairs(self._source, findings)
+    index = self._source.path / "index.json"
+    splits = None
     if index.is_file():
       splits = read_index(index)
-      problems += [
-        f"{index}: {key!r} has no files."
-        for key in splits.keys() - pairs.keys()
-      ]
-      problems += [
-        f"{index}: {pairs[key].image_name} is not listed."
-        for key in pairs.keys() - splits.keys()
-      ]
-    else:
-      splits = builder.split_by_ratio(list(pairs), self._validation_fraction)
-    members = {split: [] for split in ("train", "validation")}
-    for key, pair in pairs.items():
-      if key in splits:
-        members.setdefault(splits[key], []).append(pair)
-    num_files = len(_by_id(self._images, _IMAGE_SUFFIXES, []))
+      for key in sorted(splits.keys() - pairs.keys()):
+        kind = "id of index.json without files"
+        findings.problems.add(kind, f"{index}: {key!r} has no files.")
+      for key in sorted(pairs.keys() - splits.keys()):
+        kind, name = "image not listed in index.json", pairs[key][0].image_name
+        findings.problems.add(kind, f"{index}: {name} is not listed.")
+    num_files = len(list_images(self._source, Findings()))
+    used = [key for key in pairs if splits is None or key in splits]
     self.describe(
-      class_names=(self._class_name,),
-      category_ids=(1,),
-      source=str(self._source),
-      problems=sorted(problems),
-      num_images_skipped=num_files - sum(map(len, members.values())),
-      is_strict=self._is_strict,
+      builder.Description(
+        class_names=(self._class_name,),
+        category_ids=(1,),
+        source=str(self._source.path),
+        findings=findings,
+        num_images=num_files + sum(len(pairs[key]) - 1 for key in used),
+        num_images_skipped=num_files - len(used),
+        exif=self._source.exif_choice or "ignore",
+      )
     )
+    if splits is None:
+      splits = self.hold_out(list(pairs), self._validation_fraction)
+    members = {split: [] for split in ("train", "validation")}
+    for key in used:
+      members.setdefault(splits[key], []).extend(pairs[key])
     return {
-      split: LabeledPairs(chosen, self._images, self._labels)
+      split: LabeledPairs(chosen, self._source)
       for split, chosen in members.items()
     }

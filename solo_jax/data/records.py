@@ -5,9 +5,10 @@ small index file (`<split>_index.npz`) beside them, so that sizes and object
 counts are known without reading a single image.
 """
 
-import concurrent.futures
+import hashlib
 import io
 import re
+import shlex
 import zipfile
 from collections.abc import Mapping
 from typing import Any
@@ -16,10 +17,15 @@ import cv2
 import numpy as np
 import tensorflow_datasets as tfds
 from absl import logging
-from array_record.python import array_record_module
 from etils import epath
 
-from solo_jax.data.file_tree import is_complete
+from solo_jax.data.image_files import is_complete, stored_size
+from solo_jax.data.prepared_folder import (
+  check_shards,
+  make_features,
+  open_folder,
+  shard_mark,
+)
 from solo_jax.data.rle_masks import RleMasks
 from solo_jax.errors import UserError
 from solo_jax.types import Sample
@@ -29,33 +35,6 @@ INDEX_FIELDS = ("image_id", "height", "width", "num_objects", "num_crowds")
 # Pairs (image id, category id) of `<split>_federated.npz`, [n, 2] int64 each;
 # only splits of a federated dataset (LVIS) have this file.
 FEDERATED_FIELDS = ("neg_category_ids", "not_exhaustive_category_ids")
-
-
-def make_features() -> tfds.features.FeaturesDict:
-  """Returns the features of a record, the same for every builder.
-
-  float64 features are stored as float32 by TFDS, so areas and boxes travel
-  as the eight bytes of each float64 in a Text feature, which is lossless.
-  """
-  return tfds.features.FeaturesDict(
-    {
-      "image": tfds.features.Image(),
-      "image_id": np.int64,
-      "file_name": tfds.features.Text(),
-      "height": np.int32,
-      "width": np.int32,
-      "objects": tfds.features.Sequence(
-        {
-          "annotation_id": np.int64,
-          "label": np.int64,
-          "is_crowd": np.bool_,
-          "rle": tfds.features.Text(),
-          "area": tfds.features.Text(),
-          "bbox": tfds.features.Text(),
-        }
-      ),
-    }
-  )
 
 
 class Records:
@@ -73,7 +52,10 @@ class Records:
     widths: [len] int64, pixels.
     num_objects: Instances of each image without crowds. [len] int64.
     num_crowds: Crowd regions of each image. [len] int64.
-    metadata: What `RecordsBuilder.describe` was told.
+    metadata: What `RecordsBuilder.describe` was given.
+    fingerprint: Of the whole split's images, annotations and classes: equal
+      for the same content only. Of a dataset from before there were any, of
+      its index and the ends of its files.
     federated: Of a federated dataset, the FEDERATED_FIELDS; None elsewhere.
   """
 
@@ -81,7 +63,7 @@ class Records:
     """Opens a split; `open_records` finds the path and lists the errors."""
     self.path = path
     self.split = split
-    info = tfds.builder_from_directory(path).info
+    info = open_folder(path).info
     name, start, stop = _parse_split(split, sorted(info.splits), path)
     self.whole_split = name
     self.split_sizes = {k: v.num_examples for k, v in info.splits.items()}
@@ -89,7 +71,8 @@ class Records:
     self.class_names = tuple(info.metadata["class_names"])
     self.category_ids = tuple(info.metadata["category_ids"])
     columns = _read_index(path / f"{name}_index.npz")
-    check_shards(info.splits[name])
+    check_shards(info.splits[name], self.metadata.get("shards", {}))
+    self.fingerprint = self._make_fingerprint(columns, info.splits[name])
     start, stop, _ = slice(start, stop).indices(len(columns[0]))
     if start >= stop:
       raise UserError(f"Split {split!r} of {path} selects no images.")
@@ -119,15 +102,39 @@ class Records:
     """
     index = range(len(self))[index]  # IndexError beyond the end
     if self._source is None:
-      self._source = tfds.builder_from_directory(self.path).as_data_source(
+      self._source = open_folder(self.path).as_data_source(
         self._name, decoders={"image": tfds.decode.SkipDecoding()}
       )
     try:
-      return self._source[self._start + index]
+      record = self._source[self._start + index]
     except RuntimeError as error:  # what ArrayRecord raises, whatever it is
       if "corrupted" not in str(error).lower():
         raise
       return self._damaged(index)
+    if record["image_id"] != self.image_ids[index]:
+      raise UserError(
+        f"record {self._start + index} of split {self._name!r} of {self.path} "
+        f"is image {record['image_id']}, its index says "
+        f"{self.image_ids[index]}: files of two datasets are mixed; prepare it "
+        "again"
+      )
+    return record
+
+  def _make_fingerprint(self, columns, split) -> str:
+    known = self.metadata.get("fingerprints", {}).get(split.name)
+    if known is None:  # prepared before there were fingerprints
+      known = [shard_mark(epath.Path(file)) for file in split.filepaths]
+    digest = hashlib.sha256(
+      repr((known, self.class_names, self.category_ids)).encode()
+    )
+    for column in columns:
+      digest.update(np.ascontiguousarray(column, np.int64).tobytes())
+    return digest.hexdigest()
+
+  @property
+  def exif(self) -> str:
+    """Returns 'apply' where orientation tags were followed, else 'ignore'."""
+    return self.metadata.get("exif", "ignore")  # older datasets do not say
 
   def _damaged(self, index: int) -> dict[str, Any]:
     """Returns what is known of a record that cannot be read."""
@@ -160,39 +167,6 @@ def _read_index(path: epath.Path) -> list[np.ndarray]:
     ) from error
 
 
-def check_shards(split: tfds.core.SplitInfo) -> None:
-  """Checks that all files of a split are there and whole at their ends.
-
-  Each ends with an index of its records, so that none of them can be read from
-  a file that was cut short.
-
-  Args:
-    split: As TFDS describes it.
-
-  Raises:
-    UserError: Naming the files that are not whole.
-  """
-
-  def check(path, length):
-    try:
-      reader = array_record_module.ArrayRecordReader(str(path))
-      found = reader.num_records()
-      reader.close()
-    except RuntimeError as error:
-      return f"  {path}: {error}"
-    return None if found == length else f"  {path}: {found} of {length} records"
-
-  with concurrent.futures.ThreadPoolExecutor() as executor:
-    problems = executor.map(check, split.filepaths, split.shard_lengths)
-    problems = [problem for problem in problems if problem is not None]
-  if problems:
-    raise UserError(
-      f"{len(problems)} of {len(split.filepaths)} files of split "
-      f"{split.name!r} are missing or damaged; copy them again or prepare the "
-      "dataset again:\n" + "\n".join(problems[:10])
-    )
-
-
 def _parse_split(split, known, path):
   """Splits 'train[2:8]' into ('train', 2, 8)."""
   match = re.fullmatch(r"(\w+)(?:\[(-?\d+)?:(-?\d+)?\])?", split)
@@ -215,10 +189,12 @@ def find_prepared(data_dir: str, name: str) -> epath.Path | None:
   Returns:
     Its folder, or None if there is none.
   """
-  versions = [
-    path.parent
-    for path in epath.Path(data_dir, name).glob("*/dataset_info.json")
-    if re.fullmatch(r"\d+\.\d+\.\d+", path.parent.name)
+  folder = epath.Path(data_dir, name)
+  versions = [  # listed, not globbed: a name may have brackets
+    path
+    for path in (folder.iterdir() if folder.is_dir() else ())
+    if re.fullmatch(r"\d+\.\d+\.\d+", path.name)
+    and (path / "dataset_info.json").exists()
   ]
   key = lambda path: tuple(int(x) for x in path.name.split("."))  # noqa: E731
   return max(versions, key=key, default=None)
@@ -226,7 +202,7 @@ def find_prepared(data_dir: str, name: str) -> epath.Path | None:
 
 def list_splits(path: epath.Path) -> list[str]:
   """Returns the names of the splits of a prepared dataset, sorted."""
-  return sorted(tfds.builder_from_directory(path).info.splits)
+  return sorted(open_folder(path).info.splits)
 
 
 def open_records(data_dir: str, name: str, split: str) -> Records:
@@ -241,19 +217,18 @@ def open_records(data_dir: str, name: str, split: str) -> Records:
     The records of the newest version.
 
   Raises:
-    UserError: If nothing is prepared there.
-    UserError: If the split is unknown or selects nothing, or a file of it is
-      missing or cut short.
+    UserError: If nothing is prepared there, the split is unknown or selects
+      nothing, or a file of it is missing or cut short.
   """
   path = find_prepared(data_dir, name)
   if path is None:
     builder, _, config = name.partition("/")
     source = "" if builder == "shapes" else " --source=..."
-    config = f" --name={config}" if config else ""
+    config = f" {shlex.quote(f'--name={config}')}" if config else ""
     raise UserError(
       f"No prepared dataset {name!r} in data_dir {str(data_dir)!r}. Make it "
       f"with: python -m solo_jax.prepare --dataset={builder}{source}{config} "
-      f"--data_dir={data_dir}"
+      f"{shlex.quote(f'--data_dir={data_dir}')}"
     )
   return Records(path, split)
 
@@ -292,7 +267,10 @@ def read_sample(record: Mapping[str, Any]) -> Sample:
     one of the recorded size without instances, with `is_corrupt` set.
   """
   height, width = int(record["height"]), int(record["width"])
-  image = decode_image(record["image"])
+  image = None
+  # Asked before the decoder, which takes memory for whatever is declared.
+  if stored_size(record["image"]) == (height, width):
+    image = decode_image(record["image"])
   is_corrupt = image is None or image.shape[:2] != (height, width)
   if is_corrupt:
     image = np.zeros((height, width, 3), np.uint8)

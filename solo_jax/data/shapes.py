@@ -15,7 +15,8 @@ import cv2
 import numpy as np
 from pycocotools import mask as coco_mask
 
-from solo_jax.data import builder
+from solo_jax.data import builder, examples
+from solo_jax.data.findings import Findings
 
 CLASS_NAMES = ("disc", "rectangle", "triangle", "star", "ring")
 SIZE = 128  # pixels, height and width of a scene
@@ -232,7 +233,7 @@ class DrawnScenes:
   def __len__(self) -> int:
     return self.num_images
 
-  def __getitem__(self, index: int) -> tuple[bytes, builder.ImageRecord]:
+  def __getitem__(self, index: int) -> tuple[bytes, examples.ImageRecord]:
     """Draws scene `index`: the bytes of a PNG file, and the rest."""
     image_id = self.first_id + range(self.num_images)[index]
     scene = draw_scene(np.random.default_rng((self.seed, image_id)))
@@ -240,7 +241,7 @@ class DrawnScenes:
     objects = []
     for k, rle in enumerate(coco_mask.encode(planes)):
       objects.append(
-        builder.ObjectRecord(
+        examples.ObjectRecord(
           annotation_id=image_id * (NUM_OBJECTS[1] + 1) + k,
           label=int(scene.labels[k]),
           is_crowd=False,
@@ -250,7 +251,7 @@ class DrawnScenes:
         )
       )
     _, png = cv2.imencode(".png", cv2.cvtColor(scene.image, cv2.COLOR_RGB2BGR))
-    return png.tobytes(), builder.ImageRecord(
+    return png.tobytes(), examples.ImageRecord(
       image_id=image_id,
       file_name=f"{image_id:06d}.png",
       height=SIZE,
@@ -290,10 +291,12 @@ class Shapes(builder.RecordsBuilder):
     """Returns the scenes of each split."""
     del dl_manager  # nothing to download
     self.describe(
-      class_names=CLASS_NAMES,
-      category_ids=range(1, len(CLASS_NAMES) + 1),
-      source=f"seed {self._splits['train'].seed}",
-      problems=(),
-      is_strict=False,
+      builder.Description(
+        class_names=CLASS_NAMES,
+        category_ids=range(1, len(CLASS_NAMES) + 1),
+        source=f"seed {self._splits['train'].seed}",
+        findings=Findings(),
+        num_images=sum(map(len, self._splits.values())),
+      )
     )
     return self._splits

@@ -3,7 +3,8 @@
 import collections
 import dataclasses
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -125,7 +126,7 @@ def examine(
     for problem, annotations in _find_suspects(sample, areas).items():
       suspects[problem] += annotations
     on_image()
-  names = selection.class_names
+  names = unique_names(selection.class_names, records.category_ids)
   return Statistics(
     split=records.split,
     num_images=len(records),
@@ -251,9 +252,7 @@ def list_findings(
     Lines.
   """
   metadata = train.metadata
-  findings = [f"prepare: {line}" for line in metadata["problems"]]
-  if metadata["num_problems"] > len(findings):
-    findings.append(f"prepare: {metadata['num_problems']} problems in all")
+  findings = list_prepared(metadata)
   for part in splits:
     findings += [f"{part.split}: {line}" for line in part.findings]
   findings += find_unused(train, evaluated)
@@ -280,6 +279,50 @@ def list_findings(
       f"{splits[0].num_16_bit} images"
     )
   return findings
+
+
+def list_prepared(metadata: Mapping[str, Any]) -> list[str]:
+  """Lists what was found while a dataset was prepared.
+
+  Args:
+    metadata: Of its records.
+
+  Returns:
+    Lines, the most frequent kind of problem first, then repairs and notes.
+  """
+  if "kinds" not in metadata:  # prepared before kinds were counted
+    lines = [f"prepare: {line}" for line in metadata["problems"]]
+    if metadata["num_problems"] > len(lines):
+      lines.append(f"prepare: {metadata['num_problems']} problems in all")
+    return lines
+  titles = {
+    "problems": "left out",
+    "repairs": "read otherwise",
+    "notes": "note",
+  }
+  return [
+    f"prepare: {title}: {count} x {name}; for example {example}"
+    for key, title in titles.items()
+    for name, count, example in metadata["kinds"][key]
+  ]
+
+
+def unique_names(
+  names: Sequence[str], category_ids: Sequence[int]
+) -> list[str]:
+  """Returns names that are all different: those that are not get their id.
+
+  Datasets prepared before names were told apart may repeat one.
+
+  Args:
+    names: Of the classes.
+    category_ids: Their original ids.
+  """
+  counts = collections.Counter(names)
+  return [
+    name if counts[name] == 1 else f"{name} (id {key})"
+    for name, key in zip(names, category_ids, strict=True)
+  ]
 
 
 def _find_suspects(sample, areas):

@@ -8,7 +8,8 @@ import cv2
 import numpy as np
 import pytest
 
-from solo_jax.data import builder
+from solo_jax.data import builder, examples
+from solo_jax.data.findings import Findings
 from solo_jax.data.records import find_prepared, open_records, read_sample
 from solo_jax.errors import UserError
 
@@ -32,9 +33,10 @@ class Numbered:
     if index == self.error_at:
       raise KeyboardInterrupt
     if index in self.unusable:
-      raise builder.UnusableImage(f"{index}.png: float pixels.", index)
+      line = f"{index}.png: float pixels."
+      raise examples.UnusableImage("float pixels", line, index)
     objects = [
-      builder.ObjectRecord(
+      examples.ObjectRecord(
         annotation_id=100 * index + k,
         label=k % 2,
         is_crowd=k == 2,
@@ -44,7 +46,7 @@ class Numbered:
       )
       for k in range(index)
     ]
-    return PNG, builder.ImageRecord(
+    return PNG, examples.ImageRecord(
       image_id=10 + index,
       file_name=f"{index}.png",
       height=4,
@@ -54,15 +56,26 @@ class Numbered:
 
 
 class Toy(builder.RecordsBuilder, skip_registration=True):
-  def __init__(self, data_dir, splits, name="", problems=(), is_strict=False):
-    super().__init__(data_dir=str(data_dir), name=name)
+  def __init__(
+    self, data_dir, splits, name="", problems=(), is_strict=False, max_lost=0.9
+  ):
+    tolerance = builder.Tolerance(is_strict=is_strict, max_lost=max_lost)
+    super().__init__(data_dir=str(data_dir), name=name, tolerance=tolerance)
     self._toy = splits
-    self._told = dict(problems=problems, is_strict=is_strict)
+    self._told = Findings()
+    for problem in problems:
+      self._told.problems.add("of the source", problem)
 
   def read_splits(self, dl_manager):
     self.announce("reading")
     self.describe(
-      class_names=("a", "b"), category_ids=(3, 9), source="toys", **self._told
+      builder.Description(
+        class_names=("a", "b"),
+        category_ids=(3, 9),
+        source="toys",
+        findings=self._told,
+        num_images=sum(map(len, self._toy.values())),
+      )
     )
     return self._toy
 
@@ -117,7 +130,9 @@ def test_split_without_images(tmp_path):
 
 def test_problems_are_kept_or_refused(tmp_path):
   problems = ["one.", "two."]
-  with pytest.raises(UserError, match=r"toys has 2 problems.*\n  one.\n  two"):
+  with pytest.raises(
+    UserError, match=r"toys has 2 problems(.*\n)+In full:\n  one.\n  two"
+  ):
     Toy(tmp_path, {"train": Numbered(1)}, "x", problems, True).prepare()
   assert find_prepared(tmp_path, "toy/x") is None
   path = Toy(tmp_path, {"train": Numbered(1)}, "x", problems).prepare()
@@ -141,7 +156,13 @@ def test_unusable_images_are_left_out_and_counted(tmp_path, monkeypatch):
   np.testing.assert_array_equal(records.num_objects, [0, 1, 2, 5])
   metadata = records.metadata
   assert metadata["num_problems"] == 4
-  assert metadata["problems"][:2] == ["one.", "2.png: float pixels."]
+  # Those of the most frequent kind first.
+  assert metadata["problems"][0] == "2.png: float pixels."
+  assert metadata["problems"][3] == "one."
+  assert metadata["kinds"]["problems"] == [
+    ["float pixels", 3, "2.png: float pixels."],
+    ["of the source", 1, "one."],
+  ]
   assert metadata["num_images_skipped"] == 3
   assert metadata["num_annotations_skipped"] == 2 + 4 + 5
   assert metadata["options"] == {"seed": 3}
@@ -149,14 +170,14 @@ def test_unusable_images_are_left_out_and_counted(tmp_path, monkeypatch):
 
 def test_strict_refuses_unusable_images(tmp_path):
   splits = {"train": Numbered(4, unusable=(1, 3))}
-  with pytest.raises(UserError, match=r"2 problems.*\n  1.png.*\n  3.png"):
+  with pytest.raises(UserError, match=r"2 problems(.*\n)+  1.png.*\n  3.png"):
     Toy(tmp_path, splits, is_strict=True).prepare()
   assert find_prepared(tmp_path, "toy") is None
 
 
 def test_split_of_unusable_images_only(tmp_path):
   splits = {"train": Numbered(2, unusable=(0, 1))}
-  with pytest.raises(UserError, match="no image that can be read; .* 0.png"):
+  with pytest.raises(UserError, match="2 of 2 images cannot(.*\n)+.*: 0.png"):
     Toy(tmp_path, splits).prepare()
   assert find_prepared(tmp_path, "toy") is None
 

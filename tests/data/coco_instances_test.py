@@ -15,7 +15,7 @@ import PIL.Image
 import pytest
 from pycocotools.coco import COCO
 
-from solo_jax.data import coco_instances
+from solo_jax.data import builder, coco_instances
 from solo_jax.data.records import (
   find_prepared,
   open_records,
@@ -25,6 +25,8 @@ from solo_jax.data.records import (
 from solo_jax.errors import UserError
 
 SAMPLE = pathlib.Path(__file__).parents[3] / "shared" / "data" / "coco_sample"
+STRICT = builder.Tolerance(is_strict=True)
+ALL = builder.Tolerance(max_lost=1.0)
 YEARS = {"train": "train2017", "validation": "val2017"}
 
 
@@ -155,7 +157,7 @@ def test_problems_are_counted_or_refused(folder, tmp_path):
   assert records.metadata["problems"] == [line]
   assert list(records.num_objects) == [0, 2]
   with pytest.raises(UserError, match=line):
-    build(splits, tmp_path / "strict", is_strict=True)
+    build(splits, tmp_path / "strict", tolerance=STRICT)
   assert find_prepared(tmp_path / "strict", "coco_instances/x") is None
 
 
@@ -186,7 +188,7 @@ def test_unusable_image_is_a_problem(folder, tmp_path, kind):
   assert metadata["num_images_skipped"] == 1
   assert metadata["num_annotations_skipped"] == 4
   with pytest.raises(UserError, match="image 7: file 7.png"):
-    build(splits, tmp_path / "strict", is_strict=True)
+    build(splits, tmp_path / "strict", tolerance=STRICT)
   assert find_prepared(tmp_path / "strict", "coco_instances/x") is None
 
 
@@ -336,7 +338,7 @@ def test_wrong_federated_annotations_are_told(tmp_path, write_coco, tiny_coco):
   files = coco_instances.find_custom(str(tmp_path / "lvis.json"), str(tmp_path))
   with pytest.raises(UserError, match=r"image 7: has neg_category_ids \[2, 3"):
     coco_instances.CocoInstances(
-      data_dir=str(tmp_path), splits={"validation": files}, is_strict=True
+      data_dir=str(tmp_path), splits={"validation": files}, tolerance=STRICT
     ).prepare()
   del content["images"][0]["neg_category_ids"]
   write_coco(tmp_path / "lvis.json", tmp_path / "val2017", content)
@@ -345,7 +347,7 @@ def test_wrong_federated_annotations_are_told(tmp_path, write_coco, tiny_coco):
       data_dir=str(tmp_path),
       name="y",
       splits={"validation": files},
-      is_strict=True,
+      tolerance=STRICT,
     ).prepare()
   content["images"][0]["neg_category_ids"] = [2]
   del content["categories"][0]["frequency"]

@@ -10,11 +10,15 @@ import pytest
 import scipy.ndimage
 from pycocotools import mask as coco_mask
 
-from solo_jax.data import labeled_images
-from solo_jax.data.file_tree import FileTree
+from solo_jax.data import builder, label_pairs, labeled_images
+from solo_jax.data.file_tree import MAX_PIXELS, FileTree
+from solo_jax.data.findings import Findings
+from solo_jax.data.label_pieces import encode_labels
 from solo_jax.data.records import open_records, read_sample
 from solo_jax.errors import UserError
 
+STRICT = builder.Tolerance(is_strict=True)
+ALL = builder.Tolerance(max_lost=1.0)
 NUCLEI = pathlib.Path(__file__).parents[3] / "shared" / "data" / "nuclei"
 
 
@@ -43,9 +47,12 @@ def source(tmp_path):
   return root
 
 
-def build(source, data_dir, **options):
+def build(source, data_dir, *, max_pixels=MAX_PIXELS, **options):
   labeled_images.LabeledImages(
-    data_dir=str(data_dir), name="x", source=str(source), **options
+    data_dir=str(data_dir),
+    name="x",
+    source=label_pairs.find_source(str(source), max_pixels),
+    **options,
   ).prepare()
   opened = {}
   for split in ("train", "validation"):
@@ -103,7 +110,7 @@ def test_index_decides_the_split(source, tmp_path):
     "e.jpg is not listed.",
   ]
   with pytest.raises(UserError, match="has 2 problems"):
-    build(source, tmp_path / "strict", is_strict=True)
+    build(source, tmp_path / "strict", tolerance=STRICT)
 
 
 @pytest.mark.parametrize(
@@ -123,17 +130,17 @@ def test_bad_pairs_are_named(source):
   cv2.imwrite(str(labels / "d.tiff"), np.zeros((9, 12, 3), np.uint8))
   cv2.imwrite(str(labels / "e.tif"), np.zeros((9, 12), np.uint8))
   (images / "e.jpg").write_text("none")
-  pairs, problems = labeled_images.find_pairs(
-    FileTree(images), FileTree(labels)
-  )
+  findings = Findings()
+  pairs = label_pairs.find_pairs(label_pairs.find_source(source), findings)
+  problems = findings.problems.lines()
   assert not pairs
   found = "\n".join(sorted(line.partition(": ")[2] for line in problems))
   assert found == "\n".join(
     [
       "a.png has no label image.",
       "b.png has no image.",
-      "c.tif: the image is 9 x 12 (height x width), the label image 9 x 11.",
-      "d.tif: label image d.tiff has mode RGB; need one channel.",
+      "c.tif: is 9 x 12 (height x width); its label image c.tif 9 x 11.",
+      "d.tif: label image d.tiff has 3 channels; need one.",
       "e.jpg: file e.jpg is not an image, or damaged.",
       "e.tif and e.png have the same id."
       if "e.tif and e.png" in "\n".join(problems)
@@ -161,7 +168,7 @@ def test_pairs_that_cannot_be_used_are_problems(source, tmp_path):
   cv2.imwrite(str(source / "labels" / "g.bmp"), labels)
   (source / "index.json").write_text(json.dumps(rows))
 
-  records = build(source, tmp_path / "data")["train"]
+  records = build(source, tmp_path / "data", tolerance=ALL)["train"]
   assert [records[i]["file_name"] for i in range(len(records))] == [b"g.bmp"]
   np.testing.assert_array_equal(records.num_objects, [3])
   problems = "\n".join(records.metadata["problems"])
@@ -176,7 +183,7 @@ def test_pairs_that_cannot_be_used_are_problems(source, tmp_path):
   assert records.metadata["num_images_skipped"] == 5
   assert records.metadata["num_annotations_skipped"] == 3  # those of d
   with pytest.raises(UserError, match="problems"):
-    build(source, tmp_path / "strict", is_strict=True)
+    build(source, tmp_path / "strict", tolerance=STRICT)
 
 
 @pytest.mark.parametrize(
@@ -213,16 +220,16 @@ def test_image_bombs_are_counted_as_skipped(source, tmp_path):
     "(height x width), more than --max_pixels=108."
   )
   assert records.metadata["num_images_skipped"] == 1
-  with pytest.raises(UserError, match="has 1 problems; mend them"):
-    build(source, tmp_path / "strict", max_pixels=108, is_strict=True)
+  with pytest.raises(UserError, match="has 1 problem; fix them"):
+    build(source, tmp_path / "strict", max_pixels=108, tolerance=STRICT)
 
 
 def test_name_that_is_not_utf_8_is_a_problem(source):
   name = os.fsdecode(b"\xff.png")
   (source / "images" / name).write_bytes(b"")
-  pairs, problems = labeled_images.find_pairs(
-    FileTree(source / "images"), FileTree(source / "labels")
-  )
+  findings = Findings()
+  pairs = label_pairs.find_pairs(label_pairs.find_source(source), findings)
+  problems = findings.problems.lines()
   assert len(pairs) == 5
   assert [line.rpartition(": ")[2] for line in problems] == [
     "the name '\\udcff.png' is not UTF-8."
@@ -238,7 +245,7 @@ def test_missing_folder(tmp_path):
 def test_encoded_labels_against_pycocotools(shape):
   rng = np.random.default_rng(sum(shape))
   labels = rng.integers(0, 4, shape) * 5
-  encoded = labeled_images.encode_labels(labels)
+  encoded = encode_labels(labels)
   assert list(encoded) == [x for x in np.unique(labels) if x]
   for value, rle in encoded.items():
     expected = coco_mask.encode(np.asfortranarray(labels == value, np.uint8))
@@ -246,7 +253,7 @@ def test_encoded_labels_against_pycocotools(shape):
 
 
 def test_labels_without_objects():
-  assert labeled_images.encode_labels(np.zeros((3, 4), int)) == {}
+  assert encode_labels(np.zeros((3, 4), int)) == {}
 
 
 def test_real_label_image():
@@ -256,8 +263,9 @@ def test_real_label_image():
   image, labels = FileTree(NUCLEI / "images"), FileTree(NUCLEI / "labels")
   name = f"{row['id']}.png"
   size = (row["height"], row["width"])
-  pair = labeled_images.Pair(1, name, name, size)
-  _, record = labeled_images.LabeledPairs([pair], image, labels)[0]
+  pair = label_pairs.Pair(1, name, name)
+  source = label_pairs.LabelSource(NUCLEI, image, labels)
+  _, record = labeled_images.LabeledPairs([pair], source)[0]
   assert len(record.objects) == row["instances"]
   values = cv2.imread(str(NUCLEI / "labels" / name), cv2.IMREAD_UNCHANGED)
   windows = scipy.ndimage.find_objects(values)

@@ -37,15 +37,17 @@ from solo_jax.data import (
   batching,
   builder,
   coco_instances,
+  examples,
+  label_pairs,
   labeled_images,
 )
-from solo_jax.data.file_tree import FileTree
+from solo_jax.data.findings import Findings
 from solo_jax.data.mask_frames import ImageFrame
 from solo_jax.data.mask_targets import MASK_RULES
+from solo_jax.data.prepared_folder import make_features
 from solo_jax.data.records import (
   Records,
   list_splits,
-  make_features,
   read_sample,
   to_coco,
 )
@@ -59,6 +61,7 @@ MAX_PIXELS = 2**20
 # One case in so many goes through TFDS to disk and back; that takes ten times
 # as long as reading, checking, encoding and decoding alone.
 EVERY = 25
+TOLERANCE = builder.Tolerance(max_lost=1.0)
 FEATURES = make_features()
 IMAGES = mutations.make_images()
 IMAGE_SIZE = (32, 32)
@@ -191,7 +194,10 @@ def prepare_coco(paths, data):
   files = coco_instances.find_custom(*paths, max_pixels=MAX_PIXELS)
   return prepare_all(
     coco_instances.CocoInstances(
-      data_dir=str(data), name="fuzz", splits={"train": files}
+      data_dir=str(data),
+      name="fuzz",
+      splits={"train": files},
+      tolerance=TOLERANCE,
     )
   )
 
@@ -202,8 +208,8 @@ def prepare_labels(folder, data):
     labeled_images.LabeledImages(
       data_dir=str(data),
       name="fuzz",
-      source=str(folder),
-      max_pixels=MAX_PIXELS,
+      source=label_pairs.find_source(str(folder), MAX_PIXELS),
+      tolerance=TOLERANCE,
     )
   )
 
@@ -225,7 +231,7 @@ def read_coco(paths):
   files = coco_instances.find_custom(*paths, max_pixels=MAX_PIXELS)
   text = files.annotations.read(files.annotations_name)
   found = annotations.read_annotations(text, "a.json", files.images)
-  for problem in found.problems:
+  for problem in found.findings.problems.lines():
     problem.encode()
     yield problem
   yield from encode(coco_instances.AnnotatedImages(found.images, files.images))
@@ -233,17 +239,17 @@ def read_coco(paths):
 
 def read_labels(folder):
   """Reads and checks likewise."""
-  images, labels = (
-    FileTree(folder / part, MAX_PIXELS) for part in ("images", "labels")
+  source, findings = (
+    label_pairs.find_source(str(folder), MAX_PIXELS),
+    Findings(),
   )
-  pairs, problems = labeled_images.find_pairs(images, labels)
+  pairs = label_pairs.find_pairs(source, findings)
   if (folder / "index.json").exists():
     splits = labeled_images.read_index(folder / "index.json")
     pairs = {key: pair for key, pair in pairs.items() if key in splits}
-  yield from problems
-  yield from encode(
-    labeled_images.LabeledPairs(list(pairs.values()), images, labels)
-  )
+  yield from findings.problems.lines()
+  pairs = [pair for pages in pairs.values() for pair in pages]
+  yield from encode(labeled_images.LabeledPairs(pairs, source))
 
 
 def encode(source):
@@ -253,8 +259,8 @@ def encode(source):
   """
   for i in range(len(source)):
     try:
-      example = builder.to_example(*source[i])
-    except builder.UnusableImage as error:
+      example = examples.to_example(*source[i])
+    except examples.UnusableImage as error:
       str(error).encode()
       yield str(error)
       continue

@@ -1,0 +1,93 @@
+"""Orientation tags of cameras (EXIF): followed, or not, on purpose.
+
+A viewer shows a photograph turned as its tag says; the file stores it as the
+sensor saw it. Masks drawn in a viewer that follows the tag do not lie on the
+stored pixels.
+"""
+
+from typing import NamedTuple
+
+from solo_jax.data.image_files import Header
+
+CHOICES = ("apply", "ignore")
+
+
+class Mismatch(NamedTuple):
+  """Annotations that belong to pixels of another size.
+
+  Attributes:
+    kind: What is wrong, in the same words for all of the kind.
+    detail: The same with sizes; goes on from 'the image'.
+  """
+
+  kind: str
+  detail: str
+
+
+def image_size(header: Header, choice: str | None) -> tuple[int, int]:
+  """Returns the size of an image as it is trained on.
+
+  Args:
+    header: Of the image.
+    choice: One of CHOICES; None ignores the tag.
+
+  Returns:
+    (height, width).
+  """
+  return header.turned_size if choice == "apply" else header.size
+
+
+def compare_size(
+  header: Header, annotated: tuple[int, int], choice: str | None, whose: str
+) -> Mismatch | None:
+  """Compares the size of an image with that of its annotations.
+
+  Args:
+    header: Of the image.
+    annotated: (height, width) that the annotations are for.
+    choice: One of CHOICES; None ignores the tag.
+    whose: 'the annotations say' or what else goes in front of that size.
+
+  Returns:
+    None if they are equal.
+  """
+  height, width = image_size(header, choice)
+  if (height, width) == tuple(annotated):
+    return None
+  text = f"{height} x {width} (height x width)"
+  said = f"{whose} {annotated[0]} x {annotated[1]}"
+  if header.orientation > 4 and (width, height) == tuple(annotated):
+    drawn, other = "the stored pixels", "ignore"
+    if choice != "apply":
+      drawn, other = "the image turned by its tag", "apply"
+    return Mismatch(
+      f"masks drawn on {drawn} (EXIF orientation): pass --exif={other}",
+      f"is {text} with EXIF orientation {header.orientation} "
+      f"{'followed' if choice == 'apply' else 'not followed'}; {said}, as of "
+      f"{drawn}: pass --exif={other}, or turn the files",
+    )
+  return Mismatch(
+    "image of another size than its annotations", f"is {text}; {said}"
+  )
+
+
+def describe_tag(header: Header, choice: str | None) -> tuple[str, str] | None:
+  """Returns what to say about an image that carries a tag.
+
+  Args:
+    header: Of the image.
+    choice: One of CHOICES; None where the user did not say.
+
+  Returns:
+    (kind, detail), None for an image that is upright.
+  """
+  if header.orientation == 1:
+    return None
+  detail = f"has EXIF orientation {header.orientation}"
+  if choice == "apply":
+    return "image turned as its EXIF orientation says (--exif=apply)", detail
+  kind = "image whose EXIF orientation is not followed"
+  if choice is None:
+    kind += ": pass --exif=apply if masks were drawn on the turned image, "
+    kind += "--exif=ignore if not"
+  return kind, detail

@@ -1,0 +1,169 @@
+"""The file that an annotation means, when its name is written otherwise.
+
+Exporters write the paths of their own system and server: with backslashes,
+percent signs, folders in front, in another Unicode form or letter case. The
+file is taken where only one fits.
+"""
+
+import collections
+import pathlib
+import re
+import unicodedata
+import urllib.parse
+from typing import NamedTuple
+
+from solo_jax.data.file_tree import FileTree, is_outside, is_text
+from solo_jax.errors import UserError
+
+
+class Match(NamedTuple):
+  """A file of a tree.
+
+  Attributes:
+    name: Its name there.
+    difference: How it is written otherwise; None where it is not.
+  """
+
+  name: str
+  difference: str | None
+
+
+class NameFinder:
+  """Finds files of a tree by the names that exporters write."""
+
+  def __init__(self, files: FileTree):
+    """Makes the finder; it lists the tree when a name differs.
+
+    Args:
+      files: The tree.
+    """
+    self._files = files
+    self._by_last: dict[str, list[str]] | None = None
+
+  def find(self, name: str) -> Match:
+    """Finds a file.
+
+    Args:
+      name: As the annotations write it.
+
+    Returns:
+      The only file that fits.
+
+    Raises:
+      UserError: If there is none or more than one; the message begins with
+        'file'.
+    """
+    if is_text(name) and name in self._files:
+      return Match(name, None)
+    shown = _show(name)
+    if not is_text(name) or "\0" in name or len(name) > 4096:
+      raise UserError(f"file {shown} is missing in {self._files}")
+    parts = _split(name)
+    if (below := self._below(name)) is not None:
+      return Match(below, "a whole path")
+    fitting = self._fitting(parts)
+    if len(fitting) == 1:
+      return Match(fitting[0], _difference(name, fitting[0]))
+    if fitting:
+      listed = ", ".join(map(_show, fitting[:3]))
+      raise UserError(
+        f"file {shown} may be each of {len(fitting)} in {self._files}: {listed}"
+      )
+    raise UserError(self._explain(name, parts))
+
+  def _below(self, name: str) -> str | None:
+    """Returns the relative name of an absolute path below the tree."""
+    for root in {self._files.path.absolute(), self._files.path.resolve()}:
+      path = pathlib.Path(name)
+      if path.is_absolute() and path.is_relative_to(root):
+        below = path.relative_to(root).as_posix()
+        return below if below in self._files else None
+    return None
+
+  def _list(self) -> dict[str, list[str]]:
+    """Returns the files by the last part of their name, as compared."""
+    if self._by_last is None:
+      self._by_last = collections.defaultdict(list)
+      for name in self._files.list_names():
+        if is_text(name):
+          self._by_last[_split(name)[-1]].append(name)
+    return self._by_last
+
+  def _fitting(self, parts: list[str]) -> list[str]:
+    """Returns the files one of whose names ends with the other."""
+    if not parts:
+      return []
+    found = collections.defaultdict(list)
+    folder = _split(str(pathlib.Path(self._files.path).absolute()))
+    for name in self._list().get(parts[-1], ()):
+      own = _split(name)
+      if parts in (own, folder + own):
+        return self._exact_case(parts, name)
+      number = min(len(own), len(parts))
+      if own[-number:] == parts[-number:]:
+        found[number].append(name)
+    return found[max(found)] if found else []
+
+  def _exact_case(self, parts: list[str], name: str) -> list[str]:
+    """Returns all files whose whole name is the same as compared."""
+    own = _split(name)
+    return [x for x in self._list()[parts[-1]] if _split(x) == own]
+
+  def _explain(self, name: str, parts: list[str]) -> str:
+    """Returns the message for a name that no file fits."""
+    shown = _show(name)
+    if is_outside(name):
+      return f"file {shown} is not below {self._files}; only such are read"
+    near = self._list().get(parts[-1] if parts else "", ())
+    if not near:
+      stem = parts[-1].rpartition(".")[0] if parts else ""
+      near = [
+        y
+        for last, names in self._list().items()
+        if stem and last.rpartition(".")[0] == stem
+        for y in names
+      ]
+    hint = f"; there is {_show(near[0])}" if near else ""
+    return f"file {shown} is missing in {self._files}{hint}"
+
+
+def _split(name: str) -> list[str]:
+  """Returns the parts of a path as they are compared."""
+  if re.match(r"[a-z][a-z0-9+.-]+://", name, re.IGNORECASE):
+    name = urllib.parse.urlsplit(name).path
+  name = name.partition("/data/local-files/?d=")[2] or name  # Label Studio
+  name = urllib.parse.unquote(name).replace("\\", "/")
+  name = unicodedata.normalize("NFC", name).casefold()
+  # Only files of the tree are ever read: what leads out of it is left out.
+  name = re.split(r"(?:^|/)\.\.(?:/|$)", name)[-1]
+  return [part for part in name.split("/") if part not in ("", ".")]
+
+
+def _difference(written: str, name: str) -> str:
+  """Returns how a written name differs from that of its file."""
+  differences = []
+  if "://" in written or "/data/local-files/?d=" in written:
+    differences.append("an address of a server")
+  elif "\\" in written and "\\" not in name:
+    differences.append("backslashes")
+  if "%" in written and "%" not in name:
+    differences.append("percent signs for letters")
+  count, own = len(_split(written)), len(_split(name))
+  if count > own:
+    differences.append("another folder in front")
+  elif count < own:
+    differences.append("no folder in front")
+  last = lambda x: re.split(r"[/\\]", urllib.parse.unquote(x))[-1]  # noqa: E731
+  if last(written) != last(name):
+    form = lambda x: unicodedata.normalize("NFC", last(x))  # noqa: E731
+    is_form = form(written) == form(name)
+    differences.append(
+      "another Unicode form" if is_form else "other letters' case"
+    )
+  return " and ".join(differences) or "another spelling"
+
+
+def _show(name: str) -> str:
+  return (
+    repr(name) if len(repr(name)) < 90 else f"{name[:30]!r}...{name[-30:]!r}"
+  )

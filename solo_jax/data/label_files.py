@@ -1,0 +1,57 @@
+"""Label images: 0 is background, every other value one object."""
+
+import io
+
+import numpy as np
+import PIL.Image
+
+from solo_jax.data import tiff_pages
+from solo_jax.data.image_files import FORMATS, decode
+from solo_jax.errors import UserError
+
+
+def read_label_image(encoded: bytes, page: int = 0) -> np.ndarray:
+  """Decodes a label image; of a palette image the indices count.
+
+  Args:
+    encoded: A one-channel PNG, TIFF or BMP file of whole numbers; they may be
+      written as floats.
+    page: Of a TIFF file.
+
+  Returns:
+    [H, W] int64; 0 is background.
+
+  Raises:
+    UserError: If it cannot be decoded or has other values.
+  """
+  values = _read_indices(encoded)
+  if values is None:
+    values = decode(encoded, page)
+  if values.ndim != 2:
+    raise UserError(f"has {values.shape[2]} channels; need one")
+  if values.dtype.kind == "f" and not (np.rint(values) == values).all():
+    wrong = values[np.rint(values) != values][0]
+    raise UserError(f"has the value {wrong:g}; need whole numbers")
+  limit = np.iinfo(np.int64).max
+  if values.dtype.kind in "fu" and values.max(initial=0) >= limit:
+    raise UserError(f"has the value {values.max():g}; that is no label")
+  return values.astype(np.int64)
+
+
+def _read_indices(encoded: bytes) -> np.ndarray | None:
+  """Returns what Pillow reads as stored; None for a TIFF of integers, floats.
+
+  OpenCV shows the colours of a palette in place of its indices.
+  """
+  is_tiff = tiff_pages.is_tiff(encoded)
+  try:
+    with PIL.Image.open(
+      io.BytesIO(encoded), formats=("TIFF",) if is_tiff else FORMATS
+    ) as image:
+      if is_tiff and image.mode not in ("1", "P"):
+        return None
+      return np.asarray(image)
+  except Exception as error:  # Pillow's decoders raise nearly anything
+    if is_tiff:
+      return None
+    raise UserError(f"cannot decode the label image: {error}") from error

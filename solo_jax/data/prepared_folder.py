@@ -1,0 +1,157 @@
+"""The folder of a prepared dataset: opened only if it is what is written here.
+
+Whatever a folder says is data. TFDS imports the Python classes that
+`features.json` names, so that file has to be the one that this project writes;
+files have to be those that were written together.
+"""
+
+import concurrent.futures
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import tensorflow_datasets as tfds
+from array_record.python import array_record_module
+from etils import epath
+from google.protobuf import json_format
+
+from solo_jax.errors import UserError
+
+# Bytes at the end of a file by which it is recognised: they hold where the
+# index of its records begins, which is how long these are when packed.
+_END = 2**16
+_NEXT = "copy the dataset again or prepare it again"
+
+
+def make_features() -> tfds.features.FeaturesDict:
+  """Returns the features of a record, the same for every builder.
+
+  float64 features are stored as float32 by TFDS, so areas and boxes travel
+  as the eight bytes of each float64 in a Text feature, which is lossless.
+  """
+  return tfds.features.FeaturesDict(
+    {
+      "image": tfds.features.Image(),
+      "image_id": np.int64,
+      "file_name": tfds.features.Text(),
+      "height": np.int32,
+      "width": np.int32,
+      "objects": tfds.features.Sequence(
+        {
+          "annotation_id": np.int64,
+          "label": np.int64,
+          "is_crowd": np.bool_,
+          "rle": tfds.features.Text(),
+          "area": tfds.features.Text(),
+          "bbox": tfds.features.Text(),
+        }
+      ),
+    }
+  )
+
+
+def open_folder(path: epath.Path) -> tfds.core.DatasetBuilder:
+  """Opens a prepared dataset.
+
+  Args:
+    path: Its folder; gs:// too.
+
+  Returns:
+    TFDS's builder of it.
+
+  Raises:
+    UserError: If a file is missing, or says what this project does not write.
+  """
+  features = _read_json(path / "features.json")
+  expected = json_format.MessageToDict(make_features().to_proto())
+  if _classes(features) != _classes(expected):
+    raise UserError(
+      f"{path / 'features.json'} is not what solo_jax writes: it names other "
+      f"Python classes, which are not imported; {_NEXT}"
+    )
+  info = _read_json(path / "dataset_info.json")
+  if info.get("fileFormat") != "array_record":
+    raise UserError(
+      f"{path / 'dataset_info.json'} has the fileFormat "
+      f"{info.get('fileFormat')!r}; need 'array_record': {_NEXT}"
+    )
+  try:
+    return tfds.builder_from_directory(path)
+  except Exception as error:  # TFDS raises nearly anything for damaged files
+    raise UserError(f"{path} cannot be read ({error}); {_NEXT}") from error
+
+
+def _read_json(path: epath.Path) -> dict[str, Any]:
+  try:
+    content = json.loads(path.read_bytes())
+  except (OSError, ValueError, RecursionError) as error:
+    raise UserError(f"{path} cannot be read ({error}); {_NEXT}") from error
+  if not isinstance(content, dict):
+    raise UserError(f"{path} is not a JSON object; {_NEXT}")
+  return content
+
+
+def _classes(features: Any) -> Any:
+  """Returns the tree of features with the Python class of each.
+
+  The rest, such as default values, differs between versions of TFDS.
+  """
+  if not isinstance(features, Mapping):
+    return None
+  return {
+    key: value if key == "pythonClassName" else _classes(value)
+    for key, value in features.items()
+    if key == "pythonClassName" or _classes(value) is not None
+  }
+
+
+def shard_mark(path: epath.Path) -> str:
+  """Returns what tells a file from others of its length: a hash of its end."""
+  with path.open("rb") as file:
+    size = file.seek(0, os.SEEK_END)
+    digest = hashlib.sha256(str(size).encode())
+    file.seek(max(size - _END, 0))
+    digest.update(file.read())
+  return digest.hexdigest()
+
+
+def check_shards(split: tfds.core.SplitInfo, marks: Mapping[str, str]) -> None:
+  """Checks that all files of a split are there, whole and of this dataset.
+
+  Each ends with an index of its records, so that none of them can be read from
+  a file that was cut short.
+
+  Args:
+    split: As TFDS describes it.
+    marks: `shard_mark` of each file by name; empty for an older dataset.
+
+  Raises:
+    UserError: Naming the files that are not whole, or from elsewhere.
+  """
+
+  def check(path, length):
+    try:
+      reader = array_record_module.ArrayRecordReader(str(path))
+      found = reader.num_records()
+      reader.close()
+    except RuntimeError as error:
+      return f"  {path}: {error}"
+    if found != length:
+      return f"  {path}: {found} of {length} records"
+    path = epath.Path(path)
+    if marks and marks.get(path.name) != shard_mark(path):
+      return f"  {path}: of another dataset, or in the place of another file"
+    return None
+
+  with concurrent.futures.ThreadPoolExecutor() as executor:
+    problems = executor.map(check, split.filepaths, split.shard_lengths)
+    problems = [problem for problem in problems if problem is not None]
+  if problems:
+    raise UserError(
+      f"{len(problems)} of {len(split.filepaths)} files of split "
+      f"{split.name!r} are missing or damaged; copy them again or prepare the "
+      "dataset again:\n" + "\n".join(problems[:10])
+    )
