@@ -24,6 +24,8 @@ _ARCHIVES = {
   "validation": "zips/val2017.zip",
   "annotations": "annotations/annotations_trainval2017.zip",
 }
+# Folders of Roboflow's export.
+_EXPORTED = {"train": "train", "valid": "validation", "test": "test"}
 _IMAGES = {"train": "train2017", "validation": "val2017"}
 
 
@@ -109,16 +111,19 @@ def find_coco(
 
   Args:
     source: Folder with train2017, val2017 and annotations, or train2017.zip,
-      val2017.zip and annotations_trainval2017.zip, in any mixture.
+      val2017.zip and annotations_trainval2017.zip, in any mixture; or an
+      export with train, valid and test, each with _annotations.coco.json.
     max_pixels: Images that declare more are refused.
 
   Returns:
-    The splits train and validation.
+    The splits train and validation, of an export also test.
 
   Raises:
     UserError: If a part is missing; it names where it was looked for.
   """
   root = pathlib.Path(source)
+  if exported := _find_exported(root, max_pixels):
+    return exported
 
   def find(*names: str) -> FileTree:
     for name in names:
@@ -134,6 +139,18 @@ def find_coco(
     {split: find(x, f"{x}.zip") for split, x in _IMAGES.items()},
     find("annotations", "annotations_trainval2017.zip"),
   )
+
+
+def _find_exported(
+  root: pathlib.Path, max_pixels: int
+) -> dict[str, SplitFiles]:
+  """Opens a folder for each split with its annotations, as Roboflow has it."""
+  splits = {}
+  for folder, split in _EXPORTED.items():
+    path = root / folder / "_annotations.coco.json"
+    if path.is_file():
+      splits[split] = find_custom(str(path), str(path.parent), max_pixels)
+  return splits
 
 
 def _pair(

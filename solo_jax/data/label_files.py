@@ -10,7 +10,7 @@ from solo_jax.data.image_files import FORMATS, decode
 from solo_jax.errors import UserError
 
 
-def read_label_image(encoded: bytes, page: int = 0) -> np.ndarray:
+def read_label_image(encoded: bytes, page: int = 0) -> tuple[np.ndarray, str]:
   """Decodes a label image; of a palette image the indices count.
 
   Args:
@@ -19,7 +19,7 @@ def read_label_image(encoded: bytes, page: int = 0) -> np.ndarray:
     page: Of a TIFF file.
 
   Returns:
-    [H, W] int64; 0 is background.
+    [H, W] int64; 0 is background. And the type that the file has.
 
   Raises:
     UserError: If it cannot be decoded or has other values.
@@ -35,7 +35,7 @@ def read_label_image(encoded: bytes, page: int = 0) -> np.ndarray:
   limit = np.iinfo(np.int64).max
   if values.dtype.kind in "fu" and values.max(initial=0) >= limit:
     raise UserError(f"has the value {values.max():g}; that is no label")
-  return values.astype(np.int64)
+  return values.astype(np.int64), values.dtype.name
 
 
 def _read_indices(encoded: bytes) -> np.ndarray | None:

@@ -46,9 +46,13 @@ class LabeledPairs:
     pair, source = self.pairs[index], self.source
     where = f"{source.labels}: {pair.label_name}"
     try:
-      labels = read_label_image(source.labels.read(pair.label_name), pair.page)
+      labels, dtype = read_label_image(
+        source.labels.read(pair.label_name), pair.page
+      )
       numbers, pieces = number_pieces(labels)
       notes = list(_describe(pieces, source.splits_pieces, where))
+      if dtype.startswith("float"):
+        notes.append(("label image of floats, all whole numbers", where))
       labels = numbers if source.splits_pieces else labels
       if not 0 <= labels.min() <= labels.max() < _MAX_VALUE:
         raise UserError(

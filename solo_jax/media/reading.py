@@ -27,6 +27,8 @@ def read_image(path: pathlib.Path, max_pixels: int = MAX_PIXELS) -> np.ndarray:
       bits.
   """
   data = path.read_bytes()
+  if not data:
+    raise UserError("the file is empty")
   image_files.read_header(io.BytesIO(data), max_pixels)
   try:
     # As stored: in colour mode, OpenCV 5.0 misreads 16-bit RGB TIFF files.

@@ -6,6 +6,7 @@ import PIL.Image
 import pytest
 
 from solo_jax.data.label_files import read_label_image
+from solo_jax.errors import UserError
 
 
 def encode(suffix, image):
@@ -18,7 +19,7 @@ def test_label_image_values(suffix, dtype):
   labels = np.arange(15, dtype=dtype).reshape(3, 5)
   labels[0, 0] = np.iinfo(dtype).max
   np.testing.assert_array_equal(
-    read_label_image(encode(suffix, labels)), labels
+    read_label_image(encode(suffix, labels))[0], labels
   )
 
 
@@ -27,5 +28,36 @@ def test_palette_indices_are_the_labels(tmp_path):
   image = PIL.Image.fromarray(labels).convert("P")
   image.putpalette([x for i in range(256) for x in (255 - i, i, 7)])
   image.save(tmp_path / "p.png")
-  read = read_label_image((tmp_path / "p.png").read_bytes())
+  read, _ = read_label_image((tmp_path / "p.png").read_bytes())
   np.testing.assert_array_equal(read, labels)
+
+
+@pytest.mark.parametrize(
+  "dtype",
+  [np.int16, np.int32, np.uint32, np.int64, np.uint64, np.float32, np.float64],
+)
+def test_whole_numbers_of_every_type(dtype):
+  labels = np.zeros((9, 12), dtype)
+  labels[2:5, 3:9], labels[6:, :4] = 1, 70_000 if labels.itemsize > 2 else 300
+  found, name = read_label_image(encode(".tiff", labels))
+  assert found.dtype == np.int64 and name == np.dtype(dtype).name
+  np.testing.assert_array_equal(found, labels)
+
+
+@pytest.mark.parametrize("value", [0.5, np.nan, np.inf, 1e30])
+def test_floats_that_are_no_labels(value):
+  labels = np.zeros((9, 12), np.float32)
+  labels[3, 4] = value
+  with pytest.raises(UserError, match="has the value"):
+    read_label_image(encode(".tiff", labels))
+
+
+def test_integers_beyond_64_bits_with_a_sign():
+  labels = np.full((9, 12), 2**64 - 1, np.uint64)
+  with pytest.raises(UserError, match="that is no label"):
+    read_label_image(encode(".tiff", labels))
+
+
+def test_colours_are_no_labels():
+  with pytest.raises(UserError, match="has 4 channels; need one"):
+    read_label_image(encode(".png", np.zeros((9, 12, 4), np.uint8)))
