@@ -293,6 +293,8 @@ def _decode_tiff(encoded: bytes, page: int) -> np.ndarray:
       cv2.imdecodemulti, buffer, flags, range=(index, index + 1)
     )
     image = images[0] if len(images) else None
+  if image is not None:  # OpenCV turns TIFF files, whatever it is asked for
+    image = turn_back(image, pages[page].orientation)
   return _check_size(image, (pages[page].height, pages[page].width))
 
 
@@ -343,6 +345,13 @@ def turn(image: np.ndarray, orientation: int) -> np.ndarray:
   if orientation in (2, 3, 6, 7):
     image = image[:, ::-1]
   return np.ascontiguousarray(image)
+
+
+def turn_back(image: np.ndarray, orientation: int) -> np.ndarray:
+  """Returns an image as stored that a reader turned upright, see `turn`."""
+  if orientation not in range(2, 9):
+    return image
+  return turn(image, {6: 8, 8: 6}.get(orientation, orientation))
 
 
 def to_jpeg_or_png(

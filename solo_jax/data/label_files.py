@@ -6,8 +6,10 @@ import numpy as np
 import PIL.Image
 
 from solo_jax.data import tiff_pages
-from solo_jax.data.image_files import FORMATS, decode
+from solo_jax.data.image_files import FORMATS, decode, turn_back
 from solo_jax.errors import UserError
+
+_ORIENTATION = 274  # tag
 
 
 def read_label_image(encoded: bytes, page: int = 0) -> tuple[np.ndarray, str]:
@@ -24,7 +26,7 @@ def read_label_image(encoded: bytes, page: int = 0) -> tuple[np.ndarray, str]:
   Raises:
     UserError: If it cannot be decoded or has other values.
   """
-  values = _read_indices(encoded)
+  values = _read_indices(encoded, page)
   if values is None:
     values = decode(encoded, page)
   if values.ndim != 2:
@@ -38,7 +40,7 @@ def read_label_image(encoded: bytes, page: int = 0) -> tuple[np.ndarray, str]:
   return values.astype(np.int64), values.dtype.name
 
 
-def _read_indices(encoded: bytes) -> np.ndarray | None:
+def _read_indices(encoded: bytes, page: int) -> np.ndarray | None:
   """Returns what Pillow reads as stored; None for a TIFF of integers, floats.
 
   OpenCV shows the colours of a palette in place of its indices.
@@ -48,9 +50,13 @@ def _read_indices(encoded: bytes) -> np.ndarray | None:
     with PIL.Image.open(
       io.BytesIO(encoded), formats=("TIFF",) if is_tiff else FORMATS
     ) as image:
-      if is_tiff and image.mode not in ("1", "P"):
+      if not is_tiff:
+        return np.asarray(image)
+      if image.mode not in ("1", "P"):
         return None
-      return np.asarray(image)
+      image.seek(page)
+      orientation = image.tag_v2.get(_ORIENTATION, 1)  # Pillow follows it
+      return turn_back(np.asarray(image), orientation)
   except Exception as error:  # Pillow's decoders raise nearly anything
     if is_tiff:
       return None

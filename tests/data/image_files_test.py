@@ -115,7 +115,9 @@ def test_turning_is_that_of_pillow(orientation):
     assert header.size == (9, 12) and header.orientation == orientation
     upright = PIL.ImageOps.exif_transpose(PIL.Image.open(file))
     assert header.turned_size == upright.size[::-1]
-    stored = np.asarray(PIL.Image.open(file).convert("RGB"))
+    stored = decode(file.getvalue())[..., ::-1]  # as stored, also of a TIFF
+    if suffix != "JPEG":
+      np.testing.assert_array_equal(stored, pixels)
     found = turn(stored, orientation)
     np.testing.assert_array_equal(found, np.asarray(upright.convert("RGB")))
     png = to_jpeg_or_png(file.getvalue(), orientation=orientation)
@@ -164,7 +166,7 @@ def test_size_that_readers_disagree_on_is_refused_undecoded():
     assert image.size == (8, 8)
   before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
   for read in (lambda x: read_header(io.BytesIO(x), 10**6), to_jpeg_or_png):
-    with pytest.raises(UserError, match="has the tag 256 twice"):
+    with pytest.raises(UserError, match="tag 256 has 1 values of type 17"):
       read(encoded)
   after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
   assert after - before < 50_000  # kB; decoded it would be 144,000
@@ -228,7 +230,7 @@ def test_programs_are_not_run():
     read_header(io.BytesIO(eps), 10**6)
 
 
-@pytest.mark.parametrize("dtype", [np.int64, np.float64, np.float32, np.uint32])
+@pytest.mark.parametrize("dtype", [np.int32, np.float64, np.float32])
 def test_types_that_photographs_do_not_have_are_named(dtype):
   encoded = encode(".tiff", np.zeros((3, 5), dtype))
   with pytest.raises(UserError, match=f"found {np.dtype(dtype)} pixels"):

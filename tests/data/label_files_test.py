@@ -1,5 +1,7 @@
 """Tests of solo_jax/data/label_files.py."""
 
+import struct
+
 import cv2
 import numpy as np
 import PIL.Image
@@ -32,6 +34,19 @@ def test_palette_indices_are_the_labels(tmp_path):
   np.testing.assert_array_equal(read, labels)
 
 
+def write_tiff(labels):
+  """Writes an uncompressed TIFF file of any type, as tifffile does."""
+  height, width = labels.shape
+  kind = {"u": 1, "i": 2, "f": 3}[labels.dtype.kind]
+  tags = ((256, width), (257, height), (258, 8 * labels.itemsize), (259, 1))
+  tags += ((262, 1), (273, 8), (277, 1), (278, height), (279, labels.nbytes))
+  tags += ((339, kind),)
+  entries = [struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags]
+  head = b"II*\0" + struct.pack("<I", 8 + labels.nbytes)
+  directory = struct.pack("<H", len(tags)) + b"".join(entries) + bytes(4)
+  return head + labels.tobytes() + directory
+
+
 @pytest.mark.parametrize(
   "dtype",
   [np.int16, np.int32, np.uint32, np.int64, np.uint64, np.float32, np.float64],
@@ -39,7 +54,7 @@ def test_palette_indices_are_the_labels(tmp_path):
 def test_whole_numbers_of_every_type(dtype):
   labels = np.zeros((9, 12), dtype)
   labels[2:5, 3:9], labels[6:, :4] = 1, 70_000 if labels.itemsize > 2 else 300
-  found, name = read_label_image(encode(".tiff", labels))
+  found, name = read_label_image(write_tiff(labels))
   assert found.dtype == np.int64 and name == np.dtype(dtype).name
   np.testing.assert_array_equal(found, labels)
 
@@ -49,13 +64,13 @@ def test_floats_that_are_no_labels(value):
   labels = np.zeros((9, 12), np.float32)
   labels[3, 4] = value
   with pytest.raises(UserError, match="has the value"):
-    read_label_image(encode(".tiff", labels))
+    read_label_image(write_tiff(labels))
 
 
 def test_integers_beyond_64_bits_with_a_sign():
   labels = np.full((9, 12), 2**64 - 1, np.uint64)
   with pytest.raises(UserError, match="that is no label"):
-    read_label_image(encode(".tiff", labels))
+    read_label_image(write_tiff(labels))
 
 
 def test_colours_are_no_labels():
