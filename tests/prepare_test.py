@@ -2,14 +2,17 @@
 
 import json
 import os
+import shlex
 import subprocess
 import sys
 
 import cv2
 import numpy as np
+import PIL.Image
+import PIL.ImageOps
 import pytest
 
-from solo_jax.data.records import open_records
+from solo_jax.data.records import open_records, read_sample
 from solo_jax.data.shapes import Shapes
 from solo_jax.errors import UserError
 from solo_jax.prepare import check_same_request, config_flags
@@ -221,3 +224,99 @@ def test_lone_split_is_named_in_the_flags(tmp_path):
     "--config.dataset.name=shapes",
     "--config.dataset.num_classes=5",
   ]
+
+
+def test_problems_come_before_what_they_lead_to(source, tmp_path):
+  content = json.loads((source / "a.json").read_text())
+  for image in content["images"]:
+    image["file_name"] = "gone.png"
+  (source / "a.json").write_text(json.dumps(content))
+  flags = [x for x in custom_flags(source, tmp_path) if "validation" not in x]
+  done = prepare(*flags)
+  assert done.returncode == 1 and "Traceback" not in done.stderr
+  assert "2 of 2 images cannot be used" in done.stderr
+  assert "2 x image whose file is not found" in done.stderr
+  assert "cannot be split" not in done.stderr
+
+
+def test_share_that_may_be_lost(source, tmp_path):
+  content = json.loads((source / "a.json").read_text())
+  item = content["annotations"][0]
+  content["annotations"] += [
+    item | dict(id=key, segmentation=[[1, 1, 6, 6]]) for key in (7, 8)
+  ]
+  (source / "a.json").write_text(json.dumps(content))
+  flags = custom_flags(source, tmp_path)
+  refused = prepare(*flags)
+  assert refused.returncode == 1
+  assert "3 of 4 annotations cannot be used" in refused.stderr
+  assert "--max_lost=0.75 to train on the rest" in refused.stderr
+  done = prepare(*flags, "--max_lost=0.75")
+  assert done.returncode == 0, done.stderr
+  assert "6 x polygon of fewer than 3 points" in done.stdout
+
+
+@pytest.mark.parametrize("choice", [None, "apply", "ignore"])
+def test_orientation_of_photographs(source, tmp_path, choice):
+  """The masks are drawn on the image turned by a quarter, 9 x 12."""
+  rng = np.random.default_rng(0)
+  pixels = rng.integers(0, 255, (12, 9, 3), np.uint8)
+  exif = PIL.Image.Exif()
+  exif[0x0112] = 6
+  for key in (1, 2):
+    path = source / "images" / f"{key}.jpg"
+    PIL.Image.fromarray(pixels).save(path, exif=exif)
+  flags = custom_flags(source, tmp_path)
+  done = prepare(*flags, *([f"--exif={choice}"] if choice else []))
+  if choice != "apply":
+    assert done.returncode == 1 and "pass --exif=apply" in done.stderr
+    assert "12 x 9 (height x width) with EXIF orientation 6" in done.stderr
+    return
+  assert done.returncode == 0, done.stderr
+  assert "4 x image turned as its EXIF orientation says" in done.stdout
+  records = open_records(tmp_path, "coco_instances/leaves", "train")
+  assert records.exif == "apply"
+  with PIL.Image.open(path) as image:
+    upright = np.asarray(PIL.ImageOps.exif_transpose(image))
+  sample = read_sample(records[0])
+  assert sample.image.shape == (9, 12, 3)
+  np.testing.assert_allclose(sample.image, upright, atol=3)  # two decoders
+
+
+def test_foreground_masks_are_split_on_demand(tmp_path):
+  labels = np.zeros((9, 12), np.uint8)
+  labels[1:3, 1:3] = labels[5:7, 1:3] = labels[5:7, 8:11] = 255
+  for key in range(2):
+    for part in ("images", "labels"):
+      (tmp_path / "in" / part).mkdir(parents=True, exist_ok=True)
+      cv2.imwrite(str(tmp_path / "in" / part / f"{key}.png"), labels)
+  flags = ["--dataset=labeled_images", f"--source={tmp_path / 'in'}"]
+  flags += [f"--data_dir={tmp_path}", "--validation_fraction=0.5"]
+  done = prepare(*flags, "--name=whole")
+  assert "2 x label image of one value in several pieces" in done.stdout
+  assert (
+    open_records(tmp_path, "labeled_images/whole", "train").num_objects == 1
+  )
+  prepare(*flags, "--name=split", "--split_pieces")
+  assert (
+    open_records(tmp_path, "labeled_images/split", "train").num_objects == 3
+  )
+
+
+def test_paths_and_escapes_in_a_terminal_of_80_columns(source, tmp_path):
+  content = json.loads((source / "a.json").read_text())
+  content["categories"][0]["name"] = "leaf\x1b]0;title\x07"
+  (source / "a.json").write_text(json.dumps(content))
+  data_dir = tmp_path / ("my data [v2] " + "long " * 12).strip()
+  result = subprocess.run(
+    [sys.executable, "-m", "solo_jax.prepare", *custom_flags(source, data_dir)],
+    capture_output=True,
+    text=True,
+    env=os.environ | {"COLUMNS": "80"},
+  )
+  assert result.returncode == 0, result.stderr
+  assert "\x1b]0" not in result.stdout and "\\x1b]0;title" in result.stdout
+  lines = result.stdout.splitlines()
+  assert str(data_dir / "coco_instances" / "leaves" / "1.0.0") in lines
+  command = next(x for x in lines if "data_dir" in x)
+  assert shlex.split(command) == [f"--config.dataset.data_dir={data_dir}"]

@@ -208,3 +208,62 @@ def test_ratio_is_deterministic_and_independent_of_order():
 def test_ratio_out_of_range(keys, fraction):
   with pytest.raises(UserError, match="Need 2 images and a validation frac"):
     builder.split_by_ratio(keys, fraction)
+
+
+@pytest.mark.parametrize(
+  ("totals", "lost", "is_refused"),
+  [
+    ((4, 16), (0, 0), False),
+    ((4, 16), (2, 8), False),  # no more than half
+    ((4, 16), (0, 9), True),
+    ((4, 16), (3, 0), True),
+    ((4, 16), (0, 16), True),
+    ((4, 0), (1, 7), False),  # annotations that are not counted beforehand
+    ((0, 0), (0, 0), False),
+  ],
+)
+def test_losing_too_much_is_an_error(totals, lost, is_refused):
+  findings = Findings()
+  for i in range(3):
+    findings.problems.add("often", f"{i}: often.")
+  findings.problems.add("rare", "x: rare.")
+  arguments = "DIR", totals, lost, findings
+  if not is_refused:
+    builder.check_loss(*arguments, builder.TOLERANT)
+    return
+  with pytest.raises(UserError) as caught:
+    builder.check_loss(*arguments, builder.TOLERANT)
+  message = str(caught.value)
+  assert f"{max(lost)} of" in message and message.startswith("DIR: ")
+  assert message.index("3 x often") < message.index("1 x rare")
+  all_lost = lost[1] == totals[1]
+  assert ("--max_lost=" in message) == (not all_lost)
+
+
+def test_all_is_too_much_whatever_is_tolerated():
+  with pytest.raises(UserError, match="4 of 4 images cannot be used"):
+    builder.check_loss(
+      "DIR", (4, 0), (4, 0), Findings(), builder.Tolerance(max_lost=1.0)
+    )
+
+
+def test_split_that_cannot_be_made_shows_the_problems(tmp_path):
+  class Held(Toy):
+    def read_splits(self, dl_manager):
+      super().read_splits(dl_manager)
+      return self.hold_out(["only"], 0.5)
+
+  toy = Held(tmp_path, {"train": Numbered(2)}, problems=["a.png: lost."])
+  with pytest.raises(UserError, match=r"Need 2 images(.*\n)+.*a.png: lost\."):
+    toy.prepare()
+
+
+def test_fingerprint_is_of_the_content(tmp_path):
+  def fingerprint(name, length, **options):
+    Toy(tmp_path, {"train": Numbered(length)}, name=name, **options).prepare()
+    return open_records(tmp_path, f"toy/{name}", "train").fingerprint
+
+  first = fingerprint("a", 4)
+  assert fingerprint("b", 4) == first  # the same again, elsewhere
+  assert fingerprint("c", 5) != first
+  assert fingerprint("d", 4, problems=["told."]) == first

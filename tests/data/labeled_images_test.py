@@ -6,6 +6,7 @@ import pathlib
 
 import cv2
 import numpy as np
+import PIL.Image
 import pytest
 import scipy.ndimage
 from pycocotools import mask as coco_mask
@@ -13,7 +14,6 @@ from pycocotools import mask as coco_mask
 from solo_jax.data import builder, label_pairs, labeled_images
 from solo_jax.data.file_tree import MAX_PIXELS, FileTree
 from solo_jax.data.findings import Findings
-from solo_jax.data.label_pieces import encode_labels
 from solo_jax.data.records import open_records, read_sample
 from solo_jax.errors import UserError
 
@@ -241,21 +241,6 @@ def test_missing_folder(tmp_path):
     build(tmp_path / "nowhere", tmp_path / "data")
 
 
-@pytest.mark.parametrize("shape", [(1, 1), (1, 9), (9, 1), (13, 8)])
-def test_encoded_labels_against_pycocotools(shape):
-  rng = np.random.default_rng(sum(shape))
-  labels = rng.integers(0, 4, shape) * 5
-  encoded = encode_labels(labels)
-  assert list(encoded) == [x for x in np.unique(labels) if x]
-  for value, rle in encoded.items():
-    expected = coco_mask.encode(np.asfortranarray(labels == value, np.uint8))
-    assert rle == expected
-
-
-def test_labels_without_objects():
-  assert encode_labels(np.zeros((3, 4), int)) == {}
-
-
 def test_real_label_image():
   if not NUCLEI.exists():
     pytest.skip(f"no nuclei at {NUCLEI}")
@@ -279,3 +264,85 @@ def test_real_label_image():
       columns.stop - columns.start,
       rows.stop - rows.start,
     )
+
+
+def discs(path, value=255, places=((2, 2), (2, 9), (6, 5))):
+  """Draws squares of one value that do not touch."""
+  labels = np.zeros((9, 12), np.uint8)
+  for row, column in places:
+    labels[row : row + 2, column : column + 2] = value
+  cv2.imwrite(str(path), labels)
+
+
+@pytest.mark.parametrize("splits", [False, True])
+@pytest.mark.parametrize("value", [1, 255])
+def test_foreground_masks_are_reported_or_split(
+  source, tmp_path, value, splits
+):
+  for path in (source / "labels").iterdir():
+    path.unlink()
+  for key in "abcde":
+    discs(source / "labels" / f"{key}.png", value)
+  opened = labeled_images.LabeledImages(
+    data_dir=str(tmp_path),
+    name="x",
+    source=label_pairs.find_source(str(source), splits_pieces=splits),
+  ).prepare()
+  records = open_records(tmp_path, "labeled_images/x", "train")
+  assert set(records.num_objects.tolist()) == {3 if splits else 1}
+  ((name, count, line),) = records.metadata["kinds"]["notes"]
+  assert count == 5 and "--split_pieces" in name and opened
+  assert ("one value" in name) == (not splits)
+  assert f"value {value} in 3 pieces" in line
+
+
+def test_ids_in_several_pieces_are_reported_next_to_whole_ones(
+  source, tmp_path
+):
+  splits = build(source, tmp_path / "data")
+  ((name, count, line),) = splits["train"].metadata["kinds"]["notes"]
+  assert name.startswith("label image with objects in several pieces")
+  assert count == 5 and line.endswith("1 of 3 objects are in pieces")
+
+
+def test_stacks_are_read_page_by_page(source, tmp_path):
+  images = [PIL.Image.new("L", (12, 9), 40 * i) for i in range(3)]
+  labels = []
+  for i in range(3):
+    page = np.zeros((9, 12), np.uint16)
+    page[1:3, : 2 * i + 2] = 1
+    page[6:, 5:7] = 2
+    labels.append(PIL.Image.fromarray(page))
+  for part, pages in (("images", images), ("labels", labels)):
+    path = source / part / "f.tif"
+    pages[0].save(path, save_all=True, append_images=pages[1:])
+  rows = [
+    dict(id=key, split="val" if key == "a" else "train") for key in "abcdef"
+  ]
+  (source / "index.json").write_text(json.dumps(rows))
+  records = build(source, tmp_path / "data")["train"]
+  samples = [read_sample(records[i]) for i in range(len(records))]
+  pages = [x for x in samples if x.file_name.startswith("f.tif")]
+  assert [x.file_name for x in pages] == [f"f.tif page {i}" for i in (1, 2, 3)]
+  assert [x.image[0, 0, 0] for x in pages] == [0, 40, 80]
+  assert [x.areas.tolist() for x in pages] == [[4, 6], [8, 6], [12, 6]]
+  assert len({x.image_id for x in samples}) == len(samples) == 7
+  ids = np.concatenate([x.annotation_ids for x in samples])
+  assert len(set(ids.tolist())) == len(ids)
+
+
+def test_pages_of_a_stack_stay_on_one_side_of_the_split(source, tmp_path):
+  for key in "abcde":
+    for part in ("images", "labels"):
+      for path in (source / part).glob(f"{key}.*"):
+        path.unlink()
+      pages = [PIL.Image.new("L", (12, 9), i + 1) for i in range(3)]
+      path = source / part / f"{key}.tif"
+      pages[0].save(path, save_all=True, append_images=pages[1:])
+  splits = build(source, tmp_path / "data", validation_fraction=0.4)
+  sides = [
+    {records[i]["file_name"][:1] for i in range(len(records))}
+    for records in splits.values()
+  ]
+  assert [len(side) for side in sides] == [3, 2] and not sides[0] & sides[1]
+  assert [len(records) for records in splits.values()] == [9, 6]

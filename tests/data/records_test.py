@@ -1,9 +1,12 @@
 """Tests of solo_jax/data/records.py."""
 
 import io
+import json
 import os
 import pickle
+import resource
 import shutil
+import zlib
 
 import cv2
 import numpy as np
@@ -263,3 +266,72 @@ def test_corrupt_image_gives_a_blank_sample(encoded):
   assert sample.boxes_xyxy.shape == (0, 4)
   for field in ("labels", "areas", "is_crowd", "annotation_ids"):
     assert len(getattr(sample, field)) == 0
+
+
+def test_fingerprint_differs_between_seeds_and_splits(tmp_path, data_dir):
+  def fingerprint(folder, split):
+    return data_records.open_records(folder, "shapes", split).fingerprint
+
+  for seed, name in ((0, "same"), (1, "other")):
+    Shapes(
+      data_dir=str(tmp_path / name), seed=seed, num_train=6, num_validation=2
+    ).prepare()
+  first = fingerprint(data_dir, "train")
+  assert fingerprint(tmp_path / "same", "train") == first
+  assert fingerprint(tmp_path / "other", "train") != first
+  assert fingerprint(data_dir, "validation") != first
+  # A part of a split is of the same data.
+  assert fingerprint(data_dir, "train[:2]") == first
+
+
+def test_file_of_another_dataset_is_named(copied, tmp_path_factory):
+  """Of equal length, with equal ids: only its content differs."""
+  folder, shard = copied
+  other = tmp_path_factory.mktemp("other")
+  Shapes(data_dir=str(other), seed=1, num_train=6, num_validation=2).prepare()
+  (foreign,) = other.rglob("*train.array_record*")
+  shutil.copy(foreign, shard)
+  with pytest.raises(UserError, match=f"{shard}: of another dataset, or"):
+    data_records.open_records(folder, "shapes", "train")
+
+
+def test_record_of_another_image_is_refused(copied):
+  """In a dataset from before its files were marked."""
+  folder, shard = copied
+  path = shard.with_name("metadata.json")
+  metadata = json.loads(path.read_text())
+  for key in ("shards", "fingerprints", "kinds", "exif"):
+    del metadata[key]
+  path.write_text(json.dumps(metadata))
+  before = data_records.open_records(folder, "shapes", "train")
+  assert before[0]["image_id"] == 1 and before.exif == "ignore"
+  with np.load(shard.with_name("train_index.npz")) as index:
+    columns = dict(index)
+  columns["image_id"] = columns["image_id"][::-1]
+  np.savez(shard.with_name("train_index.npz"), **columns)
+  records = data_records.open_records(folder, "shapes", "train")
+  assert records.fingerprint != before.fingerprint
+  with pytest.raises(UserError, match="is image 1, its index says 6: files of"):
+    records[0]
+
+
+@pytest.mark.parametrize("name", ["my data [v2]", "*", "a?b", "é 核"])
+def test_folders_of_any_name(tmp_path, name):
+  Shapes(data_dir=str(tmp_path / name), num_train=1, num_validation=1).prepare()
+  records = data_records.open_records(tmp_path / name, "shapes", "train")
+  assert records[0]["image_id"] == 1
+
+
+def test_command_for_a_missing_dataset_is_quoted(tmp_path):
+  with pytest.raises(UserError, match="'--data_dir=.*/my data'"):
+    data_records.open_records(tmp_path / "my data", "shapes", "train")
+
+
+def test_image_that_declares_another_size_is_not_decoded():
+  png = bytearray(encode(".png", NOISE))
+  png[16:24] = (2**14).to_bytes(4) * 2
+  png[29:33] = zlib.crc32(png[12:29]).to_bytes(4)
+  before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+  assert data_records.read_sample(make_record(bytes(png))).is_corrupt
+  after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+  assert after - before < 50_000  # kB

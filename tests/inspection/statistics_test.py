@@ -10,6 +10,8 @@ from solo_jax.inspection.statistics import (
   compare_splits,
   examine,
   find_unused,
+  list_prepared,
+  unique_names,
 )
 from tests.inspection.conftest import SampleRecords, make_sample
 
@@ -114,3 +116,41 @@ def test_images_that_are_left_unused_are_told():
   assert find_unused(whole, part("validation", 0, 12)) == []
   (line,) = find_unused(whole, part("validation[:5]", 0, 5))
   assert line.startswith("evaluates on 5 of 12 images")
+
+
+def test_classes_of_one_name_are_two_rows():
+  assert unique_names(("cell", "cell", "leaf"), (1, 2, 5)) == [
+    "cell (id 1)",
+    "cell (id 2)",
+    "leaf",
+  ]
+
+  sample = make_sample([(0, 0, 4, 9), (10, 10, 20, 20)], labels=[1, 0])
+  records = SampleRecords([sample], "train")
+  records.class_names, records.category_ids = ("cell", "cell"), (1, 2)
+  found = examine(Selection(records, 0))
+  assert found.instances_of_class == {"cell (id 1)": 1, "cell (id 2)": 1}
+
+
+def test_what_prepare_found_is_listed_by_kind():
+  metadata = dict(
+    problems=["a: lost.", "b: lost."],
+    num_problems=2,
+    kinds=dict(
+      problems=[["lost", 2, "a: lost."]],
+      repairs=[["turned", 1, "c"]],
+      notes=[["odd", 9, "d"]],
+    ),
+  )
+  assert list_prepared(metadata) == [
+    "prepare: left out: 2 x lost; for example a: lost.",
+    "prepare: read otherwise: 1 x turned; for example c",
+    "prepare: note: 9 x odd; for example d",
+  ]
+  del metadata["kinds"]  # of an older dataset
+  metadata["num_problems"] = 5
+  assert list_prepared(metadata) == [
+    "prepare: a: lost.",
+    "prepare: b: lost.",
+    "prepare: 5 problems in all",
+  ]
