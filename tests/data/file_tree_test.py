@@ -182,3 +182,36 @@ def test_huge_file_is_not_read(tmp_path, monkeypatch, is_archive):
     tree = FileTree(path)
   with pytest.raises(UserError, match="b.json in .* has 1.5 GiB; .* to 1 GiB"):
     tree.read("b.json")
+
+
+def test_what_systems_leave_behind_is_no_file(folder, tmp_path):
+  """macOS packs __MACOSX next to the folder, so that it is not the only top."""
+  path = tmp_path / "x.zip"
+  with zipfile.ZipFile(path, "w") as archive:
+    archive.write(folder / "a.png", "top/a.png")
+    for name in ("__MACOSX/top/._a.png", "top/.DS_Store", "top/._a.png"):
+      archive.writestr(name, "Mac OS X")
+  for name in ("._a.png", ".DS_Store", "Thumbs.db", "__MACOSX/b.png"):
+    (folder / name).parent.mkdir(exist_ok=True)
+    (folder / name).touch()
+  assert FileTree(path).list_names() == ["a.png"] and "a.png" in FileTree(path)
+  assert FileTree(folder).list_names() == ["a.png", "deep/b.txt"]
+
+
+@pytest.mark.parametrize(
+  ("content", "reason"),
+  [
+    (b"version https://git-lfs.github.com/spec/v1\n", "a Git LFS pointer"),
+    (b"<!DOCTYPE html>", "a page of HTML"),
+    (b"", "empty"),
+  ],
+)
+def test_archives_that_are_something_else_are_named(tmp_path, content, reason):
+  (tmp_path / "images.zip").write_bytes(content)
+  with pytest.raises(
+    UserError, match=f"zip is {reason}.*; need a folder"
+  ):
+    FileTree(tmp_path / "images.zip")
+  (tmp_path / "a.png").write_bytes(content)
+  with pytest.raises(UserError, match=f"file a.png is {reason}"):
+    FileTree(tmp_path).read_header("a.png")
