@@ -86,7 +86,8 @@ class NameFinder:
       self._by_last = collections.defaultdict(list)
       for name in self._files.list_names():
         if is_text(name):
-          self._by_last[_split(name)[-1]].append(name)
+          for last in _split(name)[-1:]:
+            self._by_last[last].append(name)
     return self._by_last
 
   def _fitting(self, parts: list[str]) -> list[str]:
@@ -129,8 +130,8 @@ class NameFinder:
 
 def _split(name: str) -> list[str]:
   """Returns the parts of a path as they are compared."""
-  if re.match(r"[a-z][a-z0-9+.-]+://", name, re.IGNORECASE):
-    name = urllib.parse.urlsplit(name).path
+  if address := re.match(r"[a-z][a-z0-9+.-]+://[^/]*([^?#]*)", name, re.I):
+    name = address[1]
   name = name.partition("/data/local-files/?d=")[2] or name  # Label Studio
   name = urllib.parse.unquote(name).replace("\\", "/")
   name = unicodedata.normalize("NFC", name).casefold()

@@ -34,6 +34,7 @@ _DAMAGED = (
   EOFError,
   OSError,
   RuntimeError,
+  UnicodeDecodeError,
   lzma.LZMAError,
   zipfile.BadZipFile,
   zlib.error,

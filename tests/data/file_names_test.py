@@ -1,6 +1,7 @@
 """Tests of solo_jax/data/file_names.py."""
 
 import unicodedata
+import zipfile
 
 import pytest
 
@@ -76,6 +77,9 @@ def test_whole_paths_below_the_folder(folder):
     ("..", "is not below "),
     ("", "file '' is missing"),
     ("a.png\0", "is missing"),
+    ("http://[x/y.png", "is missing"),
+    ("s3://bucket", "is missing"),
+    ("..\\..", "is not below "),
     ("\ud800", "is missing"),
   ],
 )
@@ -90,3 +94,11 @@ def test_two_files_that_differ_in_case_are_not_guessed_between(folder):
   assert finder.find("case.png") == ("case.png", None)
   with pytest.raises(UserError, match="may be each of 2"):
     finder.find("CASE.png")
+
+
+def test_names_that_say_nothing_do_no_harm(tmp_path):
+  with zipfile.ZipFile(tmp_path / "x.zip", "w") as archive:
+    for name in ("a.png", ".", "b/..png", "%2F"):
+      archive.writestr(name, "x")
+  finder = NameFinder(FileTree(tmp_path / "x.zip"))
+  assert finder.find("x/a.png").name == "a.png"

@@ -208,10 +208,20 @@ def test_what_systems_leave_behind_is_no_file(folder, tmp_path):
 )
 def test_archives_that_are_something_else_are_named(tmp_path, content, reason):
   (tmp_path / "images.zip").write_bytes(content)
-  with pytest.raises(
-    UserError, match=f"zip is {reason}.*; need a folder"
-  ):
+  with pytest.raises(UserError, match=f"zip is {reason}.*; need a folder"):
     FileTree(tmp_path / "images.zip")
   (tmp_path / "a.png").write_bytes(content)
   with pytest.raises(UserError, match=f"file a.png is {reason}"):
     FileTree(tmp_path).read_header("a.png")
+
+
+def test_member_whose_name_is_spoiled_is_damaged(tmp_path):
+  path = pack(tmp_path / "x.zip", "é.png")
+  data = bytearray(path.read_bytes())
+  at = data.index("é.png".encode())  # in front of the member, not the directory
+  data[at : at + 2] = b"\xb7\xff"
+  path.write_bytes(data)
+  with pytest.raises(UserError, match="is not an image, or damaged"):
+    FileTree(path).read_header("é.png")
+  with pytest.raises(UserError, match="damaged in .*x.zip"):
+    FileTree(path).read("é.png")

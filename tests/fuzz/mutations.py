@@ -76,6 +76,13 @@ def make_coco(rng, file_names):
         dict(size=SIZE, counts=rle["counts"].decode()),
         dict(size=SIZE, counts=[int(run) for run in runs]),
       ][form]
+      if rng.random() < 0.1:
+        segmentation = [
+          box,
+          [box[i : i + 2] for i in range(0, 8, 2)],
+          dict(size=SIZE, counts=str(rle["counts"])),
+          dict(size=SIZE, counts=[float(run) for run in runs]),
+        ][form]
       annotations.append(
         dict(
           id=len(annotations) + 1,
@@ -88,6 +95,9 @@ def make_coco(rng, file_names):
         )
       )
   categories = [dict(id=44, name="cup"), dict(id=2, name="cät")]
+  if rng.random() < 0.1:  # as other systems write names
+    for image in images:
+      image["file_name"] = f"C:\\images\\{image['file_name']}"
   if rng.random() < 0.2:  # as in LVIS
     for category in categories:
       category["frequency"] = str(rng.choice(["r", "c", "f"]))
@@ -205,7 +215,11 @@ def make_images():
 
   def save(name, image, **options):
     file = io.BytesIO()
-    image.save(file, name.rpartition(".")[2].replace("jpg", "jpeg"), **options)
+    image.save(
+      file,
+      name.rpartition(".")[2].replace("jpg", "jpeg").replace("jp2", "jpeg2000"),
+      **options,
+    )
     files[name] = file.getvalue()
 
   save("colour.png", picture)
@@ -227,6 +241,13 @@ def make_images():
   save("lossy.webp", picture)
   save("lossless.webp", picture, lossless=True)
   save("still.gif", picture)
+  save("wave.jp2", picture.convert("L"))
+  save("still.avif", picture)
+  save("stack.tiff", picture, save_all=True, append_images=[picture] * 2)
+  turned = PIL.Image.Exif()
+  turned[0x0112] = 6
+  for name in ("turned.jpg", "turned.png", "turned.tiff"):
+    save(name, picture, exif=turned)
   files["deep_colour.tiff"] = cv2.imencode(
     ".tiff", rng.integers(0, 4096, (HEIGHT, WIDTH, 3), np.uint16)
   )[1].tobytes()
@@ -241,6 +262,8 @@ def make_label_files(rng):
   suffix = str(rng.choice([".png", ".tiff", ".bmp"]))
   if suffix == ".bmp" or rng.random() < 0.5:
     labels = labels.astype(np.uint8)
+  if suffix == ".tiff" and rng.random() < 0.3:
+    labels = labels.astype(rng.choice([np.float32, np.int32, np.float64]))
   return suffix, cv2.imencode(suffix, labels)[1].tobytes()
 
 
@@ -248,11 +271,21 @@ def mutate_image(rng, data):
   """Spoils an image file; now and then only the size that it declares."""
   if rng.random() < 0.25:
     return declare_size(data, *(int(2 ** rng.uniform(1, 31)) for _ in range(2)))
+  if data.startswith(b"\x89PNG") and rng.random() < 0.1:
+    return data[:33] + repeat_header(rng, data) + data[33:]
   # A wrong first byte tells little; keep most signatures.
   data = mutate_bytes(rng, data, start=0 if rng.random() < 0.2 else 8)
   if data.startswith(b"\x89PNG") and rng.random() < 0.7:
     data = repair_checksums(data)
   return data
+
+
+def repeat_header(rng, png):
+  """Returns another header chunk of a PNG file, of any size."""
+  chunk = bytearray(png[8:33])
+  chunk[8:16] = struct.pack(">II", *rng.integers(1, 2**31, 2).tolist())
+  chunk[21:25] = struct.pack(">I", zlib.crc32(chunk[4:21]))
+  return bytes(chunk)
 
 
 def declare_size(data, height, width):

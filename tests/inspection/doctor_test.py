@@ -14,6 +14,7 @@ from rich.console import Console
 from solo_jax import cli
 from solo_jax.building import check_config
 from solo_jax.data.coco_instances import CocoInstances, find_coco
+from solo_jax.data.label_pairs import find_source
 from solo_jax.data.labeled_images import LabeledImages
 from solo_jax.errors import UserError
 from solo_jax.inspection import diagnosis, pictures
@@ -167,7 +168,8 @@ def nuclei(tmp_path):
       (few / folder / path.name).symlink_to(path)
   (few / "index.json").write_text(json.dumps(chosen))
   data_dir = str(tmp_path / "data")
-  LabeledImages(data_dir=data_dir, source=str(few), name="few").prepare()
+  found = find_source(str(few))
+  LabeledImages(data_dir=data_dir, source=found, name="few").prepare()
   return data_dir
 
 

@@ -33,7 +33,7 @@ def test_empty_and_cut_files_are_refused(tmp_path):
   data = (tmp_path / "a.png").read_bytes()
   for name, content, message in (
     ("empty", b"", "the file is empty"),
-    ("cut", data[: len(data) // 2], "not an image, or damaged"),
+    ("cut", data[: len(data) // 2], "not a readable image, or truncated"),
   ):
     path = tmp_path / f"{name}.png"
     path.write_bytes(content)
