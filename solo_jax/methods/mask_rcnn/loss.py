@@ -123,17 +123,16 @@ def targets_of_regions(
     rule: How.
 
   Returns:
-    [B, R, size, size] float32.
+    Meaningless where a region is not positive. [B, R, size, size] float32.
   """
 
-  def of_image(masks, frames, regions):
-    instance = regions.instance
+  def of_image(masks, rectangles, regions):
+    rectangles = rectangles[regions.instance]
+    # Elsewhere a box may be any number of times as large as an instance that
+    # is not its own, and as many samples would be taken.
+    boxes = jnp.where(regions.is_positive[:, None], regions.boxes, rectangles)
     return mask_targets(
-      masks.unpack(instance),
-      frames[instance],
-      regions.boxes,
-      size=size,
-      rule=rule,
+      masks.unpack(regions.instance), rectangles, boxes, size=size, rule=rule
     )
 
   return jax.vmap(of_image)(batch.masks, rectangles_of(batch), regions)
