@@ -116,6 +116,20 @@ class PackedMasks:
     data = self.data.reshape(*self.data.shape[:-2], -1)
     return dataclasses.replace(self, data=data).unpack()
 
+  def rectangles(self, boxes_xyxy: jax.Array) -> jax.Array:
+    """Returns what each mask's grid is laid over: the whole frame.
+
+    Args:
+      boxes_xyxy: Of the instances. [..., N, 4] float32.
+
+    Returns:
+      Continuous network pixels. [..., N, 4] float32.
+    """
+    height, width = (side * self.stride for side in self.size)
+    xp = np if isinstance(boxes_xyxy, np.ndarray) else jnp
+    frame = xp.asarray([0, 0, width, height], boxes_xyxy.dtype)
+    return xp.broadcast_to(frame, boxes_xyxy.shape)
+
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -140,6 +154,10 @@ class BoxMaskTargets:
     xp = np if isinstance(self.data, np.ndarray) else jnp
     data = self.data if rows is None else self.data[rows]
     return data.astype(xp.float32) / xp.float32(255)
+
+  def rectangles(self, boxes_xyxy: jax.Array) -> jax.Array:
+    """Returns the boxes of the instances; see `PackedMasks.rectangles`."""
+    return boxes_xyxy
 
 
 @jax.tree_util.register_dataclass

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from solo_jax import types
 from tests.target_masks import pack_bits, pack_coverage
 
 BITS = np.zeros((2, 3, 4, 16), bool)
@@ -49,3 +50,12 @@ def test_flat_weights_are_the_weights_in_one_row():
     np.testing.assert_array_equal(
       masks.unpack_flat(), masks.unpack().reshape(2, 3, -1)
     )
+
+
+def test_rectangles_that_grids_are_laid_over():
+  boxes = np.arange(24, dtype=np.float32).reshape(2, 3, 4)
+  frame = pack_bits(BITS, stride=4).rectangles(boxes)
+  assert frame.shape == boxes.shape
+  np.testing.assert_array_equal(frame[1, 2], [0, 0, 64, 16])
+  own = types.BoxMaskTargets(data=np.zeros((2, 3, 8, 8), np.uint8))
+  np.testing.assert_array_equal(own.rectangles(boxes), boxes)

@@ -170,7 +170,7 @@ def test_a_transform_may_be_a_function():
   target = {"params": {"a": np.zeros((2, 3))}}
   found = convert({"a": np.arange(6)}, rules, target)
   np.testing.assert_array_equal(found["params"]["a"], [[3, 4, 5], [0, 1, 2]])
-  with pytest.raises(ValueError, match=r"a \(5,\): does not fit params/a"):
+  with pytest.raises(UserError, match=r"a \(5,\): does not fit params/a"):
     convert({"a": np.arange(5)}, rules, target)
 
 

@@ -15,6 +15,7 @@ import region_layouts
 from solo_jax.checkpoints.state import count_parameters
 from solo_jax.conversion import regions
 from solo_jax.conversion.mapping import convert
+from solo_jax.errors import UserError
 from solo_jax.methods.point_rend.network import PointRend
 from solo_jax.methods.point_rend.subdivision import Subdivision
 from solo_jax.nn.backbones.resnet import DEPTHS, ResNet
@@ -222,7 +223,7 @@ def test_what_is_left_over_is_listed():
   layout.put("roi_head.mask_head.extra.weight", 3)
   del layout["rpn_head.rpn_cls.bias"]
   target = shapes_of(full_size(None, R50, MASK | dict(num_classes=79)))
-  with pytest.raises(ValueError, match="does not fit the network") as error:
+  with pytest.raises(UserError, match="does not fit the network") as error:
     convert(layout, regions.MMDET_MASK_RCNN, target)
   for part in (
     "roi_head.mask_head.extra.weight (3,): matches no rule",

@@ -36,18 +36,6 @@ STAGE_STDS = (
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Masks:
-  """Masks on grids over rectangles. [B, N, u, v] float32 and [B, N, 4]."""
-
-  weights: jax.Array
-  frames_xyxy: jax.Array
-
-  def unpack(self, rows):
-    return self.weights[rows]
-
-
-@jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True, kw_only=True)
 class SemanticBatch(types.Batch):
   semantic: jax.Array | None = None
 
@@ -328,13 +316,13 @@ def make_batch(golden, padded_size, sizes, is_tv):
     masks[i, :count, : size[0], : size[1]] = own
     if f"gt_semantic_{i}" in golden.arrays:
       semantic[i, : size[0], : size[1]] = golden[f"gt_semantic_{i}"]
-  height, width = padded_size
-  frame = np.array([0, 0, width, height], np.float32)
   return SemanticBatch(
     image=np.zeros((len(sizes), *padded_size, 3), np.uint8),
     image_size=np.asarray(sizes, np.int32),
     image_valid=np.ones(len(sizes), bool),
-    masks=Masks(weights=masks, frames_xyxy=np.broadcast_to(frame, boxes.shape)),
+    masks=types.PackedMasks(
+      data=(255 * masks).astype(np.uint8), encoding="coverage", stride=1
+    ),
     centers=np.zeros((len(sizes), most, 2), np.float32),
     boxes_xyxy=boxes,
     labels=labels,

@@ -3,6 +3,7 @@
 import jax.numpy as jnp
 import numpy as np
 
+from solo_jax import types
 from solo_jax.methods.mask_rcnn.network import MaskRCNN
 from solo_jax.methods.regions.anchors import Anchors
 from solo_jax.methods.regions.cascade import StageLoss
@@ -14,7 +15,7 @@ from solo_jax.methods.regions.proposals import Selection
 from solo_jax.methods.regions.pyramid import Pooling
 from solo_jax.methods.regions.sampling import Sampling
 from solo_jax.nn.backbones.resnet import ResNet
-from tests.methods.region_scene import Masks, SemanticBatch
+from tests.methods.region_scene import SemanticBatch
 
 SELECTION = Selection(
   before_nms=12,
@@ -115,13 +116,13 @@ def make_batch(num_images=2, seed=0):
   boxes[:, :2] = np.concatenate(
     [corner, corner + rng.uniform(12, 30, corner.shape)], -1
   )
-  masks = np.ones((num_images, 3, 16, 16), np.float32)
+  masks = np.full((num_images, 3, 16, 16), 255, np.uint8)
   masks[:, :, :, 8:] = 0
   return SemanticBatch(
     image=rng.integers(0, 256, (num_images, 64, 64, 3), np.uint8),
     image_size=np.full((num_images, 2), (56, 64), np.int32),
     image_valid=np.ones(num_images, bool),
-    masks=Masks(weights=masks, frames_xyxy=boxes),
+    masks=types.BoxMaskTargets(data=masks),
     centers=np.zeros((num_images, 3, 2), np.float32),
     boxes_xyxy=boxes,
     labels=rng.integers(0, 2, (num_images, 3)).astype(np.int32),

@@ -39,9 +39,8 @@ def mask_rcnn_loss(
 
   Args:
     network: Bound, with a random stream named 'draws'.
-    batch: The batch; its masks are drawn on grids over rectangles of their
-      own, see `mask_targets`. With a semantic branch it has `semantic`: class
-      of each cell of P3, 255 where there is none, [B, H / 8, W / 8] uint8.
+    batch: The batch. With a semantic branch it has `semantic`: class of each
+      cell of P3, 255 where there is none, [B, H / 8, W / 8] uint8.
     proposals: How the proposal head is trained.
     stages: How the stages are trained.
     masks: How mask targets are made.
@@ -51,7 +50,9 @@ def mask_rcnn_loss(
   Returns:
     As of `region_loss`.
   """
-  features = network.features(batch.image, batch.image_size, train=True)
+  features = network.features(
+    batch.image, batch.image_size, train=True, row=batch.row
+  )
   return loss_of_features(
     network,
     features,
@@ -122,20 +123,24 @@ def targets_of_regions(
     rule: How.
 
   Returns:
-    [B, R, size, size] float32.
+    Meaningless where a region is not positive. [B, R, size, size] float32.
   """
 
-  def of_image(masks, frames, regions):
-    instance = regions.instance
+  def of_image(masks, rectangles, regions):
+    rectangles = rectangles[regions.instance]
+    # Elsewhere a box may be any number of times as large as an instance that
+    # is not its own, and as many samples would be taken.
+    boxes = jnp.where(regions.is_positive[:, None], regions.boxes, rectangles)
     return mask_targets(
-      masks.unpack(instance),
-      frames[instance],
-      regions.boxes,
-      size=size,
-      rule=rule,
+      masks.unpack(regions.instance), rectangles, boxes, size=size, rule=rule
     )
 
-  return jax.vmap(of_image)(batch.masks, batch.masks.frames_xyxy, regions)
+  return jax.vmap(of_image)(batch.masks, rectangles_of(batch), regions)
+
+
+def rectangles_of(batch: types.Batch) -> jax.Array:
+  """Returns what each mask's grid is laid over. [B, N, 4] float32."""
+  return batch.masks.rectangles(batch.boxes_xyxy)
 
 
 def mean_of_positives(

@@ -96,9 +96,11 @@ class MaskRCNN(RegionNetwork, kw_only=True):
     """Stages that train a mask head."""
     return len(self.stage_weights) if self.mask_heads == "each" else 1
 
-  def features_of(self, x: jax.Array, *, train: bool) -> Features:
+  def features_of(
+    self, x: jax.Array, *, train: bool, row: jax.Array | None = None
+  ) -> Features:
     """Adds the semantic branch to those of `RegionNetwork`."""
-    features = super().features_of(x, train=train)
+    features = super().features_of(x, train=train, row=row)
     if not self.semantic_classes:
       return features
     logits, semantic = self.semantic(features.pyramid)

@@ -12,6 +12,7 @@ from solo_jax import types
 from solo_jax.losses.cross_entropy import sigmoid_cross_entropy
 from solo_jax.methods.mask_rcnn.loss import (
   mean_of_positives,
+  rectangles_of,
   targets_of_regions,
 )
 from solo_jax.methods.point_rend.heads import COARSE_SIZE
@@ -71,7 +72,9 @@ def point_rend_loss(
   Returns:
     As of `region_loss`.
   """
-  features = network.features(batch.image, batch.image_size, train=True)
+  features = network.features(
+    batch.image, batch.image_size, train=True, row=batch.row
+  )
   return loss_of_features(
     network,
     features,
@@ -170,6 +173,4 @@ def _targets_of_points(
     places = points_in_boxes(regions.boxes, points)
     return point_targets(masks.unpack(instance), frames[instance], places)
 
-  return jax.vmap(of_image)(
-    batch.masks, batch.masks.frames_xyxy, regions, points
-  )
+  return jax.vmap(of_image)(batch.masks, rectangles_of(batch), regions, points)

@@ -57,7 +57,7 @@ def mask_targets(
   matrices = []
   for axis, num_cells in ((1, masks.shape[1]), (0, masks.shape[2])):
     low, high = frames[:, axis], frames[:, axis + 2]
-    scale = num_cells / jnp.maximum(high - low, 1e-6)  # cells per pixel
+    scale = _cells_per_pixel(low, high, num_cells)
     shift = 0.5 if rule.is_aligned else 0.5 - 0.5 * scale
     start = (boxes[:, axis] - low) * scale - shift
     end = (boxes[:, axis + 2] - low) * scale - shift
@@ -91,6 +91,16 @@ def point_targets(
   """
   height, width = masks.shape[1:]
   low, high = frames[:, None, :2], frames[:, None, 2:]
-  scale = jnp.asarray([width, height]) / jnp.maximum(high - low, 1e-6)
+  scale = _cells_per_pixel(low, high, jnp.asarray([width, height]))
   cells = (points - low) * scale
   return jax.vmap(sample_points)(masks[..., None], cells)[..., 0]
+
+
+def _cells_per_pixel(low, high, num_cells):
+  """Returns the scale of a grid; 0 for a rectangle without a side.
+
+  Such a one is that of padding. Divided by next to nothing, its boxes would
+  have cells without number.
+  """
+  side = high - low
+  return jnp.where(side > 0, num_cells / jnp.where(side > 0, side, 1), 0.0)

@@ -172,17 +172,21 @@ class RegionNetwork(nn.Module, kw_only=True):
       image: Padded RGB pixels; H and W are multiples of 32. [B, H, W, 3] uint8.
       image_size: Valid (height, width). [B, 2] int32.
       train: Whether batch norm uses and updates batch statistics.
-      row: Not used: what is drawn in training, the loss draws.
+      row: Row of each image in the global batch, for a backbone that draws.
 
     Returns:
       The outputs of `outputs`.
     """
-    del row
-    features = self.features(image, image_size, train=train)
+    features = self.features(image, image_size, train=train, row=row)
     return self.outputs(features, image_size, train=train)
 
   def features(
-    self, image: jax.Array, image_size: jax.Array, *, train: bool
+    self,
+    image: jax.Array,
+    image_size: jax.Array,
+    *,
+    train: bool,
+    row: jax.Array | None = None,
   ) -> Features:
     """Runs backbone and pyramid on pixels; arguments as of `__call__`."""
     x = normalize_image(
@@ -193,11 +197,13 @@ class RegionNetwork(nn.Module, kw_only=True):
       channel_order=self.channel_order,
       dtype=self.dtype,
     )
-    return self.features_of(x, train=train)
+    return self.features_of(x, train=train, row=row)
 
-  def features_of(self, x: jax.Array, *, train: bool) -> Features:
+  def features_of(
+    self, x: jax.Array, *, train: bool, row: jax.Array | None = None
+  ) -> Features:
     """Runs backbone and pyramid on a normalised input [B, H, W, 3]."""
-    levels = self.backbone(x, train=train)
+    levels = self.backbone(x, train=train, row=row)
     return Features(pyramid=self.fpn(levels, train=train))
 
   def propose(self, features: Features) -> ProposalOutputs:

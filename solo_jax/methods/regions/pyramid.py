@@ -110,8 +110,10 @@ def pool_level(
   Returns:
     [B, R, s, s, C], dtype of `feature`.
   """
+  # Boxes of other levels would need more samples than any box of this one.
+  boxes = jnp.where(valid[..., None], jax.lax.stop_gradient(boxes), 0.0)
   rows, columns = roi_matrices(
-    jax.lax.stop_gradient(boxes),
+    boxes,
     feature.shape[1:3],
     stride=stride,
     size=size,

@@ -42,24 +42,25 @@ def variables_of(network):
 
 def run_loss(network, batch, settings, seed=0):
   """The loss, its terms and its gradients."""
-  variables = variables_of(network)
+  compute = compile_loss(network, tuple(settings.items()))
+  return compute(variables_of(network), batch, jax.random.key(seed))
 
+
+@functools.cache
+def compile_loss(network, settings):
   @jax.jit
-  def compute(params, batch):
+  def compute(variables, batch, key):
     def loss(params):
       (value, terms), _ = nn.apply(
-        lambda network: mask_rcnn_loss(network, batch, **settings),
+        lambda network: mask_rcnn_loss(network, batch, **dict(settings)),
         network,
         mutable=["batch_stats"],
-      )(
-        variables | {"params": params},
-        rngs={"draws": jax.random.key(seed)},
-      )
+      )(variables | {"params": params}, rngs={"draws": key})
       return value, terms
 
-    return jax.value_and_grad(loss, has_aux=True)(params)
+    return jax.value_and_grad(loss, has_aux=True)(variables["params"])
 
-  return compute(variables["params"], batch)
+  return compute
 
 
 def test_every_parameter_of_the_three_stages_is_trained():

@@ -74,9 +74,12 @@ def test_a_box_beside_its_instance_and_one_without_area():
   for rule in (BITS, SHARES):
     target = mask_targets(mask, frame, boxes, size=2, rule=rule)
     assert not np.asarray(target).any()
-  # Frames of padding have no area: finite all the same.
-  target = mask_targets(mask, frame * 0, boxes, size=2, rule=SHARES)
-  assert np.isfinite(target).all()
+  # Frames of padding have no area: nothing, at once.
+  for rule in (BITS, MaskTargets(is_aligned=False, threshold=None)):
+    target = mask_targets(mask, frame * 0, boxes, size=2, rule=rule)
+    assert not np.asarray(target).any()
+  found = point_targets(mask, frame * 0, boxes[:, None, :2])
+  assert np.isfinite(found).all()
 
 
 def test_points_are_read_between_the_cells():

@@ -1,0 +1,75 @@
+"""PointRend as a row of the table of methods."""
+
+import functools
+from collections.abc import Mapping
+from typing import Any
+
+import flax.linen as nn
+
+from solo_jax.methods.interface import Method
+from solo_jax.methods.mask_rcnn.decode import decode as decode_detections
+from solo_jax.methods.mask_rcnn.perfect_outputs import perfect_outputs
+from solo_jax.methods.point_rend.heads import COARSE_SIZE
+from solo_jax.methods.point_rend.loss import Points, point_rend_loss
+from solo_jax.methods.point_rend.network import PointRend
+from solo_jax.methods.point_rend.subdivision import Subdivision
+from solo_jax.methods.regions.sections import (
+  find_problems,
+  read_loss,
+  read_network,
+)
+
+
+def make(
+  backbone: nn.Module,
+  *,
+  num_classes: int,
+  network: dict[str, Any],
+  loss: dict[str, Any],
+  decode: dict[str, Any],
+  axis_name: str | None,
+) -> Method:
+  """Builds the method; arguments as of `table.Row.make`."""
+  subdivision = Subdivision(
+    steps=network["subdivision_steps"],
+    num_points=network["subdivision_points"],
+  )
+  module = PointRend(
+    backbone=backbone,
+    num_classes=num_classes,
+    axis_name=axis_name,
+    subdivision=subdivision,
+    **read_network(network, decode),
+  )
+  points = Points(
+    number=loss["points"],
+    candidates=loss["point_candidates"],
+    uncertain_share=loss["uncertain_share"],
+  )
+  return Method(
+    network=module,
+    loss=functools.partial(
+      point_rend_loss, points=points, axis_name=axis_name, **read_loss(loss)
+    ),
+    decode=lambda outputs, image_size: decode_detections(
+      outputs.detections, outputs.mask_probs, paste=decode["paste"]
+    ),
+    perfect_outputs=functools.partial(
+      perfect_outputs, mask_size=COARSE_SIZE * 2**subdivision.steps
+    ),
+  )
+
+
+def problems(config: Mapping[str, Any]) -> list[str]:
+  """Finds what is wrong in a config that only PointRend knows.
+
+  Args:
+    config: Nested mappings.
+
+  Returns:
+    A line for each problem.
+  """
+  found = find_problems(config)
+  if len(config["network"]["stage_weights"]) > 1:
+    found.append("network.stage_weights must have one stage: PointRend has one")
+  return found
