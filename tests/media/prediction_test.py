@@ -242,7 +242,7 @@ def test_bad_files_are_named_and_the_others_done(tmp_path):
   assert {p.path.name: p.reason for p in problems} == {
     "empty.png": "the file is empty",
     "notes.png": "not an image, or damaged",
-    "cut.jpg": "not an image, or damaged",
+    "cut.jpg": "not a readable image, or truncated",
     "float.tiff": "expected uint8 or uint16 pixels, got float32; scale the "
     "image to one of them",
     "missing.png": "No such file or directory",
