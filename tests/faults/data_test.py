@@ -1,5 +1,6 @@
 """Records that are damaged, and data workers that are killed."""
 
+import json
 import os
 import re
 import shutil
@@ -31,7 +32,11 @@ def test_shard_that_was_cut_short_is_refused_by_name(shard, tmp_path):
 
 
 def break_image(shard):
-  """Overwrites the end of one image; the record around it stays whole."""
+  """Overwrites the end of one image; the record around it stays whole.
+
+  In a dataset from before its files were marked: a file written anew has
+  another mark and is refused as a whole.
+  """
   reader = array_record_module.ArrayRecordReader(str(shard))
   records = reader.read_all()
   reader.close()
@@ -43,6 +48,10 @@ def break_image(shard):
   for record in records:
     writer.write(record)
   writer.close()
+  path = shard.with_name("metadata.json")
+  metadata = json.loads(path.read_text())
+  del metadata["shards"]
+  path.write_text(json.dumps(metadata))
 
 
 def flip_bits(shard):
