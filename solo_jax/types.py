@@ -19,8 +19,9 @@ import dataclasses
 from collections.abc import Sequence
 
 import jax
-import jax.numpy as jnp
 import numpy as np
+
+from solo_jax.target_masks import BoxMaskTargets, PackedMasks
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -65,99 +66,6 @@ class Sample:
   affine: np.ndarray
   image_size: tuple[int, int]
   is_corrupt: bool = False
-
-
-@jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class PackedMasks:
-  """Mask targets over the whole network frame, as bytes.
-
-  A tree with one leaf: what maps over the arrays of a batch maps over `data`.
-
-  Attributes:
-    data: 'bits': big-endian along the width (np.packbits), [..., N, h, w / 8]
-      uint8. 'coverage': covered area of each cell, 255 for all of it,
-      [..., N, h, w] uint8.
-    encoding: 'bits' or 'coverage'.
-    stride: Network pixels per cell.
-  """
-
-  data: jax.Array
-  encoding: str = dataclasses.field(metadata=dict(static=True))
-  stride: int = dataclasses.field(metadata=dict(static=True))
-
-  @property
-  def size(self) -> tuple[int, int]:
-    """(h, w)."""
-    *_, height, width = self.data.shape
-    return height, width * (8 if self.encoding == "bits" else 1)
-
-  def unpack(self, rows: jax.Array | None = None) -> jax.Array:
-    """Returns the masks as weights of cells.
-
-    Args:
-      rows: Indices of instances, of the masks of one image. None: all.
-
-    Returns:
-      Weights in [0, 1]. [..., N or len(rows), h, w] float32; of a numpy array
-      a numpy array.
-    """
-    xp = np if isinstance(self.data, np.ndarray) else jnp
-    data = self.data if rows is None else self.data[rows]
-    if self.encoding == "bits":
-      return xp.unpackbits(data, axis=-1).astype(xp.float32)
-    return data.astype(xp.float32) / xp.float32(255)
-
-  def unpack_flat(self) -> jax.Array:
-    """Returns `unpack()` with the cells of a mask in one row. [..., N, h * w].
-
-    It is the bytes that are flattened: XLA then sums each mask in one run.
-    """
-    data = self.data.reshape(*self.data.shape[:-2], -1)
-    return dataclasses.replace(self, data=data).unpack()
-
-  def rectangles(self, boxes_xyxy: jax.Array) -> jax.Array:
-    """Returns what each mask's grid is laid over: the whole frame.
-
-    Args:
-      boxes_xyxy: Of the instances. [..., N, 4] float32.
-
-    Returns:
-      Continuous network pixels. [..., N, 4] float32.
-    """
-    height, width = (side * self.stride for side in self.size)
-    xp = np if isinstance(boxes_xyxy, np.ndarray) else jnp
-    frame = xp.asarray([0, 0, width, height], boxes_xyxy.dtype)
-    return xp.broadcast_to(frame, boxes_xyxy.shape)
-
-
-@jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class BoxMaskTargets:
-  """Mask targets of instances, each inside its own box.
-
-  The rectangle of a mask is the box of its instance in the batch, clipped to
-  the image, cut into s x s cells.
-
-  Attributes:
-    data: Covered area of each cell, 255 for all of it. [..., N, s, s] uint8.
-  """
-
-  data: jax.Array
-
-  def unpack(self, rows: jax.Array | None = None) -> jax.Array:
-    """Returns the masks as weights; see `PackedMasks.unpack`.
-
-    Returns:
-      Weights in [0, 1]. [..., N or len(rows), s, s] float32.
-    """
-    xp = np if isinstance(self.data, np.ndarray) else jnp
-    data = self.data if rows is None else self.data[rows]
-    return data.astype(xp.float32) / xp.float32(255)
-
-  def rectangles(self, boxes_xyxy: jax.Array) -> jax.Array:
-    """Returns the boxes of the instances; see `PackedMasks.rectangles`."""
-    return boxes_xyxy
 
 
 @jax.tree_util.register_dataclass

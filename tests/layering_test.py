@@ -17,7 +17,8 @@ LEAVES = (
 )
 # What each part of the package may import beside itself, `types` and `errors`.
 ALLOWED = {
-  "types": (),
+  "target_masks": (),
+  "types": ("target_masks",),
   "errors": (),
   "config": (),
   "parallel": (),

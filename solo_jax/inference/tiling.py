@@ -95,7 +95,13 @@ def detect_tiled(
     if all(tile is not None for tile in tiles):
       del tiles_of[index]
       with clock("masks"):
-        merged = merge_tiles(tiles, origins, tile_size, size)
+        merged = merge_tiles(
+          tiles,
+          origins,
+          tile_size,
+          size,
+          has_predicted_boxes=found.has_predicted_boxes,
+        )
       yield index, merged
 
 
@@ -185,6 +191,8 @@ def merge_tiles(
   origins: Sequence[tuple[int, int]],
   tile_size: int,
   size: tuple[int, int],
+  *,
+  has_predicted_boxes: bool,
 ) -> types.Instances:
   """Joins the detections of all tiles of an image.
 
@@ -196,6 +204,8 @@ def merge_tiles(
     origins: (top, left) of each tile.
     tile_size: Side of a tile in pixels.
     size: (height, width) of the whole image.
+    has_predicted_boxes: Whether the method predicts boxes: an image without a
+      detection cannot show it.
 
   Returns:
     Detections of the whole image by falling score, with CroppedMasks.
@@ -219,7 +229,6 @@ def merge_tiles(
   kept = [pieces[i] for i in order if is_kept[i]]
   kept.sort(key=lambda p: -p.score)
   tight = _to_boxes([p.tight_box for p in kept])
-  is_predicted = any(p.predicted_box is not None for p in kept)
   return types.Instances(
     masks=types.CroppedMasks(
       size=size,
@@ -229,9 +238,9 @@ def merge_tiles(
     scores=np.array([p.score for p in kept], np.float32),
     labels=np.array([p.label for p in kept], np.int32),
     boxes_xyxy=_to_boxes([p.predicted_box for p in kept])
-    if is_predicted
+    if has_predicted_boxes
     else tight,
-    mask_boxes_xyxy=tight if is_predicted else None,
+    mask_boxes_xyxy=tight if has_predicted_boxes else None,
   )
 
 

@@ -219,4 +219,10 @@ def join(
     for frame, found in zip(frames, parts, strict=True)
   ]
   origins = [frame.origin for frame in frames]
-  return tiling.merge_tiles(pieces, origins, tile_size, size)
+  return tiling.merge_tiles(
+    pieces,
+    origins,
+    tile_size,
+    size,
+    has_predicted_boxes=parts[0].has_predicted_boxes,
+  )

@@ -40,3 +40,24 @@ def find_mask_stride_problems(config: Mapping[str, Any]) -> list[str]:
     f"network.mask_stride is {stride} and transforms.mask_stride is {targets}; "
     "they must be equal"
   ]
+
+
+def find_mask_frame_problems(
+  config: Mapping[str, Any], frame: str
+) -> list[str]:
+  """Finds whether mask targets are drawn in the frame that a method trains on.
+
+  Args:
+    config: Nested mappings.
+    frame: 'image' or 'box', as of `transforms.mask_frame`.
+
+  Returns:
+    A line for each problem.
+  """
+  given = config["transforms"]["mask_frame"]
+  if given == frame:
+    return []
+  return [
+    f"transforms.mask_frame is {given!r}; {config['method']} trains on masks "
+    f"in the frame of the {frame}: set it to {frame!r}"
+  ]

@@ -120,6 +120,7 @@ def test_merges_tiles_as_the_predictor_does(seed):
     origins,
     side,
     size,
+    has_predicted_boxes=False,
   )
   found = standalone.merge_tiles(
     [

@@ -37,7 +37,13 @@ def merge_tiles(tiles, origins, size):
     tiling.cut_out(found, origin, size)
     for found, origin in zip(tiles, origins, strict=True)
   ]
-  return tiling.merge_tiles(pieces, origins, tile_size, size)
+  return tiling.merge_tiles(
+    pieces,
+    origins,
+    tile_size,
+    size,
+    has_predicted_boxes=tiles[0].has_predicted_boxes,
+  )
 
 
 def test_tiles_cover_the_image_with_overlap():
@@ -203,7 +209,9 @@ def test_memory_follows_the_objects_not_the_image():
   found = instances(mask, np.full(11, 0.9))
   tracemalloc.start()
   pieces = [tiling.cut_out(found, origin, size) for origin in origins]
-  merged = tiling.merge_tiles(pieces, origins, tile, size)
+  merged = tiling.merge_tiles(
+    pieces, origins, tile, size, has_predicted_boxes=False
+  )
   _, peak = tracemalloc.get_traced_memory()
   tracemalloc.stop()
   assert len(merged) == 11 * 17**2
@@ -264,3 +272,17 @@ def test_any_detections_are_merged_as_by_comparing_all(tile, data):
     (score, mask.tobytes())
     for score, mask in zip(merged.scores, merged.masks, strict=True)
   ] == merge_by_comparing_all(tiles, origins, size)
+
+
+def test_an_image_without_detections_keeps_the_kind_of_its_boxes():
+  for is_predicted in (False, True):
+    merged = tiling.merge_tiles(
+      [[], []],
+      [(0, 0), (0, 12)],
+      24,
+      (24, 36),
+      has_predicted_boxes=is_predicted,
+    )
+    assert len(merged) == 0
+    assert merged.has_predicted_boxes == is_predicted
+    assert merged.tight_boxes_xyxy.shape == (0, 4)

@@ -2,6 +2,7 @@
 
 from solo_jax.methods.problems import (
   find_group_problems,
+  find_mask_frame_problems,
   find_mask_stride_problems,
 )
 
@@ -24,3 +25,11 @@ def test_mask_strides_must_agree():
 
   assert found(4, 4) == found(2, 2) == []
   assert len(found(4, 2)) == 1 and "must be equal" in found(4, 2)[0]
+
+
+def test_the_frame_of_masks_is_the_method_s_own():
+  config = dict(method="solo", transforms=dict(mask_frame="box"))
+  assert find_mask_frame_problems(config, "box") == []
+  (line,) = find_mask_frame_problems(config, "image")
+  assert line.startswith("transforms.mask_frame is 'box'; solo ")
+  assert line.endswith("set it to 'image'")

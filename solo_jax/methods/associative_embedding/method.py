@@ -23,6 +23,7 @@ from solo_jax.methods.associative_embedding.views import draw_views
 from solo_jax.methods.interface import Method, one_pass
 from solo_jax.methods.problems import (
   find_group_problems,
+  find_mask_frame_problems,
   find_mask_stride_problems,
 )
 
@@ -120,6 +121,7 @@ def problems(config: Mapping[str, Any]) -> list[str]:
   network, tag_channels = config["network"], config["network"]["tag_channels"]
   kind, loss = network["embedding"], config["loss"]["embedding_loss"]
   found = find_mask_stride_problems(config)
+  found += find_mask_frame_problems(config, "image")
   if (kind == "spatial") != (loss == "spatial"):
     found.append(
       f"network.embedding is {kind!r} and loss.embedding_loss {loss!r}; "

@@ -19,7 +19,10 @@ from solo_jax.methods.grid.decode import (
 from solo_jax.methods.grid.perfect_outputs import Cells, perfect_cells
 from solo_jax.methods.grid.targets import assign_batch
 from solo_jax.methods.interface import Method, one_pass
-from solo_jax.methods.problems import find_group_problems
+from solo_jax.methods.problems import (
+  find_group_problems,
+  find_mask_frame_problems,
+)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -128,6 +131,7 @@ def find_problems(config: Mapping[str, Any]) -> list[str]:
     A line for each problem.
   """
   network, problems = config["network"], []
+  problems += find_mask_frame_problems(config, "image")
   levels = network["levels"]
   for key, entries in (
     ("network.strides", network["strides"]),
