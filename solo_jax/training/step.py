@@ -27,7 +27,7 @@ def make_train_step(
   axis_name: str,
   seed: int,
 ) -> Callable[[TrainState, types.Batch], tuple[TrainState, dict]]:
-  """Makes the step that `devices.map_step` maps.
+  """Makes the step that `parallel.map_step` maps.
 
   Args:
     method: Its loss must normalise by counts over all devices, so that the
