@@ -3,7 +3,7 @@
 Formats: `.pth` and `.bin` of both layouts (see `torch_file`), `.safetensors`
 and `.pkl` of NumPy arrays (see `numpy_pickle`). Wrappers: the entry
 'state_dict' (SOLO, mmdetection) or 'model' (detectron2, AdelaiDet), the prefix
-'module.' of parallel training, averaged weights beside the plain.
+'module.' of parallel training, averaged weights next to the plain.
 """
 
 import dataclasses

@@ -133,7 +133,7 @@ class ImageReader:
 
 
 class _LeftOut(Exception):
-  """An image that is left out; the message goes on from 'image 3: '."""
+  """An image that is left out; the message continues after 'image 3: '."""
 
   def __init__(self, kind: str, detail: str):
     super().__init__(detail)

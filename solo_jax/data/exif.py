@@ -17,7 +17,7 @@ class Mismatch(NamedTuple):
 
   Attributes:
     kind: What is wrong, in the same words for all of the kind.
-    detail: The same with sizes; goes on from 'the image'.
+    detail: The same with sizes; continues after 'the image'.
   """
 
   kind: str

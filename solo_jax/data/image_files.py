@@ -72,7 +72,7 @@ def read_header(file: BinaryIO, max_pixels: int) -> Header:
 
   Raises:
     UserError: If the file is no image, declares more pixels, or its size twice;
-      the message goes on from 'the file is'.
+      the message continues after 'the file is'.
   """
   head = file.read(256)
   file.seek(0)

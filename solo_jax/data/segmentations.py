@@ -32,7 +32,7 @@ class Unreadable(UserError):
 
     Args:
       kind: What is wrong, in the same words for all of the kind.
-      detail: The same with what was found; goes on from 'the annotation'.
+      detail: The same with what was found; continues after 'the annotation'.
     """
     super().__init__(detail)
     self.kind = kind
@@ -224,7 +224,7 @@ def _decode_counts(text: str) -> list[int]:
   """Decodes COCO's compressed run lengths; raises ValueError if malformed.
 
   Six-bit characters from '0' on: five bits of a number, low first, and one
-  that says whether it goes on; from the fourth number on, the difference to
+  that says whether it continues; from the fourth number on, the difference to
   the one before the last.
   """
   counts, value, shift = [], 0, 0

@@ -86,7 +86,7 @@ def read_pages(file: BinaryIO) -> list[Page]:
 
   Raises:
     UserError: If the file is damaged, says its size twice, or in a type that
-      not every reader knows; the message goes on from 'the file is'.
+      not every reader knows; the message continues after 'the file is'.
   """
   try:
     pages = [

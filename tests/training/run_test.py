@@ -90,7 +90,7 @@ def test_steps_are_logged_while_the_next_one_runs(toy, tmp_path, monkeypatch):
   train(toy, tmp_path, num_steps=7, checkpoint_every_steps=5)
   # Row 3 is written when step 4 has been started; row 5 before the checkpoint
   # of step 5, which must not be saved after too many non-finite steps, and with
-  # which a run goes on that has no other record of steps 4 and 5.
+  # which a run continues that has no other record of steps 4 and 5.
   steps = ["step"] * 7
   assert events == [*steps[:4], 3, steps[4], 5, *steps[5:7], 6, 7, 7]
 

@@ -312,9 +312,3 @@ class RegionNetwork(nn.Module, kw_only=True):
     boxes = self.decode_boxes(last, codes, boxes[:, :, None])
     boxes = jax.vmap(clip)(boxes, image_size[:, None])
     return select_detections(boxes, probs[..., :-1], valid, self.detecting)
-
-  def outputs(
-    self, features: Features, image_size: jax.Array, *, train: bool
-  ) -> Any:
-    """Detects and adds masks; the method's own."""
-    raise NotImplementedError
