@@ -1,6 +1,5 @@
 """Tests of solo_jax/data/findings.py."""
 
-
 from solo_jax.data.findings import (
   Findings,
   Tally,
