@@ -36,7 +36,7 @@ class Backbone:
 
 
 def load_resnet(weights: str, target: Mapping[str, Any]) -> dict[str, Any]:
-  """Reads a file of torchvision.
+  """Returns a ResNet's variables, read from a torchvision file.
 
   Args:
     weights: Its path.
@@ -57,7 +57,7 @@ def load_resnet(weights: str, target: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def load_lite0(weights: str, target: Mapping[str, Any]) -> dict[str, Any]:
-  """Reads the ImageNet weights of the installed package.
+  """Returns the ImageNet weights of the installed package.
 
   Args:
     weights: 'efficientnet_lite0'.
@@ -108,7 +108,7 @@ def find(name: str) -> Backbone:
 def make_backbone(
   section: Mapping[str, Any], *, dtype: Any, axis_name: str | None
 ) -> Any:
-  """Builds the backbone of a config; its weights are loaded elsewhere.
+  """Returns the backbone of a config, without loading its weights.
 
   Args:
     section: The config's section `backbone`.
@@ -127,7 +127,7 @@ def make_backbone(
 def load_pretrained(
   variables: dict[str, Any], section: Mapping[str, Any]
 ) -> dict[str, Any]:
-  """Replaces the backbone's initial variables by pretrained ones.
+  """Returns variables with the backbone's replaced by pretrained ones.
 
   Args:
     variables: Initial {'params', 'batch_stats'} of the whole network.

@@ -38,7 +38,7 @@ def build_method(
   config: Mapping[str, Any] | ml_collections.ConfigDict,
   axis_name: str | None = None,
 ) -> Method:
-  """Builds the method of a config; the one place that does.
+  """Returns the method of a config. Nothing else builds one.
 
   Args:
     config: The whole configuration, or its sections as plain dicts.
@@ -75,7 +75,7 @@ def build_predictor(
   flip: bool = False,
   devices: Sequence[jax.Device] | None = None,
 ) -> Predictor:
-  """Builds the predictor of a config, for detections that nobody names.
+  """Returns the predictor of a config, without class names.
 
   Args:
     config: The whole configuration.
@@ -108,7 +108,7 @@ def build_model(
   class_names: Sequence[str] = (),
   category_ids: Sequence[int] = (),
 ) -> Model:
-  """Builds what a predictor runs.
+  """Returns what a predictor runs: method, variables and class names.
 
   Args:
     config: The whole configuration.
@@ -138,7 +138,7 @@ def build_model(
 
 
 def load_model(path: str) -> Model:
-  """Loads the model of a checkpoint.
+  """Returns the model of a checkpoint.
 
   Args:
     path: Folder of a run (its newest checkpoint is taken) or of one checkpoint.

@@ -114,7 +114,7 @@ def _end_alone(error: Exception, name: str, message: str | None) -> None:
 
 
 def explain(error: BaseException) -> str | None:
-  """Finds the message for the user in an exception.
+  """Returns the user's message for an exception, None for a bug.
 
   Args:
     error: Any exception that was raised.
@@ -139,7 +139,7 @@ def explain(error: BaseException) -> str | None:
 
 
 def parse_flags(argv: Sequence[str]) -> list[str]:
-  """Parses flags as absl does, with clear messages about config files.
+  """Returns what absl leaves of the command line, with clear config errors.
 
   Args:
     argv: The command line, the program's name first.
@@ -270,7 +270,7 @@ def define_process_flags(values: flags.FlagValues = flags.FLAGS) -> None:
 def process_address(
   given: flags.FlagValues,
 ) -> tuple[str | None, int | None, int | None] | None:
-  """Reads which of several processes this is.
+  """Returns this process's place among several.
 
   Args:
     given: Parsed flags, see `define_process_flags`.
@@ -295,7 +295,7 @@ class SpeedColumn(rich.progress.ProgressColumn):
 
 
 def make_progress(console: Console) -> rich.progress.Progress:
-  """Makes a progress bar for images; the total of a task may be unknown."""
+  """Returns a progress bar for images; a task's total may be unknown."""
   return rich.progress.Progress(
     rich.progress.TextColumn("{task.description}", markup=False),
     rich.progress.BarColumn(),

@@ -22,7 +22,7 @@ from solo_jax.errors import UserError
 
 
 def parse_arg(arg: str, **defaults: Any) -> types.SimpleNamespace:
-  """Parses `key=value,key=value` into values typed by their defaults.
+  """Returns the values of `key=value,key=value`, typed by their defaults.
 
   Args:
     arg: The text after the colon of the config flag; may be empty or None.
@@ -71,7 +71,7 @@ def _show(default: Any) -> str:
 
 
 def make_config(*, method: str, **sections: Any) -> ml_collections.ConfigDict:
-  """Makes a complete configuration from what differs from the neutral values.
+  """Returns a complete configuration, given all non-neutral values.
 
   Args:
     method: Name of the method.
@@ -97,7 +97,7 @@ def to_json(config: ml_collections.ConfigDict) -> str:
 
 
 def from_json(text: str) -> ml_collections.ConfigDict:
-  """Reads what `to_json` wrote into a locked config, lists back to tuples.
+  """Returns the locked config that `to_json` wrote, with tuples for lists.
 
   A config of before a field existed, of when all backbones had those of
   ResNets or augmentation had fields and no list, is read as one of today.
@@ -130,7 +130,7 @@ def stated(
 
 
 def find_problems(config: Mapping[str, Any]) -> list[str]:
-  """Finds what is wrong in a config, whatever its method.
+  """Returns the problems of a config that do not depend on its method.
 
   Args:
     config: Sections of fields; may have been changed since it was made.
@@ -174,7 +174,7 @@ def _fields_of(values: Mapping[str, Any]) -> dict[str, Field]:
 
 
 def _complete(values: Mapping[str, Any]) -> dict[str, Any]:
-  """Adds neutral values, in the order of the table; the unknown come last."""
+  """Returns values and neutral ones, in table order, unknown ones last."""
   neutral = {
     name: field.neutral
     for name, field in _fields_of(values).items()
@@ -184,7 +184,7 @@ def _complete(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _field_problems(values: Mapping[str, Any]) -> list[str]:
-  """Finds what is unknown, missing or wrong in itself."""
+  """Returns which fields are unknown, missing or invalid on their own."""
   problems = []
   for name, is_backbone in (("method", False), ("backbone.name", True)):
     known = known_names(of_backbones=is_backbone)
@@ -208,7 +208,7 @@ def _field_problems(values: Mapping[str, Any]) -> list[str]:
 
 
 def _unknown(name: str, fields: Mapping[str, Field]) -> str:
-  """Describes a field that a config cannot have."""
+  """Returns a message about a field that a config cannot have."""
   owners = [owner for x in FIELDS if x.name == name for owner in x.of]
   if owners:
     return f"{name} is a field of {', '.join(owners)} only"
@@ -218,7 +218,7 @@ def _unknown(name: str, fields: Mapping[str, Field]) -> str:
 
 
 def _relation_problems(values: Mapping[str, Any]) -> list[str]:
-  """Finds fields that do not fit one another, whatever the method."""
+  """Returns which fields contradict one another, whatever the method."""
 
   def relate(is_right: bool, name: str, rule: str, other: str) -> None:
     if not is_right:

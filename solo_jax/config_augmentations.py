@@ -96,7 +96,7 @@ STAGES = _Stages(
 
 
 def from_former_fields(values: Mapping[str, Any]) -> dict[str, Any]:
-  """Reads a config of before there was a list.
+  """Returns the values of a config from before `transforms.augment` existed.
 
   Args:
     values: By 'section.field'.

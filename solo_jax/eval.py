@@ -46,7 +46,7 @@ FLAGS = flags.FLAGS
 
 
 def make_table(metrics: Metrics) -> rich.table.Table:
-  """Lays the metrics out for a terminal.
+  """Returns the metrics as a table for the terminal.
 
   Args:
     metrics: Of one evaluation.
@@ -80,7 +80,7 @@ def make_table(metrics: Metrics) -> rich.table.Table:
 
 
 def _percent(value: float | None) -> str:
-  """One decimal of a percentage, a dash where there was nothing to find."""
+  """Returns a percentage with one decimal, a dash for an undefined value."""
   return "-" if value is None else f"{100 * value:.1f}"
 
 

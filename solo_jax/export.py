@@ -31,7 +31,7 @@ FLAGS = flags.FLAGS
 
 
 def parse_size(text: str) -> tuple[int, int]:
-  """Reads 'HEIGHTxWIDTH', for example 800x1344.
+  """Returns (height, width) of 'HEIGHTxWIDTH', for example 800x1344.
 
   Args:
     text: Both sides in pixels.

@@ -108,7 +108,7 @@ def _await_coordinator(
 
 
 def map_step(step: Callable[[Any, Any], tuple[Any, Any]]) -> Callable:
-  """Maps a per-device step over all devices of all processes.
+  """Returns a per-device step, mapped over all devices of all processes.
 
   Args:
     step: (state, batch) -> (state, metrics). Everything it returns must be the
@@ -151,7 +151,7 @@ class CompileCounter:
 
 
 def replicate(tree: Any) -> Any:
-  """Copies arrays to every local device, in the layout `map_step` returns.
+  """Returns arrays on every local device, in the layout `map_step` returns.
 
   Starting from any other layout would compile the step twice.
   """
@@ -162,7 +162,7 @@ def replicate(tree: Any) -> Any:
 
 
 def split_batch(batch: Any) -> Any:
-  """Starts the transfer of this process's part of a batch, without waiting.
+  """Returns this process's part of a batch, its transfer started.
 
   Args:
     batch: Pytree of numpy arrays [B, ...], B a multiple of the local devices.
@@ -178,7 +178,7 @@ def split_batch(batch: Any) -> Any:
 
 
 def fetch(tree: Any) -> Any:
-  """Copies replicated arrays to the host, from this process's first device.
+  """Returns replicated arrays on the host, from this process's first device.
 
   Args:
     tree: Pytree of arrays that left a mapped step (or any plain arrays).
@@ -206,7 +206,7 @@ def check_batch_size(batch_size: int, accumulate: int) -> None:
 
 
 def any_process(flag: bool) -> bool:
-  """Tells whether the flag is set in any process; all must call it."""
+  """Returns whether the flag is set in any process; all must call it."""
   if jax.process_count() == 1:
     return flag
   return bool(multihost_utils.process_allgather(np.asarray(flag)).any())
@@ -230,7 +230,7 @@ class LaggedFlag:
     self._asked = None
 
   def __call__(self, flag: bool) -> bool:
-    """Asks; all processes must call it equally often.
+    """Returns the flag of the call before; all must call it equally often.
 
     Args:
       flag: This process's.
@@ -250,7 +250,7 @@ class LaggedFlag:
 
 
 def gather_json(value: Any) -> list[Any]:
-  """Exchanges values between processes; all must call it.
+  """Returns the values of all processes; all must call it.
 
   Args:
     value: What JSON can hold. Floats come through exactly.

@@ -131,7 +131,7 @@ def _custom_flags(split: str) -> tuple[str | None, str | None]:
 
 
 def _find_custom() -> dict[str, coco_instances.SplitFiles]:
-  """Opens the pairs that flags name; a split may be left out."""
+  """Returns the sources that flags name; a split may be left out."""
   splits = {}
   for split in _SPLITS:
     annotations, images = _custom_flags(split)
@@ -164,7 +164,7 @@ def _pick_name() -> str:
 
 
 def _make_builder(name: str) -> RecordsBuilder:
-  """Makes the builder that the flags describe; opens its source."""
+  """Returns the builder that the flags describe, with its source open."""
   common = dict(data_dir=FLAGS.data_dir, name=name)
   tolerance = Tolerance(is_strict=FLAGS.strict, max_lost=FLAGS.max_lost)
   if FLAGS.dataset == "shapes":
@@ -261,7 +261,7 @@ def print_summary(path: pathlib.Path, console: rich.console.Console) -> None:
 
 
 def list_findings(metadata: Mapping[str, Any]) -> list[str]:
-  """Lists what was found while a dataset was prepared.
+  """Returns what was found while a dataset was prepared.
 
   Args:
     metadata: Of its records.
@@ -292,7 +292,7 @@ def list_findings(metadata: Mapping[str, Any]) -> list[str]:
 
 
 def config_flags(path: pathlib.Path, data_dir: str, name: str) -> list[str]:
-  """Lists the flags of the train command that choose a prepared dataset.
+  """Returns the flags of the train command that choose a prepared dataset.
 
   Args:
     path: Folder of the prepared dataset.

@@ -32,7 +32,7 @@ class PackedMasks:
 
   @property
   def size(self) -> tuple[int, int]:
-    """(h, w)."""
+    """Returns (h, w)."""
     *_, height, width = self.data.shape
     return height, width * (8 if self.encoding == "bits" else 1)
 

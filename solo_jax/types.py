@@ -179,7 +179,7 @@ class CroppedMasks:
 
   @property
   def shape(self) -> tuple[int, int, int]:
-    """(M, H0, W0)."""
+    """Returns (M, H0, W0)."""
     return len(self), *self.size
 
   def __len__(self) -> int:
@@ -231,12 +231,12 @@ class Instances:
 
   @property
   def has_predicted_boxes(self) -> bool:
-    """Whether `boxes_xyxy` were predicted and not taken from the masks."""
+    """Returns whether `boxes_xyxy` were predicted, not derived from masks."""
     return self.mask_boxes_xyxy is not None
 
   @property
   def tight_boxes_xyxy(self) -> np.ndarray:
-    """The tight box of each mask. [M, 4] float32."""
+    """Returns the tight box of each mask. [M, 4] float32."""
     if self.mask_boxes_xyxy is None:
       return self.boxes_xyxy
     return self.mask_boxes_xyxy

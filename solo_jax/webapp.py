@@ -52,7 +52,7 @@ def build_page(
   score_threshold: float,
   max_pixels: int,
 ) -> Any:
-  """Builds the page; nothing is served yet.
+  """Returns the page; nothing is served yet.
 
   Args:
     predictor: Of a checkpoint.
@@ -95,7 +95,7 @@ def build_page(
 
 
 def _add_inputs(score_threshold: float) -> tuple[Any, Any, Any]:
-  """Adds the place for an image and the sliders for score and area."""
+  """Returns the image input and the sliders for score and area."""
   gr = _import_gradio()
   source = gr.Image(
     show_label=False,
@@ -123,7 +123,7 @@ def _add_inputs(score_threshold: float) -> tuple[Any, Any, Any]:
 
 
 def _add_results() -> tuple[Any, Any, Any]:
-  """Adds the picture, the number of detections and the download."""
+  """Returns the picture, the number of detections and the download."""
   gr = _import_gradio()
   picture = gr.Image(
     show_label=False,
@@ -218,7 +218,7 @@ def launch(page: Any, *, host: str, port: int, max_upload_mb: int) -> str:
 
 
 def make_title(checkpoint: str, class_names: Sequence[str]) -> str:
-  """Says which model is tried, in Markdown.
+  """Returns a heading for the model, in Markdown.
 
   Args:
     checkpoint: Where it is from.
@@ -236,7 +236,7 @@ def make_title(checkpoint: str, class_names: Sequence[str]) -> str:
 def select(
   instances: types.Instances, score: float, area: float
 ) -> types.Instances:
-  """Keeps the instances of at least a score and an area.
+  """Returns the instances of at least a score and an area.
 
   Args:
     instances: By falling score.
@@ -254,7 +254,7 @@ def select(
 def describe(
   predictor: Predictor, instances: types.Instances
 ) -> list[dict[str, Any]]:
-  """Lists what there is to say of each instance.
+  """Returns a description of each instance.
 
   Args:
     predictor: Of the checkpoint.
@@ -279,7 +279,7 @@ def describe(
 
 
 def to_html(rows: Sequence[dict[str, Any]]) -> str:
-  """Makes an HTML table of rows of equal columns, nothing of no rows."""
+  """Returns an HTML table of rows of equal columns; '' without rows."""
   if not rows:
     return ""
 

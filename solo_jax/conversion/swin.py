@@ -101,7 +101,7 @@ MMDET = dataclasses.replace(
 def backbone_rules(
   layout: Layout, source: str = "", target: str = ""
 ) -> tuple[Rule, ...]:
-  r"""Makes the rules of a Swin Transformer.
+  r"""Returns the rules of a Swin Transformer.
 
   Args:
     layout: Of the code base.
@@ -165,7 +165,7 @@ _JOINT = re.compile(r"(.*\.)(?:qkv\.|in_proj_)(weight|bias)")
 def split_projections(
   arrays: Mapping[str, np.ndarray],
 ) -> dict[str, np.ndarray]:
-  """Splits joint projections of query, key and value.
+  """Returns weights with joint query, key and value projections split.
 
   Args:
     arrays: State dict; 'qkv.weight' and 'in_proj_weight' hold three times as
@@ -194,7 +194,7 @@ _MERGING = re.compile(
 def reorder_merging(
   arrays: Mapping[str, np.ndarray],
 ) -> dict[str, np.ndarray]:
-  """Brings the inputs of mmdet's patch merging into the original order.
+  """Returns mmdet's patch merging with its inputs in the original order.
 
   mmdet unfolds 2 x 2 neighbours: input c * 4 + 2 * row + column. In the
   original it is (2 * column + row) * C + c.
@@ -226,7 +226,7 @@ OUTPUT_NORMS = tuple(f"norm{stage}" for stage in range(1, 5))
 def load_backbone(
   path: str | os.PathLike, variables: Mapping[str, Any]
 ) -> dict[str, Any]:
-  """Reads a classifier of the original repository for the backbone.
+  """Returns the backbone of a classifier from the original repository.
 
   A classifier has no norms of the four maps: those stay as they are.
 

@@ -82,7 +82,7 @@ class Description:
 
 
 def split_by_ratio(keys: Sequence[str], fraction: float) -> dict[str, str]:
-  """Splits ids into train and validation, the same way every time.
+  """Returns ids split into train and validation, the same way every time.
 
   Args:
     keys: The ids, in any order.
@@ -246,7 +246,7 @@ class RecordsBuilder(tfds.core.ShardBasedBuilder, skip_registration=True):
     self._record_findings()
 
   def hold_out(self, keys: Sequence[str], fraction: float) -> dict[str, str]:
-    """Splits ids as `split_by_ratio` does; an error shows the problems, too."""
+    """Returns ids split by `split_by_ratio`; errors also list the problems."""
     try:
       return split_by_ratio(keys, fraction)
     except UserError as error:

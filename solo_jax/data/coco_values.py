@@ -28,7 +28,7 @@ def is_number(value: Any) -> bool:
 
 
 def to_int(value: Any) -> int | None:
-  """Reads an integer that may be written as text or as a float.
+  """Returns an integer that may be written as text or as a float.
 
   Args:
     value: Anything that JSON holds.

@@ -40,7 +40,7 @@ def image_size(header: Header, choice: str | None) -> tuple[int, int]:
 def compare_size(
   header: Header, annotated: tuple[int, int], choice: str | None, whose: str
 ) -> Mismatch | None:
-  """Compares the size of an image with that of its annotations.
+  """Returns how the size of an image differs from that of its annotations.
 
   Args:
     header: Of the image.

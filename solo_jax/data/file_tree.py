@@ -147,7 +147,7 @@ class FileTree:
       raise UserError(f"damaged in {self.path}: {error}") from error
 
   def read_header(self, name: str) -> image_files.Header:
-    """Reads what an image declares without decoding it.
+    """Returns what an image's header declares, without decoding it.
 
     Args:
       name: Of a file in the tree.

@@ -76,7 +76,7 @@ def is_tiff(head: bytes) -> bool:
 
 
 def read_pages(file: BinaryIO) -> list[Page]:
-  """Reads the directories of a TIFF file, no pixels.
+  """Returns the directories of a TIFF file, without reading pixels.
 
   Args:
     file: Open for reading, anywhere.

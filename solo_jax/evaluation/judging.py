@@ -33,7 +33,7 @@ def judge(
   more_metrics: Sequence[str],
   score_threshold: float,
 ) -> Judged:
-  """Computes COCO metrics and those of METRICS that were asked for.
+  """Returns COCO metrics and the requested ones of METRICS.
 
   Args:
     dataset: Ground truth in COCO format.

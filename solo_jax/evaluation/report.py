@@ -56,7 +56,7 @@ def summarize(
   score_threshold: float,
   overlaps: Sequence[microscopy.Overlaps] | None = None,
 ) -> tuple[dict[str, Any], dict[str, list[operating_point.ImageQuality]]]:
-  """Computes what the report shows, all but pictures and times.
+  """Returns everything that the report shows except pictures and times.
 
   Args:
     masks: Finished comparison of masks.
@@ -113,7 +113,7 @@ def summarize(
 
 
 def _by_size(masks: Comparison) -> list[dict]:
-  """AP, AP50 and recall by annotated area."""
+  """Returns AP, AP50 and recall by annotated area."""
   precision = masks.eval["precision"][..., -1]
   recall = masks.eval["recall"][..., -1]
   areas = np.array(
@@ -136,7 +136,7 @@ def _by_size(masks: Comparison) -> list[dict]:
 def _by_class(
   masks: Comparison, outcomes: errors.Outcomes, names: Sequence[str]
 ) -> list[dict]:
-  """One row a class."""
+  """Returns one row per class."""
   precision = masks.eval["precision"][..., -1]
   recall = masks.eval["recall"][..., -1]
   num_objects = np.bincount(outcomes.object_labels, minlength=len(names))
@@ -159,7 +159,7 @@ def _by_class(
 
 
 def _curves(masks: Comparison, names: Sequence[str]) -> list[dict]:
-  """Precision at 101 recalls: of all classes, then of each one."""
+  """Returns precision at 101 recalls, of all classes and then of each one."""
   precision = masks.eval["precision"][..., 0, -1]  # [IoU, recall, class]
   has_truth = (precision > -1).all((0, 1))
   scores = masks.eval["scores"][0, ..., 0, -1]  # at IoU 0.5
@@ -186,7 +186,7 @@ def _curves(masks: Comparison, names: Sequence[str]) -> list[dict]:
 
 
 def _shorten(matrix: np.ndarray, names: Sequence[str]) -> dict[str, Any]:
-  """The confusion matrix of the classes that are confused most."""
+  """Returns the confusion matrix of the most confused classes."""
   between = matrix[:-1, :-1].copy()
   np.fill_diagonal(between, 0)
   order = np.argsort(-between, axis=None, kind="stable")[:10]
@@ -217,7 +217,7 @@ def _describe(
   names: Sequence[str],
   score_threshold: float,
 ) -> dict[str, Any]:
-  """An image with its mistakes above the threshold, each with its box."""
+  """Returns an image with its mistakes above the threshold and their boxes."""
   size = masks.cocoGt.imgs[image.image_id]
   shown = outcomes.scores >= score_threshold
   is_hit = shown & (outcomes.kinds == errors.CORRECT)
@@ -304,7 +304,7 @@ def _to_url(jpeg: bytes) -> str:
 
 
 def _to_plain(value: Any) -> Any:
-  """Converts numpy values for JSON; four decimals, NaN becomes null."""
+  """Returns numpy values for JSON: four decimals, null for NaN."""
   if isinstance(value, Mapping):
     return {str(k): _to_plain(v) for k, v in value.items()}
   if isinstance(value, np.ndarray | list | tuple):

@@ -28,7 +28,7 @@ def masks_to_canvas(
   padded_size: tuple[int, int],
   threshold: float,
 ) -> tuple[jax.Array, jax.Array]:
-  """Brings the masks of one image to its original size.
+  """Returns the masks of one image at its original size.
 
   Args:
     masks: Without the dimension of the batch: [M, ...].
@@ -107,7 +107,7 @@ def _(
 def boxes_to_original(
   boxes_xyxy: jax.Array, image_size: jax.Array, original_size: jax.Array
 ) -> jax.Array:
-  """Scales boxes of the network frame to the original image.
+  """Returns boxes of the network frame in pixels of the original image.
 
   Args:
     boxes_xyxy: Continuous network coordinates. [M, 4] float32.
@@ -126,7 +126,7 @@ def _draw_all(
   valid: jax.Array,
   canvas_size: tuple[int, int],
 ) -> tuple[jax.Array, jax.Array]:
-  """Draws the valid masks: a mask's number -> [Hc, Wc] bool."""
+  """Returns all masks; only valid ones are drawn. Number -> [Hc, Wc] bool."""
 
   def add_mask(i, results):
     masks, boxes_xyxy = results
@@ -145,7 +145,7 @@ def _draw_all(
 
 
 def _resize(probs: jax.Array, rows: Taps, columns: Taps) -> jax.Array:
-  """Applies the taps of both axes. [h, w] -> [Hc, Wc]."""
+  """Returns masks resized along both axes. [h, w] -> [Hc, Wc]."""
   resized = _apply_taps(probs, *rows)  # [Hc, w]
   return _apply_taps(resized.T, *columns).T
 
@@ -186,7 +186,7 @@ RULES: dict[str, tuple[Callable[..., Taps], Callable]] = {
 
 
 def _without_border(cells, weights, num_cells) -> Taps:
-  """Takes the weight of cells that do not exist."""
+  """Returns weights without those of cells that do not exist."""
   kept = [
     jnp.where((cell >= 0) & (cell < num_cells), weight, 0.0)
     for cell, weight in zip(cells, weights, strict=True)

@@ -21,7 +21,7 @@ def to_instances(
   original_size: tuple[int, int],
   threshold: float,
 ) -> types.Instances:
-  """Brings the detections of one image to its original size.
+  """Returns the detections of one image at its original size.
 
   Args:
     decoded: Of a batch, numpy arrays.
@@ -69,7 +69,7 @@ def masks_to_original(
   original_size: tuple[int, int],
   threshold: float,
 ) -> tuple[np.ndarray, np.ndarray]:
-  """Brings decoded masks of one image to its original size.
+  """Returns the decoded masks of one image at its original size.
 
   Args:
     found: Without the dimension of the batch: [M, ...] numpy arrays.

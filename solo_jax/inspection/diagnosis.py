@@ -58,7 +58,7 @@ def diagnose(
   num_oracle_images: int,
   add_stage: AddStage,
 ) -> Diagnosis:
-  """Looks at everything.
+  """Returns the complete diagnosis.
 
   Args:
     config: Sections of a valid configuration as plain dicts.
@@ -159,7 +159,7 @@ def _judge_training(
   add_stage: AddStage,
   name: str,
 ) -> list[lost_instances.Fates]:
-  """Finds what is lost of the training images, by plain dicts."""
+  """Returns what training loses, for a config of plain dicts."""
   return lost_instances.training_fates(
     train,
     build_method(config),
@@ -176,7 +176,7 @@ def _measure(
   add_stage: AddStage,
   name: str,
 ) -> Ceiling:
-  """Measures the ceiling of a configuration of plain dicts."""
+  """Returns the ceiling of a configuration of plain dicts."""
   return measure_ceiling(
     scored,
     build_method(config),

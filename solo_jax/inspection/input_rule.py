@@ -44,7 +44,7 @@ class Padding:
 
 
 def measure_padding(rule: Mapping[str, Any], statistics: Statistics) -> Padding:
-  """Counts the shapes and pixels that whole images are padded to.
+  """Returns the shapes and pixels that whole images are padded to.
 
   Args:
     rule: A config's `preprocessing` without tiles.
@@ -69,7 +69,7 @@ def measure_padding(rule: Mapping[str, Any], statistics: Statistics) -> Padding:
 
 
 def input_scale(rule: Mapping[str, Any], statistics: Statistics) -> float:
-  """Computes how large the network sees an image.
+  """Returns the scale at which the network sees an image.
 
   Args:
     rule: short_side, max_side and tile_size of a config's `preprocessing`.

@@ -51,10 +51,10 @@ class Selection:
     return self.records[int(self.indices[index])]
 
   def samples(self) -> Iterator[types.Sample]:
-    """Decodes the images one by one; corrupt ones are blank and marked."""
+    """Yields the images one by one; corrupt ones are blank and marked."""
     for index in range(len(self)):
       yield self.sample(index)
 
   def sample(self, index: int) -> types.Sample:
-    """Decodes one image."""
+    """Returns one decoded image."""
     return read_sample(self[index])

@@ -65,21 +65,21 @@ class Statistics:
 
   @property
   def short_sides(self) -> np.ndarray:
-    """Of all images, pixels. [num_images] int64."""
+    """Returns the short sides of all images in pixels. [num_images] int64."""
     return np.minimum(self.heights, self.widths)
 
   @property
   def long_sides(self) -> np.ndarray:
-    """Of all images, pixels. [num_images] int64."""
+    """Returns the long sides of all images in pixels. [num_images] int64."""
     return np.maximum(self.heights, self.widths)
 
   @property
   def num_portrait(self) -> int:
-    """Images higher than wide."""
+    """Returns the number of images that are higher than wide."""
     return int((self.heights > self.widths).sum())
 
   def num_trained(self, keep_empty: bool) -> int:
-    """Counts the images that are trained on.
+    """Returns the number of images that are trained on.
 
     Args:
       keep_empty: `dataset.keep_empty` of the configuration.
@@ -90,7 +90,7 @@ class Statistics:
 def examine(
   selection: Selection, on_image: Callable[[], None] = lambda: None
 ) -> Statistics:
-  """Counts a split and looks for annotations that look wrong.
+  """Returns the counts of a split and the annotations that look wrong.
 
   Args:
     selection: Images to decode.
@@ -150,7 +150,7 @@ def examine(
 
 
 def compare_splits(train: Statistics, validation: Statistics) -> list[str]:
-  """Finds what a training on one split and a score on the other would hide.
+  """Returns differences between splits that would make a score misleading.
 
   Args:
     train: Of the split to train on.
@@ -187,7 +187,7 @@ def compare_splits(train: Statistics, validation: Statistics) -> list[str]:
 
 
 def find_unused(train: Records, evaluated: Records) -> list[str]:
-  """Finds images of the dataset that the configuration leaves unused.
+  """Returns the images of the dataset that the configuration does not use.
 
   Args:
     train: The split to train on, or the part of one.
@@ -238,7 +238,7 @@ def list_findings(
   num_classes: int,
   keep_empty: bool,
 ) -> list[str]:
-  """Collects what is wrong, or looks so.
+  """Returns what is or looks wrong.
 
   Args:
     train: The training split.
@@ -282,7 +282,7 @@ def list_findings(
 
 
 def list_prepared(metadata: Mapping[str, Any]) -> list[str]:
-  """Lists what was found while a dataset was prepared.
+  """Returns what was found while a dataset was prepared.
 
   Args:
     metadata: Of its records.

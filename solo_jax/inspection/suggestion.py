@@ -37,7 +37,7 @@ def suggest(
   *,
   on_image: Callable[[], None],
 ) -> Suggestion:
-  """Suggests a configuration for a dataset.
+  """Returns a suggested configuration for a dataset.
 
   Args:
     config: The configuration to start from: sections of plain dicts.
@@ -144,7 +144,7 @@ def choose_fields(
 def list_shown(
   config: Mapping[str, Any], train: Selection, on_image: Callable[[], None]
 ) -> list[Objects]:
-  """Lists what the network is shown in training and in prediction.
+  """Returns what the network sees in training and in prediction.
 
   Args:
     config: Sections as plain dicts.

@@ -75,7 +75,7 @@ def predict_inputs(
   max_pixels: int = MAX_PIXELS,
   progress: rich.progress.Progress,
 ) -> tuple[int, list[Problem]]:
-  """Predicts all inputs and writes what solo_jax/predict.py lists.
+  """Returns the inputs that could not be read; writes what predict.py lists.
 
   Args:
     predictor: Predictor of a checkpoint.

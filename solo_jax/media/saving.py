@@ -89,7 +89,7 @@ class Results(contextlib.ExitStack):
     }
 
   def __enter__(self) -> Self:
-    """Starts the files."""
+    """Returns this writer with its files open."""
     for file in self._coco.values():
       self.enter_context(file)
     if self.has("labels"):
@@ -101,14 +101,14 @@ class Results(contextlib.ExitStack):
     return super().__enter__()
 
   def has(self, kind: str) -> bool:
-    """Whether a kind is wanted."""
+    """Returns whether a kind of output is wanted."""
     return kind in self._kinds
 
   @contextlib.contextmanager
   def start_video(
     self, source: video.VideoFile | video.Camera, file_name: str, name: str
   ) -> Iterator["VideoResults"]:
-    """Starts a video; its files are whole when the context is left.
+    """Returns a video writer; its files are complete once the context exits.
 
     Args:
       source: The video.
@@ -292,7 +292,7 @@ class VideoResults:
 def make_label_image(
   instances: types.Instances, values: np.ndarray
 ) -> tuple[np.ndarray, dict[str, float]]:
-  """Flattens instances into one image, as microscopists exchange them.
+  """Returns instances as one label image, the usual format in microscopy.
 
   Args:
     instances: By falling score.

@@ -38,7 +38,7 @@ class DeformableAttention(nn.Module):
   def __call__(
     self, query: jax.Array, reference: np.ndarray, pyramid: jax.Array, sizes
   ) -> jax.Array:
-    """Attends.
+    """Returns the attended queries.
 
     Args:
       query: [B, Q, C] float, C a multiple of the heads.
@@ -137,7 +137,7 @@ def reference_points(sizes: Sizes) -> np.ndarray:
 def deformable_attention(
   values: jax.Array, locations: jax.Array, weights: jax.Array, sizes: Sizes
 ) -> jax.Array:
-  """Sums weighted bilinear samples of a pyramid.
+  """Returns weighted sums of bilinear samples of a pyramid.
 
   A pixel has its centre at half its width; each of the four corners of a
   sample that lies outside of its level counts as zero. One point after the
@@ -224,7 +224,7 @@ def _corners(
   locations: jax.Array,
   weights: jax.Array,
 ) -> tuple[jax.Array, jax.Array]:
-  """Finds what each sample reads of the values, flattened to (B, S, h) rows.
+  """Returns what each sample reads from the values, as (B, S, h) rows.
 
   Args:
     shape: Of the values.

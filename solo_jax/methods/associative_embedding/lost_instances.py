@@ -23,7 +23,7 @@ def lost_instances(
   foreground_threshold: float,
   min_pixels: int,
 ) -> LostInstances:
-  """Finds who has too few pixels or the centre of another.
+  """Returns instances with too few pixels or with another's centre.
 
   Args:
     batch: Of one image.

@@ -176,7 +176,7 @@ class AssociativeEmbedding(nn.Module):
     )
 
   def _places(self, size: tuple[int, int]) -> jax.Array:
-    """Centres (x, y) of the pixels of a map of a size. [h, w, 2] float32."""
+    """Returns the centres (x, y) of a map's pixels. [h, w, 2] float32."""
     y, x = (
       (np.arange(n, dtype=np.float32) + 0.5)
       * (self.mask_stride / self.coordinate_unit)
@@ -201,7 +201,7 @@ class AssociativeEmbedding(nn.Module):
     )
 
   def _predict(self, conv: nn.Conv, x: jax.Array) -> jax.Array:
-    """Applies a predictor at mask resolution. [B, h, w, features] float32."""
+    """Returns predictions at mask resolution. [B, h, w, features] float32."""
     x = conv(x).astype(jnp.float32)
     block = 4 // self.mask_stride
     b, h, w, c = x.shape

@@ -86,7 +86,7 @@ class Candidates:
 
 
 def decode_candidates(grids: Grids, settings: Settings) -> types.Decoded:
-  """Decodes a batch; each image is decoded on its own.
+  """Returns the detections of a batch; each image is decoded on its own.
 
   Args:
     grids: Of the batch.
@@ -110,7 +110,7 @@ def merge_candidates(
   make_grids: Callable[[Any], Grids],
   settings: Settings,
 ) -> types.Decoded:
-  """Decodes a batch of which the network has seen several variants.
+  """Returns the detections of a batch that the network saw in several variants.
 
   Candidates of all variants meet in Matrix NMS, which has as many places for
   them together as for those of one.

@@ -42,7 +42,7 @@ def lost_instances(
   num_grids: tuple[int, ...],
   scale_ranges: tuple[tuple[float, float], ...],
 ) -> LostInstances:
-  """Finds who has no level, no cell or no place among the positives.
+  """Returns instances without a level, a cell or a place among the positives.
 
   Args:
     batch: Of one image.

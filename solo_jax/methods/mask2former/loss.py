@@ -71,7 +71,7 @@ def draw_points(
   oversample_ratio: float,
   importance_sample_ratio: float,
 ) -> Points:
-  """Draws the points of one output.
+  """Returns random points of one output.
 
   Args:
     keys: Of the images. [B] keys.
@@ -167,7 +167,7 @@ def outputs_loss(
   weights: Weights,
   axis_name: str | None,
 ) -> tuple[jax.Array, dict[str, jax.Array]]:
-  """Sums the losses of all outputs, each matched on its own.
+  """Returns the summed losses of all outputs, each matched on its own.
 
   Divisors are counted over the batch on all devices, so that the mean of the
   per-device losses is the loss of the global batch.
@@ -226,7 +226,7 @@ def pair_costs(
   points: jax.Array,
   weights: Weights,
 ) -> jax.Array:
-  """Computes what each query would cost for each instance.
+  """Returns the cost of matching each query with each instance.
 
   Args:
     class_logits: [B, Q, K + 1] float32.
@@ -263,7 +263,7 @@ def category_loss(
   image_valid: jax.Array,
   no_object_weight: float,
 ) -> tuple[jax.Array, jax.Array]:
-  """Sums the weighted cross-entropy of all queries.
+  """Returns the summed weighted cross-entropy of all queries.
 
   Args:
     class_logits: [B, Q, K + 1] float32.
@@ -294,7 +294,7 @@ def category_loss(
 def mask_losses(
   mask_logits: jax.Array, targets: Targets, query: jax.Array, points: Points
 ) -> tuple[jax.Array, jax.Array]:
-  """Sums both mask losses over the matched pairs.
+  """Returns both mask losses, summed over the matched pairs.
 
   Args:
     mask_logits: [B, Q, h, w] float32.

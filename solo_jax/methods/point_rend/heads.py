@@ -31,7 +31,7 @@ class CoarseHead(nn.Module):
 
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
-    """Predicts masks.
+    """Returns masks.
 
     Args:
       x: Features at the cells of boxes. [R, 14, 14, C] float.
@@ -81,7 +81,7 @@ class PointHead(nn.Module):
 
   @nn.compact
   def __call__(self, fine: jax.Array, coarse: jax.Array) -> jax.Array:
-    """Predicts masks at points.
+    """Returns masks at points.
 
     Args:
       fine: Features. [..., P, C] float.

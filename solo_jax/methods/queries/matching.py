@@ -12,7 +12,7 @@ LARGEST = 1e10
 
 
 def match(costs: jax.Array, valid: jax.Array) -> jax.Array:
-  """Finds the query of each instance, exactly.
+  """Returns the query of each instance, matched exactly.
 
   Padded instances cost nothing wherever they go: so they take what the others
   leave, as long as there are no more rows than queries. (A huge cost would eat

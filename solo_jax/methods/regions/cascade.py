@@ -83,7 +83,7 @@ def region_loss(
   mask_loss: MaskLoss,
   axis_name: str | None,
 ) -> tuple[jax.Array, dict[str, jax.Array]]:
-  """Computes the loss of a batch.
+  """Returns the loss of a batch.
 
   Args:
     network: Bound, with a random stream named 'draws'.

@@ -54,7 +54,7 @@ def select_detections(
   valid: jax.Array,
   detecting: Detecting,
 ) -> Detections:
-  """Selects detections: every class of every proposal competes.
+  """Returns detections: every class of every proposal competes.
 
   Args:
     boxes: Clipped box of each class, or one for all classes. [B, R, K or 1, 4]

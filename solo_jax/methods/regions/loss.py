@@ -54,7 +54,7 @@ class ProposalLoss:
 
 
 def count_everywhere(count: jax.Array, axis_name: str | None) -> jax.Array:
-  """Averages a count over the devices.
+  """Returns a count, averaged over the devices.
 
   Args:
     count: Of this device. [] int or float.
@@ -78,7 +78,7 @@ def proposal_loss(
   settings: ProposalLoss,
   axis_name: str | None,
 ) -> tuple[jax.Array, jax.Array]:
-  """Computes the losses of the proposal head.
+  """Returns the losses of the proposal head.
 
   Args:
     outputs: Of the proposal head.
@@ -128,7 +128,7 @@ def anchor_losses(
   beta: float,
   number: jax.Array,
 ) -> tuple[jax.Array, jax.Array]:
-  """Sums the losses of anchors that were drawn.
+  """Returns the summed losses of the sampled anchors.
 
   Args:
     logits: [B, A] float32.
@@ -159,7 +159,7 @@ def box_loss(
   beta: float,
   axis_name: str | None,
 ) -> tuple[jax.Array, jax.Array]:
-  """Computes the losses of a box head.
+  """Returns the losses of a box head.
 
   Args:
     logits: Background last. [B, S, K + 1] float32.
@@ -191,7 +191,7 @@ def box_loss(
 
 
 def take_instances(values: jax.Array, regions: Regions) -> jax.Array:
-  """Gives each region what its instance has.
+  """Returns the values of each region's instance.
 
   Args:
     values: [B, N, ...].

@@ -41,7 +41,7 @@ class Matching:
 def match(
   iou: jax.Array, valid: jax.Array, matching: Matching
 ) -> tuple[jax.Array, jax.Array]:
-  """Assigns instances to boxes.
+  """Returns the instance assigned to each box.
 
   Without instances all is background.
 

@@ -58,7 +58,7 @@ def select_proposals(
   image_size: jax.Array,
   selection: Selection,
 ) -> Proposals:
-  """Selects the best anchors of a batch; no gradient flows through.
+  """Returns the best anchors of a batch; no gradient flows through.
 
   Args:
     logits: Of each level. [B, n] float32.

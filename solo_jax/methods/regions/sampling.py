@@ -26,7 +26,7 @@ class Sampling:
 
   @property
   def max_positives(self) -> int:
-    """The most positive boxes of an image."""
+    """Returns the largest number of positive boxes per image."""
     return int(self.number * self.positive_share)
 
 
@@ -53,7 +53,7 @@ class Regions:
 def sample(
   key: jax.Array, kind: jax.Array, sampling: Sampling
 ) -> tuple[jax.Array, jax.Array]:
-  """Draws without replacement: positives up to their share, background fills.
+  """Returns a sample without replacement, with a bounded share of positives.
 
   Args:
     key: Of the image.
@@ -84,7 +84,7 @@ def sample_regions(
   matching: Matching,
   sampling: Sampling,
 ) -> Regions:
-  """Draws the boxes of one image that train its heads.
+  """Returns the sampled boxes of one image that train its heads.
 
   The boxes of the instances are proposals too, each of its own instance, and
   come first. Instances without area count for nothing.
@@ -128,7 +128,7 @@ def match_regions(
   instances: tuple[jax.Array, jax.Array],
   matching: Matching,
 ) -> tuple[jax.Array, jax.Array]:
-  """Matches boxes of one image, as `match`; those not valid are ignored.
+  """Returns the matches of boxes of one image; invalid instances are ignored.
 
   Args:
     boxes: [P, 4] float32.

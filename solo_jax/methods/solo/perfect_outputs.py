@@ -24,7 +24,7 @@ def perfect_outputs(
   cells: Cells,
   make_factors: MakeFactors,
 ) -> Outputs:
-  """Gives the cells of an instance its mask, at each level's resolution.
+  """Returns outputs in which each instance's cells have its mask.
 
   Args:
     network: SOLO or DecoupledSOLO; only its strides are read.
@@ -51,12 +51,12 @@ def perfect_outputs(
 
 
 def own_masks(weights: jax.Array, owner: jax.Array) -> tuple[LevelFactor]:
-  """Makes the factor of SOLO: a cell's channel is the mask of its owner."""
+  """Returns the factor of SOLO: a cell's channel is the mask of its owner."""
   return (pick_maps(logit(weights), owner.ravel()),)
 
 
 def pick_maps(maps: jax.Array, channel: jax.Array) -> LevelFactor:
-  """Makes a factor of one map for each cell.
+  """Returns a factor of one map per cell.
 
   Args:
     maps: Logits. [C, h, w] float32.
