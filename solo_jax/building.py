@@ -24,8 +24,8 @@ def check_config(config: Mapping[str, Any]) -> None:
     config: Sections of fields: a ConfigDict or plain dicts.
 
   Raises:
-    UserError: Listing every problem, by field, with what to do. The rules of
-      the method are looked at where the rest is right.
+    UserError: Listing every problem, by field, with what to do. The method's
+      own rules are checked only if all fields are valid.
   """
   problems = find_problems(config) or (
     table.find(config["method"]).problems(config)
@@ -80,17 +80,17 @@ def build_predictor(
   Args:
     config: The whole configuration.
     variables: The network's {'params', 'batch_stats'}.
-    batch_size: Images a call of the network on each device.
+    batch_size: Images per network call on each device.
     scales: See Predictor.
     flip: See Predictor.
-    devices: Devices that share the images; None: the first.
+    devices: Devices to spread the images over; None: the first device.
 
   Returns:
     The predictor.
 
   Raises:
-    errors.UserError: If the variables are not those of the config's network,
-      or its method has no test-time augmentation.
+    errors.UserError: If the variables do not fit the config's network, or its
+      method has no test-time augmentation.
   """
   return Predictor(
     build_model(config, variables),
@@ -113,14 +113,14 @@ def build_model(
   Args:
     config: The whole configuration.
     variables: The network's {'params', 'batch_stats'}.
-    class_names: Name of each label, for whoever shows them.
-    category_ids: The dataset's own id of each label, likewise.
+    class_names: Name of each label, for display.
+    category_ids: The dataset's own id of each label, for output files.
 
   Returns:
     The model.
 
   Raises:
-    UserError: If the variables are not those of the config's network.
+    UserError: If the variables do not fit the config's network.
   """
   method = build_method(config)
   shapes = variable_shapes(
@@ -147,8 +147,8 @@ def load_model(path: str) -> Model:
     The model.
 
   Raises:
-    errors.UserError: If there is no checkpoint (says what is there), or it is
-      damaged.
+    errors.UserError: If there is no checkpoint (the message lists what was
+      found instead), or it is damaged.
   """
   checkpoint = store.load(path)
   return build_model(

@@ -32,7 +32,7 @@ PALETTE = sv.ColorPalette.from_hex(
 )
 MIN_LONG_SIDE = 512  # smaller images are enlarged by a whole factor
 FILL_OPACITY = 0.4
-# In a picture of more instances than this, small ones go without a label.
+# In a picture of more instances than this, small ones get no label.
 CROWDED = 25
 GAP = 8  # pixels between and around panels
 BACKGROUND = (24, 26, 31)
@@ -48,9 +48,9 @@ def draw_instances(
 ) -> np.ndarray:
   """Returns the image with its instances drawn on it.
 
-  Each instance, or each track, has a colour of its own. Small images are
-  enlarged so that labels can be read. Labels never overlap: one that finds no
-  free place beside those of higher scores is left out.
+  Each instance, or each track, has its own colour. Small images are enlarged so
+  that labels are readable. Labels never overlap: a label without free space
+  next to those of higher scores is left out.
 
   Args:
     image: RGB. [H0, W0, 3] uint8.
@@ -252,7 +252,7 @@ def _draw_labels(
   boxes_xyxy: np.ndarray,
   colors: np.ndarray,
 ) -> np.ndarray:
-  """Returns the RGB picture with a small sign for each text."""
+  """Returns the RGB picture with a small label for each text."""
   height, width = picture.shape[:2]
   font = ImageFont.load_default(size=_text_size(height, width))
   canvas = Image.fromarray(picture)
@@ -282,7 +282,7 @@ def _draw_labels(
 def _free_place(
   box: np.ndarray, size: np.ndarray, taken: np.ndarray, frame: tuple[int, int]
 ) -> np.ndarray | None:
-  """Returns a free place at `box` (x1, y1, x2, y2), None if there is none."""
+  """Returns a free place next to `box` (x1, y1, x2, y2), or None."""
   left, top, right, bottom = box
   middle = (left + right - size[0]) / 2
   for corner in (

@@ -179,7 +179,7 @@ def test_lists_are_tuples():
     (
       "optimizer",
       dict(learnig_rate=1.0),
-      "optimizer.learnig_rate is no field; did you mean "
+      "optimizer.learnig_rate is not a field; did you mean "
       "optimizer.learning_rate",
     ),
     ("optimiser", dict(name="sgd"), "optimiser.name is no .* optimizer.name"),

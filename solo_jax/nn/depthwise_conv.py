@@ -37,7 +37,7 @@ class DepthwiseConv(nn.Module):
 
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
-    """Returns [B, H / stride, W / stride, C], sizes rounded up, of [B, H, W, C]."""
+    """Returns [B, ceil(H / stride), ceil(W / stride), C] of [B, H, W, C]."""
     shape = (self.kernel_size, self.kernel_size, 1, x.shape[-1])
     kernel = self.param("kernel", self.kernel_init, shape)
     return depthwise_conv2d(

@@ -149,7 +149,7 @@ class GridNetwork(nn.Module, kw_only=True):
       yield resize_bilinear(pyramid[level - 2], (height, width))
 
   def category_logits(self, x: jax.Array) -> jax.Array:
-    """Returns class logits [B, S, S, K] of a level at grid size, [B, S, S, C]."""
+    """Returns class logits [B, S, S, K] of a level at grid size."""
     for conv in self.category_convs:
       x = conv(x)
     return self.category(x).astype(jnp.float32)
