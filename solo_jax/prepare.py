@@ -262,7 +262,7 @@ def list_findings(metadata: Mapping[str, Any]) -> list[str]:
   """Returns what was found while a dataset was prepared.
 
   Args:
-    metadata: Of its records.
+    metadata: Metadata of its records.
 
   Returns:
     Lines: problems, then repairs and notes, each kind with its count.

@@ -297,9 +297,9 @@ def save_converted(
   """Saves weights that were not trained here, as the step 0 of a run.
 
   Args:
-    folder: Of the run; made, and refused unless it is new or empty.
+    folder: Folder of the run; made, and refused unless it is new or empty.
     variables: {'params', 'batch_stats'} of numpy arrays.
-    config: Of their network.
+    config: Configuration of their network.
     class_names: Name of each label 0..K-1.
     category_ids: The dataset's own id of each label.
     origin: Where they are from, for a reader of the checkpoint; plain JSON.

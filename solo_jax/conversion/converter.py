@@ -52,7 +52,8 @@ def convert_checkpoint(
 
   Args:
     path: The file.
-    config: Of the network it is for; None raises an error that says which.
+    config: Configuration of the network it is for; None raises an error that
+      says which.
     find_shapes: Returns the shapes of the variables of a config's network;
       called when the config is known to fit.
     family: One of NAMES, or None to go by the names in the file.
@@ -169,7 +170,7 @@ def suggest_config(family: Family, network: Network) -> str:
   """Returns the config that a checkpoint looks like.
 
   Args:
-    family: Of the checkpoint.
+    family: Family of the checkpoint.
     network: What was recognised.
 
   Returns:

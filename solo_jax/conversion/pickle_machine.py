@@ -94,7 +94,7 @@ class Tensor:
 
   Attributes:
     storage: What it views.
-    offset: Of its first element.
+    offset: Offset of its first element.
     shape: As in PyTorch.
     strides: As in PyTorch.
   """

@@ -31,11 +31,11 @@ class Layout:
     patch_embed: Convolution of the patches.
     patch_norm: Norm after it.
     stage: A stage's name before its number.
-    norms: Of a block, before attention and before perceptron.
-    attention: Of a block, before the names that follow.
-    projections: Of query, key, value and the result.
-    table: Of relative position biases and their indices, before '_bias_table'
-      and '_index'.
+    norms: Norms of a block, before attention and before perceptron.
+    attention: Names of the attention of a block, before the names that follow.
+    projections: Projections of query, key, value and the result.
+    table: Table of relative position biases and their indices, before
+      '_bias_table' and '_index'.
     mlp: Both layers of a block's perceptron.
     output_norm: Norm of a stage's map, before its number.
     first_norm: Number of the first stage there.
@@ -104,7 +104,7 @@ def backbone_rules(
   r"""Returns the rules of a Swin Transformer.
 
   Args:
-    layout: Of the code base.
+    layout: Layout of the code base.
     source: Regular expression before every name, such as r'backbone\.'.
     target: Path before every target, such as 'backbone/'.
 

@@ -86,7 +86,8 @@ def split_by_ratio(keys: Sequence[str], fraction: float) -> dict[str, str]:
 
   Args:
     keys: The ids, in any order.
-    fraction: Of validation, in (0, 1); at least one id falls on either side.
+    fraction: Share of validation, in (0, 1); at least one id falls on either
+      side.
 
   Returns:
     {id: split}.
@@ -170,7 +171,7 @@ class RecordsBuilder(tfds.core.ShardBasedBuilder, skip_registration=True):
     Args:
       data_dir: Directory of all prepared datasets.
       name: Name of this dataset below its builder; '' for none.
-      tolerance: Of problems.
+      tolerance: Tolerance of problems.
 
     Raises:
       UserError: If the name leads out of `data_dir`.

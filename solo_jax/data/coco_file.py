@@ -106,8 +106,8 @@ def read_categories(
   """Returns the categories of a file.
 
   Args:
-    items: Of the file.
-    name: Of the file, for messages.
+    items: Entries of the file.
+    name: Name of the file, for messages.
     findings: Gets what is read otherwise than written.
 
   Returns:

@@ -189,7 +189,7 @@ class CocoInstances(builder.RecordsBuilder):
         company that become 'validation'.
       exif_choice: One of `exif.CHOICES`; None ignores orientation tags and
         reports them.
-      tolerance: Of problems.
+      tolerance: Tolerance of problems.
       download_url: Where the official archives lie.
     """
     super().__init__(data_dir=data_dir, name=name, tolerance=tolerance)

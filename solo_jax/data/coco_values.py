@@ -56,7 +56,7 @@ def read_ids(
   Args:
     items: Images or annotations of a file.
     fields: Which ids.
-    name: Of the file, for messages.
+    name: Name of the file, for messages.
     findings: Gets what was read so.
   """
   for item in items:

@@ -20,7 +20,7 @@ class CopyPaste:
   """Pastes a random subset of the instances of another image.
 
   Attributes:
-    probability: Of pasting at all.
+    probability: Probability of pasting at all.
   """
 
   probability: float

@@ -55,7 +55,7 @@ class FileTree:
     """Opens a folder or an archive.
 
     Args:
-      path: Of the folder or archive.
+      path: Path of the folder or archive.
       max_pixels: Images that declare more are refused.
 
     Raises:
@@ -150,7 +150,7 @@ class FileTree:
     """Returns what an image's header declares, without decoding it.
 
     Args:
-      name: Of a file in the tree.
+      name: Name of a file in the tree.
 
     Returns:
       Its header.

@@ -44,7 +44,7 @@ class Header(NamedTuple):
   Attributes:
     size: (height, width) as stored, the orientation tag not followed.
     num_channels: Channels; 1 for a palette.
-    orientation: Of the EXIF or TIFF tag, 1 (upright) to 8.
+    orientation: Orientation of the EXIF or TIFF tag, 1 (upright) to 8.
     num_pages: Pages of a TIFF file, copies at lower resolution left out, or
       frames of an animation.
   """
@@ -252,7 +252,7 @@ def decode(encoded: bytes, page: int = 0) -> np.ndarray:
 
   Args:
     encoded: The file.
-    page: Of a TIFF file, counted without copies at lower resolution.
+    page: Page of a TIFF file, counted without copies at lower resolution.
 
   Returns:
     Pixels as stored, the orientation tag not followed, channels in OpenCV's
@@ -362,7 +362,7 @@ def to_jpeg_or_png(
   Args:
     encoded: An image file, 8 or 16 bit. The pixels of a JPEG are not decoded:
       only its end is looked at.
-    page: Of a TIFF file.
+    page: Page of a TIFF file.
     orientation: Turns the image upright, then also a JPEG becomes a PNG.
 
   Returns:

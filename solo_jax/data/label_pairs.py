@@ -28,7 +28,7 @@ class Pair:
     image_id: Position among all images of the source, from 1.
     image_name: File of the image.
     label_name: File of the label image.
-    page: Of both files, from 0.
+    page: Page of both files, from 0.
     num_pages: Pages of either file.
     orientation: By which the image is turned upright; 1 for as stored.
   """

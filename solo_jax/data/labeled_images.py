@@ -199,7 +199,7 @@ class LabeledImages(builder.RecordsBuilder):
       source: See `label_pairs.find_source`.
       class_name: Name of the only class.
       validation_fraction: Used where there is no `index.json`.
-      tolerance: Of problems.
+      tolerance: Tolerance of problems.
     """
     super().__init__(data_dir=data_dir, name=name, tolerance=tolerance)
     self._source = source

@@ -53,9 +53,9 @@ class Records:
     num_objects: Instances of each image without crowds. [len] int64.
     num_crowds: Crowd regions of each image. [len] int64.
     metadata: What `RecordsBuilder.describe` was given.
-    fingerprint: Of the whole split's images, annotations and classes: equal
-      for the same content only. Of a dataset from before there were any, of
-      its index and the ends of its files.
+    fingerprint: Fingerprint of the whole split's images, annotations and
+      classes: equal for the same content only. Of a dataset from before there
+      were any, of its index and the ends of its files.
     federated: Of a federated dataset, the FEDERATED_FIELDS; None elsewhere.
   """
 

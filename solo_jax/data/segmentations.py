@@ -54,7 +54,7 @@ def read_segmentation(segmentation: Any, size: list[int]) -> Mask:
   """Returns a segmentation given in any of its forms.
 
   Args:
-    segmentation: Of the file.
+    segmentation: Segmentation of the file.
     size: [height, width] of the image.
 
   Returns:

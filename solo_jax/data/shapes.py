@@ -221,7 +221,7 @@ class DrawnScenes:
   """A split of scenes; scene i depends on the seed and its image id only.
 
   Attributes:
-    seed: Of the dataset.
+    seed: Seed of the dataset.
     first_id: Image id of the first scene; ids count up.
     num_images: Number of scenes.
   """

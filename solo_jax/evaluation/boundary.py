@@ -26,7 +26,7 @@ def evaluate(
   Args:
     dataset: Ground truth, as of `coco_metrics.compare`.
     results: COCO results, as of `coco_metrics.compare`.
-    max_detections: As of `coco_metrics.compare`.
+    max_detections: See `coco_metrics.compare`.
 
   Returns:
     boundary_AP and, by size, boundary_AP_S, boundary_AP_M and boundary_AP_L,

@@ -141,7 +141,7 @@ def evaluate(
   Args:
     dataset: Ground truth, as of `compare`.
     results: Detections, as of `compare`.
-    max_detections: As of `compare`.
+    max_detections: See `compare`.
 
   Returns:
     The metrics; AP is 0 where nothing was detected.
@@ -271,7 +271,7 @@ def mean(values: np.ndarray) -> float | None:
   """Returns the mean over entries that have ground truth, None without any.
 
   Args:
-    values: Of pycocotools' tables, -1 without ground truth.
+    values: Values of pycocotools' tables, -1 without ground truth.
   """
   values = values[values > -1]
   return float(values.mean()) if values.size else None

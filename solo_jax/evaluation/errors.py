@@ -38,14 +38,14 @@ class Outcomes:
 
   Attributes:
     image_ids: [D] int64.
-    detection_ids: Of the comparison's detections. [D] int64.
+    detection_ids: Ids of the comparison's detections. [D] int64.
     labels: Position of the class in the comparison. [D] int64.
     scores: [D] float64.
     kinds: Position in KINDS. [D] int64.
     objects: Row of the object that a detection found or should have found;
       -1 for duplicates, background and ignored ones. [D] int64.
     hits: Correct at IoU 0.50:0.05:0.95. [10, D] bool.
-    object_ids: Of `coco_metrics.index`, crowds left out. [N] int64.
+    object_ids: Ids of `coco_metrics.index`, crowds left out. [N] int64.
     object_image_ids: [N] int64.
     object_labels: [N] int64.
     is_found: By a correct detection. [N] bool.
@@ -197,7 +197,7 @@ def find_costs(outcomes: Outcomes, num_classes: int) -> dict[str, dict]:
   left out like the other errors. Missed objects are left out of the recall.
 
   Args:
-    outcomes: Of a split.
+    outcomes: Outcomes of a split.
     num_classes: K.
 
   Returns:

@@ -17,7 +17,7 @@ class Judged:
   Attributes:
     metrics: COCO's and those that were asked for.
     masks: The comparison of masks.
-    overlaps: Of label images, where these were asked for.
+    overlaps: Overlaps of label images, where these were asked for.
   """
 
   metrics: coco_metrics.Metrics

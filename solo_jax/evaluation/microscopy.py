@@ -35,7 +35,7 @@ class Overlaps:
   """Overlaps of the objects and the flattened detections of one image.
 
   Attributes:
-    scores: Of the detections that keep a pixel, falling. [M].
+    scores: Scores of the detections that keep a pixel, falling. [M].
     intersections: Common pixels. [N, M] int64.
     truth_areas: Pixels of each object. [N] int64.
     found_areas: Pixels that each detection keeps. [M] int64.

@@ -109,7 +109,7 @@ def calibrate(outcomes: Outcomes) -> Calibration:
   """Returns how often detections of each score are right.
 
   Args:
-    outcomes: Of a split.
+    outcomes: Outcomes of a split.
 
   Returns:
     The comparison, over the detections that are not ignored.
@@ -133,8 +133,8 @@ def sweep(outcomes: Outcomes, thresholds: np.ndarray) -> dict[str, np.ndarray]:
   """Returns precision, recall and F1 of all classes together at IoU 0.5.
 
   Args:
-    outcomes: Of a split.
-    thresholds: Of the score, rising. [S].
+    outcomes: Outcomes of a split.
+    thresholds: Thresholds of the score, rising. [S].
 
   Returns:
     precision, recall and f1 by name, [S] float64; NaN where nothing is
@@ -184,8 +184,8 @@ def judge_images(
   """Returns counts of each image at a score threshold.
 
   Args:
-    image_ids: Of the split.
-    outcomes: Of the split.
+    image_ids: Image ids of the split.
+    outcomes: Outcomes of the split.
     score_threshold: Detections of a lower score are left out.
 
   Returns:
@@ -222,8 +222,8 @@ def choose_images(
   """Returns images that are worth looking at.
 
   Args:
-    judged: Of the split.
-    number: Of each kind, at most.
+    judged: Results of the split.
+    number: Number of each kind, at most.
 
   Returns:
     best: The highest quality, with most objects first where equal.

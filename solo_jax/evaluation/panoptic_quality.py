@@ -56,7 +56,7 @@ class PanopticQuality:
 
   Attributes:
     is_thing: Whether each category id is one of things.
-    counts: Of each category id.
+    counts: Counts of each category id.
   """
 
   def __init__(self, is_thing: Mapping[int, bool]):

@@ -39,7 +39,7 @@ class Pictures:
   """An image as the report shows it, each a JPEG file of one size.
 
   Attributes:
-    name: Of the image's file.
+    name: Name of the image's file.
     truth: With the annotated objects.
     found: With the detections.
   """
@@ -63,7 +63,8 @@ def summarize(
     metrics: Its metrics.
     score_threshold: For what depends on one: confusion matrix, quality of
       images, metrics of label images.
-    overlaps: Of label images, `microscopy.overlaps`; None leaves these out.
+    overlaps: Overlaps of label images, `microscopy.overlaps`; None leaves these
+      out.
 
   Returns:
     data: Sections by name, ready for JSON.
@@ -265,11 +266,11 @@ def write(
   Args:
     folder: Where report.html goes; made if missing.
     data: As `summarize` returns it.
-    title: Of the page.
+    title: Title of the page.
     facts: What was evaluated, by name.
     stages: Seconds of each stage of the evaluation.
-    total_seconds: Of the evaluation.
-    pictures: Of the chosen images, by image id.
+    total_seconds: Total seconds of the evaluation.
+    pictures: Pictures of the chosen images, by image id.
 
   Returns:
     The path of the file.

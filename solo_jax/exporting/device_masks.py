@@ -37,7 +37,8 @@ def masks_to_canvas(
     original_size: (height, width) of the image. [2] int32.
     canvas_size: (Hc, Wc), Wc a multiple of 8.
     padded_size: (H, W) of the network input.
-    threshold: Of the masks, see `inference.instances.masks_to_original`.
+    threshold: Threshold of the masks, see
+      `inference.instances.masks_to_original`.
 
   Returns:
     masks: Packed bits, big-endian along the width, of the image in the corner

@@ -236,7 +236,7 @@ def export_program(
 
   Args:
     program: (weights, *inputs) -> arrays.
-    weights: Of the network; only their shapes matter.
+    weights: Weights of the network; only their shapes matter.
     inputs: Shapes of the other arguments.
     platforms: Where it is to run.
 

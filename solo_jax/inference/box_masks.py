@@ -36,7 +36,7 @@ def masks_to_original(
   """Returns the masks of one image at its original size.
 
   Args:
-    masks: Of one image. [M, s, s] and [M, 4] float32.
+    masks: Masks of one image. [M, s, s] and [M, 4] float32.
     image_size: Valid (height, width) of the network input.
     original_size: (H0, W0) of the image before it was resized.
     threshold: From which probability, or above which, a pixel belongs to a
@@ -96,7 +96,7 @@ def aligned_positions(
   """Returns the pixels of an axis that a mask reaches by the rule 'aligned'.
 
   Args:
-    ends: Of the box along the axis. [2] float32.
+    ends: Ends of the box along the axis. [2] float32.
     num_cells: Cells of the mask.
     length: Pixels of the image.
 

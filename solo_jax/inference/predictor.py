@@ -224,7 +224,7 @@ class Predictor:
     """Returns pictures of the network's maps of one image, without tiling.
 
     Args:
-      image: As of `__call__`.
+      image: See `__call__`.
 
     Returns:
       RGB pictures at the image's size by name. [H0, W0, 3] uint8.

@@ -76,8 +76,8 @@ def compare_costs(given: Cost, suggested: Cost) -> str:
   """Returns sentences about the cost of a suggestion.
 
   Args:
-    given: Of the configuration that was inspected.
-    suggested: Of the suggestion.
+    given: Cost of the configuration that was inspected.
+    suggested: Cost of the suggestion.
 
   Returns:
     A sentence.
@@ -96,8 +96,8 @@ def compare_steps(given: Cost, suggested: Cost) -> str:
   """Returns a sentence about the cost of a suggestion's training step.
 
   Args:
-    given: Of the configuration that was inspected.
-    suggested: Of the suggestion.
+    given: Cost of the configuration that was inspected.
+    suggested: Cost of the suggestion.
 
   Returns:
     Half a sentence.

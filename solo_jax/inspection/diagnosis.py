@@ -36,7 +36,8 @@ class Diagnosis:
     findings: Lines about what looks wrong.
     warning: What speaks against the suggestion; empty if nothing does.
     training: Fates of the training images, by the names of `ceilings`.
-    ceilings: Of the configuration and, where it differs, of the suggestion.
+    ceilings: Ceilings of the configuration and, where it differs, of the
+      suggestion.
   """
 
   given: dict[str, Any]
@@ -136,7 +137,8 @@ def compare_ceilings(ceilings: Mapping[str, Ceiling]) -> str:
   Each step of it goes by a measure of its own, on few training images.
 
   Args:
-    ceilings: Of the configuration, and of a suggestion if there is one.
+    ceilings: Ceilings of the configuration, and of a suggestion if there is
+      one.
 
   Returns:
     A line; empty where there is nothing to warn of.

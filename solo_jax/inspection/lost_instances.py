@@ -122,7 +122,7 @@ def visible_areas(sample: types.Sample) -> np.ndarray:
   """Returns the visible area of each instance that is no crowd.
 
   Args:
-    sample: Of a frame.
+    sample: Sample of a frame.
 
   Returns:
     Areas in network pixels, without instances that are out of sight. [number]
@@ -186,7 +186,7 @@ def training_fates(
     method: The method of the configuration.
     transforms: The config's section of this name.
     group_by_orientation: `dataset.group_by_orientation` of the config.
-    seed: Of the augmentation.
+    seed: Seed of the augmentation.
     on_image: Called after each image.
 
   Returns:

@@ -204,7 +204,7 @@ def join(
   """Returns the joined detections of an image's frames, as the predictor does.
 
   Args:
-    frames: Of one image.
+    frames: Frames of one image.
     parts: Instances of each at its original size.
     tile_size: `preprocessing.tile_size`; None: there is one frame.
 

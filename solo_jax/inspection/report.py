@@ -268,7 +268,7 @@ def changes_table(
   Args:
     changes: From `Suggestion.changes`.
     config: Sections of the suggestion.
-    costs: Of the configuration and of the suggestion.
+    costs: Costs of the configuration and of the suggestion.
   """
   rows, before = [], None
   for key, change in changes.items():

@@ -19,8 +19,8 @@ class Selection:
     category_ids: Original category id of each label.
     num_objects: Instances of each image without crowds. [len] int64.
     num_crowds: Crowd regions of each image. [len] int64.
-    federated: As of `Records`.
-    metadata: As of `Records`.
+    federated: See `Records`.
+    metadata: See `Records`.
   """
 
   def __init__(self, records: Records, number: int, *, num_crowded: int = 0):

@@ -28,8 +28,8 @@ class Statistics:
     num_images: Images of the whole split; so `num_instances` (without crowds),
       `num_crowds`, `num_empty` (images without instances) and
       `most_instances` (of an image).
-    heights: Of all images, pixels. [num_images] int64.
-    widths: Of all images, pixels. [num_images] int64.
+    heights: Heights of all images, pixels. [num_images] int64.
+    widths: Widths of all images, pixels. [num_images] int64.
     num_examined: Images that were decoded; what follows is of these, but
       `instances_per_image`.
     instances_of_class: Instances of each class by name.
@@ -153,8 +153,8 @@ def compare_splits(train: Statistics, validation: Statistics) -> list[str]:
   """Returns differences between splits that would make a score misleading.
 
   Args:
-    train: Of the split to train on.
-    validation: Of the split to evaluate.
+    train: Statistics of the split to train on.
+    validation: Statistics of the split to evaluate.
 
   Returns:
     Lines.
@@ -285,7 +285,7 @@ def list_prepared(metadata: Mapping[str, Any]) -> list[str]:
   """Returns what was found while a dataset was prepared.
 
   Args:
-    metadata: Of its records.
+    metadata: Metadata of its records.
 
   Returns:
     Lines, the most frequent kind of problem first, then repairs and notes.
@@ -315,7 +315,7 @@ def unique_names(
   Datasets prepared before names were told apart may repeat one.
 
   Args:
-    names: Of the classes.
+    names: Names of the classes.
     category_ids: Their original ids.
   """
   counts = collections.Counter(names)

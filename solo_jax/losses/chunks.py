@@ -18,7 +18,7 @@ def num_chunks(valid: jax.Array) -> jax.Array:
   """Returns the number of chunks up to the last valid instance.
 
   Args:
-    valid: Of the instances of one image. [N] bool.
+    valid: Valid of the instances of one image. [N] bool.
 
   Returns:
     [] int32.

@@ -37,8 +37,8 @@ def pairwise_point_mask_losses(
   """Returns both losses of every mask with every target.
 
   Args:
-    logits: Of q masks at the same points. [..., P, q] float32.
-    targets: Of n targets, in [0, 1]. [..., n, P] float32.
+    logits: Logits of q masks at the same points. [..., P, q] float32.
+    targets: Targets of n targets, in [0, 1]. [..., n, P] float32.
 
   Returns:
     As `point_mask_losses`, [..., n, q] float32 each.

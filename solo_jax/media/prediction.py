@@ -39,7 +39,7 @@ class _Job:
   """What predicting needs whatever the input.
 
   Attributes:
-    predictor: Of a checkpoint.
+    predictor: Predictor of a checkpoint.
     score_threshold: Detections of a lower score are left out.
     max_pixels: Image files that declare more are not read.
     results: Where they go.

@@ -113,7 +113,7 @@ class Results(contextlib.ExitStack):
     Args:
       source: The video.
       file_name: For the COCO files.
-      name: Of its output files.
+      name: Name of its output files.
 
     Yields:
       What takes its frames.
@@ -151,7 +151,7 @@ class Results(contextlib.ExitStack):
       image: RGB. [H0, W0, 3] uint8 or uint16.
       instances: What was found in it, by falling score.
       file_name: For the COCO files.
-      name: Of the output files.
+      name: Name of the output files.
       views: Pictures of the network's maps by title, for the kind 'views'.
     """
     self._add(image, instances, name, file_name, {}, views, None)
@@ -249,10 +249,10 @@ class VideoResults:
 
     Args:
       results: Where everything but the overlay goes.
-      video_id: Of the video, for the COCO files.
-      file_name: Of the video, for the COCO files.
-      name: Of the video's output files.
-      writer: Of the overlay; None where none is wanted.
+      video_id: Video id of the video, for the COCO files.
+      file_name: File name of the video, for the COCO files.
+      name: Name of the video's output files.
+      writer: Writer of the overlay; None where none is wanted.
     """
     self._results = results
     self._video_id = video_id
@@ -275,7 +275,7 @@ class VideoResults:
       frame: The frame.
       instances: What was found in it, by falling score.
       tracks: Track of each instance, from 1. [M] int.
-      views: As of `Results.add`.
+      views: See `Results.add`.
     """
     results, file_name = self._results, self._file_name
     entry = dict(

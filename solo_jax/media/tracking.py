@@ -142,7 +142,7 @@ def _associate(
 
   Args:
     tracks: Moved on to this frame.
-    found: Of this frame.
+    found: Detections of this frame.
     indices: Detections to pair.
 
   Returns:

@@ -73,8 +73,8 @@ def boxes_to_frame(
 
   Args:
     boxes_xyxy: Continuous coordinates of the variant. [n, 4] float32.
-    variant: As of `to_frame`.
-    frame: As of `to_frame`.
+    variant: See `to_frame`.
+    frame: See `to_frame`.
 
   Returns:
     Continuous coordinates of the frame. [n, 4] float32.
@@ -95,9 +95,9 @@ def box_masks_to_frame(
   """Returns masks over boxes in another variant's frame, cells unchanged.
 
   Args:
-    masks: Of one image of the variant: [n, s, s] and [n, 4].
-    variant: As of `to_frame`.
-    frame: As of `to_frame`.
+    masks: Masks of one image of the variant: [n, s, s] and [n, 4].
+    variant: See `to_frame`.
+    frame: See `to_frame`.
 
   Returns:
     The masks there.

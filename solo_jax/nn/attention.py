@@ -18,7 +18,7 @@ def layer_norm(dtype: jnp.dtype, *, name: str | None = None) -> nn.Module:
 
   Args:
     dtype: Type of the result.
-    name: Of the module.
+    name: Name of the module.
 
   Returns:
     The module.

@@ -116,7 +116,7 @@ def kernel_gradient(
 
   Args:
     x: [B, H, W, C] float.
-    gradient: Of the result. [B, H, W, O] float.
+    gradient: Gradient of the result. [B, H, W, O] float.
     size: k, odd.
 
   Returns:

@@ -240,7 +240,7 @@ def _sample_and_multiply(pixels, index, weights, kernels, corners):
   Args:
     pixels: [R, C / G] float.
     index: Row of the first corner. [k * k, N * G] int32.
-    weights: Of each corner. [k * k, N * G, 4] float32.
+    weights: Weights of each corner. [k * k, N * G, 4] float32.
     kernels: Blocks of the kernel. [k * k, n, C / n, O / n], dtype of `pixels`.
     corners: Rows from the first corner to each of the four.
 

@@ -148,7 +148,7 @@ def deformable_attention(
     values: [B, S, h, D] float.
     locations: (x, y), as shares of width and height of the level.
       [B, Q, h, L, P, 2] float32.
-    weights: Of the samples. [B, Q, h, L, P] float32.
+    weights: Weights of the samples. [B, Q, h, L, P] float32.
     sizes: (height, width) of each level.
 
   Returns:
@@ -227,10 +227,10 @@ def _corners(
   """Returns what each sample reads from the values, as (B, S, h) rows.
 
   Args:
-    shape: Of the values.
-    sizes: As of `deformable_attention`.
-    locations: As of `deformable_attention`.
-    weights: As of `deformable_attention`.
+    shape: Shape of the values.
+    sizes: See `deformable_attention`.
+    locations: See `deformable_attention`.
+    weights: See `deformable_attention`.
 
   Returns:
     Weight of each corner, 0 outside of the level, and its row.

@@ -226,13 +226,13 @@ def write_report(
 
   Args:
     folder: Where report.html goes; made if missing.
-    judged: Of the results.
+    judged: Results of the results.
     records: What was evaluated.
     results: COCO results.
     score_threshold: Of the confusion matrix and the pictures.
     facts: What was evaluated, by name.
     stages: Seconds of each stage.
-    total_seconds: Of the evaluation.
+    total_seconds: Total seconds of the evaluation.
 
   Returns:
     The path of the file.

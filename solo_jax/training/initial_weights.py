@@ -23,7 +23,7 @@ def take_fitting(
     path: Where they are from, for the messages.
 
   Returns:
-    variables: Of the network's structure.
+    variables: Variables of the network's structure.
     lines: What was loaded, left fresh and not used, with shapes.
 
   Raises:

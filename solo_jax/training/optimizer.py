@@ -186,7 +186,7 @@ def is_decayable(path: tuple, x: Any) -> bool:
   ('..._bias_table') are known by name.
 
   Args:
-    path: Of the parameter in its tree.
+    path: Path of the parameter in its tree.
     x: The parameter.
 
   Returns:

@@ -186,7 +186,7 @@ def describe(
     config: The whole configuration.
     train_records: Images to train on.
     eval_records: Images to evaluate.
-    variables: Of the network.
+    variables: Variables of the network.
     peak: Highest learning rate.
   """
   training, section = config.training, config.optimizer

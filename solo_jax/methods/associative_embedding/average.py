@@ -25,7 +25,7 @@ def average_outputs(
   pixels vote for, and the logarithms of the precision.
 
   Args:
-    variants: Of the batch.
+    variants: Variants of the batch.
     coordinate_unit: Input pixels to a unit of the embedding.
 
   Returns:
@@ -62,7 +62,7 @@ def to_maps(
   """Returns outputs as maps whose values mean the same in every variant.
 
   Args:
-    variant: Of the batch.
+    variant: Variant of the batch.
     frame: Variant whose lengths and places count.
     coordinate_unit: Input pixels to a unit of the embedding.
 

@@ -26,7 +26,7 @@ def lost_instances(
   """Returns instances with too few pixels or with another's centre.
 
   Args:
-    batch: Of one image.
+    batch: Batch of one image.
     network: Only its attributes are read.
     foreground_threshold: See `decode`.
     min_pixels: See `decode`.

@@ -25,16 +25,17 @@ class Outputs:
   """Raw outputs of the network, one value a pixel.
 
   Attributes:
-    category_logits: Of a softmax whose background logit is 0.
+    category_logits: Logits of a softmax whose background logit is 0.
       [B, h, w, K] float32.
     embedding: Tag of each pixel, of a spatial embedding the place that the
       pixel votes for, (x, y) in units of `coordinate_unit` pixels.
       [B, h, w, T] float32.
     log_precision: log(1 / radius^2) of the instance in tag space. [B, h, w]
       float32.
-    seed_logits: Of the membership of the pixel in its own instance. [B, h, w]
+    seed_logits: Logits of the membership of the pixel in its own instance. [B,
+      h, w] float32.
+    quality_logits: Logits of the IoU of the pixel's instance. [B, h, w]
       float32.
-    quality_logits: Of the IoU of the pixel's instance. [B, h, w] float32.
   """
 
   category_logits: jax.Array

@@ -161,8 +161,8 @@ def lost_share(
 
   Args:
     frames: What the network is shown.
-    scale_ranges: Of each level.
-    num_grids: Of each level.
+    scale_ranges: Scale ranges of each level.
+    num_grids: Cells per side of each level.
 
   Returns:
     Share of the objects, those in no range with them, in [0, 1].
@@ -185,8 +185,8 @@ def grid_loss(
 
   Args:
     frames: What the network is shown.
-    scale_range: Of the level.
-    num_grid: Of the level.
+    scale_range: Scale range of the level.
+    num_grid: Cells per side of the level.
 
   Returns:
     Share of the objects in the range, in [0, 1].
@@ -207,9 +207,9 @@ def assign(
   Many grids are tried: here in NumPy, without a compilation for each.
 
   Args:
-    objects: Of one input.
-    scale_range: Of the level.
-    num_grid: Of the level.
+    objects: Objects of one input.
+    scale_range: Scale range of the level.
+    num_grid: Cells per side of the level.
 
   Returns:
     The objects in the range, and those that keep a cell. [m] int each.

@@ -45,7 +45,7 @@ def lost_instances(
   """Returns instances without a level, a cell or a place among the positives.
 
   Args:
-    batch: Of one image.
+    batch: Batch of one image.
     assign: (batch, **changed settings) -> Targets, as the loss assigns cells.
     num_grids: Cells per side of each level.
     scale_ranges: See `assign_cells`.

@@ -54,7 +54,7 @@ def mask_sum(
   of the cost.
 
   Args:
-    factors: Of the predicted masks.
+    factors: Factors of the predicted masks.
     masks: Target of every instance. [B, N] masks of [h, w].
     instance: Instance of each pair. [B, P] int32.
     valid: False for padding, which comes last. [B, P] bool.
@@ -82,7 +82,7 @@ def dice(logits: tuple[jax.Array, ...], targets: jax.Array) -> jax.Array:
   """Returns the dice loss of masks; a MaskLoss.
 
   Args:
-    logits: Of each factor. [n, h, w] float32.
+    logits: Logits of each factor. [n, h, w] float32.
     targets: [n, h, w] float32.
 
   Returns:
@@ -101,7 +101,7 @@ def joint_logits(logits: tuple[jax.Array, ...]) -> jax.Array:
   that less 1; kept in logarithms, so that no certainty over- or underflows.
 
   Args:
-    logits: Of each factor. [n, h, w] float32.
+    logits: Logits of each factor. [n, h, w] float32.
 
   Returns:
     x with sigmoid(x) = prod_f sigmoid(logits_f). [n, h, w] float32.

@@ -68,7 +68,7 @@ def find_owners(
   """Returns whose mask each cell of an image has: the last to claim it.
 
   Args:
-    targets: Of one image.
+    targets: Targets of one image.
     num_cells: G.
     num_instances: N.
 

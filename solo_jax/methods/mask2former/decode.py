@@ -26,7 +26,7 @@ def decode(
   the image's own.
 
   Args:
-    outputs: Of the network; the last output counts.
+    outputs: Outputs of the network; the last output counts.
     image_size: Valid (height, width). [B, 2] int32.
     num_things: Classes before the first stuff class; stuff is left out after
       the best were chosen.

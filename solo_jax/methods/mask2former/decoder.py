@@ -69,7 +69,7 @@ class Layer(nn.Module):
       x: The queries. [B, Q, C].
       positions: Learned place of each query. [Q, C].
       level: A level of the pyramid. [B, S, C].
-      level_positions: Of its pixels, for the keys. [S, C].
+      level_positions: Positions of its pixels, for the keys. [S, C].
       blocked: Where a query must not look. [B, Q, S] bool.
 
     Returns:

@@ -35,10 +35,10 @@ class Weights:
   """Weights of the three losses, in the costs of matching as well.
 
   Attributes:
-    category: Of the class.
-    mask: Of the masks' cross-entropy.
-    dice: Of the masks' dice loss.
-    no_object: Of a query without instance, in the class loss.
+    category: Weight of the class.
+    mask: Weight of the masks' cross-entropy.
+    dice: Weight of the masks' dice loss.
+    no_object: Weight of a query without instance, in the class loss.
   """
 
   category: float
@@ -74,7 +74,7 @@ def draw_points(
   """Returns random points of one output.
 
   Args:
-    keys: Of the images. [B] keys.
+    keys: Keys of the images. [B] keys.
     output: Its number.
     num_instances: N.
     num_points: P.
@@ -173,11 +173,11 @@ def outputs_loss(
   per-device losses is the loss of the global batch.
 
   Args:
-    outputs: Of the network.
-    targets: Of the batch.
+    outputs: Outputs of the network.
+    targets: Targets of the batch.
     image_valid: False for an image that counts for nothing. [B] bool.
     draw: Number of an output -> its points.
-    weights: Of the losses.
+    weights: Weights of the losses.
     axis_name: Name of the mapped device axis; None on a single device.
 
   Returns:
@@ -233,7 +233,7 @@ def pair_costs(
     mask_logits: [B, Q, h, w] float32.
     targets: The instances.
     points: The same for all pairs of an image. [B, P, 2] float32.
-    weights: Of the three costs.
+    weights: Weights of the three costs.
 
   Returns:
     Any value for padded instances; no gradient. [B, N, Q] float32.

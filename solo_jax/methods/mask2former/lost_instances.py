@@ -18,7 +18,7 @@ def lost_instances(batch: types.Batch, *, num_queries: int) -> LostInstances:
   """Returns instances beyond the queries or smaller than the masks' cells.
 
   Args:
-    batch: Of one image.
+    batch: Batch of one image.
     num_queries: Q.
 
   Returns:

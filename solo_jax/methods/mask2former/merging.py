@@ -94,7 +94,7 @@ def merge_instances(
   the probability of the class times the mean probability inside the mask.
 
   Args:
-    queries: Of the image.
+    queries: Queries of the image.
     num_things: Classes before the first stuff class; stuff is left out after
       the best were chosen.
     max_detections: How many are chosen.
@@ -141,7 +141,7 @@ def merge_semantic(queries: Queries) -> types.SegmentMap:
   """Returns a semantic map: each pixel's class with the largest sum.
 
   Args:
-    queries: Of the image.
+    queries: Queries of the image.
 
   Returns:
     The map; a class has the id one above its label.
@@ -169,7 +169,7 @@ def merge_panoptic(
   """Returns a panoptic map in which each pixel belongs to one query.
 
   Args:
-    queries: Of the image.
+    queries: Queries of the image.
     num_things: Classes before the first stuff class. Stuff of one class is one
       segment, whatever the number of its queries.
     min_score: Queries up to this probability of their class have no segment.
@@ -248,7 +248,7 @@ class SegmentQueries:
     """Returns the map of an image, on the host.
 
     Args:
-      row: Of the image in the batch.
+      row: Row of the image in the batch.
       image_size: Valid (height, width) of the network input.
       original_size: (H0, W0).
 

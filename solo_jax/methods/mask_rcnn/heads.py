@@ -112,8 +112,8 @@ class SemanticHead(nn.Module):
   https://arxiv.org/abs/1901.07518, section 3.3.
 
   Attributes:
-    num_classes: Of pixels.
-    channels: Of all layers.
+    num_classes: Number of classes of pixels.
+    channels: Channels of all layers.
     num_convs: 3x3 convolutions after the levels are fused.
     dtype: Compute type.
   """

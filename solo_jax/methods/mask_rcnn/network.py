@@ -32,7 +32,7 @@ class Outputs:
 
   Attributes:
     detections: Boxes, classes and scores.
-    mask_probs: Of the detected class. [B, M, 28, 28] float32.
+    mask_probs: Probabilities of the detected class. [B, M, 28, 28] float32.
     semantic_logits: Classes of pixels at the stride of P3,
       [B, h, w, classes] float32; None without a semantic branch.
   """
@@ -141,7 +141,7 @@ class MaskRCNN(RegionNetwork, kw_only=True):
     """Returns the masks of boxes, each of its class.
 
     Args:
-      features: Of the images.
+      features: Features of the images.
       boxes: [B, R, 4] float32.
       labels: [B, R] int32.
       valid: Which are real. [B, R] bool.

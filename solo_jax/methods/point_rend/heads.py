@@ -17,8 +17,8 @@ class CoarseHead(nn.Module):
 
   Attributes:
     num_classes: K.
-    conv_channels: Of the 2x2 convolution.
-    dense_channels: Of the dense layers.
+    conv_channels: Channels of the 2x2 convolution.
+    dense_channels: Channels of the dense layers.
     num_dense: Dense layers with ReLU.
     dtype: Compute type.
   """
@@ -69,7 +69,7 @@ class PointHead(nn.Module):
 
   Attributes:
     num_classes: K.
-    channels: Of the dense layers.
+    channels: Channels of the dense layers.
     num_dense: Dense layers with ReLU; each also reads the coarse mask.
     dtype: Compute type.
   """

@@ -134,7 +134,7 @@ def draw_points(
   """Returns points drawn uniformly in the boxes.
 
   Args:
-    keys: Of each image. [B] keys.
+    keys: Keys of each image. [B] keys.
     num_regions: R.
     points: How many.
 

@@ -55,7 +55,7 @@ class PointRend(RegionNetwork, kw_only=True):
     """Returns coarse masks of all classes.
 
     Args:
-      features: Of the images.
+      features: Features of the images.
       boxes: [B, R, 4] float32.
 
     Returns:
@@ -76,7 +76,7 @@ class PointRend(RegionNetwork, kw_only=True):
     """Returns P2 at points of boxes, 0 beyond the padded map.
 
     Args:
-      features: Of the images.
+      features: Features of the images.
       boxes: [B, R, 4] float32.
       points: (x, y) in [0, 1] of the box. [B, R, P, 2] float32.
 
@@ -99,10 +99,10 @@ class PointRend(RegionNetwork, kw_only=True):
     """Returns masks of all classes at points of boxes.
 
     Args:
-      features: Of the images.
+      features: Features of the images.
       boxes: [B, R, 4] float32.
       coarse: Coarse masks. [B, R, 7, 7, K] float32.
-      points: As of `fine_features`.
+      points: See `fine_features`.
 
     Returns:
       [B, R, P, K] float32.

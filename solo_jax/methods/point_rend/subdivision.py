@@ -69,7 +69,7 @@ def choose_points(
 
   Args:
     candidates: (x, y) in [0, 1]. [R, candidates, 2] float32.
-    uncertainty: Of the mask at each. [R, candidates] float32.
+    uncertainty: Uncertainty of the mask at each. [R, candidates] float32.
     random: Points that are taken in any case. [R, r, 2] float32.
     num_points: P.
 

@@ -19,8 +19,8 @@ def match(costs: jax.Array, valid: jax.Array) -> jax.Array:
   up the digits of the others.)
 
   Args:
-    costs: Of each pair, of an absolute value of at most LARGEST; a NaN counts
-      as LARGEST. [..., N, Q] float32 with N <= Q.
+    costs: Costs of each pair, of an absolute value of at most LARGEST; a NaN
+      counts as LARGEST. [..., N, Q] float32 with N <= Q.
     valid: False for padding. [..., N] bool.
 
   Returns:

@@ -175,8 +175,8 @@ def random_points(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
   """Returns random points, uniform on a grid of 65536 places per axis.
 
   Args:
-    key: Of the draw.
-    shape: Of the points.
+    key: Key of the draw.
+    shape: Shape of the points.
 
   Returns:
     [*shape, 2] float32 in (0, 1).

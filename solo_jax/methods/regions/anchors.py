@@ -87,7 +87,7 @@ def find_trained(
   """Returns which anchors of an image may train.
 
   Args:
-    boxes: Of `make_anchors`.
+    boxes: Boxes of `make_anchors`.
     map_sizes: (h, w) of each level.
     image_size: Valid (height, width). [2] int32.
     rule: 'all' (torchvision, detectron2); 'own_padding': those of cells within

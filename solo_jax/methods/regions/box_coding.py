@@ -61,9 +61,9 @@ def decode(
   """Returns the boxes of offsets.
 
   Args:
-    codes: Of `encode`. [..., 4] float32.
+    codes: Codes of `encode`. [..., 4] float32.
     reference: Anchors or proposals. [..., 4] float32.
-    weights: As of `encode`.
+    weights: See `encode`.
     log_clamp: Codes of the sides are kept at most log(1000 / 16) ('above':
       torchvision, detectron2), or also at least its negative ('both': mmdet).
 

@@ -113,7 +113,7 @@ class BoxHead(nn.Module):
     conv_channels: Of these.
     num_dense: Dense layers with ReLU.
     dense_channels: Of these.
-    norm: Of the convolutions, see `ConvBlock`.
+    norm: Norm of the convolutions, see `ConvBlock`.
     axis_name: Mapped device axis of 'sync'.
     dtype: Compute type.
   """

@@ -36,7 +36,7 @@ class ProposalLoss:
     trained: Which anchors train, see `anchors.find_trained`.
     matching: When an anchor belongs to an instance.
     sampling: How many anchors of an image train.
-    beta: Of the smooth L1 loss of boxes; 0: L1.
+    beta: Beta of the smooth L1 loss of boxes; 0: L1.
     divisor: Sums are divided by the 'sampled' anchors of the batch
       (torchvision, mmdet), or by the 'slots': `sampling.number` an image
       (detectron2).
@@ -57,7 +57,7 @@ def count_everywhere(count: jax.Array, axis_name: str | None) -> jax.Array:
   """Returns a count, averaged over the devices.
 
   Args:
-    count: Of this device. [] int or float.
+    count: Count of this device. [] int or float.
     axis_name: Mapped device axis; None on a single device.
 
   Returns:
@@ -81,9 +81,9 @@ def proposal_loss(
   """Returns the losses of the proposal head.
 
   Args:
-    outputs: Of the proposal head.
+    outputs: Outputs of the proposal head.
     batch: Instances; images with `image_valid` False count for nothing.
-    keys: Of each image. [B] keys.
+    keys: Keys of each image. [B] keys.
     settings: How it is trained.
     axis_name: Mapped device axis of the counts.
 
@@ -135,7 +135,7 @@ def anchor_losses(
     codes: [B, A, 4] float32.
     drawn: Which are positive, which background, [B, A] bool each, and the codes
       that the positive ones shall have, [B, A, 4] float32.
-    beta: Of the smooth L1 loss; 0: L1.
+    beta: Beta of the smooth L1 loss; 0: L1.
     number: What both sums are divided by. [] float32.
 
   Returns:
@@ -166,8 +166,8 @@ def box_loss(
     codes: [B, S, K or 1, 4] float32.
     regions: What the head read. [B, S] each.
     batch: Their instances.
-    weights: Of the codes.
-    beta: Of the smooth L1 loss of boxes; 0: L1.
+    weights: Weights of the codes.
+    beta: Beta of the smooth L1 loss of boxes; 0: L1.
     axis_name: Mapped device axis of the counts.
 
   Returns:

@@ -246,8 +246,8 @@ class RegionNetwork(nn.Module, kw_only=True):
     """Returns the classes and offsets of boxes.
 
     Args:
-      stage: Of the cascade.
-      features: Of the image.
+      stage: Stage of the cascade.
+      features: Features of the image.
       boxes: [B, R, 4] float32.
       valid: Which are real. [B, R] bool.
       train: Whether batch norm uses batch statistics.
@@ -275,7 +275,7 @@ class RegionNetwork(nn.Module, kw_only=True):
     """Returns the decoded boxes of a stage, without gradient, not clipped.
 
     Args:
-      stage: Of the cascade.
+      stage: Stage of the cascade.
       codes: [..., 4] float32.
       boxes: Those that the stage read. [..., 4] float32.
 

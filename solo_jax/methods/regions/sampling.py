@@ -56,7 +56,7 @@ def sample(
   """Returns a sample without replacement, with a bounded share of positives.
 
   Args:
-    key: Of the image.
+    key: Key of the image.
     kind: 1 positive, 0 background, -1 never. [A] int32.
     sampling: Numbers.
 
@@ -90,7 +90,7 @@ def sample_regions(
   come first. Instances without area count for nothing.
 
   Args:
-    key: Of the image.
+    key: Key of the image.
     proposals: Boxes [P, 4] float32 and whether they are valid, [P] bool.
     instances: Boxes [N, 4] float32 and whether they are valid, [N] bool.
     matching: When a proposal belongs to an instance.
@@ -133,7 +133,7 @@ def match_regions(
   Args:
     boxes: [P, 4] float32.
     valid: [P] bool.
-    instances: As of `sample_regions`.
+    instances: See `sample_regions`.
     matching: When a box belongs to an instance.
 
   Returns:

@@ -29,7 +29,7 @@ def perfect_outputs(
   Args:
     network: SOLO or DecoupledSOLO; only its strides are read.
     batch: One image with its targets.
-    cells: Of the batch.
+    cells: Cells of the batch.
     make_factors: (weights [N, h, w] float32, owner [S, S] int32) -> the factors
       of the masks of a level.
 
@@ -60,7 +60,7 @@ def pick_maps(maps: jax.Array, channel: jax.Array) -> LevelFactor:
 
   Args:
     maps: Logits. [C, h, w] float32.
-    channel: Of each cell; of none where negative. [G] int32.
+    channel: Channel of each cell; of none where negative. [G] int32.
 
   Returns:
     The factor.

@@ -16,7 +16,7 @@ def perfect_outputs(
   Args:
     network: Not used: the outputs are the same for every SOLOv2.
     batch: Images with their targets.
-    cells: Of the batch.
+    cells: Cells of the batch.
 
   Returns:
     The outputs.

@@ -43,7 +43,7 @@ def drop_path_rates(depths: Sequence[int], rate: float) -> np.ndarray:
 
   Args:
     depths: Blocks of each stage.
-    rate: Of the last block.
+    rate: Rate of the last block.
 
   Returns:
     From 0 to `rate`, one for each block of all stages. [blocks] float64.
@@ -73,7 +73,7 @@ def window_regions(length: int, window_size: int, shift: int) -> np.ndarray:
   parts do not attend to each other.
 
   Args:
-    length: Of the axis, a multiple of `window_size`.
+    length: Length of the axis, a multiple of `window_size`.
     window_size: w.
     shift: Pixels by which the axis was rolled.
 
@@ -253,8 +253,8 @@ class Block(nn.Module):
 
     Args:
       x: [B, H, W, C].
-      factors: Of the two branches of each image, 0 where it is skipped; None:
-        all 1. [B, 2] float32.
+      factors: Factors of the two branches of each image, 0 where it is skipped;
+        None: all 1. [B, 2] float32.
 
     Returns:
       [B, H, W, C].
