@@ -99,7 +99,7 @@ def test_custom_files_end_to_end(source, tmp_path):
   assert "2 problems, skipped" in again.stdout
   for output in (done.stdout, again.stdout):
     assert output.endswith(
-      "Train on it with\n"
+      "Train on it with:\n"
       f"  --config.dataset.data_dir={data_dir}\n"
       "  --config.dataset.name=coco_instances/leaves\n"
       "  --config.dataset.num_classes=1\n"
@@ -190,7 +190,7 @@ def test_file_that_is_not_coco(source, tmp_path):
     ),
     (
       ["--dataset=coco_instances", "--train_images=x", "--name=y"],
-      "--train_annotations and --train_images come together",
+      "--train_annotations and --train_images go together",
     ),
     (["--dataset=circles"], "--dataset"),
   ],

@@ -83,11 +83,12 @@ class Description:
 
 
 def split_by_ratio(keys: Sequence[str], fraction: float) -> dict[str, str]:
-  """Splits ids into train and validation, the same way every time.
+  """Returns ids split into train and validation, the same way every time.
 
   Args:
     keys: The ids, in any order.
-    fraction: Of validation, in (0, 1); at least one id falls on either side.
+    fraction: Share of validation, in (0, 1); at least one id falls on either
+      side.
 
   Returns:
     {id: split}.
@@ -171,7 +172,7 @@ class RecordsBuilder(tfds.core.ShardBasedBuilder, skip_registration=True):
     Args:
       data_dir: Directory of all prepared datasets.
       name: Name of this dataset below its builder; '' for none.
-      tolerance: Of problems.
+      tolerance: Tolerance of problems.
 
     Raises:
       UserError: If the name leads out of `data_dir`.
@@ -247,7 +248,7 @@ class RecordsBuilder(tfds.core.ShardBasedBuilder, skip_registration=True):
     self._record_findings()
 
   def hold_out(self, keys: Sequence[str], fraction: float) -> dict[str, str]:
-    """Splits ids as `split_by_ratio` does; an error shows the problems, too."""
+    """Returns ids split by `split_by_ratio`; errors also list the problems."""
     try:
       return split_by_ratio(keys, fraction)
     except UserError as error:

@@ -166,7 +166,7 @@ class Predictor:
     scales: Sequence[float] = (1.0,),
     flip: bool = False,
   ) -> Self:
-    """Loads a trained or converted model, for JAX's first device.
+    """Returns the predictor of a model on JAX's first device.
 
     Args:
       path: Folder of a run (its newest checkpoint is taken) or of one
@@ -190,7 +190,7 @@ class Predictor:
     return cls(model, batch_size=batch_size, scales=scales, flip=flip)
 
   def __call__(self, image: np.ndarray) -> types.Instances:
-    """Detects the instances of one image.
+    """Returns the instances of one image.
 
     Args:
       image: RGB, RGBA (alpha is dropped) or grey. [H0, W0, 3], [H0, W0, 4],
@@ -206,7 +206,7 @@ class Predictor:
 
   @property
   def variables(self) -> dict:
-    """The network's {'params', 'batch_stats'}, on all devices.
+    """Returns the network's {'params', 'batch_stats'}, on all devices.
 
     May be set to newer ones of the same shapes without compiling again.
     """
@@ -218,14 +218,14 @@ class Predictor:
 
   @property
   def has_views(self) -> bool:
-    """Whether the method shows its maps, see `views`."""
+    """Returns whether the method can draw its maps, see `views`."""
     return self._method.views is not None
 
   def views(self, image: np.ndarray) -> dict[str, np.ndarray]:
-    """Draws the network's maps of one image, in one piece however large.
+    """Returns pictures of the network's maps of one image, without tiling.
 
     Args:
-      image: As of `__call__`.
+      image: See `__call__`.
 
     Returns:
       RGB pictures at the image's size by name. [H0, W0, 3] uint8.
@@ -252,7 +252,7 @@ class Predictor:
     }
 
   def predict(self, images: Iterable[np.ndarray]) -> list[types.Instances]:
-    """Detects the instances of several images, in their order.
+    """Returns the instances of several images, in their order.
 
     Args:
       images: Images of any size and kind that `__call__` takes.
@@ -265,7 +265,7 @@ class Predictor:
   def stream(
     self, images: Iterable[np.ndarray]
   ) -> Iterator[tuple[int, types.Instances]]:
-    """Detects instances batch by batch, holding few images at a time.
+    """Yields instances batch by batch, keeping few images in memory.
 
     Images are batched with others of the same padded shape, so results do not
     come in the order of the images. At most 4 batches' worth of images wait
@@ -321,7 +321,7 @@ class Predictor:
     yield from waiting.values()
 
   def summary(self, num_dropped: int) -> str:
-    """Says what was compiled and left out so far, for a log.
+    """Returns a log line about compilations and dropped candidates so far.
 
     Args:
       num_dropped: This predictor's, or the sum of those of all processes.
@@ -333,7 +333,7 @@ class Predictor:
     )
 
   def padded_size(self, size: tuple[int, int]) -> tuple[int, int]:
-    """Computes the network input that an image needs, tiles left aside.
+    """Returns the size of the network input of an image, without tiling.
 
     Args:
       size: (height, width) of the image.

@@ -24,7 +24,7 @@ NONE_LOST = "No evaluation input loses an instance: there is no lost.png."
 
 
 def find_costs(found: Diagnosis) -> tuple[Cost, Cost]:
-  """Computes what the configuration costs, and the suggestion."""
+  """Returns the costs of the configuration and of the suggestion."""
   given, suggested = (
     find_cost(
       config,

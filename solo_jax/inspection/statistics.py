@@ -29,8 +29,8 @@ class Statistics:
     num_images: Images of the whole split; so `num_instances` (without crowds),
       `num_crowds`, `num_empty` (images without instances) and
       `most_instances` (of an image).
-    heights: Of all images, pixels. [num_images] int64.
-    widths: Of all images, pixels. [num_images] int64.
+    heights: Heights of all images, pixels. [num_images] int64.
+    widths: Widths of all images, pixels. [num_images] int64.
     num_examined: Images that were decoded; what follows is of these, but
       `instances_per_image`.
     instances_of_class: Instances of each class by name.
@@ -66,21 +66,21 @@ class Statistics:
 
   @property
   def short_sides(self) -> np.ndarray:
-    """Of all images, pixels. [num_images] int64."""
+    """Returns the short sides of all images in pixels. [num_images] int64."""
     return np.minimum(self.heights, self.widths)
 
   @property
   def long_sides(self) -> np.ndarray:
-    """Of all images, pixels. [num_images] int64."""
+    """Returns the long sides of all images in pixels. [num_images] int64."""
     return np.maximum(self.heights, self.widths)
 
   @property
   def num_portrait(self) -> int:
-    """Images higher than wide."""
+    """Returns the number of images that are higher than wide."""
     return int((self.heights > self.widths).sum())
 
   def num_trained(self, keep_empty: bool) -> int:
-    """Counts the images that are trained on.
+    """Returns the number of images that are trained on.
 
     Args:
       keep_empty: `dataset.keep_empty` of the configuration.
@@ -91,7 +91,7 @@ class Statistics:
 def examine(
   selection: Selection, on_image: Callable[[], None] = lambda: None
 ) -> Statistics:
-  """Counts a split and looks for annotations that look wrong.
+  """Returns the counts of a split and the annotations that look wrong.
 
   Args:
     selection: Images to decode.
@@ -151,11 +151,11 @@ def examine(
 
 
 def compare_splits(train: Statistics, validation: Statistics) -> list[str]:
-  """Finds what a training on one split and a score on the other would hide.
+  """Returns differences between splits that would make a score misleading.
 
   Args:
-    train: Of the split to train on.
-    validation: Of the split to evaluate.
+    train: Statistics of the split to train on.
+    validation: Statistics of the split to evaluate.
 
   Returns:
     Lines.
@@ -188,7 +188,7 @@ def compare_splits(train: Statistics, validation: Statistics) -> list[str]:
 
 
 def find_unused(train: Records, evaluated: Records) -> list[str]:
-  """Finds images of the dataset that the configuration leaves unused.
+  """Returns the images of the dataset that the configuration does not use.
 
   Args:
     train: The split to train on, or the part of one.
@@ -239,7 +239,7 @@ def list_findings(
   num_classes: int,
   keep_empty: bool,
 ) -> list[str]:
-  """Collects what is wrong, or looks so.
+  """Returns what is or looks wrong.
 
   Args:
     train: The training split.
@@ -283,10 +283,10 @@ def list_findings(
 
 
 def list_prepared(metadata: Mapping[str, Any]) -> list[str]:
-  """Lists what was found while a dataset was prepared.
+  """Returns what was found while a dataset was prepared.
 
   Args:
-    metadata: Of its records.
+    metadata: Metadata of its records.
 
   Returns:
     Lines, the most frequent kind of problem first, then repairs and notes.
@@ -316,7 +316,7 @@ def unique_names(
   Datasets prepared before names were told apart may repeat one.
 
   Args:
-    names: Of the classes.
+    names: Names of the classes.
     category_ids: Their original ids.
   """
   counts = collections.Counter(names)

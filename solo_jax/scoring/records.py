@@ -29,7 +29,7 @@ def evaluate_records(
   max_detections: int,
   on_image: Callable[[], None] | None = None,
 ) -> tuple[coco_metrics.Metrics, list[dict]]:
-  """Detects instances in every record and compares them with the truth.
+  """Returns the metrics of the instances detected in every record.
 
   Args:
     predictor: Predictor of the records' classes.
@@ -54,7 +54,7 @@ def detect_records(
   *,
   on_image: Callable[[], None] | None = None,
 ) -> list[dict]:
-  """Detects instances in every record.
+  """Returns the instances detected in every record.
 
   A corrupt image is logged and has no detections; its annotations count. Each
   process detects in a share of the images; all get all results. Masks are
@@ -105,7 +105,7 @@ def detect_records(
 
 
 def count_dropped(predictor: Predictor) -> int:
-  """Counts the candidates beyond the capacity in all processes so far.
+  """Returns the number of candidates dropped by all processes so far.
 
   All must call it.
   """
