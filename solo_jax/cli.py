@@ -12,6 +12,7 @@ import io
 import os
 import pathlib
 import re
+import shlex
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Sequence
@@ -97,6 +98,22 @@ def start(
     if address is not None:
       parallel.connect(*address)
   command(*arguments)
+
+
+def command_line(argv: Sequence[str]) -> str:
+  """Returns a command line as it can be typed again.
+
+  Args:
+    argv: The program and its arguments.
+
+  Returns:
+    'python -m solo_jax.eval --checkpoint=...' for a module of this package.
+  """
+  path = pathlib.Path(argv[0])
+  program = shlex.quote(path.name)
+  if path.suffix == ".py" and path.parent == pathlib.Path(__file__).parent:
+    program = f"python -m solo_jax.{path.stem}"
+  return " ".join([program, *map(shlex.quote, argv[1:])])
 
 
 def _end_alone(error: Exception, name: str, message: str | None) -> None:
