@@ -88,7 +88,10 @@ def define_flags() -> None:
   """Defines the flags: when run, so that commands can be imported together."""
   cli.define_checkpoint_flag()
   flags.DEFINE_string(
-    "data_dir", None, "Prepared datasets; the default is that of the training."
+    "data_dir",
+    "data",
+    "Prepared datasets. Where the training had them elsewhere, say so here: a "
+    "checkpoint does not choose what is opened.",
   )
   flags.DEFINE_string(
     "split", None, "Split to evaluate; the default is the config's eval_split."

@@ -45,9 +45,9 @@ from solo_jax.data import (
 )
 from solo_jax.data.builder import TOLERANT, RecordsBuilder, Tolerance
 from solo_jax.data.file_tree import MAX_PIXELS, PIXELS_LIMIT
-from solo_jax.data.findings import list_kinds, plural, printable
+from solo_jax.data.findings import list_kinds, plural
 from solo_jax.data.records import Records, find_prepared, list_splits
-from solo_jax.errors import UserError
+from solo_jax.errors import UserError, printable
 
 _DATASETS = ("shapes", "coco_instances", "labeled_images")
 _NUM_LISTED = 20  # problems shown; the dataset's metadata keeps more

@@ -3,8 +3,9 @@ r"""Trains a method and evaluates it.
 python -m solo_jax.train \
     --config=configs/solov2_shapes.py --workdir=workdirs/shapes
 
-The same command goes on from the last checkpoint. Ctrl-C and SIGTERM save
-first; the exit code is then 130 or 143. The last line of a finished run is the
+The same command goes on from the last checkpoint. Ctrl-C, SIGTERM and a
+terminal that is closed (SIGHUP) save first; the exit code is then 130, 143 or
+129. The last line of a finished run is the
 metrics as JSON.
 
 Several processes: start the same command in each with --distributed on a TPU
@@ -44,6 +45,12 @@ def define_flags(values: flags.FlagValues = flags.FLAGS) -> None:
     "go on at the same step number, the learning rate follows the linear rule.",
     flag_values=values,
   )
+  flags.DEFINE_boolean(
+    "change_data",
+    False,
+    "Go on from a checkpoint that was trained on other data of the same name.",
+    flag_values=values,
+  )
   cli.define_process_flags(values)
   flags.mark_flag_as_required("workdir", flag_values=values)
 
@@ -54,7 +61,10 @@ def main() -> None:
   if jax.process_index() == 0:
     print("reading the data and making the network", flush=True)
   metrics = train_and_evaluate(
-    given.config, given.workdir, change_batch_size=given.change_batch_size
+    given.config,
+    given.workdir,
+    change_batch_size=given.change_batch_size,
+    change_data=given.change_data,
   )
   if jax.process_index() == 0:
     print(json.dumps(metrics))

@@ -8,6 +8,8 @@ import collections
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
+from solo_jax.errors import printable
+
 # Lines kept of each kind; all are counted.
 _MAX_LINES = 1000
 
@@ -116,13 +118,3 @@ def plural(count: int, noun: str) -> str:
   """Returns '1 class' or '1,200 classes'."""
   ending = "es" if noun.endswith(("s", "x")) else "s"
   return f"{count:,} {noun}{'' if count == 1 else ending}"
-
-
-def printable(text: str) -> str:
-  """Returns a text of a file with control characters as escapes.
-
-  A terminal acts on them: they may hide lines or change its title.
-  """
-  return "".join(
-    repr(x)[1:-1] if ord(x) < 32 or 127 <= ord(x) < 160 else x for x in text
-  )

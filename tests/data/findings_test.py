@@ -7,8 +7,8 @@ from solo_jax.data.findings import (
   Tally,
   list_kinds,
   plural,
-  printable,
 )
+from solo_jax.errors import printable
 
 
 def test_most_frequent_kind_comes_first():
