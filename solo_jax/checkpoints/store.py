@@ -165,7 +165,7 @@ class CheckpointWriter:
     self._writing = step
 
   def finished(self, *, wait: bool = False) -> int | None:
-    """Tells which checkpoint has become whole since the last call.
+    """Returns the checkpoint that was completed since the last call.
 
     Args:
       wait: Whether to wait for one that is being written.
@@ -209,7 +209,7 @@ class CheckpointWriter:
 
   @contextlib.contextmanager
   def _told(self, what: str, step: int) -> Iterator[None]:
-    """Says of an error which checkpoint it concerns and which is left."""
+    """Returns an error that names its checkpoint and the one left to use."""
     try:
       yield
     except Exception as error:  # of many kinds, after the file system
@@ -235,7 +235,7 @@ class CheckpointWriter:
     change_batch_size: bool = False,
     change_data: bool = False,
   ) -> TrainState:
-    """Restores the newest checkpoint that is whole.
+    """Returns the state of the newest complete checkpoint.
 
     Damaged ones are named in the log and renamed to `damaged_<step>`, so that
     the run can save these steps again.
@@ -308,7 +308,7 @@ class CheckpointWriter:
 
 
 def load(path: str, *, is_unsigned_read: bool = False) -> Checkpoint:
-  """Loads a trained model.
+  """Returns a trained model.
 
   Args:
     path: Folder of a run (its newest checkpoint is taken) or of one

@@ -76,7 +76,7 @@ def test_twenty_kills_change_nothing_and_lose_nothing(data_dir, tmp_path):
 def test_run_that_is_asked_to_stop_saves_first(
   data_dir, undisturbed, tmp_path, number, code
 ):
-  """What schedulers do before they take a machine away, or a closed terminal."""
+  """What schedulers do before they take a machine; a closed terminal."""
   workdir = tmp_path / "run"
   run = toy_runs.start(data_dir, workdir)
   run.wait_until(lambda: toy_runs.last_step(workdir) >= 5)
