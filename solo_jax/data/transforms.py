@@ -66,7 +66,7 @@ def jitter_scale(
     rng: Source of the factor and of the position of the crop.
     image_size: (height, width) to fit into and to crop to, in pixels.
     factor: (low, high) of the uniform scale factor.
-    reference: 'fit' or 'original', see
+    reference: 'fit', 'short' or 'original', see
       `augmentations.ScaleJitter`.
 
   Returns:
@@ -76,6 +76,8 @@ def jitter_scale(
   scale = rng.uniform(*factor)
   if reference == "fit":
     scale *= min(image_size[0] / height, image_size[1] / width)
+  elif reference == "short":
+    scale *= min(image_size) / min(height, width)
   sample = resized(sample, _scaled_size(sample.image_size, scale))
   size = tuple(map(min, sample.image_size, image_size))
   slack = np.subtract(sample.image_size, size)
