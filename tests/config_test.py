@@ -194,7 +194,7 @@ def test_lists_are_tuples():
     ("loss", dict(focal_alpha="yes"), "alpha is 'yes'; it must be a number"),
     ("dataset", dict(keep_empty=1), "keep_empty is 1; it must be True or F"),
     ("transforms", dict(image_size=64), "image_size is 64; .* of 2 values"),
-    ("dataset", dict(name=None), "dataset.name is None; it must be text"),
+    ("dataset", dict(name=None), "dataset.name is None; it must be non-empty"),
   ],
 )
 def test_make_config_refuses(section, fields, message):
