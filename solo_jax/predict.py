@@ -50,6 +50,7 @@ from solo_jax.inference.compilation_cache import use_compilation_cache
 from solo_jax.media.inputs import find_inputs
 from solo_jax.media.prediction import predict_inputs
 from solo_jax.media.saving import KINDS
+from solo_jax.terminal import plural
 
 FLAGS = flags.FLAGS
 
@@ -107,11 +108,14 @@ def main(*arguments: str) -> None:
     progress=cli.make_progress(Console(stderr=True)),
   )
   seconds = time.perf_counter() - start
-  print(
-    f"{num_images} images in {seconds:.1f} s "
-    f"({num_images / seconds:.1f} images/s, compiling included), see {out}"
-  )
-  print(predictor.summary(predictor.num_dropped), file=sys.stderr)
+  if num_images:
+    print(
+      f"{plural(num_images, 'image')} in {seconds:.1f} s "
+      f"({num_images / seconds:.1f} images/s, compiling included), see {out}"
+    )
+    print(predictor.summary(predictor.num_dropped), file=sys.stderr)
+  else:
+    print("nothing written")
   for problem in problems:
     print(f"{problem.path}: {problem.reason}", file=sys.stderr)
   if problems:

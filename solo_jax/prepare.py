@@ -1,6 +1,6 @@
 r"""Converts a dataset to records and prints a summary.
 
-Drawn scenes, which need no source:
+Drawn scenes, which need no source; data/shapes/examples has some to try:
 
 python -m solo_jax.prepare --dataset=shapes --data_dir=data
 
@@ -32,7 +32,6 @@ from collections.abc import Mapping
 from typing import Any
 
 import rich.console
-import rich.table
 from absl import app, flags
 
 from solo_jax import cli
@@ -45,13 +44,15 @@ from solo_jax.data import (
 )
 from solo_jax.data.builder import TOLERANT, RecordsBuilder, Tolerance
 from solo_jax.data.file_tree import MAX_PIXELS, PIXELS_LIMIT
-from solo_jax.data.findings import list_kinds, plural, printable
+from solo_jax.data.findings import list_kinds, printable
 from solo_jax.data.records import Records, find_prepared, list_splits
 from solo_jax.errors import UserError
+from solo_jax.terminal import make_table, plural
 
 _DATASETS = ("shapes", "coco_instances", "labeled_images")
 _NUM_LISTED = 20  # problems shown; the dataset's metadata keeps more
 
+NUM_EXAMPLES = 4  # pictures of drawn scenes
 _SPLITS = ("train", "validation")
 
 FLAGS = flags.FLAGS
@@ -234,9 +235,7 @@ def print_summary(path: pathlib.Path, console: rich.console.Console) -> None:
     console.print, markup=False, highlight=False, emoji=False
   )
   print_plain(str(path), soft_wrap=True)
-  table = rich.table.Table("")
-  for records in splits:
-    table.add_column(records.split, justify="right")
+  table = make_table("", *(records.split for records in splits))
   rows = {
     "images": len,
     "instances": lambda records: records.num_objects.sum(),
@@ -313,6 +312,24 @@ def config_flags(path: pathlib.Path, data_dir: str, name: str) -> list[str]:
   return [f"--config.dataset.{key}={value}" for key, value in fields.items()]
 
 
+def write_examples(path: pathlib.Path, folder: pathlib.Path) -> pathlib.Path:
+  """Writes the first held-out scenes as files: there is something to try.
+
+  Args:
+    path: Folder of the prepared dataset.
+    folder: Where the folder `examples` goes.
+
+  Returns:
+    The folder of the PNG files.
+  """
+  records = Records(path, "validation")
+  folder = folder / "examples"
+  folder.mkdir(exist_ok=True)
+  for record in (records[i] for i in range(min(NUM_EXAMPLES, len(records)))):
+    (folder / record["file_name"].decode()).write_bytes(record["image"])
+  return folder
+
+
 def check_same_request(
   path: pathlib.Path, options: Mapping[str, Any], is_strict: bool
 ) -> None:
@@ -369,6 +386,14 @@ def main() -> None:
   else:
     path = _make_builder(name).prepare(_options())
   print_summary(path, console)
+  if FLAGS.dataset == "shapes":
+    folder = write_examples(path, pathlib.Path(FLAGS.data_dir) / full_name)
+    console.print(
+      f"Pictures to predict on: {folder}",
+      markup=False,
+      highlight=False,
+      soft_wrap=True,
+    )
   console.print("Train on it with:")
   for flag in config_flags(path, FLAGS.data_dir, full_name):
     console.print(

@@ -198,6 +198,18 @@ def launch(page: Any, *, host: str, port: int, max_upload_mb: int) -> str:
     primary_hue="teal",
     font=["system-ui", "sans-serif"],
     font_mono=["ui-monospace", "monospace"],
+  ).set(
+    # The theme's own have a contrast of 2.2 to 3.7 with what is behind them.
+    **{
+      f"{name}{scheme}": color
+      for scheme, grey in (("", "*neutral_600"), ("_dark", "*neutral_300"))
+      for name, color in (
+        ("block_label_text_color", "*body_text_color"),
+        ("block_title_text_color", "*body_text_color"),
+        ("block_title_background_fill", "transparent"),
+        ("body_text_color_subdued", grey),
+      )
+    }
   )
   _, address, _ = page.launch(
     server_name=host,

@@ -24,10 +24,11 @@ from solo_jax.data.examples import (
   to_example,
 )
 from solo_jax.data.file_tree import is_outside, is_text
-from solo_jax.data.findings import Findings, list_kinds, plural
+from solo_jax.data.findings import Findings, list_kinds
 from solo_jax.data.prepared_folder import make_features, shard_mark
 from solo_jax.data.records import FEDERATED_FIELDS, INDEX_FIELDS
 from solo_jax.errors import UserError
+from solo_jax.terminal import plural
 
 # Records per shard; TFDS keeps one shard in memory while it writes.
 _SHARD_LENGTH = 1024

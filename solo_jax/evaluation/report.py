@@ -97,7 +97,7 @@ def summarize(
     confusion=_shorten(matrix, names),
     calibration=dataclasses.asdict(calibration),
     sweep=dict(thresholds=SWEEP, **operating_point.sweep(outcomes, SWEEP)),
-    qualities=[image.quality for image in judged],
+    qualities=np.array([image.quality for image in judged]),
     images={
       kind: [
         _describe(image, masks, outcomes, names, score_threshold)
@@ -123,7 +123,9 @@ def _by_size(masks: Comparison) -> list[dict]:
   return [
     dict(
       name=name,
-      num_objects=int(((areas >= low) & (areas <= high)).sum()),
+      # COCO counts an object of 32 x 32 pixels as small and as medium; here
+      # sizes add up to all.
+      num_objects=int(((areas >= low) & (areas < high)).sum()),
       AP=mean(precision[..., i]),
       AP50=mean(precision[0, ..., i]),
       AR=mean(recall[..., i]),
@@ -305,13 +307,20 @@ def _to_url(jpeg: bytes) -> str:
 
 
 def _to_plain(value: Any) -> Any:
-  """Returns numpy values for JSON: four decimals, null for NaN."""
+  """Returns numpy values for JSON, null for NaN.
+
+  Arrays are rounded to six decimals, to save space. Single numbers, such as AP,
+  are whole: rounded twice, .523545 would be 52.4 or 52.3.
+  """
   if isinstance(value, Mapping):
     return {str(k): _to_plain(v) for k, v in value.items()}
-  if isinstance(value, np.ndarray | list | tuple):
+  if isinstance(value, np.ndarray):
+    value = np.round(value, 6) if value.dtype.kind == "f" else value
+    return _to_plain(value.tolist())
+  if isinstance(value, list | tuple):
     return [_to_plain(v) for v in value]
   if isinstance(value, np.integer):
     return int(value)
   if isinstance(value, float):  # np.float64 too
-    return round(float(value), 4) if math.isfinite(value) else None
+    return float(value) if math.isfinite(value) else None
   return value

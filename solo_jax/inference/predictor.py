@@ -29,6 +29,7 @@ from solo_jax.inference.instances import to_instances
 from solo_jax.inference.preparation import Preparation, Prepared
 from solo_jax.inference.stage_clock import StageClock
 from solo_jax.methods.interface import Method
+from solo_jax.terminal import plural
 
 # Batches' worth of images that wait for others of their padded shape.
 _MAX_WAITING = 4
@@ -326,8 +327,9 @@ class Predictor:
       num_dropped: This predictor's, or the sum of those of all processes.
     """
     return (
-      f"{self.num_compiled} padded shapes compiled, {num_dropped} candidates "
-      "beyond the capacity (decode.max_candidates)"
+      f"{plural(self.num_compiled, 'padded shape')} compiled, "
+      f"{plural(num_dropped, 'candidate')} beyond the capacity "
+      "(decode.max_candidates)"
     )
 
   def padded_size(self, size: tuple[int, int]) -> tuple[int, int]:

@@ -17,6 +17,7 @@ from solo_jax.methods.interface import Way
 
 PERCENTILES = (0, 5, 25, 50, 75, 95, 100)
 MAX_ROWS = 25  # of a table in the terminal; Markdown has all
+NO_CHANGE = "Nothing to change: the config fits the data."
 TRIED = (
   "Suggestions go by up to 40 training images, each as trained and as "
   "predicted, so what these lose differs a little from the shares here."
@@ -281,6 +282,8 @@ def changes_table(
     * training["batch_size"]
     / optimizer["reference_batch_size"]
   )
+  if not rows:
+    return Table(title="Suggested changes", header=[], rows=[[NO_CHANGE]])
   return Table(
     title="Suggested changes",
     header=["field", "change", "why"],
@@ -288,7 +291,7 @@ def changes_table(
     note=f"Learning rate by the linear rule: {optimizer['learning_rate']:g} x "
     f"{training['batch_size']} / {optimizer['reference_batch_size']} = "
     f"{peak:g}; another training.batch_size scales it."
-    + (f"\n{compare_costs(*costs)}" if changes else ""),
+    f"\n{compare_costs(*costs)}",
   )
 
 

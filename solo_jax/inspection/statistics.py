@@ -11,6 +11,7 @@ import numpy as np
 from solo_jax import types
 from solo_jax.data.records import Records, read_sample
 from solo_jax.inspection.selection import Selection
+from solo_jax.terminal import plural
 
 # An annotated area that differs from the mask's by more than this share.
 AREA_TOLERANCE = 0.2
@@ -177,11 +178,11 @@ def compare_splits(train: Statistics, validation: Statistics) -> list[str]:
   )
   unseen = [name for name, count in counts[0].items() if not count]
   if unseen:
-    findings.append(_tell(f"no instance to train on{among}", unseen, "classes"))
+    findings.append(_tell(f"no instance to train on{among}", unseen, "class"))
   never = [n for n, count in counts[0].items() if not count and counts[1][n]]
   if never:
     findings.append(
-      _tell("evaluated but never trained" + among, never, "classes")
+      _tell("evaluated but never trained" + among, never, "class")
     )
   return findings
 
@@ -377,5 +378,5 @@ def _name(sample: types.Sample) -> str:
 def _tell(problem: str, names: list[str], kind: str = "") -> str:
   shown = ", ".join(names[:_NUM_LISTED])
   more = ", ..." if len(names) > _NUM_LISTED else ""
-  count = f"{len(names)} {kind}".strip()
+  count = plural(len(names), kind) if kind else len(names)
   return f"{problem}: {count}: {shown}{more}"

@@ -14,6 +14,7 @@ from solo_jax.errors import UserError
 from solo_jax.evaluation import coco_metrics
 from solo_jax.inference.predictor import Predictor
 from solo_jax.inference.stage_clock import StageClock
+from solo_jax.terminal import plural
 
 # Threads that encode masks.
 NUM_ENCODERS = 2
@@ -136,7 +137,8 @@ def check_classes(
       if trained != given
     ]
     raise UserError(
-      f"the checkpoint has {len(expected)} classes (id, name), the data in "
+      f"the checkpoint has {plural(len(expected), 'class')} (id, name), the "
+      "data in "
       f"{records.path} {len(found)}, and they must be the same. "
       + "; ".join(differing[:3])
       + " Evaluate on the dataset the model was trained for."
