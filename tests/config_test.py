@@ -179,10 +179,14 @@ def test_lists_are_tuples():
     (
       "optimizer",
       dict(learnig_rate=1.0),
-      "optimizer.learnig_rate is no field; did you mean "
+      "optimizer.learnig_rate is not a field; did you mean "
       "optimizer.learning_rate",
     ),
-    ("optimiser", dict(name="sgd"), "optimiser.name is no .* optimizer.name"),
+    (
+      "optimiser",
+      dict(name="sgd"),
+      "optimiser.name is not a .* optimizer.name",
+    ),
     ("network", dict(shared_tower=True), "is a field of decoupled_solo only"),
     ("backbone", dict(block="basic"), "backbone.block is a field of resnet"),
     ("training", dict(num_steps="10"), "num_steps is '10'; it must be a whole"),
@@ -190,7 +194,7 @@ def test_lists_are_tuples():
     ("loss", dict(focal_alpha="yes"), "alpha is 'yes'; it must be a number"),
     ("dataset", dict(keep_empty=1), "keep_empty is 1; it must be True or F"),
     ("transforms", dict(image_size=64), "image_size is 64; .* of 2 values"),
-    ("dataset", dict(name=None), "dataset.name is None; it must be text"),
+    ("dataset", dict(name=None), "dataset.name is None; it must be non-empty"),
   ],
 )
 def test_make_config_refuses(section, fields, message):

@@ -1,13 +1,13 @@
 """Training augmentation: small transforms, by name, in the order of a list.
 
 A transform is a frozen dataclass and one row of a table. LAZY ones work on a
-Sample that is not drawn yet, `(sample, rng) -> Sample`: they compose geometry
-and change colours. EAGER ones come after all of these and work on samples that
-are drawn in their network frames, `(sample, rng, draw_other) -> Sample`, where
-each call of `draw_other` gives another image of the split, equally augmented.
+Sample that is not rendered yet, `(sample, rng) -> Sample`: they compose
+geometry and change colours. EAGER ones follow and work on samples that are
+rendered in their network frames, `(sample, rng, draw_other) -> Sample`, where
+each call of `draw_other` returns another augmented image of the split.
 
-A field `image_size` is not a setting: it is the (height, width) of the padded
-network input, which `build` fills in.
+The field `image_size` is not a setting: `build` fills in the (height, width) of
+the padded network input.
 """
 
 import dataclasses
@@ -40,9 +40,9 @@ class Orient:
   transpose: float = 0.0
 
   def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample:
-    """Draws an orientation."""
-    # One draw for each choice, always, so that switching one of them off leaves
-    # the others as they were.
+    """Returns the sample in a random orientation."""
+    # Always one draw per choice, so that switching one off does not change the
+    # others.
     do_flip, do_vertical_flip, do_transpose = rng.random(3) < (
       self.flip,
       self.vertical_flip,
@@ -75,7 +75,7 @@ class ResizeShortSide:
   max_side: int
 
   def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample:
-    """Draws a short side and resizes to it."""
+    """Returns the sample resized to a random short side."""
     return transforms.resize_to_fit(
       sample,
       short_side=self.short_sides[rng.integers(len(self.short_sides))],
@@ -96,7 +96,7 @@ class ScaleJitter:
     factor: (low, high) of the uniform factor.
     reference: What the factor scales: 'fit', the image fitted into
       `image_size`, or 'original', the image at its own resolution (microscopy,
-      where a pixel has a size of its own).
+      where pixels have a physical size).
   """
 
   image_size: tuple[int, int]
@@ -104,7 +104,7 @@ class ScaleJitter:
   reference: str = "fit"
 
   def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample:
-    """Draws a factor and a window."""
+    """Returns a random window of the sample, scaled by a random factor."""
     return transforms.jitter_scale(
       sample,
       rng,
@@ -125,7 +125,7 @@ class ColorJitter:
   strength: float
 
   def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample:
-    """Draws three factors; the image becomes uint8."""
+    """Returns the sample as uint8 with three random colour factors applied."""
     return transforms.jitter_color(sample, rng, strength=self.strength)
 
 
@@ -140,12 +140,12 @@ EAGER = {"copy_paste": CopyPaste}
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Augmentation:
-  """What `build` makes of a list.
+  """The transforms that `build` creates from a list.
 
   Attributes:
-    lazy: Transforms of samples that are not drawn yet, in order.
-    eager: Transforms of drawn samples, in order.
-    interpolation: How images are drawn, see `batching.render_image`.
+    lazy: Transforms of samples that are not rendered yet, in order.
+    eager: Transforms of rendered samples, in order.
+    interpolation: How images are rendered, see `batching.render_image`.
   """
 
   lazy: tuple[Lazy, ...]
@@ -153,7 +153,7 @@ class Augmentation:
   interpolation: str
 
   def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample:
-    """Applies the lazy transforms.
+    """Returns the sample after the lazy transforms.
 
     Args:
       sample: As read from its record.
@@ -170,7 +170,7 @@ class Augmentation:
 def build(
   stages: Sequence[tuple[str, Mapping[str, Any]]], image_size: tuple[int, int]
 ) -> Augmentation:
-  """Makes the transforms of a list.
+  """Returns the transforms of a list.
 
   Args:
     stages: `transforms.augment` of a config: (name, settings) of each, in
@@ -188,7 +188,7 @@ def build(
   for name, settings in stages:
     if name not in LAZY | EAGER:
       raise UserError(
-        f"transforms.augment: there is no {name!r}; known: "
+        f"transforms.augment: unknown {name!r}; known: "
         f"{', '.join(LAZY | EAGER)}"
       )
     if name in LAZY and eager:

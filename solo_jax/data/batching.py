@@ -36,7 +36,7 @@ _TOLERANCE = 1e-6
 def render_image(
   sample: Sample, *, image_size: tuple[int, int], interpolation: str
 ) -> np.ndarray:
-  """Draws the image of a sample in its network frame.
+  """Returns the image of a sample, rendered in its network frame.
 
   Args:
     sample: Any sample whose affine is made of transpositions, flips, resizes
@@ -48,7 +48,7 @@ def render_image(
 
   Returns:
     RGB image, zero beyond `sample.image_size`. [H, W, 3] uint8. 16-bit images
-    are brought to 8 bits by `transforms.to_uint8`.
+    are converted to 8 bits by `transforms.to_uint8`.
 
   Raises:
     ValueError: If the valid image exceeds `image_size`, `interpolation` is
@@ -70,7 +70,7 @@ def render_image(
   if is_transposed:
     image = cv2.transpose(image)
   full = [_whole(sample, abs(axis.scale) * axis.length) for axis in (y, x)]
-  # Where the valid frame begins in the resized, not yet mirrored, image.
+  # Start of the valid frame in the resized image, before mirroring.
   top, left = (
     _start(sample, axis, size) for axis, size in zip((y, x), full, strict=True)
   )
@@ -84,7 +84,7 @@ def render_image(
     )
     if image is target:
       return canvas
-  # Crop first: a flip then touches only what stays.
+  # Crop first, so that a flip touches fewer pixels.
   image = image[top : top + height, left : left + width]
   if flip is None:
     target[...] = image
@@ -100,7 +100,7 @@ def _resize(
   scale: float,
   target: np.ndarray | None,
 ) -> np.ndarray:
-  """Resizes to (height, width) `size`, into `target` if one is given."""
+  """Returns the image at (height, width) `size`, in `target` if given."""
   if interpolation == "antialias":
     image = PIL.Image.fromarray(np.ascontiguousarray(image))
     image = image.resize(size[::-1], PIL.Image.Resampling.BILINEAR)
@@ -115,7 +115,7 @@ def _resize(
 
 
 def _start(sample: Sample, axis: Axis, size: int) -> int:
-  """Finds the first pixel of the frame in an axis of `size` pixels."""
+  """Returns the first pixel of the frame in an axis of `size` pixels."""
   offset = _whole(sample, axis.offset)
   start = offset - axis.extent if axis.scale < 0 else -offset
   if start < 0 or start + axis.extent > size:
@@ -136,17 +136,17 @@ def _whole(sample: Sample, value: float) -> int:
 
 
 def render_sample(sample: Sample, *, interpolation: str) -> Sample:
-  """Draws a sample in its network frame: it becomes an original of its own.
+  """Returns a sample rendered in its network frame, as a new original.
 
-  A pixel belongs to a mask that covers half of it or more. Instances with
-  nothing visible are left out.
+  A pixel belongs to a mask that covers at least half of it. Invisible instances
+  are left out.
 
   Args:
     sample: Transformed sample; see `render_image`.
     interpolation: As for `render_image`.
 
   Returns:
-    The sample with an identity as its affine: image [H', W', 3] uint8 of the
+    The sample with an identity affine: image [H', W', 3] uint8 of the
     valid frame, masks as CroppedMasks, boxes and areas in network pixels.
   """
   size = sample.image_size
@@ -192,11 +192,11 @@ def make_example(
   min_mask_area: float,
   interpolation: str = "bilinear",
 ) -> dict[str, Any]:
-  """Makes one row of a Batch from a transformed sample.
+  """Returns one row of a Batch, made from a transformed sample.
 
-  Left out are crowds, instances with nothing visible in the frame and those
-  whose visible area is below `min_mask_area`. What remains keeps its order;
-  instances beyond `max_instances` are cut off and counted.
+  Crowds, invisible instances and those with a visible area below
+  `min_mask_area` are left out. The rest keep their order; instances beyond
+  `max_instances` are dropped and counted.
 
   Args:
     sample: Transformed sample.
@@ -207,7 +207,7 @@ def make_example(
     interpolation: As for `render_image`.
 
   Returns:
-    One row for each field of `types.Batch`, without the batch axis.
+    The fields of `types.Batch`, without the batch axis.
 
   Raises:
     ValueError: If masks of `image_size` cannot be made, see
@@ -252,7 +252,7 @@ def make_example(
 
 
 def reaches_frame(sample: Sample, y: Axis, x: Axis) -> np.ndarray:
-  """Tells which masks may be visible, without decoding them.
+  """Returns which masks may be visible, without decoding them.
 
   Args:
     sample: Transformed sample.
@@ -260,7 +260,7 @@ def reaches_frame(sample: Sample, y: Axis, x: Axis) -> np.ndarray:
     x: Its network x axis.
 
   Returns:
-    False where nothing is visible. [N] bool.
+    False for invisible masks. [N] bool.
   """
   if not isinstance(sample.masks, RleMasks):
     return np.ones(len(sample.masks), bool)
@@ -275,10 +275,10 @@ def reaches_frame(sample: Sample, y: Axis, x: Axis) -> np.ndarray:
 
 
 def _boxes_in_frame(sample: Sample) -> list[np.ndarray | None]:
-  """Maps the annotated boxes; None for one that the frame cuts off.
+  """Returns the annotated boxes in the frame; None for one that is cut off.
 
-  An annotated box does not say what remains of an object in a crop. Without a
-  crop it is kept, as in the published recipe, clipped to the image.
+  In a crop, an annotated box does not bound the visible part of an object.
+  Without a crop it is kept, clipped to the image, as in the published recipe.
   """
   height, width = sample.image_size
   corners = sample.boxes_xyxy.reshape(-1, 2, 2)
