@@ -1,8 +1,8 @@
 """The table of all fields of a configuration.
 
 To add a field, add a row here or, if only some methods have it, to
-config_methods.py or config_queries.py. Its default must reproduce what a run did
-before the field existed, because older checkpoints are read with it.
+config_methods.py or config_queries.py. Its default must reproduce what a run
+did before the field existed, because older checkpoints are read with it.
 """
 
 from solo_jax.config_augmentations import STAGES
