@@ -9,6 +9,7 @@ its traceback.
 import ast
 import functools
 import io
+import logging as std_logging
 import os
 import pathlib
 import re
@@ -24,7 +25,7 @@ from ml_collections import config_flags
 from rich.console import Console
 
 from solo_jax import parallel
-from solo_jax.errors import UserError
+from solo_jax.errors import UserError, printable
 
 # Error messages of CPU collectives and of JAX's coordination service when a
 # process is gone; other backends stop all processes by themselves.
@@ -68,7 +69,7 @@ def run(
       _end_alone(error, name, message)
     if message is None:
       raise
-    sys.exit(f"{name}: {message}")
+    sys.exit(printable(f"{name}: {message}", keep="\n"))
 
 
 def start(
@@ -93,6 +94,7 @@ def start(
   if arguments and not takes_arguments:
     raise app.UsageError(f"unexpected arguments: {' '.join(arguments)}")
   logging.set_verbosity(verbosity)
+  logging.get_absl_handler().setFormatter(_PrintableFormatter())
   if "distributed" in flags.FLAGS:
     address = process_address(flags.FLAGS)
     if address is not None:
@@ -116,6 +118,14 @@ def command_line(argv: Sequence[str]) -> str:
   return " ".join([program, *map(shlex.quote, argv[1:])])
 
 
+class _PrintableFormatter(logging.PythonFormatter):
+  """Escapes what a terminal would act on: messages quote names of files."""
+
+  def format(self, record: std_logging.LogRecord) -> str:
+    """Returns the line or lines of a record."""
+    return printable(super().format(record), keep="\n\t")
+
+
 def _end_alone(error: Exception, name: str, message: str | None) -> None:
   """Exits one of several processes immediately after an error.
 
@@ -125,7 +135,7 @@ def _end_alone(error: Exception, name: str, message: str | None) -> None:
   if message is None:
     traceback.print_exception(error)
   else:
-    print(f"{name}: {message}", file=sys.stderr)
+    print(printable(f"{name}: {message}", keep="\n"), file=sys.stderr)
   sys.stdout.flush()
   sys.stderr.flush()
   os._exit(1)
@@ -202,8 +212,10 @@ def _is_raised_by_config_flag(error: BaseException) -> bool:
 
 def _chain(error: BaseException) -> Iterator[BaseException]:
   """Yields the exceptions during whose handling this one was raised."""
-  while error := error.__cause__ or error.__context__:
-    yield error
+  cause = error.__cause__ or error.__context__
+  while cause:
+    yield cause
+    cause = cause.__cause__ or cause.__context__
 
 
 def define_checkpoint_flag() -> None:
