@@ -30,7 +30,7 @@ def seed_clustering(
   min_pixels: int,
   min_unclaimed: float,
 ) -> Groups:
-  """Groups the foreground pixels of an image.
+  """Returns the foreground pixels of an image, grouped.
 
   The pixel with the highest seed among those unclaimed gathers what lies
   within its radius, of its category; around their mean, with their mean
@@ -91,7 +91,7 @@ def _cluster(
   min_pixels: int,
   min_unclaimed: float,
 ) -> Groups:
-  """Groups pixels; `seed` is negative where a pixel cannot be one."""
+  """Returns groups of pixels; a pixel of negative `seed` cannot be a seed."""
   embedding, log_precision = pixels.embedding, pixels.log_precision
   category, foreground = pixels.category, pixels.foreground
 
@@ -153,13 +153,13 @@ def _cluster(
 def _near(
   embedding: jax.Array, center: jax.Array, log_precision: jax.Array
 ) -> jax.Array:
-  """Whether pixels are within a radius of a centre. [Q] bool."""
+  """Returns whether pixels are within a radius of a centre. [Q] bool."""
   distance = jnp.sum((embedding - center) ** 2, axis=1)
   return distance * jnp.exp(log_precision) < 1
 
 
 def _mean(where: jax.Array, values: jax.Array) -> jax.Array:
-  """The mean over some pixels of values [Q, ...]."""
+  """Returns the mean over some pixels of values [Q, ...]."""
   weights = where.astype(jnp.float32)
   # Accelerators would round embeddings to fewer digits than a radius needs.
   total = jnp.matmul(weights, values, precision=jax.lax.Precision.HIGHEST)

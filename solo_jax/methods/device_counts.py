@@ -22,10 +22,10 @@ def share_of_one(axis_name: str | None) -> float:
 
 
 def mean_over_devices(count: jax.Array, axis_name: str | None) -> jax.Array:
-  """Averages a count over the devices.
+  """Returns a count, averaged over the devices.
 
   Args:
-    count: Of this device. [] int or float.
+    count: Count of this device. [] int or float.
     axis_name: Mapped device axis; None on a single device.
 
   Returns:
@@ -38,10 +38,10 @@ def mean_over_devices(count: jax.Array, axis_name: str | None) -> jax.Array:
 def count_everywhere(
   count: jax.Array, axis_name: str | None, *, least: float = 1.0
 ) -> jax.Array:
-  """Averages a count over the devices, for a sum to be divided by.
+  """Returns a count over the devices that sums can be divided by.
 
   Args:
-    count: Of this device. [] int or float.
+    count: Count of this device. [] int or float.
     axis_name: Mapped device axis; None on a single device.
     least: What a smaller count over all devices is raised to, so that a sum of
       nothing is divided by something.

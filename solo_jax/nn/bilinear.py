@@ -46,7 +46,7 @@ def corners(points: jax.Array, size: tuple[int, int]) -> list[Corner]:
 
 
 def sample_points(feature: jax.Array, points: jax.Array) -> jax.Array:
-  """Reads a map at points.
+  """Returns a map at points, bilinear, as if surrounded by zeros.
 
   Args:
     feature: [h, w, C] float.

@@ -27,7 +27,7 @@ def make_train_step(
   axis_name: str,
   seed: int,
 ) -> Callable[[TrainState, types.Batch], tuple[TrainState, dict]]:
-  """Makes the step that `parallel.map_step` maps.
+  """Returns the step that `parallel.map_step` maps.
 
   Args:
     method: Its loss must normalise by counts over all devices, so that the
@@ -163,7 +163,7 @@ def is_count(name: str) -> bool:
 def reduce_terms(
   terms: dict[str, jax.Array], axis_name: str
 ) -> dict[str, jax.Array]:
-  """Sums counts over devices and averages everything else.
+  """Returns counts summed and everything else averaged over devices.
 
   Args:
     terms: Scalars of this device.
@@ -183,7 +183,7 @@ def reduce_terms(
 def update_average(
   average: Any, params: Any, step: jax.Array, ema_decay: float
 ) -> Any:
-  """Moves the parameter average towards the parameters.
+  """Returns the parameter average, moved towards the parameters.
 
   Args:
     average: Tree of averaged parameters.

@@ -70,7 +70,7 @@ class Settings:
 def decode(
   outputs: Outputs, image_size: jax.Array, settings: Settings
 ) -> types.Decoded:
-  """Decodes a batch of outputs.
+  """Returns the detections of a batch of outputs.
 
   A mask is the foreground times the membership in its group. If groups compete,
   it is times the share in the memberships of all groups: what is foreground
@@ -82,7 +82,7 @@ def decode(
   Args:
     outputs: Network outputs.
     image_size: Valid (height, width). [B, 2] int32.
-    settings: See there.
+    settings: See `Settings`.
 
   Returns:
     The detections; `num_dropped` counts groups beyond the capacity.
@@ -138,13 +138,13 @@ def decode(
 def group_pixels(
   maps: Outputs, inside: jax.Array, radius: float, settings: Settings
 ) -> Groups:
-  """Groups the foreground pixels of one image.
+  """Returns the foreground pixels of one image, grouped.
 
   Args:
     maps: Outputs of one image, flattened to [Q, ...].
     inside: Pixels of the image, without padding. [Q] bool.
     radius: Factor of the radius that the maps give.
-    settings: See there.
+    settings: See `Settings`.
 
   Returns:
     The groups.
@@ -190,7 +190,7 @@ def describe_groups(
   competing: bool,
   score_terms: tuple[str, ...],
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
-  """Turns groups into masks with scores and labels.
+  """Returns the masks of groups, with scores and labels.
 
   Args:
     groups: Groups of one image.

@@ -61,7 +61,7 @@ def associative_embedding_loss(
   *,
   axis_name: str | None = None,
 ) -> tuple[jax.Array, dict[str, jax.Array]]:
-  """Computes the loss of a batch.
+  """Returns the loss of a batch.
 
   Pixel losses are means over pixels, instance losses over instances, pushes
   over images, all over the batch on all devices. Terms are weighted.
@@ -69,7 +69,7 @@ def associative_embedding_loss(
   Args:
     outputs: Network outputs.
     batch: The batch; images with `image_valid` False count for nothing.
-    settings: See there.
+    settings: See `LossSettings`.
     axis_name: Name of the mapped device axis; None on a single device.
 
   Returns:
@@ -129,7 +129,7 @@ def associative_embedding_loss(
 
 
 def foreground_probs(category_logits: jax.Array) -> jax.Array:
-  """Sums the classes of a softmax with a background of logit 0.
+  """Returns the sum over classes of a softmax with a background of logit 0.
 
   Args:
     category_logits: [..., K] float.
@@ -143,7 +143,7 @@ def foreground_probs(category_logits: jax.Array) -> jax.Array:
 def category_losses(
   logits: jax.Array, size: jax.Array, targets: Targets
 ) -> tuple[jax.Array, jax.Array]:
-  """Sums the losses of the class map.
+  """Returns the sums of the class map's losses.
 
   Foreground against background counts by the pixel. The class, given
   foreground, counts by the instance, each as the mean of its pixels: large ones
@@ -172,10 +172,10 @@ def category_losses(
 def push_losses(
   settings: LossSettings, means: jax.Array, valid: jax.Array
 ) -> jax.Array:
-  """Computes what pushes the instances of one image apart.
+  """Returns what pushes the instances of one image apart.
 
   Args:
-    settings: See there.
+    settings: See `LossSettings`.
     means: Mean embeddings. [N, T] float32.
     valid: [N] bool.
 
@@ -200,14 +200,14 @@ def instance_losses(
   targets: Targets,
   settings: LossSettings,
 ) -> tuple[jax.Array, jax.Array]:
-  """Sums the loss of each instance that depends on its own row only.
+  """Returns the summed loss of each instance that depends only on its own row.
 
   Args:
     outputs: Maps flattened to [B, Q, ...].
     foreground: Probability that a pixel is no background. [B, Q] float32.
     centers: Mean embedding [B, N, T] and mean log precision [B, N].
     targets: The targets.
-    settings: See there.
+    settings: See `LossSettings`.
 
   Returns:
     Weighted sum of each image, [B], and IoU of each instance, [B, N], float32.
@@ -262,7 +262,7 @@ def score_losses(
   iou: jax.Array,
   targets: Targets,
 ) -> tuple[jax.Array, jax.Array]:
-  """Sums the losses of seed and quality; they teach the scores only.
+  """Returns the summed losses of seed and quality, which train only the scores.
 
   A seed learns the membership of the pixel in its own instance (0 in the
   background), a foreground pixel's quality the IoU of its instance's mask.

@@ -51,7 +51,7 @@ class LossSettings:
 def make_loss_settings(
   section: Mapping[str, Any], *, shared_cells: str
 ) -> LossSettings:
-  """Makes the settings of a loss section.
+  """Returns the settings of a loss section.
 
   Args:
     section: The `loss` section of a config.
@@ -79,7 +79,7 @@ def cell_loss(
   settings: LossSettings,
   axis_name: str | None,
 ) -> tuple[jax.Array, dict[str, jax.Array]]:
-  """Computes the loss of a batch (SOLO, https://arxiv.org/abs/1912.04488).
+  """Returns the loss of a batch (SOLO, https://arxiv.org/abs/1912.04488).
 
   category_weight * sum(focal) / (positive cells + 1)
   + mask_weight * sum(mask loss) / positive pairs. The counts run over the batch

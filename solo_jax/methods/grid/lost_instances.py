@@ -40,10 +40,10 @@ def lost_instances(
   num_grids: tuple[int, ...],
   assignment: Assignment,
 ) -> LostInstances:
-  """Finds who has no level, no cell or no place among the positives.
+  """Returns instances without a level, a cell or a place among the positives.
 
   Args:
-    batch: Of one image.
+    batch: Batch of one image.
     num_grids: Cells per side of each level.
     assignment: As the loss assigns cells.
 

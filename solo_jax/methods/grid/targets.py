@@ -69,7 +69,7 @@ def assign_cells(
   num_grids: tuple[int, ...],
   assignment: Assignment,
 ) -> Targets:
-  """Assigns the cells around each instance's centre of mass to it.
+  """Returns the cells around each instance's centre of mass, assigned to it.
 
   SOLO (https://arxiv.org/abs/1912.04488, section 3.3.1): an instance belongs
   to every level whose scale range (both ends included) contains sqrt(w h) of
@@ -139,7 +139,7 @@ def _claim_cells(
   num_grids: tuple[int, ...],
   assignment: Assignment,
 ) -> tuple[jax.Array, jax.Array]:
-  """Looks at the 3x3 cells around each centre, on each level.
+  """Returns the claims on the 3x3 cells around each centre, on each level.
 
   Returns:
     Whether the instance claims the cell, [N, L, 3, 3] bool, and the index of
@@ -187,7 +187,7 @@ def _claim_cells(
 def assign_batch(
   batch: types.Batch, *, num_grids: tuple[int, ...], assignment: Assignment
 ) -> Targets:
-  """Assigns the cells of each image of a batch.
+  """Returns the assigned cells of each image of a batch.
 
   Args:
     batch: The batch; images with `image_valid` False have no instances.
@@ -234,7 +234,7 @@ def grid_cell(
 
 
 def flatten_levels(levels: tuple[jax.Array, ...]) -> jax.Array:
-  """Concatenates [B, S, S, C] levels to [B, G, C]."""
+  """Returns levels [B, S, S, C] concatenated to [B, G, C]."""
   return jnp.concatenate(
     [x.reshape(x.shape[0], -1, x.shape[-1]) for x in levels], axis=1
   )

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 
 
 def points_in_boxes(boxes: jax.Array, points: jax.Array) -> jax.Array:
-  """Turns places in boxes into places in the image.
+  """Returns points of the image, given points relative to boxes.
 
   Args:
     boxes: [..., R, 4] float32.

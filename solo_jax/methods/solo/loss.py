@@ -22,7 +22,7 @@ def solo_loss(
   mask_loss: MaskLoss = dice,
   axis_name: str | None = None,
 ) -> tuple[jax.Array, dict[str, jax.Array]]:
-  """Computes the loss of a batch (SOLO, https://arxiv.org/abs/1912.04488).
+  """Returns the loss of a batch (SOLO, https://arxiv.org/abs/1912.04488).
 
   A cell claimed by two instances belongs to the later one.
 
@@ -62,7 +62,7 @@ def loss_on_masks(
   mask_loss: MaskLoss = dice,
   axis_name: str | None = None,
 ) -> tuple[jax.Array, dict[str, jax.Array]]:
-  """Computes the loss with given mask targets.
+  """Returns the loss with given mask targets.
 
   Args:
     outputs: Network outputs.
@@ -91,7 +91,7 @@ def loss_on_masks(
 def _level_sum(
   factors, masks, targets: Targets, first: int, mask_loss: MaskLoss
 ) -> jax.Array:
-  """Sums the loss of the pairs of the level whose cells begin at `first`."""
+  """Returns the summed loss of the level whose cells begin at `first`."""
   num_cells = factors[0].kernel.shape[0]
   cell = targets.cell - first
   here = targets.valid & (cell >= 0) & (cell < num_cells)  # [B, P]
@@ -113,7 +113,7 @@ def _level_sum(
 def coarsen_masks(
   masks: types.PackedMasks, size: tuple[int, int]
 ) -> types.PackedMasks:
-  """Shrinks mask targets to the resolution of a level.
+  """Returns mask targets at the resolution of a level.
 
   Differs from the reference, which applies the rule of bits, see
   `PackedMasks.coarsen`, to network pixels; those at the centre of a block of 8
