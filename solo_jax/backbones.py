@@ -4,7 +4,6 @@ A new backbone is one file of nn/backbones/ and one row of BACKBONES.
 """
 
 import dataclasses
-import functools
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -155,12 +154,13 @@ def frozen_rule(section: Mapping[str, Any]) -> Callable[[str], bool]:
   """Returns the rule that tells the backbone's frozen parameters.
 
   Args:
-    section: The config's section `backbone`: `name` and `frozen_stages`.
+    section: The config's section `backbone`.
 
   Returns:
-    Top-level name of a parameter in the backbone's tree -> whether it stays as
-    it is.
+    Path of a parameter in the backbone's tree -> whether it stays as it is.
   """
-  return functools.partial(
-    find(section["name"]).is_frozen, frozen_stages=section["frozen_stages"]
+  row, stages = find(section["name"]), section["frozen_stages"]
+  are_norms = "norm" in section and section["norm"] == "constant"
+  return lambda path: (
+    row.is_frozen(path.split("/")[0], stages) or (are_norms and "bn" in path)
   )

@@ -1,9 +1,9 @@
 """The table of all fields of a configuration.
 
 A new field is one row, here or, if only some methods have it, in
-config_methods.py. Its neutral value is what a config has that does not state
-it, and what a run did before the field existed: older checkpoints are read with
-it.
+config_methods.py or config_regions.py. Its neutral value is what a config has
+that does not state it, and what a run did before the field existed: older
+checkpoints are read with it.
 """
 
 from solo_jax.config_augmentations import STAGES
@@ -26,6 +26,7 @@ from solo_jax.config_checks import (
   section,
 )
 from solo_jax.config_methods import METHOD_FIELDS
+from solo_jax.config_regions import REGION_FIELDS
 
 FIELDS = (
   *section(
@@ -90,6 +91,12 @@ FIELDS = (
     Field(
       "max_side", REQUIRED, POSITIVE, "... while the long side is within it"
     ),
+    Field(
+      "size_rounding",
+      "nearest",
+      one_of("nearest", "down"),
+      "of resized sides; 'down' in torchvision",
+    ),
     Field("pad_multiple", 32, MULTIPLE_OF_32, "sides are padded to a multiple"),
     Field(
       "interpolation",
@@ -148,6 +155,7 @@ FIELDS = (
     ),
     Field("groups", 1, POSITIVE, "ResNeXt-101 64x4d: 64 and ..."),
     Field("group_width", 64, POSITIVE, "... 4"),
+    Field("norm_epsilon", 1e-5, AMOUNT, "torchvision's Mask R-CNN v1 file: 0"),
   ),
   *section(
     "backbone",
@@ -155,11 +163,12 @@ FIELDS = (
     Field(
       "norm",
       "sync",
-      one_of("batch", "sync", "frozen"),
-      "'batch' (plain), 'sync' (over devices) or 'frozen'",
+      one_of("batch", "sync", "frozen", "constant", "group"),
+      "'sync': over devices; 'frozen', 'constant': affine too",
     ),
   ),
   *METHOD_FIELDS,
+  *REGION_FIELDS,
   *section(
     "decode",
     ALL,
