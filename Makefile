@@ -32,10 +32,15 @@ install: .venv/installed ## Create .venv with the pinned packages
 	$(BIN)/python -m pip install --quiet --no-deps --requirement requirements-extras.lock
 	touch $@
 
-demo: install ## Draw a dataset, train on it, evaluate, draw pictures
+demo: install ## Draw a dataset, train on it, evaluate, predict
 	$(BIN)/python -m solo_jax.prepare --dataset=shapes --data_dir=data
 	$(BIN)/python -m solo_jax.train --config=configs/$(CONFIG).py \
 	  --workdir=workdirs/$(CONFIG)
+	$(BIN)/python -m solo_jax.predict --checkpoint=workdirs/$(CONFIG) \
+	  --out=workdirs/$(CONFIG)/found data/shapes/examples
+	@echo "Look at workdirs/$(CONFIG)/found/overlays. Next, what is good and wrong:"
+	@echo ". .venv/bin/activate"
+	@echo "python -m solo_jax.eval --checkpoint=workdirs/$(CONFIG) --report=reports"
 
 test: .venv/extras ## Run the tests; FILE=tests/nn for some of them
 	$(BIN)/python $(PYTEST) $(FILE)

@@ -3,10 +3,10 @@
     from solo_jax.api import Predictor
 
     predictor = Predictor.from_checkpoint("workdirs/nuclei")
-    found = predictor(image).above(0.3)  # image: [H, W, 3] uint8, say
+    found = predictor(image).above(0.3)  # image: for example [H, W, 3] uint8
     print([predictor.class_names[label] for label in found.labels])
 
-NumPy arrays go in and come out.
+Inputs and outputs are NumPy arrays.
 """
 
 from solo_jax.inference.predictor import Predictor

@@ -1,6 +1,6 @@
-"""The table of backbones: the only place where a name selects one.
+"""The table of backbones, the only place where a name selects one.
 
-A new backbone is one file of nn/backbones/ and one row of BACKBONES.
+To add a backbone, add a file to nn/backbones/ and a row to BACKBONES.
 """
 
 import dataclasses
@@ -35,7 +35,7 @@ class Backbone:
 
 
 def load_resnet(weights: str, target: Mapping[str, Any]) -> dict[str, Any]:
-  """Reads a file of torchvision.
+  """Returns a ResNet's variables, read from a torchvision file.
 
   Args:
     weights: Its path.
@@ -56,7 +56,7 @@ def load_resnet(weights: str, target: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def load_lite0(weights: str, target: Mapping[str, Any]) -> dict[str, Any]:
-  """Reads the ImageNet weights of the installed package.
+  """Returns the ImageNet weights of the installed package.
 
   Args:
     weights: 'efficientnet_lite0'.
@@ -66,13 +66,13 @@ def load_lite0(weights: str, target: Mapping[str, Any]) -> dict[str, Any]:
     The backbone's variables.
 
   Raises:
-    errors.UserError: If `weights` is anything else.
+    errors.UserError: If `weights` has any other value.
     FileNotFoundError: If the package is not installed.
   """
   if weights != "efficientnet_lite0":
     raise errors.UserError(
       f"backbone.weights={weights!r}: EfficientNet-Lite0 has one set of "
-      "weights, 'efficientnet_lite0', those of an installed package; or set it "
+      "weights, 'efficientnet_lite0', from an installed package; or set it "
       "to None"
     )
   return lite_weights.load_backbone(target)
@@ -95,7 +95,7 @@ def find(name: str) -> Backbone:
     name: A key of BACKBONES.
 
   Raises:
-    errors.UserError: On an unknown name.
+    errors.UserError: If the name is unknown.
   """
   if name not in BACKBONES:
     raise errors.UserError(
@@ -107,7 +107,7 @@ def find(name: str) -> Backbone:
 def make_backbone(
   section: Mapping[str, Any], *, dtype: Any, axis_name: str | None
 ) -> Any:
-  """Builds the backbone of a config; its weights are loaded elsewhere.
+  """Returns the backbone of a config, without loading its weights.
 
   Args:
     section: The config's section `backbone`.
@@ -126,7 +126,7 @@ def make_backbone(
 def load_pretrained(
   variables: dict[str, Any], section: Mapping[str, Any]
 ) -> dict[str, Any]:
-  """Replaces the backbone's initial variables by pretrained ones.
+  """Returns variables with the backbone's replaced by pretrained ones.
 
   Args:
     variables: Initial {'params', 'batch_stats'} of the whole network.
@@ -136,8 +136,8 @@ def load_pretrained(
     The variables to start from.
 
   Raises:
-    errors.UserError: If the weights are not those of the backbone.
-    FileNotFoundError: If they are not there.
+    errors.UserError: If the weights belong to another backbone.
+    FileNotFoundError: If they do not exist.
     ValueError: If they do not fit the backbone.
   """
   weights = section["weights"]
@@ -151,13 +151,14 @@ def load_pretrained(
 
 
 def frozen_rule(section: Mapping[str, Any]) -> Callable[[str], bool]:
-  """Returns the rule that tells the backbone's frozen parameters.
+  """Returns the rule that selects the backbone's frozen parameters.
 
   Args:
     section: The config's section `backbone`.
 
   Returns:
-    Path of a parameter in the backbone's tree -> whether it stays as it is.
+    A function: path of a parameter in the backbone's tree -> whether it is
+    frozen.
   """
   row, stages = find(section["name"]), section["frozen_stages"]
   are_norms = "norm" in section and section["norm"] == "constant"

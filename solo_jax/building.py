@@ -24,8 +24,8 @@ def check_config(config: Mapping[str, Any]) -> None:
     config: Sections of fields: a ConfigDict or plain dicts.
 
   Raises:
-    UserError: Listing every problem, by field, with what to do. The rules of
-      the method are looked at where the rest is right.
+    UserError: Listing every problem, by field, with what to do. The method's
+      own rules are checked only if all fields are valid.
   """
   problems = find_problems(config) or (
     table.find(config["method"]).problems(config)
@@ -38,7 +38,7 @@ def build_method(
   config: Mapping[str, Any] | ml_collections.ConfigDict,
   axis_name: str | None = None,
 ) -> Method:
-  """Builds the method of a config; the one place that does.
+  """Returns the method of a config. Nothing else builds one.
 
   Args:
     config: The whole configuration, or its sections as plain dicts.
@@ -75,22 +75,22 @@ def build_predictor(
   flip: bool = False,
   devices: Sequence[jax.Device] | None = None,
 ) -> Predictor:
-  """Builds the predictor of a config, for detections that nobody names.
+  """Returns the predictor of a config, without class names.
 
   Args:
     config: The whole configuration.
     variables: The network's {'params', 'batch_stats'}.
-    batch_size: Images a call of the network on each device.
+    batch_size: Images per network call on each device.
     scales: See Predictor.
     flip: See Predictor.
-    devices: Devices that share the images; None: the first.
+    devices: Devices to spread the images over; None: the first device.
 
   Returns:
     The predictor.
 
   Raises:
-    errors.UserError: If the variables are not those of the config's network,
-      or its method has no test-time augmentation.
+    errors.UserError: If the variables do not fit the config's network, or its
+      method has no test-time augmentation.
   """
   return Predictor(
     build_model(config, variables),
@@ -108,19 +108,19 @@ def build_model(
   class_names: Sequence[str] = (),
   category_ids: Sequence[int] = (),
 ) -> Model:
-  """Builds what a predictor runs.
+  """Returns what a predictor runs: method, variables and class names.
 
   Args:
     config: The whole configuration.
     variables: The network's {'params', 'batch_stats'}.
-    class_names: Name of each label, for whoever shows them.
-    category_ids: The dataset's own id of each label, likewise.
+    class_names: Name of each label, for display.
+    category_ids: The dataset's own id of each label, for output files.
 
   Returns:
     The model.
 
   Raises:
-    UserError: If the variables are not those of the config's network.
+    UserError: If the variables do not fit the config's network.
   """
   method = build_method(config)
   shapes = variable_shapes(
@@ -138,7 +138,7 @@ def build_model(
 
 
 def load_model(path: str) -> Model:
-  """Loads the model of a checkpoint.
+  """Returns the model of a checkpoint.
 
   Args:
     path: Folder of a run (its newest checkpoint is taken) or of one checkpoint.
@@ -147,8 +147,8 @@ def load_model(path: str) -> Model:
     The model.
 
   Raises:
-    errors.UserError: If there is no checkpoint (says what is there), or it is
-      damaged.
+    errors.UserError: If there is no checkpoint (the message lists what was
+      found instead), or it is damaged.
   """
   checkpoint = store.load(path)
   return build_model(

@@ -1,8 +1,9 @@
-"""What the commands share: flags, how they run, progress.
+"""Flags, error handling and progress bars that all commands share.
 
-A user's mistake (`errors.UserError`) ends a command with its message and exit
-code 1; so does what the system says about a file, and the end of another
-process of the run. Any other exception is a bug and keeps its traceback.
+On a user's mistake (`errors.UserError`), a command prints the message and exits
+with code 1. It does the same for the system's errors about files and when
+another process of the run has exited. Any other exception is a bug and keeps
+its traceback.
 """
 
 import ast
@@ -24,8 +25,8 @@ from rich.console import Console
 from solo_jax import parallel
 from solo_jax.errors import UserError
 
-# How the collectives of the CPU and JAX's coordination service speak of a
-# process that is gone; others end all processes by themselves.
+# Error messages of CPU collectives and of JAX's coordination service when a
+# process is gone; other backends stop all processes by themselves.
 _LOST = re.compile(
   r"Gloo \w+ failed|by peer|heartbeat|coordination ?service", re.IGNORECASE
 )
@@ -40,17 +41,17 @@ def run(
   """Parses flags and runs a command; does not return.
 
   Args:
-    command: Takes the arguments that are no flags.
-    takes_arguments: Whether there may be any.
-    verbosity: What is logged: Orbax and TFDS report every step of theirs.
+    command: Takes the positional arguments.
+    takes_arguments: Whether positional arguments are allowed.
+    verbosity: Lowest level that is logged: Orbax and TFDS log every step.
 
   Raises:
-    SystemExit: With the exit code: 0, 1 after an error of the user, or what
-      the command itself exits with.
+    SystemExit: With code 0, 1 after a user's mistake, or the command's own exit
+      code.
   """
   name = pathlib.Path(sys.argv[0]).stem
   for stream in (sys.stdout, sys.stderr):
-    # A name that the terminal's encoding lacks must not end a run.
+    # A name that the terminal cannot encode must not stop a run.
     if isinstance(stream, io.TextIOWrapper):
       stream.reconfigure(errors="backslashreplace")
   try:
@@ -76,16 +77,16 @@ def start(
   takes_arguments: bool = False,
   verbosity: int = logging.ERROR,
 ) -> None:
-  """Runs a command whose flags are parsed, as one of several processes or not.
+  """Runs a command with parsed flags, alone or as one of several processes.
 
   Args:
-    command: As of `run`.
-    argv: The arguments that are no flags, the program's name first.
-    takes_arguments: As of `run`.
-    verbosity: As of `run`.
+    command: See `run`.
+    argv: The positional arguments, the program's name first.
+    takes_arguments: See `run`.
+    verbosity: See `run`.
 
   Raises:
-    app.UsageError: If there are arguments that the command does not take.
+    app.UsageError: If the command does not accept the arguments.
   """
   arguments = argv[1:]
   if arguments and not takes_arguments:
@@ -99,10 +100,10 @@ def start(
 
 
 def _end_alone(error: Exception, name: str, message: str | None) -> None:
-  """Ends one of several processes at once, after an error.
+  """Exits one of several processes immediately after an error.
 
-  JAX's end of a process waits minutes for the others to come to theirs, while
-  they wait for this one in the middle of a step.
+  A normal exit of JAX waits minutes for the other processes to exit, while they
+  wait for this one in the middle of a step.
   """
   if message is None:
     traceback.print_exception(error)
@@ -114,7 +115,7 @@ def _end_alone(error: Exception, name: str, message: str | None) -> None:
 
 
 def explain(error: BaseException) -> str | None:
-  """Finds the message for the user in an exception.
+  """Returns the user's message for an exception, None for a bug.
 
   Args:
     error: Any exception that was raised.
@@ -126,9 +127,9 @@ def explain(error: BaseException) -> str | None:
     signs = [x for x in (error, *_chain(error)) if _LOST.search(str(x))]
     if signs:
       return (
-        "another process of this run has ended or cannot be reached, see its "
-        "log. End all that are left and start the same commands again: the run "
-        "goes on from its last checkpoint. This process saw: "
+        "another process of this run has exited or cannot be reached; see its "
+        "log. Stop all that are left, then rerun the same commands: the run "
+        "resumes from its last checkpoint. This process got: "
         + str(signs[-1]).splitlines()[0]
       )
   if isinstance(error, UserError):
@@ -139,18 +140,18 @@ def explain(error: BaseException) -> str | None:
 
 
 def parse_flags(argv: Sequence[str]) -> list[str]:
-  """Parses flags as absl does, with clear messages about config files.
+  """Returns what absl leaves of the command line, with clear config errors.
 
   Args:
     argv: The command line, the program's name first.
 
   Returns:
-    The arguments that are no flags, the program's name first.
+    The positional arguments, the program's name first.
 
   Raises:
-    UserError: If a config file is not there, refuses its argument or lacks a
-      field that is to be set.
-    SystemExit: On any other mistake in a flag.
+    UserError: If a config file does not exist, rejects its argument or lacks a
+      field that a flag sets.
+    SystemExit: For any other mistake in a flag.
   """
   try:
     arguments = flags.FLAGS(argv)
@@ -171,13 +172,13 @@ def parse_flags(argv: Sequence[str]) -> list[str]:
 
 
 def _is_raised_by_config_flag(error: BaseException) -> bool:
-  """Returns whether a flag is wrong, not the code of a config file."""
+  """Returns whether the error is in a flag and not in a config file's code."""
   names = []
   entry = error.__traceback__
   while entry is not None:
     names.append(entry.tb_frame.f_globals.get("__name__", ""))
     entry = entry.tb_next
-  # Below the flags, a config file would stand between them and the end.
+  # An error in a config file would have its frame after those of the flags.
   modules = {name.partition(".")[0] for name in names}
   return modules <= {"ml_collections", "absl", __name__.partition(".")[0]}
 
@@ -193,7 +194,7 @@ def define_checkpoint_flag() -> None:
   flags.DEFINE_string(
     "checkpoint",
     None,
-    "Folder of a run (newest checkpoint) or of a checkpoint.",
+    "Folder of a run (its newest checkpoint is used) or of one checkpoint.",
     required=True,
   )
 
@@ -204,13 +205,13 @@ def define_config_flag(
   """Defines --config of the commands that take a configuration.
 
   Args:
-    values: Where to; tests pass their own.
-    required: Whether the command runs without it.
+    values: Flag values to define them in; tests pass their own.
+    required: Whether the command needs the flag.
   """
   config_flags.DEFINE_config_file(
     "config",
     None,
-    "Config file, with its argument after a colon. Single fields are set with "
+    "Config file, with its argument after a colon. Set single fields with "
     "--config.section.field=value.",
     lock_config=True,
     flag_values=values,
@@ -222,13 +223,13 @@ def define_config_flag(
 def define_augmentation_flags() -> None:
   """Defines --flip and --scale of the commands that detect."""
   flags.DEFINE_boolean(
-    "flip", False, "Test-time augmentation: see each image mirrored as well."
+    "flip", False, "Test-time augmentation: also process each image mirrored."
   )
   flags.DEFINE_multi_float(
     "scale",
     [1.0],
-    "Test-time augmentation: a size at which to see each image, relative to "
-    "the config's. May be given several times; masks have the first one's.",
+    "Test-time augmentation: size at which to process each image, relative to "
+    "the config's. Can be repeated; masks have the resolution of the first.",
   )
 
 
@@ -236,32 +237,32 @@ def define_process_flags(values: flags.FlagValues = flags.FLAGS) -> None:
   """Defines the flags of a command that runs in several processes.
 
   Args:
-    values: Where to; tests pass their own.
+    values: Flag values to define them in; tests pass their own.
   """
   flags.DEFINE_boolean(
     "distributed",
     False,
-    "This is one of several processes; on TPU pods, under Slurm and in "
+    "Run as one of several processes; on TPU pods, under Slurm and in "
     "Kubernetes JAX finds the others.",
     flag_values=values,
   )
   flags.DEFINE_string(
     "coordinator",
     None,
-    "HOST:PORT of process 0, where JAX does not find out.",
+    "HOST:PORT of process 0, if JAX cannot detect it.",
     flag_values=values,
   )
   flags.DEFINE_integer(
     "num_processes",
     None,
-    "Number of processes, where JAX does not find out.",
+    "Number of processes, if JAX cannot detect it.",
     lower_bound=1,
     flag_values=values,
   )
   flags.DEFINE_integer(
     "process_id",
     None,
-    "Number of this process, from 0, where JAX does not find out.",
+    "Index of this process, from 0, if JAX cannot detect it.",
     lower_bound=0,
     flag_values=values,
   )
@@ -270,14 +271,14 @@ def define_process_flags(values: flags.FlagValues = flags.FLAGS) -> None:
 def process_address(
   given: flags.FlagValues,
 ) -> tuple[str | None, int | None, int | None] | None:
-  """Reads which of several processes this is.
+  """Returns which of several processes this is.
 
   Args:
     given: Parsed flags, see `define_process_flags`.
 
   Returns:
-    (coordinator, number of processes, own number) for `parallel.connect`, with
-    None for what JAX is to find out; None for a process alone.
+    (coordinator, number of processes, own index) for `parallel.connect`, with
+    None for values that JAX should detect; None for a single process.
   """
   address = (given.coordinator, given.num_processes, given.process_id)
   is_given = any(x is not None for x in address)
@@ -285,7 +286,7 @@ def process_address(
 
 
 class SpeedColumn(rich.progress.ProgressColumn):
-  """Images a second since the start, compiling included."""
+  """Images per second since the start, including compilation."""
 
   def render(self, task: rich.progress.Task) -> str:
     """Returns the text; empty before the first image."""
@@ -295,7 +296,7 @@ class SpeedColumn(rich.progress.ProgressColumn):
 
 
 def make_progress(console: Console) -> rich.progress.Progress:
-  """Makes a progress bar for images; the total of a task may be unknown."""
+  """Returns a progress bar for images; a task's total may be unknown."""
   return rich.progress.Progress(
     rich.progress.TextColumn("{task.description}", markup=False),
     rich.progress.BarColumn(),

@@ -1,9 +1,9 @@
-"""Making, reading and checking configurations.
+"""Creates, reads and checks configurations.
 
-A config file is plain Python: `get_config(arg)` calls `make_config` with what
-differs from the neutral values of the table in config_fields.py. `parse_arg`
-turns the text after the colon of `--config=file.py:backbone=r50,schedule=3x`
-into typed values.
+A config file is plain Python: `get_config(arg)` calls `make_config` with the
+values that differ from the defaults of the table in config_fields.py.
+`parse_arg` turns the text after the colon of
+`--config=file.py:backbone=r50,schedule=3x` into typed values.
 """
 
 import difflib
@@ -22,20 +22,19 @@ from solo_jax.errors import UserError
 
 
 def parse_arg(arg: str, **defaults: Any) -> types.SimpleNamespace:
-  """Parses `key=value,key=value` into values typed by their defaults.
+  """Returns the values of `key=value,key=value`, typed by their defaults.
 
   Args:
     arg: The text after the colon of the config flag; may be empty or None.
-    **defaults: Every known key with its default, whose type (str, int, float
-      or bool) is that of the value; or with a tuple of its choices, the
-      default first.
+    **defaults: Every known key with its default, which also sets the type (str,
+      int, float or bool), or with a tuple of choices, the default first.
 
   Returns:
     A namespace with one attribute per key.
 
   Raises:
-    UserError: On an unknown key, or a value that is not of the key's type or
-      none of its choices.
+    UserError: If a key is unknown, or a value has the wrong type or is not one
+      of the choices.
   """
   choices = {k: x for k, x in defaults.items() if isinstance(x, tuple)}
   values = defaults | {key: known[0] for key, known in choices.items()}
@@ -71,18 +70,18 @@ def _show(default: Any) -> str:
 
 
 def make_config(*, method: str, **sections: Any) -> ml_collections.ConfigDict:
-  """Makes a complete configuration from what differs from the neutral values.
+  """Returns a complete configuration, given all non-default values.
 
   Args:
     method: Name of the method.
-    **sections: The sections as dicts, and `seed`.
+    **sections: One dict per section, and `seed`.
 
   Returns:
     A locked configuration with every field of the method and of the backbone
     in `backbone.name`.
 
   Raises:
-    UserError: Listing every field that is unknown, missing or wrong in itself.
+    UserError: Listing every field that is unknown, missing or invalid.
   """
   values = _complete(_flatten({"method": method, **_to_tuples(sections)}))
   problems = _field_problems(values)
@@ -97,10 +96,10 @@ def to_json(config: ml_collections.ConfigDict) -> str:
 
 
 def from_json(text: str) -> ml_collections.ConfigDict:
-  """Reads what `to_json` wrote into a locked config, lists back to tuples.
+  """Returns the locked config that `to_json` wrote, with tuples for lists.
 
-  A config of before a field existed, of when all backbones had those of
-  ResNets or augmentation had fields and no list, is read as one of today.
+  Older configs are upgraded: those from before a field existed, from when all
+  backbones had the fields of ResNets, or from before the list of augmentations.
   """
   values = from_former_fields(_flatten(_to_tuples(json.loads(text))))
   of_others = {field.name for field in FIELDS} - _fields_of(values).keys()
@@ -112,11 +111,11 @@ def from_json(text: str) -> ml_collections.ConfigDict:
 def stated(
   config: Mapping[str, Any], also: Container[str] = ()
 ) -> list[tuple[Field, Any]]:
-  """Returns what a config has to state: all that differs from neutral values.
+  """Returns the fields that a config must state: all non-default ones.
 
   Args:
     config: Sections of fields.
-    also: Names of fields that are listed whatever their value.
+    also: Names of fields to list whatever their value.
 
   Returns:
     The rows with their values, in the order of the table.
@@ -130,21 +129,21 @@ def stated(
 
 
 def find_problems(config: Mapping[str, Any]) -> list[str]:
-  """Finds what is wrong in a config, whatever its method.
+  """Returns the problems of a config that do not depend on its method.
 
   Args:
-    config: Sections of fields; may have been changed since it was made.
+    config: Sections of fields; may have been changed since it was created.
 
   Returns:
-    A line for each problem, with the field and what to do. Only where each
-    field is right in itself are they compared with one another.
+    One line per problem, with the field and what to do. Fields are compared
+    with each other only if each one is valid.
   """
   values = _flatten(config)
   return _field_problems(values) or _relation_problems(values)
 
 
 def raise_problems(problems: list[str]) -> None:
-  """Raises a UserError that lists problems of a config."""
+  """Raises a UserError that lists the problems of a config."""
   raise UserError(
     "the configuration has problems:\n"
     + "\n".join(f"  - {problem}" for problem in problems)
@@ -174,7 +173,7 @@ def _fields_of(values: Mapping[str, Any]) -> dict[str, Field]:
 
 
 def _complete(values: Mapping[str, Any]) -> dict[str, Any]:
-  """Adds neutral values, in the order of the table; the unknown come last."""
+  """Returns values with defaults added, in table order, unknown ones last."""
   neutral = {
     name: field.neutral
     for name, field in _fields_of(values).items()
@@ -184,7 +183,7 @@ def _complete(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _field_problems(values: Mapping[str, Any]) -> list[str]:
-  """Finds what is unknown, missing or wrong in itself."""
+  """Returns which fields are unknown, missing or invalid on their own."""
   problems = []
   for name, is_backbone in (("method", False), ("backbone.name", True)):
     known = known_names(of_backbones=is_backbone)
@@ -194,7 +193,7 @@ def _field_problems(values: Mapping[str, Any]) -> list[str]:
         f"{', '.join(map(repr, known))}"
       )
   if problems:
-    return problems  # which fields there are follows from these
+    return problems  # the valid fields depend on these
   fields = _fields_of(values)
   for name in values.keys() - fields.keys():
     problems.append(_unknown(name, fields))
@@ -208,17 +207,17 @@ def _field_problems(values: Mapping[str, Any]) -> list[str]:
 
 
 def _unknown(name: str, fields: Mapping[str, Field]) -> str:
-  """Describes a field that a config cannot have."""
+  """Returns a message about a field that a config cannot have."""
   owners = [owner for x in FIELDS if x.name == name for owner in x.of]
   if owners:
     return f"{name} is a field of {', '.join(owners)} only"
   near = difflib.get_close_matches(name, fields)
   hint = f"; did you mean {' or '.join(near)}?" if near else ""
-  return f"{name} is no field{hint}"
+  return f"{name} is not a field{hint}"
 
 
 def _relation_problems(values: Mapping[str, Any]) -> list[str]:
-  """Finds fields that do not fit one another, whatever the method."""
+  """Returns which fields contradict one another, whatever the method."""
 
   def relate(is_right: bool, name: str, rule: str, other: str) -> None:
     if not is_right:

@@ -1,7 +1,7 @@
-"""What `transforms.augment` may list, and how older configs are read.
+"""The valid entries of `transforms.augment`, and reading older configs.
 
-The names are those of the tables in data/augmentations.py, which a config does
-not import; a test holds both against each other.
+The names equal those of the tables in data/augmentations.py, which a config
+does not import; a test compares the two.
 """
 
 import dataclasses
@@ -37,7 +37,7 @@ AUGMENTATIONS = {
   "color_jitter": (Field("strength", REQUIRED, SHARE),),
   "copy_paste": (Field("probability", REQUIRED, SHARE),),
 }
-# Fields of `transforms` in place of the list, with their neutral values.
+# Fields of `transforms` from before the list existed, with their defaults.
 FORMER = dict(
   short_sides=None,
   max_side=None,
@@ -52,10 +52,10 @@ FORMER = dict(
 
 @dataclasses.dataclass(frozen=True)
 class _Stages(Check):
-  """A check that names the setting that is wrong."""
+  """A check whose message names the invalid setting."""
 
   def problems(self, name: str, value: Any) -> list[str]:
-    """Returns a line for each setting that is unknown, missing or wrong."""
+    """Returns one line per setting that is unknown, missing or invalid."""
     found = super().problems(name, value)
     if found:
       return found
@@ -96,14 +96,14 @@ STAGES = _Stages(
 
 
 def from_former_fields(values: Mapping[str, Any]) -> dict[str, Any]:
-  """Reads a config of before there was a list.
+  """Returns the values of a config from before `transforms.augment` existed.
 
   Args:
     values: By 'section.field'.
 
   Returns:
-    The values with `transforms.augment` in place of `FORMER`, so that training
-    draws as it did.
+    The values with `transforms.augment` instead of `FORMER`; training makes the
+    same random draws as before.
   """
   former = {
     name: values[f"transforms.{name}"]
@@ -118,7 +118,7 @@ def from_former_fields(values: Mapping[str, Any]) -> dict[str, Any]:
     if key.removeprefix("transforms.") not in former
   }
   old = FORMER | former
-  # Also where nothing is mirrored: its draws come before those of the others.
+  # Even if nothing is mirrored: its draws come before those of the others.
   orient = {
     field.name: old[field.name]
     for field in AUGMENTATIONS["orient"]

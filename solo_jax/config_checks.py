@@ -1,22 +1,22 @@
-"""What a single field of a configuration is and may be."""
+"""Types and conditions of single configuration fields."""
 
 import dataclasses
 from collections.abc import Callable
 from typing import Any
 
-REQUIRED = object()  # in place of a neutral value: each config states its own
+REQUIRED = object()  # instead of a default: every config must state a value
 ALL = ()  # of every method, of every backbone
 
 
 @dataclasses.dataclass(frozen=True)
 class Check:
-  """What a field may be.
+  """The valid values of a field.
 
   Attributes:
-    kind: Type of the values, and of what the command line gives.
-    condition: Ends the sentence "it must be ...".
+    kind: Type of the values, also on the command line.
+    condition: Completes the sentence "it must be ...".
     accepts: Takes a value of this type.
-    is_optional: Whether it may be None: off.
+    is_optional: Whether it may be None, which means off.
   """
 
   kind: type
@@ -34,7 +34,7 @@ class Check:
     return isinstance(value, kinds) and self.accepts(value)
 
   def problems(self, name: str, value: Any) -> list[str]:
-    """Returns what is wrong with the value of a field, a line each."""
+    """Returns the problems of a field's value, one line each."""
     if self.holds(value):
       return []
     return [f"{name} is {value!r}; it must be {self.condition}"]
@@ -46,10 +46,10 @@ class Field:
 
   Attributes:
     name: 'section.field'; in a call of `section`, 'field'.
-    neutral: Value where a config states none, or REQUIRED.
-    check: What it may be.
+    neutral: The default value, or REQUIRED.
+    check: Its valid values.
     comment: A few words; may be empty.
-    of: The methods that have it; in the section `backbone`, the backbones.
+    of: The methods, or in the section `backbone` the backbones, that have it.
       Empty: all.
   """
 
@@ -63,10 +63,10 @@ class Field:
 def section(
   name: str, of: tuple[str, ...], *fields: Field
 ) -> tuple[Field, ...]:
-  """Returns rows with the name of their section and what they are of.
+  """Returns rows with their section and the methods they belong to.
 
   Args:
-    name: Of the section; empty for what stands outside of all.
+    name: Name of the section; empty for fields outside of any section.
     of: See Field.
     *fields: Rows with their own names only.
 
@@ -88,7 +88,7 @@ def optional(check: Check) -> Check:
 
 
 def one_of(*choices: Any) -> Check:
-  """Returns a check for one of these values, which have one type."""
+  """Returns a check for one of these values, all of the same type."""
   return Check(
     type(choices[0]),
     f"one of {', '.join(map(repr, choices))}",
@@ -100,7 +100,7 @@ def each(check: Check, length: int | None = None, at_least: int = 0) -> Check:
   """Returns a check for a tuple whose values all pass another check.
 
   Args:
-    check: Of a single value.
+    check: Check of a single value.
     length: Number of values; None: any.
     at_least: Smallest number of values.
 
@@ -132,7 +132,7 @@ def low_high(check: Check) -> Check:
   )
 
 
-TEXT = Check(str, "text that is not empty", lambda value: value != "")
+TEXT = Check(str, "non-empty text", lambda value: value != "")
 FLAG = Check(bool, "True or False")
 COUNT = Check(int, "a whole number, 0 or above", lambda value: value >= 0)
 POSITIVE = Check(int, "a whole number above 0", lambda value: value > 0)

@@ -1,9 +1,8 @@
 """The table of all fields of a configuration.
 
-A new field is one row, here or, if only some methods have it, in
-config_methods.py or config_regions.py. Its neutral value is what a config has
-that does not state it, and what a run did before the field existed: older
-checkpoints are read with it.
+To add a field, add a row here or, if only some methods have it, to
+config_methods.py or config_regions.py. Its default must reproduce what a run
+did before the field existed, because older checkpoints are read with it.
 """
 
 from solo_jax.config_augmentations import STAGES
@@ -33,19 +32,21 @@ FIELDS = (
     "",
     ALL,
     Field("method", REQUIRED, TEXT, "folder of solo_jax/methods"),
-    Field("seed", 0, COUNT, "of weights, image order and draws"),
+    Field("seed", 0, COUNT, "of initial weights, image order and augmentation"),
   ),
   *section(
     "dataset",
     ALL,
     Field("name", REQUIRED, TEXT, "<builder>[/<config>] below data_dir"),
     Field("data_dir", "data", TEXT, "folder of prepared datasets"),
-    Field("train_split", "train", TEXT, "or a part: 'train[:100]'"),
+    Field("train_split", "train", TEXT, "or a part of it: 'train[:100]'"),
     Field("eval_split", "validation", TEXT, "as train_split"),
-    Field("num_classes", REQUIRED, POSITIVE, "as the dataset has"),
-    Field("keep_empty", True, FLAG, "False: no images without instances"),
-    Field("group_by_orientation", False, FLAG, "True: portrait batches"),
-    Field("num_workers", 0, COUNT, "processes that read images"),
+    Field("num_classes", REQUIRED, POSITIVE, "must equal the dataset's"),
+    Field("keep_empty", True, FLAG, "False: skip images without instances"),
+    Field(
+      "group_by_orientation", False, FLAG, "True: separate portrait batches"
+    ),
+    Field("num_workers", 0, COUNT, "worker processes that read images"),
   ),
   *section(
     "transforms",
@@ -61,7 +62,7 @@ FIELDS = (
       "mask_frame",
       "image",
       one_of("image", "box"),
-      "targets of the whole 'image' or in each 'box'",
+      "targets over the whole 'image' or inside each 'box'",
     ),
     Field("box_mask_size", 112, POSITIVE, "cells along a side of a 'box'"),
     Field("mask_stride", 4, POSITIVE, "input pixels of a target's"),
@@ -72,7 +73,7 @@ FIELDS = (
       "'published', 'majority' bits; 8-bit 'coverage'",
     ),
     Field("max_instances", 100, POSITIVE, "per image; more are lost"),
-    Field("min_mask_area", 1.0, AMOUNT, "network pixels; smaller: left out"),
+    Field("min_mask_area", 1.0, AMOUNT, "network pixels; skip smaller ones"),
   ),
   *section(
     "preprocessing",
@@ -87,9 +88,9 @@ FIELDS = (
       one_of("rgb", "bgr"),
       "'bgr' for caffe-style weights",
     ),
-    Field("short_side", REQUIRED, POSITIVE, "is resized to it ..."),
+    Field("short_side", REQUIRED, POSITIVE, "resized to this length ..."),
     Field(
-      "max_side", REQUIRED, POSITIVE, "... while the long side is within it"
+      "max_side", REQUIRED, POSITIVE, "... if the long side stays within this"
     ),
     Field(
       "size_rounding",
@@ -105,9 +106,9 @@ FIELDS = (
       "or 'area', 'antialias' when shrinking",
     ),
     Field(
-      "tile_size", None, optional(POSITIVE), "cuts larger images in tiles ..."
+      "tile_size", None, optional(POSITIVE), "cuts larger images into tiles ..."
     ),
-    Field("tile_overlap", 0, COUNT, "... shared with its neighbours"),
+    Field("tile_overlap", 0, COUNT, "... that neighbouring tiles share"),
   ),
   *section(
     "backbone",
@@ -115,7 +116,7 @@ FIELDS = (
     Field("name", REQUIRED, TEXT, "'resnet' or 'efficientnet_lite0'"),
     Field("frozen_stages", 0, COUNT, "1: stem and first stage get no gradient"),
     Field(
-      "remat", (), each(one_of(1, 2, 3, 4)), "stages computed twice, for memory"
+      "remat", (), each(one_of(1, 2, 3, 4)), "stages recomputed to save memory"
     ),
     Field(
       "weights",
@@ -183,7 +184,7 @@ FIELDS = (
       "learning_rate",
       REQUIRED,
       FACTOR,
-      "for reference_batch_size images a step",
+      "at reference_batch_size images per step",
     ),
     Field(
       "reference_batch_size",
@@ -191,16 +192,18 @@ FIELDS = (
       POSITIVE,
       "linear rule: lr * batch / reference",
     ),
-    Field("backbone_factor", 1.0, AMOUNT, "backbone's learning rate x"),
+    Field(
+      "backbone_factor", 1.0, AMOUNT, "factor of the backbone's learning rate"
+    ),
     Field("schedule", "cosine", one_of("cosine", "step")),
-    Field("decay_steps", (), each(COUNT), "'step': x0.1 at each"),
+    Field("decay_steps", (), each(COUNT), "'step': x0.1 at each of these"),
     Field("warmup_steps", 0, COUNT, "linear, from ..."),
     Field("warmup_factor", 0.01, AMOUNT, "... this share of the rate"),
     Field("momentum", 0.9, AMOUNT, "sgd"),
     Field("weight_decay", 0.0001, AMOUNT),
     Field("decay_norm_and_bias", False, FLAG, "as PyTorch's SGD does"),
     Field("clip_norm", None, optional(FACTOR), "None: off"),
-    Field("accumulate", 1, POSITIVE, "micro-batches a step"),
+    Field("accumulate", 1, POSITIVE, "micro-batches per step"),
     Field("ema_decay", None, optional(SHARE), "None: off"),
   ),
   *section(
@@ -221,12 +224,12 @@ FIELDS = (
     ),
     Field("checkpoint_every_steps", 1000, POSITIVE),
     Field("keep_latest", 2, POSITIVE, "checkpoints"),
-    Field("keep_best", 1, COUNT, "checkpoints, by mask AP"),
+    Field("keep_best", 1, COUNT, "checkpoints to keep, by mask AP"),
     Field("eval_every_steps", 0, COUNT, "0: at the end only"),
     Field("log_every_steps", 50, POSITIVE),
     Field("picture_every_steps", 2000, COUNT, "0: never"),
     Field("num_pictures", 4, COUNT),
-    Field("max_nonfinite_steps", 20, COUNT, "in a row, then the run stops"),
+    Field("max_nonfinite_steps", 20, COUNT, "in a row before the run stops"),
   ),
   *section(
     "evaluation",

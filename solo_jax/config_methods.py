@@ -1,7 +1,7 @@
-"""The rows of the table of fields that only some methods have.
+"""The table rows of fields that only some methods have.
 
-A method is known when at least one row is of it. Neutral grids and weights are
-those published.
+A method exists if at least one row belongs to it. Default grids and weights are
+the published ones.
 """
 
 from solo_jax.config_checks import (
@@ -161,13 +161,13 @@ METHOD_FIELDS = (
     ),
     Field("min_pixels", 16, COUNT, "of a group"),
     Field(
-      "min_unclaimed", 0.5, SHARE, "share of a group that no other has taken"
+      "min_unclaimed", 0.5, SHARE, "share of a group not yet taken by another"
     ),
     Field(
       "competing",
       False,
       FLAG,
-      "groups share pixels out: objects that never overlap",
+      "each pixel to one group: objects never overlap",
     ),
     Field(
       "score_terms",

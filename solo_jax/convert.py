@@ -1,19 +1,20 @@
-r"""Converts a published checkpoint, so that eval and predict just run.
+r"""Converts a published checkpoint for eval, predict and training.
 
 python -m solo_jax.convert --checkpoint=SOLOv2_R50_3x.pth \
     --config=configs/solov2_coco.py:backbone=r50,recipe=official,schedule=3x \
     --out=checkpoints/solov2_r50_3x
 python -m solo_jax.eval --checkpoint=checkpoints/solov2_r50_3x
 
-Families: solo_official (WXinlong/SOLO), adelaidet, mmdet; of backbones alone
-torchvision, detectron2 (caffe-style ResNets) and lite0, to start a training
-from with --config.training.init_from=OUT. The family is told from the names in
-the file where --family is not given. The config must be that of the network;
-without --config the command says which one it looks like. Files: .pth of any
-PyTorch, read without it and without running anything, and .safetensors.
+Families: solo_official (WXinlong/SOLO), adelaidet and mmdet for whole networks;
+  torchvision, detectron2 (caffe-style ResNets) and lite0 for backbones, to
+  start training from with --config.training.init_from=OUT. Without --family,
+  the family is detected from the parameter names. The config must be that of
+  the network; without --config the command prints which one fits. Files: .pth
+  of any PyTorch version, read without PyTorch and without executing anything,
+  and .safetensors.
 
-Strict both ways: every tensor must be used or dropped by a rule, every
-parameter must be filled. Nothing is written unless all fits.
+Conversion is strict in both directions: a rule must use or drop every tensor,
+and every parameter must be filled. Nothing is written unless everything fits.
 """
 
 from typing import Any
@@ -49,37 +50,40 @@ def define_flags(values: flags.FlagValues = flags.FLAGS) -> None:
     "family",
     None,
     NAMES,
-    "Code base that wrote the checkpoint; default: told from its names.",
+    "Code base that wrote the checkpoint; detected from its names by default.",
     flag_values=values,
   )
   flags.DEFINE_string(
     "checkpoint",
     None,
-    "The .pth or .safetensors file. For --family=lite0 the default is that of "
+    "The .pth or .safetensors file. Default for --family=lite0: the file of "
     "the installed package.",
     flag_values=values,
   )
   flags.DEFINE_string(
-    "out", None, "Folder for the checkpoint; must be new.", flag_values=values
+    "out",
+    None,
+    "Folder for the checkpoint; must not exist.",
+    flag_values=values,
   )
   flags.DEFINE_string(
     "categories",
     None,
     "COCO annotation file whose categories are the classes, for a checkpoint "
-    "of another dataset that notes none.",
+    "of another dataset that does not store its class names.",
     flag_values=values,
   )
   flags.DEFINE_boolean(
     "ema",
     False,
-    "Take the weights that the file calls EMA. mmengine files need it not: "
-    "there the plain names hold the averages.",
+    "Use the weights that the file calls EMA. Not needed for mmengine files: "
+    "their plain names already hold the averages.",
     flag_values=values,
   )
   flags.DEFINE_boolean(
     "other_input",
     False,
-    "Accept a config with other preprocessing or strides than the family's.",
+    "Accept a config whose preprocessing or strides differ from the family's.",
     flag_values=values,
   )
   flags.mark_flags_as_required(["out"], flag_values=values)

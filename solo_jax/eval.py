@@ -3,18 +3,18 @@ r"""Evaluates a checkpoint: COCO mask AP on a split of its dataset.
 python -m solo_jax.eval --checkpoint=workdirs/shapes --out=results.json
 python -m solo_jax.eval --checkpoint=workdirs/shapes --report=reports/shapes
 
---report writes one page, report.html, that shows what is good and what is wrong
-and needs no network: see docs/evaluation.md. --metrics=boundary,microscopy adds
-boundary AP and the metrics of label images (evaluation/boundary.py,
-evaluation/microscopy.py).
+--report writes report.html, a page of scores and mistakes that works offline:
+see docs/evaluation.md. --metrics=boundary,microscopy adds boundary AP and the
+metrics of label images (evaluation/boundary.py, evaluation/microscopy.py).
 
-The configuration, class names and category ids come from the checkpoint; other
-thresholds and capacities are tried with, for example,
+The configuration, class names and category ids come from the checkpoint. To try
+other thresholds and capacities, pass for example
 
     --set=decode.score_threshold=0.05,evaluation.max_detections=300
 
-All local devices share the images. So do several processes, started with the
-flags --distributed or --coordinator as of solo_jax.train; process 0 reports.
+The images are spread over all local devices, and over several processes if they
+are started with --distributed or --coordinator as for solo_jax.train; process 0
+reports.
 
 --flip and --scale are test-time augmentation, see solo_jax.predict.
 
@@ -39,17 +39,17 @@ from solo_jax.scoring.checkpoint import (
   evaluate_checkpoint,
 )
 
-# What the table calls the boxes of `Metrics.box_source`.
+# Row titles for the values of `Metrics.box_source`.
 BOX_NAMES = {"mask": "box of the mask", "predicted": "predicted box"}
 
 FLAGS = flags.FLAGS
 
 
 def make_table(metrics: Metrics) -> rich.table.Table:
-  """Lays the metrics out for a terminal.
+  """Returns the metrics as a table for the terminal.
 
   Args:
-    metrics: Of one evaluation.
+    metrics: Metrics of one evaluation.
 
   Returns:
     A table: the metrics of all classes together, then AP and AP50 by class.
@@ -68,7 +68,7 @@ def make_table(metrics: Metrics) -> rich.table.Table:
     BOX_NAMES[metrics.box_source]: (metrics.box_AP, None),
   } | {name: (value, None) for name, value in metrics.extra.items()}
   for name, (value, value50) in all_classes.items():
-    # A difference in count is no share.
+    # A difference of counts is not a percentage.
     text = f"{value:.2f}" if name == "abs_DiC" else _percent(value)
     table.add_row(name, text, "" if value50 is None else _percent(value50))
   table.add_section()
@@ -80,7 +80,7 @@ def make_table(metrics: Metrics) -> rich.table.Table:
 
 
 def _percent(value: float | None) -> str:
-  """One decimal of a percentage, a dash where there was nothing to find."""
+  """Returns a percentage with one decimal, a dash for an undefined value."""
   return "-" if value is None else f"{100 * value:.1f}"
 
 
@@ -88,32 +88,34 @@ def define_flags() -> None:
   """Defines the flags: when run, so that commands can be imported together."""
   cli.define_checkpoint_flag()
   flags.DEFINE_string(
-    "data_dir", None, "Prepared datasets; the default is that of the training."
+    "data_dir",
+    None,
+    "Folder of the prepared datasets. Default: that of training.",
   )
   flags.DEFINE_string(
-    "split", None, "Split to evaluate; the default is the config's eval_split."
+    "split", None, "Split to evaluate. Default: the config's eval_split."
   )
   flags.DEFINE_string(
     "set",
     None,
-    "Changes to the checkpoint's config, section.field=value,... of the "
+    "Override config fields: section.field=value,... of the "
     f"sections {' and '.join(SECTIONS)}.",
   )
   flags.DEFINE_string(
-    "out", None, "Write the detections here, as COCO results JSON."
+    "out", None, "File to write the detections to, as COCO results JSON."
   )
   flags.DEFINE_string(
-    "report", None, "Folder for report.html: what is good and what is wrong."
+    "report", None, "Folder for report.html, a page of scores and mistakes."
   )
   flags.DEFINE_list(
     "metrics",
     [],
-    f"Metrics besides COCO's, of {','.join(judging.METRICS)}.",
+    f"Extra metrics to compute: {','.join(judging.METRICS)}.",
   )
   flags.DEFINE_float(
     "score_threshold",
     0.3,
-    "Detections of a lower score are left out of the report's pictures, its "
+    "Leave detections of a lower score out of the report's pictures, its "
     "confusion matrix and the metrics of label images.",
     lower_bound=0.0,
     upper_bound=1.0,

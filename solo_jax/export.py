@@ -1,9 +1,9 @@
-r"""Exports a trained model, to be run without solo_jax.
+r"""Exports a trained model, so that it runs without solo_jax.
 
 python -m solo_jax.export --checkpoint=workdirs/shapes --out=exported
 python exported/predictor.py photo.jpg
 
-Below --out this writes
+Writes below --out:
 
   predictor.py         loads and runs the model; needs NumPy and JAX only
   manifest.json        sizes, classes, thresholds, preprocessing, checksums
@@ -11,10 +11,10 @@ Below --out this writes
   program_<HxW>.jax    the whole predictor for one size of network input, for
                        jax.export: resizing, network, decoding, masks
   program_<HxW>.mlirbc the same program as portable StableHLO bytecode
-  program_<HxW>.onnx   with --onnx: the same with its weights, for ONNX Runtime
+  program_<HxW>.onnx   with --onnx: the same, weights included, for ONNX Runtime
 
-An image goes through the smallest program that it fits. docs/export.md says
-how the sizes are chosen and what to do without Python.
+Each image is processed by the smallest program that it fits. docs/export.md
+explains how the sizes are chosen and how to run without Python.
 """
 
 import json
@@ -31,7 +31,7 @@ FLAGS = flags.FLAGS
 
 
 def parse_size(text: str) -> tuple[int, int]:
-  """Reads 'HEIGHTxWIDTH', for example 800x1344.
+  """Returns (height, width) of 'HEIGHTxWIDTH', for example 800x1344.
 
   Args:
     text: Both sides in pixels.
@@ -40,43 +40,45 @@ def parse_size(text: str) -> tuple[int, int]:
     (height, width).
 
   Raises:
-    UserError: If it is something else.
+    UserError: If it is anything else.
   """
   height, _, width = text.partition("x")
   if not (
     height.isdecimal() and width.isdecimal() and int(height) * int(width)
   ):
     raise UserError(
-      f"{text!r} is no size; expected HEIGHTxWIDTH as in 800x1344"
+      f"{text!r} is not a size; expected HEIGHTxWIDTH, such as 800x1344"
     )
   return int(height), int(width)
 
 
 def define_flags() -> None:
-  """Defines the flags: when run, so that commands can be imported together."""
+  """Defines the flags, not on import, so that commands can share a process."""
   cli.define_checkpoint_flag()
-  flags.DEFINE_string("out", None, "Folder for the model; new or empty.")
+  flags.DEFINE_string(
+    "out", None, "Folder for the model; must be new or empty."
+  )
   flags.DEFINE_list(
     "input_size",
     [],
-    "Padded HxW of the network, a program each; by default one for landscape "
+    "Padded HxW of the network, one program each. Default: one for landscape "
     "and one for portrait images, or one for tiles.",
   )
   flags.DEFINE_string(
     "image_size",
     None,
-    "HxW of the largest image that is taken; by default a tile, or a square of "
-    f"{IMAGE_SIDE} or preprocessing.max_side, whichever is more.",
+    "HxW of the largest image accepted. Default: a tile, or a square of "
+    f"{IMAGE_SIDE} or preprocessing.max_side, whichever is larger.",
   )
   flags.DEFINE_integer(
-    "batch_size", 1, "Images that a program takes at once.", lower_bound=1
+    "batch_size", 1, "Number of images per call of a program.", lower_bound=1
   )
   flags.DEFINE_list(
     "platforms",
     ["cpu"],
-    f"Where the programs are to run, any of {', '.join(PLATFORMS)}.",
+    f"Platforms to export for, any of {', '.join(PLATFORMS)}.",
   )
-  flags.DEFINE_boolean("onnx", False, "Write ONNX too (needs jax2onnx).")
+  flags.DEFINE_boolean("onnx", False, "Also write ONNX files (needs jax2onnx).")
   flags.mark_flag_as_required("out")
 
 
@@ -98,7 +100,7 @@ def main() -> None:
   if manifest["preprocessing"]["tile_size"] is None:
     height, width = manifest["programs"][0]["canvas_size"]
     print(
-      f"Takes images of up to {height} x {width} pixels; larger ones need "
+      f"Accepts images of up to {height} x {width} pixels; larger ones need "
       "--image_size=HxW."
     )
 

@@ -1,23 +1,24 @@
-r"""The dataset doctor: what data and configuration allow, before any training.
+r"""The dataset doctor: checks a dataset and a configuration before training.
 
 python -m solo_jax.inspect_data --config=configs/solov2_nuclei.py --out=doctor
 
-With data of your own, give the config nearest to it and name the dataset:
+For your own data, start from the closest config and name the dataset:
 
 python -m solo_jax.inspect_data --config=configs/solov2_own_data.py \
     --config.dataset.name=coco_instances/my_data --out=doctor
 
-It counts images, instances, sizes and classes, repeats what `prepare` found
-wrong and looks for more, says which instances get lost on the way to the
-training targets (no grid cell, no capacity), and scores the targets themselves,
-decoded as predictions are: the highest AP that the configuration allows. Then
-it suggests a configuration and scores that, too. Below --out this writes
+It counts images, instances, sizes and classes, repeats the problems that
+`prepare` found and looks for more, reports which instances are lost between
+annotation and training target (no grid cell, no capacity), and scores the
+targets themselves, decoded like predictions: the highest AP that the
+configuration allows. Then it suggests a configuration and scores that one, too.
+It writes below --out:
 
   report.md, report.json    what the terminal shows, and more
-  suggested_config.py       to train on: --config=doctor/suggested_config.py
+  suggested_config.py       to train with: --config=doctor/suggested_config.py
   training.png              training inputs, mask targets, cells or groups
   lost.png                  the evaluation inputs that lose most instances, if
-                            any does
+                            any do
   suggested.png             training inputs of the suggestion
 """
 
@@ -43,20 +44,20 @@ def define_flags(values: flags.FlagValues = flags.FLAGS) -> None:
   flags.DEFINE_string(
     "out",
     None,
-    "Folder for the report, pictures and the suggested configuration.",
+    "Folder to write the report, pictures and suggested configuration to.",
     flag_values=values,
   )
   flags.DEFINE_integer(
     "num_images",
     500,
-    "Images of each split to decode, spread evenly; 0: all.",
+    "Number of images to decode per split, spread evenly; 0: all.",
     lower_bound=0,
     flag_values=values,
   )
   flags.DEFINE_integer(
     "num_oracle_images",
     100,
-    "Images of the evaluation split to score, spread evenly; 0: all.",
+    "Number of evaluation images to score, spread evenly; 0: all.",
     lower_bound=0,
     flag_values=values,
   )

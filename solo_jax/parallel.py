@@ -1,8 +1,8 @@
-"""How a training step is mapped over devices: the only file that decides it.
+"""Maps a training step over devices; no other file deals with this.
 
 A step is written for one device against AXIS_NAME; here it becomes a program
 over all devices. State is replicated without a leading device axis (4x cheaper
-a step than the stacked form), batches are split along the first axis.
+per step than the stacked form); batches are split along the first axis.
 """
 
 import json
@@ -30,9 +30,9 @@ def connect(
   *,
   timeout_seconds: int = 300,
 ) -> None:
-  """Joins this process to the others of a run, before JAX is used.
+  """Connects this process to the others of a run, before JAX is used.
 
-  On a TPU pod, under Slurm and under Kubernetes JAX finds out by itself what is
+  On a TPU pod, under Slurm and under Kubernetes, JAX detects values that are
   not given.
 
   Args:
@@ -42,10 +42,9 @@ def connect(
     timeout_seconds: How long to wait for the others.
 
   Raises:
-    UserError: If some of the three are given and others missing, if they
-      make no sense, or if none is given where JAX cannot find out.
-    UserError: If process 0 does not answer in time. (Process 0 itself is
-      ended by JAX, naming those that are missing.)
+    UserError: If only some of the three are given, if they make no sense, if
+      none is given and JAX cannot detect them, or if process 0 does not answer
+      in time. (JAX itself stops process 0, naming the missing ones.)
   """
   given = [x is not None for x in (coordinator, num_processes, process_id)]
   if any(given) and not all(given):
@@ -78,9 +77,9 @@ def connect(
     )
   except ValueError as error:
     raise UserError(
-      f"--distributed: JAX finds no other processes here ({error}) It knows "
+      f"--distributed: JAX finds no other processes here ({error}) It supports "
       "TPU pods, Slurm (in a step of srun), Open MPI and Kubernetes (with the "
-      "package of pip install 'jax[k8s]'). Elsewhere give --coordinator, "
+      "package of pip install 'jax[k8s]'). Elsewhere pass --coordinator, "
       "--num_processes and --process_id; for one process leave out "
       "--distributed"
     ) from error
@@ -99,7 +98,7 @@ def _await_coordinator(
     except OSError as error:
       if time.monotonic() >= deadline:
         raise UserError(
-          f"process {process_id} of {num_processes} does not reach process 0 "
+          f"process {process_id} of {num_processes} did not reach process 0 "
           f"at {coordinator} within {timeout_seconds} s ({error}): check that "
           "it was started, that its host has this name and that the port is "
           "open"
@@ -108,12 +107,12 @@ def _await_coordinator(
 
 
 def map_step(step: Callable[[Any, Any], tuple[Any, Any]]) -> Callable:
-  """Maps a per-device step over all devices of all processes.
+  """Returns a per-device step, mapped over all devices of all processes.
 
   Args:
     step: (state, batch) -> (state, metrics). Everything it returns must be the
       same on every device (pmean'ed or psum'ed over AXIS_NAME): only the first
-      copy is looked at, and nothing checks it.
+      copy is used, and nothing checks this.
 
   Returns:
     (replicated state, split batch) -> (replicated state, metrics); the state
@@ -129,13 +128,13 @@ def map_step(step: Callable[[Any, Any], tuple[Any, Any]]) -> Callable:
 
 
 class CompileCounter:
-  """Counts how often a function is traced, once for each compiled program."""
+  """Counts how often a function is traced, once per compiled program."""
 
   def __init__(self, function: Callable, on_compile: Callable[[], None]):
-    """Wraps a function that is mapped afterwards.
+    """Wraps a function before it is mapped.
 
     Args:
-      function: What to count.
+      function: Function whose traces to count.
       on_compile: Called before each compilation.
     """
     self.num_compiled = 0
@@ -151,18 +150,18 @@ class CompileCounter:
 
 
 def replicate(tree: Any) -> Any:
-  """Copies arrays to every local device, in the layout `map_step` returns.
+  """Returns arrays on every local device, in the layout `map_step` returns.
 
   Starting from any other layout would compile the step twice.
   """
   # A fresh copy: on a CPU device_put may alias host memory, and the step
-  # donates what it is given.
+  # donates its arguments.
   tree = jax.tree.map(lambda x: np.array(x, copy=True), tree)
   return jax.device_put(tree, NamedSharding(_mesh(), PartitionSpec()))
 
 
 def split_batch(batch: Any) -> Any:
-  """Starts the transfer of this process's part of a batch, without waiting.
+  """Returns this process's part of a batch, its transfer started.
 
   Args:
     batch: Pytree of numpy arrays [B, ...], B a multiple of the local devices.
@@ -178,7 +177,7 @@ def split_batch(batch: Any) -> Any:
 
 
 def fetch(tree: Any) -> Any:
-  """Copies replicated arrays to the host, from this process's first device.
+  """Returns replicated arrays on the host, from this process's first device.
 
   Args:
     tree: Pytree of arrays that left a mapped step (or any plain arrays).
@@ -206,22 +205,22 @@ def check_batch_size(batch_size: int, accumulate: int) -> None:
 
 
 def any_process(flag: bool) -> bool:
-  """Tells whether the flag is set in any process; all must call it."""
+  """Returns whether the flag is set in any process; all must call it."""
   if jax.process_count() == 1:
     return flag
   return bool(multihost_utils.process_allgather(np.asarray(flag)).any())
 
 
 class LaggedFlag:
-  """Tells whether a flag was set in any process, without waiting for a step.
+  """Reports whether a flag was set in any process, without waiting for a step.
 
-  Asking the other processes takes its turn on the devices behind the training
-  step that was just started; waiting for the answer would leave them idle
-  until the next one. So each call gives the answer to the call before.
+  A query to the other processes runs on the devices after the training step
+  that was just started; waiting for the answer would leave them idle until the
+  next step. So each call returns the answer to the call before.
   """
 
   def __init__(self):
-    """Starts with a flag that is set nowhere."""
+    """Starts with the flag set nowhere."""
     everywhere = Mesh(np.asarray(jax.devices()), (AXIS_NAME,))
     self._split = NamedSharding(everywhere, PartitionSpec(AXIS_NAME))
     self._any = jax.jit(
@@ -230,14 +229,14 @@ class LaggedFlag:
     self._asked = None
 
   def __call__(self, flag: bool) -> bool:
-    """Asks; all processes must call it equally often.
+    """Returns the flag of the call before; all must call it equally often.
 
     Args:
       flag: This process's.
 
     Returns:
-      Whether it was set in any process at the call before, the same in all;
-      of one process alone, whether it is set now.
+      Whether it was set in any process at the call before, the same in all; for
+      a single process, whether it is set now.
     """
     if jax.process_count() == 1:
       return flag
@@ -250,10 +249,10 @@ class LaggedFlag:
 
 
 def gather_json(value: Any) -> list[Any]:
-  """Exchanges values between processes; all must call it.
+  """Returns the values of all processes; all must call it.
 
   Args:
-    value: What JSON can hold. Floats come through exactly.
+    value: Any JSON value. Floats are preserved exactly.
 
   Returns:
     The value of each process.
@@ -272,12 +271,12 @@ def gather_json(value: Any) -> list[Any]:
 
 
 def check_agreement(facts: dict[str, Any]) -> None:
-  """Raises UserError where processes disagree; all must call it.
+  """Raises UserError if processes disagree; all must call it.
 
-  They would wait for each other for ever, or train different things.
+  Otherwise they would wait for each other forever or train different things.
 
   Args:
-    facts: What must be the same in all processes, as JSON holds it, by name.
+    facts: JSON values that must be equal in all processes, by name.
   """
   parts = gather_json(facts)
   differing = [
@@ -290,8 +289,8 @@ def check_agreement(facts: dict[str, Any]) -> None:
   if differing:
     more = f"\n  and {len(differing) - 10} more" if differing[10:] else ""
     raise UserError(
-      "the processes of this run do not agree; start all with the same flags, "
-      "the same data and one workdir that all of them see:\n"
+      "the processes of this run disagree; start all with the same flags, "
+      "the same data and one workdir that all of them can access:\n"
       + "\n".join(differing[:10])
       + more
     )

@@ -5,35 +5,36 @@ python -m solo_jax.predict --checkpoint=workdirs/shapes --out=found \
 find scans -name '*.tif' | python -m solo_jax.predict --checkpoint=... \
     --out=found --save=labels -
 
-Arguments are image files, videos, folders (their images and videos, not those
-of sub-folders), the number of a camera (0: the first; Ctrl-C ends it) and '-'
-for a list of paths on the standard input. Images may be of any size: RGB, grey
-or 16-bit. Pixels are used as stored: an EXIF orientation is ignored, as COCO's
-annotations ignore it; videos are turned the right way up.
+Arguments are image files, videos, folders (without their sub-folders), the
+number of a camera (0 for the first; stop it with Ctrl-C) and '-' for a list of
+paths on standard input. Images may be of any size: RGB, grey or 16-bit. Pixels
+are used as stored: EXIF orientation is ignored, as in COCO's annotations;
+videos are rotated upright.
 
 In a video an instance keeps its number, the track, from frame to frame. A score
-of --score_threshold starts a track, a lower one can go on with it.
+of --score_threshold starts a track; a lower one can continue it.
 
---save says what is written below --out:
+--save selects what is written below --out:
 
-  overlay   overlays/<name>.png   the picture to look at; .mp4 of a video
+  overlay   overlays/<name>.png   the image with the instances drawn; .mp4 of a
+                                  video
   rle       predictions.json      COCO format: images, annotations, categories
   polygons  polygons.json         the same with polygons, whose holes are filled
-  masks     masks/<name>/<number>.png   a mask each, 0 or 255; the number is the
-                                  rank by score, of a video the track
+  masks     masks/<name>/<number>.png   one mask each, 0 or 255; the number is
+                                  the rank by score, in a video the track
   labels    labels/<name>.png     uint16 label image: 0 = background, else that
                                   number; where instances overlap, the higher
                                   score wins; scores.json has the scores
-  views     views/<name>.png      of associative embedding: tags as colours,
-                                  seeds and groups beside the image
+  views     views/<name>.png      for associative embedding: tags as colours,
+                                  seeds and groups next to the image
 
-The <name> of a frame is <video>/<frame>, counted from 000000; its annotations
-have a track_id, its entry a video_id, frame_index and seconds.
+The <name> of a frame is <video>/<frame>, counted from 000000. Its annotations
+have a track_id; its image entry has video_id, frame_index and seconds.
 
---flip and --scale are test-time augmentation: the network sees each image
-mirrored as well, and at several sizes. Compiled programs are kept for the next
-run, see inference/compilation_cache.py. A file that cannot be read, or not to
-its end, is named, the others are still done, and the exit code is then 1.
+--flip and --scale are test-time augmentation: the network also processes each
+image mirrored, and at several sizes. Compiled programs are kept for the next
+run, see inference/compilation_cache.py. Files that cannot be read completely
+are reported, all others are processed, and the exit code is then 1.
 """
 
 import pathlib
@@ -49,6 +50,7 @@ from solo_jax.inference.compilation_cache import use_compilation_cache
 from solo_jax.media.inputs import find_inputs
 from solo_jax.media.prediction import predict_inputs
 from solo_jax.media.saving import KINDS
+from solo_jax.terminal import plural
 
 FLAGS = flags.FLAGS
 
@@ -56,27 +58,29 @@ FLAGS = flags.FLAGS
 def define_flags() -> None:
   """Defines the flags: when run, so that commands can be imported together."""
   cli.define_checkpoint_flag()
-  flags.DEFINE_string("out", None, "Folder for the results; made if missing.")
+  flags.DEFINE_string(
+    "out", None, "Folder for the results; created if missing."
+  )
   flags.DEFINE_float(
     "score_threshold",
     0.3,
-    "Detections of a lower score are left out.",
+    "Leave out detections of a lower score.",
     lower_bound=0.0,
     upper_bound=1.0,
   )
   flags.DEFINE_integer(
-    "batch_size", 1, "Images the network takes at once.", lower_bound=1
+    "batch_size", 1, "Number of images per network call.", lower_bound=1
   )
   flags.DEFINE_integer(
     "max_pixels",
     MAX_PIXELS,
-    "Image files whose header declares more are not read: their pixels would "
+    "Do not read image files whose header declares more pixels: they would "
     "fill the memory.",
     lower_bound=1,
     upper_bound=PIXELS_LIMIT,
   )
   flags.DEFINE_list(
-    "save", ["overlay", "rle"], f"What to write, of {', '.join(KINDS)}."
+    "save", ["overlay", "rle"], f"What to write, any of {', '.join(KINDS)}."
   )
   cli.define_augmentation_flags()
   flags.mark_flag_as_required("out")
@@ -104,11 +108,14 @@ def main(*arguments: str) -> None:
     progress=cli.make_progress(Console(stderr=True)),
   )
   seconds = time.perf_counter() - start
-  print(
-    f"{num_images} images done in {seconds:.1f} s "
-    f"({num_images / seconds:.1f} images/s, compiling included), see {out}"
-  )
-  print(predictor.summary(predictor.num_dropped), file=sys.stderr)
+  if num_images:
+    print(
+      f"{plural(num_images, 'image')} in {seconds:.1f} s "
+      f"({num_images / seconds:.1f} images/s, compiling included), see {out}"
+    )
+    print(predictor.summary(predictor.num_dropped), file=sys.stderr)
+  else:
+    print("nothing written")
   for problem in problems:
     print(f"{problem.path}: {problem.reason}", file=sys.stderr)
   if problems:

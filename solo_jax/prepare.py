@@ -1,6 +1,6 @@
-r"""Builds records from a dataset's own files and prints a summary.
+r"""Converts a dataset to records and prints a summary.
 
-Drawn scenes, no source needed:
+Drawn scenes, which need no source; data/shapes/examples has some to try:
 
 python -m solo_jax.prepare --dataset=shapes --data_dir=data
 
@@ -15,14 +15,14 @@ python -m solo_jax.prepare --dataset=coco_instances --name=my_data \
     --train_annotations=a.json --train_images=DIR_OR_ZIP \
     --validation_annotations=b.json --validation_images=DIR_OR_ZIP
 
-Without the last line a tenth of the images is held out for validation.
+Without the last line, a tenth of the images is held out for validation.
 
 Pairs of images/ and labels/, split by index.json or by ratio:
 
 python -m solo_jax.prepare --dataset=labeled_images --source=DIR --name=nuclei
 
-What is left out, read otherwise than written or worth a look is counted by
-kind. Losing all, or more than --max_lost, is an error.
+Everything skipped, repaired or suspicious is counted by kind. Skipping all
+images, or more than --max_lost, is an error.
 """
 
 import functools
@@ -32,7 +32,6 @@ from collections.abc import Mapping
 from typing import Any
 
 import rich.console
-import rich.table
 from absl import app, flags
 
 from solo_jax import cli
@@ -45,13 +44,15 @@ from solo_jax.data import (
 )
 from solo_jax.data.builder import TOLERANT, RecordsBuilder, Tolerance
 from solo_jax.data.file_tree import MAX_PIXELS, PIXELS_LIMIT
-from solo_jax.data.findings import list_kinds, plural, printable
+from solo_jax.data.findings import list_kinds, printable
 from solo_jax.data.records import Records, find_prepared, list_splits
 from solo_jax.errors import UserError
+from solo_jax.terminal import make_table, plural
 
 _DATASETS = ("shapes", "coco_instances", "labeled_images")
 _NUM_LISTED = 20  # problems shown; the dataset's metadata keeps more
 
+NUM_EXAMPLES = 4  # pictures of drawn scenes
 _SPLITS = ("train", "validation")
 
 FLAGS = flags.FLAGS
@@ -63,22 +64,22 @@ def define_flags() -> None:
     "dataset", None, _DATASETS, "Kind of the source.", required=True
   )
   flags.DEFINE_string(
-    "source", None, "Folder of the source; for coco_instances also 'download'."
+    "source", None, "Folder of the source; 'download' fetches COCO."
   )
-  flags.DEFINE_string("data_dir", "data", "Directory of all prepared datasets.")
+  flags.DEFINE_string("data_dir", "data", "Folder of all prepared datasets.")
   flags.DEFINE_string(
     "name",
     None,
-    "Name of the dataset below its kind. Default: 2017 for coco_instances, the "
+    "Name for the dataset. Default: 2017 for coco_instances, the "
     "name of the source folder for labeled_images, none for shapes.",
   )
   flags.DEFINE_bool(
-    "strict", False, "Refuse a source with problems instead of skipping them."
+    "strict", False, "Fail on any problem instead of skipping what it concerns."
   )
   flags.DEFINE_float(
     "max_lost",
     TOLERANT.max_lost,
-    "Share of the images, and of the annotations, that may be skipped; losing "
+    "Share of the images and of the annotations that may be skipped; skipping "
     "all is always an error.",
     lower_bound=0.0,
     upper_bound=1.0,
@@ -87,32 +88,30 @@ def define_flags() -> None:
     "exif",
     None,
     exif.CHOICES,
-    "Whether photographs are turned as their orientation tag says (then stored "
-    "as PNG) or taken as stored. Default: as stored, and images with a tag are "
+    "Whether to turn photographs as their orientation tag says (and store them "
+    "as PNG) or use them as stored. Default: as stored; images with a tag are "
     "counted; those whose annotations fit the turned image are problems.",
   )
   flags.DEFINE_bool(
     "split_pieces",
     False,
-    "Of labeled images: each piece of a value is an object of its own, as in "
+    "For labeled_images: treat each piece of a value as an object, as in "
     "foreground masks of 0 and 255.",
   )
-  flags.DEFINE_integer("seed", 0, "Of the drawn scenes.")
+  flags.DEFINE_integer("seed", 0, "Seed of the drawn scenes.")
   flags.DEFINE_integer(
     "max_pixels",
     MAX_PIXELS,
-    "Images whose header declares more are problems: their pixels would fill "
+    "Skip images whose header declares more pixels: they would fill "
     "the memory.",
     lower_bound=1,
     upper_bound=PIXELS_LIMIT,
   )
-  flags.DEFINE_string(
-    "class_name", "object", "Name of the class of labeled images."
-  )
+  flags.DEFINE_string("class_name", "object", "Class name for labeled_images.")
   flags.DEFINE_float(
     "validation_fraction",
     0.1,
-    "Share of the images held out for validation: of labeled images without an "
+    "Share of the images to hold out for validation: of labeled_images without "
     "index.json, and of --train_annotations without --validation_annotations "
     "(0 there: none).",
   )
@@ -121,23 +120,23 @@ def define_flags() -> None:
       f"{split}_annotations", None, f"COCO annotation file of {split}."
     )
     flags.DEFINE_string(
-      f"{split}_images", None, f"Folder or zip of the images of {split}."
+      f"{split}_images", None, f"Folder or zip file with the images of {split}."
     )
 
 
 def _custom_flags(split: str) -> tuple[str | None, str | None]:
-  """Returns what names the annotations and the images of a split."""
+  """Returns the flags of a split's annotations and images."""
   return FLAGS[f"{split}_annotations"].value, FLAGS[f"{split}_images"].value
 
 
 def _find_custom() -> dict[str, coco_instances.SplitFiles]:
-  """Opens the pairs that flags name; a split may be left out."""
+  """Returns the sources that flags name; a split may be left out."""
   splits = {}
   for split in _SPLITS:
     annotations, images = _custom_flags(split)
     if bool(annotations) != bool(images):
       raise app.UsageError(
-        f"--{split}_annotations and --{split}_images come together."
+        f"--{split}_annotations and --{split}_images go together."
       )
     if annotations:
       splits[split] = coco_instances.find_custom(
@@ -156,7 +155,7 @@ def _pick_name() -> str:
     return FLAGS.name
   if FLAGS.dataset == "coco_instances":
     if _is_custom():
-      raise app.UsageError("Annotations of your own need a --name=...")
+      raise app.UsageError("Your own annotations need a --name=...")
     return "2017"
   if FLAGS.dataset == "labeled_images" and FLAGS.source:
     return pathlib.Path(FLAGS.source).resolve().name
@@ -164,7 +163,7 @@ def _pick_name() -> str:
 
 
 def _make_builder(name: str) -> RecordsBuilder:
-  """Makes the builder that the flags describe; opens its source."""
+  """Returns the builder that the flags describe, with its source open."""
   common = dict(data_dir=FLAGS.data_dir, name=name)
   tolerance = Tolerance(is_strict=FLAGS.strict, max_lost=FLAGS.max_lost)
   if FLAGS.dataset == "shapes":
@@ -203,7 +202,7 @@ def _make_builder(name: str) -> RecordsBuilder:
 
 
 def _options() -> dict[str, Any]:
-  """Returns what the flags ask for, sources as full paths."""
+  """Returns the requested options, with sources as full paths."""
   options = {"max_pixels": FLAGS.max_pixels, "exif": FLAGS.exif}
   match FLAGS.dataset:
     case "shapes":
@@ -231,14 +230,12 @@ def print_summary(path: pathlib.Path, console: rich.console.Console) -> None:
     console: Where to print.
   """
   splits = [Records(path, split) for split in list_splits(path)]
-  # Names may hold what rich takes for markup, such as [/b].
+  # Names may contain text that rich reads as markup, such as [/b].
   print_plain = functools.partial(
     console.print, markup=False, highlight=False, emoji=False
   )
   print_plain(str(path), soft_wrap=True)
-  table = rich.table.Table("")
-  for records in splits:
-    table.add_column(records.split, justify="right")
+  table = make_table("", *(records.split for records in splits))
   rows = {
     "images": len,
     "instances": lambda records: records.num_objects.sum(),
@@ -261,29 +258,29 @@ def print_summary(path: pathlib.Path, console: rich.console.Console) -> None:
 
 
 def list_findings(metadata: Mapping[str, Any]) -> list[str]:
-  """Lists what was found while a dataset was prepared.
+  """Returns what was found while a dataset was prepared.
 
   Args:
-    metadata: Of its records.
+    metadata: Metadata of its records.
 
   Returns:
     Lines: problems, then repairs and notes, each kind with its count.
   """
   line = f"{plural(metadata['num_problems'], 'problem')}, skipped"
-  if "num_images_skipped" in metadata:  # older datasets do not say
+  if "num_images_skipped" in metadata:  # not recorded in older datasets
     images = plural(metadata["num_images_skipped"], "image")
     annotations = plural(metadata["num_annotations_skipped"], "annotation")
     line += f": {images}, {annotations}"
   lines = [line]
-  if "kinds" not in metadata:  # nor do they say of which kind
+  if "kinds" not in metadata:  # nor are the kinds
     return lines + [
       f"  {printable(x)}" for x in metadata["problems"][:_NUM_LISTED]
     ]
   kinds = metadata["kinds"]
   lines += list_kinds(kinds["problems"])
   for name, title in (
-    ("repairs", "read otherwise than written"),
-    ("notes", "to be looked at"),
+    ("repairs", "repaired"),
+    ("notes", "worth checking"),
   ):
     if kinds[name]:
       number = sum(count for _, count, _ in kinds[name])
@@ -292,7 +289,7 @@ def list_findings(metadata: Mapping[str, Any]) -> list[str]:
 
 
 def config_flags(path: pathlib.Path, data_dir: str, name: str) -> list[str]:
-  """Lists the flags of the train command that choose a prepared dataset.
+  """Returns the flags of the train command that choose a prepared dataset.
 
   Args:
     path: Folder of the prepared dataset.
@@ -300,7 +297,7 @@ def config_flags(path: pathlib.Path, data_dir: str, name: str) -> list[str]:
     name: Name of the dataset below it.
 
   Returns:
-    Flags; the splits only where they are not called train and validation.
+    Flags; the splits only if they are not called train and validation.
   """
   splits = list_splits(path)
   records = Records(path, splits[0])
@@ -315,16 +312,34 @@ def config_flags(path: pathlib.Path, data_dir: str, name: str) -> list[str]:
   return [f"--config.dataset.{key}={value}" for key, value in fields.items()]
 
 
-def check_same_request(
-  path: pathlib.Path, options: Mapping[str, Any], is_strict: bool
-) -> None:
-  """Refuses to take a prepared dataset for one that was made otherwise.
+def write_examples(path: pathlib.Path, folder: pathlib.Path) -> pathlib.Path:
+  """Writes the first held-out scenes as files: there is something to try.
 
   Args:
     path: Folder of the prepared dataset.
-    options: What is asked for now, by the name of the flag; None for what the
-      command does not say.
-    is_strict: Refuse a dataset for which problems were skipped.
+    folder: Where the folder `examples` goes.
+
+  Returns:
+    The folder of the PNG files.
+  """
+  records = Records(path, "validation")
+  folder = folder / "examples"
+  folder.mkdir(exist_ok=True)
+  for record in (records[i] for i in range(min(NUM_EXAMPLES, len(records)))):
+    (folder / record["file_name"].decode()).write_bytes(record["image"])
+  return folder
+
+
+def check_same_request(
+  path: pathlib.Path, options: Mapping[str, Any], is_strict: bool
+) -> None:
+  """Raises if a prepared dataset was made with different options.
+
+  Args:
+    path: Folder of the prepared dataset.
+    options: The options requested now, by flag name; None for options not
+      given.
+    is_strict: Reject a dataset for which problems were skipped.
 
   Raises:
     UserError: Naming what differs, and what to do.
@@ -341,13 +356,13 @@ def check_same_request(
     problems.append(f"{number}, not with --strict")
   if problems:
     raise UserError(
-      f"{path} is prepared already, but with {'; '.join(problems)}. Give the "
+      f"{path} exists already, made with {'; '.join(problems)}. Give the "
       "new dataset another --name, or delete that folder to build it again."
     )
 
 
 def main() -> None:
-  """Prepares a dataset, or says that it is prepared already."""
+  """Prepares a dataset unless it is already prepared."""
   if "://" in FLAGS.data_dir:
     raise UserError(
       f"--data_dir={FLAGS.data_dir}: records are written to a local disk; "
@@ -361,7 +376,7 @@ def main() -> None:
   if path:
     check_same_request(path, _options(), FLAGS.strict)
     if "options" not in Records(path, list_splits(path)[0]).metadata:
-      console.print("It does not say how it was made: not compared.")
+      console.print("Its options are not recorded: not compared.")
     console.print(
       f"Already prepared: {path} (delete it to build it again).",
       highlight=False,
@@ -371,7 +386,15 @@ def main() -> None:
   else:
     path = _make_builder(name).prepare(_options())
   print_summary(path, console)
-  console.print("Train on it with")
+  if FLAGS.dataset == "shapes":
+    folder = write_examples(path, pathlib.Path(FLAGS.data_dir) / full_name)
+    console.print(
+      f"Pictures to predict on: {folder}",
+      markup=False,
+      highlight=False,
+      soft_wrap=True,
+    )
+  console.print("Train on it with:")
   for flag in config_flags(path, FLAGS.data_dir, full_name):
     console.print(
       f"  {shlex.quote(flag)}", markup=False, highlight=False, soft_wrap=True

@@ -16,7 +16,7 @@ import numpy as np
 class PackedMasks:
   """Mask targets over the whole network frame, as bytes.
 
-  A tree with one leaf: what maps over the arrays of a batch maps over `data`.
+  A tree with one leaf: a map over the arrays of a batch maps over `data`.
 
   Attributes:
     data: 'bits': big-endian along the width (np.packbits), [..., N, h, w / 8]
@@ -32,7 +32,7 @@ class PackedMasks:
 
   @property
   def size(self) -> tuple[int, int]:
-    """(h, w)."""
+    """Returns (h, w)."""
     *_, height, width = self.data.shape
     return height, width * (8 if self.encoding == "bits" else 1)
 
@@ -43,8 +43,8 @@ class PackedMasks:
       rows: Indices of instances, of the masks of one image. None: all.
 
     Returns:
-      Weights in [0, 1]. [..., N or len(rows), h, w] float32; of a numpy array
-      a numpy array.
+      Weights in [0, 1]. [..., N or len(rows), h, w] float32; a numpy array if
+      `data` is one.
     """
     xp = np if isinstance(self.data, np.ndarray) else jnp
     data = self.data if rows is None else self.data[rows]
@@ -55,16 +55,16 @@ class PackedMasks:
   def unpack_flat(self) -> jax.Array:
     """Returns `unpack()` with the cells of a mask in one row. [..., N, h * w].
 
-    It is the bytes that are flattened: XLA then sums each mask in one run.
+    Flattening the bytes lets XLA sum each mask in one pass.
     """
     data = self.data.reshape(*self.data.shape[:-2], -1)
     return dataclasses.replace(self, data=data).unpack()
 
   def rectangles(self, boxes_xyxy: jax.Array) -> jax.Array:
-    """Returns what each mask's grid is laid over: the whole frame.
+    """Returns the rectangle that each mask's grid covers: the whole frame.
 
     Args:
-      boxes_xyxy: Of the instances. [..., N, 4] float32.
+      boxes_xyxy: Boxes of the instances. [..., N, 4] float32.
 
     Returns:
       Continuous network pixels. [..., N, 4] float32.

@@ -3,16 +3,16 @@ r"""Trains a method and evaluates it.
 python -m solo_jax.train \
     --config=configs/solov2_shapes.py --workdir=workdirs/shapes
 
-The same command goes on from the last checkpoint. Ctrl-C and SIGTERM save
-first; the exit code is then 130 or 143. The last line of a finished run is the
-metrics as JSON.
+Rerunning the same command resumes from the last checkpoint. Ctrl-C and SIGTERM
+save a checkpoint first; the exit code is then 130 or 143. The last line of a
+finished run is the metrics as JSON.
 
-Several processes: start the same command in each with --distributed on a TPU
-pod, under Slurm or in Kubernetes; elsewhere say who is who:
+Several processes: start the same command in each, with --distributed on a TPU
+pod, under Slurm or in Kubernetes, and elsewhere with
 
     --coordinator=host0:1234 --num_processes=2 --process_id=0
 
-The checkpoints fit any number of devices and processes.
+A checkpoint can be resumed on a different number of devices or processes.
 """
 
 import json
@@ -34,14 +34,14 @@ def define_flags(values: flags.FlagValues = flags.FLAGS) -> None:
   flags.DEFINE_string(
     "workdir",
     None,
-    "Folder of the run: checkpoints, logs, pictures.",
+    "Folder of the run, for checkpoints, logs and pictures.",
     flag_values=values,
   )
   flags.DEFINE_boolean(
     "change_batch_size",
     False,
-    "Go on from a checkpoint of another training.batch_size. Schedule and data "
-    "go on at the same step number, the learning rate follows the linear rule.",
+    "Resume a checkpoint of another training.batch_size. Schedule and data "
+    "resume at the same step; the learning rate follows the linear rule.",
     flag_values=values,
   )
   cli.define_process_flags(values)
@@ -62,5 +62,5 @@ def main() -> None:
 
 if __name__ == "__main__":
   define_flags()
-  # Warnings as well: of damaged checkpoints, for example.
+  # Including warnings, for example about damaged checkpoints.
   cli.run(main, verbosity=logging.WARNING)

@@ -1,4 +1,4 @@
-"""The arrays that travel through solo_jax, and the legend of shape letters.
+"""The arrays passed between the parts of solo_jax, and the shape letters.
 
 Shape letters, used with the same meaning in every docstring of the package:
   B: images in a batch. H, W: height and width of the padded network input.
@@ -26,7 +26,7 @@ from solo_jax.target_masks import BoxMaskTargets, PackedMasks
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Sample:
-  """One image with its instances on the host, as transforms see it.
+  """One image with its instances on the host, the input of transforms.
 
   Geometry is lazy: transforms only compose `affine` and set `image_size`; the
   pixels in `image` and `masks` stay those of the original file until
@@ -48,7 +48,7 @@ class Sample:
       x' = affine[0, 0] * x + affine[0, 2] and likewise for y; off-diagonal
       entries are nonzero after a transposition only. [2, 3] float64.
     image_size: (height, width) of the valid image content in the network
-      frame, which starts at (0, 0); beyond lies padding.
+      frame, which starts at (0, 0); the rest is padding.
     is_corrupt: The record's image could not be decoded; `image` is blank and
       there are no instances.
   """
@@ -71,13 +71,13 @@ class Sample:
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Batch:
-  """A training batch, about 1 MB an image at 512 x 512.
+  """A training batch, about 1 MB per image at 512 x 512.
 
   Attributes:
     image: Padded, not normalised, RGB. [B, H, W, 3] uint8.
     image_size: Valid (height, width) of each image. [B, 2] int32.
-    image_valid: False for an image that must not count: padding of a partial
-      batch or a corrupt record. [B] bool.
+    image_valid: False for an image to ignore: padding of a partial batch or a
+      corrupt record. [B] bool.
     masks: Mask targets. [B, N] masks of [h, w], or of [s, s] in their boxes.
     centers: Centre of mass (x, y) of the visible mask in pixel-index network
       coordinates. [B, N, 2] float32.
@@ -118,13 +118,13 @@ class FrameMasks:
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class BoxMasks:
-  """Decoded masks, each over a box of its own.
+  """Decoded masks, each over its own box.
 
   Attributes:
     probs: Probability that a pixel belongs to the instance, on a grid over its
       box. [B, M, s, s] float32 in [0, 1].
     boxes_xyxy: Continuous network coordinates. [B, M, 4] float32.
-    paste: How a mask is laid into the image, see `inference.box_masks`:
+    paste: How a mask is pasted into the image, see `inference.box_masks`:
       'aligned' (detectron2, mmdet) or 'torchvision'.
   """
 
@@ -141,7 +141,7 @@ class Decoded:
   Sorted by falling score; invalid entries last, with score 0.
 
   Attributes:
-    masks: Their masks.
+    masks: The masks.
     scores: [B, M] float32 in [0, 1].
     labels: [B, M] int32.
     valid: [B, M] bool.
@@ -163,9 +163,9 @@ class Decoded:
 class CroppedMasks:
   """Masks of one image, each kept inside its box only.
 
-  Stands for an array [M, H0, W0] of a large image with many instances, which
-  would not fit into memory; an index makes one dense mask, a slice leaves
-  them cropped.
+  Represents an array [M, H0, W0] of a large image with many instances, which
+  would not fit into memory. Indexing returns one dense mask; slicing returns
+  cropped masks.
 
   Attributes:
     size: (H0, W0).
@@ -179,7 +179,7 @@ class CroppedMasks:
 
   @property
   def shape(self) -> tuple[int, int, int]:
-    """(M, H0, W0)."""
+    """Returns (M, H0, W0)."""
     return len(self), *self.size
 
   def __len__(self) -> int:
@@ -212,8 +212,8 @@ class Instances:
 
   Attributes:
     masks: [M, H0, W0] bool, C-contiguous as a transposed view of column-major
-      planes (so that RLE encoding needs no copy). Of an image that was read in
-      tiles, CroppedMasks of that shape.
+      planes (so that RLE encoding needs no copy). CroppedMasks of that shape
+      for an image that was read in tiles.
     scores: [M] float32, falling.
     labels: [M] int32.
     boxes_xyxy: Box of each instance, continuous pixels: the predicted one where
@@ -231,12 +231,12 @@ class Instances:
 
   @property
   def has_predicted_boxes(self) -> bool:
-    """Whether `boxes_xyxy` were predicted and not taken from the masks."""
+    """Returns whether `boxes_xyxy` were predicted, not derived from masks."""
     return self.mask_boxes_xyxy is not None
 
   @property
   def tight_boxes_xyxy(self) -> np.ndarray:
-    """The tight box of each mask. [M, 4] float32."""
+    """Returns the tight box of each mask. [M, 4] float32."""
     if self.mask_boxes_xyxy is None:
       return self.boxes_xyxy
     return self.mask_boxes_xyxy
@@ -252,7 +252,7 @@ class Instances:
     """Returns one mask inside its tight box.
 
     Args:
-      index: Of the instance.
+      index: Index of the instance.
 
     Returns:
       Rows and columns of the box in the image, and the mask there. [h, w] bool.
@@ -267,11 +267,11 @@ class Instances:
     """Returns the instances of the highest scores with dense masks.
 
     Args:
-      max_pixels: Bound of the pixels of all masks together; instances that
-        exceed it are left out.
+      max_pixels: Limit for the pixels of all masks together; instances beyond
+        it are left out.
 
     Returns:
-      As many instances as fit.
+      The instances that fit.
     """
     height, width = self.masks.shape[1:]
     kept = self.first(max_pixels // (height * width))
@@ -314,9 +314,9 @@ class Segment:
 
   Attributes:
     id: Its value in the map, from 1.
-    label: Of its class.
-    score: In [0, 1].
-    is_thing: Whether it is one object; False for all pixels of a class.
+    label: Label of its class.
+    score: Score in [0, 1].
+    is_thing: Whether it is a single object; False for a region of a class.
   """
 
   id: int
@@ -332,7 +332,7 @@ class SegmentMap:
   Attributes:
     ids: Segment of each pixel at the original size, 0 for none.
       [H0, W0] int32.
-    segments: The segments that occur in it.
+    segments: The segments in the map.
   """
 
   ids: np.ndarray

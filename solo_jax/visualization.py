@@ -32,7 +32,7 @@ PALETTE = sv.ColorPalette.from_hex(
 )
 MIN_LONG_SIDE = 512  # smaller images are enlarged by a whole factor
 FILL_OPACITY = 0.4
-# In a picture of more instances than this, small ones go without a label.
+# In a picture of more instances than this, small ones get no label.
 CROWDED = 25
 GAP = 8  # pixels between and around panels
 BACKGROUND = (24, 26, 31)
@@ -46,11 +46,11 @@ def draw_instances(
   show_scores: bool = True,
   tracks: Sequence[int] | None = None,
 ) -> np.ndarray:
-  """Draws instances on their image.
+  """Returns the image with its instances drawn on it.
 
-  Each instance, or each track, has a colour of its own. Small images are
-  enlarged so that labels can be read. Labels never overlap: one that finds no
-  free place beside those of higher scores is left out.
+  Each instance, or each track, has its own colour. Small images are enlarged so
+  that labels are readable. Labels never overlap: a label without free space
+  next to those of higher scores is left out.
 
   Args:
     image: RGB. [H0, W0, 3] uint8.
@@ -90,7 +90,7 @@ def draw_comparison(
   truth: types.Instances,
   class_names: Sequence[str],
 ) -> np.ndarray:
-  """Draws the image, what was predicted and the truth, side by side.
+  """Returns image, prediction and truth, side by side.
 
   Args:
     image: RGB. [H0, W0, 3] uint8.
@@ -115,7 +115,7 @@ def draw_comparison(
 
 
 def draw_views(image: np.ndarray, views: dict[str, np.ndarray]) -> np.ndarray:
-  """Draws the image and pictures of the network's maps side by side.
+  """Returns the image and pictures of the network's maps, side by side.
 
   Args:
     image: RGB. [H0, W0, 3] uint8.
@@ -130,7 +130,7 @@ def draw_views(image: np.ndarray, views: dict[str, np.ndarray]) -> np.ndarray:
 
 
 def draw_panels(panels: dict[str, np.ndarray]) -> np.ndarray:
-  """Sets pictures side by side, each under its title.
+  """Returns pictures side by side, each under its title.
 
   Args:
     panels: RGB pictures of one size by title. [H, W, 3] uint8.
@@ -157,7 +157,7 @@ def draw_panels(panels: dict[str, np.ndarray]) -> np.ndarray:
 
 
 def stack_rows(rows: Sequence[np.ndarray]) -> np.ndarray:
-  """Stacks pictures into a contact sheet, narrower ones padded at the right.
+  """Returns pictures stacked vertically, narrower ones padded at the right.
 
   Args:
     rows: RGB pictures. [H, W, 3] uint8 each.
@@ -183,7 +183,7 @@ def stack_rows(rows: Sequence[np.ndarray]) -> np.ndarray:
 
 
 def enlarge(image: np.ndarray, factor: int) -> np.ndarray:
-  """Enlarges an image by a whole factor, smoothly.
+  """Returns an image enlarged by a whole factor, smoothly.
 
   Args:
     image: [H, W, 3] uint8.
@@ -200,7 +200,7 @@ def enlarge(image: np.ndarray, factor: int) -> np.ndarray:
 
 
 def _enlarge_masks(masks: np.ndarray, factor: int) -> np.ndarray:
-  """Enlarges [M, H, W] bool masks with smooth edges."""
+  """Returns enlarged [M, H, W] bool masks with smooth edges."""
   if factor == 1 or not len(masks):
     return masks
   return np.stack(
@@ -252,7 +252,7 @@ def _draw_labels(
   boxes_xyxy: np.ndarray,
   colors: np.ndarray,
 ) -> np.ndarray:
-  """Returns the RGB picture with a small sign for each text."""
+  """Returns the RGB picture with a small label for each text."""
   height, width = picture.shape[:2]
   font = ImageFont.load_default(size=_text_size(height, width))
   canvas = Image.fromarray(picture)
@@ -282,7 +282,7 @@ def _draw_labels(
 def _free_place(
   box: np.ndarray, size: np.ndarray, taken: np.ndarray, frame: tuple[int, int]
 ) -> np.ndarray | None:
-  """Finds a place at `box` (x1, y1, x2, y2) that touches no taken one."""
+  """Returns a free place next to `box` (x1, y1, x2, y2), or None."""
   left, top, right, bottom = box
   middle = (left + right - size[0]) / 2
   for corner in (
@@ -303,5 +303,5 @@ def _free_place(
 
 
 def _text_size(height: int, width: int) -> int:
-  """Letter height in pixels that reads well on a picture of this size."""
+  """Returns the letter height in pixels that suits a picture of this size."""
   return int(np.clip(max(height, width) / 52, 11, 40))

@@ -1,10 +1,10 @@
-r"""A page to try a model: drop an image, move the thresholds, take the JSON.
+r"""A web page to try a model: drop an image, set thresholds, download JSON.
 
 python -m solo_jax.webapp --checkpoint=workdirs/shapes
 
-Then open the address that it prints. The page answers this machine only, until
---host says otherwise; it loads nothing from elsewhere and sends nothing away.
-Needs the extra 'demo' (Gradio).
+Then open the address that it prints. Without --host, only this machine can open
+the page. It loads nothing from other servers and sends nothing to them. Needs
+the extra 'demo' (Gradio).
 """
 
 import html
@@ -28,7 +28,7 @@ from solo_jax.media.saving import Results
 
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # read when it is imported
 
-# Pixels of all masks that a picture shows at once, a byte each.
+# Pixels of all masks that a picture shows at once, one byte each.
 MAX_DRAWN_PIXELS = 2**30
 
 STYLE = """
@@ -52,13 +52,13 @@ def build_page(
   score_threshold: float,
   max_pixels: int,
 ) -> Any:
-  """Builds the page; nothing is served yet.
+  """Returns the page; nothing is served yet.
 
   Args:
-    predictor: Of a checkpoint.
+    predictor: Predictor of a checkpoint.
     title: Heading, in Markdown.
-    score_threshold: Where the slider stands at first.
-    max_pixels: Images that declare more are refused before they are decoded.
+    score_threshold: Initial value of the slider.
+    max_pixels: Images that declare more pixels are rejected before decoding.
 
   Returns:
     A gradio.Blocks.
@@ -71,7 +71,7 @@ def build_page(
     title="solo_jax", analytics_enabled=False, delete_cache=(600, 3600)
   ) as page:
     gr.Markdown(title)
-    # Of each visitor, forgotten an hour after the last image.
+    # State of each visitor, deleted an hour after the last image.
     state = gr.State(time_to_live=3600)
     with gr.Row():
       with gr.Column(scale=2):
@@ -80,7 +80,7 @@ def build_page(
         picture, text, download = _add_results()
     table = gr.HTML(elem_id="table")
     detect, show = _make_handlers(predictor, download, max_pixels)
-    # One image after another: they share the device.
+    # One image at a time: they share the device.
     shown = dict(
       inputs=[state, score, area], outputs=[picture, text, table, download]
     )
@@ -95,7 +95,7 @@ def build_page(
 
 
 def _add_inputs(score_threshold: float) -> tuple[Any, Any, Any]:
-  """Adds the place for an image and the sliders for score and area."""
+  """Returns the image input and the sliders for score and area."""
   gr = _import_gradio()
   source = gr.Image(
     show_label=False,
@@ -105,25 +105,25 @@ def _add_inputs(score_threshold: float) -> tuple[Any, Any, Any]:
     height=360,
     elem_id="source",
   )
-  # The file itself, 16 bits and all, and unread: `read_image` says what is
-  # wrong with it.
+  # The original file, with its 16 bits: `read_image` reports what is wrong with
+  # it.
   source.preprocess = lambda data: data and data.path
   score = gr.Slider(
     0,
     1,
     score_threshold,
     step=0.01,
-    label="Score at least",
+    label="Minimum score",
     elem_id="score",
   )
   area = gr.Slider(
-    0, 2000, 0, step=1, label="Area at least, in pixels", elem_id="area"
+    0, 2000, 0, step=1, label="Minimum area in pixels", elem_id="area"
   )
   return source, score, area
 
 
 def _add_results() -> tuple[Any, Any, Any]:
-  """Adds the picture, the number of detections and the download."""
+  """Returns the picture, the number of detections and the download."""
   gr = _import_gradio()
   picture = gr.Image(
     show_label=False,
@@ -141,7 +141,7 @@ def _add_results() -> tuple[Any, Any, Any]:
 def _make_handlers(
   predictor: Predictor, download: Any, max_pixels: int
 ) -> tuple[Callable, Callable]:
-  """Returns what follows a new image, and a new threshold."""
+  """Returns the handlers for a new image and for a new threshold."""
   gr = _import_gradio()
 
   def detect(path):
@@ -166,7 +166,7 @@ def _make_handlers(
     )
     with tempfile.TemporaryDirectory(prefix="solo_jax_demo_") as folder:
       path = write_json(pathlib.Path(folder), predictor, image, shown, name)
-      # Gradio deletes its copy as it deletes uploads, see `delete_cache`.
+      # Gradio deletes its copy like uploads, see `delete_cache`.
       path = download.move_resource_to_block_cache(path)
     text = (
       f"**{len(shown)} of {len(found)}** detections, image of "
@@ -178,13 +178,13 @@ def _make_handlers(
 
 
 def launch(page: Any, *, host: str, port: int, max_upload_mb: int) -> str:
-  """Serves a page, in threads of its own.
+  """Serves a page in background threads.
 
   Args:
     page: From `build_page`.
-    host: Address to listen at.
-    port: Port to listen at; 0: a free one.
-    max_upload_mb: Larger files are refused while they are uploaded.
+    host: Address to listen on.
+    port: Port to listen on; 0: any free port.
+    max_upload_mb: Larger files are rejected during the upload.
 
   Returns:
     The address to open.
@@ -193,11 +193,23 @@ def launch(page: Any, *, host: str, port: int, max_upload_mb: int) -> str:
     OSError: If the port is taken.
   """
   gr = _import_gradio()
-  # The default themes load fonts from elsewhere.
+  # The default themes load fonts from other servers.
   theme = gr.themes.Soft(
     primary_hue="teal",
     font=["system-ui", "sans-serif"],
     font_mono=["ui-monospace", "monospace"],
+  ).set(
+    # The theme's own have a contrast of 2.2 to 3.7 with what is behind them.
+    **{
+      f"{name}{scheme}": color
+      for scheme, grey in (("", "*neutral_600"), ("_dark", "*neutral_300"))
+      for name, color in (
+        ("block_label_text_color", "*body_text_color"),
+        ("block_title_text_color", "*body_text_color"),
+        ("block_title_background_fill", "transparent"),
+        ("body_text_color_subdued", grey),
+      )
+    }
   )
   _, address, _ = page.launch(
     server_name=host,
@@ -218,14 +230,14 @@ def launch(page: Any, *, host: str, port: int, max_upload_mb: int) -> str:
 
 
 def make_title(checkpoint: str, class_names: Sequence[str]) -> str:
-  """Says which model is tried, in Markdown.
+  """Returns a heading for the model, in Markdown.
 
   Args:
-    checkpoint: Where it is from.
-    class_names: What it finds; the first dozen is named.
+    checkpoint: Path of the model.
+    class_names: Classes it detects; the first dozen are listed.
 
   Returns:
-    A heading and a line.
+    A heading and one line.
   """
   names = ", ".join(class_names[:12])
   more = len(class_names) - 12
@@ -236,7 +248,7 @@ def make_title(checkpoint: str, class_names: Sequence[str]) -> str:
 def select(
   instances: types.Instances, score: float, area: float
 ) -> types.Instances:
-  """Keeps the instances of at least a score and an area.
+  """Returns the instances of at least a score and an area.
 
   Args:
     instances: By falling score.
@@ -244,7 +256,7 @@ def select(
     area: Fewest pixels.
 
   Returns:
-    Those, in the same order.
+    The selected instances, in the same order.
   """
   instances = instances.above(score)
   areas = np.array([instances.crop(i)[2].sum() for i in range(len(instances))])
@@ -254,14 +266,14 @@ def select(
 def describe(
   predictor: Predictor, instances: types.Instances
 ) -> list[dict[str, Any]]:
-  """Lists what there is to say of each instance.
+  """Returns a description of each instance.
 
   Args:
-    predictor: Of the checkpoint.
+    predictor: Predictor of the checkpoint.
     instances: By falling score.
 
   Returns:
-    A row of the table for each, by column.
+    One table row per instance, by column.
   """
   rows = []
   for i in range(len(instances)):
@@ -279,7 +291,7 @@ def describe(
 
 
 def to_html(rows: Sequence[dict[str, Any]]) -> str:
-  """Makes an HTML table of rows of equal columns, nothing of no rows."""
+  """Returns an HTML table of rows of equal columns; '' without rows."""
   if not rows:
     return ""
 
@@ -301,8 +313,8 @@ def write_json(
   """Writes instances in COCO's format, as `predict` does.
 
   Args:
-    folder: Where to.
-    predictor: Of the checkpoint.
+    folder: Folder to write to.
+    predictor: Predictor of the checkpoint.
     image: The image.
     instances: What to write.
     name: Name of the image's file.
@@ -336,20 +348,20 @@ def define_flags() -> None:
   flags.DEFINE_string(
     "host",
     "127.0.0.1",
-    "Address to listen at. 0.0.0.0 lets everybody in who reaches this machine: "
+    "Address to listen on. 0.0.0.0 admits everyone who can reach this machine: "
     "there is no password.",
   )
-  flags.DEFINE_integer("port", 7860, "Port to listen at.", lower_bound=0)
+  flags.DEFINE_integer("port", 7860, "Port to listen on.", lower_bound=0)
   flags.DEFINE_float(
-    "score_threshold", 0.3, "Where the slider stands at first.", 0, 1
+    "score_threshold", 0.3, "Initial value of the score slider.", 0, 1
   )
   flags.DEFINE_integer(
-    "max_upload_mb", 20, "Larger files are refused.", lower_bound=1
+    "max_upload_mb", 20, "Reject larger uploads.", lower_bound=1
   )
   flags.DEFINE_integer(
     "max_pixels",
     50_000_000,
-    "Images whose header declares more are refused.",
+    "Reject images whose header declares more pixels.",
     lower_bound=1,
     upper_bound=PIXELS_LIMIT,
   )
@@ -371,7 +383,7 @@ def main() -> None:
     port=FLAGS.port,
     max_upload_mb=FLAGS.max_upload_mb,
   )
-  print(f"open {address} (Ctrl-C ends it)", flush=True)
+  print(f"open {address} (stop with Ctrl-C)", flush=True)
   page.block_thread()
 
 

@@ -71,9 +71,9 @@ def test_the_end_of_another_process_is_explained(monkeypatch):
   assert cli.explain(error) is None  # one process alone has no others
   monkeypatch.setattr("jax.distributed.is_initialized", lambda: True)
   message = cli.explain(error)
-  assert message.startswith("another process of this run has ended")
+  assert message.startswith("another process of this run has exited")
   assert message.endswith(
-    "This process saw: UNKNOWN: Gloo AllGather failed: Read error"
+    "This process got: UNKNOWN: Gloo AllGather failed: Read error"
   )
   assert cli.explain(catch(lambda: np.zeros(3).reshape(2, 2))) is None
 

@@ -191,10 +191,14 @@ def test_lists_are_tuples():
     (
       "optimizer",
       dict(learnig_rate=1.0),
-      "optimizer.learnig_rate is no field; did you mean "
+      "optimizer.learnig_rate is not a field; did you mean "
       "optimizer.learning_rate",
     ),
-    ("optimiser", dict(name="sgd"), "optimiser.name is no .* optimizer.name"),
+    (
+      "optimiser",
+      dict(name="sgd"),
+      "optimiser.name is not a .* optimizer.name",
+    ),
     ("network", dict(shared_tower=True), "is a field of decoupled_solo only"),
     ("backbone", dict(block="basic"), "backbone.block is a field of resnet"),
     ("training", dict(num_steps="10"), "num_steps is '10'; it must be a whole"),

@@ -12,7 +12,7 @@ from solo_jax.errors import UserError
 def test_sizes_are_height_x_width():
   assert export.parse_size("800x1344") == (800, 1344)
   for text in ("800", "800x", "0x5", "axb", "5x5x5"):
-    with pytest.raises(UserError, match="is no size; expected HEIGHTxWIDTH"):
+    with pytest.raises(UserError, match="is not a size; expected HEIGHTxWIDTH"):
       export.parse_size(text)
 
 

@@ -20,6 +20,7 @@ ALLOWED = {
   "target_masks": (),
   "types": ("target_masks",),
   "errors": (),
+  "terminal": (),
   "config": (),
   "parallel": (),
   **{leaf: () for leaf in LEAVES},
@@ -110,7 +111,7 @@ def test_file_imports_only_lower_layers(path):
       continue
     if rest == UPWARDS.get(str(relative)):
       continue
-    allowed = ("types", "errors", layer, *ALLOWED[layer])
+    allowed = ("types", "errors", "terminal", layer, *ALLOWED[layer])
     assert rest.startswith(allowed), f"{relative} imports solo_jax.{rest}"
 
 

@@ -62,7 +62,7 @@ def test_main_exits_with_1_after_a_bad_file(tmp_path, monkeypatch, capsys):
     ),
   )
   predict.main(str(good))
-  assert "1 images done in" in capsys.readouterr().out
+  assert "1 image in" in capsys.readouterr().out
   with pytest.raises(SystemExit, match="1 of 2 inputs could not be read"):
     predict.main(str(good), str(bad))
   told = capsys.readouterr().err

@@ -15,7 +15,7 @@ import pytest
 from solo_jax.data.records import open_records, read_sample
 from solo_jax.data.shapes import Shapes
 from solo_jax.errors import UserError
-from solo_jax.prepare import check_same_request, config_flags
+from solo_jax.prepare import check_same_request, config_flags, write_examples
 
 
 def prepare(*flags):
@@ -78,11 +78,13 @@ def test_custom_files_end_to_end(source, tmp_path):
   done = prepare(*flags)
   assert done.returncode == 0, done.stderr
   rows = {
-    line.split("│")[1].strip(): line.split("│")[2:4]
+    line[:14].strip(): line[14:].split()
     for line in done.stdout.splitlines()
-    if line.startswith("│")
+    if line.endswith(tuple("0123456789"))
   }
-  numbers = {key: [int(x) for x in row] for key, row in rows.items()}
+  numbers = {
+    key: [int(x) for x in row] for key, row in rows.items() if len(row) == 2
+  }
   assert numbers["images"] == [2, 2]
   assert numbers["instances"] == numbers["empty images"] == [1, 1]
   assert numbers["crowds"] == [0, 0]
@@ -97,7 +99,7 @@ def test_custom_files_end_to_end(source, tmp_path):
   assert "2 problems, skipped" in again.stdout
   for output in (done.stdout, again.stdout):
     assert output.endswith(
-      "Train on it with\n"
+      "Train on it with:\n"
       f"  --config.dataset.data_dir={data_dir}\n"
       "  --config.dataset.name=coco_instances/leaves\n"
       "  --config.dataset.num_classes=1\n"
@@ -188,7 +190,7 @@ def test_file_that_is_not_coco(source, tmp_path):
     ),
     (
       ["--dataset=coco_instances", "--train_images=x", "--name=y"],
-      "--train_annotations and --train_images come together",
+      "--train_annotations and --train_images go together",
     ),
     (["--dataset=circles"], "--dataset"),
   ],
@@ -320,3 +322,14 @@ def test_paths_and_escapes_in_a_terminal_of_80_columns(source, tmp_path):
   assert str(data_dir / "coco_instances" / "leaves" / "1.0.0") in lines
   command = next(x for x in lines if "data_dir" in x)
   assert shlex.split(command) == [f"--config.dataset.data_dir={data_dir}"]
+
+
+def test_drawn_scenes_come_with_files_to_try(tmp_path):
+  path = Shapes(data_dir=str(tmp_path), num_train=1, num_validation=5).prepare()
+  folder = write_examples(path, tmp_path / "shapes")
+  records = open_records(tmp_path, "shapes", "validation")
+  names = [f"{i:06d}.png" for i in (2, 3, 4, 5)]
+  assert sorted(x.name for x in folder.iterdir()) == names
+  for i, name in enumerate(names):
+    image = cv2.imread(str(folder / name), cv2.IMREAD_COLOR_RGB)
+    np.testing.assert_array_equal(image, read_sample(records[i]).image)

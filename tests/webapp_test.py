@@ -7,6 +7,7 @@ import tempfile
 import urllib.parse
 from types import SimpleNamespace
 
+import contrast
 import cv2
 import numpy as np
 import pytest
@@ -130,6 +131,19 @@ def test_an_image_becomes_a_picture_a_table_and_json(page, tmp_path):
 
   hosts = {urllib.parse.urlparse(url).hostname for url in page.requested}
   assert hosts - {None} == {"127.0.0.1"}  # nothing from elsewhere
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_all_text_can_be_read(served, browser, tmp_path, scheme):
+  page = browser.new_page(color_scheme=scheme)
+  page.set_default_timeout(60_000)
+  page.goto(served)
+  page.locator("#source input[type=file]").wait_for(state="attached")
+  assert not contrast.find_faint_text(page)
+  drop(page, write(tmp_path / "street.png", np.full((40, 60, 3), 90, np.uint8)))
+  page.locator("#table").get_by_text("cat").wait_for()
+  assert not contrast.find_faint_text(page)
+  page.close()
 
 
 def test_nothing_found_is_a_result(page, tmp_path):

@@ -23,7 +23,7 @@ from solo_jax.checkpoints.folders import children
 
 @contextlib.contextmanager
 def without_echoes() -> Iterator[None]:
-  """Keeps threads of Orbax and TensorStore from printing their tracebacks.
+  """Returns a context in which Orbax and TensorStore threads print nothing.
 
   Every error of theirs is also raised where a checkpoint is waited for. A
   context that is dropped without an end lasts as long as the process.

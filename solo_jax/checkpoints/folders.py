@@ -7,7 +7,7 @@ from solo_jax.errors import UserError
 
 
 def find_checkpoint(path: str) -> epath.Path:
-  """Finds the folder of one checkpoint.
+  """Returns the folder of one checkpoint.
 
   Args:
     path: Folder of a run (its newest checkpoint is taken) or of one
@@ -39,7 +39,7 @@ def find_checkpoint(path: str) -> epath.Path:
 
 
 def absolute(path: str) -> epath.Path:
-  """As Orbax needs it; epath's own would make a local path of gs://."""
+  """Returns an absolute path for Orbax; epath's own breaks gs:// addresses."""
   folder = epath.Path(path)
   return folder if folder.is_absolute() else folder.absolute()
 

@@ -36,7 +36,7 @@ class TrainState:
 def init_variables(
   network: nn.Module, *, image_size: tuple[int, int], seed: int
 ) -> dict[str, Any]:
-  """Draws the network's initial variables.
+  """Returns the network's initial variables.
 
   Args:
     network: The method's network.
@@ -59,7 +59,7 @@ def init_variables(
 def variable_shapes(
   network: nn.Module, *, image_size: tuple[int, int]
 ) -> dict[str, Any]:
-  """As `init_variables`, but shapes only, without computing anything."""
+  """Returns the shapes of `init_variables` without computing anything."""
   return jax.eval_shape(
     lambda: init_variables(network, image_size=image_size, seed=0)
   )
@@ -71,7 +71,7 @@ def create_train_state(
   *,
   use_ema: bool,
 ) -> TrainState:
-  """Makes the state of step 0.
+  """Returns the state of step 0.
 
   Args:
     variables: {'params', 'batch_stats'}, random or pretrained.

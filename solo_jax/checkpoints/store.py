@@ -155,7 +155,7 @@ class CheckpointWriter:
     self._writing = step
 
   def finished(self, *, wait: bool = False) -> int | None:
-    """Tells which checkpoint has become whole since the last call.
+    """Returns the checkpoint that was completed since the last call.
 
     Args:
       wait: Whether to wait for one that is being written.
@@ -198,7 +198,7 @@ class CheckpointWriter:
 
   @contextlib.contextmanager
   def _told(self, what: str, step: int) -> Iterator[None]:
-    """Says of an error which checkpoint it concerns and which is left."""
+    """Returns an error that names its checkpoint and the one left to use."""
     try:
       yield
     except Exception as error:  # of many kinds, after the file system
@@ -220,7 +220,7 @@ class CheckpointWriter:
   def restore(
     self, state: TrainState, *, change_batch_size: bool = False
   ) -> TrainState:
-    """Restores the newest checkpoint that is whole.
+    """Returns the state of the newest complete checkpoint.
 
     Damaged ones are named in the log and renamed to `damaged_<step>`, so that
     the run can save these steps again.
@@ -297,9 +297,9 @@ def save_converted(
   """Saves weights that were not trained here, as the step 0 of a run.
 
   Args:
-    folder: Of the run; made, and refused unless it is new or empty.
+    folder: Folder of the run; made, and refused unless it is new or empty.
     variables: {'params', 'batch_stats'} of numpy arrays.
-    config: Of their network.
+    config: Configuration of their network.
     class_names: Name of each label 0..K-1.
     category_ids: The dataset's own id of each label.
     origin: Where they are from, for a reader of the checkpoint; plain JSON.
@@ -331,7 +331,7 @@ def save_converted(
 
 
 def load(path: str) -> Checkpoint:
-  """Loads a trained model.
+  """Returns a trained model.
 
   Args:
     path: Folder of a run (its newest checkpoint is taken) or of one
@@ -371,7 +371,7 @@ def load(path: str) -> Checkpoint:
 def _restore(
   manager: ocp.CheckpointManager, step: int, folder: epath.Path
 ) -> dict:
-  """Reads one checkpoint into nested dicts of numpy arrays."""
+  """Returns one checkpoint as nested dicts of numpy arrays."""
   try:
     saved = manager.restore(
       step,
@@ -392,6 +392,6 @@ def _restore(
 
 
 def _rank(metrics: dict[str, float | None]) -> float:
-  """Ranks below any AP what was not evaluated or had nothing to find."""
+  """Returns the AP to rank by; -inf-like if there was nothing to evaluate."""
   mask_ap = metrics["mask_AP"] if metrics else None
   return -1.0 if mask_ap is None else mask_ap

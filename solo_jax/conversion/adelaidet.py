@@ -17,7 +17,7 @@ _NECK = tuple(
 
 
 def _tower_rules(source: str, target: str) -> tuple[Rule, ...]:
-  """Every third layer is a convolution, its norm comes next, then a ReLU."""
+  """Returns a tower's rules; every layer is convolution, norm and ReLU."""
   return tuple(
     rule
     for i in range(NUM_TOWER_CONVS)

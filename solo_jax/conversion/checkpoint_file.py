@@ -53,7 +53,7 @@ class Source:
 
 
 def read(path: str | os.PathLike, *, use_ema: bool = False) -> Source:
-  """Reads a checkpoint.
+  """Returns the contents of a checkpoint.
 
   mmengine, and mmcv where its EMA hook runs before saving, put the averaged
   weights under the plain names and the others under the name EMA; so the plain
@@ -111,7 +111,7 @@ def read(path: str | os.PathLike, *, use_ema: bool = False) -> Source:
 
 
 def read_safetensors(path: epath.Path) -> dict[str, np.ndarray]:
-  """Reads a `.safetensors` file.
+  """Returns the contents of a `.safetensors` file.
 
   Args:
     path: The file.
@@ -141,7 +141,7 @@ def read_safetensors(path: epath.Path) -> dict[str, np.ndarray]:
 def _unwrap(
   path: epath.Path, content: dict, notes: list[str]
 ) -> dict[str, np.ndarray]:
-  """Finds the state dict and takes the prefix of parallel training off."""
+  """Returns the state dict, without the prefix of parallel training."""
   found = content
   for wrapper in WRAPPERS:
     if isinstance(content.get(wrapper), dict):
@@ -184,7 +184,7 @@ def _without_prefix(
 def _averages(
   content: dict, arrays: Mapping[str, np.ndarray]
 ) -> dict[str, np.ndarray]:
-  """Finds the weights called EMA, under their plain names."""
+  """Returns the EMA weights under their plain names."""
   entry = content.get(EMA_ENTRY)
   if isinstance(entry, dict):
     found = {
@@ -200,12 +200,12 @@ def _averages(
 
 
 def _buffer_name(name: str) -> str:
-  """Names the average of a parameter as mmcv does, where dots are forbidden."""
+  """Returns mmcv's name for a parameter's average, which has no dots."""
   return EMA_PREFIX + name.replace(".", "_")
 
 
 def _class_names(content: dict) -> tuple[str, ...] | None:
-  """Finds the classes that mmcv ('CLASSES') and mmengine note in 'meta'."""
+  """Returns the classes in 'meta' (mmcv's 'CLASSES' or mmengine's)."""
   meta = content.get("meta")
   if not isinstance(meta, dict):
     return None

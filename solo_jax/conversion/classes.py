@@ -107,7 +107,7 @@ def find_classes(
   noted: tuple[str, ...] | None,
   categories: str | None,
 ) -> tuple[tuple[tuple[int, str], ...], str]:
-  """Finds the classes of a checkpoint.
+  """Returns the classes of a checkpoint.
 
   Args:
     num_classes: Outputs of its class head, K.
@@ -167,7 +167,7 @@ def _categories(content: bytes) -> list:
 
 
 def _is_coco(names: tuple[str, ...]) -> bool:
-  """Tells COCO's names, with the underscores that older code bases put in."""
+  """Returns whether names are COCO's, including older ones with underscores."""
   return tuple(name.replace("_", " ") for name in names) == tuple(
     name for _, name in COCO
   )

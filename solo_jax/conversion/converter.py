@@ -48,11 +48,12 @@ def convert_checkpoint(
   use_ema: bool = False,
   is_other_input: bool = False,
 ) -> Conversion:
-  """Reads and converts a foreign checkpoint; writes nothing.
+  """Returns a converted foreign checkpoint; writes nothing.
 
   Args:
     path: The file.
-    config: Of the network it is for; None raises an error that says which.
+    config: Configuration of the network it is for; None raises an error that
+      says which.
     find_shapes: Returns the shapes of the variables of a config's network;
       called when the config is known to fit.
     family: One of NAMES, or None to go by the names in the file.
@@ -89,7 +90,7 @@ def convert_source(
   categories: str | None = None,
   is_other_input: bool = False,
 ) -> Conversion:
-  """Converts weights that are read already.
+  """Returns converted weights, given weights that were already read.
 
   Args:
     source: The weights.
@@ -154,7 +155,7 @@ def convert_source(
 
 
 def describe(family: Family, network: Network) -> str:
-  """Names a network in words."""
+  """Returns a description of a network in words."""
   kind = "light " if network.is_light else ""
   what = f"{kind}{network.method} with " if network.method else ""
   deformable = {
@@ -166,10 +167,10 @@ def describe(family: Family, network: Network) -> str:
 
 
 def suggest_config(family: Family, network: Network) -> str:
-  """Names the config that a checkpoint looks like.
+  """Returns the config that a checkpoint looks like.
 
   Args:
-    family: Of the checkpoint.
+    family: Family of the checkpoint.
     network: What was recognised.
 
   Returns:

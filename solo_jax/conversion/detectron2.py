@@ -7,7 +7,7 @@ from solo_jax.conversion.mapping import CONV, Rule, norm_rules
 
 
 def backbone_rules(source: str = "", target: str = "") -> tuple[Rule, ...]:
-  r"""Makes the rules of a ResNet.
+  r"""Returns the rules of a ResNet.
 
   Args:
     source: Regular expression before every name, such as

@@ -55,7 +55,7 @@ BACKBONE = (
 
 
 def find_weights() -> Path:
-  """Locates the weight file of the installed package.
+  """Returns the path of the installed package's weight file.
 
   Returns:
     Path of the `.pth` file.
@@ -80,7 +80,7 @@ def find_weights() -> Path:
 def convert_backbone(
   arrays: Mapping[str, np.ndarray], target: Mapping[str, Any]
 ) -> dict[str, Any]:
-  """Converts the backbone; the ImageNet head is dropped.
+  """Returns the converted backbone; the ImageNet head is dropped.
 
   Args:
     arrays: State dict, see `checkpoint_file.read`. Convolutions OIHW.
@@ -98,7 +98,7 @@ def convert_backbone(
 def convert_classifier(
   arrays: Mapping[str, np.ndarray], target: Mapping[str, Any]
 ) -> dict[str, Any]:
-  """Converts backbone and ImageNet head.
+  """Returns the converted backbone and ImageNet head.
 
   Args:
     arrays: As for `convert_backbone`.
@@ -114,7 +114,7 @@ def convert_classifier(
 
 
 def load_backbone(target: Mapping[str, Any]) -> dict[str, Any]:
-  """Reads the installed package's weights for the backbone.
+  """Returns the installed package's weights for the backbone.
 
   Args:
     target: {'params', 'batch_stats'} of `EfficientNetLite0`, or their shapes.

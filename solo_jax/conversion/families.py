@@ -72,7 +72,7 @@ class Family:
 
   @property
   def is_backbone(self) -> bool:
-    """Whether its checkpoints are classifiers, of which a backbone is taken."""
+    """Returns whether checkpoints are classifiers that only give a backbone."""
     return None in self.rules
 
 
@@ -164,7 +164,7 @@ _SWINS = {(96, 6): "t", (96, 18): "s", (128, 18): "b", (192, 18): "l"}
 
 
 def find_family(name: str | None, arrays: Iterable[str]) -> Family:
-  """Finds a family by its name, or by the names of the weights.
+  """Returns a family, given its name or the names of the weights.
 
   Args:
     name: One of NAMES, or None.
@@ -221,7 +221,7 @@ class Network:
 
 
 def recognize(family: Family, arrays: Mapping[str, np.ndarray]) -> Network:
-  """Tells what network a state dict is of.
+  """Returns what kind of network a state dict belongs to.
 
   Args:
     family: Its family.

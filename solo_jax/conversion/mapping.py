@@ -43,7 +43,7 @@ class Rule:
 def norm_rules(
   source: str, target: str, *, running: bool = True
 ) -> tuple[Rule, ...]:
-  r"""Makes the rules of one normalisation layer.
+  r"""Returns the rules of one normalisation layer.
 
   Args:
     source: Regular expression of the layer's name, before '.weight'.
@@ -69,7 +69,7 @@ def norm_rules(
 
 
 def conv_rules(source: str, target: str) -> tuple[Rule, Rule]:
-  r"""Makes the rules of a convolution with bias.
+  r"""Returns the rules of a convolution with bias.
 
   Args:
     source: Regular expression of the layer's name, before '.weight'.
@@ -85,7 +85,7 @@ def conv_rules(source: str, target: str) -> tuple[Rule, Rule]:
 
 
 def dense_rules(source: str, target: str) -> tuple[Rule, Rule]:
-  r"""Makes the rules of a dense layer with bias.
+  r"""Returns the rules of a dense layer with bias.
 
   Args:
     source: Regular expression of the layer's name, before '.weight'.
@@ -101,7 +101,7 @@ def dense_rules(source: str, target: str) -> tuple[Rule, Rule]:
 
 
 def conv_norm_rules(conv: str, norm: str, target: str) -> tuple[Rule, ...]:
-  r"""Makes the rules of a `ConvGN`, plain or deformable.
+  r"""Returns the rules of a `ConvGN`, plain or deformable.
 
   Args:
     conv: Regular expression of the convolution's name, before '.weight'; its
@@ -122,7 +122,7 @@ def conv_norm_rules(conv: str, norm: str, target: str) -> tuple[Rule, ...]:
 def route(
   arrays: Mapping[str, np.ndarray], rules: Sequence[Rule]
 ) -> dict[str, np.ndarray]:
-  """Puts source arrays under their target paths, as far as a table knows them.
+  """Returns source arrays by target path, as far as the table covers them.
 
   Args:
     arrays: Source arrays by name.
@@ -138,7 +138,7 @@ def route(
 def dropped(
   arrays: Mapping[str, np.ndarray], rules: Sequence[Rule]
 ) -> list[str]:
-  """Lists the source arrays that the table drops on purpose."""
+  """Returns the source arrays that the table drops on purpose."""
   patterns = [re.compile(rule.source) for rule in rules if rule.target is None]
   return [name for name in arrays if any(p.fullmatch(name) for p in patterns)]
 
@@ -148,7 +148,7 @@ def convert(
   rules: Sequence[Rule],
   target: Mapping[str, Any],
 ) -> dict[str, Any]:
-  """Fills a tree of variables from foreign weights.
+  """Returns a tree of variables filled from foreign weights.
 
   Args:
     arrays: Source arrays by name, any float dtype.
@@ -211,7 +211,7 @@ def _transformed(array: np.ndarray, transform: Transform) -> np.ndarray:
 def _route(
   arrays: Mapping[str, np.ndarray], rules: Sequence[Rule]
 ) -> tuple[list[tuple[str, str, Transform]], list[str]]:
-  """Finds (source name, target path, transform) of each array, and problems.
+  """Returns (source name, target path, transform) of each array, and problems.
 
   Dropped arrays are in neither list.
   """
@@ -238,7 +238,7 @@ def _route(
 
 
 def flatten(tree: Mapping[str, Any]) -> dict[str, Any]:
-  """Turns a nested dict into {'/'-separated path: leaf}."""
+  """Returns {'/'-separated path: leaf} of a nested dict."""
   leaves = {}
   for name, value in tree.items():
     if isinstance(value, Mapping):
@@ -250,7 +250,7 @@ def flatten(tree: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def unflatten(leaves: Mapping[str, Any]) -> dict[str, Any]:
-  """Turns {'/'-separated path: leaf} into a nested dict."""
+  """Returns the nested dict of {'/'-separated path: leaf}."""
   tree: dict[str, Any] = {}
   for path, leaf in leaves.items():
     *parents, last = path.split("/")

@@ -21,7 +21,7 @@ _NO_OBJECT_WEIGHT = Rule(r"criterion\.empty_weight", None)
 
 
 def prepare(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-  """Splits what is one array there and several here.
+  """Returns weights with joint arrays split as this package has them.
 
   Args:
     arrays: State dict of any of the three code bases.
@@ -57,7 +57,7 @@ def _mlp(source: str, target: str, layers: tuple[str, ...]):
 
 
 def _deformable(source: str, target: str) -> tuple[Rule, ...]:
-  """Rules of deformable attention, whose names all code bases share."""
+  """Returns the rules of deformable attention, the same in all code bases."""
   return tuple(
     rule
     for name, part in (
@@ -79,7 +79,7 @@ def _levels(source: str, target: str, conv: str, norm: str):
 
 
 def _conv_norm(conv: str, norm: str, target: str) -> tuple[Rule, ...]:
-  """Rules of a convolution without bias and group norm."""
+  """Returns the rules of a convolution without bias and its group norm."""
   return (
     Rule(rf"{conv}\.weight", f"params/{target}_conv/kernel", CONV),
     *_norm(norm, f"{target}_norm"),

@@ -24,7 +24,7 @@ BACKBONE_AND_NECK = backbone_rules(r"backbone\.", "backbone/") + NECK
 
 
 def tower_rules(source: str, target: str) -> tuple[Rule, ...]:
-  r"""Makes the rules of a tower of numbered convolutions with group norm.
+  r"""Returns the rules of a tower of numbered convolutions with group norm.
 
   Args:
     source: Regular expression of the tower's name.

@@ -109,7 +109,7 @@ class _Machine(pickle_machine.Machine):
 
 
 def _make_array(state: Any) -> np.ndarray:
-  """Makes an array of (version, shape, dtype, is_fortran, content)."""
+  """Returns an array, given (version, shape, dtype, is_fortran, content)."""
   _, shape, kind, is_fortran, content = state
   if isinstance(content, str):  # written by Python 2
     content = content.encode("latin1")
@@ -131,7 +131,7 @@ def _make_array(state: Any) -> np.ndarray:
 
 
 def load(file: BinaryIO) -> Any:
-  """Reads one pickle with its arrays.
+  """Returns the contents of one pickle with its arrays.
 
   Args:
     file: Open at the first byte of the pickle.
@@ -166,7 +166,7 @@ def load(file: BinaryIO) -> Any:
 
 
 def read(path: str | os.PathLike) -> Any:
-  """Reads everything in a `.pkl` file.
+  """Returns the contents of a `.pkl` file.
 
   Args:
     path: The file.

@@ -94,7 +94,7 @@ class Tensor:
 
   Attributes:
     storage: What it views.
-    offset: Of its first element.
+    offset: Offset of its first element.
     shape: As in PyTorch.
     strides: As in PyTorch.
   """
@@ -111,7 +111,7 @@ def load(
   machine: "Machine | None" = None,
   max_bytes: int | None = None,
 ) -> tuple[Any, dict[str, Storage]]:
-  """Reads one pickle.
+  """Returns the contents of one pickle.
 
   Args:
     file: Open at the first byte of the pickle; left behind its last one.
@@ -307,7 +307,7 @@ class Machine:
       self.stack.append(self._call(function.name, arguments))
 
   def _call(self, name: str, arguments: tuple) -> Any:
-    """Does what calling a known name would do, for the values above."""
+    """Returns the result of calling a known name, for the values above."""
     if name in (TENSOR, TENSOR_V2):
       storage, offset, shape, strides, *_ = arguments
       if not (
@@ -382,10 +382,10 @@ class Machine:
 
 
 def are_counts(values: Any) -> bool:
-  """Tells whether all values are whole numbers from 0."""
+  """Returns whether all values are whole numbers from 0."""
   return all(type(x) is int and x >= 0 for x in values)
 
 
 def _clip(value: Any) -> str:
-  """Text of a value of a file, short enough for a message."""
+  """Returns a file's value as text short enough for a message."""
   return value[:80] if isinstance(value, str) else f"<{type(value).__name__}>"

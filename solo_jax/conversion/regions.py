@@ -25,35 +25,35 @@ UPSAMPLE = (0, 2, 3, 1)  # in, out, 2, 2 to in, 2, 2, out
 
 
 def pooled_dense(array: np.ndarray) -> np.ndarray:
-  """Turns [out, C * 7 * 7] into [7 * 7 * C, out]."""
+  """Returns [7 * 7 * C, out], given [out, C * 7 * 7]."""
   array = array.reshape(len(array), -1, POOLED_SIZE**2)
   return array.transpose(2, 1, 0).reshape(-1, len(array))
 
 
 def coarse_mask(array: np.ndarray) -> np.ndarray:
-  """Turns outputs [K * 7 * 7, ...] into [..., 7 * 7 * K]."""
+  """Returns [..., 7 * 7 * K], given [K * 7 * 7, ...]."""
   array = array.reshape(-1, POOLED_SIZE**2, *array.shape[1:])
   array = np.swapaxes(array, 0, 1)
   return array.reshape(-1, *array.shape[2:]).T
 
 
 def point_dense(array: np.ndarray) -> np.ndarray:
-  """Turns a convolution [out, in, 1] into [in, out]."""
+  """Returns the dense kernel [in, out] of a convolution [out, in, 1]."""
   return array.reshape(array.shape[:2]).T
 
 
 def background_last(array: np.ndarray) -> np.ndarray:
-  """Turns outputs [1 + K, ...] into [..., K + 1]."""
+  """Returns [..., K + 1], given [1 + K, ...] with the background first."""
   return np.concatenate([array[1:], array[:1]]).T
 
 
 def without_background(array: np.ndarray) -> np.ndarray:
-  """Turns outputs [(1 + K) * 4, ...] into [..., K * 4]."""
+  """Returns [..., K * 4], given [(1 + K) * 4, ...]."""
   return array[4:].T
 
 
 def masks_without_background(array: np.ndarray) -> np.ndarray:
-  """Turns a 1x1 convolution's [1 + K, ...] into that of K classes."""
+  """Returns a 1x1 convolution of K classes, given that of 1 + K."""
   array = array[1:]
   return array.transpose(CONV) if array.ndim == 4 else array
 
@@ -61,7 +61,7 @@ def masks_without_background(array: np.ndarray) -> np.ndarray:
 def layer_rules(
   source: str, target: str, kernel: Transform, bias: Transform = COPY
 ) -> tuple[Rule, Rule]:
-  r"""Makes the rules of a layer with bias.
+  r"""Returns the rules of a layer with bias.
 
   Args:
     source: Regular expression of the layer's name, before '.weight'.
@@ -79,7 +79,7 @@ def layer_rules(
 
 
 def _levels(source: Callable[[int], str], target: str) -> tuple[Rule, ...]:
-  """Rules of the pyramid's convolutions of P2 to P5."""
+  """Returns the rules of the pyramid's convolutions of P2 to P5."""
   return tuple(
     rule
     for level in range(2, 6)
@@ -189,7 +189,7 @@ _D2_COMMON = (
 
 
 def _d2_boxes(stage: str, target: str) -> tuple[Rule, ...]:
-  """Rules of a box head; `stage` is its number with a dot, or nothing."""
+  """Returns the rules of a box head; `stage` is '' or its number with a dot."""
   head = rf"roi_heads\.box_head\.{stage}"
   predictor = rf"roi_heads\.box_predictor\.{stage}"
   return (
@@ -271,7 +271,7 @@ _MM_COMMON = (
 
 
 def _mm_boxes(stage: str, target: str) -> tuple[Rule, ...]:
-  """Rules of a box head; `stage` is its number with a dot, or nothing."""
+  """Returns the rules of a box head; `stage` is '' or its number with a dot."""
   head = rf"roi_head\.bbox_head\.{stage}"
   return (
     *layer_rules(rf"{head}shared_fcs\.0", f"{target}/dense_0", pooled_dense),

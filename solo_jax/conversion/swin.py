@@ -31,11 +31,11 @@ class Layout:
     patch_embed: Convolution of the patches.
     patch_norm: Norm after it.
     stage: A stage's name before its number.
-    norms: Of a block, before attention and before perceptron.
-    attention: Of a block, before the names that follow.
-    projections: Of query, key, value and the result.
-    table: Of relative position biases and their indices, before '_bias_table'
-      and '_index'.
+    norms: Norms of a block, before attention and before perceptron.
+    attention: Names of the attention of a block, before the names that follow.
+    projections: Projections of query, key, value and the result.
+    table: Table of relative position biases and their indices, before
+      '_bias_table' and '_index'.
     mlp: Both layers of a block's perceptron.
     output_norm: Norm of a stage's map, before its number.
     first_norm: Number of the first stage there.
@@ -101,10 +101,10 @@ MMDET = dataclasses.replace(
 def backbone_rules(
   layout: Layout, source: str = "", target: str = ""
 ) -> tuple[Rule, ...]:
-  r"""Makes the rules of a Swin Transformer.
+  r"""Returns the rules of a Swin Transformer.
 
   Args:
-    layout: Of the code base.
+    layout: Layout of the code base.
     source: Regular expression before every name, such as r'backbone\.'.
     target: Path before every target, such as 'backbone/'.
 
@@ -165,7 +165,7 @@ _JOINT = re.compile(r"(.*\.)(?:qkv\.|in_proj_)(weight|bias)")
 def split_projections(
   arrays: Mapping[str, np.ndarray],
 ) -> dict[str, np.ndarray]:
-  """Splits joint projections of query, key and value.
+  """Returns weights with joint query, key and value projections split.
 
   Args:
     arrays: State dict; 'qkv.weight' and 'in_proj_weight' hold three times as
@@ -194,7 +194,7 @@ _MERGING = re.compile(
 def reorder_merging(
   arrays: Mapping[str, np.ndarray],
 ) -> dict[str, np.ndarray]:
-  """Brings the inputs of mmdet's patch merging into the original order.
+  """Returns mmdet's patch merging with its inputs in the original order.
 
   mmdet unfolds 2 x 2 neighbours: input c * 4 + 2 * row + column. In the
   original it is (2 * column + row) * C + c.
@@ -226,7 +226,7 @@ OUTPUT_NORMS = tuple(f"norm{stage}" for stage in range(1, 5))
 def load_backbone(
   path: str | os.PathLike, variables: Mapping[str, Any]
 ) -> dict[str, Any]:
-  """Reads a classifier of the original repository for the backbone.
+  """Returns the backbone of a classifier from the original repository.
 
   A classifier has no norms of the four maps: those stay as they are.
 

@@ -44,7 +44,7 @@ OPTIMIZERS = ("optimizer", "scheduler", "param_schedulers", "message_hub")
 
 
 def read(path: str | os.PathLike) -> Any:
-  """Reads everything in a file written by `torch.save`.
+  """Returns the contents of a file written by `torch.save`.
 
   Args:
     path: The file.
@@ -82,7 +82,7 @@ class _NotTorchError(Exception):
 
 
 def _read_zip(data: bytes) -> Any:
-  """Reads <root>/data.pkl with its storages <root>/data/<key>."""
+  """Returns <root>/data.pkl with its storages <root>/data/<key>."""
   with zipfile.ZipFile(io.BytesIO(data)) as archive:
     _check_archive(archive, len(data))
     names = archive.namelist()
@@ -127,7 +127,7 @@ def _check_archive(archive: zipfile.ZipFile, file_size: int) -> None:
 
 
 def _read_stream(data: bytes) -> Any:
-  """Reads pickles (number, version, system, content, keys), then storages."""
+  """Returns pickles (number, version, system, content, keys) with storages."""
   file = io.BytesIO(data)
   try:
     number, version, system = (pickle_machine.load(file)[0] for _ in range(3))
@@ -167,7 +167,7 @@ def _read_stream(data: bytes) -> Any:
 def _with_arrays(
   content: Any, read_storage: Callable[[Storage], bytes | memoryview]
 ) -> Any:
-  """Replaces the tensors in dicts by arrays, in place, each storage read once.
+  """Returns dicts with arrays for tensors; changes them in place.
 
   Nothing is read for the state of an optimizer.
   """
@@ -203,7 +203,7 @@ def _with_arrays(
 
 
 def _view(tensor: Tensor, storage: np.ndarray, name: str) -> np.ndarray:
-  """Views a storage as a tensor, unless it reaches beyond it."""
+  """Returns a view of a storage as a tensor; it must lie within the storage."""
   num_elements = math.prod(tensor.shape)
   last = tensor.offset + sum(
     (size - 1) * stride

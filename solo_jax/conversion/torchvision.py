@@ -15,7 +15,7 @@ from solo_jax.conversion.mapping import CONV, Rule, convert, norm_rules
 
 
 def backbone_rules(source: str = "", target: str = "") -> tuple[Rule, ...]:
-  r"""Makes the rules of a ResNet.
+  r"""Returns the rules of a ResNet.
 
   Args:
     source: Regular expression before every name, such as r'backbone\.'.
@@ -52,7 +52,7 @@ BACKBONE = (
 def convert_backbone(
   arrays: Mapping[str, np.ndarray], target: Mapping[str, Any]
 ) -> dict[str, Any]:
-  """Converts a ResNet or ResNeXt; the ImageNet classifier is dropped.
+  """Returns a converted ResNet or ResNeXt without the ImageNet classifier.
 
   Args:
     arrays: State dict with torchvision's names. Convolutions OIHW.
@@ -70,7 +70,7 @@ def convert_backbone(
 def load_backbone(
   path: str | os.PathLike, target: Mapping[str, Any]
 ) -> dict[str, Any]:
-  """Reads a file of torchvision for the backbone, without torch.
+  """Returns the backbone of a torchvision file, read without torch.
 
   Args:
     path: For example `resnet50-0676ba61.pth`.

@@ -134,7 +134,7 @@ class _ObjectReader:
 
 
 def _number_those_without(items: Sequence) -> list[int]:
-  """Gives new ids to annotations without one; returns these ids."""
+  """Returns the new ids given to annotations without one."""
   used = {x["id"] for x in items if isinstance(x, dict) and is_int(x.get("id"))}
   next_id, made = max(used, default=0) + 1, []
   for item in items:
@@ -209,7 +209,7 @@ def _read_area(area: Any, rle: Mapping) -> tuple[float, str | None]:
 def read_annotations(
   text: bytes, name: str, files: FileTree, exif_choice: str | None = None
 ) -> Annotations:
-  """Reads and checks an annotation file against its images.
+  """Returns the checked annotations of a file and its images.
 
   Missing areas, boxes and iscrowd are filled in, negative areas recomputed.
 

@@ -40,7 +40,7 @@ class Orient:
   transpose: float = 0.0
 
   def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample:
-    """Draws an orientation."""
+    """Returns the sample in a random orientation."""
     # One draw for each choice, always, so that switching one of them off leaves
     # the others as they were.
     do_flip, do_vertical_flip, do_transpose = rng.random(3) < (
@@ -75,7 +75,7 @@ class ResizeShortSide:
   max_side: int
 
   def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample:
-    """Draws a short side and resizes to it."""
+    """Returns the sample resized to a random short side."""
     return transforms.resize_to_fit(
       sample,
       short_side=self.short_sides[rng.integers(len(self.short_sides))],
@@ -104,7 +104,7 @@ class ScaleJitter:
   reference: str = "fit"
 
   def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample:
-    """Draws a factor and a window."""
+    """Returns a random window of the sample, scaled by a random factor."""
     return transforms.jitter_scale(
       sample,
       rng,
@@ -125,7 +125,7 @@ class ColorJitter:
   strength: float
 
   def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample:
-    """Draws three factors; the image becomes uint8."""
+    """Returns the sample as uint8 with three random colour factors applied."""
     return transforms.jitter_color(sample, rng, strength=self.strength)
 
 
@@ -153,7 +153,7 @@ class Augmentation:
   interpolation: str
 
   def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample:
-    """Applies the lazy transforms.
+    """Returns the sample after the lazy transforms.
 
     Args:
       sample: As read from its record.
@@ -170,7 +170,7 @@ class Augmentation:
 def build(
   stages: Sequence[tuple[str, Mapping[str, Any]]], image_size: tuple[int, int]
 ) -> Augmentation:
-  """Makes the transforms of a list.
+  """Returns the transforms of a list.
 
   Args:
     stages: `transforms.augment` of a config: (name, settings) of each, in

@@ -36,7 +36,7 @@ _TOLERANCE = 1e-6
 def render_image(
   sample: Sample, *, image_size: tuple[int, int], interpolation: str
 ) -> np.ndarray:
-  """Draws the image of a sample in its network frame.
+  """Returns the image of a sample, rendered in its network frame.
 
   Args:
     sample: Any sample whose affine is made of transpositions, flips, resizes
@@ -100,7 +100,7 @@ def _resize(
   scale: float,
   target: np.ndarray | None,
 ) -> np.ndarray:
-  """Resizes to (height, width) `size`, into `target` if one is given."""
+  """Returns the image at (height, width) `size`, in `target` if given."""
   if interpolation == "antialias":
     image = PIL.Image.fromarray(np.ascontiguousarray(image))
     image = image.resize(size[::-1], PIL.Image.Resampling.BILINEAR)
@@ -115,7 +115,7 @@ def _resize(
 
 
 def _start(sample: Sample, axis: Axis, size: int) -> int:
-  """Finds the first pixel of the frame in an axis of `size` pixels."""
+  """Returns the first pixel of the frame in an axis of `size` pixels."""
   offset = _whole(sample, axis.offset)
   start = offset - axis.extent if axis.scale < 0 else -offset
   if start < 0 or start + axis.extent > size:
@@ -136,7 +136,7 @@ def _whole(sample: Sample, value: float) -> int:
 
 
 def render_sample(sample: Sample, *, interpolation: str) -> Sample:
-  """Draws a sample in its network frame: it becomes an original of its own.
+  """Returns a sample rendered in its network frame, as a new original.
 
   A pixel belongs to a mask that covers half of it or more. Instances with
   nothing visible are left out.
@@ -192,7 +192,7 @@ def make_example(
   min_mask_area: float,
   interpolation: str = "bilinear",
 ) -> dict[str, Any]:
-  """Makes one row of a Batch from a transformed sample.
+  """Returns one row of a Batch, made from a transformed sample.
 
   Left out are crowds, instances with nothing visible in the frame and those
   whose visible area is below `min_mask_area`. What remains keeps its order;
@@ -252,7 +252,7 @@ def make_example(
 
 
 def reaches_frame(sample: Sample, y: Axis, x: Axis) -> np.ndarray:
-  """Tells which masks may be visible, without decoding them.
+  """Returns which masks may be visible, without decoding them.
 
   Args:
     sample: Transformed sample.
@@ -275,7 +275,7 @@ def reaches_frame(sample: Sample, y: Axis, x: Axis) -> np.ndarray:
 
 
 def _boxes_in_frame(sample: Sample) -> list[np.ndarray | None]:
-  """Maps the annotated boxes; None for one that the frame cuts off.
+  """Returns the annotated boxes in the frame; None for one that is cut off.
 
   An annotated box does not say what remains of an object in a crop. Without a
   crop it is kept, as in the published recipe, clipped to the image.

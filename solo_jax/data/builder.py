@@ -24,10 +24,11 @@ from solo_jax.data.examples import (
   to_example,
 )
 from solo_jax.data.file_tree import is_outside, is_text
-from solo_jax.data.findings import Findings, list_kinds, plural
+from solo_jax.data.findings import Findings, list_kinds
 from solo_jax.data.prepared_folder import make_features, shard_mark
 from solo_jax.data.records import FEDERATED_FIELDS, INDEX_FIELDS
 from solo_jax.errors import UserError
+from solo_jax.terminal import plural
 
 # Records a shard; TFDS keeps one shard in memory while it writes.
 _SHARD_LENGTH = 1024
@@ -82,11 +83,12 @@ class Description:
 
 
 def split_by_ratio(keys: Sequence[str], fraction: float) -> dict[str, str]:
-  """Splits ids into train and validation, the same way every time.
+  """Returns ids split into train and validation, the same way every time.
 
   Args:
     keys: The ids, in any order.
-    fraction: Of validation, in (0, 1); at least one id falls on either side.
+    fraction: Share of validation, in (0, 1); at least one id falls on either
+      side.
 
   Returns:
     {id: split}.
@@ -170,7 +172,7 @@ class RecordsBuilder(tfds.core.ShardBasedBuilder, skip_registration=True):
     Args:
       data_dir: Directory of all prepared datasets.
       name: Name of this dataset below its builder; '' for none.
-      tolerance: Of problems.
+      tolerance: Tolerance of problems.
 
     Raises:
       UserError: If the name leads out of `data_dir`.
@@ -246,7 +248,7 @@ class RecordsBuilder(tfds.core.ShardBasedBuilder, skip_registration=True):
     self._record_findings()
 
   def hold_out(self, keys: Sequence[str], fraction: float) -> dict[str, str]:
-    """Splits ids as `split_by_ratio` does; an error shows the problems, too."""
+    """Returns ids split by `split_by_ratio`; errors also list the problems."""
     try:
       return split_by_ratio(keys, fraction)
     except UserError as error:

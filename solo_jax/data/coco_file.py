@@ -47,7 +47,7 @@ class Categories:
 
 
 def parse(text: bytes, name: str) -> dict[str, list]:
-  """Parses a file down to its three lists.
+  """Returns the three lists of a file.
 
   Args:
     text: Content of the file: UTF-8, with a byte order mark or not, or UTF-16.
@@ -103,11 +103,11 @@ def _name_tool(content: Any) -> str:
 def read_categories(
   items: Sequence, name: str, findings: Findings
 ) -> Categories:
-  """Reads the categories.
+  """Returns the categories of a file.
 
   Args:
-    items: Of the file.
-    name: Of the file, for messages.
+    items: Entries of the file.
+    name: Name of the file, for messages.
     findings: Gets what is read otherwise than written.
 
   Returns:

@@ -28,7 +28,7 @@ class ImageReader:
     """Makes the reader.
 
     Args:
-      name: Of the annotation file, for messages.
+      name: Name of the annotation file, for messages.
       files: The images.
       labels: Label of each category id.
       exif_choice: One of `exif.CHOICES` or None.
@@ -158,7 +158,7 @@ def kind_of_file(error: UserError) -> str:
   """Returns the message on a file without the name of the file.
 
   Args:
-    error: Of `FileTree.read_header`.
+    error: Error of `FileTree.read_header`.
   """
   return "file that is " + str(error).partition(" is ")[2].partition(":")[0]
 

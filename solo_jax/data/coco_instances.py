@@ -62,7 +62,7 @@ class AnnotatedImages:
     return len(self.images)
 
   def __getitem__(self, index: int) -> tuple[bytes, examples.ImageRecord]:
-    """Reads one image."""
+    """Returns one image with its objects."""
     image = self.images[index]
     try:
       encoded = self.files.read(image.file_name)
@@ -83,7 +83,7 @@ class AnnotatedImages:
 def find_custom(
   annotations: str, images: str, max_pixels: int = MAX_PIXELS
 ) -> SplitFiles:
-  """Opens a pair of an annotation file and its images.
+  """Returns the source made of an annotation file and its images.
 
   Args:
     annotations: Path of the JSON file.
@@ -107,7 +107,7 @@ def find_custom(
 def find_coco(
   source: str, max_pixels: int = MAX_PIXELS
 ) -> dict[str, SplitFiles]:
-  """Opens the parts of COCO 2017, each a folder or an official zip archive.
+  """Returns the parts of COCO 2017, each a folder or an official zip archive.
 
   Args:
     source: Folder with train2017, val2017 and annotations, or train2017.zip,
@@ -144,7 +144,7 @@ def find_coco(
 def _find_exported(
   root: pathlib.Path, max_pixels: int
 ) -> dict[str, SplitFiles]:
-  """Opens a folder for each split with its annotations, as Roboflow has it."""
+  """Returns the splits of a Roboflow export, one folder per split."""
   splits = {}
   for folder, split in _EXPORTED.items():
     path = root / folder / "_annotations.coco.json"
@@ -189,7 +189,7 @@ class CocoInstances(builder.RecordsBuilder):
         company that become 'validation'.
       exif_choice: One of `exif.CHOICES`; None ignores orientation tags and
         reports them.
-      tolerance: Of problems.
+      tolerance: Tolerance of problems.
       download_url: Where the official archives lie.
     """
     super().__init__(data_dir=data_dir, name=name, tolerance=tolerance)
@@ -249,7 +249,7 @@ class CocoInstances(builder.RecordsBuilder):
     }
 
   def _split(self, images, files: FileTree) -> dict[str, AnnotatedImages]:
-    """Holds images out for validation; entries of one file stay together."""
+    """Returns splits with images held out; a file's entries stay together."""
     names = [image.file_name for image in images]
     sides = self.hold_out(names, self._validation_fraction)
     return {

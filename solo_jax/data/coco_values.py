@@ -28,7 +28,7 @@ def is_number(value: Any) -> bool:
 
 
 def to_int(value: Any) -> int | None:
-  """Reads an integer that may be written as text or as a float.
+  """Returns an integer that may be written as text or as a float.
 
   Args:
     value: Anything that JSON holds.
@@ -56,7 +56,7 @@ def read_ids(
   Args:
     items: Images or annotations of a file.
     fields: Which ids.
-    name: Of the file, for messages.
+    name: Name of the file, for messages.
     findings: Gets what was read so.
   """
   for item in items:

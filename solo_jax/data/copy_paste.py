@@ -20,7 +20,7 @@ class CopyPaste:
   """Pastes a random subset of the instances of another image.
 
   Attributes:
-    probability: Of pasting at all.
+    probability: Probability of pasting at all.
   """
 
   probability: float
@@ -31,7 +31,7 @@ class CopyPaste:
     rng: np.random.Generator,
     draw_other: Callable[[], Sample],
   ) -> Sample:
-    """Draws another image and which of its instances to paste.
+    """Returns the sample with random instances of another image pasted onto it.
 
     Args:
       sample: Drawn in its network frame, see `batching.render_sample`.
@@ -51,7 +51,7 @@ class CopyPaste:
 
 
 def paste(sample: Sample, other: Sample, chosen: np.ndarray) -> Sample:
-  """Pastes instances at the place that they have in their own frame.
+  """Returns the sample with instances pasted where they are in their own frame.
 
   Args:
     sample: Drawn in its network frame.
@@ -115,7 +115,7 @@ def paste(sample: Sample, other: Sample, chosen: np.ndarray) -> Sample:
 
 
 def _padded(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-  """Pads an image with zeros to (height, width)."""
+  """Returns an image padded with zeros to (height, width)."""
   height, width = image.shape[:2]
   return np.pad(image, [(0, size[0] - height), (0, size[1] - width), (0, 0)])
 

@@ -75,7 +75,7 @@ class ImageSource(Protocol):
   """A split before it is written."""
 
   def __len__(self) -> int:
-    """Number of images."""
+    """Returns the number of images."""
 
   def __getitem__(self, index: int) -> tuple[bytes, ImageRecord]:
     """Returns one image as the bytes of a JPEG or PNG file, and the rest.

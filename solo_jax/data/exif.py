@@ -28,7 +28,7 @@ def image_size(header: Header, choice: str | None) -> tuple[int, int]:
   """Returns the size of an image as it is trained on.
 
   Args:
-    header: Of the image.
+    header: Header of the image.
     choice: One of CHOICES; None ignores the tag.
 
   Returns:
@@ -40,10 +40,10 @@ def image_size(header: Header, choice: str | None) -> tuple[int, int]:
 def compare_size(
   header: Header, annotated: tuple[int, int], choice: str | None, whose: str
 ) -> Mismatch | None:
-  """Compares the size of an image with that of its annotations.
+  """Returns how the size of an image differs from that of its annotations.
 
   Args:
-    header: Of the image.
+    header: Header of the image.
     annotated: (height, width) that the annotations are for.
     choice: One of CHOICES; None ignores the tag.
     whose: 'the annotations say' or what else goes in front of that size.
@@ -75,7 +75,7 @@ def describe_tag(header: Header, choice: str | None) -> tuple[str, str] | None:
   """Returns what to say about an image that carries a tag.
 
   Args:
-    header: Of the image.
+    header: Header of the image.
     choice: One of CHOICES; None where the user did not say.
 
   Returns:

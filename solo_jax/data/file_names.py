@@ -41,7 +41,7 @@ class NameFinder:
     self._by_last: dict[str, list[str]] | None = None
 
   def find(self, name: str) -> Match:
-    """Finds a file.
+    """Returns the file that a name refers to.
 
     Args:
       name: As the annotations write it.

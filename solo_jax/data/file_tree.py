@@ -55,7 +55,7 @@ class FileTree:
     """Opens a folder or an archive.
 
     Args:
-      path: Of the folder or archive.
+      path: Path of the folder or archive.
       max_pixels: Images that declare more are refused.
 
     Raises:
@@ -147,10 +147,10 @@ class FileTree:
       raise UserError(f"damaged in {self.path}: {error}") from error
 
   def read_header(self, name: str) -> image_files.Header:
-    """Reads what an image declares without decoding it.
+    """Returns what an image's header declares, without decoding it.
 
     Args:
-      name: Of a file in the tree.
+      name: Name of a file in the tree.
 
     Returns:
       Its header.

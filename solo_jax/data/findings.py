@@ -8,6 +8,8 @@ import collections
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
+from solo_jax.terminal import plural
+
 # Lines kept of each kind; all are counted.
 _MAX_LINES = 1000
 
@@ -110,12 +112,6 @@ def list_kinds(kinds: Iterable[Sequence], limit: int = 10) -> list[str]:
     rest = sum(count for _, count, _ in kinds[limit:])
     lines.append(f"  {rest:,} of {plural(len(kinds) - limit, 'other kind')}")
   return [printable(line) for line in lines]
-
-
-def plural(count: int, noun: str) -> str:
-  """Returns '1 class' or '1,200 classes'."""
-  ending = "es" if noun.endswith(("s", "x")) else "s"
-  return f"{count:,} {noun}{'' if count == 1 else ending}"
 
 
 def printable(text: str) -> str:

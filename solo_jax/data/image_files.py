@@ -44,7 +44,7 @@ class Header(NamedTuple):
   Attributes:
     size: (height, width) as stored, the orientation tag not followed.
     num_channels: Channels; 1 for a palette.
-    orientation: Of the EXIF or TIFF tag, 1 (upright) to 8.
+    orientation: Orientation of the EXIF or TIFF tag, 1 (upright) to 8.
     num_pages: Pages of a TIFF file, copies at lower resolution left out, or
       frames of an animation.
   """
@@ -56,12 +56,12 @@ class Header(NamedTuple):
 
   @property
   def turned_size(self) -> tuple[int, int]:
-    """(height, width) with the orientation tag followed."""
+    """Returns (height, width) after applying the orientation tag."""
     return self.size[::-1] if self.orientation > 4 else self.size
 
 
 def read_header(file: BinaryIO, max_pixels: int) -> Header:
-  """Reads what an image file declares without decoding it.
+  """Returns what an image file's header declares, without decoding it.
 
   Args:
     file: An image file.
@@ -153,7 +153,7 @@ def _orientation(exif: bytes | None) -> int:
 
 
 def stored_size(encoded: bytes) -> tuple[int, int] | None:
-  """Reads the size of a JPEG or PNG file as decoders do.
+  """Returns the size of a JPEG or PNG file as decoders read it.
 
   Args:
     encoded: The file, whole or its beginning up to the pixels.
@@ -246,13 +246,13 @@ def _is_loadable(encoded: bytes, page: int) -> bool:
 
 
 def decode(encoded: bytes, page: int = 0) -> np.ndarray:
-  """Decodes an image file of any kind that is read.
+  """Returns the pixels of an image file of any supported kind.
 
   Its header is taken as read and bounded, see `read_header`.
 
   Args:
     encoded: The file.
-    page: Of a TIFF file, counted without copies at lower resolution.
+    page: Page of a TIFF file, counted without copies at lower resolution.
 
   Returns:
     Pixels as stored, the orientation tag not followed, channels in OpenCV's
@@ -329,7 +329,7 @@ def _decode_by_pillow(encoded: bytes) -> np.ndarray:
 
 
 def turn(image: np.ndarray, orientation: int) -> np.ndarray:
-  """Turns an image upright.
+  """Returns an image turned upright.
 
   Args:
     image: [H, W] or [H, W, C].
@@ -362,7 +362,7 @@ def to_jpeg_or_png(
   Args:
     encoded: An image file, 8 or 16 bit. The pixels of a JPEG are not decoded:
       only its end is looked at.
-    page: Of a TIFF file.
+    page: Page of a TIFF file.
     orientation: Turns the image upright, then also a JPEG becomes a PNG.
 
   Returns:

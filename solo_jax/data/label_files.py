@@ -13,12 +13,12 @@ _ORIENTATION = 274  # tag
 
 
 def read_label_image(encoded: bytes, page: int = 0) -> tuple[np.ndarray, str]:
-  """Decodes a label image; of a palette image the indices count.
+  """Returns a decoded label image; of a palette image the indices.
 
   Args:
     encoded: A one-channel PNG, TIFF or BMP file of whole numbers; they may be
       written as floats.
-    page: Of a TIFF file.
+    page: Page of a TIFF file.
 
   Returns:
     [H, W] int64; 0 is background. And the type that the file has.

@@ -28,7 +28,7 @@ class Pair:
     image_id: Position among all images of the source, from 1.
     image_name: File of the image.
     label_name: File of the label image.
-    page: Of both files, from 0.
+    page: Page of both files, from 0.
     num_pages: Pages of either file.
     orientation: By which the image is turned upright; 1 for as stored.
   """
@@ -66,7 +66,7 @@ def find_source(
   exif_choice: str | None = None,
   splits_pieces: bool = False,
 ) -> LabelSource:
-  """Opens a folder of images and label images.
+  """Returns the source made of a folder of images and label images.
 
   Args:
     source: Folder with `images` and `labels`, or with both kinds of files,
@@ -98,7 +98,7 @@ def _is_label(name: str) -> bool:
 
 
 def list_images(source: LabelSource, findings: Findings) -> dict[str, str]:
-  """Lists the images of a source.
+  """Returns the images of a source.
 
   Args:
     source: The folder.
@@ -117,7 +117,7 @@ def list_images(source: LabelSource, findings: Findings) -> dict[str, str]:
 def find_pairs(
   source: LabelSource, findings: Findings
 ) -> dict[str, list[Pair]]:
-  """Pairs the files of a source by name.
+  """Returns the files of a source paired by name.
 
   Args:
     source: The folder.

@@ -9,7 +9,7 @@ from pycocotools import mask as coco_mask
 
 
 def encode_labels(labels: np.ndarray) -> dict[int, dict]:
-  """Encodes every object of a label image in one pass.
+  """Returns every object of a label image as RLE, encoded in one pass.
 
   Args:
     labels: [H, W] integers; 0 is background.
@@ -41,7 +41,7 @@ def encode_labels(labels: np.ndarray) -> dict[int, dict]:
 
 
 def number_pieces(labels: np.ndarray) -> tuple[np.ndarray, dict[int, int]]:
-  """Numbers the pieces of objects: equal pixels that touch, also diagonally.
+  """Returns numbered pieces: equal pixels that touch, also diagonally.
 
   Args:
     labels: [H, W] integers; 0 is background.

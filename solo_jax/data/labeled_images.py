@@ -42,7 +42,7 @@ class LabeledPairs:
     return len(self.pairs)
 
   def __getitem__(self, index: int) -> tuple[bytes, examples.ImageRecord]:
-    """Reads one pair."""
+    """Returns one image with its objects."""
     pair, source = self.pairs[index], self.source
     where = f"{source.labels}: {pair.label_name}"
     try:
@@ -139,7 +139,7 @@ def _describe(
 
 
 def read_index(path: pathlib.Path) -> dict[str, str]:
-  """Reads which split each image belongs to.
+  """Returns the split of each image.
 
   Args:
     path: JSON list of objects with `id` (file name, suffix optional) and
@@ -199,7 +199,7 @@ class LabeledImages(builder.RecordsBuilder):
       source: See `label_pairs.find_source`.
       class_name: Name of the only class.
       validation_fraction: Used where there is no `index.json`.
-      tolerance: Of problems.
+      tolerance: Tolerance of problems.
     """
     super().__init__(data_dir=data_dir, name=name, tolerance=tolerance)
     self._source = source
@@ -207,7 +207,7 @@ class LabeledImages(builder.RecordsBuilder):
     self._validation_fraction = validation_fraction
 
   def read_splits(self, dl_manager) -> Mapping[str, LabeledPairs]:
-    """Pairs, checks and splits the files."""
+    """Returns the splits, with pairs checked."""
     del dl_manager  # nothing to download
     findings = Findings()
     pairs = find_pairs(self._source, findings)

@@ -53,7 +53,7 @@ class ImageFrame:
       )
 
   def empty(self, num: int, image_size: tuple[int, int]) -> PackedMasks:
-    """Makes masks to draw into.
+    """Returns empty masks to draw into.
 
     Args:
       num: N.
@@ -123,7 +123,7 @@ class BoxFrame:
   size: int
 
   def empty(self, num: int, image_size: tuple[int, int]) -> BoxMaskTargets:
-    """Makes masks to draw into; see `ImageFrame.empty`."""
+    """Returns empty masks to draw into; see `ImageFrame.empty`."""
     del image_size
     return BoxMaskTargets(data=np.zeros((num, self.size, self.size), np.uint8))
 
@@ -148,7 +148,7 @@ class BoxFrame:
 
 
 def from_settings(settings: Mapping[str, Any]) -> ImageFrame | BoxFrame:
-  """Chooses the frame of the target masks.
+  """Returns the frame of the target masks.
 
   Args:
     settings: The `transforms` section of a config: `mask_frame`, 'image' or

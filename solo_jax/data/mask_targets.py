@@ -42,7 +42,7 @@ class Visible:
 
 
 def find_visible(mask: np.ndarray, y: Axis, x: Axis) -> Visible | None:
-  """Cuts out the visible part of a mask, None if there is none."""
+  """Returns the visible part of a mask, None if there is none."""
   rows, columns = y.visible, x.visible
   row_counts, column_counts = _counts(mask[rows, columns])
   filled_rows = np.flatnonzero(row_counts)
@@ -77,7 +77,7 @@ def _span(axis: Axis, start: int, stop: int) -> tuple[float, float]:
 
 
 def _counts(mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-  """Counts set pixels by row and by column, either memory order."""
+  """Returns the number of set pixels by row and column, in any memory order."""
   if not mask.size:
     return np.zeros(0, np.int32), np.zeros(0, np.int32)
   if mask.strides[0] < mask.strides[1]:
@@ -100,7 +100,7 @@ def _center(
 def locate_cells(
   axis: Axis, num_cells: int, stride: int, mask_rule: str
 ) -> np.ndarray:
-  """Finds where the cells of one axis read the original mask.
+  """Returns where the cells of one axis read the original mask.
 
   Args:
     axis: Network axis.
@@ -137,7 +137,7 @@ def fill_cells(
   stride: int,
   mask_rule: str,
 ) -> tuple[slice, slice, np.ndarray]:
-  """Computes the mask cells that an instance can reach.
+  """Returns the mask cells that an instance can reach.
 
   Args:
     visible: The instance.
@@ -178,7 +178,7 @@ def _cell_range(low: float, high: float, stride: int) -> slice:
 def _lookup(
   mask: np.ndarray, rows: np.ndarray, columns: np.ndarray
 ) -> np.ndarray:
-  """Reads the mask at rows x columns, 0 where an index lies outside."""
+  """Returns the mask at rows x columns, 0 where an index lies outside."""
   is_row = (rows >= 0) & (rows < mask.shape[0])
   is_column = (columns >= 0) & (columns < mask.shape[1])
   bits = mask[
@@ -192,7 +192,7 @@ def _lookup(
 def area_between(
   mask: np.ndarray, row_edges: np.ndarray, column_edges: np.ndarray
 ) -> np.ndarray:
-  """Sums a mask exactly over a grid of boxes with fractional edges.
+  """Returns exact sums of a mask over a grid of boxes with fractional edges.
 
   The sum over [0, r) x [0, c) is bilinear between whole pixels, so four
   reads of the summed-area table give the area of a box.
@@ -215,7 +215,7 @@ def area_between(
 
 
 def _interpolated(table: np.ndarray, positions: np.ndarray) -> np.ndarray:
-  """Interpolates linearly along the first axis."""
+  """Returns values interpolated linearly along the first axis."""
   positions = np.clip(positions, 0, len(table) - 1)
   lower = np.minimum(positions.astype(np.int64), len(table) - 2)
   fraction = (positions - lower)[:, None]

@@ -40,7 +40,7 @@ def train_batches(
   process_index: int,
   process_count: int,
 ) -> Iterator[Batch]:
-  """Streams this process's share of the training batches, without end.
+  """Returns an endless iterator over this process's part of training batches.
 
   Batch k is a function of `records`, `seed`, `batch_size` and `transforms`
   alone: any number of workers gives the same stream, the shares of all
@@ -130,7 +130,7 @@ def train_batches(
 def _start(
   batches: grain.MapDataset, num_workers: int, step: int
 ) -> grain.DatasetIterator:
-  """Starts reading at a step."""
+  """Returns an iterator that starts at a step."""
   batches = batches[step:].to_iter_dataset(_READ_AHEAD)
   if num_workers:
     batches = batches.mp_prefetch(
@@ -192,7 +192,7 @@ class _MakeExample(grain.transforms.RandomMap):
     transforms: Mapping[str, Any],
     image_size: tuple[int, int],
   ) -> "_MakeExample":
-    """Makes it of the `transforms` section of a config."""
+    """Returns the settings of a config's section `transforms`."""
     return cls(
       records=records,
       members=members,
@@ -221,7 +221,7 @@ class _MakeExample(grain.transforms.RandomMap):
     return self.augmentation(read_sample(self.records[index]), rng)
 
   def _draw_other(self, rng: np.random.Generator) -> Sample:
-    """Draws another image; its augmentation has draws of its own."""
+    """Returns another image, augmented with its own random draws."""
     index = int(rng.choice(self.members))
     own_rng = np.random.default_rng(rng.integers(2**63))
     return render_sample(

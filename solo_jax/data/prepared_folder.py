@@ -54,7 +54,7 @@ def make_features() -> tfds.features.FeaturesDict:
 
 
 def open_folder(path: epath.Path) -> tfds.core.DatasetBuilder:
-  """Opens a prepared dataset.
+  """Returns a prepared dataset.
 
   Args:
     path: Its folder; gs:// too.

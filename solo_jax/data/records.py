@@ -53,9 +53,9 @@ class Records:
     num_objects: Instances of each image without crowds. [len] int64.
     num_crowds: Crowd regions of each image. [len] int64.
     metadata: What `RecordsBuilder.describe` was given.
-    fingerprint: Of the whole split's images, annotations and classes: equal
-      for the same content only. Of a dataset from before there were any, of
-      its index and the ends of its files.
+    fingerprint: Fingerprint of the whole split's images, annotations and
+      classes: equal for the same content only. Of a dataset from before there
+      were any, of its index and the ends of its files.
     federated: Of a federated dataset, the FEDERATED_FIELDS; None elsewhere.
   """
 
@@ -180,7 +180,7 @@ def _parse_split(split, known, path):
 
 
 def find_prepared(data_dir: str, name: str) -> epath.Path | None:
-  """Finds the newest complete version of a prepared dataset.
+  """Returns the newest complete version of a prepared dataset.
 
   Args:
     data_dir: Directory of all prepared datasets; gs:// too.
@@ -206,7 +206,7 @@ def list_splits(path: epath.Path) -> list[str]:
 
 
 def open_records(data_dir: str, name: str, split: str) -> Records:
-  """Opens a split of a prepared dataset.
+  """Returns a split of a prepared dataset.
 
   Args:
     data_dir: Directory of all prepared datasets; gs:// too.
@@ -234,7 +234,7 @@ def open_records(data_dir: str, name: str, split: str) -> Records:
 
 
 def decode_image(encoded: bytes) -> np.ndarray | None:
-  """Decodes an image file.
+  """Returns the pixels of an image file.
 
   EXIF orientation is ignored: annotations refer to the pixels as stored.
 
@@ -257,7 +257,7 @@ def decode_image(encoded: bytes) -> np.ndarray | None:
 
 
 def read_sample(record: Mapping[str, Any]) -> Sample:
-  """Decodes a record.
+  """Returns the sample of a record.
 
   Args:
     record: From `Records`.

@@ -28,7 +28,7 @@ class RleMasks:
     return len(self._encoded)
 
   def __getitem__(self, index: int | slice | np.ndarray) -> np.ndarray:
-    """Decodes one mask, [H0, W0], or several, [n, H0, W0]; bool.
+    """Returns one decoded mask, [H0, W0], or several, [n, H0, W0]; bool.
 
     Planes are column-major.
     """
@@ -40,7 +40,7 @@ class RleMasks:
     return coco_mask.decode(list(encoded)).view(bool).transpose(2, 0, 1)
 
   def __array__(self, dtype=None, copy=None) -> np.ndarray:
-    """Decodes all masks."""
+    """Returns all masks, decoded."""
     del copy
     return self[:].astype(dtype or bool, copy=False)
 
@@ -53,6 +53,6 @@ class RleMasks:
     return boxes
 
   def areas(self) -> np.ndarray:
-    """Counts the pixels of each mask without decoding it. [N] int64."""
+    """Returns the area of each mask without decoding it. [N] int64."""
     # One by one: of a list of 256 or more pycocotools raises OverflowError.
     return np.array([coco_mask.area(x) for x in self._encoded], np.int64)

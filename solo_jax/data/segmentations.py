@@ -51,10 +51,10 @@ class Mask(NamedTuple):
 
 
 def read_segmentation(segmentation: Any, size: list[int]) -> Mask:
-  """Reads a segmentation in any of its forms.
+  """Returns a segmentation given in any of its forms.
 
   Args:
-    segmentation: Of the file.
+    segmentation: Segmentation of the file.
     size: [height, width] of the image.
 
   Returns:
@@ -152,7 +152,7 @@ def _check_runs(runs: Any, num_pixels: int) -> None:
 
 
 def _as_written(counts: Any) -> Any:
-  """Reads what COCO's form is: a list of integers, or compressed text."""
+  """Returns COCO's own form: a list of integers or compressed text."""
   if not isinstance(counts, str):
     return counts
   try:
@@ -165,7 +165,7 @@ def _as_written(counts: Any) -> Any:
 
 
 def _from_numbers(counts: Any) -> list[int | None]:
-  """Reads whole numbers that are written as floats or text."""
+  """Returns whole numbers that are written as floats or text."""
   if isinstance(counts, str):
     if not re.fullmatch(r"[\d.\s,;\[\]]*\d[\s,;][\d.\s,;\[\]]*", counts):
       raise ValueError("no list of numbers")
@@ -176,7 +176,7 @@ def _from_numbers(counts: Any) -> list[int | None]:
 
 
 def _from_bytes_text(counts: Any) -> list[int]:
-  """Reads the text that Python shows for bytes: "b'...'"."""
+  """Returns the bytes of Python's text for bytes: "b'...'"."""
   if not isinstance(counts, str) or not re.fullmatch(
     r"""b'[^']*'|b"[^"]*\"""", counts
   ):
@@ -185,14 +185,14 @@ def _from_bytes_text(counts: Any) -> list[int]:
 
 
 def _from_escaped(counts: Any) -> list[int]:
-  """Reads compressed text whose backslashes were doubled."""
+  """Returns compressed text whose backslashes were doubled."""
   if not isinstance(counts, str) or "\\\\" not in counts:
     raise ValueError("no backslashes")
   return _decode_counts(counts.replace("\\\\", "\\"))
 
 
 def _from_codes(counts: Any) -> list[int]:
-  """Reads the bytes of the compressed text, one number each."""
+  """Returns compressed text given as a list of its byte values."""
   if not isinstance(counts, list) or not all(
     is_int(x) and 48 <= x < 112 for x in counts
   ):
@@ -201,7 +201,7 @@ def _from_codes(counts: Any) -> list[int]:
 
 
 def _from_base64(counts: Any) -> list[int]:
-  """Reads the compressed text packed in base64."""
+  """Returns compressed text that is packed in base64."""
   if not isinstance(counts, str):
     raise ValueError("no text")
   # What is not base64, or not ASCII in it, raises a ValueError as well.
@@ -221,7 +221,7 @@ _READINGS = (
 
 
 def _decode_counts(text: str) -> list[int]:
-  """Decodes COCO's compressed run lengths; raises ValueError if malformed.
+  """Returns COCO's run lengths, decompressed; ValueError if malformed.
 
   Six-bit characters from '0' on: five bits of a number, low first, and one
   that says whether it continues; from the fourth number on, the difference to

@@ -48,7 +48,7 @@ class Scene:
 def inside_polygon(
   x: np.ndarray, y: np.ndarray, vertices: np.ndarray
 ) -> np.ndarray:
-  """Tests points by the even-odd rule.
+  """Returns which points are inside, by the even-odd rule.
 
   Args:
     x: Any shape.
@@ -129,7 +129,7 @@ def _draw_background(rng: np.random.Generator) -> np.ndarray:
 def _pick_color(
   rng: np.random.Generator, background: np.ndarray, others: list[np.ndarray]
 ) -> np.ndarray:
-  """Draws a colour, often similar to one already in the scene."""
+  """Returns a random colour, often similar to one already in the scene."""
   while True:
     color = rng.uniform(10, 245, 3)
     if rng.random() < 0.25:
@@ -140,7 +140,7 @@ def _pick_color(
 
 
 def _place_objects(rng: np.random.Generator) -> tuple[np.ndarray, list, list]:
-  """Places 3 to 9 objects, about half of them onto an earlier one.
+  """Returns 3 to 9 objects, about half of them placed onto an earlier one.
 
   Returns:
     The topmost object of each fine sample, -1 for background,
@@ -182,7 +182,7 @@ def _place_objects(rng: np.random.Generator) -> tuple[np.ndarray, list, list]:
 
 
 def draw_scene(rng: np.random.Generator) -> Scene:
-  """Draws one scene.
+  """Returns one drawn scene.
 
   Args:
     rng: The only source of randomness.
@@ -221,7 +221,7 @@ class DrawnScenes:
   """A split of scenes; scene i depends on the seed and its image id only.
 
   Attributes:
-    seed: Of the dataset.
+    seed: Seed of the dataset.
     first_id: Image id of the first scene; ids count up.
     num_images: Number of scenes.
   """
@@ -234,7 +234,7 @@ class DrawnScenes:
     return self.num_images
 
   def __getitem__(self, index: int) -> tuple[bytes, examples.ImageRecord]:
-    """Draws scene `index`: the bytes of a PNG file, and the rest."""
+    """Returns scene `index`: the bytes of a PNG file, and its objects."""
     image_id = self.first_id + range(self.num_images)[index]
     scene = draw_scene(np.random.default_rng((self.seed, image_id)))
     planes = np.asfortranarray(scene.masks.transpose(1, 2, 0), np.uint8)

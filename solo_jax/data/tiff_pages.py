@@ -51,7 +51,7 @@ class Page:
     width: As stored, pixels.
     num_channels: Samples of a pixel.
     dtype: Such as 'uint16' or 'float32'.
-    orientation: Of the tag, 1 without it.
+    orientation: Orientation of the tag, 1 without it.
     is_reduced: A smaller copy of another page, or a mask of it.
     tile_pixels: What a decoder takes at once, 0 without tiles.
     end: Bytes that the file needs to hold the pixels.
@@ -76,7 +76,7 @@ def is_tiff(head: bytes) -> bool:
 
 
 def read_pages(file: BinaryIO) -> list[Page]:
-  """Reads the directories of a TIFF file, no pixels.
+  """Returns the directories of a TIFF file, without reading pixels.
 
   Args:
     file: Open for reading, anywhere.

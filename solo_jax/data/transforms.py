@@ -33,7 +33,7 @@ def resize_to_fit(
   within: tuple[int, int] | None = None,
   size_rounding: str = "nearest",
 ) -> Sample:
-  """Resizes to the largest size within a short and a long side.
+  """Returns the sample at the largest size within a short and a long side.
 
   The published rule (mmcv.imrescale): scale s = min(max_side / long side,
   short_side / short side), new sides int(side * s + 0.5).
@@ -64,7 +64,7 @@ def jitter_scale(
   factor: tuple[float, float],
   reference: str = "fit",
 ) -> Sample:
-  """Applies large-scale jitter: fit, scale by a drawn factor, crop.
+  """Returns the sample after large-scale jitter: fit, random scale, crop.
 
   Args:
     sample: Any sample.
@@ -89,7 +89,7 @@ def jitter_scale(
 
 
 def resized(sample: Sample, size: tuple[int, int]) -> Sample:
-  """Resizes the sample to (height, width) `size`, stretching it if need be."""
+  """Returns the sample resized to (height, width) `size`, maybe stretched."""
   scale_y = size[0] / sample.image_size[0]
   scale_x = size[1] / sample.image_size[1]
   return _mapped(sample, [[scale_x, 0, 0], [0, scale_y, 0]], size)
@@ -98,12 +98,12 @@ def resized(sample: Sample, size: tuple[int, int]) -> Sample:
 def cropped(
   sample: Sample, *, top: int, left: int, size: tuple[int, int]
 ) -> Sample:
-  """Keeps the window of (height, width) `size` that starts at (top, left)."""
+  """Returns the window of (height, width) `size` that starts at (top, left)."""
   return _mapped(sample, [[1, 0, -left], [0, 1, -top]], size)
 
 
 def flipped(sample: Sample, *, horizontal: bool, vertical: bool) -> Sample:
-  """Mirrors the sample left to right and/or top to bottom."""
+  """Returns the sample mirrored left to right and/or top to bottom."""
   height, width = sample.image_size
   return _mapped(
     sample,
@@ -116,14 +116,14 @@ def flipped(sample: Sample, *, horizontal: bool, vertical: bool) -> Sample:
 
 
 def transposed(sample: Sample) -> Sample:
-  """Swaps x and y."""
+  """Returns the sample with x and y swapped."""
   return _mapped(sample, [[0, 1, 0], [1, 0, 0]], sample.image_size[::-1])
 
 
 def jitter_color(
   sample: Sample, rng: np.random.Generator, *, strength: float
 ) -> Sample:
-  """Scales brightness, contrast (about the mean grey) and saturation.
+  """Returns the sample with scaled brightness, contrast and saturation.
 
   All three are linear, so one colour matrix does them in one pass.
 
@@ -166,12 +166,12 @@ class Axis:
   extent: int
 
   def to_original(self, position: float | np.ndarray) -> float | np.ndarray:
-    """Maps continuous network positions to continuous original ones."""
+    """Returns continuous original positions of continuous network positions."""
     return (position - self.offset) / self.scale
 
   @functools.cached_property
   def visible(self) -> slice:
-    """The original pixels that reach into the valid extent."""
+    """Returns the original pixels that reach into the valid extent."""
     ends = self.to_original(0.0), self.to_original(self.extent)
     return slice(
       max(0, math.floor(min(ends) + _TOLERANCE)),
@@ -180,7 +180,7 @@ class Axis:
 
 
 def split_axes(sample: Sample) -> tuple[bool, Axis, Axis]:
-  """Splits the affine of a sample into its axes.
+  """Returns the affine of a sample, split into its axes.
 
   Args:
     sample: Any sample.
@@ -204,7 +204,7 @@ def split_axes(sample: Sample) -> tuple[bool, Axis, Axis]:
 
 
 def to_rgb(image: np.ndarray) -> np.ndarray:
-  """Brings grey, RGB and RGBA images to three channels.
+  """Returns a grey, RGB or RGBA image with three channels.
 
   Args:
     image: [H0, W0], [H0, W0, 1], [H0, W0, 3] or [H0, W0, 4] uint8 or uint16.
@@ -233,7 +233,7 @@ def to_rgb(image: np.ndarray) -> np.ndarray:
 
 
 def to_uint8(image: np.ndarray) -> np.ndarray:
-  """Brings a 16-bit image to 8 bits; an 8-bit image is returned as it is.
+  """Returns an image with 8 bits; an 8-bit image is returned unchanged.
 
   Cameras of 12 to 16 bits rarely use their range, so it is the percentiles 0.1
   and 99.9 of the image (over all channels, which keeps the hue) that become
@@ -269,7 +269,7 @@ def _scaled_size(
 
 
 def _mapped(sample: Sample, matrix: list, size: tuple[int, int]) -> Sample:
-  """Composes `matrix`, from the present frame to the next, with the affine."""
+  """Returns the sample with `matrix`, from this frame to the next, applied."""
   matrix = np.asarray(matrix, np.float64)
   affine = matrix[:, :2] @ sample.affine
   affine[:, 2] += matrix[:, 2]

@@ -21,12 +21,12 @@ DISTANCE = 0.02  # of the diagonal of the image
 def evaluate(
   dataset: dict, results: Sequence[dict], *, max_detections: int
 ) -> dict[str, float | None]:
-  """Computes boundary AP.
+  """Returns boundary AP.
 
   Args:
     dataset: Ground truth, as of `coco_metrics.compare`.
     results: COCO results, as of `coco_metrics.compare`.
-    max_detections: As of `coco_metrics.compare`.
+    max_detections: See `coco_metrics.compare`.
 
   Returns:
     boundary_AP and, by size, boundary_AP_S, boundary_AP_M and boundary_AP_L,
@@ -66,7 +66,7 @@ class _Comparison(coco_metrics.Comparison):
 
 
 def encode_boundary(encoded: dict) -> dict:
-  """Encodes the boundary of an encoded mask.
+  """Returns the encoded boundary of an encoded mask.
 
   Args:
     encoded: RLE {'size': [H, W], 'counts': str or bytes}.
@@ -103,7 +103,7 @@ def boundary(mask: np.ndarray, distance: int) -> np.ndarray:
 
 
 def _erode_rows(mask: np.ndarray, distance: int) -> np.ndarray:
-  """Keeps pixels with nothing but mask within a distance along the columns."""
+  """Returns the pixels with only mask within a distance along the columns."""
   counts = np.pad(mask, ((distance + 1, distance), (0, 0)))
   counts = np.cumsum(counts, 0, dtype=np.int32)
   size = 2 * distance + 1

@@ -99,7 +99,7 @@ class Comparison(COCOeval):
 def to_results(
   instances: types.Instances, image_id: int, category_ids: Sequence[int]
 ) -> list[dict]:
-  """Converts the detections of one image into COCO results.
+  """Returns the detections of one image as COCO results.
 
   Args:
     instances: Detections at the original size.
@@ -136,12 +136,12 @@ def to_results(
 def evaluate(
   dataset: dict, results: Sequence[dict], *, max_detections: int
 ) -> Metrics:
-  """Computes the COCO metrics of results against their ground truth.
+  """Returns the COCO metrics of results, compared with their ground truth.
 
   Args:
     dataset: Ground truth, as of `compare`.
     results: Detections, as of `compare`.
-    max_detections: As of `compare`.
+    max_detections: See `compare`.
 
   Returns:
     The metrics; AP is 0 where nothing was detected.
@@ -155,7 +155,7 @@ def evaluate(
 def compare(
   dataset: dict, results: Sequence[dict], *, max_detections: int
 ) -> tuple[Comparison, Comparison]:
-  """Matches results with their ground truth.
+  """Returns results matched with their ground truth.
 
   Args:
     dataset: Ground truth in COCO format: images, categories and annotations
@@ -184,7 +184,7 @@ def compare(
 
 
 def summarize(masks: Comparison, boxes: Comparison) -> Metrics:
-  """Computes the COCO metrics of a finished comparison.
+  """Returns the COCO metrics of a finished comparison.
 
   Args:
     masks: As `compare` returns it.
@@ -230,7 +230,7 @@ def _box_source(found: COCO) -> str:
 
 
 def index(dataset: dict) -> COCO:
-  """Wraps a COCO dict as a pycocotools object, quietly.
+  """Returns a COCO dict as a pycocotools object, without printing.
 
   Args:
     dataset: Left as it is, though pycocotools writes into annotations.
@@ -250,7 +250,7 @@ def index(dataset: dict) -> COCO:
 
 
 def load(truth: COCO, results: Sequence[dict], *, drop: str) -> COCO:
-  """Wraps COCO results as a pycocotools object, quietly.
+  """Returns COCO results as a pycocotools object, without printing.
 
   Args:
     truth: What they belong to.
@@ -271,7 +271,7 @@ def mean(values: np.ndarray) -> float | None:
   """Returns the mean over entries that have ground truth, None without any.
 
   Args:
-    values: Of pycocotools' tables, -1 without ground truth.
+    values: Values of pycocotools' tables, -1 without ground truth.
   """
   values = values[values > -1]
   return float(values.mean()) if values.size else None
@@ -280,7 +280,7 @@ def mean(values: np.ndarray) -> float | None:
 def drop_unjudged(
   dataset: dict, results: Sequence[dict], max_detections: int
 ) -> Sequence[dict]:
-  """Leaves out what a federated dataset cannot judge; elsewhere nothing.
+  """Returns results without those that a federated dataset cannot judge.
 
   Args:
     dataset: Ground truth, as of `compare`.

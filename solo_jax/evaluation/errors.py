@@ -38,14 +38,14 @@ class Outcomes:
 
   Attributes:
     image_ids: [D] int64.
-    detection_ids: Of the comparison's detections. [D] int64.
+    detection_ids: Ids of the comparison's detections. [D] int64.
     labels: Position of the class in the comparison. [D] int64.
     scores: [D] float64.
     kinds: Position in KINDS. [D] int64.
     objects: Row of the object that a detection found or should have found;
       -1 for duplicates, background and ignored ones. [D] int64.
     hits: Correct at IoU 0.50:0.05:0.95. [10, D] bool.
-    object_ids: Of `coco_metrics.index`, crowds left out. [N] int64.
+    object_ids: Ids of `coco_metrics.index`, crowds left out. [N] int64.
     object_image_ids: [N] int64.
     object_labels: [N] int64.
     is_found: By a correct detection. [N] bool.
@@ -81,7 +81,7 @@ class _Image:
 
 
 def find_outcomes(comparison: Comparison) -> Outcomes:
-  """Names what is wrong with each detection.
+  """Returns the kind of error of each detection.
 
   Args:
     comparison: Finished comparison of masks.
@@ -118,7 +118,7 @@ def find_outcomes(comparison: Comparison) -> Outcomes:
 
 
 def _iterate_images(comparison: Comparison) -> Iterator[tuple[int, _Image]]:
-  """Gathers the matches of each image from those by class and image."""
+  """Yields the matches of each image, gathered over the classes."""
   params = comparison.params
   num_images, num_areas = len(params.imgIds), len(params.areaRng)
   for i, image_id in enumerate(params.imgIds):
@@ -180,7 +180,7 @@ def _classify(
 
 
 def _overlaps(comparison: Comparison, image: _Image) -> np.ndarray:
-  """Computes the IoU of all detections and objects of an image. [D, N]."""
+  """Returns the IoU of all detections and objects of an image. [D, N]."""
   found, truth = comparison.cocoDt.anns, comparison.cocoGt.anns
   return coco_mask.iou(
     [found[key]["segmentation"] for key in image.detections],
@@ -190,14 +190,14 @@ def _overlaps(comparison: Comparison, image: _Image) -> np.ndarray:
 
 
 def find_costs(outcomes: Outcomes, num_classes: int) -> dict[str, dict]:
-  """Computes what AP50 would gain were one kind of error mended.
+  """Returns the gain of AP50 if one kind of error were fixed.
 
   A localisation or class error is mended to a hit, unless its object is found
   already or is the aim of another such error of a higher score; then it is
   left out like the other errors. Missed objects are left out of the recall.
 
   Args:
-    outcomes: Of a split.
+    outcomes: Outcomes of a split.
     num_classes: K.
 
   Returns:
@@ -241,7 +241,7 @@ def find_costs(outcomes: Outcomes, num_classes: int) -> dict[str, dict]:
 
 
 def _choose_mended(outcomes: Outcomes) -> np.ndarray:
-  """Chooses the best error that aims at each unfound object. [D] bool."""
+  """Returns the best error to fix for each object that was missed. [D] bool."""
   aims = np.isin(outcomes.kinds, (LOCALISATION, CLASS))
   taken = np.append(outcomes.is_found, True)  # the last is object -1
   is_mended = np.zeros(len(outcomes.scores), bool)
@@ -257,7 +257,7 @@ def _mean_average_precision(
   labels: np.ndarray,
   num_truth: np.ndarray,
 ) -> float | None:
-  """Averages AP over the classes with objects; None if there are none."""
+  """Returns mean AP over the classes with objects; None if there are none."""
   values = [
     average_precision(scores[labels == k], is_hit[labels == k], num_truth[k])
     for k in np.flatnonzero(num_truth)
@@ -268,7 +268,7 @@ def _mean_average_precision(
 def average_precision(
   scores: np.ndarray, is_hit: np.ndarray, num_truth: int
 ) -> float:
-  """Computes COCO's AP of one class at one IoU, at 101 recalls.
+  """Returns COCO's AP of one class at one IoU, at 101 recalls.
 
   Args:
     scores: [D].

@@ -17,7 +17,7 @@ class Judged:
   Attributes:
     metrics: COCO's and those that were asked for.
     masks: The comparison of masks.
-    overlaps: Of label images, where these were asked for.
+    overlaps: Overlaps of label images, where these were asked for.
   """
 
   metrics: coco_metrics.Metrics
@@ -33,7 +33,7 @@ def judge(
   more_metrics: Sequence[str],
   score_threshold: float,
 ) -> Judged:
-  """Computes COCO metrics and those of METRICS that were asked for.
+  """Returns COCO metrics and the requested ones of METRICS.
 
   Args:
     dataset: Ground truth in COCO format.

@@ -12,7 +12,7 @@ MAX_HIDDEN = 0.5
 def flatten(
   crops: Iterable[tuple[slice, slice, np.ndarray]], size: tuple[int, int]
 ) -> np.ndarray:
-  """Gives each pixel to the best mask that has it.
+  """Returns a label image in which each pixel belongs to the best mask there.
 
   A mask that is hidden by more than MAX_HIDDEN is left out. Whether it is
   depends on those before it only: leaving out the last masks changes nothing

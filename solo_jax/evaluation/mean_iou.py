@@ -44,18 +44,18 @@ class MeanIou:
 
   @property
   def iou(self) -> np.ndarray:
-    """Of each class, NaN where it occurs in neither. [K] float64."""
+    """Returns the IoU of each class, NaN if it never occurs. [K] float64."""
     hits = np.diag(self.confusion)
     union = self.confusion.sum(0) + self.confusion.sum(1) - hits
     return _divide(hits, union)
 
   @property
   def accuracy(self) -> np.ndarray:
-    """Share of each class's pixels, NaN where it has none. [K] float64."""
+    """Returns the accuracy per class, NaN without pixels. [K] float64."""
     return _divide(np.diag(self.confusion), self.confusion.sum(1))
 
   def summarize(self) -> dict[str, float]:
-    """Averages over classes and pixels.
+    """Returns averages over classes and pixels.
 
     Returns:
       mean_iou, of the classes that occur in the ground truth (detectron2);

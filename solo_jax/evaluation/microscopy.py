@@ -35,7 +35,7 @@ class Overlaps:
   """Overlaps of the objects and the flattened detections of one image.
 
   Attributes:
-    scores: Of the detections that keep a pixel, falling. [M].
+    scores: Scores of the detections that keep a pixel, falling. [M].
     intersections: Common pixels. [N, M] int64.
     truth_areas: Pixels of each object. [N] int64.
     found_areas: Pixels that each detection keeps. [M] int64.
@@ -63,7 +63,7 @@ class Overlaps:
 def evaluate(
   images: Sequence[Overlaps], score_threshold: float
 ) -> dict[str, float]:
-  """Computes the metrics of the module's first lines.
+  """Returns the metrics that the module docstring lists.
 
   Args:
     images: Of each image, at least one, as `overlaps` returns them.
@@ -84,7 +84,7 @@ def evaluate(
 
 
 def overlaps(dataset: dict, results: Sequence[dict]) -> list[Overlaps]:
-  """Flattens the detections of each image and compares them with the truth.
+  """Returns the overlaps of each image's flattened detections with the truth.
 
   Args:
     dataset: Ground truth in COCO format; crowds are left out.
@@ -113,7 +113,7 @@ def overlaps(dataset: dict, results: Sequence[dict]) -> list[Overlaps]:
 def _overlaps_of_image(
   truth: Sequence[dict], found: Sequence[dict], size: tuple[int, int]
 ) -> Overlaps:
-  """Compares RLEs of one image with results of falling score."""
+  """Returns the overlaps of one image's RLEs, with results by falling score."""
   crops = (_crop(result["segmentation"]) for result in found)
   owner = flatten(crops, size)
   num_bins = len(found) + 1
@@ -136,14 +136,14 @@ def _overlaps_of_image(
 
 
 def _crop(encoded: dict) -> tuple[slice, slice, np.ndarray]:
-  """Decodes an RLE; returns rows and columns of its box and the mask there."""
+  """Returns rows and columns of an RLE's box, and the decoded mask there."""
   left, top, width, height = (int(x) for x in coco_mask.toBbox(encoded))
   box = np.s_[top : top + height, left : left + width]
   return *box, coco_mask.decode(encoded)[box].view(bool)
 
 
 def precisions(image: Overlaps) -> np.ndarray:
-  """Computes TP / (TP + FP + FN) at each of THRESHOLDS.
+  """Returns TP / (TP + FP + FN) at each of THRESHOLDS.
 
   Args:
     image: Overlaps of one image.
@@ -166,7 +166,7 @@ def precisions(image: Overlaps) -> np.ndarray:
 
 
 def symmetric_best_dice(image: Overlaps) -> float:
-  """Computes the symmetric best Dice of one image.
+  """Returns the symmetric best Dice of one image.
 
   Args:
     image: Overlaps of one image.

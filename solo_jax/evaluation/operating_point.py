@@ -15,7 +15,7 @@ NUM_BINS = 10
 def confusion_matrix(
   comparison: Comparison, outcomes: Outcomes, score_threshold: float
 ) -> np.ndarray:
-  """Counts which class is detected as which.
+  """Returns how often each class is detected as each other class.
 
   In each image detections take, by falling score and whatever their class, the
   free object of the highest mask IoU, at least 0.5.
@@ -50,7 +50,7 @@ def confusion_matrix(
 
 
 def _rows_of(image_ids: np.ndarray, image_id: int) -> slice:
-  """Finds the rows of an image in rising ids, without reading all of them."""
+  """Returns the rows of an image, given rising ids, by binary search."""
   return slice(
     *(np.searchsorted(image_ids, image_id, side) for side in ("left", "right"))
   )
@@ -59,7 +59,7 @@ def _rows_of(image_ids: np.ndarray, image_id: int) -> slice:
 def match_any_class(
   comparison: Comparison, detection_ids: np.ndarray, object_ids: np.ndarray
 ) -> np.ndarray:
-  """Matches detections of an image, in their order, with its objects.
+  """Returns the matches of detections, in their order, with any objects.
 
   Args:
     comparison: Whose masks these are.
@@ -106,10 +106,10 @@ class Calibration:
 
 
 def calibrate(outcomes: Outcomes) -> Calibration:
-  """Compares scores with how often they are right.
+  """Returns how often detections of each score are right.
 
   Args:
-    outcomes: Of a split.
+    outcomes: Outcomes of a split.
 
   Returns:
     The comparison, over the detections that are not ignored.
@@ -130,11 +130,11 @@ def calibrate(outcomes: Outcomes) -> Calibration:
 
 
 def sweep(outcomes: Outcomes, thresholds: np.ndarray) -> dict[str, np.ndarray]:
-  """Computes precision, recall and F1 of all classes together at IoU 0.5.
+  """Returns precision, recall and F1 of all classes together at IoU 0.5.
 
   Args:
-    outcomes: Of a split.
-    thresholds: Of the score, rising. [S].
+    outcomes: Outcomes of a split.
+    thresholds: Thresholds of the score, rising. [S].
 
   Returns:
     precision, recall and f1 by name, [S] float64; NaN where nothing is
@@ -181,11 +181,11 @@ class ImageQuality:
 def judge_images(
   image_ids: list[int], outcomes: Outcomes, score_threshold: float
 ) -> list[ImageQuality]:
-  """Judges every image at a score threshold.
+  """Returns counts of each image at a score threshold.
 
   Args:
-    image_ids: Of the split.
-    outcomes: Of the split.
+    image_ids: Image ids of the split.
+    outcomes: Outcomes of the split.
     score_threshold: Detections of a lower score are left out.
 
   Returns:
@@ -219,11 +219,11 @@ def judge_images(
 def choose_images(
   judged: list[ImageQuality], number: int
 ) -> dict[str, list[ImageQuality]]:
-  """Chooses images worth looking at.
+  """Returns images that are worth looking at.
 
   Args:
-    judged: Of the split.
-    number: Of each kind, at most.
+    judged: Results of the split.
+    number: Number of each kind, at most.
 
   Returns:
     best: The highest quality, with most objects first where equal.

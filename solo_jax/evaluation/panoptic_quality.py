@@ -43,7 +43,7 @@ class Counts:
   iou: float = 0.0
 
   def quality(self) -> Quality:
-    """The quality of this category alone."""
+    """Returns the quality of this category alone."""
     size = self.matched + 0.5 * self.extra + 0.5 * self.missed
     if not size:
       return Quality(0.0, 0.0, 0.0, 0)
@@ -56,7 +56,7 @@ class PanopticQuality:
 
   Attributes:
     is_thing: Whether each category id is one of things.
-    counts: Of each category id.
+    counts: Counts of each category id.
   """
 
   def __init__(self, is_thing: Mapping[int, bool]):
@@ -131,7 +131,7 @@ class PanopticQuality:
       raise ValueError(f"unknown categories {sorted(unknown)}")
 
   def summarize(self, is_thing: bool | None = None) -> Quality:
-    """Averages over categories.
+    """Returns averages over categories.
 
     Args:
       is_thing: Only things, only stuff, or None for all.
@@ -159,7 +159,7 @@ def _areas(ids: np.ndarray) -> dict[int, int]:
 def _shared_areas(
   truth_ids: np.ndarray, found_ids: np.ndarray
 ) -> dict[tuple[int, int], int]:
-  """Pixels of each pair of segments that meet."""
+  """Returns the shared pixels of each pair of overlapping segments."""
   pairs = truth_ids.astype(np.uint64) << np.uint64(32)
   pairs |= found_ids.astype(np.uint64)
   return {

@@ -39,7 +39,7 @@ class Pictures:
   """An image as the report shows it, each a JPEG file of one size.
 
   Attributes:
-    name: Of the image's file.
+    name: Name of the image's file.
     truth: With the annotated objects.
     found: With the detections.
   """
@@ -56,14 +56,15 @@ def summarize(
   score_threshold: float,
   overlaps: Sequence[microscopy.Overlaps] | None = None,
 ) -> tuple[dict[str, Any], dict[str, list[operating_point.ImageQuality]]]:
-  """Computes what the report shows, all but pictures and times.
+  """Returns everything that the report shows except pictures and times.
 
   Args:
     masks: Finished comparison of masks.
     metrics: Its metrics.
     score_threshold: For what depends on one: confusion matrix, quality of
       images, metrics of label images.
-    overlaps: Of label images, `microscopy.overlaps`; None leaves these out.
+    overlaps: Overlaps of label images, `microscopy.overlaps`; None leaves these
+      out.
 
   Returns:
     data: Sections by name, ready for JSON.
@@ -96,7 +97,7 @@ def summarize(
     confusion=_shorten(matrix, names),
     calibration=dataclasses.asdict(calibration),
     sweep=dict(thresholds=SWEEP, **operating_point.sweep(outcomes, SWEEP)),
-    qualities=[image.quality for image in judged],
+    qualities=np.array([image.quality for image in judged]),
     images={
       kind: [
         _describe(image, masks, outcomes, names, score_threshold)
@@ -113,7 +114,7 @@ def summarize(
 
 
 def _by_size(masks: Comparison) -> list[dict]:
-  """AP, AP50 and recall by annotated area."""
+  """Returns AP, AP50 and recall by annotated area."""
   precision = masks.eval["precision"][..., -1]
   recall = masks.eval["recall"][..., -1]
   areas = np.array(
@@ -122,7 +123,9 @@ def _by_size(masks: Comparison) -> list[dict]:
   return [
     dict(
       name=name,
-      num_objects=int(((areas >= low) & (areas <= high)).sum()),
+      # COCO counts an object of 32 x 32 pixels as small and as medium; here
+      # sizes add up to all.
+      num_objects=int(((areas >= low) & (areas < high)).sum()),
       AP=mean(precision[..., i]),
       AP50=mean(precision[0, ..., i]),
       AR=mean(recall[..., i]),
@@ -136,7 +139,7 @@ def _by_size(masks: Comparison) -> list[dict]:
 def _by_class(
   masks: Comparison, outcomes: errors.Outcomes, names: Sequence[str]
 ) -> list[dict]:
-  """One row a class."""
+  """Returns one row per class."""
   precision = masks.eval["precision"][..., -1]
   recall = masks.eval["recall"][..., -1]
   num_objects = np.bincount(outcomes.object_labels, minlength=len(names))
@@ -159,7 +162,7 @@ def _by_class(
 
 
 def _curves(masks: Comparison, names: Sequence[str]) -> list[dict]:
-  """Precision at 101 recalls: of all classes, then of each one."""
+  """Returns precision at 101 recalls, of all classes and then of each one."""
   precision = masks.eval["precision"][..., 0, -1]  # [IoU, recall, class]
   has_truth = (precision > -1).all((0, 1))
   scores = masks.eval["scores"][0, ..., 0, -1]  # at IoU 0.5
@@ -186,7 +189,7 @@ def _curves(masks: Comparison, names: Sequence[str]) -> list[dict]:
 
 
 def _shorten(matrix: np.ndarray, names: Sequence[str]) -> dict[str, Any]:
-  """The confusion matrix of the classes that are confused most."""
+  """Returns the confusion matrix of the most confused classes."""
   between = matrix[:-1, :-1].copy()
   np.fill_diagonal(between, 0)
   order = np.argsort(-between, axis=None, kind="stable")[:10]
@@ -217,7 +220,7 @@ def _describe(
   names: Sequence[str],
   score_threshold: float,
 ) -> dict[str, Any]:
-  """An image with its mistakes above the threshold, each with its box."""
+  """Returns an image with its mistakes above the threshold and their boxes."""
   size = masks.cocoGt.imgs[image.image_id]
   shown = outcomes.scores >= score_threshold
   is_hit = shown & (outcomes.kinds == errors.CORRECT)
@@ -265,11 +268,11 @@ def write(
   Args:
     folder: Where report.html goes; made if missing.
     data: As `summarize` returns it.
-    title: Of the page.
+    title: Title of the page.
     facts: What was evaluated, by name.
     stages: Seconds of each stage of the evaluation.
-    total_seconds: Of the evaluation.
-    pictures: Of the chosen images, by image id.
+    total_seconds: Total seconds of the evaluation.
+    pictures: Pictures of the chosen images, by image id.
 
   Returns:
     The path of the file.
@@ -304,13 +307,20 @@ def _to_url(jpeg: bytes) -> str:
 
 
 def _to_plain(value: Any) -> Any:
-  """Converts numpy values for JSON; four decimals, NaN becomes null."""
+  """Returns numpy values for JSON, null for NaN.
+
+  Arrays are rounded to six decimals, to save space. Single numbers, such as AP,
+  are whole: rounded twice, .523545 would be 52.4 or 52.3.
+  """
   if isinstance(value, Mapping):
     return {str(k): _to_plain(v) for k, v in value.items()}
-  if isinstance(value, np.ndarray | list | tuple):
+  if isinstance(value, np.ndarray):
+    value = np.round(value, 6) if value.dtype.kind == "f" else value
+    return _to_plain(value.tolist())
+  if isinstance(value, list | tuple):
     return [_to_plain(v) for v in value]
   if isinstance(value, np.integer):
     return int(value)
   if isinstance(value, float):  # np.float64 too
-    return round(float(value), 4) if math.isfinite(value) else None
+    return float(value) if math.isfinite(value) else None
   return value

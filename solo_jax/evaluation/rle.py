@@ -9,7 +9,7 @@ from solo_jax import types
 def encode(
   masks: np.ndarray | types.CroppedMasks, boxes_xyxy: np.ndarray | None = None
 ) -> list[dict]:
-  """Encodes masks as COCO RLE.
+  """Returns masks encoded as COCO RLE.
 
   Fast, because without a copy, for the transposed view of column-major planes
   that `types.Instances` holds; any other memory order is copied first.
@@ -42,7 +42,7 @@ def encode(
 
 
 def decode(rles: list[dict], size: tuple[int, int]) -> np.ndarray:
-  """Decodes COCO RLE, compressed or not.
+  """Returns decoded COCO RLE, compressed or not.
 
   Args:
     rles: M dicts {'size': [H0, W0], 'counts': str, bytes or list of int}.
@@ -75,7 +75,7 @@ def decode(rles: list[dict], size: tuple[int, int]) -> np.ndarray:
 
 
 def areas(rles: list[dict]) -> np.ndarray:
-  """Counts the pixels of encoded masks.
+  """Returns the areas of encoded masks in pixels.
 
   Args:
     rles: M dicts as `encode` makes them.
@@ -87,7 +87,7 @@ def areas(rles: list[dict]) -> np.ndarray:
 
 
 def boxes(rles: list[dict]) -> np.ndarray:
-  """Finds the tight boxes of encoded masks.
+  """Returns the tight boxes of encoded masks.
 
   Args:
     rles: M dicts as `encode` makes them.
@@ -103,7 +103,7 @@ def boxes(rles: list[dict]) -> np.ndarray:
 
 
 def _runs(counts: str | bytes) -> np.ndarray:
-  """Reads COCO's compressed run lengths. [runs] int64.
+  """Returns COCO's run lengths, decompressed. [runs] int64.
 
   Six bits a character from '0' on: five of a number, low first, and one that
   tells whether it goes on; the last one's fifth is the sign. From the fourth
@@ -131,7 +131,7 @@ def _runs(counts: str | bytes) -> np.ndarray:
 def _encode_crop(
   crop: np.ndarray, corner: tuple[int, int], size: tuple[int, int]
 ) -> dict:
-  """Encodes a mask [h, w] that lies at (top, left) of its image."""
+  """Returns an encoded mask [h, w] that is at (top, left) of its image."""
   top, left = corner
   columns = np.zeros((crop.shape[1], size[0]), bool)
   columns[:, top : top + crop.shape[0]] = crop.T
@@ -141,7 +141,7 @@ def _encode_crop(
 def _encode_columns(
   columns: np.ndarray, start: int, size: tuple[int, int]
 ) -> dict:
-  """Encodes a mask that is empty but for some columns [w, H0] from `start`."""
+  """Returns an encoded mask, empty except for columns [w, H0] from `start`."""
   height, width = size
   pixels = columns.reshape(-1)
   changes = np.flatnonzero(pixels[1:] != pixels[:-1]) + 1

@@ -28,7 +28,7 @@ def masks_to_canvas(
   padded_size: tuple[int, int],
   threshold: float,
 ) -> tuple[jax.Array, jax.Array]:
-  """Brings the masks of one image to its original size.
+  """Returns the masks of one image at its original size.
 
   Args:
     masks: Without the dimension of the batch: [M, ...].
@@ -37,7 +37,8 @@ def masks_to_canvas(
     original_size: (height, width) of the image. [2] int32.
     canvas_size: (Hc, Wc), Wc a multiple of 8.
     padded_size: (H, W) of the network input.
-    threshold: Of the masks, see `inference.instances.masks_to_original`.
+    threshold: Threshold of the masks, see
+      `inference.instances.masks_to_original`.
 
   Returns:
     masks: Packed bits, big-endian along the width, of the image in the corner
@@ -107,7 +108,7 @@ def _(
 def boxes_to_original(
   boxes_xyxy: jax.Array, image_size: jax.Array, original_size: jax.Array
 ) -> jax.Array:
-  """Scales boxes of the network frame to the original image.
+  """Returns boxes of the network frame in pixels of the original image.
 
   Args:
     boxes_xyxy: Continuous network coordinates. [M, 4] float32.
@@ -126,7 +127,7 @@ def _draw_all(
   valid: jax.Array,
   canvas_size: tuple[int, int],
 ) -> tuple[jax.Array, jax.Array]:
-  """Draws the valid masks: a mask's number -> [Hc, Wc] bool."""
+  """Returns all masks; only valid ones are drawn. Number -> [Hc, Wc] bool."""
 
   def add_mask(i, results):
     masks, boxes_xyxy = results
@@ -145,7 +146,7 @@ def _draw_all(
 
 
 def _resize(probs: jax.Array, rows: Taps, columns: Taps) -> jax.Array:
-  """Applies the taps of both axes. [h, w] -> [Hc, Wc]."""
+  """Returns masks resized along both axes. [h, w] -> [Hc, Wc]."""
   resized = _apply_taps(probs, *rows)  # [Hc, w]
   return _apply_taps(resized.T, *columns).T
 
@@ -186,7 +187,7 @@ RULES: dict[str, tuple[Callable[..., Taps], Callable]] = {
 
 
 def _without_border(cells, weights, num_cells) -> Taps:
-  """Takes the weight of cells that do not exist."""
+  """Returns weights without those of cells that do not exist."""
   kept = [
     jnp.where((cell >= 0) & (cell < num_cells), weight, 0.0)
     for cell, weight in zip(cells, weights, strict=True)

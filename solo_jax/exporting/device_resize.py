@@ -24,9 +24,9 @@ def fitted_size(
   short_side: int,
   max_side: int,
   tile_size: int | None,
-  size_rounding: str,
+  size_rounding: str = "nearest",
 ) -> jax.Array:
-  """Computes the size that an image has in the network.
+  """Returns the size of an image in the network.
 
   The rule of `data.transforms.resize_to_fit`, in whole numbers. It rounds ties
   up, where float64 falls either way: of all sizes up to 2,200 x 2,200 with 800
@@ -66,7 +66,7 @@ def resize_image(
   *,
   interpolation: str,
 ) -> jax.Array:
-  """Resizes the image in the corner of a canvas.
+  """Returns the resized image in the corner of a canvas.
 
   'bilinear' and 'antialias' are whole numbers and equal the host's to the bit.
   'area' sums in float32, as OpenCV does in another order: a value within 1e-4
@@ -108,7 +108,7 @@ def resize_image(
 
 
 def inside(size: jax.Array, shape: tuple[int, int]) -> jax.Array:
-  """Finds the pixels of an image that lies in the corner of an array.
+  """Returns which pixels of an array belong to the image in its corner.
 
   Args:
     size: (height, width) of the image. [2] int32.
@@ -124,7 +124,7 @@ def inside(size: jax.Array, shape: tuple[int, int]) -> jax.Array:
 
 
 def divide(numerator: jax.Array, denominator: jax.Array) -> jax.Array:
-  """Divides whole numbers in float32, correctly rounded.
+  """Returns quotients of whole numbers in float32, correctly rounded.
 
   Without the barrier XLA multiplies by the reciprocal of a scalar.
 

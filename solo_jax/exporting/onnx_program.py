@@ -35,7 +35,7 @@ def write_onnx(
 
   Args:
     program: (weights, *inputs) -> arrays.
-    weights: Of the network.
+    weights: Weights of the network.
     inputs: Shapes of the other arguments.
     names: Names for the results.
     path: File to write.

@@ -29,7 +29,7 @@ def make_program(
   mask_threshold: float,
   input_size: tuple[int, int],
 ) -> Callable[..., dict[str, jax.Array]]:
-  """Makes the function that is exported.
+  """Returns the function to export.
 
   Args:
     method: The method.
@@ -125,7 +125,7 @@ def flatten_results(
   weights: Sequence[Any],
   inputs: Sequence[jax.ShapeDtypeStruct],
 ) -> tuple[Callable[..., tuple[jax.Array, ...]], tuple[str, ...]]:
-  """Gives the results of a program an order.
+  """Returns the results of a program in a fixed order.
 
   Args:
     program: From `make_program`.

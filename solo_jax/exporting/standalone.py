@@ -121,7 +121,7 @@ class Predictor:
         self._weights = [file[name] for name in names]
 
   def __call__(self, image: np.ndarray) -> list[Detection]:
-    """Finds the objects of one image, by falling score.
+    """Returns the objects of one image, by falling score.
 
     Args:
       image: RGB, RGBA (alpha is dropped) or grey. [H, W, 3], [H, W, 4],
@@ -136,7 +136,7 @@ class Predictor:
     return self.predict([image])[0]
 
   def predict(self, images: Sequence[np.ndarray]) -> list[list[Detection]]:
-    """Finds the objects of several images, in batches of the model's size.
+    """Returns the objects of several images, run in the model's batches.
 
     Args:
       images: Images of any size and kind that `__call__` takes.
@@ -184,7 +184,7 @@ class Predictor:
     return results
 
   def _choose(self, size: tuple[int, int]) -> int:
-    """Finds the program whose canvas and network input an image fits."""
+    """Returns the program whose canvas and network input the image fits."""
     needed = resized_size(size, self.manifest["preprocessing"])
     for number, program in enumerate(self._programs):
       limits = (*program["canvas_size"], *program["input_size"])
@@ -213,7 +213,7 @@ class Predictor:
     return self._running[name](image, original_size)
 
   def _unpack(self, outputs: dict[str, np.ndarray]) -> list[Detection]:
-    """Cuts the detections of one image out of a program's result."""
+    """Returns the detections of one image, taken from a program's result."""
     self.num_dropped += int(outputs["num_dropped"])
     predicted = outputs.get("predicted_boxes_xyxy")
     detections = []
@@ -251,7 +251,7 @@ class Predictor:
 def _load_jax(
   path: pathlib.Path, weights: list[np.ndarray], names: Sequence[str]
 ) -> Callable[..., dict[str, np.ndarray]]:
-  """Compiles a program with JAX, for the device that JAX prefers."""
+  """Returns a program compiled by JAX for its default device."""
   import jax
   import jax.export
 
@@ -268,7 +268,7 @@ def _load_jax(
 def _load_onnx(
   path: pathlib.Path, weights: None, names: Sequence[str]
 ) -> Callable[..., dict[str, np.ndarray]]:
-  """Loads a program with ONNX Runtime; its weights are in the file."""
+  """Returns a program for ONNX Runtime; the file includes the weights."""
   import onnxruntime
 
   session = onnxruntime.InferenceSession(
@@ -284,7 +284,7 @@ def _load_onnx(
 
 
 def to_rgb(image: np.ndarray) -> np.ndarray:
-  """Brings grey, RGB and RGBA images to three channels.
+  """Returns a grey, RGB or RGBA image with three channels.
 
   Args:
     image: [H, W], [H, W, 1], [H, W, 3] or [H, W, 4] uint8 or uint16.
@@ -308,7 +308,7 @@ def to_rgb(image: np.ndarray) -> np.ndarray:
 
 
 def to_uint8(image: np.ndarray) -> np.ndarray:
-  """Brings a 16-bit image to 8 bits by its percentiles 0.1 and 99.9."""
+  """Returns a 16-bit image as 8 bits, by its percentiles 0.1 and 99.9."""
   if image.dtype == np.uint8:
     return image
   counts = np.cumsum(np.bincount(image.ravel(), minlength=2**16))
@@ -322,7 +322,7 @@ def to_uint8(image: np.ndarray) -> np.ndarray:
 def resized_size(
   size: tuple[int, int], preprocessing: dict[str, Any]
 ) -> tuple[int, int]:
-  """Computes the size that the program gives an image before the network.
+  """Returns the size to which the program resizes an image.
 
   Args:
     size: (height, width).
@@ -350,7 +350,7 @@ def resized_size(
 def tile_origins(
   size: tuple[int, int], tile_size: int, overlap: int
 ) -> list[tuple[int, int]]:
-  """Lays square tiles over an image, evenly, neighbours sharing `overlap`."""
+  """Returns evenly spaced square tiles; neighbours share at least `overlap`."""
 
   def starts(length):
     count = max(1, -(-(length - overlap) // (tile_size - overlap)))
@@ -365,7 +365,7 @@ def merge_tiles(
   tile_size: int,
   size: tuple[int, int],
 ) -> list[Detection]:
-  """Joins the detections of the tiles of an image.
+  """Returns the joined detections of all tiles of an image.
 
   Args:
     tiles: Detections of each tile.
@@ -483,7 +483,7 @@ def main() -> None:
 
 
 def to_json(found: Detection) -> dict[str, Any]:
-  """Describes a detection for JSON, by its predicted box if there is one."""
+  """Returns a detection for JSON, with its predicted box if there is one."""
   predicted = found.predicted_box_xyxy
   is_predicted = predicted is not None
   return dict(

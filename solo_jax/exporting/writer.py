@@ -187,7 +187,7 @@ def _write_manifest(
 def default_input_sizes(
   preprocessing: dict[str, Any],
 ) -> list[tuple[int, int]]:
-  """Chooses network inputs that every image fits, whatever its shape.
+  """Returns network inputs that fit images of every shape.
 
   Args:
     preprocessing: short_side, max_side, pad_multiple and tile_size.
@@ -232,11 +232,11 @@ def export_program(
   inputs: Sequence[jax.ShapeDtypeStruct],
   platforms: Sequence[str],
 ) -> jax.export.Exported:
-  """Lowers a program for some platforms, which need not be at hand.
+  """Returns a program lowered for some platforms, which need not be present.
 
   Args:
     program: (weights, *inputs) -> arrays.
-    weights: Of the network; only their shapes matter.
+    weights: Weights of the network; only their shapes matter.
     inputs: Shapes of the other arguments.
     platforms: Where it is to run.
 

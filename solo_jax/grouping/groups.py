@@ -41,7 +41,7 @@ def assign_to_centers(
   min_pixels: int,
   num_dropped: jax.Array,
 ) -> Groups:
-  """Gives each foreground pixel to the nearest centre of its category.
+  """Returns the nearest centre of its own category for each foreground pixel.
 
   A pixel farther than its own radius from every centre belongs to none. Centres
   are then moved to the mean of their pixels.

@@ -22,7 +22,7 @@ def matrix_nms(
   kernel: str,
   sigma: float,
 ) -> jax.Array:
-  """Decays each score by the most overlapping higher-scored mask of its class.
+  """Returns scores decayed by overlap with higher-scored masks of their class.
 
   Eqs. 4 and 5 of SOLOv2 (https://arxiv.org/abs/2003.10152):
   decay_j = min_{i before j} f(iou_ij) / f(iou_*i), where iou_*i is the
@@ -67,7 +67,7 @@ def matrix_nms(
 
 
 def mask_intersections(masks: jax.Array) -> jax.Array:
-  """Counts the pixels that each pair of masks shares, exactly.
+  """Returns the exact number of pixels that each pair of masks shares.
 
   Packed bits and popcount on the CPU, where that is three times cheaper than
   a matrix product; a bfloat16 product with float32 sums on accelerators

@@ -22,7 +22,7 @@ def mean_shift(
   num_samples: int = 512,
   num_iterations: int = 8,
 ) -> Groups:
-  """Groups the foreground pixels of an image.
+  """Returns the foreground pixels of an image, grouped.
 
   Samples are spread evenly over the foreground in raster order, so that an
   instance of fewer than 1 in S of its pixels may be missed. Each moves to the
@@ -100,7 +100,7 @@ def mean_shift(
 
 
 def _distances(a: jax.Array, b: jax.Array) -> jax.Array:
-  """Squared distances [S, S] of [S, T] and [S, T]."""
+  """Returns squared distances [S, S] between [S, T] and [S, T]."""
   origin = jnp.mean(b, axis=0)
   a, b = a - origin, b - origin
   product = jnp.matmul(a, b.T, precision=jax.lax.Precision.HIGHEST)

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 
 
 def points_nms(probs: jax.Array) -> jax.Array:
-  """Zeroes every cell below its upper, left or upper-left neighbour.
+  """Returns probabilities, 0 below an upper, left or upper-left neighbour.
 
   The 2x2 max pooling of SOLOv2 (https://arxiv.org/abs/2003.10152, section
   3.4): a cell is compared with itself and the three neighbours above and to

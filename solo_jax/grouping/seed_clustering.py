@@ -33,7 +33,7 @@ def seed_clustering(
   min_pixels: int,
   min_unclaimed: float,
 ) -> Groups:
-  """Groups the foreground pixels of an image.
+  """Returns the foreground pixels of an image, grouped.
 
   The pixel with the highest seed among those unclaimed gathers what lies
   within its radius, of its category; around their mean, with their mean
@@ -99,7 +99,7 @@ def _cluster(
   min_pixels: int,
   min_unclaimed: float,
 ) -> Groups:
-  """Groups pixels; `seed` is negative where a pixel cannot be one."""
+  """Returns groups of pixels; a pixel of negative `seed` cannot be a seed."""
   num_pixels, num_tags = embedding.shape
 
   def near(center, log_precision):

@@ -27,7 +27,7 @@ def tag_histogram(
   max_groups: int,
   min_pixels: int,
 ) -> Groups:
-  """Groups the foreground pixels of an image.
+  """Returns the foreground pixels of an image, grouped.
 
   Bins are half a mean radius wide. Counts, summed over adjacent bins, that are
   the largest within two bins are peaks; a centre is the mean of the tags that a

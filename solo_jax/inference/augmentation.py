@@ -55,7 +55,7 @@ def detect_variants(
 
 
 def mirrored(image: jax.Array, image_size: jax.Array) -> jax.Array:
-  """Mirrors the valid part of padded images, left to right.
+  """Returns padded images with their valid part mirrored left to right.
 
   Args:
     image: [B, H, W, 3].

@@ -33,10 +33,10 @@ def masks_to_original(
   original_size: tuple[int, int],
   threshold: float,
 ) -> tuple[np.ndarray, np.ndarray]:
-  """Lays the masks of one image into it.
+  """Returns the masks of one image at its original size.
 
   Args:
-    masks: Of one image. [M, s, s] and [M, 4] float32.
+    masks: Masks of one image. [M, s, s] and [M, 4] float32.
     image_size: Valid (height, width) of the network input.
     original_size: (H0, W0) of the image before it was resized.
     threshold: From which probability, or above which, a pixel belongs to a
@@ -76,7 +76,7 @@ def boxes_to_original(
   image_size: Sequence[int],
   original_size: Sequence[int],
 ) -> np.ndarray:
-  """Scales boxes of the network frame to the original image.
+  """Returns boxes of the network frame in pixels of the original image.
 
   Args:
     boxes_xyxy: Continuous network coordinates. [M, 4] float32.
@@ -93,10 +93,10 @@ def boxes_to_original(
 def aligned_positions(
   ends: np.ndarray, num_cells: int, length: int
 ) -> tuple[int, np.ndarray]:
-  """Finds the pixels of an axis that a mask reaches by the rule 'aligned'.
+  """Returns the pixels of an axis that a mask reaches by the rule 'aligned'.
 
   Args:
-    ends: Of the box along the axis. [2] float32.
+    ends: Ends of the box along the axis. [2] float32.
     num_cells: Cells of the mask.
     length: Pixels of the image.
 
@@ -117,7 +117,7 @@ def aligned_positions(
 def torchvision_positions(
   ends: np.ndarray, num_cells: int, length: int
 ) -> tuple[int, np.ndarray]:
-  """Does the same by the rule 'torchvision'."""
+  """Returns the pixels of an axis by the rule 'torchvision'."""
   low, high = ends  # in float32, which decides the truncation
   middle = (high + low) * np.float32(0.5)
   half = (high - low) * np.float32(0.5) * np.float32(1 + 2 / num_cells)

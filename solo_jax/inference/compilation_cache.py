@@ -14,7 +14,7 @@ import jax
 
 
 def use_compilation_cache() -> pathlib.Path:
-  """Makes JAX keep the programs it compiles from now on.
+  """Returns the folder where JAX keeps compiled programs from now on.
 
   The folder is JAX's own setting where there is one (the environment variable
   JAX_COMPILATION_CACHE_DIR), otherwise `solo_jax/compiled` in the user's cache

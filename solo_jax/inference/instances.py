@@ -21,11 +21,11 @@ def to_instances(
   original_size: tuple[int, int],
   threshold: float,
 ) -> types.Instances:
-  """Brings the detections of one image to its original size.
+  """Returns the detections of one image at its original size.
 
   Args:
-    decoded: Of a batch, numpy arrays.
-    row: Of the image in the batch.
+    decoded: Decoded of a batch, numpy arrays.
+    row: Row of the image in the batch.
     padded_size: (H, W) of the network input.
     image_size: Valid (height, width) of it.
     original_size: (H0, W0) of the image before it was resized.
@@ -69,14 +69,14 @@ def masks_to_original(
   original_size: tuple[int, int],
   threshold: float,
 ) -> tuple[np.ndarray, np.ndarray]:
-  """Brings decoded masks of one image to its original size.
+  """Returns the decoded masks of one image at its original size.
 
   Args:
     found: Without the dimension of the batch: [M, ...] numpy arrays.
-    padded_size: As of `to_instances`, as are all others.
+    padded_size: See `to_instances`; so for all others.
     image_size: Valid (height, width) of the network input.
     original_size: (H0, W0).
-    threshold: Of the masks.
+    threshold: Threshold of the masks.
 
   Returns:
     masks: [M, H0, W0] bool, a transposed view of C-contiguous planes.

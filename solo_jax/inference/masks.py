@@ -38,7 +38,7 @@ class AxisWeights:
 def axis_weights(
   num_cells: int, *, mask_stride: int, image_length: int, original_length: int
 ) -> AxisWeights:
-  """Composes the two resizes of one axis.
+  """Returns the weights of both resizes of one axis, combined.
 
   Args:
     num_cells: Cells of the padded mask feature.
@@ -83,7 +83,7 @@ def masks_to_original(
   original_size: tuple[int, int],
   threshold: float,
 ) -> tuple[np.ndarray, np.ndarray]:
-  """Resizes mask probabilities to the original image and thresholds them.
+  """Returns masks resized to the original image and thresholded.
 
   Args:
     mask_probs: Probabilities over the padded input. [M, h, w] float32.
@@ -131,7 +131,7 @@ def draw_mask(
   compare: np.ufunc,
   threshold: float,
 ) -> tuple[int, int, int, int]:
-  """Draws one mask where it can exceed the threshold, nothing elsewhere.
+  """Returns one mask, drawn only where it can exceed the threshold.
 
   Args:
     plane: Of False; the mask is written into it. [W, H] bool, column-major.
@@ -165,7 +165,7 @@ def draw_mask(
 def _bilinear_taps(
   num_in: int, num_out: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-  """Bilinear resize with align_corners=False and no antialiasing."""
+  """Returns bilinear taps with align_corners=False and no antialiasing."""
   position = (np.arange(num_out) + 0.5) * (num_in / num_out) - 0.5
   position = np.clip(position, 0, num_in - 1)
   low = np.floor(position).astype(np.int64)
@@ -179,7 +179,7 @@ def picture_to_original(
   image_size: tuple[int, int],
   original_size: tuple[int, int],
 ) -> np.ndarray:
-  """Resizes a picture of the mask resolution to the original image.
+  """Returns a picture of mask resolution at the original image's size.
 
   Args:
     picture: [h, w, 3] float32 in [0, 1].
@@ -206,7 +206,7 @@ def picture_to_original(
 
 
 def _affected_pixels(axis: AxisWeights, above: np.ndarray) -> slice:
-  """Pixels that draw on the range of cells from the first True to the last."""
+  """Returns the pixels that read cells from the first to the last True one."""
   cells = np.flatnonzero(above)
   if not len(cells):
     return slice(0, 0)
@@ -230,7 +230,7 @@ def _bands(
 def _tight_box(
   inside: np.ndarray, left: int, top: int
 ) -> tuple[int, int, int, int]:
-  """Box of a column-major [x, y] mask whose corner lies at (left, top)."""
+  """Returns the box of a column-major [x, y] mask that is at (left, top)."""
   x = np.flatnonzero(inside.any(1))
   y = np.flatnonzero(inside.any(0))
   if not len(x):

@@ -29,6 +29,7 @@ from solo_jax.inference.instances import to_instances
 from solo_jax.inference.preparation import Preparation, Prepared
 from solo_jax.inference.stage_clock import StageClock
 from solo_jax.methods.interface import Method
+from solo_jax.terminal import plural
 
 # Batches' worth of images that wait for others of their padded shape.
 _MAX_WAITING = 4
@@ -165,7 +166,7 @@ class Predictor:
     scales: Sequence[float] = (1.0,),
     flip: bool = False,
   ) -> Self:
-    """Loads a trained or converted model, for JAX's first device.
+    """Returns the predictor of a model on JAX's first device.
 
     Args:
       path: Folder of a run (its newest checkpoint is taken) or of one
@@ -189,7 +190,7 @@ class Predictor:
     return cls(model, batch_size=batch_size, scales=scales, flip=flip)
 
   def __call__(self, image: np.ndarray) -> types.Instances:
-    """Detects the instances of one image.
+    """Returns the instances of one image.
 
     Args:
       image: RGB, RGBA (alpha is dropped) or grey. [H0, W0, 3], [H0, W0, 4],
@@ -205,7 +206,7 @@ class Predictor:
 
   @property
   def variables(self) -> dict:
-    """The network's {'params', 'batch_stats'}, on all devices.
+    """Returns the network's {'params', 'batch_stats'}, on all devices.
 
     May be set to newer ones of the same shapes without compiling again.
     """
@@ -217,14 +218,14 @@ class Predictor:
 
   @property
   def has_views(self) -> bool:
-    """Whether the method shows its maps, see `views`."""
+    """Returns whether the method can draw its maps, see `views`."""
     return self._method.views is not None
 
   def views(self, image: np.ndarray) -> dict[str, np.ndarray]:
-    """Draws the network's maps of one image, in one piece however large.
+    """Returns pictures of the network's maps of one image, without tiling.
 
     Args:
-      image: As of `__call__`.
+      image: See `__call__`.
 
     Returns:
       RGB pictures at the image's size by name. [H0, W0, 3] uint8.
@@ -251,7 +252,7 @@ class Predictor:
     }
 
   def predict(self, images: Iterable[np.ndarray]) -> list[types.Instances]:
-    """Detects the instances of several images, in their order.
+    """Returns the instances of several images, in their order.
 
     Args:
       images: Images of any size and kind that `__call__` takes.
@@ -264,7 +265,7 @@ class Predictor:
   def stream(
     self, images: Iterable[np.ndarray]
   ) -> Iterator[tuple[int, types.Instances]]:
-    """Detects instances batch by batch, holding few images at a time.
+    """Yields instances batch by batch, keeping few images in memory.
 
     Images are batched with others of the same padded shape, so results do not
     come in the order of the images. At most 4 batches' worth of images wait
@@ -320,18 +321,19 @@ class Predictor:
     yield from waiting.values()
 
   def summary(self, num_dropped: int) -> str:
-    """Says what was compiled and left out so far, for a log.
+    """Returns a log line about compilations and dropped candidates so far.
 
     Args:
       num_dropped: This predictor's, or the sum of those of all processes.
     """
     return (
-      f"{self.num_compiled} padded shapes compiled, {num_dropped} candidates "
-      "beyond the capacity (decode.max_candidates)"
+      f"{plural(self.num_compiled, 'padded shape')} compiled, "
+      f"{plural(num_dropped, 'candidate')} beyond the capacity "
+      "(decode.max_candidates)"
     )
 
   def padded_size(self, size: tuple[int, int]) -> tuple[int, int]:
-    """Computes the network input that an image needs, tiles left aside.
+    """Returns the size of the network input of an image, without tiling.
 
     Args:
       size: (height, width) of the image.

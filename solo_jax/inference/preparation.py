@@ -41,7 +41,7 @@ class Preparation:
     self._scales = tuple(scales)
 
   def __call__(self, index: int, image: np.ndarray) -> Prepared:
-    """Resizes and pads an image.
+    """Returns an image, resized and padded.
 
     Args:
       index: Its position in the stream.
@@ -70,7 +70,7 @@ class Preparation:
     )
 
   def padded_size(self, size: tuple[int, int]) -> tuple[int, int]:
-    """Computes the (height, width) of the input for an image of a size."""
+    """Returns the (height, width) of the network input of an image."""
     blank = np.broadcast_to(np.uint8(0), (*size, 3))
     sample = resize(_unlabeled_sample(blank), self._rule, self._scales[0])
     return pad(sample.image_size, self._rule)
@@ -79,7 +79,7 @@ class Preparation:
 def resize(
   sample: types.Sample, rule: Mapping[str, Any], scale: float = 1.0
 ) -> types.Sample:
-  """Resizes an image or a tile for the network; nothing is drawn yet.
+  """Returns an image or a tile as a resized sample; nothing is rendered yet.
 
   Args:
     sample: Any; its frame is what is resized.
@@ -104,14 +104,14 @@ def resize(
 
 
 def pad(size: tuple[int, int], rule: Mapping[str, Any]) -> tuple[int, int]:
-  """Rounds (height, width) up to multiples of the rule's `pad_multiple`."""
+  """Returns (height, width) rounded up to multiples of `pad_multiple`."""
   multiple = rule["pad_multiple"]
   height, width = (-(-side // multiple) * multiple for side in size)
   return height, width
 
 
 def _unlabeled_sample(image: np.ndarray) -> types.Sample:
-  """Wraps an RGB image as a Sample without instances."""
+  """Returns an RGB image as a Sample without instances."""
   height, width = image.shape[:2]
   return types.Sample(
     image=image,

@@ -22,7 +22,7 @@ class StageClock:
 
   @contextlib.contextmanager
   def __call__(self, stage: str) -> Iterator[None]:
-    """Counts the time until the block ends, also by an error.
+    """Returns a context that counts the time until the block ends.
 
     Args:
       stage: Its name.

@@ -26,7 +26,7 @@ SAME_OBJECT = 0.5
 def tile_origins(
   size: tuple[int, int], tile_size: int, overlap: int
 ) -> list[tuple[int, int]]:
-  """Lays square tiles over an image, evenly, neighbours sharing `overlap`.
+  """Returns evenly spaced square tiles; neighbours share at least `overlap`.
 
   Args:
     size: (height, width) of the image.
@@ -56,7 +56,7 @@ def detect_tiled(
   overlap: int,
   clock: StageClock,
 ) -> Iterator[tuple[int, types.Instances]]:
-  """Detects instances in images by way of their tiles.
+  """Yields the instances of images that are read in tiles.
 
   Tiles go through the network like images; the last one of an image to come
   back has the image joined.
@@ -133,7 +133,7 @@ class Piece:
 
   @property
   def tight_box(self) -> tuple[int, int, int, int]:
-    """(left, top, right, bottom) of the mask in the whole image."""
+    """Returns (left, top, right, bottom) of the mask in the whole image."""
     height, width = self.mask.shape
     return self.left, self.top, self.left + width, self.top + height
 
@@ -141,7 +141,7 @@ class Piece:
 def cut_out(
   found: types.Instances, origin: tuple[int, int], size: tuple[int, int]
 ) -> list[Piece]:
-  """Cuts the detections of a tile out of its dense masks.
+  """Returns the detections of a tile, cut out of its dense masks.
 
   Args:
     found: Detections at the tile's size.
@@ -194,7 +194,7 @@ def merge_tiles(
   *,
   has_predicted_boxes: bool,
 ) -> types.Instances:
-  """Joins the detections of all tiles of an image.
+  """Returns the joined detections of all tiles of an image.
 
   Memory and time follow the detections, not the image: masks stay cropped,
   and only those of tiles that share pixels are compared.
@@ -267,7 +267,7 @@ def _neighbours(
 
 
 def _touching(one: Sequence[Piece], other: Sequence[Piece]) -> np.ndarray:
-  """Finds the pairs of the same label whose boxes overlap. [pairs, 2]."""
+  """Returns the pairs of equal label whose boxes overlap. [pairs, 2]."""
 
   def columns(pieces):
     rows = [(p.label, *p.tight_box) for p in pieces]

@@ -23,7 +23,7 @@ def format_config(
     config: Sections of fields.
     given: The configuration that it was made from, for the former values.
     reasons: Why fields were changed, by 'section.field'.
-    docstring: Of the file; the first line is a summary.
+    docstring: Docstring of the file; the first line is a summary.
 
   Returns:
     Python source whose `get_config()` returns `config`. It states the fields

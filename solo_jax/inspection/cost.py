@@ -26,23 +26,23 @@ class Cost:
 
   @property
   def step_pixels(self) -> int:
-    """Network pixels that a step sees."""
+    """Returns the network pixels of one step."""
     height, width = self.image_size
     return self.batch_size * height * width
 
   @property
   def images_seen(self) -> int:
-    """Images that the whole training sees, each as often as it comes."""
+    """Returns the images of the whole training, each as often as it is used."""
     return self.num_steps * self.batch_size
 
   @property
   def total_pixels(self) -> int:
-    """Network pixels that the whole training sees."""
+    """Returns the network pixels of the whole training."""
     return self.num_steps * self.step_pixels
 
   @property
   def epochs(self) -> float:
-    """How often an image is seen."""
+    """Returns how often each image is used."""
     return self.images_seen / max(self.num_images, 1)
 
 
@@ -52,7 +52,7 @@ def find_cost(
   frames: Sequence[tuple[int, int]],
   num_predicted: int,
 ) -> Cost:
-  """Reads the cost of a configuration off it and its frames.
+  """Returns the cost of a configuration, derived from it and its frames.
 
   Args:
     config: Sections as plain dicts.
@@ -73,11 +73,11 @@ def find_cost(
 
 
 def compare_costs(given: Cost, suggested: Cost) -> str:
-  """Says what a suggestion costs.
+  """Returns sentences about the cost of a suggestion.
 
   Args:
-    given: Of the configuration that was inspected.
-    suggested: Of the suggestion.
+    given: Cost of the configuration that was inspected.
+    suggested: Cost of the suggestion.
 
   Returns:
     A sentence.
@@ -93,11 +93,11 @@ def compare_costs(given: Cost, suggested: Cost) -> str:
 
 
 def compare_steps(given: Cost, suggested: Cost) -> str:
-  """Says what a training step of a suggestion costs.
+  """Returns a sentence about the cost of a suggestion's training step.
 
   Args:
-    given: Of the configuration that was inspected.
-    suggested: Of the suggestion.
+    given: Cost of the configuration that was inspected.
+    suggested: Cost of the suggestion.
 
   Returns:
     Half a sentence.

@@ -36,7 +36,8 @@ class Diagnosis:
     findings: Lines about what looks wrong.
     warning: What speaks against the suggestion; empty if nothing does.
     training: Fates of the training images, by the names of `ceilings`.
-    ceilings: Of the configuration and, where it differs, of the suggestion.
+    ceilings: Ceilings of the configuration and, where it differs, of the
+      suggestion.
   """
 
   given: dict[str, Any]
@@ -58,7 +59,7 @@ def diagnose(
   num_oracle_images: int,
   add_stage: AddStage,
 ) -> Diagnosis:
-  """Looks at everything.
+  """Returns the complete diagnosis.
 
   Args:
     config: Sections of a valid configuration as plain dicts.
@@ -136,7 +137,8 @@ def compare_ceilings(ceilings: Mapping[str, Ceiling]) -> str:
   Each step of it goes by a measure of its own, on few training images.
 
   Args:
-    ceilings: Of the configuration, and of a suggestion if there is one.
+    ceilings: Ceilings of the configuration, and of a suggestion if there is
+      one.
 
   Returns:
     A line; empty where there is nothing to warn of.
@@ -159,7 +161,7 @@ def _judge_training(
   add_stage: AddStage,
   name: str,
 ) -> list[lost_instances.Fates]:
-  """Finds what is lost of the training images, by plain dicts."""
+  """Returns what training loses, for a config of plain dicts."""
   return lost_instances.training_fates(
     train,
     build_method(config),
@@ -176,7 +178,7 @@ def _measure(
   add_stage: AddStage,
   name: str,
 ) -> Ceiling:
-  """Measures the ceiling of a configuration of plain dicts."""
+  """Returns the ceiling of a configuration of plain dicts."""
   return measure_ceiling(
     scored,
     build_method(config),

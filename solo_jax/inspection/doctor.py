@@ -31,7 +31,7 @@ def inspect(
   console: Console,
   progress: rich.progress.Progress,
 ) -> dict[str, Any]:
-  """Inspects the dataset of a configuration and suggests another.
+  """Returns the inspection of a config's dataset and a suggested config.
 
   Args:
     config: The whole configuration.
@@ -89,7 +89,7 @@ def inspect(
 def lay_out(
   config: ml_collections.ConfigDict, found: Diagnosis
 ) -> tuple[list[report.Table], dict[str, Any]]:
-  """Makes the parts of the report, and what report.json holds."""
+  """Returns the parts of the report, and the content of report.json."""
   changes = found.made.changes(config.to_dict())
   costs = find_costs(found)
   judged = {

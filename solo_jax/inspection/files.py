@@ -24,7 +24,7 @@ NONE_LOST = "No evaluation input loses an instance: there is no lost.png."
 
 
 def find_costs(found: Diagnosis) -> tuple[Cost, Cost]:
-  """Computes what the configuration costs, and the suggestion."""
+  """Returns the costs of the configuration and of the suggestion."""
   given, suggested = (
     find_cost(
       config,
@@ -118,7 +118,7 @@ python -m solo_jax.eval --checkpoint=workdirs/first
 
 
 def write_pictures(out: pathlib.Path, found: Diagnosis) -> list[str]:
-  """Writes training.png, suggested.png and, if instances get lost, lost.png.
+  """Writes training.png; lost.png and suggested.png if there is something.
 
   Args:
     out: Folder; made if missing.
@@ -133,10 +133,12 @@ def write_pictures(out: pathlib.Path, found: Diagnosis) -> list[str]:
   if len(shown) > NUM_PICTURES:
     places = np.linspace(0, len(shown) - 1, NUM_PICTURES)
     shown = shown[places.round().astype(int)]
-  for name, config in (
-    ("training", found.given),
-    ("suggested", found.made.config),
-  ):
+  drawn = {"training": found.given}
+  if found.made.reasons:
+    drawn["suggested"] = found.made.config
+  for name in ("lost", "suggested"):  # those of an earlier run
+    (out / f"{name}.png").unlink(missing_ok=True)
+  for name, config in drawn.items():
     rng = np.random.default_rng(config["seed"])
     augmentation = augmentations.build(
       config["transforms"]["augment"], config["transforms"]["image_size"]
@@ -169,18 +171,16 @@ def write_pictures(out: pathlib.Path, found: Diagnosis) -> list[str]:
         found.scored.sample(index), found.given["preprocessing"]
       )[row]
     )
-  path = out / "lost.png"
   if not frames:
-    path.unlink(missing_ok=True)  # that of an earlier run
-    return ["training", "suggested"]
+    return [*drawn]
   _save(
-    path,
+    out / "lost.png",
     found.given,
     frames,
     train.class_names,
     found.given["preprocessing"]["interpolation"],
   )
-  return ["training", "lost", "suggested"]
+  return ["training", "lost", *[*drawn][1:]]
 
 
 def _save(

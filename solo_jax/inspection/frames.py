@@ -32,7 +32,7 @@ class Frame:
 def inference_frames(
   sample: types.Sample, preprocessing: Mapping[str, Any]
 ) -> list[Frame]:
-  """Cuts and resizes an image as `inference.predictor.Predictor` does.
+  """Returns an image cut and resized as `inference.predictor.Predictor` does.
 
   Args:
     sample: As read from its record.
@@ -74,7 +74,7 @@ def training_frame(
   *,
   group_by_orientation: bool,
 ) -> Frame:
-  """Draws one training augmentation of an image, before other images join in.
+  """Returns one training augmentation of an image, without mixed-in images.
 
   Args:
     sample: As read from its record.
@@ -101,7 +101,7 @@ def training_frame(
 def make_example(
   frame: Frame, settings: Mapping[str, Any], *, interpolation: str = "bilinear"
 ) -> dict[str, Any]:
-  """Renders a frame as `data.pipeline` does, with its mask targets.
+  """Returns a frame rendered as `data.pipeline` does, with its mask targets.
 
   Args:
     frame: From this module.
@@ -122,7 +122,7 @@ def make_example(
 
 
 def mask_weights(example: Mapping[str, Any]) -> np.ndarray:
-  """Unpacks the mask targets of the valid instances of an example.
+  """Returns the unpacked mask targets of an example's valid instances.
 
   Args:
     example: From `make_example`.

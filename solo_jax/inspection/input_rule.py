@@ -44,11 +44,11 @@ class Padding:
 
 
 def measure_padding(rule: Mapping[str, Any], statistics: Statistics) -> Padding:
-  """Counts the shapes and pixels that whole images are padded to.
+  """Returns the shapes and pixels that whole images are padded to.
 
   Args:
     rule: A config's `preprocessing` without tiles.
-    statistics: Of the split.
+    statistics: Statistics of the split.
 
   Returns:
     The counts.
@@ -69,11 +69,11 @@ def measure_padding(rule: Mapping[str, Any], statistics: Statistics) -> Padding:
 
 
 def input_scale(rule: Mapping[str, Any], statistics: Statistics) -> float:
-  """Computes how large the network sees an image.
+  """Returns the scale at which the network sees an image.
 
   Args:
     rule: short_side, max_side and tile_size of a config's `preprocessing`.
-    statistics: Of the training split.
+    statistics: Statistics of the training split.
 
   Returns:
     Network pixels to an image pixel, of the median image.
@@ -92,7 +92,7 @@ def choose_input(made: Suggestion, statistics: Statistics) -> None:
 
   Args:
     made: Changed: `transforms`, `preprocessing`, `dataset`.
-    statistics: Of the training split.
+    statistics: Statistics of the training split.
   """
   rule = made.config["preprocessing"]
   small, typical = map(float, np.percentile(statistics.object_sizes, (10, 50)))
@@ -133,7 +133,7 @@ def choose_padding(made: Suggestion, statistics: Statistics) -> None:
 
   Args:
     made: Changed: `preprocessing`.
-    statistics: Of the training split.
+    statistics: Statistics of the training split.
   """
   rule = made.config["preprocessing"]
   own = measure_padding(rule, statistics)

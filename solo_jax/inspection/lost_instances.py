@@ -70,7 +70,7 @@ def judge_frame(
   min_mask_area: float,
   max_detections: int | None = None,
 ) -> Fates:
-  """Says what becomes of the instances of a frame.
+  """Returns what happens to each instance of a frame.
 
   Args:
     frame: The frame.
@@ -119,10 +119,10 @@ def judge_frame(
 
 
 def visible_areas(sample: types.Sample) -> np.ndarray:
-  """Measures what a frame shows of each instance that is no crowd.
+  """Returns the visible area of each instance that is no crowd.
 
   Args:
-    sample: Of a frame.
+    sample: Sample of a frame.
 
   Returns:
     Areas in network pixels, without instances that are out of sight. [number]
@@ -140,13 +140,13 @@ def visible_areas(sample: types.Sample) -> np.ndarray:
 
 
 def to_batch(example: Mapping[str, Any]) -> types.Batch:
-  """Makes a batch of one example."""
+  """Returns a batch of one example."""
   rows = jax.tree.map(lambda x: x[None], dict(example))
   return types.Batch(**rows, row=np.zeros(1, np.int32))
 
 
 def merge(fates: list[Fates]) -> dict[str, Any]:
-  """Adds up the fates of many frames.
+  """Returns the sum of the fates of several frames.
 
   Args:
     fates: At least one.
@@ -179,14 +179,14 @@ def training_fates(
   seed: int,
   on_image: Callable[[], None],
 ) -> list[Fates]:
-  """Judges one training augmentation of each image.
+  """Returns the fates in one training augmentation of each image.
 
   Args:
     selection: Images to use.
     method: The method of the configuration.
     transforms: The config's section of this name.
     group_by_orientation: `dataset.group_by_orientation` of the config.
-    seed: Of the augmentation.
+    seed: Seed of the augmentation.
     on_image: Called after each image.
 
   Returns:

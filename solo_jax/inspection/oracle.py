@@ -63,7 +63,7 @@ def measure_ceiling(
   max_detections: int,
   on_image: Callable[[], None],
 ) -> Ceiling:
-  """Measures the ceiling of a configuration.
+  """Returns the ceiling of a configuration.
 
   Args:
     selection: Images to use.
@@ -142,7 +142,7 @@ def measure_masks(
   preprocessing: Mapping[str, Any],
   on_image: Callable[[], None],
 ) -> coco_metrics.Metrics:
-  """Scores the mask targets alone; see `Ceiling.masks`.
+  """Returns the AP of the mask targets alone; see `Ceiling.masks`.
 
   Args:
     selection: Images to use.
@@ -172,7 +172,7 @@ def measure_masks(
 def target_instances(
   frame: Frame, example: Mapping[str, Any], threshold: float
 ) -> types.Instances:
-  """Takes the mask targets of a frame for detections of score 1.
+  """Returns the mask targets of a frame as detections of score 1.
 
   Args:
     frame: The frame.
@@ -201,10 +201,10 @@ def target_instances(
 def join(
   frames: list[Frame], parts: list[types.Instances], tile_size: int | None
 ) -> types.Instances:
-  """Joins what was found in the frames of an image, as the predictor does.
+  """Returns the joined detections of an image's frames, as the predictor does.
 
   Args:
-    frames: Of one image.
+    frames: Frames of one image.
     parts: Instances of each at its original size.
     tile_size: `preprocessing.tile_size`; None: there is one frame.
 

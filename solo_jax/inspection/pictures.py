@@ -26,7 +26,7 @@ def draw_frames(
   transforms: Mapping[str, Any],
   interpolation: str,
 ) -> np.ndarray:
-  """Draws frames one below the other.
+  """Returns a picture of frames, one below the other.
 
   Each has the network's input, the mask targets at their resolution, and what
   the targets of the method are, if it draws them: the cells of every instance

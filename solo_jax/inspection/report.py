@@ -17,6 +17,7 @@ from solo_jax.methods.interface import Way
 
 PERCENTILES = (0, 5, 25, 50, 75, 95, 100)
 MAX_ROWS = 25  # of a table in the terminal; Markdown has all
+NO_CHANGE = "Nothing to change: the config fits the data."
 TRIED = (
   "Suggestions go by up to 40 training images, each as trained and as "
   "predicted, so what these lose differs a little from the shares here."
@@ -84,7 +85,7 @@ class Table:
 
 
 def counts_table(splits: Sequence[Statistics]) -> Table:
-  """Lays out what the splits hold."""
+  """Returns a table of what the splits contain."""
   rows = {
     "images": lambda s: f"{s.num_images:,}",
     "instances": lambda s: f"{s.num_instances:,}",
@@ -104,7 +105,7 @@ def counts_table(splits: Sequence[Statistics]) -> Table:
 
 
 def sizes_table(splits: Sequence[Statistics]) -> Table:
-  """Lays out distributions by their percentiles."""
+  """Returns a table of distributions by percentile."""
   rows = []
   for s in splits:
     for name, values in (
@@ -121,7 +122,7 @@ def sizes_table(splits: Sequence[Statistics]) -> Table:
 
 
 def classes_table(splits: Sequence[Statistics]) -> Table:
-  """Lays out instances and images of each class, the most frequent first."""
+  """Returns a table of instances and images per class, most frequent first."""
   names = sorted(
     splits[0].instances_of_class,
     key=lambda name: -splits[0].instances_of_class[name],
@@ -146,7 +147,7 @@ def classes_table(splits: Sequence[Statistics]) -> Table:
 
 
 def findings_table(findings: Sequence[str]) -> Table:
-  """Lists what looks wrong."""
+  """Returns a table of what looks wrong."""
   return Table(
     title="Findings",
     header=[],
@@ -155,7 +156,7 @@ def findings_table(findings: Sequence[str]) -> Table:
 
 
 def fates_table(judged: Mapping[str, dict[str, Any]]) -> Table:
-  """Lays out how instances get lost.
+  """Returns a table of how instances get lost.
 
   Args:
     judged: `lost_instances.merge` by the name of a column.
@@ -214,7 +215,7 @@ def fates_table(judged: Mapping[str, dict[str, Any]]) -> Table:
 
 
 def ceiling_table(ceilings: Mapping[str, Ceiling], num_images: int) -> Table:
-  """Lays out what configurations allow.
+  """Returns a table of the best AP that configurations allow.
 
   Args:
     ceilings: By the name of the configuration.
@@ -263,12 +264,12 @@ def changes_table(
   config: Mapping[str, Any],
   costs: tuple[Cost, Cost],
 ) -> Table:
-  """Lists what a suggestion changes, a repeated reason once.
+  """Returns a table of a suggestion's changes; a repeated reason appears once.
 
   Args:
     changes: From `Suggestion.changes`.
     config: Sections of the suggestion.
-    costs: Of the configuration and of the suggestion.
+    costs: Costs of the configuration and of the suggestion.
   """
   rows, before = [], None
   for key, change in changes.items():
@@ -281,6 +282,8 @@ def changes_table(
     * training["batch_size"]
     / optimizer["reference_batch_size"]
   )
+  if not rows:
+    return Table(title="Suggested changes", header=[], rows=[[NO_CHANGE]])
   return Table(
     title="Suggested changes",
     header=["field", "change", "why"],
@@ -288,12 +291,12 @@ def changes_table(
     note=f"Learning rate by the linear rule: {optimizer['learning_rate']:g} x "
     f"{training['batch_size']} / {optimizer['reference_batch_size']} = "
     f"{peak:g}; another training.batch_size scales it."
-    + (f"\n{compare_costs(*costs)}" if changes else ""),
+    f"\n{compare_costs(*costs)}",
   )
 
 
 def to_json(value: Any) -> Any:
-  """Turns the parts of the report into what `json` writes.
+  """Returns the parts of the report as plain values for `json`.
 
   Args:
     value: Dicts, sequences, arrays, numbers, Statistics, Ceilings, Metrics.
@@ -339,7 +342,7 @@ def to_json(value: Any) -> Any:
 
 
 def _lost(column: Mapping[str, Any], ways: Sequence[Way]) -> str:
-  """How many got lost in these ways; empty where that cannot happen."""
+  """Returns the number lost in these ways; '' if that cannot happen."""
   lost = [column["lost"][way] for way in ways if way in column["lost"]]
   return _share(sum(lost), column["instances"]) if lost else ""
 

@@ -19,8 +19,8 @@ class Selection:
     category_ids: Original category id of each label.
     num_objects: Instances of each image without crowds. [len] int64.
     num_crowds: Crowd regions of each image. [len] int64.
-    federated: As of `Records`.
-    metadata: As of `Records`.
+    federated: See `Records`.
+    metadata: See `Records`.
   """
 
   def __init__(self, records: Records, number: int, *, num_crowded: int = 0):
@@ -51,10 +51,10 @@ class Selection:
     return self.records[int(self.indices[index])]
 
   def samples(self) -> Iterator[types.Sample]:
-    """Decodes the images one by one; corrupt ones are blank and marked."""
+    """Yields the images one by one; corrupt ones are blank and marked."""
     for index in range(len(self)):
       yield self.sample(index)
 
   def sample(self, index: int) -> types.Sample:
-    """Decodes one image."""
+    """Returns one decoded image."""
     return read_sample(self[index])

@@ -11,6 +11,7 @@ import numpy as np
 from solo_jax import types
 from solo_jax.data.records import Records, read_sample
 from solo_jax.inspection.selection import Selection
+from solo_jax.terminal import plural
 
 # An annotated area that differs from the mask's by more than this share.
 AREA_TOLERANCE = 0.2
@@ -28,8 +29,8 @@ class Statistics:
     num_images: Images of the whole split; so `num_instances` (without crowds),
       `num_crowds`, `num_empty` (images without instances) and
       `most_instances` (of an image).
-    heights: Of all images, pixels. [num_images] int64.
-    widths: Of all images, pixels. [num_images] int64.
+    heights: Heights of all images, pixels. [num_images] int64.
+    widths: Widths of all images, pixels. [num_images] int64.
     num_examined: Images that were decoded; what follows is of these, but
       `instances_per_image`.
     instances_of_class: Instances of each class by name.
@@ -65,21 +66,21 @@ class Statistics:
 
   @property
   def short_sides(self) -> np.ndarray:
-    """Of all images, pixels. [num_images] int64."""
+    """Returns the short sides of all images in pixels. [num_images] int64."""
     return np.minimum(self.heights, self.widths)
 
   @property
   def long_sides(self) -> np.ndarray:
-    """Of all images, pixels. [num_images] int64."""
+    """Returns the long sides of all images in pixels. [num_images] int64."""
     return np.maximum(self.heights, self.widths)
 
   @property
   def num_portrait(self) -> int:
-    """Images higher than wide."""
+    """Returns the number of images that are higher than wide."""
     return int((self.heights > self.widths).sum())
 
   def num_trained(self, keep_empty: bool) -> int:
-    """Counts the images that are trained on.
+    """Returns the number of images that are trained on.
 
     Args:
       keep_empty: `dataset.keep_empty` of the configuration.
@@ -90,7 +91,7 @@ class Statistics:
 def examine(
   selection: Selection, on_image: Callable[[], None] = lambda: None
 ) -> Statistics:
-  """Counts a split and looks for annotations that look wrong.
+  """Returns the counts of a split and the annotations that look wrong.
 
   Args:
     selection: Images to decode.
@@ -150,11 +151,11 @@ def examine(
 
 
 def compare_splits(train: Statistics, validation: Statistics) -> list[str]:
-  """Finds what a training on one split and a score on the other would hide.
+  """Returns differences between splits that would make a score misleading.
 
   Args:
-    train: Of the split to train on.
-    validation: Of the split to evaluate.
+    train: Statistics of the split to train on.
+    validation: Statistics of the split to evaluate.
 
   Returns:
     Lines.
@@ -177,17 +178,17 @@ def compare_splits(train: Statistics, validation: Statistics) -> list[str]:
   )
   unseen = [name for name, count in counts[0].items() if not count]
   if unseen:
-    findings.append(_tell(f"no instance to train on{among}", unseen, "classes"))
+    findings.append(_tell(f"no instance to train on{among}", unseen, "class"))
   never = [n for n, count in counts[0].items() if not count and counts[1][n]]
   if never:
     findings.append(
-      _tell("evaluated but never trained" + among, never, "classes")
+      _tell("evaluated but never trained" + among, never, "class")
     )
   return findings
 
 
 def find_unused(train: Records, evaluated: Records) -> list[str]:
-  """Finds images of the dataset that the configuration leaves unused.
+  """Returns the images of the dataset that the configuration does not use.
 
   Args:
     train: The split to train on, or the part of one.
@@ -238,7 +239,7 @@ def list_findings(
   num_classes: int,
   keep_empty: bool,
 ) -> list[str]:
-  """Collects what is wrong, or looks so.
+  """Returns what is or looks wrong.
 
   Args:
     train: The training split.
@@ -282,10 +283,10 @@ def list_findings(
 
 
 def list_prepared(metadata: Mapping[str, Any]) -> list[str]:
-  """Lists what was found while a dataset was prepared.
+  """Returns what was found while a dataset was prepared.
 
   Args:
-    metadata: Of its records.
+    metadata: Metadata of its records.
 
   Returns:
     Lines, the most frequent kind of problem first, then repairs and notes.
@@ -315,7 +316,7 @@ def unique_names(
   Datasets prepared before names were told apart may repeat one.
 
   Args:
-    names: Of the classes.
+    names: Names of the classes.
     category_ids: Their original ids.
   """
   counts = collections.Counter(names)
@@ -377,5 +378,5 @@ def _name(sample: types.Sample) -> str:
 def _tell(problem: str, names: list[str], kind: str = "") -> str:
   shown = ", ".join(names[:_NUM_LISTED])
   more = ", ..." if len(names) > _NUM_LISTED else ""
-  count = f"{len(names)} {kind}".strip()
+  count = plural(len(names), kind) if kind else len(names)
   return f"{problem}: {count}: {shown}{more}"

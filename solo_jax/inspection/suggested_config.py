@@ -34,7 +34,7 @@ class Suggestion:
       self.reasons[key] = reason
 
   def changes(self, given: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """Lists the changes.
+    """Returns the changes.
 
     Args:
       given: Sections of the configuration that was started from.

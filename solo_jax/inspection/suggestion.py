@@ -37,12 +37,12 @@ def suggest(
   *,
   on_image: Callable[[], None],
 ) -> Suggestion:
-  """Suggests a configuration for a dataset.
+  """Returns a suggested configuration for a dataset.
 
   Args:
     config: The configuration to start from: sections of plain dicts.
     train: Training images to try things on.
-    statistics: Of the training split.
+    statistics: Statistics of the training split.
     on_image: Called after each image that was tried.
 
   Returns:
@@ -123,7 +123,7 @@ def choose_fields(
   Args:
     made: Changed: fields of the method.
     train: Images to go by.
-    statistics: Of the training split.
+    statistics: Statistics of the training split.
     on_image: Called after each image.
   """
   suggest_changes = build_method(made.config).suggest
@@ -144,7 +144,7 @@ def choose_fields(
 def list_shown(
   config: Mapping[str, Any], train: Selection, on_image: Callable[[], None]
 ) -> list[Objects]:
-  """Lists what the network is shown in training and in prediction.
+  """Returns what the network sees in training and in prediction.
 
   Args:
     config: Sections as plain dicts.
@@ -194,7 +194,7 @@ def choose_capacities(
   Args:
     made: Changed: `transforms`, `loss`, `decode`, `evaluation`.
     train: Images to go by.
-    statistics: Of the training split.
+    statistics: Statistics of the training split.
     on_image: Called after each image.
   """
   config = made.config
@@ -235,7 +235,7 @@ def choose_schedule(made: Suggestion, statistics: Statistics) -> None:
 
   Args:
     made: Changed: `training`, `optimizer`, `backbone`.
-    statistics: Of the training split.
+    statistics: Statistics of the training split.
   """
   training, optimizer = made.config["training"], made.config["optimizer"]
   num_images = statistics.num_trained(made.config["dataset"]["keep_empty"])

@@ -15,10 +15,10 @@ CHUNK = 16
 
 
 def num_chunks(valid: jax.Array) -> jax.Array:
-  """Counts the chunks of CHUNK instances that reach the last valid one.
+  """Returns the number of chunks up to the last valid instance.
 
   Args:
-    valid: Of the instances of one image. [N] bool.
+    valid: Valid of the instances of one image. [N] bool.
 
   Returns:
     [] int32.
@@ -29,7 +29,7 @@ def num_chunks(valid: jax.Array) -> jax.Array:
 
 
 def pad_to_chunks(tree: Any) -> Any:
-  """Pads axis 1, the instances, of all arrays with zeros to whole chunks."""
+  """Returns arrays padded with zeros along axis 1 to whole chunks."""
 
   def pad(x):
     widths = [(0, 0)] * x.ndim
@@ -40,7 +40,7 @@ def pad_to_chunks(tree: Any) -> Any:
 
 
 def get_chunk(tree: Any, index: jax.Array) -> Any:
-  """Cuts a chunk of rows out of an image's instances."""
+  """Returns a chunk of rows of an image's instances."""
   return jax.tree.map(
     lambda x: jax.lax.dynamic_slice_in_dim(x, index * CHUNK, CHUNK), tree
   )

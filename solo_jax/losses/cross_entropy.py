@@ -5,7 +5,7 @@ import jax.numpy as jnp
 
 
 def softmax_cross_entropy(logits: jax.Array, labels: jax.Array) -> jax.Array:
-  """Computes -log softmax of the true class, un-reduced.
+  """Returns -log softmax of the true class, un-reduced.
 
   Args:
     logits: [..., K] float.
@@ -19,7 +19,7 @@ def softmax_cross_entropy(logits: jax.Array, labels: jax.Array) -> jax.Array:
 
 
 def sigmoid_cross_entropy(logits: jax.Array, targets: jax.Array) -> jax.Array:
-  """Computes the binary cross-entropy of every logit, un-reduced.
+  """Returns the binary cross-entropy of every logit, un-reduced.
 
   Args:
     logits: [...] float.

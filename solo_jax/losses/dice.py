@@ -7,7 +7,7 @@ EPSILON = 1e-3  # added to each squared sum, as in every published SOLO
 
 
 def dice_loss(probs: jax.Array, targets: jax.Array) -> jax.Array:
-  """Computes the dice loss of each mask, un-reduced.
+  """Returns the dice loss of each mask, un-reduced.
 
   1 - 2 sum(p t) / (sum p^2 + eps + sum t^2 + eps): the squared-denominator
   form of V-Net (https://arxiv.org/abs/1606.04797), as used by SOLO

@@ -12,7 +12,7 @@ from solo_jax.losses.instance_means import pair_distances, squared_distances
 def variance_loss(
   tags: jax.Array, means: jax.Array, weights: jax.Array, *, margin: float
 ) -> jax.Array:
-  """Pulls tags to within a margin of their instance's mean, un-reduced.
+  """Returns how far tags lie beyond a margin of their instance's mean.
 
   Args:
     tags: [Q, T] float.
@@ -33,7 +33,7 @@ def variance_loss(
 def distance_loss(
   means: jax.Array, valid: jax.Array, *, margin: float
 ) -> jax.Array:
-  """Pushes the means of an image's instances at least 2 margins apart.
+  """Returns the loss of means of an image that are closer than 2 margins.
 
   Args:
     means: [N, T] float.
@@ -51,7 +51,7 @@ def distance_loss(
 
 
 def regularization_loss(means: jax.Array, valid: jax.Array) -> jax.Array:
-  """Keeps means near the origin: the mean of their norms.
+  """Returns the mean norm of the means, which keeps them near the origin.
 
   Args:
     means: [N, T] float.
@@ -65,6 +65,6 @@ def regularization_loss(means: jax.Array, valid: jax.Array) -> jax.Array:
 
 
 def _root(squares: jax.Array) -> jax.Array:
-  """Square root with gradient 0 at 0 instead of infinity."""
+  """Returns the square root, with gradient 0 at 0 instead of infinity."""
   positive = squares > 1e-12
   return jnp.where(positive, jnp.sqrt(jnp.where(positive, squares, 1.0)), 0.0)

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 def sigmoid_focal_loss(
   logits: jax.Array, targets: jax.Array, *, alpha: float, gamma: float
 ) -> jax.Array:
-  """Computes the focal loss of every logit, un-reduced.
+  """Returns the focal loss of every logit, un-reduced.
 
   FL = -alpha_t (1 - p_t)^gamma log(p_t), with p_t the probability given to
   the true answer. Written with log-sigmoids, so that logits of any size give a

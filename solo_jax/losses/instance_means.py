@@ -20,7 +20,7 @@ from solo_jax.losses.chunks import (
 def instance_means(
   values: jax.Array, masks: types.PackedMasks, valid: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
-  """Averages a map over the pixels of each instance.
+  """Returns the mean of a map over the pixels of each instance.
 
   A pixel may belong to several instances. Masks are unpacked a chunk at a time,
   in the backward pass again, and none past the last valid instance of an image,
@@ -97,7 +97,7 @@ instance_means.defvjp(_means_forward, _means_backward)
 
 
 def squared_distances(embedding: jax.Array, centers: jax.Array) -> jax.Array:
-  """Computes |e_q - c_n|^2 by one matrix product, without [N, Q, T].
+  """Returns |e_q - c_n|^2 by one matrix product, without [N, Q, T].
 
   Args:
     embedding: [Q, T] float.
@@ -125,7 +125,7 @@ def squared_distances(embedding: jax.Array, centers: jax.Array) -> jax.Array:
 
 
 def pair_distances(means: jax.Array) -> jax.Array:
-  """Computes |m_i - m_j|^2 by differences: exact, for few rows.
+  """Returns |m_i - m_j|^2 by differences: exact, for few rows.
 
   Args:
     means: [N, T] float.

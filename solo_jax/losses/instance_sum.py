@@ -32,7 +32,7 @@ def instance_sum(
   instance: jax.Array,
   valid: jax.Array,
 ) -> tuple[jax.Array, jax.Array]:
-  """Sums a loss of each row over the rows of each image.
+  """Returns the sum of a loss over the rows of each image.
 
   The loss of a row must depend on that row only: then its gradient is known as
   soon as it is, and nothing has to be kept or computed twice.

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 
 def lovasz_hinge(logits: jax.Array, targets: jax.Array) -> jax.Array:
-  """Computes the Lovasz hinge of each mask, un-reduced.
+  """Returns the Lovasz hinge of each mask, un-reduced.
 
   The hinge errors 1 - logit * sign, in falling order, each weighted by what
   its pixel adds to the Jaccard loss of those before it. The order and the
@@ -32,7 +32,7 @@ def lovasz_hinge(logits: jax.Array, targets: jax.Array) -> jax.Array:
 
 
 def _jaccard_steps(inside: jax.Array) -> jax.Array:
-  """Growth of the Jaccard loss as sorted pixels are got wrong one by one."""
+  """Returns the increments of the Jaccard loss along sorted pixels."""
   total = jnp.sum(inside, axis=-1, keepdims=True)
   intersection = total - jnp.cumsum(inside, axis=-1)
   union = total + jnp.cumsum(1 - inside, axis=-1)

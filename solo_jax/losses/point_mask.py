@@ -10,7 +10,7 @@ import jax.numpy as jnp
 def point_mask_losses(
   logits: jax.Array, targets: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
-  """Computes cross-entropy and dice loss of each mask from its points.
+  """Returns cross-entropy and dice loss of each mask from its points.
 
   The dice loss is 1 - (2 sum(p t) + 1) / (sum(p) + sum(t) + 1), as in
   Mask2Former (https://arxiv.org/abs/2112.01527); its denominator is not squared
@@ -34,11 +34,11 @@ def point_mask_losses(
 def pairwise_point_mask_losses(
   logits: jax.Array, targets: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
-  """Computes both losses of every mask with every target.
+  """Returns both losses of every mask with every target.
 
   Args:
-    logits: Of q masks at the same points. [..., P, q] float32.
-    targets: Of n targets, in [0, 1]. [..., n, P] float32.
+    logits: Logits of q masks at the same points. [..., P, q] float32.
+    targets: Targets of n targets, in [0, 1]. [..., n, P] float32.
 
   Returns:
     As `point_mask_losses`, [..., n, q] float32 each.

@@ -12,7 +12,7 @@ from solo_jax.losses.instance_means import pair_distances, squared_distances
 def pull_loss(
   tags: jax.Array, means: jax.Array, weights: jax.Array
 ) -> jax.Array:
-  """Pulls the tags of an instance to their mean, un-reduced.
+  """Returns the loss that pulls tags to their instance's mean, un-reduced.
 
   mean over the pixels of |h - mean|^2 / T. The paper samples a few pixels of
   each object; here a sample is weights that are zero elsewhere, and all pixels
@@ -32,7 +32,7 @@ def pull_loss(
 
 
 def push_loss(means: jax.Array, valid: jax.Array) -> jax.Array:
-  """Pushes the means of an image's instances apart.
+  """Returns the loss that pushes the means of an image's instances apart.
 
   Half the mean over unordered pairs of exp(-|m_i - m_j|^2), as in the authors'
   code; 0 with fewer than two instances.

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 def smooth_l1_loss(
   codes: jax.Array, targets: jax.Array, *, beta: float
 ) -> jax.Array:
-  """Computes the loss of each number, un-reduced.
+  """Returns the loss of each number, un-reduced.
 
   0.5 d^2 / beta where |d| < beta, |d| - beta / 2 elsewhere.
 

@@ -20,7 +20,7 @@ SHARPNESS = 4.0
 def membership(
   embedding: jax.Array, centers: jax.Array, log_precision: jax.Array
 ) -> jax.Array:
-  """Computes how far each pixel belongs to each instance.
+  """Returns the probability that each pixel belongs to each instance.
 
   sigmoid(4 (1 - p d^2)), with d the distance to the centre and p the precision
   1 / radius^2: one half at the radius.
@@ -44,7 +44,7 @@ def membership(
 def mask_loss(
   probs: jax.Array, weights: jax.Array, *, kind: str
 ) -> tuple[jax.Array, jax.Array]:
-  """Compares predicted masks with their targets, un-reduced.
+  """Returns the loss between predicted masks and targets, un-reduced.
 
   Args:
     probs: [N, Q] float in [0, 1].
@@ -69,7 +69,7 @@ def mask_loss(
 
 
 def jaccard(probs: jax.Array, weights: jax.Array) -> jax.Array:
-  """Computes the Jaccard index of masks thresholded at one half.
+  """Returns the Jaccard index of masks thresholded at 0.5.
 
   Args:
     probs: [N, Q] float.
@@ -87,7 +87,7 @@ def jaccard(probs: jax.Array, weights: jax.Array) -> jax.Array:
 def spread_loss(
   log_precision: jax.Array, means: jax.Array, weights: jax.Array
 ) -> jax.Array:
-  """Keeps the bandwidth of an instance's pixels together (eq. 10).
+  """Returns the spread of the bandwidth within an instance (eq. 10).
 
   At test time the bandwidth is read from some of the pixels only.
 

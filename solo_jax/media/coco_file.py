@@ -33,7 +33,7 @@ class CocoFile:
     self._num_annotations = 0
 
   def __enter__(self) -> Self:
-    """Opens the file."""
+    """Returns this writer with its file open."""
     self._file = open(self._path, "w", encoding="utf-8")
     self._file.write('{"annotations": [')
     return self
@@ -64,7 +64,7 @@ class CocoFile:
 def to_polygons(
   rows: slice, columns: slice, mask: np.ndarray
 ) -> list[list[float]]:
-  """Outlines a mask along the edges of its pixels, as COCO has polygons.
+  """Returns a mask's outline along pixel edges, as COCO polygons.
 
   COCO's polygons know no holes: they are filled.
 

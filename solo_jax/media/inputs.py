@@ -30,7 +30,7 @@ class Inputs:
 
 
 def find_inputs(arguments: Sequence[str], listed: TextIO) -> Inputs:
-  """Sorts out what the arguments name.
+  """Returns the inputs that the arguments name.
 
   Args:
     arguments: Files, folders, of which the files with a suffix of an image or
@@ -86,7 +86,7 @@ def _find_files(folder: pathlib.Path) -> list[pathlib.Path]:
 
 
 def unique_names(paths: Sequence[pathlib.Path]) -> list[str]:
-  """Names the outputs of each file: its stem, numbered if it came before.
+  """Returns the output name of each file: its stem, numbered if repeated.
 
   Args:
     paths: Input files.

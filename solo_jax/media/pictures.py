@@ -25,7 +25,7 @@ def draw_images(
   *,
   score_threshold: float,
 ) -> dict[int, Pictures]:
-  """Draws truth and detections of some images of a split, for a report.
+  """Returns pictures of truth and detections for a report.
 
   Args:
     records: The split.
@@ -87,7 +87,7 @@ def _to_instances(
   records: data_records.Records,
   sample: types.Sample,
 ) -> types.Instances:
-  """Decodes the results of one image, the best that fit into memory."""
+  """Returns the decoded results of one image, the best that fit into memory."""
   results = sorted(results, key=lambda result: -result["score"])
   results = results[: _count_drawn(len(results), sample, "detections")]
   encoded = [result["segmentation"] for result in results]
@@ -103,7 +103,7 @@ def _to_instances(
 
 
 def _count_drawn(number: int, sample: types.Sample, what: str) -> int:
-  """Counts the instances of an image that fit into memory; logs a rest."""
+  """Returns the number of instances that fit into memory; logs the rest."""
   height, width = sample.original_size
   fitting = MAX_PICTURE_PIXELS // (height * width)
   if number > fitting:
@@ -119,7 +119,7 @@ def _count_drawn(number: int, sample: types.Sample, what: str) -> int:
 
 
 def _to_jpeg(picture: np.ndarray) -> bytes:
-  """Encodes an RGB picture, larger ones shrunk."""
+  """Returns an RGB picture as JPEG, shrunk if it is large."""
   image = Image.fromarray(picture)
   image.thumbnail((MAX_SIDE, MAX_SIDE))
   file = io.BytesIO()

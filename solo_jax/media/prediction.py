@@ -39,7 +39,7 @@ class _Job:
   """What predicting needs whatever the input.
 
   Attributes:
-    predictor: Of a checkpoint.
+    predictor: Predictor of a checkpoint.
     score_threshold: Detections of a lower score are left out.
     max_pixels: Image files that declare more are not read.
     results: Where they go.
@@ -75,7 +75,7 @@ def predict_inputs(
   max_pixels: int = MAX_PIXELS,
   progress: rich.progress.Progress,
 ) -> tuple[int, list[Problem]]:
-  """Predicts all inputs and writes what solo_jax/predict.py lists.
+  """Returns the inputs that could not be read; writes what predict.py lists.
 
   Args:
     predictor: Predictor of a checkpoint.

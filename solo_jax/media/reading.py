@@ -12,7 +12,7 @@ from solo_jax.errors import UserError
 
 
 def read_image(path: pathlib.Path, max_pixels: int = MAX_PIXELS) -> np.ndarray:
-  """Reads an image file as its pixels are stored.
+  """Returns the pixels of an image file as they are stored.
 
   Args:
     path: A file of the kinds `image_files` reads; of a TIFF its first page.

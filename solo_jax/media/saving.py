@@ -89,7 +89,7 @@ class Results(contextlib.ExitStack):
     }
 
   def __enter__(self) -> Self:
-    """Starts the files."""
+    """Returns this writer with its files open."""
     for file in self._coco.values():
       self.enter_context(file)
     if self.has("labels"):
@@ -101,19 +101,19 @@ class Results(contextlib.ExitStack):
     return super().__enter__()
 
   def has(self, kind: str) -> bool:
-    """Whether a kind is wanted."""
+    """Returns whether a kind of output is wanted."""
     return kind in self._kinds
 
   @contextlib.contextmanager
   def start_video(
     self, source: video.VideoFile | video.Camera, file_name: str, name: str
   ) -> Iterator["VideoResults"]:
-    """Starts a video; its files are whole when the context is left.
+    """Returns a video writer; its files are complete once the context exits.
 
     Args:
       source: The video.
       file_name: For the COCO files.
-      name: Of its output files.
+      name: Name of its output files.
 
     Yields:
       What takes its frames.
@@ -151,7 +151,7 @@ class Results(contextlib.ExitStack):
       image: RGB. [H0, W0, 3] uint8 or uint16.
       instances: What was found in it, by falling score.
       file_name: For the COCO files.
-      name: Of the output files.
+      name: Name of the output files.
       views: Pictures of the network's maps by title, for the kind 'views'.
     """
     self._add(image, instances, name, file_name, {}, views, None)
@@ -249,10 +249,10 @@ class VideoResults:
 
     Args:
       results: Where everything but the overlay goes.
-      video_id: Of the video, for the COCO files.
-      file_name: Of the video, for the COCO files.
-      name: Of the video's output files.
-      writer: Of the overlay; None where none is wanted.
+      video_id: Video id of the video, for the COCO files.
+      file_name: File name of the video, for the COCO files.
+      name: Name of the video's output files.
+      writer: Writer of the overlay; None where none is wanted.
     """
     self._results = results
     self._video_id = video_id
@@ -275,7 +275,7 @@ class VideoResults:
       frame: The frame.
       instances: What was found in it, by falling score.
       tracks: Track of each instance, from 1. [M] int.
-      views: As of `Results.add`.
+      views: See `Results.add`.
     """
     results, file_name = self._results, self._file_name
     entry = dict(
@@ -292,7 +292,7 @@ class VideoResults:
 def make_label_image(
   instances: types.Instances, values: np.ndarray
 ) -> tuple[np.ndarray, dict[str, float]]:
-  """Flattens instances into one image, as microscopists exchange them.
+  """Returns instances as one label image, the usual format in microscopy.
 
   Args:
     instances: By falling score.

@@ -63,7 +63,7 @@ class Tracker:
   def update(
     self, found: types.Instances, seconds: float
   ) -> tuple[types.Instances, np.ndarray]:
-    """Goes on to the next frame.
+    """Returns the track numbers of the next frame's detections.
 
     Args:
       found: All that was detected in it, of low scores as well.
@@ -138,11 +138,11 @@ def _go_on(
 def _associate(
   tracks: Sequence[_Track], found: types.Instances, indices: Sequence[int]
 ) -> list[tuple[int, int]]:
-  """Pairs tracks with detections, the sum of their IoU being the largest.
+  """Returns pairs of tracks and detections with the largest sum of IoU.
 
   Args:
     tracks: Moved on to this frame.
-    found: Of this frame.
+    found: Detections of this frame.
     indices: Detections to pair.
 
   Returns:
@@ -180,7 +180,7 @@ def _moved_iou(
   other: np.ndarray,
   other_corner: np.ndarray,
 ) -> float:
-  """Computes the IoU of two masks that lie at their corners (top, left)."""
+  """Returns the IoU of two masks whose corners are at (top, left)."""
   start = np.maximum(corner, other_corner)
   stop = np.minimum(corner + one.shape, other_corner + other.shape)
 

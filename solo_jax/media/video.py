@@ -76,7 +76,7 @@ class VideoFile:
     self.problem = None
 
   def frames(self) -> Iterator[Frame]:
-    """Reads the video from its start; damaged parts are left out."""
+    """Yields the frames of a video from its start, without damaged ones."""
     num_decoded = num_damaged = 0
     height, width = self._stored_size  # also where a video changes its size
     seconds = longest = 0.0  # of this frame; between a frame and the next
@@ -162,7 +162,7 @@ class Camera:
     self.problem = None
 
   def frames(self) -> Iterator[Frame]:
-    """Reads until the camera stops."""
+    """Yields frames until the camera stops."""
     start = time.monotonic()
     try:
       while True:

@@ -215,7 +215,7 @@ class Method:
 
 
 def one_pass(loss: Callable[[Any, types.Batch], Any]) -> Loss:
-  """Makes the loss of a method whose network runs once, without the targets.
+  """Returns the loss of a method whose network runs once, without targets.
 
   Args:
     loss: (outputs, batch) -> (scalar float32, terms).

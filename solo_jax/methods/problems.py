@@ -5,7 +5,7 @@ from typing import Any
 
 
 def find_group_problems(network: Mapping[str, Any], *fields: str) -> list[str]:
-  """Finds channels that do not split into the groups of the group norms.
+  """Returns a problem for channels that group norms cannot split evenly.
 
   Args:
     network: The config's section of this name.
@@ -24,7 +24,7 @@ def find_group_problems(network: Mapping[str, Any], *fields: str) -> list[str]:
 
 
 def find_mask_stride_problems(config: Mapping[str, Any]) -> list[str]:
-  """Finds whether masks and targets have different strides.
+  """Returns a problem if masks and targets have different strides.
 
   Args:
     config: Nested mappings.
@@ -45,7 +45,7 @@ def find_mask_stride_problems(config: Mapping[str, Any]) -> list[str]:
 def find_mask_frame_problems(
   config: Mapping[str, Any], frame: str
 ) -> list[str]:
-  """Finds whether mask targets are drawn in the frame that a method trains on.
+  """Returns a problem if targets are not drawn in the method's mask frame.
 
   Args:
     config: Nested mappings.

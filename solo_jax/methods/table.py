@@ -65,7 +65,7 @@ def find(name: str) -> Row:
 
 
 def make_method(name: str, backbone: nn.Module, **sections: Any) -> Method:
-  """Builds a method.
+  """Returns a method.
 
   Args:
     name: A key of METHODS.

@@ -36,7 +36,7 @@ class Variant:
 def to_frame(
   maps: jax.Array, variant: Variant, frame: Variant, size: tuple[int, int]
 ) -> jax.Array:
-  """Brings maps of a variant of one image to the frame of another variant.
+  """Returns one variant's maps of an image in the frame of another variant.
 
   Bilinear, antialiased where the map shrinks.
 
@@ -69,12 +69,12 @@ def to_frame(
 def boxes_to_frame(
   boxes_xyxy: jax.Array, variant: Variant, frame: Variant
 ) -> jax.Array:
-  """Brings boxes of a variant of one image to the frame of another variant.
+  """Returns one variant's boxes of an image in the frame of another variant.
 
   Args:
     boxes_xyxy: Continuous coordinates of the variant. [n, 4] float32.
-    variant: As of `to_frame`.
-    frame: As of `to_frame`.
+    variant: See `to_frame`.
+    frame: See `to_frame`.
 
   Returns:
     Continuous coordinates of the frame. [n, 4] float32.
@@ -92,12 +92,12 @@ def boxes_to_frame(
 def box_masks_to_frame(
   masks: types.BoxMasks, variant: Variant, frame: Variant
 ) -> types.BoxMasks:
-  """Brings masks over boxes to the frame of another variant, their cells kept.
+  """Returns masks over boxes in another variant's frame, cells unchanged.
 
   Args:
-    masks: Of one image of the variant: [n, s, s] and [n, 4].
-    variant: As of `to_frame`.
-    frame: As of `to_frame`.
+    masks: Masks of one image of the variant: [n, s, s] and [n, 4].
+    variant: See `to_frame`.
+    frame: See `to_frame`.
 
   Returns:
     The masks there.
@@ -117,7 +117,7 @@ def axis_weights(
   *,
   is_reversed: bool,
 ) -> jax.Array:
-  """Computes how the cells of one axis of a map draw on those of another.
+  """Returns how the cells of one axis of a map read those of another.
 
   Args:
     num_in: Cells to draw on.

@@ -14,11 +14,11 @@ _xavier = nn.initializers.xavier_uniform()
 
 
 def layer_norm(dtype: jnp.dtype, *, name: str | None = None) -> nn.Module:
-  """Makes a layer norm with PyTorch's epsilon; statistics are float32.
+  """Returns a layer norm with PyTorch's epsilon; statistics are float32.
 
   Args:
     dtype: Type of the result.
-    name: Of the module.
+    name: Name of the module.
 
   Returns:
     The module.
@@ -51,7 +51,7 @@ class Attention(nn.Module):
     value: jax.Array,
     blocked: jax.Array | None = None,
   ) -> jax.Array:
-    """Attends.
+    """Returns the attended queries.
 
     Args:
       query: [B, Q, C] float.
@@ -100,7 +100,7 @@ class Perceptron(nn.Module):
 
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
-    """Maps [..., C] to [..., features[-1]]."""
+    """Returns [..., features[-1]] of an input [..., C]."""
     for i, features in enumerate(self.features):
       x = nn.relu(x) if i else x
       x = nn.Dense(
@@ -111,7 +111,7 @@ class Perceptron(nn.Module):
 
 @functools.cache
 def sine_positions(height: int, width: int, channels: int) -> np.ndarray:
-  """Encodes the places of a map's pixels by sines of many wavelengths.
+  """Returns pixel positions encoded as sines of many wavelengths.
 
   As DETR does (https://arxiv.org/abs/2005.12872): places from 1 / n to 1 on
   each axis, as shares of a full circle.

@@ -41,7 +41,7 @@ def conv_general_dilated(
   padding: str | Sequence[tuple[int, int]],
   **options,
 ) -> jax.Array:
-  """Stands in for `jax.lax.conv_general_dilated` in `nn.Conv`.
+  """Returns what `jax.lax.conv_general_dilated` would; used by `nn.Conv`.
 
   Args:
     lhs: [B, H, W, C] float.
@@ -77,7 +77,7 @@ def conv_general_dilated(
 
 
 def same_conv2d(x: jax.Array, kernel: jax.Array) -> jax.Array:
-  """Convolves with stride 1 and zeros around the map.
+  """Returns a convolution with stride 1 and zeros around the map.
 
   Linear in both arguments, with derivatives of any order and mode; only the
   transpose by the kernel is a formulation of its own, `kernel_gradient`.
@@ -107,7 +107,7 @@ def plain_conv(x: jax.Array, kernel: jax.Array) -> jax.Array:
 def kernel_gradient(
   x: jax.Array, gradient: jax.Array, *, size: int
 ) -> jax.Array:
-  """Computes the gradient of `same_conv2d` by its kernel.
+  """Returns the gradient of `same_conv2d` with respect to its kernel.
 
   The gradient of tap (i, j) is the sum over pixels of x[r + i, s + j] and
   gradient[r, s]. With x shifted k ways along its rows and the gradient k ways
@@ -116,7 +116,7 @@ def kernel_gradient(
 
   Args:
     x: [B, H, W, C] float.
-    gradient: Of the result. [B, H, W, O] float.
+    gradient: Gradient of the result. [B, H, W, O] float.
     size: k, odd.
 
   Returns:

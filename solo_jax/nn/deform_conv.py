@@ -55,7 +55,7 @@ class DeformConv(nn.Module):
 
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
-    """Maps [B, H, W, C] to [B, H / stride, W / stride, features]."""
+    """Returns [B, H / stride, W / stride, features] of a map [B, H, W, C]."""
     size, padding = self.kernel_size, self.kernel_size // 2
     num_points = size**2
     # float32: with 8 bits of mantissa an offset of 5 pixels would be off by
@@ -94,7 +94,7 @@ def deform_conv2d(
   padding: int = 0,
   dilation: int = 1,
 ) -> jax.Array:
-  """Convolves samples of the input taken at learned positions.
+  """Returns a convolution over samples taken at learned positions.
 
   Kernel entry (i, j) of output pixel (r, c) reads, bilinearly, row
   r * strides - padding + i * dilation + dy and the like column. Each of the
@@ -188,7 +188,7 @@ def _corners(
   mask: jax.Array | None,
   input_size: tuple[int, int],
 ) -> tuple[jax.Array, jax.Array]:
-  """Finds what each sample reads of the bordered input.
+  """Returns what each sample reads from the bordered input.
 
   Args:
     y: Rows. [B, h, w, G, k, k] float32.
@@ -240,7 +240,7 @@ def _sample_and_multiply(pixels, index, weights, kernels, corners):
   Args:
     pixels: [R, C / G] float.
     index: Row of the first corner. [k * k, N * G] int32.
-    weights: Of each corner. [k * k, N * G, 4] float32.
+    weights: Weights of each corner. [k * k, N * G, 4] float32.
     kernels: Blocks of the kernel. [k * k, n, C / n, O / n], dtype of `pixels`.
     corners: Rows from the first corner to each of the four.
 
@@ -304,7 +304,7 @@ _sample_and_multiply.defvjp(_forward, _backward)
 
 
 def _read(pixels, index, corners) -> list[jax.Array]:
-  """Reads the four corners of each sample. Each [N * G, C / G] float32."""
+  """Returns the four corners of each sample. Each [N * G, C / G] float32."""
   return [
     jnp.take(pixels, index + corner, axis=0, mode="clip").astype(jnp.float32)
     for corner in corners
@@ -312,12 +312,12 @@ def _read(pixels, index, corners) -> list[jax.Array]:
 
 
 def _weigh(values, weights) -> jax.Array:
-  """Sums the corners by their weights. [N * G, C / G] float32."""
+  """Returns the weighted sum of the corners. [N * G, C / G] float32."""
   return sum(weights[:, i, None] * value for i, value in enumerate(values))
 
 
 def _multiply(subscripts: str, x: jax.Array, y: jax.Array) -> jax.Array:
-  """Contracts in the type of `y`, with float32 sums; b is the block's axis."""
+  """Returns a product in y's type with float32 sums; b is the block axis."""
   contract = functools.partial(jnp.einsum, preferred_element_type=jnp.float32)
   x = x.astype(y.dtype)
   x_axis, y_axis, axis = (

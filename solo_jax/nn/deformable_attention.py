@@ -38,7 +38,7 @@ class DeformableAttention(nn.Module):
   def __call__(
     self, query: jax.Array, reference: np.ndarray, pyramid: jax.Array, sizes
   ) -> jax.Array:
-    """Attends.
+    """Returns the attended queries.
 
     Args:
       query: [B, Q, C] float, C a multiple of the heads.
@@ -137,7 +137,7 @@ def reference_points(sizes: Sizes) -> np.ndarray:
 def deformable_attention(
   values: jax.Array, locations: jax.Array, weights: jax.Array, sizes: Sizes
 ) -> jax.Array:
-  """Sums weighted bilinear samples of a pyramid.
+  """Returns weighted sums of bilinear samples of a pyramid.
 
   A pixel has its centre at half its width; each of the four corners of a
   sample that lies outside of its level counts as zero. One point after the
@@ -148,7 +148,7 @@ def deformable_attention(
     values: [B, S, h, D] float.
     locations: (x, y), as shares of width and height of the level.
       [B, Q, h, L, P, 2] float32.
-    weights: Of the samples. [B, Q, h, L, P] float32.
+    weights: Weights of the samples. [B, Q, h, L, P] float32.
     sizes: (height, width) of each level.
 
   Returns:
@@ -224,13 +224,13 @@ def _corners(
   locations: jax.Array,
   weights: jax.Array,
 ) -> tuple[jax.Array, jax.Array]:
-  """Finds what each sample reads of the values, flattened to (B, S, h) rows.
+  """Returns what each sample reads from the values, as (B, S, h) rows.
 
   Args:
-    shape: Of the values.
-    sizes: As of `deformable_attention`.
-    locations: As of `deformable_attention`.
-    weights: As of `deformable_attention`.
+    shape: Shape of the values.
+    sizes: See `deformable_attention`.
+    locations: See `deformable_attention`.
+    weights: See `deformable_attention`.
 
   Returns:
     Weight of each corner, 0 outside of the level, and its row.

@@ -37,7 +37,7 @@ class DepthwiseConv(nn.Module):
 
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
-    """Maps [B, H, W, C] to [B, H / stride, W / stride, C], rounded up."""
+    """Returns [B, ceil(H / stride), ceil(W / stride), C] of [B, H, W, C]."""
     shape = (self.kernel_size, self.kernel_size, 1, x.shape[-1])
     kernel = self.param("kernel", self.kernel_init, shape)
     return depthwise_conv2d(
@@ -46,7 +46,7 @@ class DepthwiseConv(nn.Module):
 
 
 def depthwise_conv2d(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
-  """Convolves each channel with its own kernel, 'SAME' padding.
+  """Returns each channel convolved with its own kernel, 'SAME' padding.
 
   On CPU a sum of shifted products, elsewhere the compiler's convolution.
 
@@ -148,7 +148,7 @@ def _kernel_gradient(x, kernel, gradient, stride):
 
 
 def _pad(x: jax.Array, size: int, stride: int) -> jax.Array:
-  """Pads by TensorFlow's 'SAME' rule: the odd zero right and bottom."""
+  """Returns x padded by TensorFlow's 'SAME' rule: odd zeros at the end."""
   widths = [(0, 0)]
   for length in x.shape[1:3]:
     total = max((-(-length // stride) - 1) * stride + size - length, 0)

@@ -4,7 +4,7 @@ import jax
 
 
 def row_keys(key: jax.Array, row: jax.Array) -> jax.Array:
-  """Derives a key for each image of a batch.
+  """Returns a key for each image of a batch.
 
   Draws from these keys are the same on any number of devices and with any
   accumulation of gradients, as `row` is counted over the whole global batch.

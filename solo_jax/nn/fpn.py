@@ -56,7 +56,7 @@ class FPN(nn.Module):
   def __call__(
     self, features: Sequence[jax.Array], *, train: bool = False
   ) -> tuple[jax.Array, ...]:
-    """Builds the pyramid.
+    """Returns the pyramid.
 
     Args:
       features: C2 to C5, each [B, H / stride, W / stride, C] at strides 4, 8,

@@ -42,7 +42,7 @@ class GroupedConv(nn.Module):
 
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
-    """Maps [B, H, W, C] to [B, H / stride, W / stride, features]."""
+    """Returns [B, H / stride, W / stride, features] of a map [B, H, W, C]."""
     size = self.kernel_size
     shape = (size, size, x.shape[-1] // self.groups, self.features)
     kernel = self.param("kernel", self.kernel_init, shape)
@@ -52,7 +52,7 @@ class GroupedConv(nn.Module):
 
 
 def grouped_conv2d(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
-  """Convolves each group of channels with its own kernel.
+  """Returns each group of channels convolved with its own kernel.
 
   On CPU a dense convolution for each block of groups, elsewhere the
   compiler's grouped convolution.
@@ -135,7 +135,7 @@ def _block_conv(x: jax.Array, kernel: jax.Array, *, stride: int) -> jax.Array:
 def block_kernels(
   kernel: jax.Array, groups: int, block_channels: int
 ) -> jax.Array:
-  """Gathers a grouped kernel's neighbouring groups into dense blocks.
+  """Returns a grouped kernel with neighbouring groups gathered in dense blocks.
 
   Args:
     kernel: [k, k, C / groups, O].

@@ -36,7 +36,7 @@ class Hourglass(nn.Module):
 
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
-    """Maps [B, H, W, C] to [B, H, W, C]."""
+    """Returns a map of the same shape, [B, H, W, C]."""
     skips = []
     for level in range(self.depth):
       skips.append(self._conv(f"skip_{level}")(x))
@@ -70,7 +70,7 @@ class StackedHourglass(nn.Module):
 
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
-    """Maps [B, H, W, C] to [B, H, W, C]."""
+    """Returns a map of the same shape, [B, H, W, C]."""
     for i in range(self.num_stacks):
       x += Hourglass(
         self.channels,

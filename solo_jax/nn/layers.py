@@ -28,7 +28,7 @@ def normalize_image(
   channel_order: str,
   dtype: jnp.dtype = jnp.float32,
 ) -> jax.Array:
-  """Normalises an image on the device, with zeros in the padding.
+  """Returns the normalised image, with zeros in the padding.
 
   Padding comes after normalisation in every published SOLO system, so what
   the network sees beyond the image is 0, not (0 - mean) / std.
@@ -64,7 +64,7 @@ def normalize_image(
 
 
 def coordinates(height: int, width: int) -> jax.Array:
-  """Builds CoordConv channels (https://arxiv.org/abs/1807.03247).
+  """Returns CoordConv channels (https://arxiv.org/abs/1807.03247).
 
   Args:
     height: Rows of the feature map.
@@ -88,7 +88,7 @@ def make_norm(
   epsilon: float = 1e-5,
   momentum: float = 0.9,
 ) -> Callable[..., nn.Module]:
-  """Chooses a normalisation, and how it gets its statistics.
+  """Returns a normalisation layer.
 
   Statistics and affine are float32 whatever `dtype`. Running variances are
   those of the batch as it is; PyTorch scales them by n / (n - 1).
@@ -179,7 +179,7 @@ class ConvGN(nn.Module):
 
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
-    """Maps [B, H, W, C] to [B, H, W, features]."""
+    """Returns [B, H, W, features] of a map [B, H, W, C]."""
     if self.deformable not in (None, "v1", "v2"):
       raise ValueError(
         f"deformable must be None, 'v1' or 'v2', got {self.deformable!r}."

@@ -21,7 +21,7 @@ def linear_primitive(
   function: Callable[..., jax.Array],
   transposes: Sequence[Callable[..., jax.Array]],
 ) -> Callable[..., jax.Array]:
-  """Makes a function whose transposes are the given ones.
+  """Returns a linear function whose transposes are the given ones.
 
   Args:
     function: (*arrays, **static) -> array; linear in each of the arrays while

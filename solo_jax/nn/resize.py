@@ -16,7 +16,7 @@ from solo_jax.nn.linear_primitive import linear_primitive
 
 
 def interpolation_matrix(source: int, target: int) -> np.ndarray:
-  """Builds the matrix of a 1-D bilinear resize without antialiasing.
+  """Returns the matrix of a 1-D bilinear resize without antialiasing.
 
   Sample positions are half-pixel centred, (i + 0.5) * source / target - 0.5,
   clamped at the borders, and rounded as
@@ -46,7 +46,7 @@ def interpolation_matrix(source: int, target: int) -> np.ndarray:
 
 
 def resize_bilinear(x: jax.Array, size: tuple[int, int]) -> jax.Array:
-  """Resizes like `F.interpolate(mode='bilinear', align_corners=False)`.
+  """Returns what `F.interpolate(mode='bilinear', align_corners=False)` would.
 
   Never antialiases, not even when shrinking. Arithmetic is float32.
 
@@ -64,7 +64,7 @@ def resize_bilinear(x: jax.Array, size: tuple[int, int]) -> jax.Array:
 
 
 def _apply_sparse(x: jax.Array, matrix: np.ndarray, axis: int) -> jax.Array:
-  """Multiplies one axis by a matrix with few nonzeros in each row.
+  """Returns one axis multiplied by a matrix with few nonzeros per row.
 
   A sum of whole slices read at constant places, which XLA fuses into one
   loop; on CPU 8 times or more faster than a dense contraction.
@@ -110,7 +110,7 @@ _resize = linear_primitive(_resized, (_transposed,))
 
 
 def upsample_nearest_2x(x: jax.Array, size: tuple[int, int]) -> jax.Array:
-  """Doubles a feature map by repetition, cropped to an odd target.
+  """Returns a map doubled by repetition, cropped to an odd target.
 
   Equals `F.interpolate(mode='nearest', size=size)` for these sizes.
 

@@ -64,7 +64,7 @@ class Request:
 def evaluate_checkpoint(
   request: Request, progress: rich.progress.Progress
 ) -> Metrics:
-  """Evaluates a checkpoint; process 0 prints and writes.
+  """Returns the metrics of a checkpoint; process 0 prints and writes them.
 
   Args:
     request: What is asked for.
@@ -181,7 +181,7 @@ def _check_request(request: Request) -> None:
 def _load(
   request: Request,
 ) -> tuple[store.Checkpoint, ml_collections.ConfigDict, Records]:
-  """Loads a checkpoint, its config with the overrides, and the records."""
+  """Returns a checkpoint, its config with the overrides, and the records."""
   checkpoint = store.load(request.path)
   config = checkpoint.config
   if request.overrides:
@@ -202,7 +202,7 @@ def _load(
 def _detect(
   predictor: Predictor, records: Records, progress: rich.progress.Progress
 ) -> list[dict]:
-  """Detects in all records and shows the progress of this process's share."""
+  """Returns the detections of all records, showing this process's progress."""
   share = range(jax.process_index(), len(records), jax.process_count())
   with progress:
     task = progress.add_task("evaluating", total=len(share))
@@ -226,13 +226,13 @@ def write_report(
 
   Args:
     folder: Where report.html goes; made if missing.
-    judged: Of the results.
+    judged: Results of the results.
     records: What was evaluated.
     results: COCO results.
     score_threshold: Of the confusion matrix and the pictures.
     facts: What was evaluated, by name.
     stages: Seconds of each stage.
-    total_seconds: Of the evaluation.
+    total_seconds: Total seconds of the evaluation.
 
   Returns:
     The path of the file.
@@ -260,7 +260,7 @@ def write_report(
 def override(
   config: ml_collections.ConfigDict, text: str
 ) -> ml_collections.ConfigDict:
-  """Changes fields of the sections that an evaluation may change.
+  """Returns a config with changed fields of the sections for evaluation.
 
   Args:
     config: The checkpoint's.

@@ -14,6 +14,7 @@ from solo_jax.errors import UserError
 from solo_jax.evaluation import coco_metrics
 from solo_jax.inference.predictor import Predictor
 from solo_jax.inference.stage_clock import StageClock
+from solo_jax.terminal import plural
 
 # Threads that encode masks.
 NUM_ENCODERS = 2
@@ -28,7 +29,7 @@ def evaluate_records(
   max_detections: int,
   on_image: Callable[[], None] | None = None,
 ) -> tuple[coco_metrics.Metrics, list[dict]]:
-  """Detects instances in every record and compares them with the truth.
+  """Returns the metrics of the instances detected in every record.
 
   Args:
     predictor: Predictor of the records' classes.
@@ -53,7 +54,7 @@ def detect_records(
   *,
   on_image: Callable[[], None] | None = None,
 ) -> list[dict]:
-  """Detects instances in every record.
+  """Returns the instances detected in every record.
 
   A corrupt image is logged and has no detections; its annotations count. Each
   process detects in a share of the images; all get all results. Masks are
@@ -104,7 +105,7 @@ def detect_records(
 
 
 def count_dropped(predictor: Predictor) -> int:
-  """Counts the candidates beyond the capacity in all processes so far.
+  """Returns the number of candidates dropped by all processes so far.
 
   All must call it.
   """
@@ -136,7 +137,8 @@ def check_classes(
       if trained != given
     ]
     raise UserError(
-      f"the checkpoint has {len(expected)} classes (id, name), the data in "
+      f"the checkpoint has {plural(len(expected), 'class')} (id, name), the "
+      "data in "
       f"{records.path} {len(found)}, and they must be the same. "
       + "; ".join(differing[:3])
       + " Evaluate on the dataset the model was trained for."

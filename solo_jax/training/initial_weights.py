@@ -12,7 +12,7 @@ from solo_jax.checkpoints.compatibility import check_tree
 def take_fitting(
   variables: dict[str, Any], saved: dict[str, Any], path: str
 ) -> tuple[dict[str, Any], list[str]]:
-  """Takes every saved array that has a place of its shape in a network.
+  """Returns the saved arrays whose name and shape match the network.
 
   So a head of another class count stays fresh, and everything but the backbone
   where only a backbone was saved. A backbone fits whole or not at all.
@@ -23,7 +23,7 @@ def take_fitting(
     path: Where they are from, for the messages.
 
   Returns:
-    variables: Of the network's structure.
+    variables: Variables of the network's structure.
     lines: What was loaded, left fresh and not used, with shapes.
 
   Raises:
@@ -57,7 +57,7 @@ def _flatten(tree: dict[str, Any]) -> dict[str, Any]:
 
 
 def _list_modules(title: str, arrays: dict[str, Any]) -> list[str]:
-  """Lists arrays with their shapes, a line for each module."""
+  """Returns arrays with their shapes, one line per module."""
   modules = collections.defaultdict(list)
   for key, value in arrays.items():
     collection, module, *rest = key.split("/")

@@ -150,7 +150,7 @@ class RunLog:
 
   @contextlib.contextmanager
   def _told(self) -> Iterator[None]:
-    """Says of an error which folder it concerns."""
+    """Returns an error that names its folder."""
     try:
       yield
     except OSError as error:
@@ -193,7 +193,7 @@ class _Board:
 
 
 def read_rows(path: str) -> list[dict[str, Any]]:
-  """Reads a metrics file.
+  """Returns the rows of a metrics file.
 
   A last line cut short by a kill is left out; so are damaged ones, which are
   named in the log: a run needs none of them.
@@ -269,7 +269,7 @@ class Progress:
   def summarize(
     self, step: int, rows: list[dict[str, float]], num_compiled: int
   ) -> tuple[dict[str, float], str]:
-    """Sums up the steps since the last call and restarts the clock.
+    """Returns a summary of the steps since the last call; restarts the clock.
 
     Args:
       step: Last step taken.
@@ -328,7 +328,7 @@ class Progress:
 
 
 def summarize_rows(rows: list[dict[str, float]]) -> dict[str, float]:
-  """Reduces the metrics of several steps to one row.
+  """Returns one row for the metrics of several steps.
 
   Args:
     rows: Metrics of each step; all have the same names.
@@ -360,7 +360,7 @@ def _finite(value: float | None) -> float | None:
 
 
 def format_seconds(seconds: float) -> str:
-  """Formats a duration as h:mm:ss."""
+  """Returns a duration as h:mm:ss."""
   minutes, seconds = divmod(round(seconds), 60)
   hours, minutes = divmod(minutes, 60)
   return f"{hours}:{minutes:02d}:{seconds:02d}"

@@ -76,7 +76,7 @@ def _train_and_evaluate(
   change_batch_size: bool,
   stack: contextlib.ExitStack,
 ) -> dict[str, float | None]:
-  """Does it in a folder that is this run's alone; the stack closes all."""
+  """Returns the final metrics of a run that holds its folder alone."""
   # --- Data
   train_records = open_data(config, config.dataset.train_split)
   eval_records = open_data(config, config.dataset.eval_split)

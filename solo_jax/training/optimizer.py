@@ -15,7 +15,7 @@ import optax
 def scale_learning_rate(
   learning_rate: float, *, batch_size: int, reference_batch_size: int
 ) -> float:
-  """Applies the linear rule (https://arxiv.org/abs/1706.02677, section 2.1)."""
+  """Returns the learning rate by the linear rule (arXiv 1706.02677, 2.1)."""
   return learning_rate * batch_size / reference_batch_size
 
 
@@ -28,7 +28,7 @@ def make_schedule(
   warmup_steps: int,
   warmup_factor: float,
 ) -> Callable[[jax.Array], jax.Array]:
-  """Makes the learning-rate schedule.
+  """Returns the learning-rate schedule.
 
   During the first `warmup_steps` the rate rises linearly from
   `warmup_factor * peak` to its scheduled value.
@@ -79,7 +79,7 @@ def make_optimizer(
   backbone_factor: float,
   is_frozen: Callable[[str], bool],
 ) -> optax.GradientTransformation:
-  """Makes the transformation from gradients to (positive) update directions.
+  """Returns the transformation from gradients to (positive) update directions.
 
   The step subtracts learning rate x direction. SGD is PyTorch's: weight decay
   joins the gradient, the learning rate stays outside the momentum. AdamW
@@ -131,7 +131,7 @@ def make_optimizer(
 
 
 def frozen_mask(params: Any, is_frozen: Callable[[str], bool]) -> Any:
-  """Marks the parameters of frozen backbone stages.
+  """Returns which parameters belong to frozen backbone stages.
 
   Args:
     params: Parameter tree with the backbone under 'backbone'.
@@ -154,7 +154,7 @@ def decay_mask(
   decay_norm_and_bias: bool,
   is_frozen: Callable[[str], bool],
 ) -> Any:
-  """Marks the parameters that weight decay acts on.
+  """Returns which parameters weight decay acts on.
 
   Args:
     params: Parameter tree.
@@ -175,19 +175,19 @@ def decay_mask(
 
 
 def is_backbone(path: tuple) -> bool:
-  """Tells parameters of the backbone by their path."""
+  """Returns whether a path is that of a backbone parameter."""
   return path[0].key == "backbone"
 
 
 def is_decayable(path: tuple, x: Any) -> bool:
-  """Tells weights, which are to be small, from all other parameters.
+  """Returns whether a path is that of a weight, which decays.
 
   Norm scales, norm offsets and biases are vectors. Learned positions and
   queries ('embedding' or '..._embedding') and tables of attention biases
   ('..._bias_table') are known by name.
 
   Args:
-    path: Of the parameter in its tree.
+    path: Path of the parameter in its tree.
     x: The parameter.
 
   Returns:

@@ -55,7 +55,7 @@ class Run:
     batches: Iterator[types.Batch],
     stop: StopRequest,
   ) -> TrainState:
-    """Takes the steps that are left; logs, draws, evaluates and saves.
+    """Returns the state after the remaining steps; logs, evaluates and saves.
 
     The host never waits for the step just started: while it runs, the next
     batch is read and sent, and the metrics of the steps before are logged.
@@ -130,7 +130,7 @@ class Run:
     return state
 
   def _count_compiles(self, train_step: Callable) -> parallel.CompileCounter:
-    """Wraps the step, so that its compilations are counted and announced."""
+    """Returns the step, wrapped so that compilations are counted and logged."""
     return parallel.CompileCounter(
       train_step,
       lambda: self._log.message(
@@ -183,7 +183,7 @@ class Run:
     )
 
   def _is_anything_due(self, step: int) -> bool:
-    """Tells whether `_between_steps` has anything to do."""
+    """Returns whether `_between_steps` has anything to do."""
     training = self._config.training
     return any(
       is_due(step, every)
@@ -228,7 +228,7 @@ class Run:
   def _evaluate_saved(
     self, state: TrainState, step: int, stop: StopRequest
   ) -> dict[str, float | None]:
-    """Evaluates a state that is saved, as this may fail or be ended."""
+    """Returns the metrics of a state that is already saved."""
     try:
       with stop.immediate():
         metrics = self._evaluate(state)
@@ -281,7 +281,7 @@ class Run:
     predictor.variables = {}
 
   def _update_predictor(self, state: TrainState) -> Predictor:
-    """Gives the predictor the state's variables; compiles on first use.
+    """Returns the predictor with the state's variables; compiles on first use.
 
     They are taken from it after use: the devices have room for one copy of the
     parameters less while they train.
@@ -300,5 +300,5 @@ class Run:
 
 
 def is_due(step: int, every: int) -> bool:
-  """Tells whether something done every so many steps (0: never) is due."""
+  """Returns whether something done every n steps (0: never) is due."""
   return every > 0 and step % every == 0

@@ -23,7 +23,7 @@ from solo_jax.training.optimizer import make_optimizer, make_schedule
 def build_optimizer(
   config: ml_collections.ConfigDict, params: Any, peak: float
 ) -> tuple[optax.GradientTransformation, Callable[[jax.Array], jax.Array]]:
-  """Builds optimizer and learning-rate schedule of a config.
+  """Returns the optimizer and learning-rate schedule of a config.
 
   Args:
     config: The whole configuration.
@@ -56,7 +56,7 @@ def build_optimizer(
 
 
 def open_data(config: ml_collections.ConfigDict, split: str) -> Records:
-  """Opens a split and checks its classes against the config.
+  """Returns an open split whose classes match the config.
 
   Args:
     config: The whole configuration.
@@ -85,7 +85,7 @@ def open_data(config: ml_collections.ConfigDict, split: str) -> Records:
 def load_initial(
   config: ml_collections.ConfigDict, variables: dict[str, Any]
 ) -> tuple[dict[str, Any], list[str]]:
-  """Replaces random variables by those that a run is to start from.
+  """Returns variables with those replaced that a run starts from.
 
   Args:
     config: The whole configuration: `training.init_from`, or without it
@@ -114,7 +114,7 @@ def load_initial(
 def compare_input(
   saved: ml_collections.ConfigDict, config: ml_collections.ConfigDict
 ) -> list[str]:
-  """Notes where a network is to see its input otherwise than before.
+  """Returns notes on inputs that the network will see otherwise than before.
 
   Args:
     saved: Config of the checkpoint that a run starts from.
@@ -186,7 +186,7 @@ def describe(
     config: The whole configuration.
     train_records: Images to train on.
     eval_records: Images to evaluate.
-    variables: Of the network.
+    variables: Variables of the network.
     peak: Highest learning rate.
   """
   training, section = config.training, config.optimizer

@@ -27,7 +27,7 @@ def make_train_step(
   axis_name: str,
   seed: int,
 ) -> Callable[[TrainState, types.Batch], tuple[TrainState, dict]]:
-  """Makes the step that `parallel.map_step` maps.
+  """Returns the step that `parallel.map_step` maps.
 
   Args:
     method: Its loss must normalise by counts over all devices, so that the
@@ -141,14 +141,14 @@ def make_train_step(
 
 
 def is_count(name: str) -> bool:
-  """Tells a count (summed) from a mean (averaged) by the metric's name."""
+  """Returns whether a metric is a count (summed) or a mean (averaged)."""
   return name.endswith("_dropped")
 
 
 def reduce_terms(
   terms: dict[str, jax.Array], axis_name: str
 ) -> dict[str, jax.Array]:
-  """Sums counts over devices and averages everything else.
+  """Returns counts summed and everything else averaged over devices.
 
   Args:
     terms: Scalars of this device.
@@ -168,7 +168,7 @@ def reduce_terms(
 def update_average(
   average: Any, params: Any, step: jax.Array, ema_decay: float
 ) -> Any:
-  """Moves the parameter average towards the parameters.
+  """Returns the parameter average, moved towards the parameters.
 
   Args:
     average: Tree of averaged parameters.

@@ -44,7 +44,7 @@ class StopRequest:
 
   @contextlib.contextmanager
   def immediate(self) -> Iterator[None]:
-    """Makes a signal raise Stopped inside the block, where nothing is lost.
+    """Returns a context in which a signal raises Stopped at once.
 
     Of one process alone: several must stop together, or some would wait for
     the others, and only the training step asks all of them.

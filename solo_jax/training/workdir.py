@@ -21,7 +21,7 @@ LOCK = "run.lock"
 
 @contextlib.contextmanager
 def claim(workdir: str) -> Iterator[None]:
-  """Holds a folder for one run; every process of the run must call it.
+  """Returns a context that holds a folder for one run; all processes call it.
 
   The lock is an flock on `workdir/run.lock`, taken by process 0. The kernel
   releases it when that process ends, however it ends, so that a run that was

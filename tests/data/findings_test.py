@@ -1,12 +1,9 @@
 """Tests of solo_jax/data/findings.py."""
 
-import pytest
-
 from solo_jax.data.findings import (
   Findings,
   Tally,
   list_kinds,
-  plural,
   printable,
 )
 
@@ -49,18 +46,6 @@ def test_lines_for_a_person():
     "      for example: x",
     "  3 of 2 other kinds",
   ]
-
-
-@pytest.mark.parametrize(
-  ("count", "noun", "expected"),
-  [
-    (1, "class", "1 class"),
-    (0, "image", "0 images"),
-    (1200, "class", "1,200 cl"),
-  ],
-)
-def test_plural(count, noun, expected):
-  assert plural(count, noun).startswith(expected)
 
 
 def test_control_characters_are_shown_not_sent():

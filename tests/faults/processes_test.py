@@ -78,7 +78,7 @@ def test_other_process_ends_and_the_pair_resumes(
   assert seconds < BOUND
   # Ours, or JAX's own where its service notices before the collective does.
   assert (
-    "another process of this run has ended" in other.output
+    "another process of this run has exited" in other.output
     or "another task died" in other.output
   ), other.output
   assert "Traceback" not in other.output

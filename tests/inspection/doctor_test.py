@@ -141,6 +141,8 @@ def test_nothing_to_change(scenes, tmp_path, monkeypatch):
   assert list(content["ceilings"]) == ["this config"]
   assert "Report and pictures" in printed
   assert "Train on the suggestion" not in printed
+  assert "Nothing to change" in printed
+  assert not (tmp_path / "doctor" / "suggested.png").exists()
 
 
 def test_a_configuration_with_mistakes_is_refused(scenes):

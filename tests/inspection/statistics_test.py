@@ -89,9 +89,7 @@ def test_splits_are_compared():
   other = make_sample([(0, 0, 19, 9)], labels=[0])
   train, validation = look([other]), look([shared], "validation")
   lines = compare_splits(train, validation)
-  assert any(
-    "evaluated but never trained: 1 classes: other" in x for x in lines
-  )
+  assert any("evaluated but never trained: 1 class: other" in x for x in lines)
   lines = compare_splits(look([shared, other]), validation)
   assert len(lines) == 1 and "byte for byte" in lines[0]
 

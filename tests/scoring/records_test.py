@@ -195,7 +195,7 @@ def test_same_classes_pass():
     (("cat", "cow"), (3, 44), r"label 1: \(44, 'cow'\) in the checkpoint"),
     (("cat", "dog"), (3, 45), r"label 1: \(45, 'dog'\) in the checkpoint"),
     (("dog", "cat"), (44, 3), r"label 0: \(44, 'dog'\) in the checkpoint"),
-    (("cat",), (3,), r"has 1 classes \(id, name\), the data in memory 2"),
+    (("cat",), (3,), r"has 1 class \(id, name\), the data in memory 2"),
   ],
 )
 def test_other_classes_are_refused(class_names, category_ids, message):

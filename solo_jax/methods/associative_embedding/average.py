@@ -19,13 +19,13 @@ MAX_LOGIT = 15.0
 def average_outputs(
   variants: Sequence[Variant], *, coordinate_unit: float
 ) -> Outputs:
-  """Averages the outputs of a spatial embedding in the first variant's frame.
+  """Returns a spatial embedding's mean outputs in the first variant's frame.
 
   Pixel by pixel: probabilities of classes, seeds and quality, the places that
   pixels vote for, and the logarithms of the precision.
 
   Args:
-    variants: Of the batch.
+    variants: Variants of the batch.
     coordinate_unit: Input pixels to a unit of the embedding.
 
   Returns:
@@ -59,10 +59,10 @@ def average_outputs(
 def to_maps(
   variant: Variant, frame: Variant, coordinate_unit: float
 ) -> jax.Array:
-  """Turns outputs into maps whose values mean the same in every variant.
+  """Returns outputs as maps whose values mean the same in every variant.
 
   Args:
-    variant: Of the batch.
+    variant: Variant of the batch.
     frame: Variant whose lengths and places count.
     coordinate_unit: Input pixels to a unit of the embedding.
 

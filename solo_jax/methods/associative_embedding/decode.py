@@ -46,7 +46,7 @@ def decode(
   update_threshold: float,
   max_detections: int,
 ) -> types.Decoded:
-  """Decodes a batch of outputs.
+  """Returns the detections of a batch of outputs.
 
   A mask is the foreground times the membership in its group. If groups compete,
   it is times the share in the memberships of all groups: what is foreground
@@ -142,7 +142,7 @@ def group_pixels(
   min_unclaimed: float,
   max_groups: int,
 ) -> Groups:
-  """Groups the foreground pixels of one image.
+  """Returns the foreground pixels of one image, grouped.
 
   Args:
     maps: Outputs of one image, flattened to [Q, ...].
@@ -198,7 +198,7 @@ def describe_groups(
   competing: bool,
   score_terms: tuple[str, ...],
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
-  """Turns groups into masks with scores and labels.
+  """Returns the masks of groups, with scores and labels.
 
   Args:
     groups: Groups of one image.

@@ -38,7 +38,7 @@ def associative_embedding_loss(
   quality_weight: float,
   axis_name: str | None = None,
 ) -> tuple[jax.Array, dict[str, jax.Array]]:
-  """Computes the loss of a batch.
+  """Returns the loss of a batch.
 
   Pixel losses are means over pixels, instance losses over instances, pushes
   over images, all over the batch on all devices. Terms are weighted.
@@ -131,7 +131,7 @@ def associative_embedding_loss(
 
 
 def foreground_probs(category_logits: jax.Array) -> jax.Array:
-  """Sums the classes of a softmax with a background of logit 0.
+  """Returns the sum over classes of a softmax with a background of logit 0.
 
   Args:
     category_logits: [..., K] float.
@@ -145,7 +145,7 @@ def foreground_probs(category_logits: jax.Array) -> jax.Array:
 def category_losses(
   logits: jax.Array, size: jax.Array, targets: Targets
 ) -> tuple[jax.Array, jax.Array]:
-  """Sums the losses of the class map.
+  """Returns the sums of the class map's losses.
 
   Foreground against background counts by the pixel. The class, given
   foreground, counts by the instance, each as the mean of its pixels: large ones
@@ -183,7 +183,7 @@ def instance_losses(
   mask_weight: float,
   spread_weight: float,
 ) -> tuple[jax.Array, jax.Array]:
-  """Sums the loss of each instance that depends on its own row only.
+  """Returns the summed loss of each instance that depends only on its own row.
 
   Args:
     outputs: Maps flattened to [B, Q, ...].
@@ -246,7 +246,7 @@ def score_losses(
   iou: jax.Array,
   targets: Targets,
 ) -> tuple[jax.Array, jax.Array]:
-  """Sums the losses of seed and quality; they teach the scores only.
+  """Returns the summed losses of seed and quality, which train only the scores.
 
   A seed learns the membership of the pixel in its own instance (0 in the
   background), a foreground pixel's quality the IoU of its instance's mask.

@@ -23,10 +23,10 @@ def lost_instances(
   foreground_threshold: float,
   min_pixels: int,
 ) -> LostInstances:
-  """Finds who has too few pixels or the centre of another.
+  """Returns instances with too few pixels or with another's centre.
 
   Args:
-    batch: Of one image.
+    batch: Batch of one image.
     network: Only its attributes are read.
     foreground_threshold: See `decode`.
     min_pixels: See `decode`.

@@ -48,7 +48,7 @@ def make(
   decode: dict[str, Any],
   axis_name: str | None,
 ) -> Method:
-  """Wires associative embedding.
+  """Returns the method of a config of associative embedding.
 
   Args:
     backbone: Module that returns maps at strides 4, 8, 16 and 32.
@@ -110,7 +110,7 @@ def make(
 
 
 def problems(config: Mapping[str, Any]) -> list[str]:
-  """Finds what is wrong in a config that only associative embedding knows.
+  """Returns problems of a config that are specific to associative embedding.
 
   Args:
     config: Nested mappings.

@@ -25,16 +25,17 @@ class Outputs:
   """Raw outputs of the network, one value a pixel.
 
   Attributes:
-    category_logits: Of a softmax whose background logit is 0.
+    category_logits: Logits of a softmax whose background logit is 0.
       [B, h, w, K] float32.
     embedding: Tag of each pixel, of a spatial embedding the place that the
       pixel votes for, (x, y) in units of `coordinate_unit` pixels.
       [B, h, w, T] float32.
     log_precision: log(1 / radius^2) of the instance in tag space. [B, h, w]
       float32.
-    seed_logits: Of the membership of the pixel in its own instance. [B, h, w]
+    seed_logits: Logits of the membership of the pixel in its own instance. [B,
+      h, w] float32.
+    quality_logits: Logits of the IoU of the pixel's instance. [B, h, w]
       float32.
-    quality_logits: Of the IoU of the pixel's instance. [B, h, w] float32.
   """
 
   category_logits: jax.Array
@@ -176,7 +177,7 @@ class AssociativeEmbedding(nn.Module):
     )
 
   def _places(self, size: tuple[int, int]) -> jax.Array:
-    """Centres (x, y) of the pixels of a map of a size. [h, w, 2] float32."""
+    """Returns the centres (x, y) of a map's pixels. [h, w, 2] float32."""
     y, x = (
       (np.arange(n, dtype=np.float32) + 0.5)
       * (self.mask_stride / self.coordinate_unit)
@@ -201,7 +202,7 @@ class AssociativeEmbedding(nn.Module):
     )
 
   def _predict(self, conv: nn.Conv, x: jax.Array) -> jax.Array:
-    """Applies a predictor at mask resolution. [B, h, w, features] float32."""
+    """Returns predictions at mask resolution. [B, h, w, features] float32."""
     x = conv(x).astype(jnp.float32)
     block = 4 // self.mask_stride
     b, h, w, c = x.shape

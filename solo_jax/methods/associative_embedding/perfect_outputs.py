@@ -24,7 +24,7 @@ MIN_RADIUS = 0.1
 def perfect_outputs(
   network: AssociativeEmbedding, batch: types.Batch
 ) -> Outputs:
-  """Makes every pixel certain of its owner, class and tag.
+  """Returns outputs in which each pixel is certain of owner, class and tag.
 
   Args:
     network: Only its attributes are read.

@@ -11,7 +11,7 @@ from solo_jax.methods.interface import Change, Examined
 def suggest_bandwidth(
   config: Mapping[str, Any], examined: Examined
 ) -> list[Change]:
-  """Chooses the unit of a spatial embedding and the smallest group.
+  """Returns the unit of a spatial embedding and the smallest group.
 
   Args:
     config: Sections as plain dicts.

@@ -44,7 +44,7 @@ class Targets:
 
 
 def make_targets(batch: types.Batch, size: tuple[int, int]) -> Targets:
-  """Builds the targets of a batch.
+  """Returns the targets of a batch.
 
   Args:
     batch: The batch.
@@ -107,7 +107,7 @@ def make_targets(batch: types.Batch, size: tuple[int, int]) -> Targets:
 def inside_image(
   image_size: jax.Array, size: tuple[int, int], stride: int
 ) -> jax.Array:
-  """Tells the pixels of a map that the image reaches from its padding.
+  """Returns which pixels of a map lie in the image and not in its padding.
 
   Args:
     image_size: Valid (height, width) of each image in input pixels. [B, 2]

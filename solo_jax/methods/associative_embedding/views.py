@@ -35,7 +35,7 @@ def draw_views(
   min_pixels: int,
   min_unclaimed: float,
 ) -> dict[str, jax.Array]:
-  """Draws the maps of a batch, at their own resolution.
+  """Returns pictures of a batch's maps at their own resolution.
 
   'tags': the first three principal components of the foreground's tags as red,
   green and blue, so that pixels of one colour are close in tag space. 'seeds':
@@ -87,7 +87,7 @@ def draw_views(
 
 
 def tag_colors(embedding: jax.Array, foreground: jax.Array) -> jax.Array:
-  """Colours pixels by the principal components of their tags.
+  """Returns colours by the principal components of the pixels' tags.
 
   Args:
     embedding: [Q, T] float.
@@ -114,14 +114,14 @@ def tag_colors(embedding: jax.Array, foreground: jax.Array) -> jax.Array:
 
 
 def heat_colors(values: jax.Array) -> jax.Array:
-  """Colours values of [0, 1] from dark to bright. [...] to [..., 3]."""
+  """Returns colours of values in [0, 1], dark to bright. [...] to [..., 3]."""
   stops = np.linspace(0, 1, len(HEAT))
   interpolate = functools.partial(jnp.interp, values, stops)
   return jnp.stack([interpolate(channel) for channel in HEAT.T], axis=-1)
 
 
 def group_colors(count: int) -> jax.Array:
-  """Colours of groups, next ones far apart in hue; 0 is dark. [M + 1, 3]."""
+  """Returns group colours, consecutive ones distinct; 0 is dark. [M + 1, 3]."""
   golden = 0.618034
   colors = [
     colorsys.hsv_to_rgb(

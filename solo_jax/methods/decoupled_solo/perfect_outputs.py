@@ -15,7 +15,7 @@ from solo_jax.methods.solo.perfect_outputs import pick_maps
 def column_and_row(
   weights: jax.Array, owner: jax.Array
 ) -> tuple[LevelFactor, LevelFactor]:
-  """Makes the factors of a level: all that a column, and a row, has to show.
+  """Returns the factors of a level: what each column and each row must show.
 
   Args:
     weights: [N, h, w] float32.

@@ -86,10 +86,10 @@ class Candidates:
 
 
 def decode_candidates(grids: Grids, settings: Settings) -> types.Decoded:
-  """Decodes a batch; each image is decoded on its own.
+  """Returns the detections of a batch; each image is decoded on its own.
 
   Args:
-    grids: Of the batch.
+    grids: Grids of the batch.
     settings: See there.
 
   Returns:
@@ -110,13 +110,13 @@ def merge_candidates(
   make_grids: Callable[[Any], Grids],
   settings: Settings,
 ) -> types.Decoded:
-  """Decodes a batch of which the network has seen several variants.
+  """Returns the detections of a batch that the network saw in several variants.
 
   Candidates of all variants meet in Matrix NMS, which has as many places for
   them together as for those of one.
 
   Args:
-    variants: Of the batch.
+    variants: Variants of the batch.
     make_grids: Makes Grids of a variant's outputs.
     settings: See there.
 
@@ -165,10 +165,10 @@ def _find(grids, probs, maps, settings, finish):
   """Finds the candidates of an image, in the smallest capacity that holds them.
 
   Args:
-    grids: Of the batch.
+    grids: Grids of the batch.
     probs: Category probabilities of the image. [G * K].
-    maps: Of the image.
-    settings: Of the decoder.
+    maps: Maps of the image.
+    settings: Settings of the decoder.
     finish: (Candidates, settings) -> as many Candidates whatever the capacity.
 
   Returns:

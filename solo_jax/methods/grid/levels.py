@@ -59,7 +59,7 @@ def pick(
   *,
   is_free: bool,
 ) -> Levels:
-  """Picks levels, ranges and grids.
+  """Returns levels, scale ranges and grids.
 
   About one level for each doubling of the object size, ranges that overlap by a
   factor of two as published, and on each level the coarsest grid that keeps its
@@ -119,7 +119,7 @@ def pick(
 
 
 def _grid_options(level: int, short_side: int, largest: float) -> list[int]:
-  """Lists grids from coarse to a cell of the level's map; at least one."""
+  """Returns possible grids, up to one cell per map pixel; at least one."""
   options = [s for s in GRIDS if s <= max(short_side // 2**level, GRIDS[0])]
   coarsest = CELLS_PER_OBJECT * short_side / largest
   return [s for s in options if s >= coarsest] or options[-1:]
@@ -134,7 +134,7 @@ def _coarsest(frames, scale_range, options, loss):
 def split_range(
   count: int, low: float, high: float, *, least: int, most: int
 ) -> tuple[tuple[int, int], ...]:
-  """Cuts sizes into ranges of equal ratio that overlap by a factor of two.
+  """Returns ranges of equal ratio that overlap by a factor of two.
 
   Args:
     count: Number of ranges.
@@ -157,12 +157,12 @@ def lost_share(
   scale_ranges: Sequence[tuple[float, float]],
   num_grids: Sequence[int],
 ) -> float:
-  """Counts the objects that are left without a cell of any level.
+  """Returns the share of objects that have no cell on any level.
 
   Args:
     frames: What the network is shown.
-    scale_ranges: Of each level.
-    num_grids: Of each level.
+    scale_ranges: Scale ranges of each level.
+    num_grids: Cells per side of each level.
 
   Returns:
     Share of the objects, those in no range with them, in [0, 1].
@@ -181,12 +181,12 @@ def lost_share(
 def grid_loss(
   frames: Frames, scale_range: tuple[float, float], num_grid: int
 ) -> float:
-  """Counts the objects of a level that are left without a cell of it.
+  """Returns the number of a level's objects that have no cell on it.
 
   Args:
     frames: What the network is shown.
-    scale_range: Of the level.
-    num_grid: Of the level.
+    scale_range: Scale range of the level.
+    num_grid: Cells per side of the level.
 
   Returns:
     Share of the objects in the range, in [0, 1].
@@ -202,14 +202,14 @@ def grid_loss(
 def assign(
   objects: Objects, scale_range: tuple[float, float], num_grid: int
 ) -> tuple[np.ndarray, np.ndarray]:
-  """Assigns the cells of one level as `targets.assign_cells` does.
+  """Returns the cells of one level, assigned as `targets.assign_cells` does.
 
   Many grids are tried: here in NumPy, without a compilation for each.
 
   Args:
-    objects: Of one input.
-    scale_range: Of the level.
-    num_grid: Of the level.
+    objects: Objects of one input.
+    scale_range: Scale range of the level.
+    num_grid: Cells per side of the level.
 
   Returns:
     The objects in the range, and those that keep a cell. [m] int each.

@@ -30,7 +30,7 @@ def cell_loss(
   mask_average: str,
   axis_name: str | None,
 ) -> tuple[jax.Array, dict[str, jax.Array]]:
-  """Computes the loss of a batch (SOLO, https://arxiv.org/abs/1912.04488).
+  """Returns the loss of a batch (SOLO, https://arxiv.org/abs/1912.04488).
 
   category_weight * sum(focal) / (positive cells + 1)
   + mask_weight * sum(mask loss) / positive pairs. The counts run over the batch

@@ -42,10 +42,10 @@ def lost_instances(
   num_grids: tuple[int, ...],
   scale_ranges: tuple[tuple[float, float], ...],
 ) -> LostInstances:
-  """Finds who has no level, no cell or no place among the positives.
+  """Returns instances without a level, a cell or a place among the positives.
 
   Args:
-    batch: Of one image.
+    batch: Batch of one image.
     assign: (batch, **changed settings) -> Targets, as the loss assigns cells.
     num_grids: Cells per side of each level.
     scale_ranges: See `assign_cells`.

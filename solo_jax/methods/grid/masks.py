@@ -47,14 +47,14 @@ def mask_sum(
   *,
   mask_loss: MaskLoss,
 ) -> jax.Array:
-  """Sums the loss of the masks of all pairs.
+  """Returns the summed mask loss of all pairs.
 
   Logits are resized bilinearly to the resolution of `masks`. A 1x1 convolution
   commutes with that, so this equals resizing the feature first, at a fraction
   of the cost.
 
   Args:
-    factors: Of the predicted masks.
+    factors: Factors of the predicted masks.
     masks: Target of every instance. [B, N] masks of [h, w].
     instance: Instance of each pair. [B, P] int32.
     valid: False for padding, which comes last. [B, P] bool.
@@ -79,10 +79,10 @@ def mask_sum(
 
 
 def dice(logits: tuple[jax.Array, ...], targets: jax.Array) -> jax.Array:
-  """Computes the dice loss of masks; a MaskLoss.
+  """Returns the dice loss of masks; a MaskLoss.
 
   Args:
-    logits: Of each factor. [n, h, w] float32.
+    logits: Logits of each factor. [n, h, w] float32.
     targets: [n, h, w] float32.
 
   Returns:
@@ -95,13 +95,13 @@ def dice(logits: tuple[jax.Array, ...], targets: jax.Array) -> jax.Array:
 
 
 def joint_logits(logits: tuple[jax.Array, ...]) -> jax.Array:
-  """Computes the logits of products of probabilities, for losses on logits.
+  """Returns the logits of products of probabilities, for losses on logits.
 
   1 / prod_f sigmoid(x_f) = prod_f (1 + exp(-x_f)), and the odds are one over
   that less 1; kept in logarithms, so that no certainty over- or underflows.
 
   Args:
-    logits: Of each factor. [n, h, w] float32.
+    logits: Logits of each factor. [n, h, w] float32.
 
   Returns:
     x with sigmoid(x) = prod_f sigmoid(logits_f). [n, h, w] float32.
@@ -116,7 +116,7 @@ def joint_logits(logits: tuple[jax.Array, ...]) -> jax.Array:
 def mask_logits(
   feature: jax.Array, kernel: jax.Array, bias: jax.Array, size: tuple[int, int]
 ) -> jax.Array:
-  """Applies kernels to the map of an image.
+  """Returns the map of an image after its kernels are applied.
 
   Args:
     feature: [h', w', E] float.

@@ -56,7 +56,7 @@ def make_grid_method(
   decode: dict[str, Any],
   axis_name: str | None,
 ) -> Method:
-  """Wires a method that predicts on grids, which all SOLOs do.
+  """Returns a method that predicts on grids, as all SOLOs do.
 
   Args:
     parts: The method's own.
@@ -122,7 +122,7 @@ def make_grid_method(
 
 
 def find_problems(config: Mapping[str, Any]) -> list[str]:
-  """Finds what is wrong in a config that only methods on grids know.
+  """Returns problems of a config that are specific to methods on grids.
 
   Args:
     config: Nested mappings.

@@ -95,7 +95,7 @@ class GridNetwork(nn.Module, kw_only=True):
     return self.head(pyramid, image.shape[1:3])
 
   def make_tower(self) -> list[nn.Module]:
-    """Makes the convolutions of one tower."""
+    """Returns the convolutions of one tower."""
     if self.deformable_convs not in ("all", "last"):
       raise ValueError(
         "deformable_convs must be 'all' or 'last', got "
@@ -117,7 +117,7 @@ class GridNetwork(nn.Module, kw_only=True):
   def make_conv(
     self, features: int, kernel_size: int, prior: float | None = None
   ) -> nn.Module:
-    """Makes a predicting convolution with bias.
+    """Returns a predicting convolution with bias.
 
     Args:
       features: Output channels.
@@ -149,7 +149,7 @@ class GridNetwork(nn.Module, kw_only=True):
       yield resize_bilinear(pyramid[level - 2], (height, width))
 
   def category_logits(self, x: jax.Array) -> jax.Array:
-    """Maps a level resized to its grid, [B, S, S, C], to [B, S, S, K]."""
+    """Returns class logits [B, S, S, K] of a level at grid size."""
     for conv in self.category_convs:
       x = conv(x)
     return self.category(x).astype(jnp.float32)
@@ -161,7 +161,7 @@ def prior_bias(prior: float) -> Any:
 
 
 def append_coordinates(x: jax.Array) -> jax.Array:
-  """Appends (x, y) in [-1, 1] as two channels to [B, H, W, C]."""
+  """Returns [B, H, W, C] with (x, y) in [-1, 1] as two more channels."""
   grid = coordinates(x.shape[1], x.shape[2]).astype(x.dtype)
   grid = jnp.broadcast_to(grid[None], (x.shape[0], *grid.shape))
   return jnp.concatenate([x, grid], axis=-1)

@@ -37,7 +37,7 @@ def perfect_cells(
   num_grids: tuple[int, ...],
   num_classes: int,
 ) -> Cells:
-  """Computes who owns the cells, and logits that are sure of it.
+  """Returns the owners of the cells, and category logits certain of them.
 
   Args:
     targets: Leaves [B, ...].
@@ -65,10 +65,10 @@ def perfect_cells(
 def find_owners(
   targets: Targets, num_cells: int, num_instances: int
 ) -> tuple[jax.Array, jax.Array]:
-  """Finds whose mask each cell of an image has: the last to claim it.
+  """Returns whose mask each cell of an image has: the last to claim it.
 
   Args:
-    targets: Of one image.
+    targets: Targets of one image.
     num_cells: G.
     num_instances: N.
 
@@ -93,7 +93,7 @@ def find_owners(
 def split_levels(
   values: jax.Array, num_grids: tuple[int, ...]
 ) -> tuple[jax.Array, ...]:
-  """Splits [B, G, ...] into one [B, S, S, ...] per level."""
+  """Returns [B, G, ...] split into one [B, S, S, ...] per level."""
   levels, start = [], 0
   for s in num_grids:
     level = values[:, start : start + s * s]

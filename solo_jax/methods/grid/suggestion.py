@@ -13,7 +13,7 @@ from solo_jax.methods.interface import Change, Examined, Objects
 def suggest_levels(
   config: Mapping[str, Any], examined: Examined, *, is_free: bool
 ) -> list[Change]:
-  """Chooses levels, scale ranges and grids where those given lose objects.
+  """Returns levels, scale ranges and grids that lose fewer objects.
 
   Args:
     config: Sections as plain dicts.

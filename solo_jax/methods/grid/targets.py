@@ -48,7 +48,7 @@ def assign_cells(
   max_positives: int,
   shared_cells: str,
 ) -> Targets:
-  """Assigns the cells around each instance's centre of mass to it.
+  """Returns the cells around each instance's centre of mass, assigned to it.
 
   SOLO (https://arxiv.org/abs/1912.04488, section 3.3.1): an instance belongs
   to every level whose scale range (both ends included) contains sqrt(w h) of
@@ -153,7 +153,7 @@ def assign_cells(
 def assign_batch(
   batch: types.Batch, *, num_grids: tuple[int, ...], **settings: Any
 ) -> Targets:
-  """Assigns the cells of each image of a batch.
+  """Returns the assigned cells of each image of a batch.
 
   Args:
     batch: The batch; images with `image_valid` False have no instances.
@@ -200,7 +200,7 @@ def grid_cell(
 
 
 def flatten_levels(levels: tuple[jax.Array, ...]) -> jax.Array:
-  """Concatenates [B, S, S, C] levels to [B, G, C]."""
+  """Returns levels [B, S, S, C] concatenated to [B, G, C]."""
   return jnp.concatenate(
     [x.reshape(x.shape[0], -1, x.shape[-1]) for x in levels], axis=1
   )

@@ -13,7 +13,7 @@ FILL, LINE = 0.5, 0.8  # opacity of a cell's colour and of its white outline
 def draw_cells(
   image: jax.Array, owner: tuple[jax.Array, ...], colors: jax.Array
 ) -> jax.Array:
-  """Fills the cells of each instance, those of all levels, in its colour.
+  """Returns pictures with the cells of each instance filled in its colour.
 
   Args:
     image: [B, H, W, 3] uint8.

@@ -19,14 +19,14 @@ def decode(
   num_things: int,
   max_detections: int,
 ) -> types.Decoded:
-  """Makes detections: any class of any query, by falling probability.
+  """Returns detections: any class of any query, by falling probability.
 
   The score is the probability of the class times the mean probability inside
   the mask, here at the size of the input; `merging.merge_instances` has it at
   the image's own.
 
   Args:
-    outputs: Of the network; the last output counts.
+    outputs: Outputs of the network; the last output counts.
     image_size: Valid (height, width). [B, 2] int32.
     num_things: Classes before the first stuff class; stuff is left out after
       the best were chosen.
@@ -63,7 +63,7 @@ def decode(
 
 
 def mask_quality(mask_logits: jax.Array, image_size: jax.Array) -> jax.Array:
-  """Computes the mean probability inside each mask, at the input's size.
+  """Returns the mean probability inside each mask, at the input's size.
 
   Args:
     mask_logits: [B, Q, h, w] float32.

@@ -22,7 +22,7 @@ _normal = nn.initializers.normal(1.0)
 
 
 def blocked_pixels(mask_logits: jax.Array, size: tuple[int, int]) -> jax.Array:
-  """Finds where the queries must not look: outside of their masks.
+  """Returns where queries must not attend: outside of their masks.
 
   A query whose mask has no pixel at this size would look nowhere; it looks
   everywhere. No gradient passes.
@@ -69,7 +69,7 @@ class Layer(nn.Module):
       x: The queries. [B, Q, C].
       positions: Learned place of each query. [Q, C].
       level: A level of the pyramid. [B, S, C].
-      level_positions: Of its pixels, for the keys. [S, C].
+      level_positions: Positions of its pixels, for the keys. [S, C].
       blocked: Where a query must not look. [B, Q, S] bool.
 
     Returns:
@@ -136,7 +136,7 @@ class MaskedDecoder(nn.Module):
   def _predict(
     self, x: jax.Array, mask_features: jax.Array
   ) -> tuple[jax.Array, jax.Array]:
-    """Class logits [B, Q, K + 1] and mask logits [B, Q, h, w], float32."""
+    """Returns class [B, Q, K + 1] and mask logits [B, Q, h, w], float32."""
     x = self.norm(x)
     mask_logits = jnp.einsum(
       "bqe,bhwe->bqhw",

@@ -35,10 +35,10 @@ class Weights:
   """Weights of the three losses, in the costs of matching as well.
 
   Attributes:
-    category: Of the class.
-    mask: Of the masks' cross-entropy.
-    dice: Of the masks' dice loss.
-    no_object: Of a query without instance, in the class loss.
+    category: Weight of the class.
+    mask: Weight of the masks' cross-entropy.
+    dice: Weight of the masks' dice loss.
+    no_object: Weight of a query without instance, in the class loss.
   """
 
   category: float
@@ -71,10 +71,10 @@ def draw_points(
   oversample_ratio: float,
   importance_sample_ratio: float,
 ) -> Points:
-  """Draws the points of one output.
+  """Returns random points of one output.
 
   Args:
-    keys: Of the images. [B] keys.
+    keys: Keys of the images. [B] keys.
     output: Its number.
     num_instances: N.
     num_points: P.
@@ -167,17 +167,17 @@ def outputs_loss(
   weights: Weights,
   axis_name: str | None,
 ) -> tuple[jax.Array, dict[str, jax.Array]]:
-  """Sums the losses of all outputs, each matched on its own.
+  """Returns the summed losses of all outputs, each matched on its own.
 
   Divisors are counted over the batch on all devices, so that the mean of the
   per-device losses is the loss of the global batch.
 
   Args:
-    outputs: Of the network.
-    targets: Of the batch.
+    outputs: Outputs of the network.
+    targets: Targets of the batch.
     image_valid: False for an image that counts for nothing. [B] bool.
     draw: Number of an output -> its points.
-    weights: Of the losses.
+    weights: Weights of the losses.
     axis_name: Name of the mapped device axis; None on a single device.
 
   Returns:
@@ -226,14 +226,14 @@ def pair_costs(
   points: jax.Array,
   weights: Weights,
 ) -> jax.Array:
-  """Computes what each query would cost for each instance.
+  """Returns the cost of matching each query with each instance.
 
   Args:
     class_logits: [B, Q, K + 1] float32.
     mask_logits: [B, Q, h, w] float32.
     targets: The instances.
     points: The same for all pairs of an image. [B, P, 2] float32.
-    weights: Of the three costs.
+    weights: Weights of the three costs.
 
   Returns:
     Any value for padded instances; no gradient. [B, N, Q] float32.
@@ -263,7 +263,7 @@ def category_loss(
   image_valid: jax.Array,
   no_object_weight: float,
 ) -> tuple[jax.Array, jax.Array]:
-  """Sums the weighted cross-entropy of all queries.
+  """Returns the summed weighted cross-entropy of all queries.
 
   Args:
     class_logits: [B, Q, K + 1] float32.
@@ -294,7 +294,7 @@ def category_loss(
 def mask_losses(
   mask_logits: jax.Array, targets: Targets, query: jax.Array, points: Points
 ) -> tuple[jax.Array, jax.Array]:
-  """Sums both mask losses over the matched pairs.
+  """Returns both mask losses, summed over the matched pairs.
 
   Args:
     mask_logits: [B, Q, h, w] float32.

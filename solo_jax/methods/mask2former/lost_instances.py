@@ -15,10 +15,10 @@ QUERIES = Capacity("queries", ("network.num_queries",))
 
 
 def lost_instances(batch: types.Batch, *, num_queries: int) -> LostInstances:
-  """Finds who is beyond the queries or smaller than the masks' cells.
+  """Returns instances beyond the queries or smaller than the masks' cells.
 
   Args:
-    batch: Of one image.
+    batch: Batch of one image.
     num_queries: Q.
 
   Returns:

@@ -40,13 +40,13 @@ class Queries:
 
   @property
   def probs(self) -> np.ndarray:
-    """Of the classes. [Q, K + 1] float32."""
+    """Returns the class probabilities. [Q, K + 1] float32."""
     return scipy.special.softmax(self.class_logits, axis=-1)
 
   def bands(
     self, kept: np.ndarray | None = None
   ) -> Iterator[tuple[slice, np.ndarray]]:
-    """Resizes masks to the original size, a few rows at a time.
+    """Yields masks resized to the original size, a few rows at a time.
 
     Args:
       kept: Indices of queries; None: all.
@@ -77,7 +77,7 @@ class Queries:
 def _resize_matrix(
   padded: int, cells: int, valid: int, original: int
 ) -> scipy.sparse.csr_matrix:
-  """Both resizes of an axis. [original, cells] float32."""
+  """Returns both resizes of an axis as a matrix. [original, cells] float32."""
   to_input = scipy.sparse.csr_matrix(interpolation_matrix(cells, padded))
   return (
     scipy.sparse.csr_matrix(interpolation_matrix(valid, original))
@@ -88,13 +88,13 @@ def _resize_matrix(
 def merge_instances(
   queries: Queries, *, num_things: int, max_detections: int
 ) -> types.Instances:
-  """Makes instances: any class of any query, by falling probability.
+  """Returns instances: any class of any query, by falling probability.
 
   A query may appear with several classes; nothing suppresses it. The score is
   the probability of the class times the mean probability inside the mask.
 
   Args:
-    queries: Of the image.
+    queries: Queries of the image.
     num_things: Classes before the first stuff class; stuff is left out after
       the best were chosen.
     max_detections: How many are chosen.
@@ -128,7 +128,7 @@ def merge_instances(
 
 
 def _tight_boxes(planes: np.ndarray) -> np.ndarray:
-  """Boxes of masks [M, W0, H0], zeros for an empty one. [M, 4] float32."""
+  """Returns boxes of masks [M, W0, H0], zeros if empty. [M, 4] float32."""
   boxes = np.zeros((len(planes), 4), np.float32)
   for box, plane in zip(boxes, planes, strict=True):
     x, y = np.flatnonzero(plane.any(1)), np.flatnonzero(plane.any(0))
@@ -138,10 +138,10 @@ def _tight_boxes(planes: np.ndarray) -> np.ndarray:
 
 
 def merge_semantic(queries: Queries) -> types.SegmentMap:
-  """Makes a semantic map: each pixel's class of the largest sum over queries.
+  """Returns a semantic map: each pixel's class with the largest sum.
 
   Args:
-    queries: Of the image.
+    queries: Queries of the image.
 
   Returns:
     The map; a class has the id one above its label.
@@ -166,10 +166,10 @@ def merge_panoptic(
   min_score: float,
   min_visible: float,
 ) -> types.SegmentMap:
-  """Makes a panoptic map: each pixel goes to one query.
+  """Returns a panoptic map in which each pixel belongs to one query.
 
   Args:
-    queries: Of the image.
+    queries: Queries of the image.
     num_things: Classes before the first stuff class. Stuff of one class is one
       segment, whatever the number of its queries.
     min_score: Queries up to this probability of their class have no segment.
@@ -245,10 +245,10 @@ class SegmentQueries:
     image_size: tuple[int, int],
     original_size: tuple[int, int],
   ) -> types.SegmentMap:
-    """Makes the map of an image, on the host.
+    """Returns the map of an image, on the host.
 
     Args:
-      row: Of the image in the batch.
+      row: Row of the image in the batch.
       image_size: Valid (height, width) of the network input.
       original_size: (H0, W0).
 

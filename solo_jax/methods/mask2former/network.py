@@ -25,7 +25,7 @@ class Outputs:
   The last entry is the result; the loss is on all of them.
 
   Attributes:
-    class_logits: Of a softmax; the last class is 'no object'.
+    class_logits: Logits of a softmax; the last class is 'no object'.
       [B, Q, K + 1] float32.
     mask_logits: [B, Q, h, w] float32.
   """

@@ -18,7 +18,7 @@ SURE = 20.0  # logit of certainty
 
 
 def perfect_outputs(network: Mask2Former, batch: types.Batch) -> Outputs:
-  """Gives each instance a query that is certain of its class and mask.
+  """Returns outputs in which each instance has a query certain of it.
 
   Args:
     network: Only its attributes are read.
@@ -49,7 +49,7 @@ def perfect_outputs(network: Mask2Former, batch: types.Batch) -> Outputs:
 
 
 def cell_coverage(masks: types.PackedMasks) -> jax.Array:
-  """Computes which share of each cell of the network's masks is covered.
+  """Returns the covered share of each cell of the network's masks.
 
   Args:
     masks: [B, N] masks of a stride of at most that of the network's.

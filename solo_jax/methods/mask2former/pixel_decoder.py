@@ -38,7 +38,7 @@ class Layer(nn.Module):
   def __call__(
     self, x: jax.Array, positions: jax.Array, sizes: tuple
   ) -> jax.Array:
-    """Maps [B, S, C] to the same; `positions` [S, C] are the query's only."""
+    """Returns attended [B, S, C]; only queries use `positions` [S, C]."""
     y = DeformableAttention(self.num_heads, dtype=self.dtype, name="attention")(
       x + positions, reference_points(sizes), x, sizes
     )

@@ -30,7 +30,7 @@ class Targets:
 
 
 def make_targets(batch: types.Batch, num_queries: int) -> Targets:
-  """Makes the targets of a batch.
+  """Returns the targets of a batch.
 
   Args:
     batch: The batch; images with `image_valid` False have no instances.

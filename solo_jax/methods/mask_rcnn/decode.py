@@ -10,7 +10,7 @@ from solo_jax.methods.regions.detections import Detections
 def decode(
   detections: Detections, mask_probs: jax.Array, *, paste: str
 ) -> types.Decoded:
-  """Makes `Decoded` of detections and their masks.
+  """Returns detections and their masks as `Decoded`.
 
   Every candidate above the score threshold competes, so none is dropped.
 

@@ -31,7 +31,7 @@ class Upsample(nn.Module):
 
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
-    """Maps [n, h, w, C] to [n, 2 h, 2 w, channels]."""
+    """Returns [n, 2 h, 2 w, channels] of a map [n, h, w, C]."""
     shape = (x.shape[-1], 2, 2, self.channels)
     init = nn.initializers.variance_scaling(
       2.0, "fan_out", "normal", in_axis=0, out_axis=3, batch_axis=(1, 2)
@@ -72,7 +72,7 @@ class MaskHead(nn.Module):
   def __call__(
     self, x: jax.Array, before: jax.Array | None, *, train: bool
   ) -> tuple[jax.Array, jax.Array]:
-    """Predicts the masks of all classes.
+    """Returns the masks of all classes.
 
     Args:
       x: Pooled features. [n, s, s, C] float.
@@ -112,8 +112,8 @@ class SemanticHead(nn.Module):
   https://arxiv.org/abs/1901.07518, section 3.3.
 
   Attributes:
-    num_classes: Of pixels.
-    channels: Of all layers.
+    num_classes: Number of classes of pixels.
+    channels: Channels of all layers.
     num_convs: 3x3 convolutions after the levels are fused.
     dtype: Compute type.
   """
@@ -137,7 +137,7 @@ class SemanticHead(nn.Module):
   def __call__(
     self, pyramid: Sequence[jax.Array]
   ) -> tuple[jax.Array, jax.Array]:
-    """Reads P2 to P6.
+    """Returns the semantic branch's features of P2 to P6.
 
     Args:
       pyramid: [B, h, w, C] float each.
@@ -159,7 +159,7 @@ class SemanticHead(nn.Module):
 
 
 def resize_corners(x: jax.Array, size: tuple[int, int]) -> jax.Array:
-  """Resizes so that the centres of corner pixels stay at the corners.
+  """Returns maps resized so that corner pixels' centres stay at the corners.
 
   As `F.interpolate(mode='bilinear', align_corners=True)`.
 

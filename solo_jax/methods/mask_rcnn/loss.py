@@ -35,7 +35,7 @@ def mask_rcnn_loss(
   semantic_weight: float,
   axis_name: str | None,
 ) -> tuple[jax.Array, dict[str, jax.Array]]:
-  """Computes the loss of a batch, as `Method.loss`.
+  """Returns the loss of a batch, as `Method.loss`.
 
   Args:
     network: Bound, with a random stream named 'draws'.
@@ -76,7 +76,7 @@ def loss_of_features(
   semantic_weight: float,
   axis_name: str | None,
 ) -> tuple[jax.Array, dict[str, jax.Array]]:
-  """Computes the loss of a batch whose features are there; see above."""
+  """Returns the loss of a batch whose features are computed; see above."""
 
   def mask_loss(stage, features, regions):
     if stage >= network.num_mask_heads:
@@ -114,7 +114,7 @@ def loss_of_features(
 def targets_of_regions(
   batch: types.Batch, regions: Regions, size: int, rule: MaskTargets
 ) -> jax.Array:
-  """Makes the mask targets of regions.
+  """Returns the mask targets of regions.
 
   Args:
     batch: With masks.
@@ -146,7 +146,7 @@ def rectangles_of(batch: types.Batch) -> jax.Array:
 def mean_of_positives(
   losses: jax.Array, regions: Regions, axis_name: str | None
 ) -> jax.Array:
-  """Averages over all numbers of the positive regions on all devices.
+  """Returns the mean over the positive regions of all devices.
 
   Args:
     losses: [B, R, ...] float32.
@@ -162,7 +162,7 @@ def mean_of_positives(
 
 
 def semantic_loss(logits: jax.Array, batch: types.Batch) -> jax.Array:
-  """Computes the loss of the semantic branch.
+  """Returns the loss of the semantic branch.
 
   Args:
     logits: [B, h, w, classes] float32.

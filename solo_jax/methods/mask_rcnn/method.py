@@ -36,7 +36,7 @@ def make(
   decode: dict[str, Any],
   axis_name: str | None,
 ) -> Method:
-  """Builds the method; arguments as of `table.Row.make`."""
+  """Returns the method; arguments as in `table.Row.make`."""
   module = MaskRCNN(
     backbone=backbone,
     num_classes=num_classes,
@@ -60,7 +60,7 @@ def make(
 
 
 def problems(config: Mapping[str, Any]) -> list[str]:
-  """Finds what is wrong in a config that only Mask R-CNN knows.
+  """Returns problems of a config that are specific to Mask R-CNN.
 
   Args:
     config: Nested mappings.

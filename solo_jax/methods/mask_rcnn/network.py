@@ -32,7 +32,7 @@ class Outputs:
 
   Attributes:
     detections: Boxes, classes and scores.
-    mask_probs: Of the detected class. [B, M, 28, 28] float32.
+    mask_probs: Probabilities of the detected class. [B, M, 28, 28] float32.
     semantic_logits: Classes of pixels at the stride of P3,
       [B, h, w, classes] float32; None without a semantic branch.
   """
@@ -93,13 +93,13 @@ class MaskRCNN(RegionNetwork, kw_only=True):
 
   @property
   def num_mask_heads(self) -> int:
-    """Stages that train a mask head."""
+    """Returns the number of stages that train a mask head."""
     return len(self.stage_weights) if self.mask_heads == "each" else 1
 
   def features_of(
     self, x: jax.Array, *, train: bool, row: jax.Array | None = None
   ) -> Features:
-    """Adds the semantic branch to those of `RegionNetwork`."""
+    """Returns the features of `RegionNetwork` and the semantic branch."""
     features = super().features_of(x, train=train, row=row)
     if not self.semantic_classes:
       return features
@@ -111,7 +111,7 @@ class MaskRCNN(RegionNetwork, kw_only=True):
   def pool(
     self, features: Features, boxes: jax.Array, valid: jax.Array, size: int
   ) -> jax.Array:
-    """Pools boxes, with what the semantic branch has for them."""
+    """Returns pooled boxes, including what the semantic branch adds."""
     x = super().pool(features, boxes, valid, size)
     if features.semantic is None:
       return x
@@ -138,10 +138,10 @@ class MaskRCNN(RegionNetwork, kw_only=True):
     last: int,
     train: bool,
   ) -> list[jax.Array]:
-    """Predicts the masks of boxes, each of its class.
+    """Returns the masks of boxes, each of its class.
 
     Args:
-      features: Of the images.
+      features: Features of the images.
       boxes: [B, R, 4] float32.
       labels: [B, R] int32.
       valid: Which are real. [B, R] bool.
@@ -169,7 +169,7 @@ class MaskRCNN(RegionNetwork, kw_only=True):
   def outputs(
     self, features: Features, image_size: jax.Array, *, train: bool
   ) -> Outputs:
-    """Detects and adds masks."""
+    """Returns detections with masks."""
     found = self.detect(features, image_size, train=train)
     stages = self.mask_stages(
       features,

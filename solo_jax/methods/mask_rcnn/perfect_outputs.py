@@ -10,7 +10,7 @@ from solo_jax.methods.regions.mask_targets import MaskTargets, mask_targets
 
 
 def perfect_outputs(batch: types.Batch, *, mask_size: int) -> Outputs:
-  """Detects every instance by its own box, with the mask that fits its cells.
+  """Returns every instance detected by its own box, with the matching mask.
 
   Args:
     batch: Images with their targets.

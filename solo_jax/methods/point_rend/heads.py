@@ -17,8 +17,8 @@ class CoarseHead(nn.Module):
 
   Attributes:
     num_classes: K.
-    conv_channels: Of the 2x2 convolution.
-    dense_channels: Of the dense layers.
+    conv_channels: Channels of the 2x2 convolution.
+    dense_channels: Channels of the dense layers.
     num_dense: Dense layers with ReLU.
     dtype: Compute type.
   """
@@ -31,7 +31,7 @@ class CoarseHead(nn.Module):
 
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
-    """Predicts masks.
+    """Returns masks.
 
     Args:
       x: Features at the cells of boxes. [R, 14, 14, C] float.
@@ -69,7 +69,7 @@ class PointHead(nn.Module):
 
   Attributes:
     num_classes: K.
-    channels: Of the dense layers.
+    channels: Channels of the dense layers.
     num_dense: Dense layers with ReLU; each also reads the coarse mask.
     dtype: Compute type.
   """
@@ -81,7 +81,7 @@ class PointHead(nn.Module):
 
   @nn.compact
   def __call__(self, fine: jax.Array, coarse: jax.Array) -> jax.Array:
-    """Predicts masks at points.
+    """Returns masks at points.
 
     Args:
       fine: Features. [..., P, C] float.

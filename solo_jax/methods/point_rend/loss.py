@@ -57,7 +57,7 @@ def point_rend_loss(
   points: Points,
   axis_name: str | None,
 ) -> tuple[jax.Array, dict[str, jax.Array]]:
-  """Computes the loss of a batch, as `Method.loss`.
+  """Returns the loss of a batch, as `Method.loss`.
 
   Args:
     network: Bound, with a random stream named 'draws'.
@@ -98,7 +98,7 @@ def loss_of_features(
   points: Points,
   axis_name: str | None,
 ) -> tuple[jax.Array, dict[str, jax.Array]]:
-  """Computes the loss of a batch whose features are there; see above."""
+  """Returns the loss of a batch whose features are computed; see above."""
 
   def mask_loss(_, features, regions):
     labels = take_instances(batch.labels, regions)
@@ -131,10 +131,10 @@ def loss_of_features(
 def draw_points(
   keys: jax.Array, num_regions: int, points: Points
 ) -> tuple[jax.Array, jax.Array]:
-  """Draws points uniformly in the boxes.
+  """Returns points drawn uniformly in the boxes.
 
   Args:
-    keys: Of each image. [B] keys.
+    keys: Keys of each image. [B] keys.
     num_regions: R.
     points: How many.
 
@@ -166,7 +166,7 @@ def _choose(coarse, labels, candidates, random, num_points):
 def _targets_of_points(
   batch: types.Batch, regions: Regions, points: jax.Array
 ) -> jax.Array:
-  """Reads the masks at points of regions. [B, R, P] float32."""
+  """Returns masks at points of regions. [B, R, P] float32."""
 
   def of_image(masks, frames, regions, points):
     instance = regions.instance

@@ -29,7 +29,7 @@ def make(
   decode: dict[str, Any],
   axis_name: str | None,
 ) -> Method:
-  """Builds the method; arguments as of `table.Row.make`."""
+  """Returns the method; arguments as in `table.Row.make`."""
   subdivision = Subdivision(
     steps=network["subdivision_steps"],
     num_points=network["subdivision_points"],
@@ -61,7 +61,7 @@ def make(
 
 
 def problems(config: Mapping[str, Any]) -> list[str]:
-  """Finds what is wrong in a config that only PointRend knows.
+  """Returns problems of a config that are specific to PointRend.
 
   Args:
     config: Nested mappings.

@@ -52,10 +52,10 @@ class PointRend(RegionNetwork, kw_only=True):
     )
 
   def coarse_logits(self, features: Features, boxes: jax.Array) -> jax.Array:
-    """Predicts coarse masks of all classes.
+    """Returns coarse masks of all classes.
 
     Args:
-      features: Of the images.
+      features: Features of the images.
       boxes: [B, R, 4] float32.
 
     Returns:
@@ -73,10 +73,10 @@ class PointRend(RegionNetwork, kw_only=True):
   def fine_features(
     self, features: Features, boxes: jax.Array, points: jax.Array
   ) -> jax.Array:
-    """Reads P2 at points of boxes, 0 beyond the padded map.
+    """Returns P2 at points of boxes, 0 beyond the padded map.
 
     Args:
-      features: Of the images.
+      features: Features of the images.
       boxes: [B, R, 4] float32.
       points: (x, y) in [0, 1] of the box. [B, R, P, 2] float32.
 
@@ -96,13 +96,13 @@ class PointRend(RegionNetwork, kw_only=True):
     coarse: jax.Array,
     points: jax.Array,
   ) -> jax.Array:
-    """Predicts masks of all classes at points of boxes.
+    """Returns masks of all classes at points of boxes.
 
     Args:
-      features: Of the images.
+      features: Features of the images.
       boxes: [B, R, 4] float32.
       coarse: Coarse masks. [B, R, 7, 7, K] float32.
-      points: As of `fine_features`.
+      points: See `fine_features`.
 
     Returns:
       [B, R, P, K] float32.
@@ -113,7 +113,7 @@ class PointRend(RegionNetwork, kw_only=True):
   def outputs(
     self, features: Features, image_size: jax.Array, *, train: bool
   ) -> Outputs:
-    """Detects and adds masks."""
+    """Returns detections with masks."""
     found = self.detect(features, image_size, train=train)
     coarse = self.coarse_logits(features, found.boxes)
     batch, num_boxes = found.labels.shape
@@ -133,7 +133,7 @@ class PointRend(RegionNetwork, kw_only=True):
 
 
 def sample_masks(masks: jax.Array, points: jax.Array) -> jax.Array:
-  """Reads masks at points, bilinear, fading to 0 at their edges.
+  """Returns masks at points, bilinear, fading to 0 at their edges.
 
   Args:
     masks: [B, R, s, s, K] float.
@@ -146,6 +146,6 @@ def sample_masks(masks: jax.Array, points: jax.Array) -> jax.Array:
 
 
 def take_class(values: jax.Array, labels: jax.Array) -> jax.Array:
-  """Takes the last axis at labels. [B, R, ..., K], [B, R] -> [B, R, ...]."""
+  """Returns the last axis at labels. [B, R, ..., K], [B, R] -> [B, R, ...]."""
   column = labels.reshape(*labels.shape, *[1] * (values.ndim - 2))
   return jnp.take_along_axis(values, column, axis=-1)[..., 0]

@@ -32,7 +32,7 @@ def subdivide(
   read_points: Callable[[jax.Array], jax.Array],
   subdivision: Subdivision,
 ) -> jax.Array:
-  """Doubles masks, computing the least certain cells anew.
+  """Returns masks of twice the size, with the least certain cells recomputed.
 
   A step whose successor can compute all of its cells only enlarges.
 
@@ -65,11 +65,11 @@ def choose_points(
   random: jax.Array,
   num_points: int,
 ) -> jax.Array:
-  """Chooses the points that a mask trains on.
+  """Returns the points that a mask trains on.
 
   Args:
     candidates: (x, y) in [0, 1]. [R, candidates, 2] float32.
-    uncertainty: Of the mask at each. [R, candidates] float32.
+    uncertainty: Uncertainty of the mask at each. [R, candidates] float32.
     random: Points that are taken in any case. [R, r, 2] float32.
     num_points: P.
 

@@ -12,15 +12,15 @@ LARGEST = 1e10
 
 
 def match(costs: jax.Array, valid: jax.Array) -> jax.Array:
-  """Finds the query of each instance, exactly.
+  """Returns the query of each instance, matched exactly.
 
   Padded instances cost nothing wherever they go: so they take what the others
   leave, as long as there are no more rows than queries. (A huge cost would eat
   up the digits of the others.)
 
   Args:
-    costs: Of each pair, of an absolute value of at most LARGEST; a NaN counts
-      as LARGEST. [..., N, Q] float32 with N <= Q.
+    costs: Costs of each pair, of an absolute value of at most LARGEST; a NaN
+      counts as LARGEST. [..., N, Q] float32 with N <= Q.
     valid: False for padding. [..., N] bool.
 
   Returns:

@@ -15,7 +15,7 @@ from solo_jax import types
 def _corners(
   points: jax.Array, size: tuple[int, int]
 ) -> list[tuple[jax.Array, jax.Array, jax.Array]]:
-  """(row, column, weight) of the four pixels around each point.
+  """Returns (row, column, weight) of the four pixels around each point.
 
   Weights of pixels outside are 0, their indices those of pixels inside.
   """
@@ -42,7 +42,7 @@ def _corners(
 def read_points(
   maps: jax.Array, index: jax.Array, points: jax.Array
 ) -> jax.Array:
-  """Reads maps bilinearly, zeros around them.
+  """Returns maps at points, bilinear, with zeros around them.
 
   Each group of points has a map of its own; maps are not copied for that.
 
@@ -66,7 +66,7 @@ def read_points(
 
 
 def read_shared_points(maps: jax.Array, points: jax.Array) -> jax.Array:
-  """Reads all maps of an image at the same points.
+  """Returns all maps of an image at the same points.
 
   Args:
     maps: [Q, h, w] float.
@@ -86,7 +86,7 @@ def read_shared_points(maps: jax.Array, points: jax.Array) -> jax.Array:
 
 
 def read_mask_points(masks: types.PackedMasks, points: jax.Array) -> jax.Array:
-  """Reads mask targets bilinearly, without unpacking them.
+  """Returns mask targets at points, bilinear, without unpacking them.
 
   Args:
     masks: [B, N] masks of [h, w].
@@ -120,7 +120,7 @@ def uncertain_points(
   others: jax.Array,
   num_points: int,
 ) -> jax.Array:
-  """Keeps the candidates where a mask is least sure (PointRend, section 3).
+  """Returns the points where a mask is least certain (PointRend, section 3).
 
   Args:
     maps: Logits. [R, h, w] float.
@@ -141,7 +141,7 @@ def uncertain_points(
 
 
 def least(values: jax.Array, count: int) -> jax.Array:
-  """Finds the smallest values, without sorting them.
+  """Returns the smallest values without sorting them.
 
   `jax.lax.top_k` of thousands of values sorts: on CPU it takes four times as
   long, and more than the whole loss besides.
@@ -172,11 +172,11 @@ def least(values: jax.Array, count: int) -> jax.Array:
 
 
 def random_points(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
-  """Draws points, uniform on a grid of 65536 places an axis.
+  """Returns random points, uniform on a grid of 65536 places per axis.
 
   Args:
-    key: Of the draw.
-    shape: Of the points.
+    key: Key of the draw.
+    shape: Shape of the points.
 
   Returns:
     [*shape, 2] float32 in (0, 1).

@@ -48,7 +48,7 @@ def make_anchors(
   map_sizes: Sequence[tuple[int, int]],
   padded_size: tuple[int, int],
 ) -> tuple[np.ndarray, ...]:
-  """Lists the anchors by level, position (row, column) and ratio.
+  """Returns the anchors by level, position (row, column) and ratio.
 
   Args:
     anchors: What anchors there are.
@@ -84,10 +84,10 @@ def find_trained(
   image_size: jax.Array,
   rule: str,
 ) -> jax.Array:
-  """Says which anchors of an image may train.
+  """Returns which anchors of an image may train.
 
   Args:
-    boxes: Of `make_anchors`.
+    boxes: Boxes of `make_anchors`.
     map_sizes: (h, w) of each level.
     image_size: Valid (height, width). [2] int32.
     rule: 'all' (torchvision, detectron2); 'own_padding': those of cells within

@@ -27,7 +27,7 @@ def area(boxes: jax.Array) -> jax.Array:
 def encode(
   boxes: jax.Array, reference: jax.Array, weights: tuple[float, ...]
 ) -> jax.Array:
-  """Codes boxes as offsets (https://arxiv.org/abs/1311.2524, appendix C).
+  """Returns boxes as offsets (https://arxiv.org/abs/1311.2524, appendix C).
 
   Args:
     boxes: What a network shall find. [..., 4] float32.
@@ -58,12 +58,12 @@ def decode(
   *,
   log_clamp: str,
 ) -> jax.Array:
-  """Turns offsets into boxes.
+  """Returns the boxes of offsets.
 
   Args:
-    codes: Of `encode`. [..., 4] float32.
+    codes: Codes of `encode`. [..., 4] float32.
     reference: Anchors or proposals. [..., 4] float32.
-    weights: As of `encode`.
+    weights: See `encode`.
     log_clamp: Codes of the sides are kept at most log(1000 / 16) ('above':
       torchvision, detectron2), or also at least its negative ('both': mmdet).
 
@@ -89,7 +89,7 @@ def decode(
 
 
 def clip(boxes: jax.Array, image_size: jax.Array) -> jax.Array:
-  """Clips boxes to images.
+  """Returns boxes clipped to images.
 
   Args:
     boxes: [..., R, 4] float32.
@@ -103,7 +103,7 @@ def clip(boxes: jax.Array, image_size: jax.Array) -> jax.Array:
 
 
 def pairwise_iou(a: jax.Array, b: jax.Array) -> jax.Array:
-  """Computes intersection over union.
+  """Returns intersection over union of all pairs.
 
   Args:
     a: [N, 4] float32.
@@ -120,7 +120,7 @@ def pairwise_iou(a: jax.Array, b: jax.Array) -> jax.Array:
 
 
 def is_large_enough(boxes: jax.Array, min_side: float | None) -> jax.Array:
-  """Says which boxes have sides above 0 and of at least `min_side`.
+  """Returns which boxes have sides above 0 and of at least `min_side`.
 
   Args:
     boxes: [..., 4] float32.

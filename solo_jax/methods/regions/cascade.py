@@ -40,8 +40,8 @@ class StageLoss:
   Attributes:
     matchings: When a region belongs to an instance, for each stage.
     sampling: How many regions of an image train.
-    weights: Of the losses of each stage.
-    beta: Of the smooth L1 loss of boxes; 0: L1.
+    weights: Weights of the losses of each stage.
+    beta: Beta of the smooth L1 loss of boxes; 0: L1.
     next_regions: What the next stage trains on, of the boxes that a stage has
       refined: 'sampled': as in the first, with the boxes of the instances,
       without those that they gave before (mmdet). 'all': every one that has
@@ -83,11 +83,11 @@ def region_loss(
   mask_loss: MaskLoss,
   axis_name: str | None,
 ) -> tuple[jax.Array, dict[str, jax.Array]]:
-  """Computes the loss of a batch.
+  """Returns the loss of a batch.
 
   Args:
     network: Bound, with a random stream named 'draws'.
-    features: Of the batch, by this network.
+    features: Features of the batch, by this network.
     batch: Instances; images with `image_valid` False count for nothing.
     proposals: How the proposal head is trained.
     stages: How the stages are trained.

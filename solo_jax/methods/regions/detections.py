@@ -54,12 +54,12 @@ def select_detections(
   valid: jax.Array,
   detecting: Detecting,
 ) -> Detections:
-  """Selects detections: every class of every proposal competes.
+  """Returns detections: every class of every proposal competes.
 
   Args:
     boxes: Clipped box of each class, or one for all classes. [B, R, K or 1, 4]
       float32.
-    probs: Of each class, without background. [B, R, K] float32.
+    probs: Probabilities of each class, without background. [B, R, K] float32.
     valid: Which proposals are real. [B, R] bool.
     detecting: Thresholds.
 

@@ -33,7 +33,7 @@ class ConvBlock(nn.Module):
 
   @nn.compact
   def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
-    """Maps [n, h, w, C] to [n, h, w, channels]."""
+    """Returns [n, h, w, channels] of a map [n, h, w, C]."""
     x = Conv(
       self.channels,
       (3, 3),
@@ -68,7 +68,7 @@ class ProposalHead(nn.Module):
 
   @nn.compact
   def __call__(self, level: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Reads one level.
+    """Returns the proposals' logits and offsets of one level.
 
     Args:
       level: [B, h, w, C] float.
@@ -113,7 +113,7 @@ class BoxHead(nn.Module):
     conv_channels: Of these.
     num_dense: Dense layers with ReLU.
     dense_channels: Of these.
-    norm: Of the convolutions, see `ConvBlock`.
+    norm: Norm of the convolutions, see `ConvBlock`.
     axis_name: Mapped device axis of 'sync'.
     dtype: Compute type.
   """
@@ -132,7 +132,7 @@ class BoxHead(nn.Module):
   def __call__(
     self, x: jax.Array, *, train: bool
   ) -> tuple[jax.Array, jax.Array]:
-    """Classifies boxes.
+    """Returns the class logits and offsets of boxes.
 
     Args:
       x: Pooled features. [B, R, s, s, C] float.

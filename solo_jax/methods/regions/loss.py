@@ -36,7 +36,7 @@ class ProposalLoss:
     trained: Which anchors train, see `anchors.find_trained`.
     matching: When an anchor belongs to an instance.
     sampling: How many anchors of an image train.
-    beta: Of the smooth L1 loss of boxes; 0: L1.
+    beta: Beta of the smooth L1 loss of boxes; 0: L1.
     divisor: Sums are divided by the 'sampled' anchors of the batch
       (torchvision, mmdet), or by the 'slots': `sampling.number` an image
       (detectron2).
@@ -54,10 +54,10 @@ class ProposalLoss:
 
 
 def count_everywhere(count: jax.Array, axis_name: str | None) -> jax.Array:
-  """Averages a count over the devices.
+  """Returns a count, averaged over the devices.
 
   Args:
-    count: Of this device. [] int or float.
+    count: Count of this device. [] int or float.
     axis_name: Mapped device axis; None on a single device.
 
   Returns:
@@ -78,12 +78,12 @@ def proposal_loss(
   settings: ProposalLoss,
   axis_name: str | None,
 ) -> tuple[jax.Array, jax.Array]:
-  """Computes the losses of the proposal head.
+  """Returns the losses of the proposal head.
 
   Args:
-    outputs: Of the proposal head.
+    outputs: Outputs of the proposal head.
     batch: Instances; images with `image_valid` False count for nothing.
-    keys: Of each image. [B] keys.
+    keys: Keys of each image. [B] keys.
     settings: How it is trained.
     axis_name: Mapped device axis of the counts.
 
@@ -128,14 +128,14 @@ def anchor_losses(
   beta: float,
   number: jax.Array,
 ) -> tuple[jax.Array, jax.Array]:
-  """Sums the losses of anchors that were drawn.
+  """Returns the summed losses of the sampled anchors.
 
   Args:
     logits: [B, A] float32.
     codes: [B, A, 4] float32.
     drawn: Which are positive, which background, [B, A] bool each, and the codes
       that the positive ones shall have, [B, A, 4] float32.
-    beta: Of the smooth L1 loss; 0: L1.
+    beta: Beta of the smooth L1 loss; 0: L1.
     number: What both sums are divided by. [] float32.
 
   Returns:
@@ -159,15 +159,15 @@ def box_loss(
   beta: float,
   axis_name: str | None,
 ) -> tuple[jax.Array, jax.Array]:
-  """Computes the losses of a box head.
+  """Returns the losses of a box head.
 
   Args:
     logits: Background last. [B, S, K + 1] float32.
     codes: [B, S, K or 1, 4] float32.
     regions: What the head read. [B, S] each.
     batch: Their instances.
-    weights: Of the codes.
-    beta: Of the smooth L1 loss of boxes; 0: L1.
+    weights: Weights of the codes.
+    beta: Beta of the smooth L1 loss of boxes; 0: L1.
     axis_name: Mapped device axis of the counts.
 
   Returns:
@@ -191,7 +191,7 @@ def box_loss(
 
 
 def take_instances(values: jax.Array, regions: Regions) -> jax.Array:
-  """Gives each region what its instance has.
+  """Returns the values of each region's instance.
 
   Args:
     values: [B, N, ...].

@@ -41,7 +41,7 @@ def mask_targets(
   size: int,
   rule: MaskTargets,
 ) -> jax.Array:
-  """Averages masks over the cells of boxes, as RoIAlign.
+  """Returns masks averaged over the cells of boxes, as RoIAlign does.
 
   Args:
     masks: Mask of each box's instance, in [0, 1]. [R, u, v] float32.
@@ -79,7 +79,7 @@ def mask_targets(
 def point_targets(
   masks: jax.Array, frames: jax.Array, points: jax.Array
 ) -> jax.Array:
-  """Reads masks at points, bilinear and 0 beyond the grid.
+  """Returns masks at points, bilinear and 0 beyond the grid.
 
   Args:
     masks: [R, u, v] float32.

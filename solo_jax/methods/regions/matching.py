@@ -41,7 +41,7 @@ class Matching:
 def match(
   iou: jax.Array, valid: jax.Array, matching: Matching
 ) -> tuple[jax.Array, jax.Array]:
-  """Assigns instances to boxes.
+  """Returns the instance assigned to each box.
 
   Without instances all is background.
 
@@ -52,7 +52,8 @@ def match(
     matching: Thresholds.
 
   Returns:
-    instance: Of each box; the one of the highest overlap (the first of equals)
+    instance: Instance of each box; the one of the highest overlap (the first of
+    equals)
       for those that are not positive. [A] int32.
     kind: 1 positive, 0 background, -1 ignored. [A] int32.
   """

@@ -166,7 +166,7 @@ class RegionNetwork(nn.Module, kw_only=True):
     train: bool,
     row: jax.Array | None = None,
   ) -> Any:
-    """Detects.
+    """Returns detections.
 
     Args:
       image: Padded RGB pixels; H and W are multiples of 32. [B, H, W, 3] uint8.
@@ -225,7 +225,7 @@ class RegionNetwork(nn.Module, kw_only=True):
   def select(
     self, outputs: ProposalOutputs, image_size: jax.Array, *, train: bool
   ) -> Proposals:
-    """Selects proposals; they carry no gradient."""
+    """Returns the selected proposals, which carry no gradient."""
     return select_proposals(
       outputs.logits,
       outputs.codes,
@@ -243,11 +243,11 @@ class RegionNetwork(nn.Module, kw_only=True):
     *,
     train: bool,
   ) -> tuple[jax.Array, jax.Array]:
-    """Classifies boxes.
+    """Returns the classes and offsets of boxes.
 
     Args:
-      stage: Of the cascade.
-      features: Of the image.
+      stage: Stage of the cascade.
+      features: Features of the image.
       boxes: [B, R, 4] float32.
       valid: Which are real. [B, R] bool.
       train: Whether batch norm uses batch statistics.
@@ -264,7 +264,7 @@ class RegionNetwork(nn.Module, kw_only=True):
   def pool(
     self, features: Features, boxes: jax.Array, valid: jax.Array, size: int
   ) -> jax.Array:
-    """Pools boxes to [B, R, size, size, C], see `pool_boxes`."""
+    """Returns boxes pooled to [B, R, size, size, C], see `pool_boxes`."""
     return pool_boxes(
       features.pyramid, boxes, valid, size=size, pooling=self.pooling
     )
@@ -272,10 +272,10 @@ class RegionNetwork(nn.Module, kw_only=True):
   def decode_boxes(
     self, stage: int, codes: jax.Array, boxes: jax.Array
   ) -> jax.Array:
-    """Decodes the codes of a stage; no gradient, not clipped.
+    """Returns the decoded boxes of a stage, without gradient, not clipped.
 
     Args:
-      stage: Of the cascade.
+      stage: Stage of the cascade.
       codes: [..., 4] float32.
       boxes: Those that the stage read. [..., 4] float32.
 

@@ -24,7 +24,7 @@ def nms(
   max_kept: int,
   group: jax.Array | None = None,
 ) -> tuple[jax.Array, jax.Array]:
-  """Suppresses boxes that overlap one of a higher score.
+  """Returns which boxes remain: none overlaps one of a higher score.
 
   Args:
     boxes: By falling score, equal scores by index. [n, 4] float32.

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 
 
 def sample_points(feature: jax.Array, points: jax.Array) -> jax.Array:
-  """Reads a map at points, bilinear, as if cells of 0 lay around it.
+  """Returns a map at points, bilinear, as if surrounded by zeros.
 
   Args:
     feature: [h, w, C] float.
@@ -39,7 +39,7 @@ def sample_points(feature: jax.Array, points: jax.Array) -> jax.Array:
 
 
 def points_in_boxes(boxes: jax.Array, points: jax.Array) -> jax.Array:
-  """Turns places in boxes into places in the image.
+  """Returns points of the image, given points relative to boxes.
 
   Args:
     boxes: [..., R, 4] float32.

@@ -58,12 +58,12 @@ def select_proposals(
   image_size: jax.Array,
   selection: Selection,
 ) -> Proposals:
-  """Selects the best anchors of a batch; no gradient flows through.
+  """Returns the best anchors of a batch; no gradient flows through.
 
   Args:
-    logits: Of each level. [B, n] float32.
+    logits: Logits of each level. [B, n] float32.
     codes: Offsets to the anchors, of each level. [B, n, 4] float32.
-    anchors: Of each level. [n, 4] float32.
+    anchors: Anchors of each level. [n, 4] float32.
     image_size: Valid (height, width). [B, 2] int32.
     selection: Numbers and thresholds.
 

@@ -38,7 +38,7 @@ class Pooling:
 
 
 def find_levels(boxes: jax.Array, pooling: Pooling) -> jax.Array:
-  """Finds the level of each box (https://arxiv.org/abs/1612.03144, eq. 1).
+  """Returns the level of each box (https://arxiv.org/abs/1612.03144, eq. 1).
 
   Args:
     boxes: [..., 4] float32.
@@ -61,7 +61,7 @@ def pool_boxes(
   size: int,
   pooling: Pooling,
 ) -> jax.Array:
-  """Pools each box from its level.
+  """Returns each box pooled from its level.
 
   Args:
     pyramid: P2 to P5 or more. [B, h, w, C] float each.
@@ -97,7 +97,7 @@ def pool_level(
   size: int,
   pooling: Pooling,
 ) -> jax.Array:
-  """Pools boxes from one map, as `pool_boxes`.
+  """Returns boxes pooled from one map, as `pool_boxes`.
 
   Args:
     feature: [B, h, w, C] float.

@@ -27,7 +27,7 @@ def averaging_matrix(
   num_cells: int,
   num_samples: int | None,
 ) -> jax.Array:
-  """Builds the weights of the cells of an axis in each bin of each box.
+  """Returns the weights of an axis's cells in each bin of each box.
 
   Args:
     start: First edge of a box, in cells; the centre of cell j is at j.
@@ -78,7 +78,7 @@ def roi_matrices(
   is_aligned: bool,
   num_samples: int | None,
 ) -> tuple[jax.Array, jax.Array]:
-  """Builds both averaging matrices of boxes on a feature map.
+  """Returns both averaging matrices of boxes on a feature map.
 
   Args:
     boxes: Continuous network pixels. [..., 4] float32.
@@ -115,7 +115,7 @@ def roi_matrices(
 def pool(
   feature: jax.Array, rows: jax.Array, columns: jax.Array, counts: jax.Array
 ) -> jax.Array:
-  """Averages a map into the bins of boxes: rows @ feature @ columns^T.
+  """Returns a map averaged over bins: rows @ feature @ columns^T.
 
   Args:
     feature: [B, h, w, C] float.
@@ -195,7 +195,7 @@ def spread_by_products(gradient, rows, columns, counts):
 
 
 def _chunked(x: jax.Array) -> jax.Array:
-  """Pads and splits the first axis. [R, ...] -> [chunks, CHUNK, ...]."""
+  """Returns a padded, split first axis. [R, ...] -> [chunks, CHUNK, ...]."""
   pad = -len(x) % CHUNK
   x = jnp.pad(x, [(0, pad)] + [(0, 0)] * (x.ndim - 1))
   return x.reshape(-1, CHUNK, *x.shape[1:])

@@ -26,7 +26,7 @@ class Sampling:
 
   @property
   def max_positives(self) -> int:
-    """The most positive boxes of an image."""
+    """Returns the largest number of positive boxes per image."""
     return int(self.number * self.positive_share)
 
 
@@ -53,10 +53,10 @@ class Regions:
 def sample(
   key: jax.Array, kind: jax.Array, sampling: Sampling
 ) -> tuple[jax.Array, jax.Array]:
-  """Draws without replacement: positives up to their share, background fills.
+  """Returns a sample without replacement, with a bounded share of positives.
 
   Args:
-    key: Of the image.
+    key: Key of the image.
     kind: 1 positive, 0 background, -1 never. [A] int32.
     sampling: Numbers.
 
@@ -84,13 +84,13 @@ def sample_regions(
   matching: Matching,
   sampling: Sampling,
 ) -> Regions:
-  """Draws the boxes of one image that train its heads.
+  """Returns the sampled boxes of one image that train its heads.
 
   The boxes of the instances are proposals too, each of its own instance, and
   come first. Instances without area count for nothing.
 
   Args:
-    key: Of the image.
+    key: Key of the image.
     proposals: Boxes [P, 4] float32 and whether they are valid, [P] bool.
     instances: Boxes [N, 4] float32 and whether they are valid, [N] bool.
     matching: When a proposal belongs to an instance.
@@ -128,12 +128,12 @@ def match_regions(
   instances: tuple[jax.Array, jax.Array],
   matching: Matching,
 ) -> tuple[jax.Array, jax.Array]:
-  """Matches boxes of one image, as `match`; those not valid are ignored.
+  """Returns the matches of boxes of one image; invalid instances are ignored.
 
   Args:
     boxes: [P, 4] float32.
     valid: [P] bool.
-    instances: As of `sample_regions`.
+    instances: See `sample_regions`.
     matching: When a box belongs to an instance.
 
   Returns:

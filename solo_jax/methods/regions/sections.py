@@ -38,7 +38,7 @@ SHARED = (
 def read_network(
   network: Mapping[str, Any], decode: Mapping[str, Any]
 ) -> dict[str, Any]:
-  """Reads the arguments that all networks of regions share.
+  """Returns the arguments that all networks of regions share.
 
   Args:
     network: Section of the config, with what it needs of others.
@@ -90,7 +90,7 @@ def read_network(
 
 
 def read_loss(loss: Mapping[str, Any]) -> dict[str, Any]:
-  """Reads how proposals, stages and masks are trained.
+  """Returns how proposals, stages and masks are trained.
 
   Args:
     loss: Section of the config.
@@ -141,7 +141,7 @@ def read_loss(loss: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def find_problems(config: Mapping[str, Any]) -> list[str]:
-  """Finds what is wrong in a config that only networks of regions know.
+  """Returns problems of a config that are specific to networks of regions.
 
   Args:
     config: Nested mappings.

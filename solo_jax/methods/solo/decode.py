@@ -16,7 +16,7 @@ from solo_jax.nn.resize import resize_bilinear
 
 
 def make_grids(outputs: Outputs) -> Grids:
-  """Makes what `candidates` decodes.
+  """Returns the grids that `candidates` decodes.
 
   As published, the probabilities of coarser levels are resized to the size of
   the finest (P2's) before anything else is done with them.

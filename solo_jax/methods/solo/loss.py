@@ -25,7 +25,7 @@ def solo_loss(
   axis_name: str | None = None,
   **settings: Any,
 ) -> tuple[jax.Array, dict[str, jax.Array]]:
-  """Computes the loss of a batch (SOLO, https://arxiv.org/abs/1912.04488).
+  """Returns the loss of a batch (SOLO, https://arxiv.org/abs/1912.04488).
 
   A cell claimed by two instances belongs to the later one.
 
@@ -64,7 +64,7 @@ def loss_on_masks(
   mask_loss: MaskLoss = dice,
   **settings: Any,
 ) -> tuple[jax.Array, dict[str, jax.Array]]:
-  """Computes the loss with given mask targets.
+  """Returns the loss with given mask targets.
 
   Args:
     outputs: Network outputs.
@@ -97,7 +97,7 @@ def loss_on_masks(
 def _level_sum(
   factors, masks, targets: Targets, first: int, mask_loss: MaskLoss
 ) -> jax.Array:
-  """Sums the loss of the pairs of the level whose cells begin at `first`."""
+  """Returns the summed loss of the level whose cells begin at `first`."""
   num_cells = factors[0].kernel.shape[0]
   cell = targets.cell - first
   here = targets.valid & (cell >= 0) & (cell < num_cells)  # [B, P]
@@ -119,7 +119,7 @@ def _level_sum(
 def coarsen_masks(
   masks: types.PackedMasks, size: tuple[int, int]
 ) -> types.PackedMasks:
-  """Shrinks mask targets to the resolution of a level.
+  """Returns mask targets at the resolution of a level.
 
   Bits by the rule of the 'published' targets, applied to the bits that there
   are: set where two or more of the four central ones of a block are. Coverage

@@ -27,7 +27,7 @@ make = functools.partial(
 
 
 def problems(config: Mapping[str, Any]) -> list[str]:
-  """Finds what is wrong in a config that only SOLO knows.
+  """Returns problems of a config that are specific to SOLO.
 
   Args:
     config: Nested mappings.

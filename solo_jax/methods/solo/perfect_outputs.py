@@ -24,12 +24,12 @@ def perfect_outputs(
   cells: Cells,
   make_factors: MakeFactors,
 ) -> Outputs:
-  """Gives the cells of an instance its mask, at each level's resolution.
+  """Returns outputs in which each instance's cells have its mask.
 
   Args:
     network: SOLO or DecoupledSOLO; only its strides are read.
     batch: One image with its targets.
-    cells: Of the batch.
+    cells: Cells of the batch.
     make_factors: (weights [N, h, w] float32, owner [S, S] int32) -> the factors
       of the masks of a level.
 
@@ -51,16 +51,16 @@ def perfect_outputs(
 
 
 def own_masks(weights: jax.Array, owner: jax.Array) -> tuple[LevelFactor]:
-  """Makes the factor of SOLO: a cell's channel is the mask of its owner."""
+  """Returns the factor of SOLO: a cell's channel is the mask of its owner."""
   return (pick_maps(logit(weights), owner.ravel()),)
 
 
 def pick_maps(maps: jax.Array, channel: jax.Array) -> LevelFactor:
-  """Makes a factor of one map for each cell.
+  """Returns a factor of one map per cell.
 
   Args:
     maps: Logits. [C, h, w] float32.
-    channel: Of each cell; of none where negative. [G] int32.
+    channel: Channel of each cell; of none where negative. [G] int32.
 
   Returns:
     The factor.

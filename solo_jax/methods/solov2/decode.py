@@ -13,7 +13,7 @@ from solo_jax.methods.solov2.network import Outputs
 
 
 def make_grids(outputs: Outputs) -> Grids:
-  """Makes what `candidates` decodes.
+  """Returns the grids that `candidates` decodes.
 
   Args:
     outputs: Network outputs of B images.

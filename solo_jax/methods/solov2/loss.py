@@ -23,7 +23,7 @@ def solov2_loss(
   axis_name: str | None = None,
   **settings: Any,
 ) -> tuple[jax.Array, dict[str, jax.Array]]:
-  """Computes the loss of a batch (SOLOv2, https://arxiv.org/abs/2003.10152).
+  """Returns the loss of a batch (SOLOv2, https://arxiv.org/abs/2003.10152).
 
   A cell claimed by two instances trains its kernel on both masks.
 

@@ -32,7 +32,7 @@ make = functools.partial(
 
 
 def problems(config: Mapping[str, Any]) -> list[str]:
-  """Finds what is wrong in a config that only SOLOv2 knows.
+  """Returns problems of a config that are specific to SOLOv2.
 
   Args:
     config: Nested mappings.

@@ -101,7 +101,7 @@ class MaskFeature(nn.Module):
 
   @nn.compact
   def __call__(self, pyramid: tuple[jax.Array, ...]) -> jax.Array:
-    """Maps (P2, P3, P4, P5) to [B, h, w, E]."""
+    """Returns the mask feature [B, h, w, E] of (P2, P3, P4, P5)."""
 
     def conv(features, kernel_size, name):
       return ConvGN(
@@ -127,7 +127,7 @@ class MaskFeature(nn.Module):
 
 
 def depth_to_space(x: jax.Array, block: int) -> jax.Array:
-  """Rearranges [B, h, w, block^2 E] to [B, block h, block w, E]."""
+  """Returns [B, block h, block w, E], given [B, h, w, block^2 E]."""
   if block == 1:
     return x
   b, h, w, c = x.shape

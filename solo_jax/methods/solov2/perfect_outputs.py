@@ -11,12 +11,12 @@ from solo_jax.methods.solov2.network import Outputs, SOLOv2
 def perfect_outputs(
   network: SOLOv2, batch: types.Batch, cells: Cells
 ) -> Outputs:
-  """Gives each instance a mask-feature channel, and its cells that kernel.
+  """Returns outputs in which each instance has a channel and matching kernels.
 
   Args:
     network: Not used: the outputs are the same for every SOLOv2.
     batch: Images with their targets.
-    cells: Of the batch.
+    cells: Cells of the batch.
 
   Returns:
     The outputs.

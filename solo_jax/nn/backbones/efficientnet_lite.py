@@ -64,7 +64,7 @@ _kernel_init = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
 
 
 def is_frozen(name: str, frozen_stages: int) -> bool:
-  """Tells whether a parameter belongs to a frozen stage.
+  """Returns whether a parameter belongs to a frozen stage.
 
   The network stops the gradient there; an optimizer must leave these
   parameters out of weight decay as well.
@@ -126,7 +126,7 @@ class Block(nn.Module):
 
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
-    """Maps [B, H, W, C] to [B, H / stride, W / stride, features]."""
+    """Returns [B, H / stride, W / stride, features] of a map [B, H, W, C]."""
     y, inner = x, self.expansion * x.shape[-1]
     if self.expansion > 1:
       y = _conv(inner, 1, self.dtype, "expand_conv")(y)
@@ -169,7 +169,7 @@ class EfficientNetLite0(nn.Module):
   def __call__(
     self, x: jax.Array, *, train: bool, row: jax.Array | None = None
   ) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
-    """Extracts features.
+    """Returns the feature maps.
 
     Args:
       x: Image normalised by MEAN and STD. [B, H, W, 3] float.
@@ -230,7 +230,7 @@ class ImageNetClassifier(nn.Module):
 
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
-    """Classifies images normalised by MEAN and STD.
+    """Returns the class logits of images normalised by MEAN and STD.
 
     Args:
       x: [B, H, W, 3] float32; trained at 224 x 224.

@@ -32,7 +32,7 @@ _kernel_init = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
 
 
 def is_frozen(name: str, frozen_stages: int) -> bool:
-  """Tells whether a parameter belongs to a frozen stage.
+  """Returns whether a parameter belongs to a frozen stage.
 
   The network stops the gradient there; an optimizer must leave these
   parameters out of weight decay as well.
@@ -108,7 +108,7 @@ class Block(nn.Module):
 
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
-    """Maps [B, H, W, C] to [B, H / stride, W / stride, C']."""
+    """Returns [B, H / stride, W / stride, C'] of a map [B, H, W, C]."""
     if self.kind == "basic":
       layers = [(3, self.width, self.stride), (3, self.width, 1)]
     else:
@@ -214,7 +214,7 @@ class ResNet(nn.Module):
       )
 
   def _stem(self, x: jax.Array, norm: functools.partial) -> jax.Array:
-    """Maps [B, H, W, 3] to [B, H / 4, W / 4, widths[0]]."""
+    """Returns [B, H / 4, W / 4, widths[0]] of an image [B, H, W, 3]."""
     if self.stem == "conv7":
       x = _conv(self.widths[0], 7, 2, self.dtype, "conv1")(x)
       x = nn.relu(norm(name="bn1")(x))
@@ -230,7 +230,7 @@ class ResNet(nn.Module):
   def __call__(
     self, x: jax.Array, *, train: bool, row: jax.Array | None = None
   ) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
-    """Extracts features.
+    """Returns the feature maps.
 
     Args:
       x: Normalised image. [B, H, W, 3] float, H and W multiples of 4 for the

@@ -43,7 +43,7 @@ def drop_path_rates(depths: Sequence[int], rate: float) -> np.ndarray:
 
   Args:
     depths: Blocks of each stage.
-    rate: Of the last block.
+    rate: Rate of the last block.
 
   Returns:
     From 0 to `rate`, one for each block of all stages. [blocks] float64.
@@ -52,7 +52,7 @@ def drop_path_rates(depths: Sequence[int], rate: float) -> np.ndarray:
 
 
 def relative_position_index(window_size: int) -> np.ndarray:
-  """Numbers the pairs of pixels of a window by their relative position.
+  """Returns numbers of a window's pixel pairs by their relative position.
 
   Args:
     window_size: w.
@@ -73,7 +73,7 @@ def window_regions(length: int, window_size: int, shift: int) -> np.ndarray:
   parts do not attend to each other.
 
   Args:
-    length: Of the axis, a multiple of `window_size`.
+    length: Length of the axis, a multiple of `window_size`.
     window_size: w.
     shift: Pixels by which the axis was rolled.
 
@@ -90,7 +90,7 @@ def window_regions(length: int, window_size: int, shift: int) -> np.ndarray:
 def shift_mask(
   height: int, width: int, window_size: int, shift: int
 ) -> jax.Array:
-  """Builds what is added to the scores of a shifted map.
+  """Returns the term added to the attention scores of a shifted map.
 
   Args:
     height: Rows, a multiple of `window_size`.
@@ -110,7 +110,7 @@ def shift_mask(
 
 
 def gather_neighbours(x: jax.Array) -> jax.Array:
-  """Puts 2 x 2 pixels into one, after zeros at the right and bottom.
+  """Returns 2 x 2 pixels gathered into one, zeros at the right and bottom.
 
   Args:
     x: [B, H, W, C].
@@ -140,7 +140,7 @@ class PatchEmbed(nn.Module):
 
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
-    """Maps [B, H, W, c] to [B, ceil(H / 4), ceil(W / 4), features]."""
+    """Returns [B, ceil(H / 4), ceil(W / 4), features] of a map [B, H, W, c]."""
     batch, height, width, channels = x.shape
     shape = (PATCH, PATCH, channels, self.features)
     kernel = self.param("kernel", nn.initializers.lecun_normal(), shape)
@@ -177,7 +177,7 @@ class WindowAttention(nn.Module):
 
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
-    """Maps [B, H, W, C] to the same, H and W multiples of w."""
+    """Returns a map like [B, H, W, C]; H and W are multiples of w."""
     batch, height, width, channels = x.shape
     side, heads = self.window_size, self.num_heads
     rows, columns = height // side, width // side
@@ -233,7 +233,7 @@ class Block(nn.Module):
   dtype: jnp.dtype
 
   def _attend(self, x: jax.Array) -> jax.Array:
-    """Pads with zeros, shifts, attends, and undoes both."""
+    """Returns window attention on the padded and shifted map, both undone."""
     height, width = x.shape[1:3]
     low = (0, -height % self.window_size), (0, -width % self.window_size)
     x = jnp.pad(x, ((0, 0), *low, (0, 0)))
@@ -253,8 +253,8 @@ class Block(nn.Module):
 
     Args:
       x: [B, H, W, C].
-      factors: Of the two branches of each image, 0 where it is skipped; None:
-        all 1. [B, 2] float32.
+      factors: Factors of the two branches of each image, 0 where it is skipped;
+        None: all 1. [B, 2] float32.
 
     Returns:
       [B, H, W, C].
@@ -286,7 +286,7 @@ class PatchMerging(nn.Module):
 
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
-    """Maps [B, H, W, C] to [B, ceil(H / 2), ceil(W / 2), 2 C]."""
+    """Returns [B, ceil(H / 2), ceil(W / 2), 2 C] of a map [B, H, W, C]."""
     features = 2 * x.shape[-1]
     x = layer_norm(self.dtype, name="norm")(gather_neighbours(x))
     return nn.Dense(
@@ -325,7 +325,7 @@ class Swin(nn.Module):
   dtype: jnp.dtype = jnp.float32
 
   def _factors(self, row: jax.Array | None) -> jax.Array:
-    """Draws the factors of the branches. [B, blocks, 2] float32."""
+    """Returns random factors of the branches. [B, blocks, 2] float32."""
     if row is None:
       raise ValueError(
         "training with drop_path_rate needs `row`, the row of each image in "
@@ -343,7 +343,7 @@ class Swin(nn.Module):
   def __call__(
     self, x: jax.Array, *, train: bool, row: jax.Array | None = None
   ) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
-    """Extracts features.
+    """Returns the feature maps.
 
     Args:
       x: Normalised image of any size. [B, H, W, 3] float.

@@ -1,0 +1,27 @@
+"""What all commands print alike: tables, and counts with their nouns."""
+
+import rich.box
+import rich.table
+
+
+def plural(count: int, noun: str) -> str:
+  """Returns '1 class' or '1,200 classes'."""
+  ending = "es" if noun.endswith(("s", "x")) else "s"
+  return f"{count:,} {noun}{'' if count == 1 else ending}"
+
+
+def make_table(*columns: str) -> rich.table.Table:
+  """Makes a table for a terminal or a log file.
+
+  Args:
+    columns: Headings. The first column holds names, the others numbers.
+
+  Returns:
+    A table without rows: one line below its heading, no frame, no colour.
+  """
+  table = rich.table.Table(
+    box=rich.box.SIMPLE_HEAD, pad_edge=False, show_edge=False
+  )
+  for i, name in enumerate(columns):
+    table.add_column(name, justify="right" if i else "left")
+  return table
