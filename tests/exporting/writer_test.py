@@ -147,7 +147,7 @@ def assert_same(found, expected, size):
   )
   assert [x.label for x in found] == expected.labels.tolist()
   for detection, mask, box in zip(
-    found, expected.masks, expected.boxes_xyxy, strict=True
+    found, expected.masks, expected.tight_boxes_xyxy, strict=True
   ):
     # A pixel may lie within rounding of the threshold.
     assert (detection.full_mask(size) != mask).mean() < 1e-3
@@ -185,7 +185,8 @@ def assert_same_everywhere(exported, predictor):
     assert_same(found, expected, image.shape[:2])
   assert counts["empty"] == (0, 0)
   assert sum(found for found, _ in counts.values()) > 4, counts
-  assert sum(dropped for _, dropped in counts.values()) > 0, counts
+  if not expected.has_predicted_boxes:  # else all candidates compete
+    assert sum(dropped for _, dropped in counts.values()) > 0, counts
   assert exported.num_dropped == predictor.num_dropped - before
 
 
@@ -196,7 +197,8 @@ def test_equals_the_native_predictor(folders, method):
   assert_same_everywhere(exported, native(method))
 
 
-@pytest.mark.parametrize("method", METHODS)
+# The converter lacks operations of non-maximum suppression.
+@pytest.mark.parametrize("method", [x for x in METHODS if x != "mask_rcnn"])
 def test_onnx_runtime_equals_the_native_predictor(tmp_path, method):
   onnx = pytest.importorskip("onnx", reason="ONNX is an extra")
   folder = tmp_path / method
