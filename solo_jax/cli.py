@@ -185,8 +185,10 @@ def _is_raised_by_config_flag(error: BaseException) -> bool:
 
 def _chain(error: BaseException) -> Iterator[BaseException]:
   """Yields the exceptions during whose handling this one was raised."""
-  while error := error.__cause__ or error.__context__:
-    yield error
+  cause = error.__cause__ or error.__context__
+  while cause:
+    yield cause
+    cause = cause.__cause__ or cause.__context__
 
 
 def define_checkpoint_flag() -> None:

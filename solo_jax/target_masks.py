@@ -10,6 +10,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+# NumPy on the host, where a batch is built; JAX in a step.
+Array = np.ndarray | jax.Array
+
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -26,7 +29,7 @@ class PackedMasks:
     stride: Network pixels per cell.
   """
 
-  data: jax.Array
+  data: Array
   encoding: str = dataclasses.field(metadata=dict(static=True))
   stride: int = dataclasses.field(metadata=dict(static=True))
 
@@ -36,7 +39,7 @@ class PackedMasks:
     *_, height, width = self.data.shape
     return height, width * (8 if self.encoding == "bits" else 1)
 
-  def unpack(self, rows: jax.Array | None = None) -> jax.Array:
+  def unpack(self, rows: jax.Array | None = None) -> Array:
     """Returns the masks as weights of cells.
 
     Args:
@@ -52,7 +55,7 @@ class PackedMasks:
       return xp.unpackbits(data, axis=-1).astype(xp.float32)
     return data.astype(xp.float32) / xp.float32(255)
 
-  def unpack_flat(self) -> jax.Array:
+  def unpack_flat(self) -> Array:
     """Returns `unpack()` with the cells of a mask in one row. [..., N, h * w].
 
     Flattening the bytes lets XLA sum each mask in one pass.
@@ -60,7 +63,7 @@ class PackedMasks:
     data = self.data.reshape(*self.data.shape[:-2], -1)
     return dataclasses.replace(self, data=data).unpack()
 
-  def rectangles(self, boxes_xyxy: jax.Array) -> jax.Array:
+  def rectangles(self, boxes_xyxy: Array) -> Array:
     """Returns the rectangle that each mask's grid covers: the whole frame.
 
     Args:
@@ -87,9 +90,9 @@ class BoxMaskTargets:
     data: Covered area of each cell, 255 for all of it. [..., N, s, s] uint8.
   """
 
-  data: jax.Array
+  data: Array
 
-  def unpack(self, rows: jax.Array | None = None) -> jax.Array:
+  def unpack(self, rows: jax.Array | None = None) -> Array:
     """Returns the masks as weights; see `PackedMasks.unpack`.
 
     Returns:
@@ -99,6 +102,6 @@ class BoxMaskTargets:
     data = self.data if rows is None else self.data[rows]
     return data.astype(xp.float32) / xp.float32(255)
 
-  def rectangles(self, boxes_xyxy: jax.Array) -> jax.Array:
+  def rectangles(self, boxes_xyxy: Array) -> Array:
     """Returns the boxes of the instances; see `PackedMasks.rectangles`."""
     return boxes_xyxy

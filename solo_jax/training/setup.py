@@ -39,7 +39,7 @@ def build_optimizer(
     name=section.name,
     momentum=section.momentum,
     weight_decay=section.weight_decay,
-    decay_norm_and_bias=section.decay_norm_and_bias,
+    decayed=_decayed(section),
     clip_norm=section.clip_norm,
     backbone_factor=section.backbone_factor,
     is_frozen=frozen_rule(config.backbone),
@@ -53,6 +53,13 @@ def build_optimizer(
     warmup_factor=section.warmup_factor,
   )
   return optimizer, learning_rate
+
+
+def _decayed(section: ml_collections.ConfigDict) -> str:
+  """Returns which parameters the two flags of a config decay."""
+  if section.decay_norm_and_bias:
+    return "all"
+  return "layers" if section.decay_bias else "weights"
 
 
 def open_data(config: ml_collections.ConfigDict, split: str) -> Records:

@@ -255,7 +255,7 @@ def fixture_outputs(golden, prefix=""):
   )
 
 
-@pytest.mark.golden("loss_[sd]*[!2].npz")
+@pytest.mark.golden("loss_solo[!v]*npz", "loss_decoupled*.npz")
 def test_fixture(golden, golden_batch, golden_coverage, golden_loss_settings):
   outputs = fixture_outputs(golden)
   (_, terms), gradient = run(
