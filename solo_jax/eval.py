@@ -89,8 +89,9 @@ def define_flags() -> None:
   cli.define_checkpoint_flag()
   flags.DEFINE_string(
     "data_dir",
-    None,
-    "Folder of the prepared datasets. Default: that of training.",
+    "data",
+    "Folder of the prepared datasets. If training had them elsewhere, name it: "
+    "a checkpoint does not choose what is opened.",
   )
   flags.DEFINE_string(
     "split", None, "Split to evaluate. Default: the config's eval_split."

@@ -60,6 +60,8 @@ UPWARDS = {"inference/predictor.py": "building.load_model"}
 # The config stops at the commands and these files.
 READS_CONFIG = (
   "building.py",
+  "checkpoints/converted.py",
+  "checkpoints/reading.py",
   "checkpoints/store.py",
   "inspection/config_file.py",
   "inspection/doctor.py",

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shlex
 import time
 from collections.abc import Sequence
 
@@ -15,7 +16,7 @@ from solo_jax.building import build_predictor, check_config
 from solo_jax.checkpoints import store
 from solo_jax.checkpoints.compatibility import flatten
 from solo_jax.config import parse_arg
-from solo_jax.data.records import Records, open_records, to_coco
+from solo_jax.data.records import Records, find_prepared, open_records, to_coco
 from solo_jax.errors import UserError
 from solo_jax.evaluation import judging, report
 from solo_jax.evaluation.coco_metrics import Metrics
@@ -37,7 +38,8 @@ class Request:
 
   Attributes:
     path: Folder of a run or of one checkpoint.
-    data_dir: Prepared datasets; None: where the training had them.
+    data_dir: Prepared datasets. The checkpoint knows where the training had
+      them, but a file that was given does not choose what is opened.
     split: Split to evaluate; None: the config's `eval_split`.
     overrides: Changes of the config, see `override`.
     out: File for the COCO results; None: not written.
@@ -50,7 +52,7 @@ class Request:
   """
 
   path: str
-  data_dir: str | None = None
+  data_dir: str
   split: str | None = None
   overrides: str | None = None
   out: str | None = None
@@ -186,10 +188,18 @@ def _load(
   config = checkpoint.config
   if request.overrides:
     config = override(config, request.overrides)
+  name, trained_in = config.dataset.name, config.dataset.data_dir
+  if (
+    find_prepared(request.data_dir, name) is None
+    and trained_in != request.data_dir
+  ):
+    raise UserError(
+      f"no dataset {name!r} in --data_dir={request.data_dir}; the training had "
+      f"it in {trained_in}: to read it there, pass "
+      f"{shlex.quote(f'--data_dir={trained_in}')}"
+    )
   records = open_records(
-    request.data_dir or config.dataset.data_dir,
-    config.dataset.name,
-    request.split or config.dataset.eval_split,
+    request.data_dir, name, request.split or config.dataset.eval_split
   )
   check_classes(
     records,

@@ -89,6 +89,22 @@ def open_data(config: ml_collections.ConfigDict, split: str) -> Records:
   return records
 
 
+def describe_data(records: Records) -> dict[str, Any]:
+  """Returns by what checkpoints know their training data again.
+
+  Args:
+    records: Images to train on.
+
+  Returns:
+    As `CheckpointWriter` takes it.
+  """
+  return {
+    "images": len(records),
+    "exif": records.exif,
+    "fingerprint": records.fingerprint,
+  }
+
+
 def load_initial(
   config: ml_collections.ConfigDict, variables: dict[str, Any]
 ) -> tuple[dict[str, Any], list[str]]:
