@@ -1,4 +1,4 @@
-"""The evaluation report: one HTML file that needs nothing else.
+"""The evaluation report: a self-contained HTML file.
 
 `summarize` computes what the report shows as plain numbers, `write` puts them
 into report_template.html, which draws them in the browser.
@@ -24,10 +24,10 @@ from solo_jax.evaluation.coco_metrics import (
 )
 
 TEMPLATE = pathlib.Path(__file__).with_name("report_template.html")
-# IoU thresholds whose curves are shown, besides the mean over all ten.
+# IoU thresholds whose curves are shown, in addition to the mean over all ten.
 CURVE_IOUS = (0.5, 0.75, 0.9)
-# Beyond so many classes only those with most confusions have a row in the
-# matrix, and curves are kept for all classes together only.
+# With more classes than this, only those with most confusions have a row in the
+# matrix, and curves are only kept for all classes together.
 MAX_MATRIX_CLASSES = 24
 MAX_CURVE_CLASSES = 100
 SWEEP = np.linspace(0, 1, 51)
@@ -36,12 +36,12 @@ NUM_IMAGES = 6  # of each kind
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Pictures:
-  """An image as the report shows it, each a JPEG file of one size.
+  """The pictures of an image in a report: JPEG files of one size.
 
   Attributes:
     name: Name of the image's file.
-    truth: With the annotated objects.
-    found: With the detections.
+    truth: The image with the annotated objects.
+    found: The image with the detections.
   """
 
   name: str
@@ -61,8 +61,8 @@ def summarize(
   Args:
     masks: Finished comparison of masks.
     metrics: Its metrics.
-    score_threshold: For what depends on one: confusion matrix, quality of
-      images, metrics of label images.
+    score_threshold: Threshold for the confusion matrix, the quality of images
+      and the metrics of label images.
     overlaps: Overlaps of label images, `microscopy.overlaps`; None leaves these
       out.
 
@@ -196,7 +196,7 @@ def _shorten(matrix: np.ndarray, names: Sequence[str]) -> dict[str, Any]:
   pairs = [np.unravel_index(i, between.shape) for i in order]
   kept = np.arange(len(names))
   if len(names) > MAX_MATRIX_CLASSES:
-    # Then by the number of objects, so that it is full in any case.
+    # Then by the number of objects, so that it is always full.
     confused = between.sum(0) + between.sum(1)
     kept = np.lexsort((-matrix[:-1].sum(1), -confused))[:MAX_MATRIX_CLASSES]
     kept = np.sort(kept)
@@ -266,7 +266,7 @@ def write(
   """Writes the report.
 
   Args:
-    folder: Where report.html goes; made if missing.
+    folder: Folder to write report.html to; created if missing.
     data: As `summarize` returns it.
     title: Title of the page.
     facts: What was evaluated, by name.
@@ -292,7 +292,7 @@ def write(
       for image_id, picture in pictures.items()
     },
   )
-  # No text can end the script element that holds the data.
+  # Escaped, so that no text can close the script element of the data.
   text = json.dumps(_to_plain(content), allow_nan=False).replace("<", "\\u003c")
   path = epath.Path(folder) / "report.html"
   path.parent.mkdir(parents=True, exist_ok=True)

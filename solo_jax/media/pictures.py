@@ -1,4 +1,4 @@
-"""Pictures of annotated images with what was detected in them."""
+"""Pictures of annotated images with their detections."""
 
 import io
 from collections.abc import Iterable, Sequence
@@ -14,7 +14,7 @@ from solo_jax.evaluation import rle
 from solo_jax.evaluation.report import Pictures
 
 MAX_SIDE = 900  # pixels of a picture in a report
-# Pixels of all masks that a picture draws at once, a byte each.
+# Pixels of all masks that a picture draws at once, one byte each.
 MAX_PICTURE_PIXELS = 2**30
 
 
@@ -67,10 +67,10 @@ def truth_of(sample: types.Sample) -> types.Instances:
   """Returns the annotated objects as instances, crowds left out.
 
   Args:
-    sample: In its original frame.
+    sample: A sample in its original frame.
 
   Returns:
-    Instances of score 1, as many as fit into memory.
+    Instances of score 1, limited to those that fit into memory.
   """
   kept = np.flatnonzero(~sample.is_crowd)
   kept = kept[: _count_drawn(len(kept), sample, "annotated objects")]

@@ -1,6 +1,6 @@
 """The training run from config to final metrics.
 
-`train_and_evaluate` reads top to bottom as the list of what happens.
+`train_and_evaluate` reads top to bottom as a list of the stages.
 """
 
 import contextlib
@@ -39,26 +39,26 @@ def train_and_evaluate(
   *,
   change_batch_size: bool = False,
 ) -> dict[str, float | None]:
-  """Trains a method and evaluates it; goes on from the last checkpoint.
+  """Trains a method and evaluates it; resumes from the last checkpoint.
 
   Args:
-    config: A whole configuration, as the files in configs/ make it.
+    config: A complete configuration, as made by the files in configs/.
     workdir: Folder of the run: checkpoints/, metrics.jsonl, tensorboard/ and
       pictures/. Calling again with the same config and folder resumes, on any
       number of devices and processes.
-    change_batch_size: Whether to go on from a checkpoint of another
+    change_batch_size: Whether to resume from a checkpoint of another
       `training.batch_size`.
 
   Returns:
     Metrics of the final evaluation by name, as `Metrics.scalars`.
 
   Raises:
-    UserError: On a config that is wrong in itself, does not fit the data or
-      the devices, or differs from the one of the checkpoints in `workdir` or
-      of another process; if `workdir` holds converted weights, is used by
-      another run or cannot be written; if the records are missing; after too
-      many non-finite steps in a row.
-    Stopped: After SIGTERM or Ctrl-C, when the state is saved.
+    UserError: If the config is invalid, does not fit the data or the devices,
+      or differs from that of the checkpoints in `workdir` or of another
+      process; if `workdir` contains converted weights, is used by another run
+      or cannot be written; if the records are missing; after too many
+      non-finite steps in a row.
+    Stopped: After SIGTERM or Ctrl-C, once the state is saved.
   """
   # --- Config against devices
   check_config(config)
@@ -146,7 +146,7 @@ def _check_start(
   eval_records: Records,
   newest: int | None,
 ) -> None:
-  """Refuses to start where processes differ, or in converted weights."""
+  """Raises if processes differ or the folder contains converted weights."""
   parallel.check_agreement(
     {
       **flatten(config.to_dict()),
@@ -155,8 +155,8 @@ def _check_start(
       "newest checkpoint": newest,
     }
   )
-  if newest == 0:  # a run saves none, `convert` does
+  if newest == 0:  # saved by `convert`, never by a run
     raise UserError(
-      f"--workdir={workdir} holds converted weights; start from them with "
+      f"--workdir={workdir} contains converted weights; start from them with "
       f"--config.training.init_from={workdir} and another --workdir"
     )

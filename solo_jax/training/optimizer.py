@@ -46,7 +46,7 @@ def make_schedule(
     step [] int32 -> learning rate [] float32.
 
   Raises:
-    ValueError: On an unknown schedule.
+    ValueError: If the schedule is unknown.
   """
   if schedule not in ("cosine", "step"):
     raise ValueError(f"unknown schedule {schedule!r}; use 'cosine' or 'step'")
@@ -84,14 +84,15 @@ def make_optimizer(
   The step subtracts learning rate x direction. SGD is PyTorch's: weight decay
   joins the gradient, the learning rate stays outside the momentum. AdamW
   (https://arxiv.org/abs/1711.05101) has betas 0.9 and 0.999 and decays weights
-  apart from the moments.
+  separately from the moments.
 
   Args:
     params: Parameter tree, for the masks; arrays or shapes.
     name: 'sgd' or 'adamw'.
     momentum: Momentum of SGD.
     weight_decay: Weight decay, of `decay_mask` parameters.
-    decay_norm_and_bias: Decay norms, biases, embeddings and bias tables too.
+    decay_norm_and_bias: Whether to also decay norms, biases, embeddings and
+      bias tables.
     clip_norm: Largest global gradient norm; None for no clipping.
     backbone_factor: Learning rate of the backbone as a multiple of that of
       the rest.
@@ -102,7 +103,7 @@ def make_optimizer(
     The transformation.
 
   Raises:
-    ValueError: On an unknown name.
+    ValueError: If the name is unknown.
   """
   decayed = decay_mask(
     params,
@@ -123,8 +124,8 @@ def make_optimizer(
   in_backbone = jax.tree_util.tree_map_with_path(
     lambda path, _: is_backbone(path), params
   )
-  # Last, as the learning rate is outside the momentum. Without a factor the
-  # optimizer's state is that of checkpoints from before there was one.
+  # Last, as the learning rate is outside the momentum. Without a factor, the
+  # optimizer's state equals that of checkpoints from before the factor existed.
   slow = [optax.masked(optax.scale(backbone_factor), in_backbone)]
   slow = [] if backbone_factor == 1 else slow
   return optax.chain(freeze, *clip, *rule, *slow)

@@ -1,4 +1,4 @@
-"""Stopping a run in good order on SIGTERM or Ctrl-C."""
+"""Stops a run cleanly on SIGTERM or Ctrl-C."""
 
 import contextlib
 import signal
@@ -10,7 +10,7 @@ import jax
 
 
 class Stopped(SystemExit):
-  """The run was asked to stop and has saved; exits with 128 + signal number.
+  """The run was stopped after saving; exits with 128 + signal number.
 
   That is 130 after Ctrl-C and 143 after SIGTERM, as shells and schedulers
   expect of a program that did not finish.
@@ -20,11 +20,11 @@ class Stopped(SystemExit):
 class StopRequest:
   """Turns SIGTERM and Ctrl-C into a request; a second one stops at once.
 
-  Use as a context manager. In any other than the main thread, where Python
-  handles no signals, it never requests anything.
+  Use as a context manager. Outside the main thread, where Python handles no
+  signals, it never requests anything.
 
   Attributes:
-    signal_number: The signal that came; None before.
+    signal_number: The received signal; None before.
   """
 
   def __init__(self):
@@ -46,8 +46,8 @@ class StopRequest:
   def immediate(self) -> Iterator[None]:
     """Returns a context in which a signal raises Stopped at once.
 
-    Of one process alone: several must stop together, or some would wait for
-    the others, and only the training step asks all of them.
+    For a single process only: several must stop together, or some would wait
+    for the others, and only the training step asks all of them.
     """
     self._is_immediate = jax.process_count() == 1
     try:
@@ -58,7 +58,7 @@ class StopRequest:
       self._is_immediate = False
 
   def stopped(self) -> Stopped:
-    """Returns the exception to end the run with."""
+    """Returns the exception that stops the run."""
     return Stopped(128 + (self.signal_number or signal.SIGTERM))
 
   def _handle(self, number: int, frame: FrameType | None) -> None:

@@ -230,7 +230,7 @@ def test_entry_that_climbs_out_is_refused(tmp_path, name):
   with zipfile.ZipFile(path, "w") as archive:
     archive.writestr("a/data.pkl", pickle.dumps({}, protocol=2))
     archive.writestr(name, "x")
-  with pytest.raises(UserError, match="leads out of it"):
+  with pytest.raises(UserError, match="points outside of it"):
     torch_file.read(path)
   assert [x.name for x in tmp_path.rglob("*")] == ["in", "climb.pth"]
 
@@ -241,7 +241,7 @@ def test_two_entries_of_one_name_are_refused(tmp_path):
   with zipfile.ZipFile(path, "w") as archive:
     for value in ({}, {"a": 1}):
       archive.writestr("a/data.pkl", pickle.dumps(value, protocol=2))
-  with pytest.raises(UserError, match="two entries of one name"):
+  with pytest.raises(UserError, match="two entries with the same name"):
     torch_file.read(path)
 
 

@@ -1,4 +1,4 @@
-"""Which instances get no cell of the grids.
+"""Finds instances that get no cell of the grids.
 
 Shape letters: N instances, G cells over all levels.
 """
@@ -51,7 +51,7 @@ def lost_instances(
     scale_ranges: See `assign_cells`.
 
   Returns:
-    Who gets lost.
+    The lost instances.
   """
   num_instances = batch.valid.shape[1]
   sizes = batch.boxes_xyxy[0, :, 2:] - batch.boxes_xyxy[0, :, :2]

@@ -28,12 +28,12 @@ def decode(
   Args:
     outputs: Outputs of the network; the last output counts.
     image_size: Valid (height, width). [B, 2] int32.
-    num_things: Classes before the first stuff class; stuff is left out after
-      the best were chosen.
+    num_things: Classes before the first stuff class; stuff is removed after the
+      best were chosen.
     max_detections: M, at most Q * K.
 
   Returns:
-    The detections. `masks.probs` are logits on a scale from 0 to 1, .5 at the
+    The detections. `masks.probs` are logits on a scale from 0 to 1, 0.5 at the
     edge: the published masks are those of resized logits, not of resized
     probabilities.
   """

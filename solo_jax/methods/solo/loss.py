@@ -1,4 +1,4 @@
-"""The loss of SOLO and Decoupled SOLO: every level has masks of its own size.
+"""The loss of SOLO and Decoupled SOLO: every level has its own mask size.
 
 Shape letters: B images, N instances, P positive pairs, G cells of a level,
 h and w mask resolution.
@@ -89,7 +89,7 @@ def loss_on_masks(
     batch,
     sum_masks,
     shared_cells="last",
-    mask_average="pairs",  # the same as 'cells': a cell has one instance
+    mask_average="pairs",  # equal to 'cells', as a cell has one instance
     **settings,
   )
 
@@ -121,9 +121,9 @@ def coarsen_masks(
 ) -> types.PackedMasks:
   """Returns mask targets at the resolution of a level.
 
-  Bits by the rule of the 'published' targets, applied to the bits that there
-  are: set where two or more of the four central ones of a block are. Coverage
-  by its mean, which is exact.
+  Bits follow the rule of the 'published' targets, applied to the available
+  bits: set if at least two of the four central ones of a block are. Coverage is
+  averaged, which is exact.
 
   Differs from the reference, which applies the rule to network pixels; those
   at the centre of a block of 8 or 16 are not in a batch of stride 4.
