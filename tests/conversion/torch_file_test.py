@@ -112,7 +112,9 @@ def test_bare_pickle_of_a_model_zoo(tmp_path):
   path = tmp_path / "R-50.pkl"
   weights = {"conv1_w": np.zeros((2, 2), np.float32)}
   path.write_bytes(pickle.dumps({"model": weights}, protocol=2))
-  with pytest.raises(UserError, match="bare pickle, as detectron2's model zoo"):
+  with pytest.raises(
+    UserError, match="bare pickle, as in detectron2's model zoo"
+  ):
     torch_file.read(path)
 
 
