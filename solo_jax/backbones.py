@@ -4,7 +4,6 @@ To add a backbone, add a file to nn/backbones/ and a row to BACKBONES.
 """
 
 import dataclasses
-import functools
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -190,12 +189,14 @@ def frozen_rule(section: Mapping[str, Any]) -> Callable[[str], bool]:
   """Returns the rule that selects the backbone's frozen parameters.
 
   Args:
-    section: The config's section `backbone`: `name` and `frozen_stages`.
+    section: The config's section `backbone`.
 
   Returns:
-    A function: top-level name of a parameter in the backbone's tree -> whether
-    it is frozen.
+    A function: path of a parameter in the backbone's tree -> whether it is
+    frozen.
   """
-  return functools.partial(
-    find(section["name"]).is_frozen, frozen_stages=section["frozen_stages"]
+  row, stages = find(section["name"]), section["frozen_stages"]
+  are_norms = "norm" in section and section["norm"] == "constant"
+  return lambda path: (
+    row.is_frozen(path.split("/")[0], stages) or (are_norms and "bn" in path)
   )

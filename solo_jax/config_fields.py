@@ -1,8 +1,9 @@
 """The table of all fields of a configuration.
 
 To add a field, add a row here or, if only some methods have it, to
-config_methods.py or config_queries.py. Its default must reproduce what a run
-did before the field existed, because older checkpoints are read with it.
+config_methods.py, config_queries.py or config_regions.py. Its default must
+reproduce what a run did before the field existed, because older checkpoints are
+read with it.
 """
 
 from solo_jax.config_augmentations import STAGES
@@ -26,6 +27,7 @@ from solo_jax.config_checks import (
 )
 from solo_jax.config_methods import METHOD_FIELDS
 from solo_jax.config_queries import QUERY_FIELDS
+from solo_jax.config_regions import REGION_FIELDS
 
 FIELDS = (
   *section(
@@ -92,6 +94,12 @@ FIELDS = (
     Field(
       "max_side", REQUIRED, POSITIVE, "... if the long side stays within this"
     ),
+    Field(
+      "size_rounding",
+      "nearest",
+      one_of("nearest", "down"),
+      "of resized sides; 'down' in torchvision",
+    ),
     Field("pad_multiple", 32, MULTIPLE_OF_32, "sides are padded to a multiple"),
     Field(
       "interpolation",
@@ -150,6 +158,7 @@ FIELDS = (
     ),
     Field("groups", 1, POSITIVE, "ResNeXt-101 64x4d: 64 and ..."),
     Field("group_width", 64, POSITIVE, "... 4"),
+    Field("norm_epsilon", 1e-5, AMOUNT, "torchvision's Mask R-CNN v1 file: 0"),
   ),
   *section(
     "backbone",
@@ -157,8 +166,8 @@ FIELDS = (
     Field(
       "norm",
       "sync",
-      one_of("batch", "sync", "frozen"),
-      "'batch' (plain), 'sync' (over devices) or 'frozen'",
+      one_of("batch", "sync", "frozen", "constant", "group"),
+      "'sync': over devices; 'frozen', 'constant': affine too",
     ),
   ),
   *section(
@@ -172,6 +181,7 @@ FIELDS = (
     Field("drop_path_rate", 0.3, SHARE, "images that skip the last block"),
   ),
   *METHOD_FIELDS,
+  *REGION_FIELDS,
   *QUERY_FIELDS,
   *section(
     "decode",

@@ -66,6 +66,17 @@ ALL = [
   ("decoupled_solo_coco", "backbone=r101,recipe=mmdet,schedule=3x"),
   ("decoupled_solo_light_coco", ""),
   ("decoupled_solo_light_coco", "backbone=r50_dcn"),
+  ("mask_rcnn_shapes", ""),
+  ("point_rend_shapes", ""),
+  ("mask_rcnn_nuclei", ""),
+  ("mask_rcnn_coco", ""),
+  ("mask_rcnn_coco", "recipe=torchvision,schedule=26ep,outputs=90"),
+  ("mask_rcnn_lsj_coco", ""),
+  ("mask_rcnn_lsj_coco", "recipe=detectron2_gn,schedule=3x"),
+  ("cascade_mask_rcnn_coco", ""),
+  ("cascade_mask_rcnn_coco", "recipe=mmdet,schedule=20e"),
+  ("htc_coco", ""),
+  ("point_rend_coco", "recipe=mmdet,schedule=3x"),
 ]
 
 
@@ -96,12 +107,17 @@ def test_config_is_valid_and_its_network_takes_shape(name, arg):
     return method.decode(outputs, size)
 
   decoded = jax.eval_shape(predict)
+  number = config.decode.max_detections
+  if config.transforms.mask_frame == "box":
+    assert decoded.masks.boxes_xyxy.shape == (1, number, 4)
+    assert decoded.masks.probs.shape[:2] == (1, number)
+    return
   stride = config.transforms.mask_stride
   if config.method == "mask2former":
     stride = MASK_STRIDE  # of its masks; targets may be finer
   assert decoded.masks.probs.shape == (
     1,
-    config.decode.max_detections,
+    number,
     height // stride,
     width // stride,
   )

@@ -14,6 +14,7 @@ LEAVES = (
   "evaluation",
   "conversion",
   "visualization",
+  "visualization_labels",
 )
 # What each part of the package may import beside itself, `types` and `errors`.
 ALLOWED = {
@@ -75,7 +76,7 @@ ONLY_IN = {
   "orbax": ("checkpoints/",),
   "flax": ("nn/", "methods/", "training/", "checkpoints/"),
   "av": ("media/video.py",),
-  "cv2": ("data/", "visualization.py", "media/"),
+  "cv2": ("data/", "visualization", "media/"),
   "tensorflow_datasets": ("data/",),
   "pycocotools": ("data/", "evaluation/"),
   "tensorboardX": ("training/logging.py",),

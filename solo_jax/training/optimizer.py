@@ -100,8 +100,8 @@ def make_optimizer(
     clip_norm: Largest global gradient norm; None for no clipping.
     backbone_factor: Learning rate of the backbone as a multiple of that of
       the rest.
-    is_frozen: Top-level name of a parameter in the backbone's tree -> whether
-      it gets zero updates.
+    is_frozen: Path of a parameter in the backbone's tree -> whether it gets
+      zero updates.
 
   Returns:
     The transformation.
@@ -145,7 +145,8 @@ def frozen_mask(params: Any, is_frozen: Callable[[str], bool]) -> Any:
   """
 
   def frozen(path: tuple, _: Any) -> bool:
-    return is_backbone(path) and is_frozen(path[1].key)
+    name = "/".join(x.key for x in path[1:])
+    return is_backbone(path) and is_frozen(name)
 
   return jax.tree_util.tree_map_with_path(frozen, params)
 
