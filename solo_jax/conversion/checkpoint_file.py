@@ -16,6 +16,7 @@ import numpy as np
 import safetensors
 from etils import epath
 
+from solo_jax import file_kinds
 from solo_jax.conversion import numpy_pickle, torch_file
 from solo_jax.errors import UserError
 
@@ -72,12 +73,14 @@ def read(path: str | os.PathLike, *, use_ema: bool = False) -> Source:
       contains no weights (or none called EMA if `use_ema`).
   """
   path = epath.Path(path)
-  if path.suffix == ".safetensors":
-    content = read_safetensors(path)
-  elif path.suffix == ".pkl":
-    content = numpy_pickle.read(path)
-  else:
-    content = torch_file.read(path)
+  try:
+    content = _read_any(path)
+  except UserError as error:
+    with path.open("rb") as file:
+      found = file_kinds.what_it_is(file.read(256))
+    if found in (file_kinds.UNKNOWN, file_kinds.ZIP):
+      raise
+    raise UserError(f"{path}: no weights; the file is {found}") from error
   if not isinstance(content, dict):
     raise UserError(
       f"{path}: expected a state dict of arrays, at the top or under one of "
@@ -110,6 +113,14 @@ def read(path: str | os.PathLike, *, use_ema: bool = False) -> Source:
   )
 
 
+def _read_any(path: epath.Path) -> Any:
+  if path.suffix == ".safetensors":
+    return read_safetensors(path)
+  if path.suffix == ".pkl":
+    return numpy_pickle.read(path)
+  return torch_file.read(path)
+
+
 def read_safetensors(path: epath.Path) -> dict[str, np.ndarray]:
   """Returns the contents of a `.safetensors` file.
 
@@ -131,7 +142,12 @@ def read_safetensors(path: epath.Path) -> dict[str, np.ndarray]:
       ).reshape(part["shape"])
       for name, part in safetensors.deserialize(data)
     }
-  except (safetensors.SafetensorError, KeyError, ValueError) as error:
+  except KeyError as error:
+    raise UserError(
+      f"{path}: arrays of type {error.args[0]} are not read; save the weights "
+      "as F32"
+    ) from error
+  except (safetensors.SafetensorError, ValueError) as error:
     raise UserError(
       f"{path}: not a .safetensors file, truncated or damaged ({error}); "
       "fetch or save it again."

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import ml_collections
+import numpy as np
 
 from solo_jax.conversion import checkpoint_file
 from solo_jax.conversion.classes import find_classes
@@ -122,6 +123,7 @@ def convert_source(
       f"the weights look like {describe(found, network)}, "
       f"--config={suggest_config(found, network)}\n{error}"
     ) from error
+  _check_numbers(variables)
   if found.is_backbone:
     variables = {name: {"backbone": tree} for name, tree in variables.items()}
     classes, class_source = (), "none, a backbone has no classes"
@@ -151,6 +153,31 @@ def convert_source(
       label_of_first_class=found.label_of_first_class,
     ),
   )
+
+
+def _check_numbers(variables: dict[str, Any]) -> None:
+  """Refuses weights with which a network computes nothing but NaN."""
+  problems = []
+  for name, values in flatten(variables).items():
+    values = np.asarray(values, np.float32)
+    num_wrong = values.size - int(np.isfinite(values).sum())
+    if num_wrong:
+      problems.append(
+        f"  {name}: {num_wrong:,} of {values.size:,} numbers are NaN or "
+        "infinite"
+      )
+    elif name.startswith("batch_stats/") and name.endswith("/var"):
+      if (values < 0).any():
+        problems.append(f"  {name}: a variance is negative")
+  if problems:
+    more = len(problems) - 10
+    raise UserError(
+      f"{len(problems)} parameters cannot be used:\n"
+      + "\n".join(problems[:10])
+      + (f"\n  and {more} more" if more > 0 else "")
+      + "\nThe training that wrote them went wrong, or the file is damaged: "
+      "take an earlier checkpoint or fetch the file again"
+    )
 
 
 def describe(family: Family, network: Network) -> str:

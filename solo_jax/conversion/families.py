@@ -249,7 +249,7 @@ def recognize(family: Family, arrays: Mapping[str, np.ndarray]) -> Network:
         num_classes=num_classes,
         is_light="params/mask_convs_0/conv/kernel" in paths
         if method == "decoupled_solo"
-        else len(paths.get("params/kernel/bias", ())) == 128,
+        else np.size(paths.get("params/kernel/bias", ())) == 128,
       )
   raise UserError(
     f"the names match no method of {family.name}, which has "
@@ -259,9 +259,9 @@ def recognize(family: Family, arrays: Mapping[str, np.ndarray]) -> Network:
 
 def _count_classes(paths: Mapping[str, np.ndarray]) -> int | None:
   if "params/decoder/category/bias" in paths:
-    return len(paths["params/decoder/category/bias"]) - 1  # 'no object'
+    return paths["params/decoder/category/bias"].size - 1  # 'no object'
   bias = paths.get("params/category/bias")
-  return None if bias is None else len(bias)
+  return None if bias is None else bias.size
 
 
 def _name_backbone(
@@ -274,7 +274,7 @@ def _name_backbone(
     blocks = {
       m[1] for p in paths if (m := re.match(rf"{prefix}stage3_(\d+)", p))
     }
-    size = _SWINS.get((len(patch), len(blocks)), "of another size")
+    size = _SWINS.get((*patch.shape[:1], len(blocks)), "of another size")
     return f"swin_{size}"
   num_blocks = [
     len({m[1] for path in paths if (m := re.match(block, path))})
@@ -283,7 +283,11 @@ def _name_backbone(
   has_bottleneck = f"{prefix}layer1_0/conv3/kernel" in paths
   depth = sum(num_blocks) * (3 if has_bottleneck else 2) + 2
   kernel = paths.get(f"{prefix}layer1_0/conv2/kernel")  # still OIHW
-  is_grouped = kernel is not None and kernel.shape[1] < kernel.shape[0]
+  is_grouped = (
+    kernel is not None
+    and kernel.ndim == 4
+    and kernel.shape[1] < kernel.shape[0]
+  )
   return f"{'x' if is_grouped else 'r'}{depth}"
 
 
@@ -291,4 +295,4 @@ def _deformable(paths: Mapping[str, np.ndarray], prefix: str) -> str | None:
   bias = paths.get(f"{prefix}layer4_0/conv2/offset/bias")
   if bias is None:
     return None
-  return "v1" if len(bias) == 18 else "v2"  # 3x3 offsets, or masks as well
+  return "v1" if bias.size == 18 else "v2"  # 3x3 offsets, or masks as well

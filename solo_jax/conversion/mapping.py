@@ -20,6 +20,7 @@ from solo_jax.errors import UserError
 COPY = None
 CONV = (2, 3, 1, 0)  # OIHW to HWIO; depthwise OIHW with I = 1 as well
 DENSE = (1, 0)  # out, in to in, out
+_MAX_LISTED = 200  # problems of one message
 Transform = tuple[int, ...] | Callable[[np.ndarray], np.ndarray] | None
 
 
@@ -162,7 +163,7 @@ def convert(
 
   Raises:
     UserError: If a source array is unused or matches several rules, a target
-      array is unfilled or filled twice, or shapes differ: all are listed.
+      array is unfilled or filled twice, shapes differ, or numbers are whole.
   """
   leaves = flatten(target)
   routed, problems = _route(arrays, rules)
@@ -179,13 +180,17 @@ def convert(
     except ValueError as error:
       problems.append(f"{name} {array.shape}: does not fit {path}: {error}")
       continue
+    if array.dtype.kind in "biu" and leaves[path].dtype.kind == "f":
+      problems.append(f"{name}: {array.dtype} numbers; {path} needs floats")
+      continue
     if array.shape != leaves[path].shape:
       problems.append(
         f"{name}: gives shape {array.shape}, "
         f"{path} needs {tuple(leaves[path].shape)}"
       )
       continue
-    filled[path] = np.array(array, dtype=leaves[path].dtype, order="C")
+    with np.errstate(over="ignore"):  # what overflows is infinite then
+      filled[path] = np.array(array, dtype=leaves[path].dtype, order="C")
   for path, names in sources.items():
     if len(names) > 1:
       problems.append(f"{path}: filled by each of {names}")
@@ -193,9 +198,12 @@ def convert(
     if path not in sources:
       problems.append(f"{path} {tuple(leaf.shape)}: not in the checkpoint")
   if problems:
+    more = len(problems) - _MAX_LISTED
     raise UserError(
       f"the checkpoint does not fit the network in {len(problems)} places; "
-      "check depth, widths and number of classes:\n  " + "\n  ".join(problems)
+      "check depth, widths and number of classes:\n  "
+      + "\n  ".join(problems[:_MAX_LISTED])
+      + (f"\n  and {more} more" if more > 0 else "")
     )
   return unflatten(filled)
 

@@ -13,6 +13,8 @@ from collections.abc import Callable
 from typing import Any, BinaryIO
 
 MAX_PICKLE_BYTES = 64 * 2**20  # a state dict of a thousand tensors has 0.2 MB
+# A thousand tensors take 50,000 opcodes; each may take a hundred bytes.
+MAX_OPCODES = 2_000_000
 MAX_COPIED = 100_000
 MAX_DIMENSIONS = 32
 
@@ -131,7 +133,11 @@ def load(
   machine = machine or Machine()
   max_bytes = max_bytes or MAX_PICKLE_BYTES
   start = file.tell()
-  for opcode, argument, _ in pickletools.genops(file):
+  for number, (opcode, argument, _) in enumerate(pickletools.genops(file)):
+    if number > MAX_OPCODES:
+      raise RefusedError(
+        f"refused to load a pickle of more than {MAX_OPCODES:,} parts."
+      )
     if file.tell() - start > max_bytes:
       raise RefusedError(
         f"refused to load a pickle of more than {max_bytes >> 20} MB: "
@@ -310,6 +316,8 @@ class Machine:
     """Returns the result of calling a known name, for the values above."""
     if name in (TENSOR, TENSOR_V2):
       storage, offset, shape, strides, *_ = arguments
+      if isinstance(shape, tuple) and len(shape) > MAX_DIMENSIONS:
+        raise RefusedError(f"refused a tensor of {len(shape)} dimensions.")
       if not (
         isinstance(storage, Storage)
         and are_counts([offset])

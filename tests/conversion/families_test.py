@@ -81,6 +81,15 @@ def test_unknown_names():
     recognize(find_family("mmdet", source), source)
 
 
+@pytest.mark.parametrize("odd", [np.zeros(()), np.zeros(3), np.zeros((0,))])
+def test_tensors_of_another_rank_are_left_to_the_table(odd):
+  """Nothing is told from a shape that is not what the name says."""
+  source = layouts.Layout()
+  resnet(source, 18)
+  source = dict(source, **{"layer1.0.conv2.weight": odd})
+  assert recognize(find_family("torchvision", source), source).backbone == "r18"
+
+
 def test_two_families_in_one_file():
   source = layouts.Layout()
   resnet(source, 18)
