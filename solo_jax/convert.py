@@ -13,6 +13,9 @@ Families: solo_official (WXinlong/SOLO), adelaidet and mmdet for whole networks;
   of any PyTorch version, read without PyTorch and without executing anything,
   and .safetensors.
 
+A folder as --checkpoint is a checkpoint of this project without a checksum,
+from before there were any: its weights are taken over as they are.
+
 Conversion is strict in both directions: a rule must use or drop every tensor,
 and every parameter must be filled. Nothing is written unless everything fits.
 """
@@ -21,15 +24,17 @@ from typing import Any
 
 import ml_collections
 from absl import app, flags
+from etils import epath
 from rich.console import Console
 
 from solo_jax import cli
 from solo_jax.building import build_method, check_config
-from solo_jax.checkpoints import store
+from solo_jax.checkpoints import converted, store
 from solo_jax.checkpoints.state import variable_shapes
 from solo_jax.conversion import efficientnet_lite
 from solo_jax.conversion.converter import convert_checkpoint
 from solo_jax.conversion.families import NAMES
+from solo_jax.errors import printable
 
 
 def find_shapes(config: ml_collections.ConfigDict) -> dict[str, Any]:
@@ -37,6 +42,28 @@ def find_shapes(config: ml_collections.ConfigDict) -> dict[str, Any]:
   return variable_shapes(
     build_method(config).network, image_size=config.transforms.image_size
   )
+
+
+def take_over(folder: str, out: str) -> None:
+  """Saves the weights of a checkpoint anew, so that it has a checksum.
+
+  Args:
+    folder: Of a run or of one checkpoint.
+    out: Folder for the checkpoint; must be new.
+
+  Raises:
+    UserError: If there is no checkpoint, or it is damaged.
+  """
+  checkpoint = store.load(folder, is_unsigned_read=True)
+  converted.save_converted(
+    out,
+    variables=checkpoint.variables,
+    config=checkpoint.config,
+    class_names=checkpoint.class_names,
+    category_ids=checkpoint.category_ids,
+    origin=dict(family="solo_jax", step=checkpoint.step),
+  )
+  print(f"written    {out}: step {checkpoint.step} of {folder}")
 
 
 def define_flags(values: flags.FlagValues = flags.FLAGS) -> None:
@@ -56,8 +83,8 @@ def define_flags(values: flags.FlagValues = flags.FLAGS) -> None:
   flags.DEFINE_string(
     "checkpoint",
     None,
-    "The .pth or .safetensors file. Default for --family=lite0: the file of "
-    "the installed package.",
+    "The .pth or .safetensors file, or the folder of a checkpoint without a "
+    "checksum. Default for --family=lite0: the file of the installed package.",
     flag_values=values,
   )
   flags.DEFINE_string(
@@ -97,6 +124,9 @@ def main() -> None:
     path = str(efficientnet_lite.find_weights())
   if path is None:
     raise app.UsageError("--checkpoint is required")
+  if epath.Path(path).is_dir():
+    take_over(path, values.out)
+    return
   if values.config is not None:
     check_config(values.config)
   conversion = convert_checkpoint(
@@ -108,7 +138,7 @@ def main() -> None:
     use_ema=values.ema,
     is_other_input=values.other_input,
   )
-  store.save_converted(
+  converted.save_converted(
     values.out,
     variables=conversion.variables,
     config=values.config,
@@ -118,7 +148,7 @@ def main() -> None:
   )
   console = Console(markup=False, highlight=False, soft_wrap=True)
   for line in (*conversion.lines, f"written    {values.out}"):
-    console.print(line)
+    console.print(printable(line))
 
 
 if __name__ == "__main__":

@@ -95,7 +95,8 @@ class ScaleJitter:
     image_size: Filled in by `build`.
     factor: (low, high) of the uniform factor.
     reference: What the factor scales: 'fit', the image fitted into
-      `image_size`, or 'original', the image at its own resolution (microscopy,
+      `image_size`; 'short', the image with a short side as that of
+      `image_size`; or 'original', the image at its own resolution (microscopy,
       where pixels have a physical size).
   """
 

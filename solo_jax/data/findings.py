@@ -9,6 +9,7 @@ import collections
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
+from solo_jax.errors import printable
 from solo_jax.terminal import plural
 
 # Lines kept per kind; all are counted.
@@ -113,13 +114,3 @@ def list_kinds(kinds: Iterable[Sequence], limit: int = 10) -> list[str]:
     rest = sum(count for _, count, _ in kinds[limit:])
     lines.append(f"  {rest:,} of {plural(len(kinds) - limit, 'other kind')}")
   return [printable(line) for line in lines]
-
-
-def printable(text: str) -> str:
-  """Returns text from a file with control characters escaped.
-
-  A terminal would act on them: they could hide lines or change its title.
-  """
-  return "".join(
-    repr(x)[1:-1] if ord(x) < 32 or 127 <= ord(x) < 160 else x for x in text
-  )

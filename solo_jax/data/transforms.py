@@ -15,6 +15,8 @@ import numpy as np
 
 from solo_jax.types import Sample
 
+# Added to a side before its fraction is cut off.
+SIZE_SHIFTS = {"nearest": 0.5, "down": 0.0}
 # Grey value of an RGB colour, ITU-R BT.601.
 _LUMA = np.array([0.299, 0.587, 0.114])
 _PERCENTILES = (0.1, 99.9)
@@ -28,6 +30,7 @@ def resize_to_fit(
   short_side: int,
   max_side: int,
   within: tuple[int, int] | None = None,
+  size_rounding: str = "nearest",
 ) -> Sample:
   """Returns the sample at the largest size within a short and a long side.
 
@@ -39,6 +42,7 @@ def resize_to_fit(
     short_side: Upper bound of the short side, in pixels.
     max_side: Upper bound of the long side, in pixels.
     within: Optional (height, width) that must not be exceeded either.
+    size_rounding: 'nearest', or 'down': int(side * s), as torchvision does.
 
   Returns:
     The resized sample.
@@ -47,7 +51,8 @@ def resize_to_fit(
   scale = min(max_side / max(height, width), short_side / min(height, width))
   if within is not None:
     scale = min(scale, within[0] / height, within[1] / width)
-  return resized(sample, _scaled_size(sample.image_size, scale))
+  shift = SIZE_SHIFTS[size_rounding]
+  return resized(sample, _scaled_size(sample.image_size, scale, shift))
 
 
 def jitter_scale(
@@ -65,7 +70,7 @@ def jitter_scale(
     rng: Source of the factor and of the position of the crop.
     image_size: (height, width) to fit into and to crop to, in pixels.
     factor: (low, high) of the uniform scale factor.
-    reference: 'fit' or 'original', see
+    reference: 'fit', 'short' or 'original', see
       `augmentations.ScaleJitter`.
 
   Returns:
@@ -75,6 +80,8 @@ def jitter_scale(
   scale = rng.uniform(*factor)
   if reference == "fit":
     scale *= min(image_size[0] / height, image_size[1] / width)
+  elif reference == "short":
+    scale *= min(image_size) / min(height, width)
   sample = resized(sample, _scaled_size(sample.image_size, scale))
   size = tuple(map(min, sample.image_size, image_size))
   slack = np.subtract(sample.image_size, size)
@@ -256,8 +263,10 @@ def to_uint8(image: np.ndarray) -> np.ndarray:
   return np.clip(levels + 0.5, 0, 255).astype(np.uint8)[image]
 
 
-def _scaled_size(size: tuple[int, int], scale: float) -> tuple[int, int]:
-  return tuple(max(1, int(side * scale + 0.5)) for side in size)
+def _scaled_size(
+  size: tuple[int, int], scale: float, shift: float = 0.5
+) -> tuple[int, int]:
+  return tuple(max(1, int(side * scale + shift)) for side in size)
 
 
 def _mapped(sample: Sample, matrix: list, size: tuple[int, int]) -> Sample:

@@ -16,7 +16,7 @@ import pytest
 import safetensors.numpy
 
 from solo_jax.building import build_predictor
-from solo_jax.checkpoints import store
+from solo_jax.checkpoints import converted, store
 from solo_jax.conversion.converter import convert_checkpoint
 from solo_jax.conversion.mapping import flatten
 from solo_jax.convert import find_shapes
@@ -77,7 +77,7 @@ def make_content(golden):
 
 
 def save(folder, conversion, config):
-  store.save_converted(
+  converted.save_converted(
     str(folder),
     variables=conversion.variables,
     config=config,
@@ -258,7 +258,7 @@ def test_a_backbone_alone(golden, tmp_path, torch_writer):
 PREDICT = """
 import sys
 import jax, numpy as np
-from solo_jax.checkpoints import store
+from solo_jax.checkpoints import converted, store
 from solo_jax.building import build_predictor
 folder, image, out, count = sys.argv[1:]
 assert jax.device_count() == int(count)

@@ -63,6 +63,8 @@ def test_jitter_of_the_original_resolution():
   assert out.image_size == (32, 40) and out.affine[0, 0] == 1
   out = augment(make_sample(), rng, **options)
   assert out.image_size == (30, 40) and out.affine[0, 0] == 0.625
+  out = augment(make_sample(), rng, **options | dict(jitter_reference="short"))
+  assert out.image_size == (32, 40) and out.affine[0, 0] == 43 / 64
 
 
 def test_equal_generators_give_equal_draws():
