@@ -1,5 +1,6 @@
 """Checks a config, and builds its method and predictor, for every command."""
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -151,9 +152,10 @@ def load_model(path: str) -> Model:
       found instead), or it is damaged.
   """
   checkpoint = store.load(path)
-  return build_model(
+  model = build_model(
     checkpoint.config,
     checkpoint.variables,
     class_names=checkpoint.class_names,
     category_ids=checkpoint.category_ids,
   )
+  return dataclasses.replace(model, exif=checkpoint.exif)
