@@ -328,7 +328,7 @@ def make_progress(console: Console) -> rich.progress.Progress:
   """Returns a progress bar for images; a task's total may be unknown."""
   return rich.progress.Progress(
     rich.progress.TextColumn("{task.description}", markup=False),
-    rich.progress.BarColumn(),
+    rich.progress.BarColumn(complete_style="cyan", finished_style="green"),
     rich.progress.MofNCompleteColumn(),
     SpeedColumn(),
     rich.progress.TimeRemainingColumn(),
