@@ -1,8 +1,8 @@
-"""Renames and transposes foreign weights by a table, strict both ways.
+"""Renames and transposes foreign weights by a table, strict in both directions.
 
 A table maps a regular expression over source names to a target path and a
 transform. Every source array must match exactly one rule, every target array
-must be filled exactly once, all shapes must agree; whatever does not is
+must be filled exactly once, and all shapes must agree; all mismatches are
 reported in one error.
 """
 
@@ -33,7 +33,7 @@ class Rule:
     target: '/'-separated path in the target tree, with \1, \2 ... for the
       groups of `source`; None drops the array on purpose.
     transform: Axis order of the target: COPY, CONV or DENSE; or a function of
-      the array, which raises ValueError where it does not fit.
+      the array, which raises ValueError if it does not fit.
   """
 
   source: str
@@ -49,8 +49,8 @@ def norm_rules(
   Args:
     source: Regular expression of the layer's name, before '.weight'.
     target: Path of the layer below 'params' and 'batch_stats'.
-    running: Whether it has running statistics (batch norm) or not (group
-      norm).
+    running: Whether it has running statistics, as batch norm has and group norm
+      has not.
 
   Returns:
     Rules for scale and bias, and for mean and variance where `running`.
@@ -63,7 +63,7 @@ def norm_rules(
     rules += (
       Rule(rf"{source}\.running_mean", f"batch_stats/{target}/mean"),
       Rule(rf"{source}\.running_var", f"batch_stats/{target}/var"),
-      # Counts steps for a momentum that no checkpoint here uses.
+      # A step counter for a kind of momentum that no checkpoint here uses.
       Rule(rf"{source}\.num_batches_tracked", None),
     )
   return rules

@@ -75,7 +75,7 @@ def test_a_name_given_wins():
 
 def test_unknown_names():
   source = {"encoder.weight": np.zeros(1), "encoder.bias": np.zeros(1)}
-  with pytest.raises(UserError, match=r"encoder\.weight.*none that is known"):
+  with pytest.raises(UserError, match=r"encoder\.weight.*no known family"):
     find_family(None, source)
   with pytest.raises(UserError, match="no method of mmdet"):
     recognize(find_family("mmdet", source), source)
