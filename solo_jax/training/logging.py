@@ -1,7 +1,7 @@
 """Output of a run: log lines, metrics.jsonl, TensorBoard, pictures.
 
-Log lines are plain text, short and coloured only on a terminal, so that log files
-are readable, too.
+Log lines are plain text, short and coloured only on a terminal, so that log
+files are readable, too.
 """
 
 import contextlib
