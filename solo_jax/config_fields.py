@@ -115,7 +115,7 @@ FIELDS = (
       "weights",
       None,
       optional(TEXT),
-      "'efficientnet_lite0' or a .pth file of torchvision",
+      "'efficientnet_lite0', or a file, name or address of torchvision's",
     ),
   ),
   *section(
@@ -204,9 +204,7 @@ FIELDS = (
       "batch_size", REQUIRED, POSITIVE, "global, over all devices and processes"
     ),
     Field("num_steps", REQUIRED, POSITIVE),
-    Field(
-      "init_from", None, optional(TEXT), "folder of a checkpoint to start from"
-    ),
+    Field("init_from", None, optional(TEXT), "folder or name of a checkpoint"),
     Field(
       "precision",
       "float32",

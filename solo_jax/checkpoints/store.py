@@ -61,6 +61,8 @@ class Checkpoint:
     variables: {'params', 'batch_stats'} of numpy arrays; `params` are the
       averaged ones where the run kept an average.
     step: Training steps taken.
+    origin: Where converted weights are from: file, code base, licence and so
+      on; empty of what was trained here.
   """
 
   config: ml_collections.ConfigDict
@@ -68,6 +70,7 @@ class Checkpoint:
   category_ids: tuple[int, ...]
   variables: dict[str, Any]
   step: int
+  origin: dict[str, Any] = dataclasses.field(default_factory=dict)
 
 
 class CheckpointWriter:
@@ -365,6 +368,7 @@ def load(path: str) -> Checkpoint:
       "batch_stats": state["batch_stats"] or {},
     },
     step=int(state["step"]),
+    origin=info.get("converted_from", {}),
   )
 
 
