@@ -5,6 +5,10 @@ BIN := .venv/bin
 CONFIG ?= solov2_shapes
 # Test files or folders; nothing for all of them.
 FILE ?=
+# What users and new methods call: its types are checked.
+TYPED := solo_jax/api.py solo_jax/building.py solo_jax/cli.py \
+  solo_jax/errors.py solo_jax/methods/interface.py solo_jax/methods/table.py \
+  solo_jax/target_masks.py solo_jax/types.py
 # Large pages for the buffers of each step: a quarter less CPU time (glibc).
 export GLIBC_TUNABLES := glibc.malloc.hugetlb=1
 PYTEST := -m pytest -q --numprocesses=auto --maxprocesses=4 --dist=loadfile
@@ -69,9 +73,10 @@ test-oldest: .venv-oldest/installed ## Run the tests with the oldest releases
 	  --constraint .venv-oldest/oldest.txt --config-settings editable_mode=compat
 	touch $@
 
-lint: install ## Check style
+lint: install ## Check style, and the types of the public interfaces
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/ty check --python .venv $(TYPED)
 
 format: install ## Fix style
 	$(BIN)/ruff check --fix .

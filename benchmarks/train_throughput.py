@@ -109,6 +109,7 @@ def measure_loop(config, num_steps: int) -> dict[str, float]:
       config=config,
       class_names=records.class_names,
       category_ids=records.category_ids,
+      data=setup.describe_data(records),
     )
     run = Run(config, writer, log, eval_records=None)
     try:

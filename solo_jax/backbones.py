@@ -4,7 +4,6 @@ To add a backbone, add a file to nn/backbones/ and a row to BACKBONES.
 """
 
 import dataclasses
-import functools
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -12,8 +11,9 @@ from etils import epath
 
 from solo_jax import errors
 from solo_jax.conversion import efficientnet_lite as lite_weights
+from solo_jax.conversion import swin as swin_weights
 from solo_jax.conversion import torchvision
-from solo_jax.nn.backbones import efficientnet_lite, resnet
+from solo_jax.nn.backbones import efficientnet_lite, resnet, swin
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,6 +80,34 @@ def load_lite0(weights: str, target: Mapping[str, Any]) -> dict[str, Any]:
   return lite_weights.load_backbone(target)
 
 
+def make_swin(*, axis_name: str | None, **section: Any) -> swin.Swin:
+  """Builds a Swin Transformer; it has nothing to gather over devices."""
+  del axis_name
+  return swin.Swin(**section)
+
+
+def load_swin(weights: str, target: Mapping[str, Any]) -> dict[str, Any]:
+  """Reads a classifier of the original repository.
+
+  Args:
+    weights: Its path.
+    target: {'params'} of the Swin Transformer.
+
+  Returns:
+    The backbone's variables.
+
+  Raises:
+    errors.UserError: If there is no such file.
+  """
+  if not epath.Path(weights).exists():
+    raise errors.UserError(
+      f"backbone.weights={weights!r} is no file; download a classifier of the "
+      "Swin Transformer's authors (swin_tiny_patch4_window7_224.pth, ...) or "
+      "set it to None"
+    )
+  return swin_weights.load_backbone(weights, target)
+
+
 BACKBONES = {
   "resnet": Backbone(resnet.ResNet, resnet.is_frozen, load_resnet),
   "efficientnet_lite0": Backbone(
@@ -87,6 +115,7 @@ BACKBONES = {
     efficientnet_lite.is_frozen,
     load_lite0,
   ),
+  "swin": Backbone(make_swin, swin.is_frozen, load_swin),
 }
 
 
@@ -145,10 +174,15 @@ def load_pretrained(
   weights = section["weights"]
   if weights is None:
     return variables
-  target = {name: tree["backbone"] for name, tree in variables.items()}
+  # Without batch norm there are no statistics of a backbone.
+  target = {
+    name: tree["backbone"]
+    for name, tree in variables.items()
+    if "backbone" in tree
+  }
   loaded = find(section["name"]).load(weights, target)
-  return {
-    name: {**tree, "backbone": loaded[name]} for name, tree in variables.items()
+  return variables | {
+    name: {**variables[name], "backbone": tree} for name, tree in loaded.items()
   }
 
 
@@ -156,12 +190,14 @@ def frozen_rule(section: Mapping[str, Any]) -> Callable[[str], bool]:
   """Returns the rule that selects the backbone's frozen parameters.
 
   Args:
-    section: The config's section `backbone`: `name` and `frozen_stages`.
+    section: The config's section `backbone`.
 
   Returns:
-    A function: top-level name of a parameter in the backbone's tree -> whether
-    it is frozen.
+    A function: path of a parameter in the backbone's tree -> whether it is
+    frozen.
   """
-  return functools.partial(
-    find(section["name"]).is_frozen, frozen_stages=section["frozen_stages"]
+  row, stages = find(section["name"]), section["frozen_stages"]
+  are_norms = "norm" in section and section["norm"] == "constant"
+  return lambda path: (
+    row.is_frozen(path.split("/")[0], stages) or (are_norms and "bn" in path)
   )

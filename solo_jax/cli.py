@@ -9,9 +9,11 @@ its traceback.
 import ast
 import functools
 import io
+import logging as std_logging
 import os
 import pathlib
 import re
+import shlex
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Sequence
@@ -23,7 +25,7 @@ from ml_collections import config_flags
 from rich.console import Console
 
 from solo_jax import parallel
-from solo_jax.errors import UserError
+from solo_jax.errors import UserError, printable
 
 # Error messages of CPU collectives and of JAX's coordination service when a
 # process is gone; other backends stop all processes by themselves.
@@ -67,7 +69,7 @@ def run(
       _end_alone(error, name, message)
     if message is None:
       raise
-    sys.exit(f"{name}: {message}")
+    sys.exit(printable(f"{name}: {message}", keep="\n"))
 
 
 def start(
@@ -92,11 +94,36 @@ def start(
   if arguments and not takes_arguments:
     raise app.UsageError(f"unexpected arguments: {' '.join(arguments)}")
   logging.set_verbosity(verbosity)
+  logging.get_absl_handler().setFormatter(_PrintableFormatter())
   if "distributed" in flags.FLAGS:
     address = process_address(flags.FLAGS)
     if address is not None:
       parallel.connect(*address)
   command(*arguments)
+
+
+def command_line(argv: Sequence[str]) -> str:
+  """Returns a command line as it can be typed again.
+
+  Args:
+    argv: The program and its arguments.
+
+  Returns:
+    'python -m solo_jax.eval --checkpoint=...' for a module of this package.
+  """
+  path = pathlib.Path(argv[0])
+  program = shlex.quote(path.name)
+  if path.suffix == ".py" and path.parent == pathlib.Path(__file__).parent:
+    program = f"python -m solo_jax.{path.stem}"
+  return " ".join([program, *map(shlex.quote, argv[1:])])
+
+
+class _PrintableFormatter(logging.PythonFormatter):
+  """Escapes what a terminal would act on: messages quote names of files."""
+
+  def format(self, record: std_logging.LogRecord) -> str:
+    """Returns the line or lines of a record."""
+    return printable(super().format(record), keep="\n\t")
 
 
 def _end_alone(error: Exception, name: str, message: str | None) -> None:
@@ -108,7 +135,7 @@ def _end_alone(error: Exception, name: str, message: str | None) -> None:
   if message is None:
     traceback.print_exception(error)
   else:
-    print(f"{name}: {message}", file=sys.stderr)
+    print(printable(f"{name}: {message}", keep="\n"), file=sys.stderr)
   sys.stdout.flush()
   sys.stderr.flush()
   os._exit(1)
@@ -185,8 +212,10 @@ def _is_raised_by_config_flag(error: BaseException) -> bool:
 
 def _chain(error: BaseException) -> Iterator[BaseException]:
   """Yields the exceptions during whose handling this one was raised."""
-  while error := error.__cause__ or error.__context__:
-    yield error
+  cause = error.__cause__ or error.__context__
+  while cause:
+    yield cause
+    cause = cause.__cause__ or cause.__context__
 
 
 def define_checkpoint_flag() -> None:

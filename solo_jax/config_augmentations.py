@@ -32,7 +32,7 @@ AUGMENTATIONS = {
   ),
   "scale_jitter": (
     Field("factor", REQUIRED, low_high(FACTOR)),
-    Field("reference", "fit", one_of("fit", "original")),
+    Field("reference", "fit", one_of("fit", "short", "original")),
   ),
   "color_jitter": (Field("strength", REQUIRED, SHARE),),
   "copy_paste": (Field("probability", REQUIRED, SHARE),),

@@ -1,8 +1,9 @@
 """The table of all fields of a configuration.
 
 To add a field, add a row here or, if only some methods have it, to
-config_methods.py. Its default must reproduce what a run did before the field
-existed, because older checkpoints are read with it.
+config_methods.py, config_queries.py or config_regions.py. Its default must
+reproduce what a run did before the field existed, because older checkpoints are
+read with it.
 """
 
 from solo_jax.config_augmentations import STAGES
@@ -25,6 +26,8 @@ from solo_jax.config_checks import (
   section,
 )
 from solo_jax.config_methods import METHOD_FIELDS
+from solo_jax.config_queries import QUERY_FIELDS
+from solo_jax.config_regions import REGION_FIELDS
 
 FIELDS = (
   *section(
@@ -91,6 +94,12 @@ FIELDS = (
     Field(
       "max_side", REQUIRED, POSITIVE, "... if the long side stays within this"
     ),
+    Field(
+      "size_rounding",
+      "nearest",
+      one_of("nearest", "down"),
+      "of resized sides; 'down' in torchvision",
+    ),
     Field("pad_multiple", 32, MULTIPLE_OF_32, "sides are padded to a multiple"),
     Field(
       "interpolation",
@@ -106,7 +115,7 @@ FIELDS = (
   *section(
     "backbone",
     ALL,
-    Field("name", REQUIRED, TEXT, "'resnet' or 'efficientnet_lite0'"),
+    Field("name", REQUIRED, TEXT, "'resnet', 'swin' or 'efficientnet_lite0'"),
     Field("frozen_stages", 0, COUNT, "1: stem and first stage get no gradient"),
     Field(
       "remat", (), each(one_of(1, 2, 3, 4)), "stages recomputed to save memory"
@@ -115,7 +124,7 @@ FIELDS = (
       "weights",
       None,
       optional(TEXT),
-      "'efficientnet_lite0', or a file, name or address of torchvision's",
+      "'efficientnet_lite0'; or a file, name or address: ResNet, Swin",
     ),
   ),
   *section(
@@ -149,6 +158,7 @@ FIELDS = (
     ),
     Field("groups", 1, POSITIVE, "ResNeXt-101 64x4d: 64 and ..."),
     Field("group_width", 64, POSITIVE, "... 4"),
+    Field("norm_epsilon", 1e-5, AMOUNT, "torchvision's Mask R-CNN v1 file: 0"),
   ),
   *section(
     "backbone",
@@ -156,11 +166,23 @@ FIELDS = (
     Field(
       "norm",
       "sync",
-      one_of("batch", "sync", "frozen"),
-      "'batch' (plain), 'sync' (over devices) or 'frozen'",
+      one_of("batch", "sync", "frozen", "constant", "group"),
+      "'sync': over devices; 'frozen', 'constant': affine too",
     ),
   ),
+  *section(
+    "backbone",
+    ("swin",),
+    Field("embed_dim", 96, POSITIVE, "channels of the first stage"),
+    Field("depths", (2, 2, 6, 2), each(POSITIVE, 4), "blocks; S, B, L: 18"),
+    Field("num_heads", (3, 6, 12, 24), each(POSITIVE, 4), "of each stage"),
+    Field("window_size", 7, POSITIVE, "pixels of a map; B, L: 12"),
+    Field("mlp_ratio", 4, POSITIVE, "hidden channels, by the stage's"),
+    Field("drop_path_rate", 0.3, SHARE, "images that skip the last block"),
+  ),
   *METHOD_FIELDS,
+  *REGION_FIELDS,
+  *QUERY_FIELDS,
   *section(
     "decode",
     ALL,
@@ -186,13 +208,14 @@ FIELDS = (
     Field(
       "backbone_factor", 1.0, AMOUNT, "factor of the backbone's learning rate"
     ),
-    Field("schedule", "cosine", one_of("cosine", "step")),
+    Field("schedule", "cosine", one_of("cosine", "poly", "step")),
     Field("decay_steps", (), each(COUNT), "'step': x0.1 at each of these"),
     Field("warmup_steps", 0, COUNT, "linear, from ..."),
     Field("warmup_factor", 0.01, AMOUNT, "... this share of the rate"),
     Field("momentum", 0.9, AMOUNT, "sgd"),
     Field("weight_decay", 0.0001, AMOUNT),
     Field("decay_norm_and_bias", False, FLAG, "as PyTorch's SGD does"),
+    Field("decay_bias", False, FLAG, "True: of layers, not of norms"),
     Field("clip_norm", None, optional(FACTOR), "None: off"),
     Field("accumulate", 1, POSITIVE, "micro-batches per step"),
     Field("ema_decay", None, optional(SHARE), "None: off"),

@@ -17,6 +17,9 @@ Families: solo_official (WXinlong/SOLO), adelaidet and mmdet for whole networks;
   of any PyTorch version, read without PyTorch and without executing anything,
   and .safetensors.
 
+A folder as --checkpoint is a checkpoint of this project without a checksum,
+from before there were any: its weights are taken over as they are.
+
 Conversion is strict in both directions: a rule must use or drop every tensor,
 and every parameter must be filled. Nothing is written unless everything fits.
 """
@@ -24,13 +27,15 @@ and every parameter must be filled. Nothing is written unless everything fits.
 import pathlib
 
 from absl import app, flags
+from etils import epath
 from rich.console import Console
 
 from solo_jax import cli, published, weights
 from solo_jax.cache import VARIABLE, cache_folder
+from solo_jax.checkpoints import converted, store
 from solo_jax.conversion import efficientnet_lite
 from solo_jax.conversion.families import NAMES
-from solo_jax.weights import convert_file
+from solo_jax.errors import printable
 
 
 def make_list() -> list[str]:
@@ -61,6 +66,28 @@ def _count_bytes(folder: pathlib.Path) -> int:
   return sum(x.stat().st_size for x in folder.rglob("*") if x.is_file())
 
 
+def take_over(folder: str, out: str) -> None:
+  """Saves the weights of a checkpoint anew, so that it has a checksum.
+
+  Args:
+    folder: Of a run or of one checkpoint.
+    out: Folder for the checkpoint; must be new.
+
+  Raises:
+    UserError: If there is no checkpoint, or it is damaged.
+  """
+  checkpoint = store.load(folder, is_unsigned_read=True)
+  converted.save_converted(
+    out,
+    variables=checkpoint.variables,
+    config=checkpoint.config,
+    class_names=checkpoint.class_names,
+    category_ids=checkpoint.category_ids,
+    origin=dict(family="solo_jax", step=checkpoint.step),
+  )
+  print(f"written    {out}: step {checkpoint.step} of {folder}")
+
+
 def define_flags(values: flags.FlagValues = flags.FLAGS) -> None:
   """Defines the command's flags.
 
@@ -78,8 +105,8 @@ def define_flags(values: flags.FlagValues = flags.FLAGS) -> None:
   flags.DEFINE_string(
     "checkpoint",
     None,
-    "The .pth or .safetensors file. Default for --family=lite0: the file of "
-    "the installed package.",
+    "The .pth or .safetensors file, or the folder of a checkpoint without a "
+    "checksum. Default for --family=lite0: the file of the installed package.",
     flag_values=values,
   )
   flags.DEFINE_string(
@@ -136,7 +163,10 @@ def main() -> None:
     path = str(efficientnet_lite.find_weights())
   if path is None:
     raise app.UsageError("--checkpoint is required")
-  lines = convert_file(
+  if epath.Path(path).is_dir():
+    take_over(path, values.out)
+    return
+  lines = weights.convert_file(
     path,
     values.out,
     config=values.config,
@@ -147,7 +177,7 @@ def main() -> None:
     is_other_input=values.other_input,
   )
   for line in (*lines, f"written    {values.out}"):
-    console.print(line)
+    console.print(printable(line))
 
 
 if __name__ == "__main__":

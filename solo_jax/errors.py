@@ -8,3 +8,26 @@ class UserError(Exception):
   names the file, image id or field, and what to do. `cli.run` prints it and
   exits with code 1; any other exception keeps its traceback.
   """
+
+
+def printable(text: str, *, keep: str = "") -> str:
+  r"""Returns a text of a file with control characters as escapes.
+
+  A terminal acts on them: they may hide lines or change its title. What no
+  encoding has (file names that are no UTF-8) is escaped as well.
+
+  Args:
+    text: Any text.
+    keep: Control characters that stay, such as line ends.
+
+  Returns:
+    The text, '\x1b' in four characters for an escape.
+  """
+  return "".join(
+    x if x in keep or not _is_control(x) else ascii(x)[1:-1] for x in text
+  )
+
+
+def _is_control(character: str) -> bool:
+  code = ord(character)
+  return code < 32 or 127 <= code < 160 or 0xD800 <= code < 0xE000

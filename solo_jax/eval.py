@@ -23,6 +23,7 @@ The last line printed is one JSON object with the metrics.
 """
 
 import json
+import sys
 
 import jax
 import rich.table
@@ -89,8 +90,9 @@ def define_flags() -> None:
   cli.define_checkpoint_flag()
   flags.DEFINE_string(
     "data_dir",
-    None,
-    "Folder of the prepared datasets. Default: that of training.",
+    "data",
+    "Folder of the prepared datasets. If training had them elsewhere, name it: "
+    "a checkpoint does not choose what is opened.",
   )
   flags.DEFINE_string(
     "split", None, "Split to evaluate. Default: the config's eval_split."
@@ -140,6 +142,7 @@ def main() -> None:
       score_threshold=FLAGS.score_threshold,
       scales=FLAGS.scale,
       flip=FLAGS.flip,
+      command=cli.command_line(sys.argv),
     ),
     cli.make_progress(
       Console(stderr=True, markup=False, highlight=False, quiet=not is_writer)

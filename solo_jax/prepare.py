@@ -44,9 +44,9 @@ from solo_jax.data import (
 )
 from solo_jax.data.builder import TOLERANT, RecordsBuilder, Tolerance
 from solo_jax.data.file_tree import MAX_PIXELS, PIXELS_LIMIT
-from solo_jax.data.findings import list_kinds, printable
+from solo_jax.data.findings import list_kinds
 from solo_jax.data.records import Records, find_prepared, list_splits
-from solo_jax.errors import UserError
+from solo_jax.errors import UserError, printable
 from solo_jax.terminal import make_table, plural
 
 _DATASETS = ("shapes", "coco_instances", "labeled_images")

@@ -10,6 +10,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+# NumPy on the host, where a batch is built; JAX in a step.
+Array = np.ndarray | jax.Array
+
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -26,7 +29,7 @@ class PackedMasks:
     stride: Network pixels per cell.
   """
 
-  data: jax.Array
+  data: Array
   encoding: str = dataclasses.field(metadata=dict(static=True))
   stride: int = dataclasses.field(metadata=dict(static=True))
 
@@ -36,7 +39,7 @@ class PackedMasks:
     *_, height, width = self.data.shape
     return height, width * (8 if self.encoding == "bits" else 1)
 
-  def unpack(self, rows: jax.Array | None = None) -> jax.Array:
+  def unpack(self, rows: jax.Array | None = None) -> Array:
     """Returns the masks as weights of cells.
 
     Args:
@@ -52,7 +55,7 @@ class PackedMasks:
       return xp.unpackbits(data, axis=-1).astype(xp.float32)
     return data.astype(xp.float32) / xp.float32(255)
 
-  def unpack_flat(self) -> jax.Array:
+  def unpack_flat(self) -> Array:
     """Returns `unpack()` with the cells of a mask in one row. [..., N, h * w].
 
     Flattening the bytes lets XLA sum each mask in one pass.
@@ -60,7 +63,60 @@ class PackedMasks:
     data = self.data.reshape(*self.data.shape[:-2], -1)
     return dataclasses.replace(self, data=data).unpack()
 
-  def rectangles(self, boxes_xyxy: jax.Array) -> jax.Array:
+  def read(self, row: jax.Array, column: jax.Array) -> jax.Array:
+    """Returns single cells of the masks of a batch, without unpacking them.
+
+    Args:
+      row: Of each cell. [B, N or 1, P] int32.
+      column: Of each cell. [B, N or 1, P] int32.
+
+    Returns:
+      Weights in [0, 1]. [B, N, P] float32.
+    """
+    batch, num_masks, height, bytes_per_row = self.data.shape
+    flat = self.data.reshape(-1)
+    start = jnp.arange(batch * num_masks).reshape(batch, num_masks, 1)
+    start = start * height * bytes_per_row + row * bytes_per_row
+    if self.encoding == "coverage":
+      value = jnp.take(flat, start + column, mode="clip")
+      return value.astype(jnp.float32) / 255
+    byte = jnp.take(flat, start + column // 8, mode="clip")
+    bit = (byte >> (7 - column % 8).astype(jnp.uint8)) & 1
+    return bit.astype(jnp.float32)
+
+  def coarsen(self, ratio: int) -> "PackedMasks":
+    """Returns the masks of a batch at a lower resolution.
+
+    Bits by the rule of the 'published' targets, applied to the bits that there
+    are: set where two or more of the four central ones of a block are. Coverage
+    by its mean, which is exact.
+
+    Args:
+      ratio: Cells along a side that become one; even, and divides the size.
+
+    Returns:
+      Coverage (of bits: 0 or 255). [B, N] masks of [h / ratio, w / ratio].
+    """
+    height, width = self.size
+    has_bits = self.encoding == "bits"
+    cells = jnp.unpackbits(self.data, axis=-1) if has_bits else self.data
+    blocks = cells.reshape(
+      *cells.shape[:2], height // ratio, ratio, width // ratio, ratio
+    )
+    if has_bits:
+      center = slice(ratio // 2 - 1, ratio // 2 + 1)
+      votes = jnp.sum(
+        blocks[:, :, :, center, :, center], axis=(3, 5), dtype=jnp.uint8
+      )
+      cells = jnp.where(votes >= 2, 255, 0).astype(jnp.uint8)
+    else:
+      mean = jnp.mean(blocks.astype(jnp.float32), axis=(3, 5))
+      cells = jnp.round(mean).astype(jnp.uint8)
+    return PackedMasks(
+      data=cells, encoding="coverage", stride=ratio * self.stride
+    )
+
+  def rectangles(self, boxes_xyxy: Array) -> Array:
     """Returns the rectangle that each mask's grid covers: the whole frame.
 
     Args:
@@ -87,9 +143,9 @@ class BoxMaskTargets:
     data: Covered area of each cell, 255 for all of it. [..., N, s, s] uint8.
   """
 
-  data: jax.Array
+  data: Array
 
-  def unpack(self, rows: jax.Array | None = None) -> jax.Array:
+  def unpack(self, rows: jax.Array | None = None) -> Array:
     """Returns the masks as weights; see `PackedMasks.unpack`.
 
     Returns:
@@ -99,6 +155,6 @@ class BoxMaskTargets:
     data = self.data if rows is None else self.data[rows]
     return data.astype(xp.float32) / xp.float32(255)
 
-  def rectangles(self, boxes_xyxy: jax.Array) -> jax.Array:
+  def rectangles(self, boxes_xyxy: Array) -> Array:
     """Returns the boxes of the instances; see `PackedMasks.rectangles`."""
     return boxes_xyxy

@@ -3,9 +3,9 @@ r"""Trains a method and evaluates it.
 python -m solo_jax.train \
     --config=configs/solov2_shapes.py --workdir=workdirs/shapes
 
-Rerunning the same command resumes from the last checkpoint. Ctrl-C and SIGTERM
-save a checkpoint first; the exit code is then 130 or 143. The last line of a
-finished run is the metrics as JSON.
+Rerunning the same command resumes from the last checkpoint. Ctrl-C, SIGTERM and
+a closed terminal (SIGHUP) save a checkpoint first; the exit code is then 130,
+143 or 129. The last line of a finished run is the metrics as JSON.
 
 Several processes: start the same command in each, with --distributed on a TPU
 pod, under Slurm or in Kubernetes, and elsewhere with
@@ -44,6 +44,12 @@ def define_flags(values: flags.FlagValues = flags.FLAGS) -> None:
     "resume at the same step; the learning rate follows the linear rule.",
     flag_values=values,
   )
+  flags.DEFINE_boolean(
+    "change_data",
+    False,
+    "Go on from a checkpoint that was trained on other data of the same name.",
+    flag_values=values,
+  )
   cli.define_process_flags(values)
   flags.mark_flag_as_required("workdir", flag_values=values)
 
@@ -54,7 +60,10 @@ def main() -> None:
   if jax.process_index() == 0:
     print("reading the data and making the network", flush=True)
   metrics = train_and_evaluate(
-    given.config, given.workdir, change_batch_size=given.change_batch_size
+    given.config,
+    given.workdir,
+    change_batch_size=given.change_batch_size,
+    change_data=given.change_data,
   )
   if jax.process_index() == 0:
     print(json.dumps(metrics))

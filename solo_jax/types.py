@@ -281,16 +281,16 @@ class Instances:
 
   def take(self, indices: Sequence[int]) -> "Instances":
     """Returns some instances, in the order of their indices."""
-    indices = np.asarray(indices, int)
+    rows = np.asarray(indices, int)
     if isinstance(self.masks, CroppedMasks):
       masks = dataclasses.replace(
         self.masks,
-        corners=[self.masks.corners[i] for i in indices],
-        crops=[self.masks.crops[i] for i in indices],
+        corners=[self.masks.corners[i] for i in rows],
+        crops=[self.masks.crops[i] for i in rows],
       )
     else:  # planes stay column-major
-      masks = self.masks.transpose(0, 2, 1)[indices].transpose(0, 2, 1)
-    return self._at(indices, masks)
+      masks = self.masks.transpose(0, 2, 1)[rows].transpose(0, 2, 1)
+    return self._at(rows, masks)
 
   def first(self, number: int) -> "Instances":
     """Returns the instances of the highest scores; no mask is copied."""

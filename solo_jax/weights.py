@@ -20,14 +20,14 @@ from etils import epath
 from solo_jax import published
 from solo_jax.building import build_method, build_model, check_config
 from solo_jax.cache import cache_folder, fill_once
-from solo_jax.checkpoints import hub, store
+from solo_jax.checkpoints import converted, hub, store
 from solo_jax.checkpoints.damage import reason
 from solo_jax.checkpoints.folders import absolute
 from solo_jax.checkpoints.state import variable_shapes
 from solo_jax.conversion import checkpoint_file
 from solo_jax.conversion.converter import convert_checkpoint, suggest_config
 from solo_jax.conversion.families import find_family, recognize
-from solo_jax.errors import UserError
+from solo_jax.errors import UserError, printable
 from solo_jax.inference.predictor import Model
 from solo_jax.published import Published
 
@@ -161,7 +161,7 @@ def convert_file(
   if config is not None:
     check_config(config)
   conversion = convert_checkpoint(path, config, find_shapes, **options)
-  store.save_converted(
+  converted.save_converted(
     out,
     variables=conversion.variables,
     config=config,
@@ -312,4 +312,4 @@ def _guess_config(path: str) -> ml_collections.ConfigDict:
 
 
 def _say(line: str) -> None:
-  print(line, file=sys.stderr, flush=True)
+  print(printable(line), file=sys.stderr, flush=True)

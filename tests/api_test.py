@@ -12,7 +12,7 @@ import pytest
 
 from solo_jax.api import Predictor
 from solo_jax.building import build_method, build_model, build_predictor
-from solo_jax.checkpoints import store
+from solo_jax.checkpoints import converted, store
 from solo_jax.checkpoints.state import init_variables
 from solo_jax.data.shapes import CLASS_NAMES
 from solo_jax.errors import UserError
@@ -42,7 +42,7 @@ def folder(tmp_path_factory):
     build_method(config).network, image_size=(64, 64), seed=0
   )
   path = tmp_path_factory.mktemp("api") / "run"
-  store.save_converted(
+  converted.save_converted(
     str(path),
     variables=jax.tree.map(np.asarray, variables),
     config=config,

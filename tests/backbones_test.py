@@ -14,8 +14,11 @@ SIDE = 64
 def section(name, **changed):
   config = load("solov2_shapes").backbone.to_dict()
   if name != "resnet":
-    shared = ("norm", "frozen_stages", "remat", "weights")
+    shared = {"frozen_stages", "remat", "weights"}
+    shared |= {"norm"} if name == "efficientnet_lite0" else set()
     config = {key: config[key] for key in shared}
+  if name == "swin":
+    config |= dict(embed_dim=32, depths=(1, 1, 1, 1), num_heads=(1, 2, 4, 8))
   return config | dict(name=name) | changed
 
 
@@ -49,6 +52,14 @@ def test_frozen_stages_of_efficientnet_lite():
   assert not is_frozen("block_15")
 
 
+def test_frozen_stages_of_swin():
+  is_frozen = backbones.frozen_rule(section("swin", frozen_stages=2))
+  for name in ("patch_embed", "patch_norm", "stage2_1", "merge2", "norm1"):
+    assert is_frozen(name)
+  for name in ("stage3_0", "merge3", "norm4"):
+    assert not is_frozen(name)
+
+
 def test_an_unknown_name_lists_the_known_ones():
   with pytest.raises(UserError, match="name='vgg' is unknown.*'resnet'"):
     backbones.make_backbone(section("vgg"), dtype=jnp.float32, axis_name=None)
@@ -60,12 +71,28 @@ def test_without_pretrained_weights():
   assert found is variables
 
 
+def test_pretrained_weights_without_statistics(monkeypatch, tmp_path):
+  path = tmp_path / "swin.pth"
+  path.touch()
+  variables = {"params": {"backbone": {"w": 1}}, "batch_stats": {}}
+  monkeypatch.setattr(
+    backbones.swin_weights, "load_backbone", lambda *_: {"params": {"w": 2}}
+  )
+  found = backbones.load_pretrained(variables, section("swin", weights=path))
+  assert found == {"params": {"backbone": {"w": 2}}, "batch_stats": {}}
+
+
 @pytest.mark.parametrize(
   ("name", "weights", "message"),
   [
     ("resnet", "none.pth", "weights='none.pth' is neither a file"),
     ("resnet", "efficientnet_lite0", "'efficientnet_lite0' is neither a file"),
     ("efficientnet_lite0", "r50.pth", "has one set of weights"),
+    (
+      "swin",
+      "none.pth",
+      "weights='none.pth' is no file; download a classifier",
+    ),
   ],
 )
 def test_weights_of_no_such_backbone(name, weights, message):
@@ -83,11 +110,16 @@ def test_pretrained_backbone_replaces_the_random_one(
     "batch_stats": {"backbone": {"m": 3}},
   }
   loaded = {"params": {"w": 10}, "batch_stats": {"m": 30}}
-  for module in (backbones.torchvision, backbones.lite_weights):
+  modules = (
+    backbones.torchvision,
+    backbones.lite_weights,
+    backbones.swin_weights,
+  )
+  for module in modules:
     monkeypatch.setattr(module, "load_backbone", lambda *_: loaded)
-  path = tmp_path / "resnet50.pth"
+  path = tmp_path / "weights.pth"
   path.touch()
-  weights = {"resnet": str(path)}.get(name, name)
+  weights = name if name == "efficientnet_lite0" else str(path)
   given = section(name, weights=weights)
   assert backbones.load_pretrained(variables, given) == {
     "params": {"backbone": {"w": 10}, "head": {"w": 2}},

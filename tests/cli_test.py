@@ -39,6 +39,30 @@ def test_a_users_error_is_its_message():
   assert cli.explain(catch(fail)) == "steps='many' is not a int"
 
 
+def test_control_characters_of_files_do_not_reach_the_terminal(tmp_path):
+  """In messages and in lines of the log."""
+  program = tmp_path / "program.py"
+  program.write_text(
+    "from absl import logging\n"
+    "from solo_jax import cli\n"
+    "from solo_jax.errors import UserError\n"
+    "def main():\n"
+    "  logging.error('name %s', 'a\\x1b[31m')\n"
+    "  raise UserError('file \\x1b]0;x\\x07\\udcff.png:\\nsecond line')\n"
+    "cli.run(main)\n"
+  )
+  done = subprocess.run(
+    [sys.executable, program],
+    capture_output=True,
+    text=True,
+    cwd=ROOT,
+    env={**os.environ, "PYTHONPATH": str(ROOT)},
+  )
+  assert done.returncode == 1 and "\x1b" not in done.stderr
+  assert "name a\\x1b[31m" in done.stderr
+  assert "file \\x1b]0;x\\x07\\udcff.png:\nsecond line" in done.stderr
+
+
 def test_files_that_the_system_refuses_are_named(tmp_path):
   path = tmp_path / "missing" / "results.json"
   assert cli.explain(catch(open, path, "w")) == (
@@ -237,3 +261,10 @@ def test_commands_end_with_one_line(tmp_path, arguments, message):
   assert result.returncode == 1
   assert result.stderr.startswith(message)
   assert len(result.stderr.splitlines()) == 1
+
+
+def test_a_command_line_can_be_typed_again():
+  module = str(pathlib.Path(cli.__file__).with_name("eval.py"))
+  line = cli.command_line([module, "--checkpoint=a b", "--report=r"])
+  assert line == "python -m solo_jax.eval '--checkpoint=a b' --report=r"
+  assert cli.command_line(["/x/bin/tool", "-v"]) == "tool -v"

@@ -51,7 +51,7 @@ def test_the_config_knows_the_settings_of_every_augmentation():
     ),
     (
       [("scale_jitter", dict(factor=(1, 2), reference="own"))],
-      "reference of 'scale_jitter' is 'own'; it must be one of 'fit', 'orig",
+      "reference of 'scale_jitter' is 'own'; it must be one of 'fit', 'short",
     ),
     (["orient"], r"augment is \('orient',\); it must be a tuple of pairs"),
     ([("orient", 0.5)], "it must be a tuple of pairs"),

@@ -26,6 +26,7 @@ from solo_jax.config import (
 from solo_jax.config_checks import REQUIRED
 from solo_jax.config_fields import FIELDS
 from solo_jax.errors import UserError
+from solo_jax.methods.mask2former.network import MASK_STRIDE
 from solo_jax.methods.table import METHODS, find
 
 CONFIGS = pathlib.Path(__file__).parent.parent / "configs"
@@ -37,6 +38,14 @@ ALL = [
   ("associative_embedding_coco", "backbone=r50,schedule=3x"),
   ("associative_embedding_coco", "backbone=lite0,loss=discriminative"),
   ("decoupled_solo_shapes", ""),
+  ("mask2former_ade20k", "task=panoptic"),
+  ("mask2former_ade20k", "backbone=swin_b,task=instance"),
+  ("mask2former_cityscapes", ""),
+  ("mask2former_cityscapes", "backbone=swin_t,task=instance"),
+  ("mask2former_coco", ""),
+  ("mask2former_coco", "backbone=swin_l,task=panoptic"),
+  ("mask2former_nuclei", ""),
+  ("mask2former_shapes", ""),
   ("solo_shapes", ""),
   ("solov2_shapes", ""),
   ("solov2_shapes", "steps=10"),
@@ -57,6 +66,17 @@ ALL = [
   ("decoupled_solo_coco", "backbone=r101,recipe=mmdet,schedule=3x"),
   ("decoupled_solo_light_coco", ""),
   ("decoupled_solo_light_coco", "backbone=r50_dcn"),
+  ("mask_rcnn_shapes", ""),
+  ("point_rend_shapes", ""),
+  ("mask_rcnn_nuclei", ""),
+  ("mask_rcnn_coco", ""),
+  ("mask_rcnn_coco", "recipe=torchvision,schedule=26ep,outputs=90"),
+  ("mask_rcnn_lsj_coco", ""),
+  ("mask_rcnn_lsj_coco", "recipe=detectron2_gn,schedule=3x"),
+  ("cascade_mask_rcnn_coco", ""),
+  ("cascade_mask_rcnn_coco", "recipe=mmdet,schedule=20e"),
+  ("htc_coco", ""),
+  ("point_rend_coco", "recipe=mmdet,schedule=3x"),
 ]
 
 
@@ -87,10 +107,17 @@ def test_config_is_valid_and_its_network_takes_shape(name, arg):
     return method.decode(outputs, size)
 
   decoded = jax.eval_shape(predict)
+  number = config.decode.max_detections
+  if config.transforms.mask_frame == "box":
+    assert decoded.masks.boxes_xyxy.shape == (1, number, 4)
+    assert decoded.masks.probs.shape[:2] == (1, number)
+    return
   stride = config.transforms.mask_stride
+  if config.method == "mask2former":
+    stride = MASK_STRIDE  # of its masks; targets may be finer
   assert decoded.masks.probs.shape == (
     1,
-    config.decode.max_detections,
+    number,
     height // stride,
     width // stride,
   )
@@ -194,7 +221,7 @@ def test_lists_are_tuples():
     ("loss", dict(focal_alpha="yes"), "alpha is 'yes'; it must be a number"),
     ("dataset", dict(keep_empty=1), "keep_empty is 1; it must be True or F"),
     ("transforms", dict(image_size=64), "image_size is 64; .* of 2 values"),
-    ("dataset", dict(name=None), "dataset.name is None; it must be text"),
+    ("dataset", dict(name=None), "dataset.name is None; it must be non-empty"),
   ],
 )
 def test_make_config_refuses(section, fields, message):

@@ -27,6 +27,8 @@ from etils import epath  # noqa: E402
 from etils.epath.backend import fsspec_backend  # noqa: E402
 from fsspec.implementations.memory import MemoryFileSystem  # noqa: E402
 
+from solo_jax.nn.backbones.resnet import DEPTHS  # noqa: E402
+
 GOLDEN = pathlib.Path(
   os.environ.get("SOLO_JAX_GOLDEN", pathlib.Path(__file__).parent / "golden")
 )
@@ -47,19 +49,24 @@ hypothesis.settings.load_profile("solo_jax")
 
 def pytest_configure(config):
   config.addinivalue_line(
-    "markers", "golden(pattern): run once per fixture file of that name"
+    "markers",
+    "golden(*patterns, limit=None): run once per fixture file that a pattern"
+    " finds, on the first `limit` of them",
   )
   if not flags.FLAGS.is_parsed():
     flags.FLAGS.mark_as_parsed()  # Grain's workers read absl flags
 
 
 def pytest_generate_tests(metafunc):
-  """Parametrizes `golden` with every file that the marker's pattern finds."""
+  """Parametrizes `golden` with the files that the marker's patterns find."""
   if "golden" not in metafunc.fixturenames:
     return
-  (pattern,) = metafunc.definition.get_closest_marker("golden").args
-  paths = sorted(GOLDEN.glob(pattern))
-  assert paths, f"no fixture {pattern} in {GOLDEN}"
+  marker = metafunc.definition.get_closest_marker("golden")
+  paths = sorted(
+    path for pattern in marker.args for path in GOLDEN.glob(pattern)
+  )
+  assert paths, f"no fixture {marker.args} in {GOLDEN}"
+  paths = paths[: marker.kwargs.get("limit")]
   metafunc.parametrize(
     "golden", paths, ids=[path.stem for path in paths], indirect=True
   )
@@ -135,6 +142,19 @@ class Golden(types.SimpleNamespace):
   @property
   def num_levels(self):
     return len(self.config["num_grids"])
+
+  @property
+  def resnet(self):
+    """Arguments of the ResNet of a whole model of SOLOv2."""
+    block = DEPTHS[self.config["depth"]]
+    base = self.config["base_channels"]
+    return dict(
+      **block,
+      widths=(base, 2 * base, 4 * base, 8 * base),
+      # mmdetection's basic block has one place for the stride in either style.
+      stride_in_1x1=self.config["style"] == "caffe"
+      and block["block"] == "bottleneck",
+    )
 
   def state_dict(self):
     """Arrays stored as sd/<key>, under <key>."""

@@ -14,6 +14,7 @@ LEAVES = (
   "evaluation",
   "conversion",
   "visualization",
+  "visualization_labels",
 )
 # What each part of the package may import beside itself, `types` and `errors`.
 ALLOWED = {
@@ -72,6 +73,8 @@ UPWARDS = {"inference/predictor.py": "weights.load_model"}
 # The config stops at the commands and these files.
 READS_CONFIG = (
   "building.py",
+  "checkpoints/converted.py",
+  "checkpoints/reading.py",
   "checkpoints/store.py",
   "inspection/config_file.py",
   "inspection/doctor.py",
@@ -84,7 +87,7 @@ ONLY_IN = {
   "orbax": ("checkpoints/",),
   "flax": ("nn/", "methods/", "training/", "checkpoints/"),
   "av": ("media/video.py",),
-  "cv2": ("data/", "visualization.py", "media/"),
+  "cv2": ("data/", "visualization", "media/"),
   "tensorflow_datasets": ("data/",),
   "pycocotools": ("data/", "evaluation/"),
   "tensorboardX": ("training/logging.py",),

@@ -275,7 +275,7 @@ def test_orientation_of_photographs(source, tmp_path, choice):
     assert "12 x 9 (height x width) with EXIF orientation 6" in done.stderr
     return
   assert done.returncode == 0, done.stderr
-  assert "4 x image turned as its EXIF orientation says" in done.stdout
+  assert "4 x image turned by its EXIF orientation" in done.stdout
   records = open_records(tmp_path, "coco_instances/leaves", "train")
   assert records.exif == "apply"
   with PIL.Image.open(path) as image:

@@ -177,7 +177,7 @@ def make_toy_step(
     name="sgd",
     momentum=0.9,
     weight_decay=1e-4,
-    decay_norm_and_bias=False,
+    decayed="weights",
     clip_norm=None,
     backbone_factor=1.0,
     is_frozen=lambda name: resnet.is_frozen(name, frozen_stages),

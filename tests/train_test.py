@@ -23,8 +23,8 @@ def parse(monkeypatch, *arguments):
 
 
 def test_flags_reach_the_run_and_metrics_end_the_output(monkeypatch, capsys):
-  def train_and_evaluate(config, workdir, *, change_batch_size):
-    assert not change_batch_size
+  def train_and_evaluate(config, workdir, *, change_batch_size, change_data):
+    assert not change_batch_size and not change_data
     assert config.training.num_steps == 7 and config.is_locked
     assert config.backbone.widths == (8, 8, 8, 8)
     assert workdir == "somewhere"

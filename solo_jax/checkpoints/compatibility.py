@@ -4,6 +4,7 @@ from typing import Any
 
 import flax.traverse_util
 import numpy as np
+from absl import logging
 
 from solo_jax.errors import UserError
 
@@ -61,6 +62,47 @@ def check_same_run(saved: dict, expected: dict, where: str) -> None:
       f"{where}: it was saved with another config. Use another --workdir, or "
       "set these back:\n" + "\n".join(differing) + hint
     )
+
+
+def check_same_data(
+  saved: dict | None, expected: dict, where: str, *, is_change_accepted: bool
+) -> None:
+  """Refuses to go on with other data under the same name.
+
+  Args:
+    saved: The checkpoint's 'data', see `CheckpointWriter`; None of one from
+      before it was saved, which a warning says.
+    expected: That of this run.
+    where: First words of the error.
+    is_change_accepted: Whether other data are only reported.
+
+  Raises:
+    UserError: Naming the differences, unless accepted.
+  """
+  if saved is None:
+    logging.warning("%s: it does not say on which data it was trained", where)
+    return
+  differing = [
+    f"  {key}: saved {saved.get(key, '(absent)')}, now {value}"
+    for key, value in expected.items()
+    if saved.get(key, "(absent)") != value
+  ]
+  if not differing:
+    return
+  if not is_change_accepted:
+    raise UserError(
+      f"{where}: the training data are not those it was trained on, though "
+      "their name is the same:\n"
+      + "\n".join(differing)
+      + "\nPrepare the old data again, or pass --change_data to train on "
+      "with the new ones: the step number stays, and with it the position in "
+      "the data"
+    )
+  logging.warning(
+    "%s: other training data, as --change_data asks:\n%s",
+    where,
+    "\n".join(differing),
+  )
 
 
 def check_tree(saved: dict, expected: dict, where: str) -> None:

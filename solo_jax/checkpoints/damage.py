@@ -6,11 +6,13 @@ The errors are shown once, by the words that matter most.
 import contextlib
 import json
 import logging as std_logging
+import math
 import os
 import re
 import sys
 import zlib
 from collections.abc import Iterator
+from typing import Any
 
 import jax
 import numpy as np
@@ -80,19 +82,24 @@ def sign(info: dict, state: dict) -> dict:
   return info | {"checksum": _checksum(info, state)}
 
 
-def check_signed(info: dict, state: dict) -> None:
+def check_signed(info: dict, state: dict) -> bool:
   """Takes the checksum out again.
 
   Args:
     info: From `sign`; changed in place.
     state: The checkpoint's arrays.
 
+  Returns:
+    Whether there is one.
+
   Raises:
     ValueError: If the checksum is not theirs.
   """
-  saved = info.pop("checksum", None)  # older checkpoints have none
-  if saved is not None and saved != _checksum(info, state):
+  if "checksum" not in info:
+    return False
+  if info.pop("checksum") != _checksum(info, state):
     raise ValueError("its contents are not those of its checksum")
+  return True
 
 
 def _checksum(info: dict, state: dict) -> int:
@@ -116,7 +123,19 @@ def set_aside_metrics(folder: epath.Path) -> None:
     if jax.process_index() or not path.exists():
       continue
     try:
-      json.loads(path.read_text())
-    except ValueError:
+      is_damaged = not _are_metrics(json.loads(path.read_bytes()))
+    except (ValueError, RecursionError, OSError):
+      is_damaged = True
+    if is_damaged:
       path.rename(path.with_name("damaged"))
       logging.warning("metrics %s are damaged and not used", path)
+
+
+def _are_metrics(content: Any) -> bool:
+  """Returns whether these are metrics by which checkpoints can be ranked."""
+  if not isinstance(content, dict) or (content and "mask_AP" not in content):
+    return False
+  return all(
+    x is None or (type(x) in (int, float) and abs(x) < math.inf)
+    for x in content.values()
+  )

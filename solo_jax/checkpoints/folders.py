@@ -1,9 +1,11 @@
 """Where checkpoints are: the folders of a run."""
 
+import fnmatch
+
 import orbax.checkpoint as ocp
 from etils import epath
 
-from solo_jax.errors import UserError
+from solo_jax.errors import UserError, printable
 
 
 def find_checkpoint(path: str) -> epath.Path:
@@ -28,14 +30,41 @@ def find_checkpoint(path: str) -> epath.Path:
   if _is_checkpoint(folder):
     return folder
   for parent in (folder / "checkpoints", folder):
-    steps = [x for x in children(parent) if _is_checkpoint(x)]
+    steps = [
+      x for x in children(parent) if x.name.isdecimal() and _is_checkpoint(x)
+    ]
     if steps:
       return max(steps, key=lambda x: int(x.name))
-  found = ", ".join(sorted(x.name for x in children(folder))[:10])
+  if not folder.is_dir():
+    raise UserError(
+      f"no checkpoint at {folder}: it is a file; name the folder of a run, or "
+      "make a checkpoint of foreign weights with python -m solo_jax.convert"
+    )
+  found = ", ".join(printable(x.name) for x in sorted(children(folder))[:10])
   raise UserError(
     f"no checkpoint at {folder}: expected the folder of a run, or its "
-    f"checkpoints/<step>; found {found or 'an empty folder or a file'}"
+    f"checkpoints/<step>; found {found or 'an empty folder'}"
   )
+
+
+def check_writable(path: str) -> None:
+  """Refuses a folder in which Orbax would not find what it wrote.
+
+  It takes the whole path for a pattern when it puts a checkpoint together.
+
+  Args:
+    path: Folder of a run.
+
+  Raises:
+    UserError: If its path, as a pattern, is another one.
+  """
+  folder = absolute(path)
+  parts = [x for x in folder.parts if not fnmatch.fnmatchcase(x, x)]
+  if parts:
+    raise UserError(
+      f"checkpoints cannot be written to {folder}: its path has [ and ] in "
+      f"{', '.join(map(repr, parts))}; choose a folder without"
+    )
 
 
 def absolute(path: str) -> epath.Path:
@@ -46,8 +75,7 @@ def absolute(path: str) -> epath.Path:
 
 def _is_checkpoint(folder: epath.Path) -> bool:
   return (
-    folder.name.isdigit()
-    and (folder / "state").exists()
+    (folder / "state").exists()
     # On a bucket it has its name before it is whole, see store.py.
     and ocp.utils.is_checkpoint_finalized(folder)
   )

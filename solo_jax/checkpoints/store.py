@@ -22,19 +22,17 @@ from typing import Any
 import flax.serialization
 import jax
 import ml_collections
-import numpy as np
 import orbax.checkpoint as ocp
 from absl import logging
-from etils import epath
 from orbax.checkpoint import checkpoint_managers as policies
 
 from solo_jax import parallel
 from solo_jax.checkpoints.compatibility import (
+  check_same_data,
   check_same_run,
   check_tree,
 )
 from solo_jax.checkpoints.damage import (
-  check_signed,
   reason,
   set_aside_metrics,
   sign,
@@ -42,9 +40,10 @@ from solo_jax.checkpoints.damage import (
 )
 from solo_jax.checkpoints.folders import (
   absolute,
-  children,
+  check_writable,
   find_checkpoint,
 )
+from solo_jax.checkpoints.reading import check_opens, read
 from solo_jax.checkpoints.state import TrainState
 from solo_jax.config import from_json, to_json
 from solo_jax.errors import UserError
@@ -61,6 +60,8 @@ class Checkpoint:
     variables: {'params', 'batch_stats'} of numpy arrays; `params` are the
       averaged ones where the run kept an average.
     step: Training steps taken.
+    exif: What was done in training with orientation tags of images: 'apply' or
+      'ignore'.
     origin: Where converted weights are from: file, code base, licence and so
       on; empty of what was trained here.
   """
@@ -70,6 +71,7 @@ class Checkpoint:
   category_ids: tuple[int, ...]
   variables: dict[str, Any]
   step: int
+  exif: str = "ignore"
   origin: dict[str, Any] = dataclasses.field(default_factory=dict)
 
 
@@ -83,6 +85,7 @@ class CheckpointWriter:
     config: ml_collections.ConfigDict,
     class_names: tuple[str, ...],
     category_ids: tuple[int, ...],
+    data: dict[str, Any],
   ):
     """Opens or makes the run's checkpoint folder.
 
@@ -92,7 +95,13 @@ class CheckpointWriter:
         `training.keep_best` say how many checkpoints stay.
       class_names: Saved with each checkpoint.
       category_ids: Saved with each checkpoint.
+      data: What is trained on: 'images', their number, 'exif' and
+        'fingerprint', see Records. Saved with each checkpoint.
+
+    Raises:
+      UserError: If checkpoints cannot be written to a folder of this name.
     """
+    check_writable(workdir)
     self.folder = absolute(workdir) / "checkpoints"
     self._has_failed = False
     set_aside_metrics(self.folder)
@@ -100,6 +109,7 @@ class CheckpointWriter:
       "config": json.loads(to_json(config)),
       "class_names": list(class_names),
       "category_ids": [int(x) for x in category_ids],
+      "data": data,
     }
     keep = [policies.LatestN(config.training.keep_latest)]
     if config.training.keep_best:
@@ -175,6 +185,7 @@ class CheckpointWriter:
     self._writing = None
     with self._told("checkpoint", step):
       self._manager.wait_until_finished()
+      check_opens(self.folder / str(step))
     return step
 
   def add_metrics(self, step: int, metrics: dict[str, float | None]) -> None:
@@ -217,11 +228,15 @@ class CheckpointWriter:
           if saved
           else "nothing was saved before"
         )
-        + ". Mend the cause and start the same command again"
+        + ". Fix the cause and start the same command again"
       ) from error
 
   def restore(
-    self, state: TrainState, *, change_batch_size: bool = False
+    self,
+    state: TrainState,
+    *,
+    change_batch_size: bool = False,
+    change_data: bool = False,
   ) -> TrainState:
     """Returns the state of the newest complete checkpoint.
 
@@ -231,20 +246,21 @@ class CheckpointWriter:
     Args:
       state: A state of the run's network and optimizer, for its structure.
       change_batch_size: Whether `training.batch_size` may be another one.
+      change_data: Whether the data may be others than those trained on.
 
     Returns:
       The saved state, of numpy arrays.
 
     Raises:
-      UserError: If all checkpoints are damaged, or the run's config, classes
-        or tree are not the saved ones.
+      UserError: If all checkpoints are damaged, or the run's config, data,
+        classes or tree are not the saved ones.
     """
     steps = sorted(self._manager.all_steps(), reverse=True)
     damaged = []
     for step in steps:
       saved = None
       try:
-        saved = _restore(self._manager, step, self.folder / str(step))
+        saved = read(self.folder / str(step))
       except UserError as error:
         logging.error("%s", error)
       # All processes go on from the same one.
@@ -261,7 +277,13 @@ class CheckpointWriter:
     if change_batch_size:
       batch_size = self._info["config"]["training"]["batch_size"]
       saved["info"]["config"]["training"]["batch_size"] = batch_size
-    check_same_run(saved["info"], self._info, where)
+    check_same_data(
+      saved["info"].pop("data", None),
+      self._info["data"],
+      where,
+      is_change_accepted=change_data,
+    )
+    check_same_run(saved["info"], self._info | {"data": None}, where)
     expected = flax.serialization.to_state_dict(state)
     check_tree(saved["state"], expected, where)
     return flax.serialization.from_state_dict(state, saved["state"])
@@ -288,72 +310,23 @@ class CheckpointWriter:
         self._echoes.close()
 
 
-def save_converted(
-  folder: str,
-  *,
-  variables: dict[str, Any],
-  config: ml_collections.ConfigDict,
-  class_names: tuple[str, ...],
-  category_ids: tuple[int, ...],
-  origin: dict[str, Any],
-) -> None:
-  """Saves weights that were not trained here, as the step 0 of a run.
-
-  Args:
-    folder: Folder of the run; made, and refused unless it is new or empty.
-    variables: {'params', 'batch_stats'} of numpy arrays.
-    config: Configuration of their network.
-    class_names: Name of each label 0..K-1.
-    category_ids: The dataset's own id of each label.
-    origin: Where they are from, for a reader of the checkpoint; plain JSON.
-
-  Raises:
-    UserError: If there is something in the folder.
-  """
-  path = absolute(folder)
-  if path.exists() and (not path.is_dir() or children(path)):
-    raise UserError(
-      f"{path} is there already and not an empty folder; remove it or choose "
-      "another one"
-    )
-  info = {
-    "config": json.loads(to_json(config)),
-    "class_names": list(class_names),
-    "category_ids": [int(x) for x in category_ids],
-    "converted_from": origin,
-  }
-  state = {**variables, "step": np.int32(0), "ema_params": None}
-  with ocp.CheckpointManager(path / "checkpoints") as manager:
-    manager.save(
-      0,
-      args=ocp.args.Composite(
-        state=ocp.args.StandardSave(state), info=ocp.args.JsonSave(info)
-      ),
-    )
-    manager.wait_until_finished()
-
-
-def load(path: str) -> Checkpoint:
+def load(path: str, *, is_unsigned_read: bool = False) -> Checkpoint:
   """Returns a trained model.
 
   Args:
     path: Folder of a run (its newest checkpoint is taken) or of one
-      checkpoint, `workdir/checkpoints/<step>`.
+      checkpoint, `workdir/checkpoints/<step>` or a copy of it elsewhere.
+    is_unsigned_read: As of `reading.read`.
 
   Returns:
     The checkpoint.
 
   Raises:
     UserError: If there is no checkpoint (says what is there), or it is
-      damaged.
+      damaged or without a checksum.
   """
   folder = find_checkpoint(path)
-  options = ocp.CheckpointManagerOptions(
-    read_only=True,
-    lightweight_initialize=True,  # reads no metrics, which may be damaged
-  )
-  with ocp.CheckpointManager(folder.parent, options=options) as manager:
-    saved = _restore(manager, int(folder.name), folder)
+  saved = read(folder, is_unsigned_read=is_unsigned_read)
   state, info = saved["state"], saved["info"]
   missing = {"step", "params", "batch_stats", "ema_params"} - set(state)
   if missing:
@@ -368,34 +341,12 @@ def load(path: str) -> Checkpoint:
       "batch_stats": state["batch_stats"] or {},
     },
     step=int(state["step"]),
+    exif=info.get("data", {}).get("exif", "ignore"),
     origin=info.get("converted_from", {}),
   )
 
 
-def _restore(
-  manager: ocp.CheckpointManager, step: int, folder: epath.Path
-) -> dict:
-  """Returns one checkpoint as nested dicts of numpy arrays."""
-  try:
-    saved = manager.restore(
-      step,
-      args=ocp.args.Composite(
-        state=ocp.args.StandardRestore(), info=ocp.args.JsonRestore()
-      ),
-    )
-    state, info = jax.tree.map(np.asarray, saved["state"]), saved["info"]
-    check_signed(info, state)
-    # With the fields that configs have today.
-    info["config"] = json.loads(to_json(from_json(json.dumps(info["config"]))))
-  except Exception as error:  # damage shows itself in many ways
-    raise UserError(
-      f"checkpoint {folder} cannot be read ({reason(error)}); remove the "
-      "folder to use an older one"
-    ) from error
-  return {"state": state, "info": info}
-
-
 def _rank(metrics: dict[str, float | None]) -> float:
-  """Returns the AP to rank by; -inf-like if there was nothing to evaluate."""
-  mask_ap = metrics["mask_AP"] if metrics else None
+  """Ranks below any AP what was not evaluated or had nothing to find."""
+  mask_ap = metrics.get("mask_AP") if metrics else None
   return -1.0 if mask_ap is None else mask_ap

@@ -157,7 +157,7 @@ _METHOD_MARKS = {
   "solov2": r"params/kernel/",
   "solo": r"params/mask_\d/",
   "decoupled_solo": r"params/mask_x_\d/",
-  "mask2former": r"params/decoder/query_positions",
+  "mask2former": r"params/decoder/query_position_embedding",
 }
 # Channels of the first stage and blocks of the third.
 _SWINS = {(96, 6): "t", (96, 18): "s", (128, 18): "b", (192, 18): "l"}

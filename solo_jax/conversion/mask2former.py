@@ -116,11 +116,14 @@ def _transformers() -> tuple[Rule, ...]:
       rf"{pixel}\.layer_1\.0", rf"{pixel}\.layer_1\.1", f"{_PIXEL}/output"
     ),
     *conv_rules(rf"{pixel}\.mask_projection", f"{_PIXEL}/mask_features"),
-    Rule(rf"{decoder}\.queries_features\.weight", "params/decoder/query"),
     Rule(
-      rf"{decoder}\.queries_embedder\.weight", "params/decoder/query_positions"
+      rf"{decoder}\.queries_features\.weight", "params/decoder/query_embedding"
     ),
-    Rule(rf"{decoder}\.level_embed\.weight", "params/decoder/level_embed"),
+    Rule(
+      rf"{decoder}\.queries_embedder\.weight",
+      "params/decoder/query_position_embedding",
+    ),
+    Rule(rf"{decoder}\.level_embed\.weight", "params/decoder/level_embedding"),
     *conv_rules(rf"{decoder}\.input_projections\.(\d)", r"decoder/input_\1"),
     *_attention(
       rf"{layer}\.cross_attn", f"{_LAYER}/cross", (*_QKV, "out_proj")
@@ -170,10 +173,14 @@ def _original() -> tuple[Rule, ...]:
     ),
     *conv_rules(rf"{pixel}mask_features", f"{_PIXEL}/mask_features"),
     Rule(
-      rf"{decoder}(?:static_query|query_feat)\.weight", "params/decoder/query"
+      rf"{decoder}(?:static_query|query_feat)\.weight",
+      "params/decoder/query_embedding",
     ),
-    Rule(rf"{decoder}query_embed\.weight", "params/decoder/query_positions"),
-    Rule(rf"{decoder}level_embed\.weight", "params/decoder/level_embed"),
+    Rule(
+      rf"{decoder}query_embed\.weight",
+      "params/decoder/query_position_embedding",
+    ),
+    Rule(rf"{decoder}level_embed\.weight", "params/decoder/level_embedding"),
     *conv_rules(rf"{decoder}input_proj\.(\d)", r"decoder/input_\1"),
     *_attention(
       rf"{cross}\.multihead_attn", f"{_LAYER}/cross", (*_QKV, "out_proj")
@@ -218,9 +225,11 @@ def _mmdet() -> tuple[Rule, ...]:
       f"{_PIXEL}/output",
     ),
     *conv_rules(rf"{pixel}mask_feature", f"{_PIXEL}/mask_features"),
-    Rule(rf"{head}query_feat\.weight", "params/decoder/query"),
-    Rule(rf"{head}query_embed\.weight", "params/decoder/query_positions"),
-    Rule(rf"{head}level_embed\.weight", "params/decoder/level_embed"),
+    Rule(rf"{head}query_feat\.weight", "params/decoder/query_embedding"),
+    Rule(
+      rf"{head}query_embed\.weight", "params/decoder/query_position_embedding"
+    ),
+    Rule(rf"{head}level_embed\.weight", "params/decoder/level_embedding"),
     *conv_rules(rf"{head}decoder_input_projs\.(\d)", r"decoder/input_\1"),
     *_attention(
       rf"{layer}\.cross_attn\.attn", f"{_LAYER}/cross", (*_QKV, "out_proj")

@@ -1,10 +1,10 @@
 """Reading and checking COCO annotation files.
 
-What is wrong with an image or an annotation becomes a line naming the file, the
-image id and the annotation id; it is left out, the rest is kept. The mask is
-the truth: a field that only repeats it, as the box and the area do, is made
-from it where it is wrong. What exporters write otherwise is read where it can
-mean one thing only, and counted.
+A problem with an image or an annotation is reported with the file, the image id
+and the annotation id; the item is skipped and the rest is kept. The mask is
+authoritative: fields derived from it, such as box and area, are recomputed if
+they are wrong. Exporters' deviations from COCO's format are accepted if they
+are unambiguous, and counted.
 """
 
 import collections
@@ -29,24 +29,25 @@ from solo_jax.data.file_tree import FileTree
 from solo_jax.data.findings import Findings
 from solo_jax.data.segmentations import Unreadable, read_segmentation
 
-# Boxes are written with rounding; only beyond this many pixels are they
-# outside the image.
+# Boxes are rounded when written, so this many pixels outside the image are
+# tolerated.
 _BOX_TOLERANCE = 1.0
 
 
 @dataclasses.dataclass(frozen=True)
 class Annotations:
-  """What a COCO annotation file says.
+  """The checked contents of a COCO annotation file.
 
   Attributes:
     images: Images by rising id, with and without objects.
     class_names: Name of each label, by rising category id.
     category_ids: Original id of each label.
-    findings: What was left out, read otherwise than written, or looks odd.
-    num_images: Images of the file, also those left out.
-    num_annotations: Annotations of the file, also those left out.
-    num_images_skipped: Images left out.
-    num_annotations_skipped: Annotations left out, also with their image.
+    findings: What was skipped, repaired or looks odd.
+    num_images: Images in the file, including those skipped.
+    num_annotations: Annotations in the file, including those skipped.
+    num_images_skipped: Images skipped.
+    num_annotations_skipped: Annotations skipped, including those skipped with
+      their image.
     class_frequencies: LVIS's frequency of each label ('r', 'c' or 'f'); empty
       if the categories have none.
   """
@@ -71,7 +72,7 @@ class _ObjectReader:
   def read(
     self, items: Sequence, images: Mapping[int, Mapping | None]
   ) -> dict[int, list[ObjectRecord]]:
-    """Returns the sound objects of each image by its id."""
+    """Returns the valid objects of each image by image id."""
     objects = collections.defaultdict(list)
     ids = _number_those_without(items)
     if ids:
@@ -94,7 +95,7 @@ class _ObjectReader:
       image_id = item.get("image_id")
       is_known = is_int(image_id) and image_id in images
       if is_known and images[image_id] is None:
-        continue  # goes with its image
+        continue  # skipped with its image
       image = images[image_id] if is_known else None
       if made := self._read_object(item, image):
         objects[image_id].append(made)
@@ -103,7 +104,7 @@ class _ObjectReader:
   def _read_object(
     self, item: Mapping, image: Mapping | None
   ) -> ObjectRecord | None:
-    """Returns a sound object; counts what is wrong with it."""
+    """Returns a valid object, None if there is a problem; counts problems."""
     where = (
       f"{self._name}: image {show(item.get('image_id'))}: annotation "
       f"{item['id']}"
@@ -148,7 +149,7 @@ def _number_those_without(items: Sequence) -> list[int]:
 def _check_fields(
   item: Mapping, image: Mapping | None, labels: Mapping
 ) -> Iterator[tuple[str, str]]:
-  """Yields what is wrong with an annotation besides its mask."""
+  """Yields the problems of an annotation, except those of its mask."""
   category_id = item.get("category_id")
   if not is_int(category_id) or category_id not in labels:
     kind = "annotation of an unknown category"
@@ -164,7 +165,7 @@ def _check_fields(
 def _name_without_mask(
   item: Mapping, size: list[int], error: Unreadable
 ) -> tuple[str, str]:
-  """Returns the problem of a mask, named where there is a box only."""
+  """Returns the problem of a mask, a special one if there is only a box."""
   is_empty = item.get("segmentation") in (None, [], [[]], {}, "")
   if not is_empty or _box_problem(item.get("bbox"), size):
     return error.kind, str(error)
@@ -176,7 +177,7 @@ def _name_without_mask(
 
 
 def _box_problem(box: Any, size: list[int]) -> str | None:
-  """Returns what is wrong with a box, None where nothing is."""
+  """Returns the problem of a box, None if it is valid."""
   if not isinstance(box, list) or len(box) != 4 or not all(map(is_number, box)):
     return "box that is not four numbers"
   x, y, width, height = box
@@ -189,7 +190,7 @@ def _box_problem(box: Any, size: list[int]) -> str | None:
 def _read_box(
   box: Any, size: list[int], rle: Mapping
 ) -> tuple[tuple[float, ...], str | None]:
-  """Returns the box, that of the mask where it is wrong, and what was wrong."""
+  """Returns the box, recomputed from the mask if invalid, and its problem."""
   problem = None if box is None else _box_problem(box, size)
   if box is None or problem:
     repair = f"{problem}, made from its mask" if problem else None
@@ -198,7 +199,7 @@ def _read_box(
 
 
 def _read_area(area: Any, rle: Mapping) -> tuple[float, str | None]:
-  """Returns the area; below 0 it means unknown in some exports."""
+  """Returns the area; some exports write negative values for unknown."""
   if is_number(area) and area > 0:
     return float(area), None
   is_wrong = area is not None and not (is_number(area) and area < 0)
@@ -217,13 +218,14 @@ def read_annotations(
     text: Content of the JSON file.
     name: Its name, for messages.
     files: The images.
-    exif_choice: One of `exif.CHOICES`; None ignores orientation tags and asks.
+    exif_choice: One of `exif.CHOICES`; None ignores orientation tags and
+      reports them.
 
   Returns:
-    All that is sound, and what was found.
+    The valid annotations and what was found.
 
   Raises:
-    UserError: If this is no COCO instances file.
+    UserError: If this is not a COCO instances file.
   """
   content, findings = parse(text, name), Findings()
   categories = read_categories(content["categories"], name, findings)

@@ -1,13 +1,13 @@
 """Training augmentation: small transforms, by name, in the order of a list.
 
 A transform is a frozen dataclass and one row of a table. LAZY ones work on a
-Sample that is not drawn yet, `(sample, rng) -> Sample`: they compose geometry
-and change colours. EAGER ones come after all of these and work on samples that
-are drawn in their network frames, `(sample, rng, draw_other) -> Sample`, where
-each call of `draw_other` gives another image of the split, equally augmented.
+Sample that is not rendered yet, `(sample, rng) -> Sample`: they compose
+geometry and change colours. EAGER ones follow and work on samples that are
+rendered in their network frames, `(sample, rng, draw_other) -> Sample`, where
+each call of `draw_other` returns another augmented image of the split.
 
-A field `image_size` is not a setting: it is the (height, width) of the padded
-network input, which `build` fills in.
+The field `image_size` is not a setting: `build` fills in the (height, width) of
+the padded network input.
 """
 
 import dataclasses
@@ -41,8 +41,8 @@ class Orient:
 
   def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample:
     """Returns the sample in a random orientation."""
-    # One draw for each choice, always, so that switching one of them off leaves
-    # the others as they were.
+    # Always one draw per choice, so that switching one off does not change the
+    # others.
     do_flip, do_vertical_flip, do_transpose = rng.random(3) < (
       self.flip,
       self.vertical_flip,
@@ -95,8 +95,9 @@ class ScaleJitter:
     image_size: Filled in by `build`.
     factor: (low, high) of the uniform factor.
     reference: What the factor scales: 'fit', the image fitted into
-      `image_size`, or 'original', the image at its own resolution (microscopy,
-      where a pixel has a size of its own).
+      `image_size`; 'short', the image with a short side as that of
+      `image_size`; or 'original', the image at its own resolution (microscopy,
+      where pixels have a physical size).
   """
 
   image_size: tuple[int, int]
@@ -140,12 +141,12 @@ EAGER = {"copy_paste": CopyPaste}
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Augmentation:
-  """What `build` makes of a list.
+  """The transforms that `build` creates from a list.
 
   Attributes:
-    lazy: Transforms of samples that are not drawn yet, in order.
-    eager: Transforms of drawn samples, in order.
-    interpolation: How images are drawn, see `batching.render_image`.
+    lazy: Transforms of samples that are not rendered yet, in order.
+    eager: Transforms of rendered samples, in order.
+    interpolation: How images are rendered, see `batching.render_image`.
   """
 
   lazy: tuple[Lazy, ...]
@@ -188,7 +189,7 @@ def build(
   for name, settings in stages:
     if name not in LAZY | EAGER:
       raise UserError(
-        f"transforms.augment: there is no {name!r}; known: "
+        f"transforms.augment: unknown {name!r}; known: "
         f"{', '.join(LAZY | EAGER)}"
       )
     if name in LAZY and eager:

@@ -48,7 +48,7 @@ def render_image(
 
   Returns:
     RGB image, zero beyond `sample.image_size`. [H, W, 3] uint8. 16-bit images
-    are brought to 8 bits by `transforms.to_uint8`.
+    are converted to 8 bits by `transforms.to_uint8`.
 
   Raises:
     ValueError: If the valid image exceeds `image_size`, `interpolation` is
@@ -70,7 +70,7 @@ def render_image(
   if is_transposed:
     image = cv2.transpose(image)
   full = [_whole(sample, abs(axis.scale) * axis.length) for axis in (y, x)]
-  # Where the valid frame begins in the resized, not yet mirrored, image.
+  # Start of the valid frame in the resized image, before mirroring.
   top, left = (
     _start(sample, axis, size) for axis, size in zip((y, x), full, strict=True)
   )
@@ -84,7 +84,7 @@ def render_image(
     )
     if image is target:
       return canvas
-  # Crop first: a flip then touches only what stays.
+  # Crop first, so that a flip touches fewer pixels.
   image = image[top : top + height, left : left + width]
   if flip is None:
     target[...] = image
@@ -138,15 +138,15 @@ def _whole(sample: Sample, value: float) -> int:
 def render_sample(sample: Sample, *, interpolation: str) -> Sample:
   """Returns a sample rendered in its network frame, as a new original.
 
-  A pixel belongs to a mask that covers half of it or more. Instances with
-  nothing visible are left out.
+  A pixel belongs to a mask that covers at least half of it. Invisible instances
+  are left out.
 
   Args:
     sample: Transformed sample; see `render_image`.
     interpolation: As for `render_image`.
 
   Returns:
-    The sample with an identity as its affine: image [H', W', 3] uint8 of the
+    The sample with an identity affine: image [H', W', 3] uint8 of the
     valid frame, masks as CroppedMasks, boxes and areas in network pixels.
   """
   size = sample.image_size
@@ -194,9 +194,9 @@ def make_example(
 ) -> dict[str, Any]:
   """Returns one row of a Batch, made from a transformed sample.
 
-  Left out are crowds, instances with nothing visible in the frame and those
-  whose visible area is below `min_mask_area`. What remains keeps its order;
-  instances beyond `max_instances` are cut off and counted.
+  Crowds, invisible instances and those with a visible area below
+  `min_mask_area` are left out. The rest keep their order; instances beyond
+  `max_instances` are dropped and counted.
 
   Args:
     sample: Transformed sample.
@@ -207,7 +207,7 @@ def make_example(
     interpolation: As for `render_image`.
 
   Returns:
-    One row for each field of `types.Batch`, without the batch axis.
+    The fields of `types.Batch`, without the batch axis.
 
   Raises:
     ValueError: If masks of `image_size` cannot be made, see
@@ -260,7 +260,7 @@ def reaches_frame(sample: Sample, y: Axis, x: Axis) -> np.ndarray:
     x: Its network x axis.
 
   Returns:
-    False where nothing is visible. [N] bool.
+    False for invisible masks. [N] bool.
   """
   if not isinstance(sample.masks, RleMasks):
     return np.ones(len(sample.masks), bool)
@@ -277,8 +277,8 @@ def reaches_frame(sample: Sample, y: Axis, x: Axis) -> np.ndarray:
 def _boxes_in_frame(sample: Sample) -> list[np.ndarray | None]:
   """Returns the annotated boxes in the frame; None for one that is cut off.
 
-  An annotated box does not say what remains of an object in a crop. Without a
-  crop it is kept, as in the published recipe, clipped to the image.
+  In a crop, an annotated box does not bound the visible part of an object.
+  Without a crop it is kept, clipped to the image, as in the published recipe.
   """
   height, width = sample.image_size
   corners = sample.boxes_xyxy.reshape(-1, 2, 2)

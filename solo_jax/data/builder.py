@@ -1,4 +1,4 @@
-"""Writing records: what a dataset hands over and the base of the builders."""
+"""Writes records: the base class of builders and what datasets provide."""
 
 import contextlib
 import dataclasses
@@ -30,19 +30,19 @@ from solo_jax.data.records import FEDERATED_FIELDS, INDEX_FIELDS
 from solo_jax.errors import UserError
 from solo_jax.terminal import plural
 
-# Records a shard; TFDS keeps one shard in memory while it writes.
+# Records per shard; TFDS keeps one shard in memory while it writes.
 _SHARD_LENGTH = 1024
-# Problems kept in the metadata of a prepared dataset; all are counted.
+# Problems listed in the metadata of a prepared dataset; all are counted.
 _MAX_PROBLEMS = 1000
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Tolerance:
-  """What a dataset may lose and still be one.
+  """How much of a dataset may be skipped.
 
   Attributes:
-    is_strict: Whether a single problem is too much.
-    max_lost: Share of the images, and of the annotations, that may be left out.
+    is_strict: Whether any problem is an error.
+    max_lost: Share of the images, and of the annotations, that may be skipped.
   """
 
   is_strict: bool = False
@@ -54,17 +54,18 @@ TOLERANT = Tolerance()
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Description:
-  """What is known of a dataset before its images are read.
+  """What is known about a dataset before its images are read.
 
   Attributes:
     class_names: Name of each label.
     category_ids: Original category id of each label.
-    source: What the dataset was made from, for people.
-    findings: What was found.
-    num_images: Images of the source, also those left out.
-    num_annotations: Annotations of the source; 0 where they are not counted.
-    num_images_skipped: Images left out.
-    num_annotations_skipped: Annotations left out, also with their images.
+    source: What the dataset was made from, for display.
+    findings: Problems, repairs and notes.
+    num_images: Images in the source, including those skipped.
+    num_annotations: Annotations in the source; 0 if they are not counted.
+    num_images_skipped: Images skipped.
+    num_annotations_skipped: Annotations skipped, including those skipped with
+      their images.
     class_frequencies: 'r' (rare), 'c' (common) or 'f' (frequent) of each
       label, of a federated dataset; empty elsewhere.
     exif: Whether orientation tags were followed: 'apply' or 'ignore'.
@@ -87,8 +88,7 @@ def split_by_ratio(keys: Sequence[str], fraction: float) -> dict[str, str]:
 
   Args:
     keys: The ids, in any order.
-    fraction: Share of validation, in (0, 1); at least one id falls on either
-      side.
+    fraction: Share of validation, in (0, 1); each side gets at least one id.
 
   Returns:
     {id: split}.
@@ -115,17 +115,17 @@ def check_loss(
   findings: Findings,
   tolerance: Tolerance,
 ) -> None:
-  """Refuses a dataset that loses too much.
+  """Raises if too much of a dataset would be skipped.
 
   Args:
-    source: What it is made from.
-    totals: Images and annotations of the source.
-    lost: Images and annotations left out.
-    findings: Why.
-    tolerance: How much is too much.
+    source: What the dataset is made from.
+    totals: Numbers of images and annotations in the source.
+    lost: Numbers of images and annotations skipped.
+    findings: The reasons.
+    tolerance: How much may be skipped.
 
   Raises:
-    UserError: With the kinds of problems, the most frequent first.
+    UserError: Listing the kinds of problems, most frequent first.
   """
   problems = findings.problems
   listed = "\n".join(list_kinds(problems.kinds()))
@@ -138,7 +138,7 @@ def check_loss(
   for total, number, noun in zip(
     totals, lost, ("image", "annotation"), strict=True
   ):
-    share = number / total if total else 0  # 0 where they are not counted
+    share = number / total if total else 0  # 0 if they are not counted
     if share >= 1 or share > tolerance.max_lost:
       advice = "fix them"
       if number < total:
@@ -152,7 +152,7 @@ def check_loss(
 
 
 class RecordsBuilder(tfds.core.ShardBasedBuilder, skip_registration=True):
-  """Writes splits of images; a subclass says where they come from.
+  """Writes splits of images, which a subclass provides.
 
   Built on `ShardBasedBuilder` because `GeneratorBasedBuilder` sorts through
   temporary files beyond 1 GB, for which it needs TensorFlow; here records
@@ -167,46 +167,46 @@ class RecordsBuilder(tfds.core.ShardBasedBuilder, skip_registration=True):
   def __init__(
     self, *, data_dir: str, name: str = "", tolerance: Tolerance = TOLERANT
   ):
-    """Makes a builder of `<data_dir>/<builder>[/<name>]/<version>`.
+    """Makes a builder that writes `<data_dir>/<builder>[/<name>]/<version>`.
 
     Args:
       data_dir: Directory of all prepared datasets.
       name: Name of this dataset below its builder; '' for none.
-      tolerance: Tolerance of problems.
+      tolerance: How many problems are tolerated.
 
     Raises:
-      UserError: If the name leads out of `data_dir`.
+      UserError: If the name points outside of `data_dir`.
     """
     if is_outside(name) or not is_text(name) or "\0" in name:
       raise UserError(
-        f"--name={name!r} is no name of a folder below data_dir {data_dir}."
+        f"--name={name!r} is not a valid folder name below data_dir {data_dir}."
       )
     self._tolerance = tolerance
     config = tfds.core.BuilderConfig(name=name) if name else None
     super().__init__(data_dir=data_dir, config=config)
 
   def prepare(self, options: Mapping[str, Any] | None = None) -> pathlib.Path:
-    """Writes all splits; an interrupted run leaves no prepared dataset.
+    """Writes all splits; an interrupted run leaves no prepared dataset behind.
 
     TFDS writes into a folder named `incomplete...` and renames it at the end.
 
     Args:
-      options: What the dataset was asked for, by name; kept with it, so that
-        another request for the same dataset can be told from this one.
+      options: The requested options, by name; stored, so that a request with
+        different options can be recognised.
 
     Returns:
       The folder of the prepared dataset.
 
     Raises:
-      UserError: If the source is not as it has to be, or loses more than is
+      UserError: If the source is invalid, or more would be skipped than is
         tolerated.
     """
     self.info.metadata["options"] = dict(options or {})
-    tfds.disable_progress_bar()  # one bar a split of our own instead of three
+    tfds.disable_progress_bar()  # our own single bar per split instead of three
     columns = rich.progress.Progress.get_default_columns()
     counter = rich.progress.MofNCompleteColumn()
     console = rich.console.Console(file=sys.stdout)
-    # TFDS announces a download of unknown size even where there is none.
+    # TFDS announces a download of unknown size even if there is none.
     with (
       contextlib.redirect_stdout(io.StringIO()),
       rich.progress.Progress(
@@ -227,10 +227,10 @@ class RecordsBuilder(tfds.core.ShardBasedBuilder, skip_registration=True):
     """Sets the metadata of the dataset.
 
     Args:
-      description: What it is.
+      description: What is known about the dataset.
 
     Raises:
-      UserError: If more is left out than is tolerated; it lists the kinds of
+      UserError: If more is skipped than is tolerated, listing the kinds of
         problems.
     """
     self._findings = description.findings
@@ -255,7 +255,7 @@ class RecordsBuilder(tfds.core.ShardBasedBuilder, skip_registration=True):
       raise UserError(f"{error}{self._explain()}") from error
 
   def _explain(self) -> str:
-    """Returns the kinds of problems, to follow what they lead to."""
+    """Returns the kinds of problems as an addition to an error message."""
     problems = self._findings.problems
     if not len(problems):
       return ""
@@ -263,7 +263,7 @@ class RecordsBuilder(tfds.core.ShardBasedBuilder, skip_registration=True):
     return f"\n{plural(len(problems), 'problem')}:\n{listed}"
 
   def _record_findings(self) -> None:
-    """Puts the findings into the metadata, or refuses them."""
+    """Adds the findings to the metadata, or raises if there are too many."""
     metadata, findings = self.info.metadata, self._findings
     check_loss(
       metadata["source"],
@@ -325,7 +325,7 @@ class RecordsBuilder(tfds.core.ShardBasedBuilder, skip_registration=True):
       self._finish(state)
 
   def _finish(self, state: "_SplitState") -> None:
-    """Writes the index of a split whose last record is written."""
+    """Writes the index of a split after its last record."""
     self._record_findings()
     if not state.rows:
       raise UserError(
@@ -342,7 +342,7 @@ class RecordsBuilder(tfds.core.ShardBasedBuilder, skip_registration=True):
       self._write_federated(state.name, state.federated)
 
   def _write_federated(self, split, images):
-    """Writes which categories were looked for in which image."""
+    """Writes which categories were annotated in which image."""
     pairs = {
       field: np.array(
         [(x.image_id, y) for x in images for y in getattr(x, field)], np.int64
@@ -352,7 +352,7 @@ class RecordsBuilder(tfds.core.ShardBasedBuilder, skip_registration=True):
     np.savez(pathlib.Path(self.data_dir) / f"{split}_federated.npz", **pairs)
 
   def _download_and_prepare(self, dl_manager, download_config):
-    """Writes all splits, then what tells their files from others."""
+    """Writes all splits, then marks that identify their files."""
     super()._download_and_prepare(dl_manager, download_config)
     folder = epath.Path(self.data_dir)
     self.info.metadata["shards"] = {
@@ -363,7 +363,7 @@ class RecordsBuilder(tfds.core.ShardBasedBuilder, skip_registration=True):
 
 
 class _SplitState:
-  """What is gathered while a split is written."""
+  """Data collected while a split is written."""
 
   def __init__(self, name: str, source: ImageSource, task: Any):
     self.name, self.source, self.task = name, source, task
@@ -372,7 +372,7 @@ class _SplitState:
     self.digest = hashlib.sha256()
 
   def add(self, encoded: bytes, image: ImageRecord) -> dict[str, Any]:
-    """Returns the example of an image after it is counted."""
+    """Returns the example of an image and counts it."""
     num_crowds = sum(item.is_crowd for item in image.objects)
     num_objects = len(image.objects) - num_crowds
     self.rows.append(

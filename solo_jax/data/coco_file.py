@@ -1,4 +1,4 @@
-"""The outline of a COCO annotation file, and its categories."""
+"""Parses the structure of a COCO annotation file, and its categories."""
 
 import collections
 import dataclasses
@@ -16,7 +16,7 @@ _REMEDY = (
   "Need a COCO instances file: an object with the lists images, annotations "
   "and categories."
 )
-# Formats of tools by a key that only they have.
+# Formats of annotation tools, by a key that only they use.
 _TOOLS = {
   "shapes": "labelme",
   "imagePath": "labelme",
@@ -54,10 +54,10 @@ def parse(text: bytes, name: str) -> dict[str, list]:
     name: Its name, for messages.
 
   Returns:
-    The object, in which the lists are.
+    The object that has the lists.
 
   Raises:
-    UserError: If it is anything else; the message says what.
+    UserError: If the file is anything else; the message says what it is.
   """
   try:
     content = json.loads(text)
@@ -82,7 +82,7 @@ def parse(text: bytes, name: str) -> dict[str, list]:
 
 
 def _name_tool(content: Any) -> str:
-  """Returns whose own format this is, as the end of a sentence."""
+  """Returns the tool whose own format this is, as the end of a sentence."""
   first = content
   if isinstance(content, list):
     first = content[0] if content else None
@@ -91,12 +91,12 @@ def _name_tool(content: Any) -> str:
     and len(content)
     and isinstance(value := next(iter(content.values())), dict)
   ):
-    first = content | value  # VIA: one object for each image
+    first = content | value  # VIA: one object per image
   if not isinstance(first, dict):
     return ""
   for key, tool in _TOOLS.items():
     if key in first:
-      return f", as {tool}'s own format has it: export from {tool} as COCO"
+      return f", the format of {tool}: export from {tool} as COCO"
   return ""
 
 
@@ -108,14 +108,14 @@ def read_categories(
   Args:
     items: Entries of the file.
     name: Name of the file, for messages.
-    findings: Gets what is read otherwise than written.
+    findings: Collects repairs.
 
   Returns:
     The classes.
 
   Raises:
-    UserError: If a category has no id or name, two have the same id, or there
-      is none.
+    UserError: If there are no categories, one has no id or name, or two have
+      the same id.
   """
   categories = {}
   for item in items:
@@ -154,7 +154,7 @@ def _read_category(item: Any, name: str) -> tuple[int, str]:
 def _tell_names_apart(
   categories: dict[int, str], name: str, findings: Findings
 ) -> None:
-  """Adds the id to names that several categories have: names are keys."""
+  """Adds the id to names shared by several categories, as names are keys."""
   counts = collections.Counter(categories.values())
   for key, class_name in categories.items():
     if counts[class_name] > 1:
@@ -163,7 +163,7 @@ def _tell_names_apart(
         new += "'"
       categories[key] = new
       findings.repairs.add(
-        "class with the name of another, told apart by its id",
+        "class with the name of another, renamed with its id",
         f"{name}: category {key}, {show(class_name)}, is called {show(new)}",
       )
 

@@ -1,4 +1,4 @@
-"""Images of annotation files and the files that they mean."""
+"""Images of annotation files and the image files they refer to."""
 
 import collections
 from collections.abc import Iterator, Mapping
@@ -32,14 +32,14 @@ class ImageReader:
       files: The images.
       labels: Label of each category id.
       exif_choice: One of `exif.CHOICES` or None.
-      findings: Gets what is found.
+      findings: Collects what is found.
     """
     self._name, self._files, self._labels = name, files, labels
     self._exif, self._findings = exif_choice, findings
     self._finder = NameFinder(files)
 
   def read(self, content: Mapping) -> dict[int, Mapping | None]:
-    """Returns the images by id, None for one that is left out."""
+    """Returns the images by id, None for one that is skipped."""
     num_annotations = collections.Counter(
       item["image_id"]
       for item in content["annotations"]
@@ -62,7 +62,7 @@ class ImageReader:
         found.append((error.kind, str(error)))
       images[item["id"]] = None if found else item
       number = num_annotations[item["id"]]
-      with_it = f" (left out with its {number} annotations)" if number else ""
+      with_it = f" (skipped with its {number} annotations)" if number else ""
       for kind, detail in found:
         line = f"{self._name}: image {item['id']}: {detail}{with_it}."
         self._findings.problems.add(kind, line)
@@ -70,7 +70,7 @@ class ImageReader:
     return images
 
   def _find_image(self, item: Mapping) -> dict[str, Any]:
-    """Returns an image with its file and size, checked."""
+    """Returns an image with its checked file and size."""
     where, repairs = f"{self._name}: image {item['id']}", self._findings.repairs
     written = _file_name(item)
     match = self._find_file(written)
@@ -102,21 +102,21 @@ class ImageReader:
       raise _LeftOut("image whose file is not found", str(error)) from error
 
   def _read_header(self, name: str) -> Header:
-    """Returns the header of a file that holds one image."""
+    """Returns the header of a file, which must hold one image."""
     try:
       header = self._files.read_header(name)
     except UserError as error:
       raise _LeftOut(kind_of_file(error), str(error)) from error
     if header.num_pages > 1:
       raise _LeftOut(
-        "file of several pages",
+        "file with several pages",
         f"file {name} has {header.num_pages} pages, and annotations do not say "
-        "of which: save each page as a file",
+        "which one: save each page as a file",
       )
     return header
 
   def _drop_shared_files(self, images: dict[int, Mapping | None]) -> None:
-    """Leaves out images of different names that fit the same file."""
+    """Skips images of different names that match the same file."""
     names = collections.defaultdict(set)
     for image in filter(None, images.values()):
       names[image["file_name"]].add(image["written"])
@@ -124,16 +124,16 @@ class ImageReader:
       if image and len(names[image["file_name"]]) > 1:
         images[key] = None
         self._findings.problems.add(
-          "file that several names of the annotations fit",
+          "file matched by several names of the annotations",
           f"{self._name}: image {key}: file {show(image['written'])} may be "
           f"{show(image['file_name'])}, and so may "
           f"{sorted(names[image['file_name']])[:3]}: give the folder of images "
-          "that the names begin at.",
+          "to which the names are relative.",
         )
 
 
 class _LeftOut(Exception):
-  """An image that is left out; the message continues after 'image 3: '."""
+  """An image to skip; the message continues after 'image 3: '."""
 
   def __init__(self, kind: str, detail: str):
     super().__init__(detail)
@@ -141,11 +141,11 @@ class _LeftOut(Exception):
 
 
 def _read_size(item: Mapping) -> list[int | None]:
-  """Returns [height, width], None where nothing is said."""
+  """Returns [height, width], None if missing."""
   written = item.get("height"), item.get("width")
   size = [to_int(x) for x in written]
   for x, y in zip(written, size, strict=True):
-    # 0 and -1 are what exporters write that do not know.
+    # Some exporters write 0 or -1 for an unknown size.
     if x is not None and (y is None or y < -1):
       raise _LeftOut(
         "image without a size",
@@ -155,16 +155,16 @@ def _read_size(item: Mapping) -> list[int | None]:
 
 
 def kind_of_file(error: UserError) -> str:
-  """Returns the message on a file without the name of the file.
+  """Returns the message about a file without its name.
 
   Args:
-    error: Error of `FileTree.read_header`.
+    error: Raised by `FileTree.read_header`.
   """
   return "file that is " + str(error).partition(" is ")[2].partition(":")[0]
 
 
 def _file_name(item: Mapping) -> Any:
-  """Returns the file; LVIS only says where in COCO it lies on the web."""
+  """Returns the file name; LVIS only has the image's COCO address."""
   url = item.get("coco_url")
   if "file_name" not in item and isinstance(url, str):
     return "/".join(url.split("/")[-2:])  # 'train2017/000000391895.jpg'

@@ -31,12 +31,12 @@ _IMAGES = {"train": "train2017", "validation": "val2017"}
 
 @dataclasses.dataclass(frozen=True)
 class SplitFiles:
-  """Where a split comes from.
+  """The files of a split.
 
   Attributes:
-    annotations: Holds the annotation file.
+    annotations: Folder or archive of the annotation file.
     annotations_name: Its name there.
-    images: Holds the images.
+    images: Folder or archive of the images.
   """
 
   annotations: FileTree
@@ -46,11 +46,11 @@ class SplitFiles:
 
 @dataclasses.dataclass(frozen=True)
 class AnnotatedImages:
-  """A split whose images are files.
+  """A split with its images as files.
 
   Attributes:
-    images: All but the pixels.
-    files: Holds the files.
+    images: The images without their pixels.
+    files: Folder or archive of the files.
     exif_choice: One of `exif.CHOICES` or None.
   """
 
@@ -83,12 +83,12 @@ class AnnotatedImages:
 def find_custom(
   annotations: str, images: str, max_pixels: int = MAX_PIXELS
 ) -> SplitFiles:
-  """Returns the source made of an annotation file and its images.
+  """Returns the files of a split, given annotation file and images.
 
   Args:
     annotations: Path of the JSON file.
     images: Path of the folder or zip archive of the images.
-    max_pixels: Images that declare more are refused.
+    max_pixels: Images that declare more pixels are rejected.
 
   Returns:
     The split.
@@ -111,15 +111,15 @@ def find_coco(
 
   Args:
     source: Folder with train2017, val2017 and annotations, or train2017.zip,
-      val2017.zip and annotations_trainval2017.zip, in any mixture; or an
+      val2017.zip and annotations_trainval2017.zip, in any combination; or an
       export with train, valid and test, each with _annotations.coco.json.
-    max_pixels: Images that declare more are refused.
+    max_pixels: Images that declare more pixels are rejected.
 
   Returns:
-    The splits train and validation, of an export also test.
+    The splits train and validation, for an export also test.
 
   Raises:
-    UserError: If a part is missing; it names where it was looked for.
+    UserError: If a part is missing, listing where it was expected.
   """
   root = pathlib.Path(source)
   if exported := _find_exported(root, max_pixels):
@@ -184,13 +184,13 @@ class CocoInstances(builder.RecordsBuilder):
     Args:
       data_dir: Directory of all prepared datasets.
       name: Name below `coco_instances`.
-      splits: Where each split comes from; None downloads COCO 2017 (19 GB).
-      validation_fraction: Share of the images of a split 'train' without
-        company that become 'validation'.
+      splits: The files of each split; None downloads COCO 2017 (19 GB).
+      validation_fraction: Share of the images held out if 'train' is the only
+        split.
       exif_choice: One of `exif.CHOICES`; None ignores orientation tags and
         reports them.
-      tolerance: Tolerance of problems.
-      download_url: Where the official archives lie.
+      tolerance: How many problems are tolerated.
+      download_url: Address of the official archives.
     """
     super().__init__(data_dir=data_dir, name=name, tolerance=tolerance)
     self._split_files = splits
@@ -265,7 +265,7 @@ class CocoInstances(builder.RecordsBuilder):
     """Downloads the official archives; they are read without unpacking."""
     urls = {x: f"{self._download_url}/{y}" for x, y in _ARCHIVES.items()}
     try:
-      # TFDS waits and retries in silence where a server cannot be reached.
+      # TFDS waits and retries silently if a server cannot be reached.
       head = urllib.request.Request(urls["annotations"], method="HEAD")
       urllib.request.urlopen(head, timeout=20).close()
     except (urllib.error.URLError, TimeoutError) as error:

@@ -1,4 +1,4 @@
-"""Numbers and ids of annotation files, as exporters write them."""
+"""Numbers and ids in annotation files, in the forms that exporters write."""
 
 import math
 import re
@@ -8,11 +8,11 @@ from typing import Any
 
 from solo_jax.data.findings import Findings
 
-# Messages show the beginning of what was found; it may be of any size.
+# Messages show only the beginning of a value, which may have any size.
 _SHORT = reprlib.Repr()
 _SHORT.maxstring = _SHORT.maxother = _SHORT.maxlong = 80
 show = _SHORT.repr
-# Beyond, a float stands for more than one whole number.
+# Above this, a float represents more than one whole number.
 _EXACT = 2**53
 
 
@@ -34,7 +34,7 @@ def to_int(value: Any) -> int | None:
     value: Anything that JSON holds.
 
   Returns:
-    12 of 12, 12.0, '12' and '12.0'; None of anything else.
+    12 for 12, 12.0, '12' and '12.0'; None for anything else.
   """
   if is_int(value):
     return value
@@ -51,13 +51,13 @@ def to_int(value: Any) -> int | None:
 def read_ids(
   items: Sequence, fields: Sequence[str], name: str, findings: Findings
 ) -> None:
-  """Makes integers of ids that are text or floats, in place.
+  """Converts ids that are text or floats to integers, in place.
 
   Args:
     items: Images or annotations of a file.
-    fields: Which ids.
+    fields: Names of the id fields.
     name: Name of the file, for messages.
-    findings: Gets what was read so.
+    findings: Collects the repairs.
   """
   for item in items:
     for field in fields if isinstance(item, dict) else ():
@@ -72,11 +72,11 @@ def read_ids(
 
 
 def id_problem(item: Any, seen: Mapping[int, Any]) -> str | None:
-  """Returns what is wrong with the id of an image or annotation, if anything.
+  """Returns the problem of the id of an image or annotation, or None.
 
   Args:
     item: The image or annotation.
-    seen: Has the ids before.
+    seen: The earlier ids.
 
   Returns:
     The end of a sentence that begins with 'image' or 'annotation'.

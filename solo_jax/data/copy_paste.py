@@ -1,10 +1,10 @@
 """Copy-paste: instances of another image are pasted onto this one.
 
 Ghiasi et al. 2021, https://arxiv.org/abs/2012.07177, section 3. Both images are
-augmented and drawn; no blending, which the paper found to change nothing.
+augmented and rendered; without blending, which had no effect in the paper.
 
-Shape letters: N instances of this image, n those of the other one, H and W of
-the frame that holds both images.
+Shape letters: N instances of this image, n instances of the other one, H and W
+of the frame that contains both images.
 """
 
 import dataclasses
@@ -34,9 +34,9 @@ class CopyPaste:
     """Returns the sample with random instances of another image pasted onto it.
 
     Args:
-      sample: Drawn in its network frame, see `batching.render_sample`.
+      sample: Rendered in its network frame, see `batching.render_sample`.
       rng: Source of all draws.
-      draw_other: Draws another such sample.
+      draw_other: Returns another such sample.
 
     Returns:
       The sample with the pasted instances; see `paste`.
@@ -54,15 +54,15 @@ def paste(sample: Sample, other: Sample, chosen: np.ndarray) -> Sample:
   """Returns the sample with instances pasted where they are in their own frame.
 
   Args:
-    sample: Drawn in its network frame.
+    sample: Rendered in its network frame.
     other: Another one.
     chosen: Instances of `other`, by index. [k] int.
 
   Returns:
-    The sample in a frame that holds both, black where neither image is. Its own
-    instances come first, without what is now covered: those that have lost
-    pixels get their tight box, those that have lost all are gone. `is_crowd`
-    regions are covered like instances.
+    The sample in a frame that contains both, black outside of both images. Its
+    own instances come first, without their covered pixels: partly covered ones
+    get a new tight box, fully covered ones are removed. `is_crowd` regions are
+    covered like instances.
   """
   if not len(chosen):
     return sample
@@ -123,7 +123,7 @@ def _padded(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 def _tight_box(
   crop: np.ndarray, top: int, left: int
 ) -> tuple[int, int, int, int]:
-  """Returns (x1, y1, x2, y2) of a mask whose corner lies at (left, top)."""
+  """Returns (x1, y1, x2, y2) of a mask whose corner is at (left, top)."""
   rows, columns = np.flatnonzero(crop.any(1)), np.flatnonzero(crop.any(0))
   return (
     left + columns[0],

@@ -1,4 +1,4 @@
-"""What a dataset hands over: images with their objects, one by one."""
+"""The images and objects that a dataset provides, one by one."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -9,7 +9,7 @@ import numpy as np
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ObjectRecord:
-  """One annotated object as the builders hand it over.
+  """One annotated object, as builders provide it.
 
   Attributes:
     annotation_id: Id in the source, unique within the split.
@@ -30,7 +30,7 @@ class ObjectRecord:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ImageRecord:
-  """One image with its objects, all but the pixels.
+  """One image with its objects, without the pixels.
 
   Attributes:
     image_id: Id in the source, unique within the split.
@@ -38,11 +38,11 @@ class ImageRecord:
     height: Height in pixels.
     width: Width in pixels.
     objects: The objects; empty for an image without any.
-    neg_category_ids: Of a federated dataset (LVIS): categories verified to be
-      absent. None where every category is annotated in every image.
-    not_exhaustive_category_ids: Of a federated dataset: categories of which
+    neg_category_ids: In a federated dataset (LVIS), categories verified to be
+      absent. None if every category is annotated in every image.
+    not_exhaustive_category_ids: In a federated dataset, categories of which
       only some objects are annotated.
-    notes: (kind, line) of what was seen in it, see `findings.Tally.add`.
+    notes: (kind, line) of its findings, see `findings.Tally.add`.
   """
 
   image_id: int
@@ -56,15 +56,15 @@ class ImageRecord:
 
 
 class UnusableImage(Exception):
-  """An image that is left out of the dataset, as a problem that is counted."""
+  """A problem with an image, which is counted and skipped."""
 
   def __init__(self, kind: str, problem: str, num_annotations: int):
     """Makes the error.
 
     Args:
-      kind: What is wrong, in the same words for all of the kind.
+      kind: The problem, in the same words for all of its kind.
       problem: One line that names the file.
-      num_annotations: Annotations that are left out with the image.
+      num_annotations: Annotations that are skipped with the image.
     """
     super().__init__(problem)
     self.kind = kind
@@ -72,7 +72,7 @@ class UnusableImage(Exception):
 
 
 class ImageSource(Protocol):
-  """A split before it is written."""
+  """A split, as a builder reads it."""
 
   def __len__(self) -> int:
     """Returns the number of images."""
@@ -81,12 +81,12 @@ class ImageSource(Protocol):
     """Returns one image as the bytes of a JPEG or PNG file, and the rest.
 
     Raises:
-      UnusableImage: If its file turns out to be damaged or of a wrong kind.
+      UnusableImage: If its file is damaged or of the wrong kind.
     """
 
 
 def to_example(encoded: bytes, image: ImageRecord) -> dict[str, Any]:
-  """Returns what a record is made of, by the names of `make_features`."""
+  """Returns the values of a record, by the names of `make_features`."""
   return {
     "image": encoded,
     "image_id": image.image_id,

@@ -1,7 +1,7 @@
-"""Orientation tags of cameras (EXIF): followed, or not, on purpose.
+"""Orientation tags of cameras (EXIF): applied or ignored, by choice.
 
 A viewer shows a photograph turned as its tag says; the file stores it as the
-sensor saw it. Masks drawn in a viewer that follows the tag do not lie on the
+sensor saw it. Masks drawn in a viewer that applies the tag do not match the
 stored pixels.
 """
 
@@ -16,7 +16,7 @@ class Mismatch(NamedTuple):
   """Annotations that belong to pixels of another size.
 
   Attributes:
-    kind: What is wrong, in the same words for all of the kind.
+    kind: The problem, in the same words for all of its kind.
     detail: The same with sizes; continues after 'the image'.
   """
 
@@ -25,7 +25,7 @@ class Mismatch(NamedTuple):
 
 
 def image_size(header: Header, choice: str | None) -> tuple[int, int]:
-  """Returns the size of an image as it is trained on.
+  """Returns the size at which an image is trained on.
 
   Args:
     header: Header of the image.
@@ -44,9 +44,9 @@ def compare_size(
 
   Args:
     header: Header of the image.
-    annotated: (height, width) that the annotations are for.
+    annotated: (height, width) according to the annotations.
     choice: One of CHOICES; None ignores the tag.
-    whose: 'the annotations say' or what else goes in front of that size.
+    whose: Words in front of that size, such as 'the annotations say'.
 
   Returns:
     None if they are equal.
@@ -63,20 +63,20 @@ def compare_size(
     return Mismatch(
       f"masks drawn on {drawn} (EXIF orientation): pass --exif={other}",
       f"is {text} with EXIF orientation {header.orientation} "
-      f"{'followed' if choice == 'apply' else 'not followed'}; {said}, as of "
+      f"{'applied' if choice == 'apply' else 'ignored'}; {said}, as of "
       f"{drawn}: pass --exif={other}, or turn the files",
     )
   return Mismatch(
-    "image of another size than its annotations", f"is {text}; {said}"
+    "image and annotations of different sizes", f"is {text}; {said}"
   )
 
 
 def describe_tag(header: Header, choice: str | None) -> tuple[str, str] | None:
-  """Returns what to say about an image that carries a tag.
+  """Returns the note about an image with an orientation tag.
 
   Args:
     header: Header of the image.
-    choice: One of CHOICES; None where the user did not say.
+    choice: One of CHOICES; None if the user did not choose.
 
   Returns:
     (kind, detail), None for an image that is upright.
@@ -85,8 +85,8 @@ def describe_tag(header: Header, choice: str | None) -> tuple[str, str] | None:
     return None
   detail = f"has EXIF orientation {header.orientation}"
   if choice == "apply":
-    return "image turned as its EXIF orientation says (--exif=apply)", detail
-  kind = "image whose EXIF orientation is not followed"
+    return "image turned by its EXIF orientation (--exif=apply)", detail
+  kind = "image whose EXIF orientation is ignored"
   if choice is None:
     kind += ": pass --exif=apply if masks were drawn on the turned image, "
     kind += "--exif=ignore if not"

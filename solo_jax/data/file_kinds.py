@@ -1,14 +1,14 @@
-"""What a file is that is no image, by how it begins."""
+"""Recognises files that are not images by their first bytes."""
 
 import re
 
 UNKNOWN = "not an image, or damaged"
-# What a file is that is no image, by how it begins.
+# Recognises files that are not images by their first bytes.
 _OTHERS = (
   (rb"version https://git-lfs", "a Git LFS pointer, not the file itself: fetch "
    "that with git lfs pull"),
   (rb"\s*(<!doctype html|<html|<\?xml|<!--)", "a page of HTML or XML, as "
-   "servers send in place of a file: download it again"),
+   "servers send instead of a file: download it again"),
   (rb"....ftyp(hei[cxms]|hev[cxms]|mif1|msf1)", "a HEIC photograph, which is "
    "not read: convert it to JPEG or PNG"),
   (rb"....ftyp(qt|mp4|iso|M4V)", "a video, not an image"),
@@ -24,7 +24,7 @@ _OTHERS = (
 
 
 def what_it_is(head: bytes) -> str:
-  """Returns what a file is that is no image.
+  """Returns what kind of file this is, if it is not an image.
 
   Args:
     head: Its first bytes, 132 or more where it has as many.

@@ -1,8 +1,8 @@
-"""The file that an annotation means, when its name is written otherwise.
+"""Finds the file that an annotation refers to by a different name.
 
-Exporters write the paths of their own system and server: with backslashes,
-percent signs, folders in front, in another Unicode form or letter case. The
-file is taken where only one fits.
+Exporters write paths of their own system or server: with backslashes, percent
+signs, extra folders, or in another Unicode form or letter case. A file is
+accepted if it is the only match.
 """
 
 import collections
@@ -21,7 +21,7 @@ class Match(NamedTuple):
 
   Attributes:
     name: Its name there.
-    difference: How it is written otherwise; None where it is not.
+    difference: How the written name differs; None if it does not.
   """
 
   name: str
@@ -44,14 +44,13 @@ class NameFinder:
     """Returns the file that a name refers to.
 
     Args:
-      name: As the annotations write it.
+      name: The name in the annotations.
 
     Returns:
-      The only file that fits.
+      The only file that matches.
 
     Raises:
-      UserError: If there is none or more than one; the message begins with
-        'file'.
+      UserError: If none or several match; the message begins with 'file'.
     """
     if is_text(name) and name in self._files:
       return Match(name, None)
@@ -60,14 +59,14 @@ class NameFinder:
       raise UserError(f"file {shown} is missing in {self._files}")
     parts = _split(name)
     if (below := self._below(name)) is not None:
-      return Match(below, "a whole path")
+      return Match(below, "an absolute path")
     fitting = self._fitting(parts)
     if len(fitting) == 1:
       return Match(fitting[0], _difference(name, fitting[0]))
     if fitting:
       listed = ", ".join(map(_show, fitting[:3]))
       raise UserError(
-        f"file {shown} may be each of {len(fitting)} in {self._files}: {listed}"
+        f"file {shown} matches {len(fitting)} files in {self._files}: {listed}"
       )
     raise UserError(self._explain(name, parts))
 
@@ -81,7 +80,7 @@ class NameFinder:
     return None
 
   def _list(self) -> dict[str, list[str]]:
-    """Returns the files by the last part of their name, as compared."""
+    """Returns the files by the normalised last part of their name."""
     if self._by_last is None:
       self._by_last = collections.defaultdict(list)
       for name in self._files.list_names():
@@ -106,15 +105,17 @@ class NameFinder:
     return found[max(found)] if found else []
 
   def _exact_case(self, parts: list[str], name: str) -> list[str]:
-    """Returns all files whose whole name is the same as compared."""
+    """Returns all files with the same normalised name."""
     own = _split(name)
     return [x for x in self._list()[parts[-1]] if _split(x) == own]
 
   def _explain(self, name: str, parts: list[str]) -> str:
-    """Returns the message for a name that no file fits."""
+    """Returns the message for a name without a matching file."""
     shown = _show(name)
     if is_outside(name):
-      return f"file {shown} is not below {self._files}; only such are read"
+      return (
+        f"file {shown} is not below {self._files}; only files below it are read"
+      )
     near = self._list().get(parts[-1] if parts else "", ())
     if not near:
       stem = parts[-1].rpartition(".")[0] if parts else ""
@@ -129,13 +130,13 @@ class NameFinder:
 
 
 def _split(name: str) -> list[str]:
-  """Returns the parts of a path as they are compared."""
+  """Returns the normalised parts of a path, for comparison."""
   if address := re.match(r"[a-z][a-z0-9+.-]+://[^/]*([^?#]*)", name, re.I):
     name = address[1]
   name = name.partition("/data/local-files/?d=")[2] or name  # Label Studio
   name = urllib.parse.unquote(name).replace("\\", "/")
   name = unicodedata.normalize("NFC", name).casefold()
-  # Only files of the tree are ever read: what leads out of it is left out.
+  # Only files of the tree are ever read: parts that point outside are dropped.
   name = re.split(r"(?:^|/)\.\.(?:/|$)", name)[-1]
   return [part for part in name.split("/") if part not in ("", ".")]
 
@@ -144,22 +145,22 @@ def _difference(written: str, name: str) -> str:
   """Returns how a written name differs from that of its file."""
   differences = []
   if "://" in written or "/data/local-files/?d=" in written:
-    differences.append("an address of a server")
+    differences.append("a server address")
   elif "\\" in written and "\\" not in name:
     differences.append("backslashes")
   if "%" in written and "%" not in name:
-    differences.append("percent signs for letters")
+    differences.append("percent-encoded letters")
   count, own = len(_split(written)), len(_split(name))
   if count > own:
-    differences.append("another folder in front")
+    differences.append("a different folder")
   elif count < own:
-    differences.append("no folder in front")
+    differences.append("no folder")
   last = lambda x: re.split(r"[/\\]", urllib.parse.unquote(x))[-1]  # noqa: E731
   if last(written) != last(name):
     form = lambda x: unicodedata.normalize("NFC", last(x))  # noqa: E731
     is_form = form(written) == form(name)
     differences.append(
-      "another Unicode form" if is_form else "other letters' case"
+      "another Unicode form" if is_form else "different letter case"
     )
   return " and ".join(differences) or "another spelling"
 

@@ -1,7 +1,7 @@
 """Files of a folder or of a zip archive, read in place.
 
-Files come from anywhere. Nothing is unpacked to disk, and no name leads out of
-the folder.
+Files are not trusted: nothing is unpacked to disk, and no name can point
+outside of the folder.
 """
 
 import lzma
@@ -18,18 +18,17 @@ from typing import Any
 from solo_jax.data import file_kinds, image_files
 from solo_jax.errors import UserError
 
-# Pixels of the largest image that is read unless a command is told otherwise:
-# 16,384 x 16,384, 0.8 GB as 8-bit colour.
+# Default limit of an image's pixels: 16,384 x 16,384, 0.8 GB as 8-bit colour.
 MAX_PIXELS = 2**28
-# Beyond, the differences of COCO's run lengths leave 30 bits with a sign.
+# Above this, differences of COCO's run lengths exceed 30 bits and sign.
 PIXELS_LIMIT = 2**29
-# Bytes of the largest file that is read as a whole.
+# Largest file that is read as a whole, in bytes.
 _MAX_BYTES = 2**32
-# What systems leave next to files: metadata of macOS, thumbnails.
+# Files that systems add: macOS metadata and thumbnails.
 _LEFT_BEHIND = (".DS_Store", "__MACOSX", "Thumbs.db", "desktop.ini")
-# What opening or reading an archive raises: where it is damaged, encrypted
-# (RuntimeError), or packed in a way that Python does not know
-# (NotImplementedError, which is a RuntimeError).
+# Errors of opening or reading an archive that is damaged, encrypted
+# (RuntimeError), or packed by a method unknown to Python (NotImplementedError,
+# which is a RuntimeError).
 _DAMAGED = (
   EOFError,
   OSError,
@@ -44,8 +43,8 @@ _DAMAGED = (
 class FileTree:
   """The files below a folder, or in a zip archive, by relative name.
 
-  If all members of an archive lie in one top folder, as those of COCO do,
-  names are relative to that folder.
+  If all members of an archive are in one top folder, as in COCO's, names are
+  relative to that folder.
 
   Attributes:
     path: The folder or archive.
@@ -59,9 +58,8 @@ class FileTree:
       max_pixels: Images that declare more are refused.
 
     Raises:
-      UserError: If there is nothing, a file that is not a readable zip archive,
-        or an archive with a member that would lie outside of the folder it is
-        unpacked in.
+      UserError: If the path does not exist, is a file but no readable zip
+        archive, or is an archive with a member outside of its root.
     """
     self.path = pathlib.Path(path)
     self._max_pixels = max_pixels
@@ -101,13 +99,13 @@ class FileTree:
   def __contains__(self, name: str) -> bool:
     if self._archive:
       return self._prefix + name in self._members
-    # Unlike pathlib's, also False for a name that no file can have.
+    # Unlike pathlib's, also False for an invalid file name.
     return not is_outside(name) and os.path.isfile(self.path / name)
 
   def list_names(self) -> Sequence[str]:
     """Returns the relative names of all files, sorted.
 
-    What systems leave behind, such as `__MACOSX` and `._a.png`, is none.
+    Files that systems add, such as `__MACOSX` and `._a.png`, are left out.
     """
     if self._archive:
       start = len(self._prefix)
@@ -126,8 +124,8 @@ class FileTree:
     """Returns the content of a file of the tree.
 
     Raises:
-      UserError: If the archive is damaged there, or the file has more than
-        4 GiB: a member of an archive may be packed a thousand times smaller.
+      UserError: If the archive is damaged there, or the file is larger than 4
+        GiB: a member may be a thousand times larger than its archive.
     """
     if self._archive:
       num_bytes = self._archive.getinfo(self._prefix + name).file_size
@@ -156,7 +154,7 @@ class FileTree:
       Its header.
 
     Raises:
-      UserError: If the file is no image, or has too many pixels.
+      UserError: If the file is not an image, or has too many pixels.
     """
     try:
       with self.open(name) as file:
@@ -171,27 +169,27 @@ class FileTree:
 
 
 def is_outside(name: str) -> bool:
-  """Returns whether a relative name leads out of its folder, on any system."""
+  """Returns whether a relative name points outside of its folder."""
   path = name.replace("\\", "/")
   return ".." in path.split("/") or bool(re.match("/|[A-Za-z]:/", path))
 
 
 def is_left_behind(name: str) -> bool:
-  """Returns whether a system put a file next to those of the user."""
+  """Returns whether a system added the file, not the user."""
   return any(
     part in _LEFT_BEHIND or part.startswith("._") for part in name.split("/")
   )
 
 
 def what_file_is(path: pathlib.Path) -> str | None:
-  """Returns what a file is that cannot be read, None if that is not known."""
+  """Returns the kind of an unreadable file, None if it is unknown."""
   with open(path, "rb") as file:
     found = file_kinds.what_it_is(file.read(256))
   return None if found == file_kinds.UNKNOWN else found
 
 
 def is_text(value: Any) -> bool:
-  """Returns whether a value is a string that UTF-8 can write."""
+  """Returns whether a value is a string that UTF-8 can encode."""
   if not isinstance(value, str):
     return False
   try:

@@ -1,25 +1,27 @@
-"""What is found while data is read, counted by kind.
+"""Problems, repairs and notes found while data is read, counted by kind.
 
-Nothing is lost in silence: what is left out is a problem, what is read
-otherwise than it is written a repair, what deserves a look a note.
+Nothing is lost silently: skipped data is a problem, data that is read
+differently from how it is written is a repair, and anything worth checking is a
+note.
 """
 
 import collections
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
+from solo_jax.errors import printable
 from solo_jax.terminal import plural
 
-# Lines kept of each kind; all are counted.
+# Lines kept per kind; all are counted.
 _MAX_LINES = 1000
 
 
 class Kind(NamedTuple):
-  """How often something was found.
+  """One kind of finding and how often it occurred.
 
   Attributes:
-    name: What it is, without names of files or ids.
-    count: How often.
+    name: The kind, without file names or ids.
+    count: Number of occurrences.
     example: The first line.
   """
 
@@ -36,10 +38,10 @@ class Tally:
     self._counts = collections.Counter()
 
   def add(self, kind: str, line: str) -> None:
-    """Counts one thing.
+    """Counts one finding.
 
     Args:
-      kind: What it is, in the same words for all of the kind.
+      kind: The finding, in the same words for all of its kind.
       line: The same with the names of file, image and annotation.
     """
     self._counts[kind] += 1
@@ -47,12 +49,12 @@ class Tally:
       self._lines[kind].append(line)
 
   def add_many(self, kind: str, count: int, line: str) -> None:
-    """Counts many of a kind, of which one line is kept."""
+    """Counts several findings of a kind, keeping one line."""
     self.add(kind, line)
     self._counts[kind] += count - 1
 
   def extend(self, other: "Tally") -> None:
-    """Counts all of another tally as well."""
+    """Adds the counts of another tally."""
     for kind, lines in other._lines.items():
       self._counts[kind] += other._counts[kind]
       self._lines[kind] += lines[: _MAX_LINES - len(self._lines[kind])]
@@ -77,33 +79,33 @@ class Tally:
 
 
 class Findings:
-  """All that is found while a dataset is read.
+  """All findings of reading a dataset.
 
   Attributes:
-    problems: Of what is left out.
-    repairs: Of what is read otherwise than it is written.
-    notes: Of what deserves a look.
+    problems: Skipped data.
+    repairs: Data read differently from how it is written.
+    notes: Data worth checking.
   """
 
   def __init__(self):
     self.problems, self.repairs, self.notes = Tally(), Tally(), Tally()
 
   def extend(self, other: "Findings") -> None:
-    """Counts all of other findings as well."""
+    """Adds the counts of other findings."""
     self.problems.extend(other.problems)
     self.repairs.extend(other.repairs)
     self.notes.extend(other.notes)
 
 
 def list_kinds(kinds: Iterable[Sequence], limit: int = 10) -> list[str]:
-  """Returns lines for a person.
+  """Returns the findings as lines of text.
 
   Args:
-    kinds: (name, count, example) each, as of `Tally.kinds`.
-    limit: Kinds shown; of the others the count.
+    kinds: (name, count, example) of each kind, see `Tally.kinds`.
+    limit: Number of kinds shown; the others are only counted.
 
   Returns:
-    '  3 x name', and below it '      for example: ...', one pair a kind.
+    '  3 x name', and below it '      for example: ...', one pair per kind.
   """
   kinds, lines = list(kinds), []
   for name, count, example in kinds[:limit]:
@@ -112,13 +114,3 @@ def list_kinds(kinds: Iterable[Sequence], limit: int = 10) -> list[str]:
     rest = sum(count for _, count, _ in kinds[limit:])
     lines.append(f"  {rest:,} of {plural(len(kinds) - limit, 'other kind')}")
   return [printable(line) for line in lines]
-
-
-def printable(text: str) -> str:
-  """Returns a text of a file with control characters as escapes.
-
-  A terminal acts on them: they may hide lines or change its title.
-  """
-  return "".join(
-    repr(x)[1:-1] if ord(x) < 32 or 127 <= ord(x) < 160 else x for x in text
-  )

@@ -1,9 +1,9 @@
-"""Image files from anywhere: what they are, their size, their pixels.
+"""Reads untrusted image files: their kind, size and pixels.
 
-The size that a file declares is read before its pixels are, and the decoder
-has to find the same: a file of a kilobyte may declare gigabytes of pixels, or
-declare few to one reader and many to another. Decoders are those of Pillow
-and OpenCV for the kinds listed here, none that run other programs.
+The declared size is read before the pixels, and the decoded size must be the
+same: a file of a kilobyte can declare gigabytes of pixels, or different sizes
+to different readers. Only the decoders of Pillow and OpenCV for the kinds
+listed here are used, none that run other programs.
 """
 
 import io
@@ -24,11 +24,11 @@ from PIL import (  # noqa: F401 (their import makes them known to Pillow)
 from solo_jax.data import file_kinds, tiff_pages
 from solo_jax.errors import UserError
 
-# Suffixes of the kinds that are read.
+# Suffixes of supported files.
 SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".webp", ".gif")
 SUFFIXES += (".jp2", ".avif")
 _PNG, _JPEG = b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff"
-# Pillow's plugins that are allowed to look at a file.
+# Pillow's plugins that may read a file.
 FORMATS = ("JPEG", "PNG", "BMP", "DIB", "GIF", "WEBP", "JPEG2000")
 FORMATS += ("AVIF", "PPM")
 _ANIMATED = ("PNG", "GIF", "WEBP", "AVIF")
@@ -42,10 +42,10 @@ class Header(NamedTuple):
   """What an image file declares.
 
   Attributes:
-    size: (height, width) as stored, the orientation tag not followed.
+    size: (height, width) as stored, ignoring the orientation tag.
     num_channels: Channels; 1 for a palette.
     orientation: Orientation of the EXIF or TIFF tag, 1 (upright) to 8.
-    num_pages: Pages of a TIFF file, copies at lower resolution left out, or
+    num_pages: Pages of a TIFF file without copies at lower resolution, or
       frames of an animation.
   """
 
@@ -65,14 +65,14 @@ def read_header(file: BinaryIO, max_pixels: int) -> Header:
 
   Args:
     file: An image file.
-    max_pixels: Bound of height times width.
+    max_pixels: Limit for height times width.
 
   Returns:
     The header.
 
   Raises:
-    UserError: If the file is no image, declares more pixels, or its size twice;
-      the message continues after 'the file is'.
+    UserError: If the file is not an image, declares more pixels, or declares
+      its size twice; the message continues after 'the file is'.
   """
   head = file.read(256)
   file.seek(0)
@@ -80,7 +80,7 @@ def read_header(file: BinaryIO, max_pixels: int) -> Header:
     header = _read_tiff(file) if tiff_pages.is_tiff(head) else _read_other(file)
   except UserError:
     raise
-  except Exception as error:  # Pillow's parsers raise nearly anything
+  except Exception as error:  # Pillow's parsers raise almost any exception
     raise UserError(file_kinds.what_it_is(head)) from error
   height, width = header.size
   if height * width > max_pixels:
@@ -103,7 +103,7 @@ def _read_tiff(file: BinaryIO) -> Header:
       "first has a header: save its planes as single files"
     )
   largest = max(pages, key=lambda page: page.height * page.width)
-  # A decoder takes memory for a whole tile, or for rows of whole tiles.
+  # A decoder allocates memory for whole tiles.
   if max(x.tile_pixels for x in pages) > max(
     2**24, largest.height * largest.width
   ):
@@ -131,7 +131,7 @@ def _read_other(file: BinaryIO) -> Header:
       num_pages,
     )
   file.seek(0)
-  head = file.read(2**16)  # holds the header of nearly every file
+  head = file.read(2**16)  # contains the header of nearly every file
   if head.startswith((_JPEG, _PNG)):
     size = stored_size(head) or stored_size(head + file.read())
     if size != header.size:
@@ -140,14 +140,14 @@ def _read_other(file: BinaryIO) -> Header:
 
 
 def _orientation(exif: bytes | None) -> int:
-  """Returns the orientation of EXIF data, 1 where it has none."""
+  """Returns the orientation in EXIF data, 1 if there is none."""
   if not exif:
     return 1
   tags = PIL.Image.Exif()
   try:
     tags.load(exif)
     value = tags.get(_ORIENTATION, 1)
-  except Exception:  # Pillow's parsers raise nearly anything
+  except Exception:  # Pillow's parsers raise almost any exception
     return 1
   return value if value in range(1, 9) else 1
 
@@ -156,11 +156,11 @@ def stored_size(encoded: bytes) -> tuple[int, int] | None:
   """Returns the size of a JPEG or PNG file as decoders read it.
 
   Args:
-    encoded: The file, whole or its beginning up to the pixels.
+    encoded: The file, or its beginning up to the pixels.
 
   Returns:
-    (height, width); None if it is another file, or says its size never or more
-    than once.
+    (height, width); None for other kinds of files, or if the size is missing or
+    repeated.
   """
   if encoded.startswith(_JPEG):
     sizes = list(_jpeg_sizes(encoded))
@@ -203,18 +203,18 @@ def _png_chunks(png: bytes) -> Iterator[tuple[bytes, int]]:
 
 
 def is_complete(encoded: bytes) -> bool:
-  """Returns whether an image file ends where it should, mostly undecoded.
+  """Returns whether an image file is complete, mostly without decoding it.
 
-  To be asked before OpenCV is: it fills what a truncated file lacks with grey
-  and returns it, and takes as much memory as a chunk of a PNG file claims to
-  have bytes. Nearly every JPEG file ends with its end marker; Pillow judges the
-  few that do not, and files of other kinds than these two.
+  Must be called before OpenCV, which fills the missing part of a truncated file
+  with grey, and allocates as much memory as a chunk of a PNG file claims to
+  need. Nearly every JPEG file ends with its end marker; Pillow checks the
+  others, and files other than JPEG and PNG.
 
   Args:
     encoded: An image file.
 
   Returns:
-    False for a file that cannot be decoded to its end.
+    False for a file that cannot be decoded completely.
   """
   if encoded.startswith(_PNG):
     return any(kind == b"IEND" for kind, _ in _png_chunks(encoded))
@@ -233,14 +233,14 @@ def _is_loadable(encoded: bytes, page: int) -> bool:
     declared = tiff_pages.read_pages(io.BytesIO(encoded))[page]
   try:
     image = PIL.Image.open(io.BytesIO(encoded), formats=formats)
-  except Exception:  # no mode of Pillow's, such as integers of 64 bits
+  except Exception:  # not a mode of Pillow, such as 64-bit integers
     return formats == ("TIFF",) and 0 < declared.end <= len(encoded)
   try:
     with image:
       if page:
         image.seek(page)
       image.load()
-  except Exception:  # Pillow's decoders raise nearly anything
+  except Exception:  # Pillow's decoders raise almost any exception
     return False
   return True
 
@@ -248,19 +248,19 @@ def _is_loadable(encoded: bytes, page: int) -> bool:
 def decode(encoded: bytes, page: int = 0) -> np.ndarray:
   """Returns the pixels of an image file of any supported kind.
 
-  Its header is taken as read and bounded, see `read_header`.
+  Its header must have been checked by `read_header`.
 
   Args:
     encoded: The file.
     page: Page of a TIFF file, counted without copies at lower resolution.
 
   Returns:
-    Pixels as stored, the orientation tag not followed, channels in OpenCV's
-    order. [H, W] or [H, W, C]; uint8 or uint16, of a TIFF file any type.
+    Pixels as stored, ignoring the orientation tag, channels in OpenCV's order.
+    [H, W] or [H, W, C]; uint8 or uint16, for a TIFF file any type.
 
   Raises:
-    UserError: If it cannot be decoded to its end, or its pixels are not as
-      many as it declares.
+    UserError: If it cannot be decoded completely, or its size differs from the
+      declared one.
   """
   if tiff_pages.is_tiff(encoded):
     return _decode_tiff(encoded, page)
@@ -293,7 +293,7 @@ def _decode_tiff(encoded: bytes, page: int) -> np.ndarray:
       cv2.imdecodemulti, buffer, flags, range=(index, index + 1)
     )
     image = images[0] if len(images) else None
-  if image is not None:  # OpenCV turns TIFF files, whatever it is asked for
+  if image is not None:  # OpenCV always applies the orientation of TIFF files
     image = turn_back(image, pages[page].orientation)
   return _check_size(image, (pages[page].height, pages[page].width))
 
@@ -301,7 +301,7 @@ def _decode_tiff(encoded: bytes, page: int) -> np.ndarray:
 def _by_opencv(function: Any, *arguments: Any, **options: Any) -> Any:
   try:
     return function(*arguments, **options)
-  except cv2.error as error:  # more pixels than OpenCV reads, for example
+  except cv2.error as error:  # for example, more pixels than OpenCV reads
     raise UserError(f"not readable: {error.err}") from error
 
 
@@ -323,7 +323,7 @@ def _decode_by_pillow(encoded: bytes) -> np.ndarray:
       if image.mode.startswith(("I", "F")):  # 16 or 32 bits
         return np.asarray(image)
       pixels = np.asarray(image.convert("L" if is_grey else "RGB"))
-  except Exception as error:  # Pillow's decoders raise nearly anything
+  except Exception as error:  # Pillow's decoders raise almost any exception
     raise UserError("not a readable image") from error
   return pixels if is_grey else np.ascontiguousarray(pixels[..., ::-1])
 
@@ -333,10 +333,10 @@ def turn(image: np.ndarray, orientation: int) -> np.ndarray:
 
   Args:
     image: [H, W] or [H, W, C].
-    orientation: EXIF's: where the stored first row and column belong.
+    orientation: EXIF orientation, 1 to 8.
 
   Returns:
-    The image as a viewer shows it.
+    The image as viewers show it.
   """
   if orientation in (5, 6, 7, 8):
     image = image.swapaxes(0, 1)
@@ -348,7 +348,7 @@ def turn(image: np.ndarray, orientation: int) -> np.ndarray:
 
 
 def turn_back(image: np.ndarray, orientation: int) -> np.ndarray:
-  """Returns an image as stored that a reader turned upright, see `turn`."""
+  """Returns an image as stored, given the upright one, see `turn`."""
   if orientation not in range(2, 9):
     return image
   return turn(image, {6: 8, 8: 6}.get(orientation, orientation))
@@ -357,19 +357,19 @@ def turn_back(image: np.ndarray, orientation: int) -> np.ndarray:
 def to_jpeg_or_png(
   encoded: bytes, *, page: int = 0, orientation: int = 1
 ) -> bytes:
-  """Returns JPEG and PNG bytes untouched, other images losslessly as PNG.
+  """Returns JPEG and PNG bytes unchanged, other images losslessly as PNG.
 
   Args:
-    encoded: An image file, 8 or 16 bit. The pixels of a JPEG are not decoded:
-      only its end is looked at.
+    encoded: An image file of 8 or 16 bits. JPEG pixels are not decoded; only
+      the end of the file is checked.
     page: Page of a TIFF file.
-    orientation: Turns the image upright, then also a JPEG becomes a PNG.
+    orientation: EXIF orientation to apply; a JPEG that is turned becomes a PNG.
 
   Returns:
     Bytes of a JPEG or PNG file.
 
   Raises:
-    UserError: If the image cannot be decoded or is neither 8 nor 16 bit.
+    UserError: If the image cannot be decoded or has neither 8 nor 16 bits.
   """
   is_kept = encoded.startswith((_JPEG, _PNG)) and orientation == 1
   if is_kept and encoded.startswith(_JPEG):

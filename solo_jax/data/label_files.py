@@ -16,12 +16,12 @@ def read_label_image(encoded: bytes, page: int = 0) -> tuple[np.ndarray, str]:
   """Returns a decoded label image; of a palette image the indices.
 
   Args:
-    encoded: A one-channel PNG, TIFF or BMP file of whole numbers; they may be
-      written as floats.
+    encoded: A one-channel PNG, TIFF or BMP file of whole numbers, which may be
+      stored as floats.
     page: Page of a TIFF file.
 
   Returns:
-    [H, W] int64; 0 is background. And the type that the file has.
+    The labels, [H, W] int64, 0 for background; and the type in the file.
 
   Raises:
     UserError: If it cannot be decoded or has other values.
@@ -36,14 +36,14 @@ def read_label_image(encoded: bytes, page: int = 0) -> tuple[np.ndarray, str]:
     raise UserError(f"has the value {wrong:g}; need whole numbers")
   limit = np.iinfo(np.int64).max
   if values.dtype.kind in "fu" and values.max(initial=0) >= limit:
-    raise UserError(f"has the value {values.max():g}; that is no label")
+    raise UserError(f"has the value {values.max():g}, which is not a label")
   return values.astype(np.int64), values.dtype.name
 
 
 def _read_indices(encoded: bytes, page: int) -> np.ndarray | None:
-  """Returns what Pillow reads as stored; None for a TIFF of integers, floats.
+  """Returns the values that Pillow reads; None for TIFFs of integers or floats.
 
-  OpenCV shows the colours of a palette in place of its indices.
+  OpenCV would return the colours of a palette instead of its indices.
   """
   is_tiff = tiff_pages.is_tiff(encoded)
   try:
@@ -55,7 +55,7 @@ def _read_indices(encoded: bytes, page: int) -> np.ndarray | None:
       if image.mode not in ("1", "P"):
         return None
       image.seek(page)
-      orientation = image.tag_v2.get(_ORIENTATION, 1)  # Pillow follows it
+      orientation = image.tag_v2.get(_ORIENTATION, 1)  # Pillow applies it
       return turn_back(np.asarray(image), orientation)
   except Exception as error:  # Pillow's decoders raise nearly anything
     if is_tiff:

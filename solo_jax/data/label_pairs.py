@@ -13,10 +13,10 @@ from solo_jax.data.findings import Findings
 from solo_jax.errors import UserError
 
 _LABEL_SUFFIXES = (".png", ".tif", ".tiff", ".bmp")
-# Endings of Cellpose and others that name an image and its label image.
+# Endings that Cellpose and others use for images and label images.
 _IMAGE_ENDING = re.compile(r"_(img|image)$", re.IGNORECASE)
 _LABEL_ENDING = re.compile(r"_(cp_masks|masks?|labels?)$", re.IGNORECASE)
-# Further files of Cellpose.
+# Other files of Cellpose.
 _NO_IMAGE = re.compile(r"_(flows|outlines|cp_output|dP|cellprob)$")
 
 
@@ -26,11 +26,11 @@ class Pair:
 
   Attributes:
     image_id: Position among all images of the source, from 1.
-    image_name: File of the image.
-    label_name: File of the label image.
+    image_name: File name of the image.
+    label_name: File name of the label image.
     page: Page of both files, from 0.
     num_pages: Pages of either file.
-    orientation: By which the image is turned upright; 1 for as stored.
+    orientation: EXIF orientation to apply to the image; 1 leaves it as stored.
   """
 
   image_id: int
@@ -47,10 +47,10 @@ class LabelSource:
 
   Attributes:
     path: The folder.
-    images: Holds the images.
-    labels: Holds the label images; may be the same.
+    images: Folder or archive of the images.
+    labels: Folder or archive of the label images; may be the same.
     exif_choice: One of `exif.CHOICES` or None.
-    splits_pieces: Whether each piece of a value is an object of its own.
+    splits_pieces: Whether each piece of a value is a separate object.
   """
 
   path: pathlib.Path
@@ -70,10 +70,10 @@ def find_source(
 
   Args:
     source: Folder with `images` and `labels`, or with both kinds of files,
-      `x.png` or `x_img.png` and `x_masks.png`, as Cellpose has them.
-    max_pixels: Images that declare more are refused.
+      `x.png` or `x_img.png` and `x_masks.png`, as in Cellpose.
+    max_pixels: Images that declare more pixels are rejected.
     exif_choice: One of `exif.CHOICES` or None.
-    splits_pieces: Whether each piece of a value is an object of its own.
+    splits_pieces: Whether each piece of a value is a separate object.
 
   Returns:
     The source.
@@ -102,7 +102,7 @@ def list_images(source: LabelSource, findings: Findings) -> dict[str, str]:
 
   Args:
     source: The folder.
-    findings: Gets what is passed over.
+    findings: Collects ignored files.
 
   Returns:
     {id: file}, the id being the name without its suffix.
@@ -121,10 +121,10 @@ def find_pairs(
 
   Args:
     source: The folder.
-    findings: Gets what is wrong, and what is read otherwise.
+    findings: Collects problems and repairs.
 
   Returns:
-    The sound pairs by id, one for each page of a stack.
+    The valid pairs by id, one per page of a stack.
   """
   images, labels = source.images, source.labels
   image_names = list_images(source, findings)
@@ -171,8 +171,8 @@ def _match(
     if len(found) == 1:
       partners[key] = found[0]
       findings.repairs.add(
-        "label image named by an ending, such as x_masks for x or x_img",
-        f"{labels[found[0]]} is that of {images[key]}",
+        "label image with an ending in its name, such as x_masks for x",
+        f"{labels[found[0]]} belongs to {images[key]}",
       )
     elif found:
       findings.problems.add(
@@ -197,11 +197,11 @@ def _by_id(
     elif f".{suffix.lower()}" not in suffixes:
       kind = f".{suffix.lower()[:20]}" if stem else "no suffix"
       findings.notes.add(
-        f"file passed over: {kind} is not read here", f"{files}: {name}"
+        f"file ignored: {kind} is not read here", f"{files}: {name}"
       )
     elif stem in found:
       findings.problems.add(
-        "two files of one name",
+        "two files with the same name",
         f"{files}: {name} and {found[stem]} have the same id.",
       )
     else:
@@ -216,7 +216,7 @@ def _make_pairs(
   label_name: str,
   findings: Findings,
 ) -> list[Pair]:
-  """Returns the pairs of two files, none if they do not fit."""
+  """Returns the pairs of two files, none if they do not match."""
   where = f"{source.images}: {image_name}"
   try:
     header = source.images.read_header(image_name)
@@ -229,12 +229,12 @@ def _make_pairs(
     header, labels.size, choice, f"its label image {label_name}"
   )
   if labels.num_channels != 1:
-    kind = "label image of several channels"
+    kind = "label image with several channels"
     detail = f"label image {label_name} has {labels.num_channels} channels; "
     findings.problems.add(kind, f"{where}: {detail}need one.")
   elif header.num_pages != labels.num_pages:
     findings.problems.add(
-      "image and label image of different numbers of pages",
+      "image and label image with different numbers of pages",
       f"{where}: it has {header.num_pages} pages, its label image {label_name} "
       f"{labels.num_pages}: save each plane of a stack as a file, or channels "
       "as one colour image.",
@@ -246,7 +246,7 @@ def _make_pairs(
       findings.notes.add(note[0], f"{where} {note[1]}")
     number = header.num_pages
     if number > 1:
-      kind = "stack read page by page, each an image"
+      kind = "stack, each page of which is an image"
       findings.repairs.add(kind, f"{where} has {number} pages")
     turned = header.orientation if choice == "apply" else 1
     return [

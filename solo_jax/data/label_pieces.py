@@ -22,7 +22,8 @@ def encode_labels(labels: np.ndarray) -> dict[int, dict]:
   starts = np.flatnonzero(np.diff(flat, prepend=flat[0] - 1))
   stops = np.append(starts[1:], flat.size)
   values = flat[starts]
-  # Sorted once: a photograph given as labels has as many values as pixels.
+  # Sorted once: a photograph passed as labels has about as many values as
+  # pixels.
   order = np.argsort(values, kind="stable")
   found, firsts = np.unique(values[order], return_index=True)
   encoded = {}
@@ -33,7 +34,7 @@ def encode_labels(labels: np.ndarray) -> dict[int, dict]:
     edges = np.stack([starts[runs], stops[runs]], 1).ravel()
     counts = np.diff(edges, prepend=0, append=flat.size).tolist()
     if counts[-1] == 0:
-      counts.pop()  # the object holds the last pixel; COCO's form ends there
+      counts.pop()  # the object contains the last pixel; COCO's form ends there
     encoded[int(value)] = coco_mask.frPyObjects(
       {"size": size, "counts": counts}, *size
     )
@@ -47,8 +48,8 @@ def number_pieces(labels: np.ndarray) -> tuple[np.ndarray, dict[int, int]]:
     labels: [H, W] integers; 0 is background.
 
   Returns:
-    The number of each pixel's piece, from 1 on, 0 for background, [H, W] int64;
-    and how many pieces each value has.
+    The piece of each pixel, counted from 1, 0 for background, [H, W] int64; and
+    the number of pieces of each value.
   """
   height = labels.shape[0]
   flat = labels.T.ravel()  # runs go down the columns and end with them
@@ -68,7 +69,7 @@ def number_pieces(labels: np.ndarray) -> tuple[np.ndarray, dict[int, int]]:
   _, piece = scipy.sparse.csgraph.connected_components(graph, directed=False)
   numbers = np.zeros(flat.size, np.int64)
   numbers[flat != 0] = np.repeat(piece + 1, stops - starts)
-  # One run of each piece names its value.
+  # One run per piece gives its value.
   _, one = np.unique(piece, return_index=True)
   counts = collections.Counter(values[one].tolist())
   return numbers.reshape(labels.T.shape).T, dict(counts)

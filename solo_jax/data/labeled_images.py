@@ -1,9 +1,9 @@
-"""Builder of image + label-image pairs, the layout microscopy keeps.
+"""Builder of pairs of image and label image, as usual in microscopy.
 
 A source has `images/<id>.*` and `labels/<id>.*` (PNG, TIFF or BMP, one channel;
 0 is background, every other value one object) and maybe `index.json`, a list
-of objects with `id` and `split`. Or both kinds of files lie in one folder, the
-label images called `<id>_masks.*`.
+of objects with `id` and `split`. Or both kinds of files are in one folder, with
+label images named `<id>_masks.*`.
 """
 
 import dataclasses
@@ -22,7 +22,7 @@ from solo_jax.data.label_pieces import encode_labels, number_pieces
 from solo_jax.errors import UserError
 
 _SPLIT_NAMES = {"val": "validation", "valid": "validation"}
-# Annotation ids are image_id * this + label value, to be found again.
+# Annotation ids are image_id * this + label value, to be traceable.
 _MAX_VALUE = 100_000
 
 
@@ -32,7 +32,7 @@ class LabeledPairs:
 
   Attributes:
     pairs: The pairs.
-    source: Holds their files.
+    source: The folder of the files.
   """
 
   pairs: Sequence[Pair]
@@ -116,7 +116,7 @@ def _make_objects(
 def _describe(
   pieces: Mapping[int, int], is_split: bool, where: str
 ) -> Iterator[tuple[str, str]]:
-  """Yields (kind, line) for objects that lie in several pieces."""
+  """Yields (kind, line) for objects in several pieces."""
   several = {value: number for value, number in pieces.items() if number > 1}
   if not several:
     return
@@ -149,8 +149,8 @@ def read_index(path: pathlib.Path) -> dict[str, str]:
     {id: split}.
 
   Raises:
-    UserError: If it is anything else, an image is in two splits, or a split
-      has a name that cannot be part of a file's.
+    UserError: If the file has another form, an image is in two splits, or the
+      name of a split cannot be part of a file name.
   """
   try:
     rows = json.loads(path.read_bytes())
@@ -179,7 +179,7 @@ def read_index(path: pathlib.Path) -> dict[str, str]:
 
 
 class LabeledImages(builder.RecordsBuilder):
-  """Builder of image + label-image pairs, one class."""
+  """Builder of pairs of image and label image, of one class."""
 
   def __init__(
     self,
@@ -198,8 +198,8 @@ class LabeledImages(builder.RecordsBuilder):
       name: Name below `labeled_images`.
       source: See `label_pairs.find_source`.
       class_name: Name of the only class.
-      validation_fraction: Used where there is no `index.json`.
-      tolerance: Tolerance of problems.
+      validation_fraction: Used if there is no `index.json`.
+      tolerance: How many problems are tolerated.
     """
     super().__init__(data_dir=data_dir, name=name, tolerance=tolerance)
     self._source = source

@@ -20,7 +20,7 @@ from solo_jax.data.mask_targets import (
 from solo_jax.data.transforms import Axis
 from solo_jax.types import BoxMaskTargets, PackedMasks
 
-# (what is visible of an instance, its box (x1, y1, x2, y2), bytes to fill).
+# (visible part of an instance, its box (x1, y1, x2, y2), bytes to fill).
 Draw = Callable[[Visible, np.ndarray, np.ndarray], None]
 
 
@@ -29,12 +29,12 @@ class ImageFrame:
   """Draws each mask in the frame of the network.
 
   Attributes:
-    rule: How a cell is decided.
-      'majority': bit, whether the mask covers half of the cell or more.
+    rule: How the value of a cell is decided.
+      'majority': a bit, set if the mask covers at least half of the cell.
       'published': the two-step rule of mmdet: nearest resize to the network
         frame, then bilinear resize by 1 / stride with rounding, which is two
         votes or more among the four central pixels of a cell.
-      'coverage': area of the cell covered by the mask, 255 = all.
+      'coverage': share of the cell covered by the mask, 255 for all.
     stride: Network pixels per cell.
   """
 
@@ -42,7 +42,7 @@ class ImageFrame:
   stride: int
 
   def __post_init__(self):
-    """Raises ValueError where the rule is unknown or does not fit."""
+    """Raises ValueError if the rule is unknown or does not suit the stride."""
     if self.rule not in MASK_RULES:
       raise ValueError(
         f"mask_rule must be one of {MASK_RULES}, got {self.rule!r}."
@@ -112,9 +112,9 @@ class ImageFrame:
 class BoxFrame:
   """Draws each mask inside its own box, as covered area.
 
-  Drawn once, at a size that is finer than what a mask head predicts; the
-  targets of a proposal, which cuts the box at will, are resampled from it on
-  the device. What a mask has outside of its annotated box is not drawn.
+  Drawn once, at a finer resolution than a mask head predicts; the targets of a
+  proposal, whose box may be any part of it, are resampled on the device. Parts
+  of a mask outside of its annotated box are not drawn.
 
   Attributes:
     size: Cells along each side of a box.
@@ -152,8 +152,8 @@ def from_settings(settings: Mapping[str, Any]) -> ImageFrame | BoxFrame:
 
   Args:
     settings: The `transforms` section of a config: `mask_frame`, 'image' or
-      'box'; `mask_rule` and `mask_stride` of the first, `box_mask_size` of the
-      second.
+      'box'; `mask_rule` and `mask_stride` for the first, `box_mask_size` for
+      the second.
 
   Returns:
     The frame.

@@ -1,8 +1,8 @@
-"""Mask targets of one instance: what is visible of it, and its mask cells.
+"""Mask targets of one instance: its visible part and its mask cells.
 
-The original mask is read through the affine of the sample directly, in the
-tight box of what is visible, never resized as a whole. Resizing masks first
-and cropping or flipping them afterwards shifts them by up to 3 pixels.
+The original mask is read directly through the affine of the sample, in the
+tight box of its visible part, and is never resized as a whole. Resizing masks
+first and then cropping or flipping them would shift them by up to 3 pixels.
 """
 
 import dataclasses
@@ -92,7 +92,7 @@ def _center(
   counts: np.ndarray, num_pixels: int, start: int, axis: Axis
 ) -> float:
   mean = start + float(counts @ np.arange(len(counts))) / num_pixels
-  # Index i has its middle at i + 0.5; written so that scale 1 is exact.
+  # Index i has its centre at i + 0.5; written so that scale 1 is exact.
   center = axis.scale * mean + (axis.offset + 0.5 * axis.scale - 0.5)
   return min(max(center, 0.0), axis.extent - 1.0)
 
@@ -106,7 +106,7 @@ def locate_cells(
     axis: Network axis.
     num_cells: Mask cells along it.
     stride: Network pixels per cell.
-    mask_rule: As for `mask_frames.ImageFrame`.
+    mask_rule: See `mask_frames.ImageFrame`.
 
   Returns:
     'published': original pixels shown by the two middle network pixels of each
@@ -115,7 +115,7 @@ def locate_cells(
   """
   if mask_rule != "published":
     edges = np.arange(num_cells + 1) * float(stride)
-    # Nothing is visible beyond the frame.
+    # Nothing beyond the frame is visible.
     return axis.to_original(np.minimum(edges, axis.extent))
   starts = np.arange(num_cells)[:, None] * stride
   network = starts + np.array([stride // 2 - 1, stride // 2])
@@ -144,7 +144,7 @@ def fill_cells(
     y_cells: From `locate_cells` of the y axis.
     x_cells: From `locate_cells` of the x axis.
     stride: Network pixels per cell.
-    mask_rule: As for `mask_frames.ImageFrame`.
+    mask_rule: See `mask_frames.ImageFrame`.
 
   Returns:
     Rows and columns of the mask target, and the values there: uint8 of 0 to

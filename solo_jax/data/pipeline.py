@@ -1,4 +1,4 @@
-"""The endless, resumable stream of training batches; the only user of Grain."""
+"""The endless, resumable stream of training batches; the only use of Grain."""
 
 import dataclasses
 import functools
@@ -21,9 +21,9 @@ from solo_jax.data.records import Records, read_sample
 from solo_jax.errors import UserError
 from solo_jax.types import Batch, Sample
 
-# Batches made ahead; Grain's default of 500 would be gigabytes.
+# Batches prepared in advance; Grain's default of 500 would need gigabytes.
 _READ_AHEAD = grain.ReadOptions(num_threads=1, prefetch_buffer_size=4)
-# Beside the fields of a Batch: which record a row was made of.
+# In addition to the fields of a Batch: the record of each row.
 _RECORD_FIELD = "record"
 
 
@@ -42,11 +42,11 @@ def train_batches(
 ) -> Iterator[Batch]:
   """Returns an endless iterator over this process's part of training batches.
 
-  Batch k is a function of `records`, `seed`, `batch_size` and `transforms`
-  alone: any number of workers gives the same stream, the shares of all
-  processes together are the global batch, and starting at step k equals the
-  tail of the stream from 0. Every epoch covers each image once, in an order of
-  its own; epochs follow each other without a gap, also within a batch.
+  Batch k depends only on `records`, `seed`, `batch_size` and `transforms`: any
+  number of workers gives the same stream, the parts of all processes together
+  are the global batch, and starting at step k equals the tail of the stream
+  from 0. Every epoch covers each image once, in its own order; epochs follow
+  each other without a gap, even within a batch.
 
   Args:
     records: Training split.
@@ -57,23 +57,24 @@ def train_batches(
     transforms: The `transforms` section of a config: see
       `augmentations.build`, `mask_frames.from_settings` and
       `make_example`.
-    keep_empty: Whether to train on images without an instance, too.
+    keep_empty: Whether to also train on images without instances.
     group_by_orientation: Whether to batch portrait images (higher than wide)
-      apart, in the swapped `image_size`. Batches of both kinds alternate in
-      proportion to their images, at the same steps in every process.
+      separately, in the swapped `image_size`. Batches of both kinds alternate
+      in proportion to their images, at the same steps in every process.
     process_index: Index of this process.
     process_count: Number of processes.
 
   Returns:
     Iterator of batches of batch_size / process_count rows of numpy arrays; a
     corrupt record is a row with `image_valid` False, and its file is logged
-    once. Workers that are killed are started again at the batch that is due.
-    Its `close()` ends the workers.
+    once. Workers that are killed are restarted at the current batch. Its
+    `close()` stops the workers.
 
   Raises:
     UserError: If there is nothing to train on, or `batch_size` is not a
       multiple of `process_count`.
-    RuntimeError: While iterating, if workers end at the same batch twice.
+    RuntimeError: While iterating, if workers are killed at the same batch
+      twice.
   """
   if batch_size < 1 or batch_size % process_count:
     raise ValueError(
@@ -105,10 +106,10 @@ def train_batches(
   parts = [
     grain.MapDataset.source(_Epochs(members, seed))
     .seed(seed)
-    # Before the slice: an image is then augmented the same way whichever
-    # process gets it.
+    # Before the slice, so that the augmentation of an image does not depend on
+    # the process.
     .random_map(_MakeExample.of(records, members, transforms, size))
-    # Each process has a block of the global batch: row i of it is on the same
+    # Each process has a block of the global batch, so that row i is on the same
     # device, and in the same micro-batch, for any number of processes.
     .batch(batch_size // process_count, drop_remainder=True)[
       process_index::process_count
@@ -121,7 +122,7 @@ def train_batches(
     batches = grain.MapDataset.mix(parts, weights)
   _init_worker()
   if num_workers and not flags.FLAGS.is_parsed():
-    flags.FLAGS.mark_as_parsed()  # Grain reads flags; libraries have none
+    flags.FLAGS.mark_as_parsed()  # Grain reads flags
   start = functools.partial(_start, batches, num_workers)
   first_row = process_index * (batch_size // process_count)
   return _stream(start, step, records, first_row, start(step))
@@ -143,11 +144,11 @@ def _start(
 
 
 class _Epochs:
-  """An endless sequence: every epoch is all indices in an order of its own.
+  """An endless sequence: every epoch has all indices in its own order.
 
-  `MapDataset.shuffle().repeat()` does the same, but costs up to milliseconds
-  an image where there are few: its permutation works on 16 bits at least and
-  walks until it hits an index in range.
+  `MapDataset.shuffle().repeat()` does the same, but for few images takes up to
+  milliseconds per image: its permutation works on at least 16 bits and repeats
+  until it hits an index in range.
   """
 
   def __init__(self, indices: np.ndarray, seed: int):
@@ -174,9 +175,9 @@ class _MakeExample(grain.transforms.RandomMap):
 
   Attributes:
     records: Training split.
-    members: Indices that other images may be drawn from. [number] int.
+    members: Indices of the images to draw others from. [number] int.
     augmentation: From `augmentations.build`.
-    targets: Arguments of `make_example`.
+    targets: Arguments for `make_example`.
   """
 
   records: Records
@@ -231,14 +232,16 @@ class _MakeExample(grain.transforms.RandomMap):
 
 def _init_worker(worker_index: int = 0, worker_count: int = 0) -> None:
   del worker_index, worker_count
-  cv2.setNumThreads(0)  # one thread a worker; more would fight over the cores
+  cv2.setNumThreads(
+    0
+  )  # one thread per worker; more would compete for the cores
   parent = multiprocessing.parent_process()
   if parent is not None:
     threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
 
 
 def _end_with(parent: multiprocessing.process.BaseProcess) -> None:
-  """Ends a worker whose run was killed; it would wait for ever."""
+  """Stops a worker whose run was killed; it would wait forever."""
   parent.join()
   os._exit(1)
 
@@ -250,7 +253,7 @@ def _stream(
   first_row: int,
   iterator: grain.DatasetIterator,
 ) -> Iterator[Batch]:
-  """Yields batches; names each corrupt record when it comes the first time."""
+  """Yields batches; logs each corrupt record the first time it occurs."""
   corrupt = set()
   died_at = None
   try:
@@ -267,7 +270,7 @@ def _stream(
             "0, to see what reading these images does"
           ) from error
         logging.warning(
-          "a data worker was killed (out of memory?); all are started again at "
+          "a data worker was killed (out of memory?); all are restarted at "
           "batch %d",
           step,
         )
@@ -280,17 +283,17 @@ def _stream(
       rows["row"] = first_row + np.arange(len(indices), dtype=np.int32)
       for index in set(indices[~rows["image_valid"]].tolist()) - corrupt:
         corrupt.add(index)
-        # Here and not in a worker: each of those would tell it once.
+        # Here and not in the workers, each of which would log it.
         logging.error(
-          "%s: image %d (%s) cannot be decoded and is left out whenever its "
+          "%s: image %d (%s) cannot be decoded and is skipped whenever its "
           "turn comes; corrupt images so far: %d",
           records.split,
           records[index]["image_id"],
           records[index]["file_name"].decode(),
           len(corrupt),
         )
-      # Workers hand over views of shared memory that must be gone before the
-      # interpreter ends; a plain copy costs 0.1 ms a megabyte.
+      # Workers pass views of shared memory that must be released before the
+      # interpreter exits; a plain copy costs 0.1 ms per megabyte.
       yield jax.tree.map(
         lambda x: x if type(x) is np.ndarray else np.array(x), Batch(**rows)
       )

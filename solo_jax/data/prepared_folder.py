@@ -1,8 +1,8 @@
-"""The folder of a prepared dataset: opened only if it is what is written here.
+"""Opens the folder of a prepared dataset, if this project wrote it.
 
-Whatever a folder says is data. TFDS imports the Python classes that
-`features.json` names, so that file has to be the one that this project writes;
-files have to be those that were written together.
+The contents of a folder are not trusted. TFDS imports the Python classes that
+`features.json` names, so that file must equal the one that this project writes,
+and all files must belong together.
 """
 
 import concurrent.futures
@@ -20,8 +20,8 @@ from google.protobuf import json_format
 
 from solo_jax.errors import UserError
 
-# Bytes at the end of a file by which it is recognised: they hold where the
-# index of its records begins, which is how long these are when packed.
+# Bytes at the end of a file that identify it: they contain the position of its
+# index of records, and thus their packed length.
 _END = 2**16
 _NEXT = "copy the dataset again or prepare it again"
 
@@ -29,8 +29,8 @@ _NEXT = "copy the dataset again or prepare it again"
 def make_features() -> tfds.features.FeaturesDict:
   """Returns the features of a record, the same for every builder.
 
-  float64 features are stored as float32 by TFDS, so areas and boxes travel
-  as the eight bytes of each float64 in a Text feature, which is lossless.
+  TFDS stores float64 features as float32, so areas and boxes are stored as the
+  eight bytes of each float64 in a Text feature, which is lossless.
   """
   return tfds.features.FeaturesDict(
     {
@@ -63,7 +63,7 @@ def open_folder(path: epath.Path) -> tfds.core.DatasetBuilder:
     TFDS's builder of it.
 
   Raises:
-    UserError: If a file is missing, or says what this project does not write.
+    UserError: If a file is missing, or was not written by this project.
   """
   features = _read_json(path / "features.json")
   expected = json_format.MessageToDict(make_features().to_proto())
@@ -80,7 +80,9 @@ def open_folder(path: epath.Path) -> tfds.core.DatasetBuilder:
     )
   try:
     return tfds.builder_from_directory(path)
-  except Exception as error:  # TFDS raises nearly anything for damaged files
+  except (
+    Exception
+  ) as error:  # TFDS raises almost any exception for damaged files
     raise UserError(f"{path} cannot be read ({error}); {_NEXT}") from error
 
 
@@ -109,7 +111,7 @@ def _classes(features: Any) -> Any:
 
 
 def shard_mark(path: epath.Path) -> str:
-  """Returns what tells a file from others of its length: a hash of its end."""
+  """Returns a hash of a file's end, which identifies it."""
   with path.open("rb") as file:
     size = file.seek(0, os.SEEK_END)
     digest = hashlib.sha256(str(size).encode())
@@ -119,17 +121,18 @@ def shard_mark(path: epath.Path) -> str:
 
 
 def check_shards(split: tfds.core.SplitInfo, marks: Mapping[str, str]) -> None:
-  """Checks that all files of a split are there, whole and of this dataset.
+  """Checks that all files of a split exist, are complete and belong to it.
 
-  Each ends with an index of its records, so that none of them can be read from
-  a file that was cut short.
+  Each file ends with an index of its records, so that no record of a truncated
+  file can be read.
 
   Args:
     split: As TFDS describes it.
     marks: `shard_mark` of each file by name; empty for an older dataset.
 
   Raises:
-    UserError: Naming the files that are not whole, or from elsewhere.
+    UserError: Listing the files that are incomplete or belong to another
+      dataset.
   """
 
   def check(path, length):

@@ -1,8 +1,8 @@
-"""What a record holds, and reading records.
+"""Reads records.
 
-A split is a row of ArrayRecord shards in the order of the source, with one
-small index file (`<split>_index.npz`) beside them, so that sizes and object
-counts are known without reading a single image.
+A split is a sequence of ArrayRecord shards in the order of the source, with a
+small index file (`<split>_index.npz`) next to them, so that sizes and object
+counts are known without reading any image.
 """
 
 import hashlib
@@ -38,12 +38,12 @@ FEDERATED_FIELDS = ("neg_category_ids", "not_exhaustive_category_ids")
 
 
 class Records:
-  """Random access to the records of a split; cheap to pickle to a worker.
+  """Random access to the records of a split; cheap to send to a worker.
 
   Attributes:
     path: Folder of the prepared dataset.
-    split: The split as asked for, such as 'train' or 'train[:8]'.
-    whole_split: The split that it is, or is a part of, such as 'train'.
+    split: The requested split, such as 'train' or 'train[:8]'.
+    whole_split: The split that it is a part of, such as 'train'.
     split_sizes: Images of each split of the dataset, by name.
     class_names: Name of each label.
     category_ids: Original category id of each label.
@@ -52,11 +52,11 @@ class Records:
     widths: [len] int64, pixels.
     num_objects: Instances of each image without crowds. [len] int64.
     num_crowds: Crowd regions of each image. [len] int64.
-    metadata: What `RecordsBuilder.describe` was given.
+    metadata: The metadata set by `RecordsBuilder.describe`.
     fingerprint: Fingerprint of the whole split's images, annotations and
-      classes: equal for the same content only. Of a dataset from before there
-      were any, of its index and the ends of its files.
-    federated: Of a federated dataset, the FEDERATED_FIELDS; None elsewhere.
+      classes: equal for the same content only. For older datasets without
+      fingerprints, that of the index and the ends of the files.
+    federated: The FEDERATED_FIELDS of a federated dataset; None for others.
   """
 
   def __init__(self, path: epath.Path, split: str):
@@ -97,8 +97,8 @@ class Records:
 
     Returns:
       The fields of `make_features`, the image as bytes. A record that is
-      damaged on disk comes as one with an empty image and without objects,
-      which `read_sample` makes a corrupt sample.
+      damaged on disk is returned with an empty image and without objects, which
+      `read_sample` turns into a corrupt sample.
     """
     index = range(len(self))[index]  # IndexError beyond the end
     if self._source is None:
@@ -107,7 +107,7 @@ class Records:
       )
     try:
       record = self._source[self._start + index]
-    except RuntimeError as error:  # what ArrayRecord raises, whatever it is
+    except RuntimeError as error:  # ArrayRecord raises various exceptions
       if "corrupted" not in str(error).lower():
         raise
       return self._damaged(index)
@@ -133,11 +133,11 @@ class Records:
 
   @property
   def exif(self) -> str:
-    """Returns 'apply' where orientation tags were followed, else 'ignore'."""
-    return self.metadata.get("exif", "ignore")  # older datasets do not say
+    """Returns 'apply' if orientation tags were applied, else 'ignore'."""
+    return self.metadata.get("exif", "ignore")  # not recorded in older datasets
 
   def _damaged(self, index: int) -> dict[str, Any]:
-    """Returns what is known of a record that cannot be read."""
+    """Returns what is known about a record that cannot be read."""
     name = f"damaged record {self._start + index} of {self._name}"
     fields = make_features()["objects"].feature
     return dict(
@@ -190,7 +190,7 @@ def find_prepared(data_dir: str, name: str) -> epath.Path | None:
     Its folder, or None if there is none.
   """
   folder = epath.Path(data_dir, name)
-  versions = [  # listed, not globbed: a name may have brackets
+  versions = [  # listed, not globbed: a name may contain brackets
     path
     for path in (folder.iterdir() if folder.is_dir() else ())
     if re.fullmatch(r"\d+\.\d+\.\d+", path.name)
@@ -236,14 +236,14 @@ def open_records(data_dir: str, name: str, split: str) -> Records:
 def decode_image(encoded: bytes) -> np.ndarray | None:
   """Returns the pixels of an image file.
 
-  EXIF orientation is ignored: annotations refer to the pixels as stored.
+  Ignores EXIF orientation: annotations refer to the pixels as stored.
 
   Args:
     encoded: JPEG, PNG or TIFF bytes.
 
   Returns:
     RGB, grey repeated, alpha dropped. [H, W, 3] uint8 or uint16; None if the
-    bytes are no such image or end too early.
+    bytes are not such an image or are truncated.
   """
   if not is_complete(encoded):
     return None
@@ -264,11 +264,11 @@ def read_sample(record: Mapping[str, Any]) -> Sample:
 
   Returns:
     The sample in its original frame. If the image cannot be decoded, a blank
-    one of the recorded size without instances, with `is_corrupt` set.
+    sample of the recorded size without instances and with `is_corrupt` set.
   """
   height, width = int(record["height"]), int(record["width"])
   image = None
-  # Asked before the decoder, which takes memory for whatever is declared.
+  # Checked before decoding, as the decoder allocates whatever is declared.
   if stored_size(record["image"]) == (height, width):
     image = decode_image(record["image"])
   is_corrupt = image is None or image.shape[:2] != (height, width)
@@ -302,11 +302,11 @@ def to_coco(records: Records) -> dict[str, Any]:
     records: Any split.
 
   Returns:
-    What `pycocotools.coco.COCO.dataset` holds: images, annotations (RLE at
+    The form of `pycocotools.coco.COCO.dataset`: images, annotations (RLE at
     original size; ids, areas and boxes exactly as in the source), categories
-    with their original ids. Of a federated dataset the images also have
+    with their original ids. For a federated dataset, the images also have
     neg_category_ids and not_exhaustive_category_ids, and the categories their
-    frequency where it is known.
+    frequency if it is known.
   """
   images, annotations = [], []
   for i in range(len(records)):
@@ -347,7 +347,7 @@ def to_coco(records: Records) -> dict[str, Any]:
 def _add_federated(
   records: Records, images: list[dict], categories: list[dict]
 ) -> None:
-  """Adds to a COCO dataset what makes it a federated one."""
+  """Adds the fields of federated datasets to a COCO dataset."""
   for field, pairs in records.federated.items():
     of_image = {image["id"]: [] for image in images}
     for image_id, category_id in pairs.tolist():

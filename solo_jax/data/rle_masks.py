@@ -1,4 +1,4 @@
-"""Instance masks that stay encoded until one is needed."""
+"""Instance masks that stay encoded until they are needed."""
 
 from collections.abc import Sequence
 
@@ -7,15 +7,15 @@ from pycocotools import mask as coco_mask
 
 
 class RleMasks:
-  """Masks of one image that are decoded when they are looked at.
+  """Masks of one image that are decoded on access.
 
-  Stands for an array [N, H0, W0]; a crop of a large image shows a few of its
+  Represents an array [N, H0, W0]. A crop of a large image shows few of its
   hundreds of objects, and decoding all of them would cost more than the rest of
   reading.
   """
 
   def __init__(self, rles: Sequence[bytes], size: tuple[int, int]):
-    """Keeps encoded masks.
+    """Stores encoded masks.
 
     Args:
       rles: COCO's compressed RLE of each mask.
@@ -45,7 +45,7 @@ class RleMasks:
     return self[:].astype(dtype or bool, copy=False)
 
   def boxes_xyxy(self) -> np.ndarray:
-    """Returns the tight boxes, empty ones of no size. [N, 4] float64."""
+    """Returns the tight boxes, of size 0 for empty masks. [N, 4] float64."""
     if not self._encoded:
       return np.zeros((0, 4))
     boxes = coco_mask.toBbox(self._encoded)
@@ -54,5 +54,5 @@ class RleMasks:
 
   def areas(self) -> np.ndarray:
     """Returns the area of each mask without decoding it. [N] int64."""
-    # One by one: of a list of 256 or more pycocotools raises OverflowError.
+    # One by one: for a list of 256 or more, pycocotools raises OverflowError.
     return np.array([coco_mask.area(x) for x in self._encoded], np.int64)

@@ -1,7 +1,7 @@
-"""Masks of annotation files, in the forms that exporters write.
+"""Reads masks of annotation files in the forms that exporters write.
 
 The form of COCO is polygons [[x1, y1, x2, y2, ...], ...] or an RLE {size,
-counts}. Other forms are read where they can mean one thing only, and named.
+counts}. Other forms are read if they are unambiguous, and reported.
 """
 
 import ast
@@ -16,34 +16,34 @@ from pycocotools import mask as coco_mask
 from solo_jax.data.coco_values import is_int, is_number, show, to_int
 from solo_jax.errors import UserError
 
-# Rasterising a polygon takes 43 bytes for each pixel of its outline; this long
-# is that of a comb whose teeth of one pixel fill an image of 2,000 x 2,000.
+# Rasterising a polygon takes 43 bytes per pixel of its outline. This is the
+# outline of a comb with one-pixel teeth that fills a 2,000 x 2,000 image.
 _MAX_OUTLINE = 2**22
-# Characters of a number of a compressed RLE: six hold what runs of
-# file_tree.PIXELS_LIMIT pixels need, and pycocotools misreads the eighth.
+# Characters per number of a compressed RLE: six suffice for runs of
+# file_tree.PIXELS_LIMIT pixels, and pycocotools misreads the eighth.
 _MAX_CHARACTERS = 7
 
 
 class Unreadable(UserError):
-  """A segmentation that is left out."""
+  """A segmentation that cannot be used."""
 
   def __init__(self, kind: str, detail: str):
     """Makes the error.
 
     Args:
-      kind: What is wrong, in the same words for all of the kind.
-      detail: The same with what was found; continues after 'the annotation'.
+      kind: The problem, in the same words for all of its kind.
+      detail: The same with the value found; continues after 'the annotation'.
     """
     super().__init__(detail)
     self.kind = kind
 
 
 class Mask(NamedTuple):
-  """A mask that was read.
+  """A mask read from a segmentation.
 
   Attributes:
     rle: COCO's compressed RLE, size and counts.
-    repairs: How the segmentation was written otherwise.
+    repairs: How the segmentation differed from COCO's form.
   """
 
   rle: dict[str, Any]
@@ -54,14 +54,14 @@ def read_segmentation(segmentation: Any, size: list[int]) -> Mask:
   """Returns a segmentation given in any of its forms.
 
   Args:
-    segmentation: Segmentation of the file.
+    segmentation: The value in the file.
     size: [height, width] of the image.
 
   Returns:
-    The mask, with a pixel at least.
+    The mask, with at least one pixel.
 
   Raises:
-    Unreadable: If it is no mask of an image of this size.
+    Unreadable: If it is not a mask for an image of this size.
   """
   repairs = []
   match segmentation:
@@ -94,7 +94,7 @@ def _read_rle(
       swapped = ""
       if read == size[::-1]:
         swapped = (
-          ": width and height are exchanged, either here only or also the "
+          ": width and height are swapped, either here only or also in the "
           "order of its pixels, so that it is not read"
         )
       raise Unreadable(
@@ -106,7 +106,7 @@ def _read_rle(
   runs, form = _read_counts(segmentation.get("counts"), size[0] * size[1])
   if form:
     repair(form)
-  # pycocotools makes boxes of 2^32 pixels from runs of length 0 in the middle.
+  # pycocotools computes boxes of 2^32 pixels from inner runs of length 0.
   whole = [0]
   for i, run in enumerate(runs):
     if run and i % 2 == len(whole) % 2:
@@ -117,7 +117,7 @@ def _read_rle(
 
 
 def _read_counts(counts: Any, num_pixels: int) -> tuple[list[int], str | None]:
-  """Returns run lengths over all pixels, and how they are written if not so."""
+  """Returns run lengths over all pixels, and their form if not COCO's."""
   first, readings = None, []
   for form, read in _READINGS:
     try:
@@ -204,7 +204,7 @@ def _from_base64(counts: Any) -> list[int]:
   """Returns compressed text that is packed in base64."""
   if not isinstance(counts, str):
     raise ValueError("no text")
-  # What is not base64, or not ASCII in it, raises a ValueError as well.
+  # Invalid base64, or text that is not ASCII, also raises ValueError.
   text = base64.b64decode(counts, validate=True).decode("ascii")
   return _decode_counts(text)
 
@@ -223,9 +223,9 @@ _READINGS = (
 def _decode_counts(text: str) -> list[int]:
   """Returns COCO's run lengths, decompressed; ValueError if malformed.
 
-  Six-bit characters from '0' on: five bits of a number, low first, and one
-  that says whether it continues; from the fourth number on, the difference to
-  the one before the last.
+  Each character from '0' has six bits: five of a number, low first, and one
+  that is set if the number continues. From the fourth number on, numbers are
+  differences to the second last one.
   """
   counts, value, shift = [], 0, 0
   for character in text:
@@ -250,7 +250,7 @@ def _decode_counts(text: str) -> list[int]:
 def _read_polygons(
   segmentation: list, size: list[int], repair: Callable[[str], None]
 ) -> Iterator[list[float]]:
-  """Yields the sound polygons as flat lists; one at least."""
+  """Yields the valid polygons as flat lists, at least one."""
   found, errors = [], []
   for polygon in _to_list_of_polygons(segmentation, repair):
     try:
@@ -261,7 +261,7 @@ def _read_polygons(
   if wrong or not found:
     raise (wrong or errors)[0]
   if errors:
-    repair("part of fewer than 3 points next to sound ones, left out")
+    repair("part of fewer than 3 points next to valid ones, skipped")
   yield from found
 
 
@@ -271,7 +271,7 @@ _FEW_POINTS = "polygon of fewer than 3 points"
 def _to_list_of_polygons(
   segmentation: list, repair: Callable[[str], None]
 ) -> list[Any]:
-  """Returns a list of polygons, also of a polygon that is not in one."""
+  """Returns a list of polygons, also for a polygon that is not in a list."""
   if all(map(is_number, segmentation)):
     repair("polygon that is not in a list of polygons")
     return [segmentation]
@@ -324,7 +324,7 @@ def _read_polygon(
 
 
 def _check_extent(points: np.ndarray, size: list[int]) -> None:
-  """Raises for what would take long to rasterise: it walks along the edges."""
+  """Raises for polygons that would take long to rasterise."""
   extent = np.array([size[1], size[0]])
   far = ((points < -extent) | (points > 2 * extent)).any(1)
   if far.any():

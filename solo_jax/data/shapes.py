@@ -2,11 +2,11 @@
 
 Every scene is 128 x 128 with 3 to 9 discs, rectangles, triangles, stars and
 rings of 12 to 72 pixels, rotated, over a graded or textured background with
-noise. Later objects cover earlier ones; a mask is what stays visible.
+noise. Later objects cover earlier ones; a mask is the visible part.
 
 Everything is computed on a grid three times as fine. The middle sample of a
-pixel is its centre and decides whose pixel it is, so masks are exact and
-disjoint; the mean over its nine samples gives anti-aliased colours.
+pixel decides which object it belongs to, so masks are exact and disjoint; the
+mean over its nine samples gives anti-aliased colours.
 """
 
 import dataclasses
@@ -20,10 +20,10 @@ from solo_jax.data.findings import Findings
 
 CLASS_NAMES = ("disc", "rectangle", "triangle", "star", "ring")
 SIZE = 128  # pixels, height and width of a scene
-FINE = 3  # samples per pixel and axis; odd, so that one is the centre
+FINE = 3  # samples per pixel and axis; odd, so that one is at the centre
 NUM_OBJECTS = (3, 9)
 DIAMETERS = (12, 72)  # pixels, of the circle around an object
-# An object must keep this much visible, or the one that hides it moves.
+# At least this share of an object stays visible, or the covering one moves.
 MIN_VISIBLE_PIXELS = 64
 MIN_VISIBLE_FRACTION = 0.4
 
@@ -36,7 +36,7 @@ class Scene:
     image: [SIZE, SIZE, 3] uint8, RGB.
     masks: Visible pixels, disjoint. [N, SIZE, SIZE] bool.
     labels: Index into `CLASS_NAMES`. [N] int32.
-    full_areas: Pixels each object would have with nothing in front. [N] int64.
+    full_areas: Pixels of each object if nothing covered it. [N] int64.
   """
 
   image: np.ndarray
@@ -80,7 +80,7 @@ def _draw_silhouette(
   high = np.ceil((center + radius) * FINE).astype(int) + 1
   window = (slice(low[1], high[1]), slice(low[0], high[0]))
   rows, columns = (np.arange(SIZE * FINE)[s] for s in window)
-  # In units of the radius around the centre.
+  # In units of the radius, relative to the centre.
   x = (((columns + 0.5) / FINE - center[0]) / radius)[None, :]
   y = (((rows + 0.5) / FINE - center[1]) / radius)[:, None]
   x, y = np.broadcast_arrays(x, y)
@@ -151,7 +151,7 @@ def _place_objects(rng: np.random.Generator) -> tuple[np.ndarray, list, list]:
   labels, full_areas, circles = [], [], []
   target = rng.integers(NUM_OBJECTS[0], NUM_OBJECTS[1] + 1)
   for attempt in range(200):
-    # A crowded scene may end early, but not with fewer than the least.
+    # A crowded scene may stop early, but not below the minimum.
     enough = len(labels) >= NUM_OBJECTS[0] and attempt >= 60
     if len(labels) == target or enough:
       break
@@ -164,7 +164,7 @@ def _place_objects(rng: np.random.Generator) -> tuple[np.ndarray, list, list]:
       center = near + distance * np.array([np.cos(turn), np.sin(turn)])
     else:
       center = rng.uniform(0, SIZE, 2)
-    # At most a quarter of the diameter may lie beyond the border.
+    # At most a quarter of the diameter may be beyond the border.
     center = np.clip(center, radius / 2, SIZE - radius / 2)
     shape = _draw_silhouette(rng, label, center, radius)
     full_area = int(shape[middle, middle].sum())
@@ -185,7 +185,7 @@ def draw_scene(rng: np.random.Generator) -> Scene:
   """Returns one drawn scene.
 
   Args:
-    rng: The only source of randomness.
+    rng: Source of all draws.
 
   Returns:
     The scene, 3 to 9 objects.
@@ -218,7 +218,7 @@ def draw_scene(rng: np.random.Generator) -> Scene:
 
 @dataclasses.dataclass(frozen=True)
 class DrawnScenes:
-  """A split of scenes; scene i depends on the seed and its image id only.
+  """A split of scenes; scene i depends only on the seed and its image id.
 
   Attributes:
     seed: Seed of the dataset.

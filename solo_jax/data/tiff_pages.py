@@ -1,8 +1,8 @@
 """The directories of a TIFF file, read strictly.
 
-Pillow, libtiff and others read a directory whose tags come twice, or in types
-that only some of them know, each in its own way: one sees 8 x 8 pixels where
-another takes memory for gigabytes. Here such a file is refused.
+Pillow, libtiff and others read a directory with repeated tags, or with types
+that only some of them know, in different ways: one sees 8 x 8 pixels, another
+allocates gigabytes. Such files are rejected here.
 
 Source: TIFF 6.0; BigTIFF as libtiff writes it.
 """
@@ -17,13 +17,13 @@ from typing import BinaryIO
 from solo_jax.errors import UserError
 
 _MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
-# Pages of one file; more are refused rather than walked through.
+# Files with more pages are rejected.
 _MAX_PAGES = 10_000
 _MAX_TAGS = 4096  # of a page
 _MAX_VALUES = 2**22  # of a tag
 # Types of whole numbers without a sign, and of text, by number.
 _UNSIGNED = {1: "B", 2: "B", 3: "H", 4: "I", 16: "Q"}
-# What a decoder allocates by: each has to be there once at most.
+# Tags that decide a decoder's allocations; each may occur at most once.
 _SUBFILE, _WIDTH, _HEIGHT, _BITS, _ORIENTATION = 254, 256, 257, 258, 274
 _SAMPLES, _TILE_WIDTH, _TILE_HEIGHT, _FORMAT = 277, 322, 323, 339
 _PARTS = ((273, 279), (324, 325))  # where strips and tiles are, their bytes
@@ -53,9 +53,9 @@ class Page:
     dtype: Such as 'uint16' or 'float32'.
     orientation: Orientation of the tag, 1 without it.
     is_reduced: A smaller copy of another page, or a mask of it.
-    tile_pixels: What a decoder takes at once, 0 without tiles.
-    end: Bytes that the file needs to hold the pixels.
-    num_images: What ImageJ says that follows behind this header, else 1.
+    tile_pixels: Pixels of a tile, 0 without tiles.
+    end: Length of a file that contains the pixels, in bytes.
+    num_images: Images after this header according to ImageJ, else 1.
   """
 
   index: int
@@ -79,14 +79,14 @@ def read_pages(file: BinaryIO) -> list[Page]:
   """Returns the directories of a TIFF file, without reading pixels.
 
   Args:
-    file: Open for reading, anywhere.
+    file: An open file.
 
   Returns:
     Its pages, at least one.
 
   Raises:
-    UserError: If the file is damaged, says its size twice, or in a type that
-      not every reader knows; the message continues after 'the file is'.
+    UserError: If the file is damaged, or declares its size twice or in a type
+      that not every reader knows; the message continues after 'the file is'.
   """
   try:
     pages = [

@@ -1,10 +1,9 @@
 """Geometry and colour changes of a Sample; geometry is composed, not rendered.
 
-Every transform maps the frame of its input (whatever earlier transforms made
-of the original image) to a new frame by an axis-aligned affine: a
-transposition, flips, a resize to whole pixels and a crop at whole pixels, in
-any order. `batching.render_image` draws the result once. What training draws of
-them by chance is in `augmentations`.
+Every transform maps the frame of its input (the result of earlier transforms)
+to a new frame by an axis-aligned affine: a transposition, flips, a resize to
+whole pixels and a crop at whole pixels, in any order. `batching.render_image`
+renders the result once. Random transforms for training are in `augmentations`.
 """
 
 import dataclasses
@@ -16,6 +15,8 @@ import numpy as np
 
 from solo_jax.types import Sample
 
+# Added to a side before its fraction is cut off.
+SIZE_SHIFTS = {"nearest": 0.5, "down": 0.0}
 # Grey value of an RGB colour, ITU-R BT.601.
 _LUMA = np.array([0.299, 0.587, 0.114])
 _PERCENTILES = (0.1, 99.9)
@@ -29,6 +30,7 @@ def resize_to_fit(
   short_side: int,
   max_side: int,
   within: tuple[int, int] | None = None,
+  size_rounding: str = "nearest",
 ) -> Sample:
   """Returns the sample at the largest size within a short and a long side.
 
@@ -40,6 +42,7 @@ def resize_to_fit(
     short_side: Upper bound of the short side, in pixels.
     max_side: Upper bound of the long side, in pixels.
     within: Optional (height, width) that must not be exceeded either.
+    size_rounding: 'nearest', or 'down': int(side * s), as torchvision does.
 
   Returns:
     The resized sample.
@@ -48,7 +51,8 @@ def resize_to_fit(
   scale = min(max_side / max(height, width), short_side / min(height, width))
   if within is not None:
     scale = min(scale, within[0] / height, within[1] / width)
-  return resized(sample, _scaled_size(sample.image_size, scale))
+  shift = SIZE_SHIFTS[size_rounding]
+  return resized(sample, _scaled_size(sample.image_size, scale, shift))
 
 
 def jitter_scale(
@@ -66,16 +70,18 @@ def jitter_scale(
     rng: Source of the factor and of the position of the crop.
     image_size: (height, width) to fit into and to crop to, in pixels.
     factor: (low, high) of the uniform scale factor.
-    reference: 'fit' or 'original', see
+    reference: 'fit', 'short' or 'original', see
       `augmentations.ScaleJitter`.
 
   Returns:
-    The sample, `image_size` at most as large as the one given.
+    The sample, its `image_size` at most the given one.
   """
   height, width = sample.image_size
   scale = rng.uniform(*factor)
   if reference == "fit":
     scale *= min(image_size[0] / height, image_size[1] / width)
+  elif reference == "short":
+    scale *= min(image_size) / min(height, width)
   sample = resized(sample, _scaled_size(sample.image_size, scale))
   size = tuple(map(min, sample.image_size, image_size))
   slack = np.subtract(sample.image_size, size)
@@ -120,7 +126,7 @@ def jitter_color(
 ) -> Sample:
   """Returns the sample with scaled brightness, contrast and saturation.
 
-  All three are linear, so one colour matrix does them in one pass.
+  All three are linear, so one colour matrix applies them in one pass.
 
   Args:
     sample: Any sample.
@@ -144,7 +150,7 @@ def jitter_color(
 
 @dataclasses.dataclass(frozen=True)
 class Axis:
-  """One network axis and the original axis that it shows.
+  """One network axis and the original axis that it displays.
 
   network = scale * original + offset, both continuous.
 
@@ -208,7 +214,7 @@ def to_rgb(image: np.ndarray) -> np.ndarray:
     Grey repeated, alpha dropped. [H0, W0, 3], dtype kept.
 
   Raises:
-    ValueError: If the array is no such image.
+    ValueError: If the array is not such an image.
   """
   if image.dtype not in (np.uint8, np.uint16):
     raise ValueError(
@@ -230,9 +236,9 @@ def to_rgb(image: np.ndarray) -> np.ndarray:
 def to_uint8(image: np.ndarray) -> np.ndarray:
   """Returns an image with 8 bits; an 8-bit image is returned unchanged.
 
-  Cameras of 12 to 16 bits rarely use their range, so it is the percentiles 0.1
-  and 99.9 of the image (over all channels, which keeps the hue) that become
-  0 and 255.
+  Cameras of 12 to 16 bits rarely use their full range, so the percentiles 0.1
+  and 99.9 of the image (over all channels, which preserves the hue) become 0
+  and 255.
 
   Args:
     image: [H, W, C] uint8 or uint16.
@@ -257,8 +263,10 @@ def to_uint8(image: np.ndarray) -> np.ndarray:
   return np.clip(levels + 0.5, 0, 255).astype(np.uint8)[image]
 
 
-def _scaled_size(size: tuple[int, int], scale: float) -> tuple[int, int]:
-  return tuple(max(1, int(side * scale + 0.5)) for side in size)
+def _scaled_size(
+  size: tuple[int, int], scale: float, shift: float = 0.5
+) -> tuple[int, int]:
+  return tuple(max(1, int(side * scale + shift)) for side in size)
 
 
 def _mapped(sample: Sample, matrix: list, size: tuple[int, int]) -> Sample:

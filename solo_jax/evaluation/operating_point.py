@@ -34,8 +34,8 @@ def confusion_matrix(
   matrix = np.zeros((num_classes + 1, num_classes + 1), np.int64)
   kept = (outcomes.scores >= score_threshold) & (outcomes.kinds != IGNORED)
   for image_id in comparison.params.imgIds:
-    here = _rows_of(outcomes.image_ids, image_id)
-    truth = _rows_of(outcomes.object_image_ids, image_id)
+    here = rows_of(outcomes.image_ids, image_id)
+    truth = rows_of(outcomes.object_image_ids, image_id)
     found = here.start + np.flatnonzero(kept[here])
     found = found[np.argsort(-outcomes.scores[found], kind="mergesort")]
     rows = match_any_class(
@@ -49,7 +49,7 @@ def confusion_matrix(
   return matrix
 
 
-def _rows_of(image_ids: np.ndarray, image_id: int) -> slice:
+def rows_of(image_ids: np.ndarray, image_id: int) -> slice:
   """Returns the rows of an image, given rising ids, by binary search."""
   return slice(
     *(np.searchsorted(image_ids, image_id, side) for side in ("left", "right"))
@@ -194,8 +194,8 @@ def judge_images(
   kept = (outcomes.scores >= score_threshold) & (outcomes.kinds != IGNORED)
   judged = []
   for image_id in image_ids:
-    here = _rows_of(outcomes.image_ids, image_id)
-    truth = _rows_of(outcomes.object_image_ids, image_id)
+    here = rows_of(outcomes.image_ids, image_id)
+    truth = rows_of(outcomes.object_image_ids, image_id)
     num_objects = int(truth.stop - truth.start)
     is_kept = kept[here]
     hits = outcomes.hits[:, here][:, is_kept].sum(1)

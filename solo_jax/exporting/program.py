@@ -34,8 +34,8 @@ def make_program(
   Args:
     method: The method.
     treedef: Structure of the network's variables.
-    preprocessing: short_side, max_side, interpolation, tile_size; other
-      entries are not read.
+    preprocessing: short_side, max_side, size_rounding, interpolation,
+      tile_size; other entries are not read.
     mask_threshold: A pixel belongs to a mask above this probability.
     input_size: Padded (H, W) of the network input; the images of a call must
       fit into it once they are resized.
@@ -68,6 +68,7 @@ def make_program(
         short_side=preprocessing["short_side"],
         max_side=preprocessing["max_side"],
         tile_size=preprocessing["tile_size"],
+        size_rounding=preprocessing["size_rounding"],
       )
       resized = device_resize.resize_image(
         image,

@@ -326,7 +326,7 @@ def resized_size(
 
   Args:
     size: (height, width).
-    preprocessing: short_side, max_side, tile_size.
+    preprocessing: short_side, max_side, size_rounding, tile_size.
 
   Returns:
     (height, width), without padding.
@@ -340,8 +340,9 @@ def resized_size(
   by_short = short_side, short
   by_long = preprocessing["max_side"], long
   above, below = min(by_short, by_long, key=lambda x: x[0] / x[1])
+  half = 0 if preprocessing["size_rounding"] == "down" else below
   height, width = (
-    max(1, (2 * side * above + below) // (2 * below)) for side in size
+    max(1, (2 * side * above + half) // (2 * below)) for side in size
   )
   return height, width
 

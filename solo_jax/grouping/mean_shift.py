@@ -8,14 +8,11 @@ M groups, T tag dimensions.
 import jax
 import jax.numpy as jnp
 
-from solo_jax.grouping.groups import Groups, assign_to_centers
+from solo_jax.grouping.groups import Groups, Pixels, assign_to_centers
 
 
 def mean_shift(
-  embedding: jax.Array,
-  log_precision: jax.Array,
-  category: jax.Array,
-  foreground: jax.Array,
+  pixels: Pixels,
   *,
   max_groups: int,
   min_pixels: int,
@@ -30,10 +27,7 @@ def mean_shift(
   within a radius of each other the one with most samples stands for all.
 
   Args:
-    embedding: [Q, T] float.
-    log_precision: log(1 / radius^2) of each pixel. [Q] float.
-    category: Only pixels of one category are grouped. [Q] int32.
-    foreground: Pixels to group. [Q] bool.
+    pixels: Of the image; the foreground is grouped.
     max_groups: M.
     min_pixels: Smaller groups are left out.
     num_samples: S.
@@ -42,6 +36,7 @@ def mean_shift(
   Returns:
     The groups by falling number of samples.
   """
+  foreground = pixels.foreground
   rank = jnp.cumsum(foreground)  # 1, 2, ... along the foreground
   total = rank[-1]
   step = jnp.maximum(total / num_samples, 1.0)
@@ -49,9 +44,9 @@ def mean_shift(
   is_sample = wanted <= total
   index = jnp.searchsorted(rank, wanted)  # the pixel of each wanted rank
   index = jnp.minimum(index, foreground.shape[0] - 1)
-  points = embedding[index].astype(jnp.float32)  # [S, T]
-  precision = jnp.exp(log_precision[index])[:, None]
-  label = category[index]
+  points = pixels.embedding[index].astype(jnp.float32)  # [S, T]
+  precision = jnp.exp(pixels.log_precision[index])[:, None]
+  label = pixels.category[index]
   comparable = (label[:, None] == label[None]) & is_sample[None]
 
   def near(centers):
@@ -87,10 +82,7 @@ def mean_shift(
 
   found = jnp.sum(kept)
   return assign_to_centers(
-    embedding,
-    log_precision,
-    category,
-    foreground,
+    pixels,
     centers=put(modes),
     center_category=put(label),
     center_valid=jnp.arange(max_groups) < found,

@@ -83,8 +83,8 @@ def resize(
 
   Args:
     sample: Any; its frame is what is resized.
-    rule: short_side, max_side and tile_size of a config's `preprocessing`;
-      other entries are not read.
+    rule: short_side, max_side, size_rounding and tile_size of a config's
+      `preprocessing`; other entries are not read.
     scale: Factor of the result, for test-time augmentation.
 
   Returns:
@@ -99,6 +99,7 @@ def resize(
     sample,
     short_side=max(1, round(scale * short_side)),
     max_side=max(1, round(scale * rule["max_side"])),
+    size_rounding=rule["size_rounding"],
   )
 
 

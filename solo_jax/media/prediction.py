@@ -17,6 +17,7 @@ from solo_jax.media.inputs import Inputs, unique_names
 from solo_jax.media.reading import read_image
 from solo_jax.media.saving import Results
 from solo_jax.media.tracking import Tracker
+from solo_jax.visualization import Look
 
 MISSED_SECONDS = 1.0  # after which a track is given up
 
@@ -74,6 +75,7 @@ def predict_inputs(
   save: Collection[str],
   max_pixels: int = MAX_PIXELS,
   progress: rich.progress.Progress,
+  look: Look = Look(),  # noqa: B008, frozen
 ) -> tuple[int, list[Problem]]:
   """Returns the inputs that could not be read; writes what predict.py lists.
 
@@ -85,6 +87,7 @@ def predict_inputs(
     save: Kinds of results, see `saving.KINDS`.
     max_pixels: Image files that declare more are not read.
     progress: Where it is shown; started and ended here.
+    look: Of the overlays.
 
   Returns:
     How many images and frames were done, and the problems.
@@ -103,6 +106,7 @@ def predict_inputs(
     save,
     class_names=predictor.class_names,
     category_ids=predictor.category_ids,
+    look=look,
   )
   with results, progress:
     job = _Job(

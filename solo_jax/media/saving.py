@@ -49,6 +49,7 @@ class Results(contextlib.ExitStack):
     *,
     class_names: Sequence[str],
     category_ids: Sequence[int],
+    look: visualization.Look = visualization.Look(),  # noqa: B008, frozen
   ):
     """Makes the folders.
 
@@ -57,6 +58,7 @@ class Results(contextlib.ExitStack):
       kinds: Which of KINDS to write.
       class_names: Name of each label.
       category_ids: Category id of each label.
+      look: Of the overlays.
 
     Raises:
       UserError: If a kind is unknown, or there is none.
@@ -72,6 +74,7 @@ class Results(contextlib.ExitStack):
     self._kinds = frozenset(kinds)
     self._class_names = class_names
     self._category_ids = category_ids
+    self._look = look
     self._out = out
     out.mkdir(parents=True, exist_ok=True)
     for kind in self._kinds & set(FOLDERS):
@@ -223,6 +226,7 @@ class Results(contextlib.ExitStack):
       drawn,
       self._class_names,
       tracks=None if tracks is None else tracks[: len(drawn)],
+      look=self._look,
     )
 
   def _write_picture(self, kind, name, picture):

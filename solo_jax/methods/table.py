@@ -15,6 +15,9 @@ from solo_jax.methods.associative_embedding import (
 )
 from solo_jax.methods.decoupled_solo import method as decoupled_solo
 from solo_jax.methods.interface import Method
+from solo_jax.methods.mask2former import method as mask2former
+from solo_jax.methods.mask_rcnn import method as mask_rcnn
+from solo_jax.methods.point_rend import method as point_rend
 from solo_jax.methods.solo import method as solo
 from solo_jax.methods.solov2 import method as solov2
 
@@ -41,6 +44,9 @@ METHODS = {
     associative_embedding.make, associative_embedding.problems
   ),
   "decoupled_solo": Row(decoupled_solo.make, decoupled_solo.problems),
+  "mask_rcnn": Row(mask_rcnn.make, mask_rcnn.problems),
+  "point_rend": Row(point_rend.make, point_rend.problems),
+  "mask2former": Row(mask2former.make, mask2former.problems),
   "solo": Row(solo.make, solo.problems),
   "solov2": Row(solov2.make, solov2.problems),
 }

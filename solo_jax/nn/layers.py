@@ -5,6 +5,7 @@ Shape letters: B images, H, W padded network input, C channels.
 
 import functools
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -14,7 +15,7 @@ import numpy as np
 from solo_jax.nn.conv import Conv
 from solo_jax.nn.deform_conv import DeformConv
 
-NORMS = ("batch", "sync", "frozen", "group")
+NORMS = ("batch", "sync", "frozen", "constant", "group")
 NUM_GROUPS = 32  # of 'group', as in detectron2
 
 
@@ -95,8 +96,9 @@ def make_norm(
   Args:
     norm: 'batch': statistics of this device's batch in training; 'sync': of
       the batch over all devices of `axis_name`; 'frozen': running statistics
-      in training too, only scale and bias are learned. 'group': group norm,
-      statistics of each image's own groups of channels.
+      in training too, only scale and bias are learned. 'constant': these are
+      not learned either (detectron2's and torchvision's FrozenBatchNorm).
+      'group': group norm, statistics of each image's own groups of channels.
     train: Whether statistics are gathered and running ones updated.
     dtype: Type of the result.
     axis_name: Mapped axis for 'sync'.
@@ -116,14 +118,23 @@ def make_norm(
     return functools.partial(
       nn.GroupNorm, NUM_GROUPS, epsilon=epsilon, dtype=dtype
     )
+  layer = ConstantNorm if norm == "constant" else nn.BatchNorm
   return functools.partial(
-    nn.BatchNorm,
-    use_running_average=norm == "frozen" or not train,
+    layer,
+    use_running_average=norm in ("frozen", "constant") or not train,
     axis_name=axis_name if norm == "sync" else None,
     epsilon=epsilon,
     momentum=momentum,
     dtype=dtype,
   )
+
+
+class ConstantNorm(nn.BatchNorm):
+  """Batch norm whose scale and bias get no gradient, as its statistics."""
+
+  def param(self, name: str, *args: Any, **kwargs: Any) -> jax.Array:
+    """Returns a parameter without gradient."""
+    return jax.lax.stop_gradient(super().param(name, *args, **kwargs))
 
 
 class ConvGN(nn.Module):

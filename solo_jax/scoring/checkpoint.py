@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shlex
 import time
 from collections.abc import Sequence
 
@@ -15,12 +16,12 @@ from solo_jax.building import build_predictor, check_config
 from solo_jax.checkpoints import store
 from solo_jax.checkpoints.compatibility import flatten
 from solo_jax.config import parse_arg
-from solo_jax.data.records import Records, open_records, to_coco
+from solo_jax.data.records import Records, find_prepared, open_records, to_coco
 from solo_jax.errors import UserError
 from solo_jax.evaluation import judging, report
 from solo_jax.evaluation.coco_metrics import Metrics
 from solo_jax.inference.predictor import Predictor
-from solo_jax.media.pictures import draw_images
+from solo_jax.media.pictures import draw_images, palette
 from solo_jax.scoring.records import (
   check_classes,
   count_dropped,
@@ -37,7 +38,8 @@ class Request:
 
   Attributes:
     path: Folder of a run or of one checkpoint.
-    data_dir: Prepared datasets; None: where the training had them.
+    data_dir: Prepared datasets. The checkpoint knows where the training had
+      them, but a file that was given does not choose what is opened.
     split: Split to evaluate; None: the config's `eval_split`.
     overrides: Changes of the config, see `override`.
     out: File for the COCO results; None: not written.
@@ -47,10 +49,11 @@ class Request:
       report's confusion matrix and pictures.
     scales: Of the test-time augmentation, see Predictor.
     flip: Of the test-time augmentation, see Predictor.
+    command: The command line, for the report.
   """
 
   path: str
-  data_dir: str | None = None
+  data_dir: str
   split: str | None = None
   overrides: str | None = None
   out: str | None = None
@@ -59,6 +62,7 @@ class Request:
   score_threshold: float = 0.3
   scales: Sequence[float] = (1.0,)
   flip: bool = False
+  command: str = ""
 
 
 def evaluate_checkpoint(
@@ -128,11 +132,14 @@ def evaluate_checkpoint(
       request.report_folder,
       judged,
       records,
-      results,
+      report.About(
+        title=f"{config.method} on {config.dataset.name}, {records.split}",
+        command=request.command,
+        facts=_facts(request, checkpoint, records, predictor, num_dropped),
+        stages=predictor.clock.seconds,
+        total_seconds=seconds,
+      ),
       score_threshold=request.score_threshold,
-      facts=_facts(request, checkpoint, records, predictor, num_dropped),
-      stages=predictor.clock.seconds,
-      total_seconds=seconds,
     )
     console.print(f"report: {written}", soft_wrap=True)
   return judged.metrics
@@ -186,10 +193,18 @@ def _load(
   config = checkpoint.config
   if request.overrides:
     config = override(config, request.overrides)
+  name, trained_in = config.dataset.name, config.dataset.data_dir
+  if (
+    find_prepared(request.data_dir, name) is None
+    and trained_in != request.data_dir
+  ):
+    raise UserError(
+      f"no dataset {name!r} in --data_dir={request.data_dir}; the training had "
+      f"it in {trained_in}: to read it there, pass "
+      f"{shlex.quote(f'--data_dir={trained_in}')}"
+    )
   records = open_records(
-    request.data_dir or config.dataset.data_dir,
-    config.dataset.name,
-    request.split or config.dataset.eval_split,
+    request.data_dir, name, request.split or config.dataset.eval_split
   )
   check_classes(
     records,
@@ -215,45 +230,35 @@ def write_report(
   folder: str,
   judged: judging.Judged,
   records: Records,
-  results: Sequence[dict],
+  about: report.About,
   *,
   score_threshold: float,
-  facts: dict[str, str],
-  stages: dict[str, float],
-  total_seconds: float,
 ) -> epath.Path:
   """Writes the report of an evaluation.
 
   Args:
     folder: Where report.html goes; made if missing.
-    judged: Results of the results.
+    judged: The comparison with the truth.
     records: What was evaluated.
-    results: COCO results.
+    about: How it was evaluated.
     score_threshold: Of the confusion matrix and the pictures.
-    facts: What was evaluated, by name.
-    stages: Seconds of each stage.
-    total_seconds: Total seconds of the evaluation.
 
   Returns:
     The path of the file.
   """
-  data, chosen = report.summarize(
+  data, shown = report.summarize(
     judged.masks,
     judged.metrics,
     score_threshold=score_threshold,
     overlaps=judged.overlaps,
   )
-  image_ids = {image.image_id for kind in chosen.values() for image in kind}
   return report.write(
     folder,
     data,
-    title=f"{facts['method']} on {facts['data']}",
-    facts=facts,
-    stages=stages,
-    total_seconds=total_seconds,
-    pictures=draw_images(
-      records, results, sorted(image_ids), score_threshold=score_threshold
-    ),
+    about,
+    shown=shown,
+    pictures=draw_images(records, shown),
+    palette=palette(),
   )
 
 

@@ -21,7 +21,7 @@ from tensorboardX import summary
 from tensorboardX.event_file_writer import EventsWriter
 from tensorboardX.proto.event_pb2 import Event, SessionLog
 
-from solo_jax.errors import UserError
+from solo_jax.errors import UserError, printable
 from solo_jax.training.step import is_count
 from solo_jax.training.workdir import LogFolder
 
@@ -86,11 +86,11 @@ class RunLog:
 
   def message(self, text: str) -> None:
     """Prints a line."""
-    self._console.print(text, highlight=False, markup=False)
+    self._print(text, highlight=False)
 
   def section(self, title: str) -> None:
     """Prints the headline of a part of the run."""
-    self._console.print(f"== {title}", style="bold", highlight=False)
+    self._print(f"== {title}", style="bold", highlight=False)
 
   def metrics(
     self, step: int, values: dict[str, float | None], text: str
@@ -103,7 +103,7 @@ class RunLog:
         None and what is not finite become null, the only such word of JSON.
       text: The line.
     """
-    self._console.print(text, markup=False)
+    self._print(text)
     if not self._is_writer:
       return
     row = {name: _finite(value) for name, value in values.items()}
@@ -148,6 +148,12 @@ class RunLog:
           file.close()
       self._folder.close()
 
+  def _print(self, text: str, **style: Any) -> None:
+    try:
+      self._console.print(printable(text), markup=False, **style)
+    except OSError:  # a terminal that was closed; the run has to be saved yet
+      self._console.quiet = True
+
   @contextlib.contextmanager
   def _told(self) -> Iterator[None]:
     """Returns an error that names its folder."""
@@ -156,7 +162,7 @@ class RunLog:
     except OSError as error:
       raise UserError(
         f"the log in {self._workdir} cannot be written ({error.strerror}); "
-        "mend the cause and start the same command again"
+        "fix the cause and start the same command again"
       ) from error
 
 

@@ -24,6 +24,7 @@ from solo_jax.training.run import Run
 from solo_jax.training.setup import (
   build_optimizer,
   describe,
+  describe_data,
   iterate_batches,
   load_initial,
   open_data,
@@ -38,6 +39,7 @@ def train_and_evaluate(
   workdir: str,
   *,
   change_batch_size: bool = False,
+  change_data: bool = False,
 ) -> dict[str, float | None]:
   """Trains a method and evaluates it; goes on from the last checkpoint.
 
@@ -48,6 +50,8 @@ def train_and_evaluate(
       number of devices and processes.
     change_batch_size: Whether to go on from a checkpoint of another
       `training.batch_size`.
+    change_data: Whether to go on from a checkpoint that was trained on other
+      data of the same name.
 
   Returns:
     Metrics of the final evaluation by name, as `Metrics.scalars`.
@@ -56,9 +60,9 @@ def train_and_evaluate(
     UserError: On a config that is wrong in itself, does not fit the data or
       the devices, or differs from the one of the checkpoints in `workdir` or
       of another process; if `workdir` holds converted weights, is used by
-      another run or cannot be written; if the records are missing; after too
-      many non-finite steps in a row.
-    Stopped: After SIGTERM or Ctrl-C, when the state is saved.
+      another run or cannot be written; if the records are missing or others
+      than those trained on; after too many non-finite steps in a row.
+    Stopped: After SIGTERM, SIGHUP or Ctrl-C, when the state is saved.
   """
   # --- Config against devices
   check_config(config)
@@ -67,13 +71,16 @@ def train_and_evaluate(
   )
   with contextlib.ExitStack() as stack:
     stack.enter_context(claim(workdir))
-    return _train_and_evaluate(config, workdir, change_batch_size, stack)
+    accepted = dict(
+      change_batch_size=change_batch_size, change_data=change_data
+    )
+    return _train_and_evaluate(config, workdir, accepted, stack)
 
 
 def _train_and_evaluate(
   config: ml_collections.ConfigDict,
   workdir: str,
-  change_batch_size: bool,
+  accepted: dict[str, bool],
   stack: contextlib.ExitStack,
 ) -> dict[str, float | None]:
   """Returns the final metrics of a run that holds its folder alone."""
@@ -108,6 +115,7 @@ def _train_and_evaluate(
     config=config,
     class_names=train_records.class_names,
     category_ids=train_records.category_ids,
+    data=describe_data(train_records),
   )
   stack.callback(writer.close)
   newest = writer.latest_step()
@@ -119,7 +127,7 @@ def _train_and_evaluate(
     variables, optimizer, use_ema=config.optimizer.ema_decay is not None
   )
   if newest is not None:
-    state = writer.restore(state, change_batch_size=change_batch_size)
+    state = writer.restore(state, **accepted)
   step = int(state.step)
   log = RunLog(workdir, first_step=step, is_writer=jax.process_index() == 0)
   stack.callback(log.close)
@@ -153,6 +161,7 @@ def _check_start(
       "images to train on": len(train_records),
       "images to evaluate": len(eval_records),
       "newest checkpoint": newest,
+      **describe_data(train_records),
     }
   )
   if newest == 0:  # a run saves none, `convert` does

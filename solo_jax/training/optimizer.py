@@ -36,7 +36,8 @@ def make_schedule(
   Args:
     peak: Highest learning rate, after the linear rule.
     schedule: 'step' multiplies by 0.1 at each of `decay_steps`; 'cosine' falls
-      from the end of the warm-up to 0 at `num_steps`.
+      from the end of the warm-up to 0 at `num_steps`; 'poly' falls by
+      (1 - step / num_steps)^0.9.
     num_steps: Length of the run in steps.
     decay_steps: Steps of the 'step' schedule.
     warmup_steps: Length of the warm-up; 0 for none.
@@ -48,8 +49,10 @@ def make_schedule(
   Raises:
     ValueError: On an unknown schedule.
   """
-  if schedule not in ("cosine", "step"):
-    raise ValueError(f"unknown schedule {schedule!r}; use 'cosine' or 'step'")
+  if schedule not in ("cosine", "poly", "step"):
+    raise ValueError(
+      f"unknown schedule {schedule!r}; use 'cosine', 'poly' or 'step'"
+    )
 
   def learning_rate(step: jax.Array) -> jax.Array:
     step = jnp.asarray(step, jnp.float32)
@@ -57,6 +60,8 @@ def make_schedule(
       length = max(num_steps - warmup_steps, 1)
       progress = jnp.clip((step - warmup_steps) / length, 0.0, 1.0)
       scale = 0.5 * (1.0 + jnp.cos(jnp.pi * progress))
+    elif schedule == "poly":
+      scale = jnp.clip(1.0 - step / num_steps, 0.0, 1.0) ** 0.9
     else:
       decays = sum(jnp.where(step >= s, 1.0, 0.0) for s in decay_steps)
       scale = 0.1**decays
@@ -74,7 +79,7 @@ def make_optimizer(
   name: str,
   momentum: float,
   weight_decay: float,
-  decay_norm_and_bias: bool,
+  decayed: str,
   clip_norm: float | None,
   backbone_factor: float,
   is_frozen: Callable[[str], bool],
@@ -91,12 +96,12 @@ def make_optimizer(
     name: 'sgd' or 'adamw'.
     momentum: Momentum of SGD.
     weight_decay: Weight decay, of `decay_mask` parameters.
-    decay_norm_and_bias: Decay norms, biases, embeddings and bias tables too.
+    decayed: See `decay_mask`.
     clip_norm: Largest global gradient norm; None for no clipping.
     backbone_factor: Learning rate of the backbone as a multiple of that of
       the rest.
-    is_frozen: Top-level name of a parameter in the backbone's tree -> whether
-      it gets zero updates.
+    is_frozen: Path of a parameter in the backbone's tree -> whether it gets
+      zero updates.
 
   Returns:
     The transformation.
@@ -104,12 +109,10 @@ def make_optimizer(
   Raises:
     ValueError: On an unknown name.
   """
-  decayed = decay_mask(
-    params,
-    decay_norm_and_bias=decay_norm_and_bias,
-    is_frozen=is_frozen,
+  decay = optax.add_decayed_weights(
+    weight_decay,
+    mask=decay_mask(params, decayed=decayed, is_frozen=is_frozen),
   )
-  decay = optax.add_decayed_weights(weight_decay, mask=decayed)
   if name == "sgd":
     rule = [decay, optax.trace(decay=momentum)]
   elif name == "adamw":
@@ -142,7 +145,8 @@ def frozen_mask(params: Any, is_frozen: Callable[[str], bool]) -> Any:
   """
 
   def frozen(path: tuple, _: Any) -> bool:
-    return is_backbone(path) and is_frozen(path[1].key)
+    name = "/".join(x.key for x in path[1:])
+    return is_backbone(path) and is_frozen(name)
 
   return jax.tree_util.tree_map_with_path(frozen, params)
 
@@ -150,26 +154,38 @@ def frozen_mask(params: Any, is_frozen: Callable[[str], bool]) -> Any:
 def decay_mask(
   params: Any,
   *,
-  decay_norm_and_bias: bool,
+  decayed: str,
   is_frozen: Callable[[str], bool],
 ) -> Any:
   """Returns which parameters weight decay acts on.
 
   Args:
     params: Parameter tree.
-    decay_norm_and_bias: False leaves out norms, biases, embeddings and bias
-      tables, see `is_decayable`.
+    decayed: 'weights', see `is_decayable`; 'layers', these and the biases of
+      layers that have weights; or 'all', norms, embeddings and bias tables too.
     is_frozen: The backbone's rule; frozen parameters are never decayed.
 
   Returns:
     Tree of bool, True where decayed.
-  """
 
-  def decayed(path: tuple, x: Any, frozen: bool) -> bool:
-    return (decay_norm_and_bias or is_decayable(path, x)) and not frozen
+  Raises:
+    ValueError: On an unknown choice.
+  """
+  if decayed not in ("weights", "layers", "all"):
+    raise ValueError(
+      f"unknown choice {decayed!r}; use 'weights', 'layers' or 'all'"
+    )
+  leaves = jax.tree_util.tree_leaves_with_path(params)
+  layers = {path[:-1] for path, _ in leaves if path[-1].key == "kernel"}
+
+  def is_decayed(path: tuple, x: Any, frozen: bool) -> bool:
+    if frozen or decayed == "all":
+      return not frozen
+    is_bias = path[-1].key == "bias" and path[:-1] in layers
+    return is_decayable(path, x) or (decayed == "layers" and is_bias)
 
   return jax.tree_util.tree_map_with_path(
-    decayed, params, frozen_mask(params, is_frozen)
+    is_decayed, params, frozen_mask(params, is_frozen)
   )
 
 

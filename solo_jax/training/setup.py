@@ -39,7 +39,7 @@ def build_optimizer(
     name=section.name,
     momentum=section.momentum,
     weight_decay=section.weight_decay,
-    decay_norm_and_bias=section.decay_norm_and_bias,
+    decayed=_decayed(section),
     clip_norm=section.clip_norm,
     backbone_factor=section.backbone_factor,
     is_frozen=frozen_rule(config.backbone),
@@ -53,6 +53,13 @@ def build_optimizer(
     warmup_factor=section.warmup_factor,
   )
   return optimizer, learning_rate
+
+
+def _decayed(section: ml_collections.ConfigDict) -> str:
+  """Returns which parameters the two flags of a config decay."""
+  if section.decay_norm_and_bias:
+    return "all"
+  return "layers" if section.decay_bias else "weights"
 
 
 def open_data(config: ml_collections.ConfigDict, split: str) -> Records:
@@ -80,6 +87,22 @@ def open_data(config: ml_collections.ConfigDict, split: str) -> Records:
       f"--config.dataset.num_classes={num_classes}"
     )
   return records
+
+
+def describe_data(records: Records) -> dict[str, Any]:
+  """Returns by what checkpoints know their training data again.
+
+  Args:
+    records: Images to train on.
+
+  Returns:
+    As `CheckpointWriter` takes it.
+  """
+  return {
+    "images": len(records),
+    "exif": records.exif,
+    "fingerprint": records.fingerprint,
+  }
 
 
 def load_initial(

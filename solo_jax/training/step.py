@@ -49,6 +49,65 @@ def make_train_step(
     'nonfinite_total' and 'nonfinite_in_row'. A step with a non-finite loss or
     gradient leaves the state as it was, apart from the step and the counters.
   """
+  compute_gradient = make_gradient(method, accumulate)
+
+  def train_step(state, batch):
+    key = jax.random.fold_in(jax.random.key(seed), state.step)
+    gradient, (batch_stats, terms) = compute_gradient(
+      state.params, state.batch_stats, batch, key
+    )
+    gradient = jax.lax.pmean(gradient, axis_name)
+    batch_stats = jax.lax.pmean(batch_stats, axis_name)
+    metrics = reduce_terms(terms, axis_name)
+
+    norm = optax.global_norm(gradient)
+    is_finite = jnp.isfinite(metrics["loss"]) & jnp.isfinite(norm)
+    rate = learning_rate(state.step)
+    updates, opt_state = optimizer.update(
+      gradient, state.opt_state, state.params
+    )
+    params = jax.tree.map(lambda p, u: p - rate * u, state.params, updates)
+    ema_params = state.ema_params
+    if ema_decay is not None:
+      ema_params = update_average(ema_params, params, state.step, ema_decay)
+
+    updated = state.replace(
+      params=params,
+      batch_stats=batch_stats,
+      opt_state=opt_state,
+      ema_params=ema_params,
+    )
+    state = jax.tree.map(
+      lambda new, old: jnp.where(is_finite, new, old), updated, state
+    )
+    skipped = (~is_finite).astype(jnp.int32)
+    state = state.replace(
+      step=state.step + 1,
+      nonfinite_total=state.nonfinite_total + skipped,
+      nonfinite_in_row=(state.nonfinite_in_row + 1) * skipped,
+    )
+    metrics |= {
+      "gradient_norm": norm,
+      "learning_rate": rate,
+      "nonfinite_total": state.nonfinite_total.astype(jnp.float32),
+      "nonfinite_in_row": state.nonfinite_in_row.astype(jnp.float32),
+    }
+    return state, metrics
+
+  return train_step
+
+
+def make_gradient(method: Method, accumulate: int) -> Callable[..., Any]:
+  """Makes the function that differentiates the loss on one device.
+
+  Args:
+    method: Its loss is differentiated.
+    accumulate: A; gradients and losses are plain means over micro-batches.
+
+  Returns:
+    (params, batch_stats, batch, key of the draws) -> (gradient, (updated
+    batch_stats, terms)); the terms have the loss too.
+  """
   compute_loss = nn.apply(method.loss, method.network, mutable=["batch_stats"])
 
   def loss_fn(params, batch_stats, batch, key):
@@ -93,55 +152,11 @@ def make_train_step(
     }
     return gradient, (batch_stats, terms)
 
-  def train_step(state, batch):
-    compute = gradient_fn if accumulate == 1 else accumulate_gradient
-    key = jax.random.fold_in(jax.random.key(seed), state.step)
-    gradient, (batch_stats, terms) = compute(
-      state.params, state.batch_stats, batch, key
-    )
-    gradient = jax.lax.pmean(gradient, axis_name)
-    batch_stats = jax.lax.pmean(batch_stats, axis_name)
-    metrics = reduce_terms(terms, axis_name)
-
-    norm = optax.global_norm(gradient)
-    is_finite = jnp.isfinite(metrics["loss"]) & jnp.isfinite(norm)
-    rate = learning_rate(state.step)
-    updates, opt_state = optimizer.update(
-      gradient, state.opt_state, state.params
-    )
-    params = jax.tree.map(lambda p, u: p - rate * u, state.params, updates)
-    ema_params = state.ema_params
-    if ema_decay is not None:
-      ema_params = update_average(ema_params, params, state.step, ema_decay)
-
-    updated = state.replace(
-      params=params,
-      batch_stats=batch_stats,
-      opt_state=opt_state,
-      ema_params=ema_params,
-    )
-    state = jax.tree.map(
-      lambda new, old: jnp.where(is_finite, new, old), updated, state
-    )
-    skipped = (~is_finite).astype(jnp.int32)
-    state = state.replace(
-      step=state.step + 1,
-      nonfinite_total=state.nonfinite_total + skipped,
-      nonfinite_in_row=(state.nonfinite_in_row + 1) * skipped,
-    )
-    metrics |= {
-      "gradient_norm": norm,
-      "learning_rate": rate,
-      "nonfinite_total": state.nonfinite_total.astype(jnp.float32),
-      "nonfinite_in_row": state.nonfinite_in_row.astype(jnp.float32),
-    }
-    return state, metrics
-
-  return train_step
+  return gradient_fn if accumulate == 1 else accumulate_gradient
 
 
 def is_count(name: str) -> bool:
-  """Returns whether a metric is a count (summed) or a mean (averaged)."""
+  """Returns whether a metric is summed, by its name; others are averaged."""
   return name.endswith("_dropped")
 
 

@@ -1,4 +1,4 @@
-"""Stopping a run in good order on SIGTERM or Ctrl-C."""
+"""Stopping a run in good order on SIGTERM, SIGHUP or Ctrl-C."""
 
 import contextlib
 import signal
@@ -8,17 +8,22 @@ from types import FrameType
 
 import jax
 
+_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+
 
 class Stopped(SystemExit):
   """The run was asked to stop and has saved; exits with 128 + signal number.
 
-  That is 130 after Ctrl-C and 143 after SIGTERM, as shells and schedulers
-  expect of a program that did not finish.
+  That is 130 after Ctrl-C, 143 after SIGTERM and 129 after SIGHUP, as shells
+  and schedulers expect of a program that did not finish.
   """
 
 
 class StopRequest:
-  """Turns SIGTERM and Ctrl-C into a request; a second one stops at once.
+  """Turns SIGTERM, SIGHUP and Ctrl-C into a request; a second stops at once.
+
+  SIGHUP comes when a terminal is closed; where it is ignored, as under `nohup`,
+  it stays ignored.
 
   Use as a context manager. In any other than the main thread, where Python
   handles no signals, it never requests anything.
@@ -34,7 +39,9 @@ class StopRequest:
 
   def __enter__(self) -> "StopRequest":
     if threading.current_thread() is threading.main_thread():
-      for number in (signal.SIGTERM, signal.SIGINT):
+      for number in _SIGNALS:
+        if signal.getsignal(number) == signal.SIG_IGN:
+          continue
         self._previous[number] = signal.signal(number, self._handle)
     return self
 

@@ -1,10 +1,12 @@
 """The folder of a run: that it can be written, by one run at a time."""
 
 import contextlib
+import errno
 import fcntl
 import os
 import pathlib
 import socket
+import stat
 import tempfile
 import time
 from collections.abc import Iterator
@@ -14,6 +16,7 @@ from absl import logging
 from etils import epath
 
 from solo_jax import parallel
+from solo_jax.checkpoints.folders import check_writable
 from solo_jax.errors import UserError
 
 LOCK = "run.lock"
@@ -37,14 +40,15 @@ def claim(workdir: str) -> Iterator[None]:
 
   Raises:
     UserError: In every process, if another run holds the folder or it
-      cannot be written.
+      cannot be written, also because of its name.
   """
   with contextlib.ExitStack() as stack:
     problem = None
     if jax.process_index() == 0:
       try:
+        check_writable(workdir)
         _lock(workdir, stack)
-      except (OSError, _InUse) as error:
+      except (OSError, _InUse, UserError) as error:
         problem = _explain(workdir, error)
     problem = parallel.gather_json(problem)[0]
     if problem is not None:
@@ -125,7 +129,7 @@ def _lock(workdir: str, stack: contextlib.ExitStack) -> None:
   # Not truncated on opening: it may be the file of a run that goes on. Without
   # a buffer, so that a full disk is told here and not on closing.
   file = stack.enter_context(
-    open(os.path.join(workdir, LOCK), "ab+", buffering=0)
+    open(os.path.join(workdir, LOCK), "ab+", buffering=0, opener=_open_own)
   )
   try:
     fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -144,11 +148,29 @@ def _lock(workdir: str, stack: contextlib.ExitStack) -> None:
   file.write(text.encode())
 
 
+def _open_own(path: str, flags: int) -> int:
+  """Opens a file that is no other one's name: it is going to be emptied."""
+  flags |= os.O_NOFOLLOW | os.O_NONBLOCK  # a pipe would wait for its reader
+  file = os.open(path, flags, mode=0o666)
+  status = os.fstat(file)
+  if not stat.S_ISREG(status.st_mode) or status.st_nlink > 1:
+    os.close(file)
+    raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), path)
+  return file
+
+
 def _explain(workdir: str, error: Exception) -> str:
+  if isinstance(error, UserError):
+    return str(error)
   if isinstance(error, _InUse):
     return (
       f"--workdir={workdir} is in use by another run ({error}); wait until it "
       "ends, stop it or choose another --workdir"
+    )
+  if error.errno == errno.ELOOP:
+    return (
+      f"{os.path.join(workdir, LOCK)} is a link or no plain file, and is not "
+      "touched; remove it or choose another --workdir"
     )
   return (
     f"--workdir={workdir} cannot be written ({error.strerror}); choose "

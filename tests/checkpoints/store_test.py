@@ -8,18 +8,20 @@ import numpy as np
 import pytest
 
 from solo_jax import parallel
-from solo_jax.checkpoints import store
 from solo_jax.checkpoints.folders import find_checkpoint
 from solo_jax.checkpoints.store import CheckpointWriter, load
 from solo_jax.errors import UserError
 
+DATA = {"images": 8, "exif": "apply", "fingerprint": "abc"}
 
-def open_writer(toy, workdir, **training):
+
+def open_writer(toy, workdir, *, data=DATA, **training):
   return CheckpointWriter(
     str(workdir),
     config=toy.make_toy_config(**training),
     class_names=("disc", "star"),
     category_ids=(3, 90),
+    data=data,
   )
 
 
@@ -143,6 +145,40 @@ def test_another_batch_size_is_refused_unless_asked_for(toy, saved, state):
   jax.tree.map(np.testing.assert_array_equal, found, at_step(state, 8))
 
 
+@pytest.mark.parametrize(
+  ("changes", "message"),
+  [
+    ({"fingerprint": "b"}, "fingerprint: saved abc, now b"),
+    ({"exif": "ignore"}, "exif: saved apply, now ignore"),
+    ({"images": 9, "fingerprint": "b"}, "images: saved 8, now 9"),
+  ],
+)
+def test_other_data_are_refused_unless_asked_for(
+  toy, saved, state, caplog, changes, message
+):
+  writer = open_writer(toy, saved, data=DATA | changes)
+  with pytest.raises(UserError, match="not those it was trained") as error:
+    writer.restore(state)
+  assert message in str(error.value) and "--change_data" in str(error.value)
+  found = writer.restore(state, change_data=True)
+  writer.close()
+  jax.tree.map(np.testing.assert_array_equal, found, at_step(state, 8))
+  assert message in caplog.messages[-1]
+
+
+def test_checkpoint_that_does_not_name_its_data_says_so(
+  toy, state, tmp_path, caplog
+):
+  writer = open_writer(toy, tmp_path)
+  del writer._info["data"]
+  writer.save(at_step(state, 3))
+  writer.close()
+  writer = open_writer(toy, tmp_path)
+  assert writer.restore(state).step == 3
+  writer.close()
+  assert "does not say on which data" in caplog.messages[-1]
+
+
 def test_only_the_batch_size_is_let_pass(toy, saved, state):
   writer = open_writer(toy, saved, batch_size=16, log_every_steps=1)
   writer._info["config"]["seed"] = 1
@@ -178,6 +214,7 @@ def test_load_gives_the_average_and_what_is_needed_to_use_it(saved, state):
   assert checkpoint.step == 8
   assert checkpoint.class_names == ("disc", "star")
   assert checkpoint.category_ids == (3, 90)
+  assert checkpoint.exif == "apply"
   assert checkpoint.config.optimizer.decay_steps == (5, 8)
   assert checkpoint.config.is_locked
   host = parallel.fetch(state)
@@ -318,19 +355,54 @@ def test_checkpoint_damaged_twice_keeps_both(toy, saved, state, tmp_path):
   assert names == {"2", "6", "damaged_8", "damaged_8_again"}
 
 
+@pytest.mark.parametrize(
+  "text",
+  [
+    '{"mask_A',
+    '{"mask_AQ": 0.5}',  # one wrong bit
+    '{"mask_AP": "0.5"}',
+    '{"mask_AP": {}}',
+    '{"mask_AP": NaN}',
+    "[1]",
+    '{"mask_AP": 1e999}',
+  ],
+)
 def test_damaged_metrics_cost_no_checkpoint(
-  toy, saved, state, tmp_path, caplog
+  toy, saved, state, tmp_path, caplog, text
 ):
   workdir = tmp_path / "run"
   shutil.copytree(saved, workdir)
   path = workdir / "checkpoints" / "8" / "metrics" / "metrics"
-  path.write_text('{"mask_A')
+  path.write_text(text)
   assert load(str(workdir)).step == 8  # reads none of them
   writer = open_writer(toy, workdir)
   assert f"metrics {path} are damaged" in caplog.messages[-1]
   assert writer.restore(state).step == 8
   assert writer.metrics(8) is None
+  save(writer, at_step(state, 9), {"mask_AP": 0.1})  # and the next is saved
+  assert writer.latest_step() == 9
   writer.close()
+
+
+def test_checkpoint_that_cannot_be_opened_is_not_reported(
+  toy, state, tmp_path, monkeypatch
+):
+  """As where Orbax writes to other files than it reads."""
+  writer = open_writer(toy, tmp_path)
+  writer.save(at_step(state, 4))
+  assert writer.finished(wait=True) == 4
+  writer.save(at_step(state, 5))
+  writer._manager.wait_until_finished()
+  (tmp_path / "checkpoints" / "5" / "state" / "manifest.ocdbt").unlink()
+  with pytest.raises(UserError, match="step 5 cannot.*step 4 is the last one"):
+    writer.finished(wait=True)
+  assert writer.finished(wait=True) is None
+  writer.close()
+
+
+def test_folder_of_a_run_with_brackets_is_refused(toy, tmp_path):
+  with pytest.raises(UserError, match="path has .* in 'run.2.'; choose"):
+    open_writer(toy, tmp_path / "run[2]" / "x")
 
 
 def test_checkpoint_that_cannot_be_written(toy, state, tmp_path, monkeypatch):
@@ -407,6 +479,7 @@ def test_another_config_is_refused_by_field(toy, saved, state):
     config=config,
     class_names=("disc", "ring"),
     category_ids=(3, 90),
+    data=DATA,
   )
   with pytest.raises(UserError, match="saved with another config") as error:
     writer.restore(state)
@@ -422,24 +495,3 @@ def test_resuming_with_another_optimizer_names_its_arrays(toy, saved):
   with pytest.raises(UserError, match="opt_state.*missing"):
     writer.restore(toy.make_toy_run(name="sgd", ema_decay=0.9)[0])
   writer.close()
-
-
-def test_converted_weights_load_like_a_run(toy, tmp_path):
-  variables = {
-    "params": {"backbone": {"kernel": np.arange(3, dtype=np.float32)}},
-    "batch_stats": {"backbone": {"mean": np.ones(2, np.float32)}},
-  }
-  arguments = dict(
-    variables=variables,
-    config=toy.make_toy_config(),
-    class_names=("disc", "star"),
-    category_ids=(3, 90),
-    origin={"family": "mmdet"},
-  )
-  store.save_converted(str(tmp_path / "new" / "x"), **arguments)
-  found = load(str(tmp_path / "new" / "x"))
-  assert (found.class_names, found.category_ids) == (("disc", "star"), (3, 90))
-  assert found.step == 0 and found.config == toy.make_toy_config()
-  jax.tree.map(np.testing.assert_array_equal, found.variables, variables)
-  with pytest.raises(UserError, match="not an empty folder"):
-    store.save_converted(str(tmp_path / "new"), **arguments)

@@ -108,7 +108,7 @@ def test_runs_from_top_to_bottom(path, shapes, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.golden("model_solov2_r18.npz")
+@pytest.mark.golden("model_solov2_*.npz", limit=1)
 def test_a_checkpoint_is_converted(golden, tmp_path, monkeypatch):
   """A small network of mmdetection's layout, with a config of its sizes."""
   spec = importlib.util.spec_from_file_location(

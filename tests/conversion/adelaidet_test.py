@@ -43,11 +43,11 @@ def rename(name):
   return name
 
 
-@pytest.mark.golden("model_solov2_r50.npz")
+@pytest.mark.golden("model_solov2_*.npz")
 def test_solov2_goes_where_mmdetection_goes(golden):
   source = golden.state_dict()
   renamed = {rename(name): array for name, array in source.items()}
-  assert "backbone.bottom_up.res2.0.conv3.norm.running_var" in renamed
+  assert "backbone.bottom_up.res2.0.conv2.norm.running_var" in renamed
   assert "mask_head.convs_all_levels.3.conv2.1.bias" in renamed
   renamed["pixel_mean"] = np.zeros((3, 1, 1))
   found = route(renamed, adelaidet.SOLOV2)

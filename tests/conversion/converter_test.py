@@ -16,17 +16,16 @@ import pytest
 import safetensors.numpy
 
 from solo_jax.building import build_predictor
-from solo_jax.checkpoints import store
+from solo_jax.checkpoints import converted, store
 from solo_jax.conversion.converter import convert_checkpoint
 from solo_jax.conversion.mapping import flatten
 from solo_jax.errors import UserError
 from solo_jax.inference.masks import masks_to_original
-from solo_jax.nn.backbones.resnet import DEPTHS
 from solo_jax.weights import find_shapes
 
 ROOT = pathlib.Path(__file__).parents[2]
 CONFIG = ROOT / "configs" / "solov2_coco.py"
-FIXTURE = pytest.mark.golden("model_solov2_r18.npz")
+FIXTURE = pytest.mark.golden("model_solov2_*.npz", limit=1)
 
 
 def load_config(name="solov2_coco", argument=""):
@@ -41,15 +40,13 @@ def load_config(name="solov2_coco", argument=""):
 def make_config(golden):
   """The published recipe with the sizes of a fixture."""
   sizes, config = golden.config, load_config()
-  base, test = sizes["base_channels"], sizes["test"]
+  test = sizes["test"]
   config.dataset.num_classes = sizes["num_classes"]
   config.transforms.image_size = tuple(sizes["net_hw"])
   config.preprocessing.update(
     short_side=sizes["img_hw"][0], max_side=sizes["img_hw"][1]
   )
-  config.backbone.update(
-    **DEPTHS[sizes["depth"]], widths=tuple(base * 2**i for i in range(4))
-  )
+  config.backbone.update(golden.resnet)
   config.network.update(
     num_grids=tuple(sizes["num_grids"]),
     fpn_channels=sizes["fpn_out"],
@@ -80,7 +77,7 @@ def make_content(golden):
 
 
 def save(folder, conversion, config):
-  store.save_converted(
+  converted.save_converted(
     str(folder),
     variables=conversion.variables,
     config=config,
@@ -130,7 +127,7 @@ def test_converted_checkpoint_gives_the_published_detections(
 
 
 @FIXTURE
-def test_what_is_told_and_kept(golden, tmp_path, torch_writer):
+def test_what_is_logged_and_kept(golden, tmp_path, torch_writer):
   content = make_content(golden)
   content["state_dict"]["backbone.bn1.num_batches_tracked"] = np.asarray(3)
   path = torch_writer.zip(tmp_path / "epoch_36.pth", content)
@@ -138,12 +135,13 @@ def test_what_is_told_and_kept(golden, tmp_path, torch_writer):
   count = len(golden.state_dict())
   text = "\n".join(conversion.lines)
   for part in (
-    "solov2 with r18 of mmdet",
+    f"solov2 with r{golden.config['depth']} of mmdet",
     "set aside meta, optimizer",
     f"{count + 1} in the file, {count} used, 1 dropped by rule "
     "(num_batches_tracked)",
-    "7: as noted in the checkpoint, with ids from 1",
-    "rgb, mean (123.675, 116.28, 103.53)",
+    f"{golden.config['num_classes']}: as noted in the checkpoint, with ids "
+    "from 1",
+    f"rgb, mean {tuple(golden.config['mean_rgb'])}",
     "bilinear resize",
   ):
     assert part in text
@@ -159,14 +157,16 @@ def test_what_is_told_and_kept(golden, tmp_path, torch_writer):
 def test_every_way_to_wrap_gives_the_same(golden, tmp_path, torch_writer):
   config = make_config(golden)
   weights = golden.state_dict()
-  names = {"meta": {"CLASSES": tuple("abcdefg")}}
+  num_classes = golden.config["num_classes"]
+  class_names = [f"class {i}" for i in range(num_classes)]
+  names = {"meta": {"CLASSES": tuple(class_names)}}
   averages = {f"module.{k}": v for k, v in weights.items()}
   noise = {k: v + 1 for k, v in weights.items()}
   safetensors.numpy.save_file(weights, tmp_path / "x.safetensors")
   categories = tmp_path / "classes.json"
   categories.write_text(
     json.dumps(
-      {"categories": [dict(id=i, name="abcdefg"[i]) for i in range(7)]}
+      {"categories": [dict(id=i, name=n) for i, n in enumerate(class_names)]}
     )
   )
   expected = None
@@ -184,7 +184,7 @@ def test_every_way_to_wrap_gives_the_same(golden, tmp_path, torch_writer):
     if content is not None:
       path = torch_writer.stream(tmp_path / "x.pth", content)
     found = convert(path, config, **options)
-    assert [name for _, name in found.classes] == list("abcdefg")
+    assert [name for _, name in found.classes] == class_names
     expected = expected or found.variables
     jax.tree.map(np.testing.assert_array_equal, found.variables, expected)
 
@@ -196,16 +196,18 @@ def test_every_misfit_is_in_one_error(golden, tmp_path, torch_writer):
   del content["state_dict"]["neck.fpn_convs.0.conv.bias"]
   path = torch_writer.zip(tmp_path / "x.pth", content)
   config = make_config(golden)
-  config.dataset.num_classes = 9
+  sizes = golden.config
+  num_classes, inputs = sizes["num_classes"], sizes["feat_channels"]
+  config.dataset.num_classes = num_classes + 2
   with pytest.raises(UserError, match="in 4 places") as error:
     convert(path, config)
   for part in (
-    "mask_head.conv_cls.weight: gives shape (3, 3, 32, 7), "
-    "params/category/kernel needs (3, 3, 32, 9)",
-    "mask_head.conv_cls.bias: gives shape (7,)",
+    f"mask_head.conv_cls.weight: gives shape (3, 3, {inputs}, {num_classes}), "
+    f"params/category/kernel needs (3, 3, {inputs}, {num_classes + 2})",
+    f"mask_head.conv_cls.bias: gives shape ({num_classes},)",
     "bbox_head.old.weight (2, 3): matches no rule",
-    "params/fpn/output_2/bias (16,): not in the checkpoint",
-    "look like solov2 with r18 of mmdet",
+    f"params/fpn/output_2/bias ({sizes['fpn_out']},): not in the checkpoint",
+    f"look like solov2 with r{sizes['depth']} of mmdet",
   ):
     assert part in str(error.value)
 
@@ -215,7 +217,8 @@ def test_a_missing_config_is_suggested(golden, tmp_path, torch_writer):
   path = torch_writer.zip(tmp_path / "x.pth", make_content(golden))
   with pytest.raises(UserError, match="expected the --config") as error:
     convert(path, None)
-  assert "solov2_coco.py:backbone=r18,recipe=mmdet" in str(error.value)
+  depth = golden.config["depth"]
+  assert f"solov2_coco.py:backbone=r{depth},recipe=mmdet" in str(error.value)
 
 
 @FIXTURE
@@ -255,7 +258,7 @@ def test_a_backbone_alone(golden, tmp_path, torch_writer):
 PREDICT = """
 import sys
 import jax, numpy as np
-from solo_jax.checkpoints import store
+from solo_jax.checkpoints import converted, store
 from solo_jax.building import build_predictor
 folder, image, out, count = sys.argv[1:]
 assert jax.device_count() == int(count)

@@ -94,7 +94,7 @@ def test_a_published_layout_converts_with_nothing_left_over(checkpoint):
       key, image, image_size, train=False
     )
     found = decode(
-      outputs, image_size, num_things=checkpoint.classes, max_detections=100
+      outputs, image_size, things=range(checkpoint.classes), max_detections=100
     )
     return variables, found
 

@@ -52,14 +52,14 @@ def check_same_places(source, names, official, theirs):
     np.testing.assert_array_equal(found[path], array, err_msg=path)
 
 
-@pytest.mark.golden("model_solov2_r50.npz")
+@pytest.mark.golden("model_solov2_*.npz")
 def test_solov2_goes_where_mmdetection_goes(golden):
   check_same_places(
     golden.state_dict(), SOLOV2_NAMES, solo_official.SOLOV2, mmdet.SOLOV2
   )
 
 
-@pytest.mark.golden("head_solo.npz")
+@pytest.mark.golden("head_solo[!v]*npz")
 def test_solo_goes_where_mmdetection_goes(golden):
   source = {f"mask_head.{k}": v for k, v in golden.state_dict().items()}
   check_same_places(source, SOLO_NAMES, solo_official.SOLO, mmdet.SOLO)

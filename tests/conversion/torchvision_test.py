@@ -12,14 +12,11 @@ from solo_jax.errors import UserError
 from solo_jax.nn.backbones.resnet import DEPTHS, ResNet
 
 
-@pytest.mark.golden("model_solov2_r18*.npz")
+@pytest.mark.golden("model_solov2_*.npz")
 def test_classifier_is_dropped_and_the_rest_lands_where_mmdet_puts_it(golden):
-  base = golden.config["base_channels"]
   backbone = ResNet(
-    **DEPTHS[golden.config["depth"]],
-    widths=(base, 2 * base, 4 * base, 8 * base),
+    **golden.resnet,
     stem="conv7",
-    stride_in_1x1=False,
     norm="frozen",
     frozen_stages=0,
     dtype=jnp.float32,

@@ -298,7 +298,7 @@ def test_objects_go_with_their_image(read):
   (line,) = (
     annotations.findings.problems.lines()
   )  # not one for each object as well
-  assert line.endswith(" (left out with its 4 annotations).")
+  assert line.endswith(" (skipped with its 4 annotations).")
   assert annotations.num_images_skipped == 1
   assert annotations.num_annotations_skipped == 4
   assert [image.image_id for image in annotations.images] == [3]

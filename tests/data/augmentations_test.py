@@ -63,6 +63,8 @@ def test_jitter_of_the_original_resolution():
   assert out.image_size == (32, 40) and out.affine[0, 0] == 1
   out = augment(make_sample(), rng, **options)
   assert out.image_size == (30, 40) and out.affine[0, 0] == 0.625
+  out = augment(make_sample(), rng, **options | dict(jitter_reference="short"))
+  assert out.image_size == (32, 40) and out.affine[0, 0] == 43 / 64
 
 
 def test_equal_generators_give_equal_draws():
@@ -207,7 +209,7 @@ PASTE = "copy_paste", dict(probability=1.0)
 @pytest.mark.parametrize(
   ("stages", "message"),
   [
-    ([("mosaic", {})], "no 'mosaic'; known: orient, .*copy_paste"),
+    ([("mosaic", {})], "unknown 'mosaic'; known: orient, .*copy_paste"),
     ([("color_jitter", {})], r"settings \['strength'\], not \[\]"),
     (
       [("resize_short_side", dict(short_sides=(8,), max_side=8, size=3))],

@@ -184,7 +184,9 @@ def test_split_of_unusable_images_only(tmp_path):
 
 @pytest.mark.parametrize("name", ["../x", "/x", "a/../../x", "\ud800", "\0"])
 def test_name_that_leads_out_of_the_data_directory(tmp_path, name):
-  with pytest.raises(UserError, match="is no name of a folder below data_dir"):
+  with pytest.raises(
+    UserError, match="is not a valid folder name below data_dir"
+  ):
     Toy(tmp_path / "data", {}, name=name)
   assert not [*tmp_path.iterdir()]
 

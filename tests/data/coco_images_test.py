@@ -59,13 +59,17 @@ def test_sizes_that_say_nothing_are_taken_from_the_file(folder, size):
       "'3.png' is missi",
     ),
     (dict(file_name="1.jpg"), "image whose file is not found", "is 'a/1.png'"),
-    (dict(file_name="2.png", height=12), "image of another size", "12 x 12"),
+    (
+      dict(file_name="2.png", height=12),
+      "image and annotations of different",
+      "12 x 12",
+    ),
     (
       dict(file_name="2.png", height=9.5),
       "image without a size",
       "(9.5, None)",
     ),
-    (dict(file_name="stack.tif"), "file of several pages", "3 pages"),
+    (dict(file_name="stack.tif"), "file with several pages", "3 pages"),
     (dict(file_name="photo.jpg"), "file that is a HEIC photograph", "convert"),
     (
       dict(file_name="turned.jpg", height=12, width=9),
@@ -81,7 +85,7 @@ def test_images_left_out_are_named_with_their_annotations(
   assert found == {1: None}
   ((name, _, line),) = findings.problems.kinds()
   assert name.startswith(kind) and detail in line
-  assert line.endswith("(left out with its 3 annotations).")
+  assert line.endswith("(skipped with its 3 annotations).")
 
 
 def test_orientation_is_followed_on_demand_and_counted(folder):
@@ -108,4 +112,6 @@ def test_two_names_do_not_mean_one_file(folder):
     False,
   ]
   ((name, count, _),) = findings.problems.kinds()
-  assert name == "file that several names of the annotations fit" and count == 2
+  assert (
+    name == "file matched by several names of the annotations" and count == 2
+  )

@@ -28,7 +28,7 @@ def test_annotations_of_the_turned_image_name_the_flag():
   wrong = exif.compare_size(header, (128, 96), None, "they say")
   assert "--exif=apply" in wrong.kind
   assert wrong.detail.startswith(
-    "is 96 x 128 (height x width) with EXIF orientation 6 not followed; they "
+    "is 96 x 128 (height x width) with EXIF orientation 6 ignored; they "
     "say 128 x 96"
   )
   wrong = exif.compare_size(header, (96, 128), "apply", "they say")

@@ -30,17 +30,21 @@ def test_names_as_they_are(folder, name):
   ("written", "name", "difference"),
   [
     ("y\\deep\\2.png", "y/deep/2.png", "backslashes"),
-    ("images/a.png", "a.png", "another folder in front"),
-    (".\\images\\a.png", "a.png", "backslashes and another folder in front"),
-    ("C:\\data\\images\\x\\1.png", "x/1.png", "backslashes and another fold"),
-    ("/home/somebody/images/x/1.png", "x/1.png", "another folder in front"),
+    ("images/a.png", "a.png", "a different folder"),
+    (".\\images\\a.png", "a.png", "backslashes and a different folder"),
+    (
+      "C:\\data\\images\\x\\1.png",
+      "x/1.png",
+      "backslashes and a different fold",
+    ),
+    ("/home/somebody/images/x/1.png", "x/1.png", "a different folder"),
     ("../../upload/4/2.png", "y/deep/2.png", None),
-    ("2.png", "y/deep/2.png", "no folder in front"),
-    ("deep/2.png", "y/deep/2.png", "no folder in front"),
-    ("tray%201%20%C3%BC.png", "tray 1 ü.png", "percent signs for letters"),
-    ("/data/local-files/?d=set/a.png", "a.png", "an address of a server"),
-    ("https://host.example/set/case.png", "Case.PNG", "an address of a server"),
-    ("case.png", "Case.PNG", "other letters' case"),
+    ("2.png", "y/deep/2.png", "no folder"),
+    ("deep/2.png", "y/deep/2.png", "no folder"),
+    ("tray%201%20%C3%BC.png", "tray 1 ü.png", "percent-encoded letters"),
+    ("/data/local-files/?d=set/a.png", "a.png", "a server address"),
+    ("https://host.example/set/case.png", "Case.PNG", "a server address"),
+    ("case.png", "Case.PNG", "different letter case"),
     (
       unicodedata.normalize("NFD", "tray 1 ü.png"),
       "tray 1 ü.png",
@@ -62,13 +66,13 @@ def test_whole_paths_below_the_folder(folder):
   (folder.parent / "link").symlink_to(folder)
   for root in (folder, folder.parent / "link"):
     match = NameFinder(FileTree(root)).find(str(folder / "x" / "1.png"))
-    assert match == ("x/1.png", "a whole path")
+    assert match == ("x/1.png", "an absolute path")
 
 
 @pytest.mark.parametrize(
   ("written", "message"),
   [
-    ("1.png", "file '1.png' may be each of 2 in .*: 'x/1.png', 'y/1.png'"),
+    ("1.png", "file '1.png' matches 2 files in .*: 'x/1.png', 'y/1.png'"),
     ("z/1.png", "is missing in .*; there is 'x/1.png'"),
     ("a.jpg", "file 'a.jpg' is missing in .*; there is 'a.png'"),
     ("nowhere.png", "file 'nowhere.png' is missing in "),
@@ -92,7 +96,7 @@ def test_two_files_that_differ_in_case_are_not_guessed_between(folder):
   (folder / "case.png").touch()
   finder = NameFinder(FileTree(folder))
   assert finder.find("case.png") == ("case.png", None)
-  with pytest.raises(UserError, match="may be each of 2"):
+  with pytest.raises(UserError, match="matches 2 files"):
     finder.find("CASE.png")
 
 

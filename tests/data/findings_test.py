@@ -4,8 +4,8 @@ from solo_jax.data.findings import (
   Findings,
   Tally,
   list_kinds,
-  printable,
 )
+from solo_jax.errors import printable
 
 
 def test_most_frequent_kind_comes_first():

@@ -69,7 +69,7 @@ def test_floats_that_are_no_labels(value):
 
 def test_integers_beyond_64_bits_with_a_sign():
   labels = np.full((9, 12), 2**64 - 1, np.uint64)
-  with pytest.raises(UserError, match="that is no label"):
+  with pytest.raises(UserError, match="which is not a label"):
     read_label_image(write_tiff(labels))
 
 

@@ -77,9 +77,9 @@ def test_what_is_passed_over_is_counted(write):
   _, findings = look(root)
   kinds = {kind.name: kind.count for kind in findings.notes.kinds()}
   assert kinds == {
-    "file passed over: .heic is not read here": 2,
-    "file passed over: .svs is not read here": 1,
-    "file passed over: no suffix is not read here": 1,
+    "file ignored: .heic is not read here": 2,
+    "file ignored: .svs is not read here": 1,
+    "file ignored: no suffix is not read here": 1,
   }
 
 

@@ -257,7 +257,7 @@ def test_killed_worker_is_replaced_and_the_stream_goes_on(scenes, caplog):
   batches.close()
   assert_equal(found, expected)
   (line,) = [x for x in caplog.messages if "a data worker was killed" in x]
-  assert "started again at batch " in line
+  assert "restarted at batch " in line
   assert not multiprocessing.active_children()
 
 

@@ -101,7 +101,7 @@ def test_bytes_with_backslashes():
     (
       {"size": [30, 20], "counts": [600]},
       "RLE of another size than its image",
-      "either here only or also the order",
+      "either here only or also in the order",
     ),
     (rle([10, 5]), "RLE counts over another number of pixels", "15 pixels"),
     (rle([float("nan")] * 2), "RLE counts that are not run lengths", "not run"),

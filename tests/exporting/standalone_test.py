@@ -235,7 +235,11 @@ def write_model(folder, **changes):
   manifest = dict(
     format=standalone.FORMAT,
     preprocessing=dict(
-      short_side=800, max_side=1333, tile_size=None, tile_overlap=0
+      short_side=800,
+      max_side=1333,
+      size_rounding="nearest",
+      tile_size=None,
+      tile_overlap=0,
     ),
     weights=dict(file="weights.npz", arrays=[]),
     programs=programs,

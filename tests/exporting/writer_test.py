@@ -24,7 +24,13 @@ from solo_jax.exporting.writer import (
 )
 
 CONFIGS = pathlib.Path(__file__).parents[2] / "configs"
-METHODS = ("solov2", "solo", "decoupled_solo", "associative_embedding")
+METHODS = (
+  "solov2",
+  "solo",
+  "decoupled_solo",
+  "associative_embedding",
+  "mask_rcnn",
+)
 SIDE = 64
 # With the weights of `make_variables`: nothing in MEAN, a few objects in most
 # images, more candidates than there is room for in NOISE.
@@ -38,6 +44,22 @@ THRESHOLDS = dict(
     min_unclaimed=0.0,
     min_pixels=1,
     max_detections=3,
+  ),
+  mask_rcnn=dict(score_threshold=0.2),
+)
+# Sizes of the network, and what else makes it small.
+SMALL = dict(num_head_convs=1, head_channels=8, fpn_channels=8)
+NETWORKS = dict(
+  solov2=SMALL | dict(mask_channels=8, kernel_channels=8),
+  solo=SMALL,
+  decoupled_solo=SMALL,
+  associative_embedding={},
+  mask_rcnn=dict(
+    fpn_channels=8,
+    dense_channels=8,
+    mask_convs=1,
+    proposals_before_nms=(20, 20),
+    proposals_after_nms=(10, 10),
   ),
 )
 MEAN = np.full((SIDE, SIDE, 3), (124, 116, 104), np.uint8)
@@ -53,13 +75,10 @@ def make_checkpoint(method, **preprocessing):
   config = module.get_config()
   config.preprocessing.update(short_side=SIDE, max_side=SIDE, **preprocessing)
   config.backbone.update(stage_sizes=(1, 1, 1, 1), widths=(8, 8, 8, 8))
-  if method != "associative_embedding":
-    config.network.update(num_head_convs=1, head_channels=8, fpn_channels=8)
-  if method == "solov2":
-    config.network.update(mask_channels=8, kernel_channels=8)
-  config.decode.update(
-    **dict(update_threshold=1e-9, max_detections=10) | THRESHOLDS[method]
-  )
+  config.network.update(**NETWORKS[method])
+  if "update_threshold" in config.decode:
+    config.decode.update_threshold = 1e-9
+  config.decode.update(**dict(max_detections=10) | THRESHOLDS[method])
   num_classes = config.dataset.num_classes
   return Checkpoint(
     config=config.lock(),
@@ -128,7 +147,7 @@ def assert_same(found, expected, size):
   )
   assert [x.label for x in found] == expected.labels.tolist()
   for detection, mask, box in zip(
-    found, expected.masks, expected.boxes_xyxy, strict=True
+    found, expected.masks, expected.tight_boxes_xyxy, strict=True
   ):
     # A pixel may lie within rounding of the threshold.
     assert (detection.full_mask(size) != mask).mean() < 1e-3
@@ -166,7 +185,8 @@ def assert_same_everywhere(exported, predictor):
     assert_same(found, expected, image.shape[:2])
   assert counts["empty"] == (0, 0)
   assert sum(found for found, _ in counts.values()) > 4, counts
-  assert sum(dropped for _, dropped in counts.values()) > 0, counts
+  if not expected.has_predicted_boxes:  # else all candidates compete
+    assert sum(dropped for _, dropped in counts.values()) > 0, counts
   assert exported.num_dropped == predictor.num_dropped - before
 
 
@@ -177,7 +197,8 @@ def test_equals_the_native_predictor(folders, method):
   assert_same_everywhere(exported, native(method))
 
 
-@pytest.mark.parametrize("method", METHODS)
+# The converter lacks operations of non-maximum suppression.
+@pytest.mark.parametrize("method", [x for x in METHODS if x != "mask_rcnn"])
 def test_onnx_runtime_equals_the_native_predictor(tmp_path, method):
   onnx = pytest.importorskip("onnx", reason="ONNX is an extra")
   folder = tmp_path / method

@@ -70,13 +70,18 @@ def test_twenty_kills_change_nothing_and_lose_nothing(data_dir, tmp_path):
   assert not toy_runs.has_unfinished(killed)
 
 
-def test_run_that_is_asked_to_stop_saves_first(data_dir, undisturbed, tmp_path):
-  """What schedulers do before they take a machine away."""
+@pytest.mark.parametrize(
+  ("number", "code"), [(signal.SIGTERM, 143), (signal.SIGHUP, 129)]
+)
+def test_run_that_is_asked_to_stop_saves_first(
+  data_dir, undisturbed, tmp_path, number, code
+):
+  """What schedulers do before they take a machine; a closed terminal."""
   workdir = tmp_path / "run"
   run = toy_runs.start(data_dir, workdir)
   run.wait_until(lambda: toy_runs.last_step(workdir) >= 5)
-  run.process.send_signal(signal.SIGTERM)
-  assert run.wait() == 143
+  run.process.send_signal(number)
+  assert run.wait() == code
   (*_, step) = toy_runs.steps_reported(run.output)
   # Saved at the step that was under way, not at the last multiple of 4.
   assert (

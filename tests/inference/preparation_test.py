@@ -11,6 +11,7 @@ def prepare_with(scales=(1.0,), **overrides):
   rule = dict(
     short_side=32,
     max_side=48,
+    size_rounding="nearest",
     pad_multiple=16,
     interpolation="bilinear",
     tile_size=None,
@@ -56,3 +57,46 @@ def test_to_rgb_refuses_what_is_no_image():
   ):
     with pytest.raises(ValueError, match=message):
       to_rgb(image)
+
+
+# How the code bases round sizes and shrink images.
+PUBLISHED = dict(
+  tv=dict(size_rounding="down"),
+  d2=dict(interpolation="antialias"),
+  mmdet=dict(),
+)
+
+
+@pytest.mark.golden("rcnn_preprocess*.npz")
+def test_sizes_are_those_of_each_code_base(golden):
+  for height, width, short, long, *expected in golden["sizes"].tolist():
+    for i, rule in enumerate(PUBLISHED.values()):
+      prepare = prepare_with(
+        short_side=short, max_side=long, pad_multiple=1, **rule
+      )
+      size = tuple(expected[2 * i : 2 * i + 2])
+      assert prepare.padded_size((height, width)) == size
+
+
+@pytest.mark.golden("rcnn_preprocess*.npz")
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_images_are_those_of_each_code_base(golden, name):
+  image = golden["image_rgb"]
+  mean, std = (255 * np.array(golden.config[x]) for x in ("mean", "std"))
+  for i, (short, long) in enumerate(golden.config["targets"]):
+    rule = dict(short_side=short, max_side=long, pad_multiple=32)
+    prepared = prepare_with(**rule | PUBLISHED[name])(0, image)
+    (found,), ((height, width),) = prepared.images, prepared.image_sizes
+    if name != "tv":
+      expected = golden[f"{name}_resized_rgb_{i}"].astype(int)
+      assert expected.shape == (height, width, 3)
+      assert abs(found[:height, :width] - expected).max() <= 1
+      continue
+    # It resizes floats, where images are bytes here: off by rounding.
+    assert (height, width) == tuple(golden[f"tv_hw_{i}"])
+    expected = golden[f"tv_padded_{i}"].transpose(1, 2, 0)
+    assert found.shape == expected.shape
+    normalized = (found - mean) / std
+    difference = np.abs(normalized - expected)[:height, :width] * std
+    assert difference.max() <= 1
+    assert not expected[height:].any() and not found[height:].any()

@@ -20,7 +20,9 @@ def test_a_written_config_is_the_config(name, arg):
   source = format_config(config.to_dict(), config, {}, "Title.")
   assert to_json(run(source)()) == to_json(config)
   lines = source.splitlines()
-  assert len(lines) < 70 and max(map(len, lines)) <= 80
+  # A list of many labels has a line for each.
+  num_lines = sum(not line.strip(" ,").isdigit() for line in lines)
+  assert num_lines < 70 and max(map(len, lines)) <= 80
   assert source.startswith('r"""Title.\n')
 
 

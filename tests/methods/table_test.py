@@ -22,8 +22,7 @@ def test_unknown_method_lists_the_known_ones():
 def test_every_folder_with_a_method_has_a_row():
   root = pathlib.Path(__file__).parents[2] / "solo_jax" / "methods"
   folders = {path.parent.name for path in root.glob("*/method.py")}
-  # The last two get their rows with their configs.
-  assert set(METHODS) == folders - {"grid", "mask_rcnn", "point_rend"}
+  assert set(METHODS) == folders - {"grid"}
 
 
 def test_a_method_knows_its_name():
@@ -55,5 +54,6 @@ def test_the_row_reaches_the_backbone(name):
     variables = network.init(jax.random.key(0), image, size, train=False)
     return network.apply(variables, image, size, train=False, row=row)
 
-  logits = jax.tree.leaves(run(jnp.array([0, 3])).category_logits)
-  assert all(np.any(x[0] != x[1]) for x in logits)
+  leaves = jax.tree.leaves(run(jnp.array([0, 3])))
+  outputs = [x for x in leaves if jnp.issubdtype(x.dtype, jnp.floating)]
+  assert any(np.any(x[0] != x[1]) for x in outputs)

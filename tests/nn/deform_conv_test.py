@@ -29,7 +29,7 @@ def run(x, offset, mask, kernel, gradient, **geometry):
   return y, vjp(gradient)
 
 
-@pytest.mark.golden("deform_conv.npz")
+@pytest.mark.golden("deform_conv*.npz")
 def test_fixture_values_and_gradients(golden):
   for case, config in golden.config.items():
 

@@ -10,7 +10,7 @@ import pytest
 
 from solo_jax.conversion.mapping import Rule, convert
 from solo_jax.conversion.mmdet import BACKBONE_AND_NECK
-from solo_jax.nn.backbones.resnet import DEPTHS, ResNet
+from solo_jax.nn.backbones.resnet import ResNet
 from solo_jax.nn.fpn import FPN
 
 
@@ -18,13 +18,10 @@ class Trunk(nn.Module):
   """Backbone and pyramid, named as in a method's network."""
 
   channels: int
-  config: tuple[int, int]
+  resnet: dict
 
   def setup(self):
-    depth, width = self.config
-    self.backbone = ResNet(
-      **DEPTHS[depth], widths=tuple(width * 2**i for i in range(4))
-    )
+    self.backbone = ResNet(**self.resnet)
     self.fpn = FPN(self.channels)
 
   def __call__(self, x):
@@ -33,10 +30,7 @@ class Trunk(nn.Module):
 
 @pytest.mark.golden("model_solov2_*.npz")
 def test_fixture_pyramid(golden):
-  config = golden.config
-  network = Trunk(
-    config["fpn_out"], config=(config["depth"], config["base_channels"])
-  )
+  network = Trunk(golden.config["fpn_out"], resnet=golden.resnet)
   x = golden["net_input"].transpose(0, 2, 3, 1)
   variables = convert(
     golden.state_dict(),

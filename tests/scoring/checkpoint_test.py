@@ -63,6 +63,7 @@ def run(tmp_path_factory):
       config=config,
       class_names=class_names,
       category_ids=(1, 2, 3, 4, 5),
+      data={"images": 1, "exif": "ignore", "fingerprint": "0"},
     )
     writer.save(state)
     writer.close()
@@ -70,8 +71,9 @@ def run(tmp_path_factory):
 
 
 def evaluate(path, **request):
+  data_dir = str(pathlib.Path(path).parent / "data")
   return checkpoint.evaluate_checkpoint(
-    checkpoint.Request(path=path, **request),
+    checkpoint.Request(path=path, **{"data_dir": data_dir} | request),
     cli.make_progress(Console(file=io.StringIO())),
   )
 
@@ -99,10 +101,10 @@ def test_report_and_more_metrics(run, tmp_path):
   (content,) = re.findall('id="data">(.*?)</script>', text, re.DOTALL)
   data = json.loads(content)
   assert data["metrics"].keys() == metrics.scalars().keys()
-  assert data["title"] == "solov2 on shapes, validation"
+  assert '<h1 id="title">solov2 on shapes, validation</h1>' in text
   assert data["facts"]["step"] == "0" and data["score_threshold"] == 0.002
-  shown = {x["image_id"] for images in data["images"].values() for x in images}
-  assert shown and {str(x) for x in shown} == set(data["pictures"])
+  assert {x["image_id"] for x in data["images"]} == {2, 3, 4}
+  assert all(o["path"] for x in data["images"] for o in x["objects"])
   stages = data["stages"]
   assert list(stages)[:2] == ["reading", "preprocessing"]
   assert {"network, decoding", "masks", "metrics"} <= set(stages)
@@ -163,7 +165,9 @@ def test_wrong_overrides_are_refused(run, overrides, message):
 def test_only_the_process_that_writes_needs_the_folder(tmp_path, monkeypatch):
   monkeypatch.setattr("jax.process_index", lambda: 1)
   checkpoint._check_request(
-    checkpoint.Request(path="run", out=str(tmp_path / "none" / "results.json"))
+    checkpoint.Request(
+      path="run", data_dir="data", out=str(tmp_path / "none" / "results.json")
+    )
   )
 
 
@@ -180,7 +184,13 @@ def test_other_classes_are_refused(run):
 def test_missing_checkpoint_data_and_split_are_named(run, tmp_path):
   with pytest.raises(UserError, match="no checkpoint at"):
     evaluate(str(tmp_path / "nowhere"))
-  with pytest.raises(UserError, match="solo_jax.prepare"):
-    evaluate(str(run / "run"), data_dir=str(tmp_path))
   with pytest.raises(UserError, match="'test'.*train, validation"):
     evaluate(str(run / "run"), split="test")
+
+
+def test_checkpoint_does_not_choose_the_data(run, tmp_path):
+  """Its config says where they were: only the user's flag opens a folder."""
+  trained_in = str(run / "data")
+  with pytest.raises(UserError, match="no dataset 'shapes' in") as error:
+    evaluate(str(run / "run"), data_dir=str(tmp_path))
+  assert f"pass --data_dir={trained_in}" in str(error.value)

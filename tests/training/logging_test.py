@@ -1,5 +1,6 @@
 """Tests of solo_jax/training/logging.py."""
 
+import io
 import json
 import math
 import struct
@@ -31,6 +32,25 @@ def make_row(**changes):
     positives_dropped=3.0,
   )
   return row | changes
+
+
+def test_closed_terminal_does_not_end_a_run(tmp_path):
+  """The rows are still written, and what is read from files is escaped."""
+
+  class Terminal(io.StringIO):
+    def write(self, text):
+      if "gone" in text:
+        raise OSError(5, "Input/output error")
+      return super().write(text)
+
+  log = RunLog(str(tmp_path), first_step=0)
+  terminal = log._console.file = Terminal()
+  log.message("class \x1b]0;x")
+  log.message("gone")
+  log.metrics(1, {"train/loss": 0.5}, "step 1")
+  log.close()
+  assert terminal.getvalue() == "class \\x1b]0;x\n"
+  assert len(read_rows(tmp_path / "metrics.jsonl")) == 1
 
 
 def test_rows_are_summed_averaged_or_last():

@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from solo_jax import parallel
-from solo_jax.checkpoints import store
+from solo_jax.checkpoints import converted
 from solo_jax.errors import UserError
 from solo_jax.training import loop
 
@@ -15,11 +15,12 @@ from solo_jax.training import loop
 class Records(list):
   class_names = ("nucleus",)
   category_ids = (1,)
+  exif, fingerprint = "ignore", "f"
 
 
 def test_converted_weights_are_no_run_to_go_on_with(toy, tmp_path, monkeypatch):
   """It would start from noise, and remove them with its checkpoints."""
-  store.save_converted(
+  converted.save_converted(
     str(tmp_path),
     variables=toy.init_toy_variables(),
     config=toy.make_toy_config(),

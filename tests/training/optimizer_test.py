@@ -42,7 +42,7 @@ def build(params, **changes):
     name="sgd",
     momentum=0.9,
     weight_decay=0.1,
-    decay_norm_and_bias=False,
+    decayed="weights",
     clip_norm=None,
     backbone_factor=1.0,
     is_frozen=frozen(0),
@@ -102,6 +102,14 @@ def test_cosine_schedule(step, expected):
   np.testing.assert_allclose(learning_rate(step), expected, atol=1e-8)
 
 
+@pytest.mark.parametrize(
+  "step, expected", [(10, 0.2 * 0.9**0.9), (75, 0.2 * 0.25**0.9), (100, 0.0)]
+)
+def test_poly_schedule(step, expected):
+  learning_rate = make_schedule(0.2, **STEP | dict(schedule="poly"))
+  np.testing.assert_allclose(learning_rate(step), expected, rtol=1e-6)
+
+
 def test_schedule_without_warmup_or_decay():
   learning_rate = make_schedule(
     0.2, **STEP | dict(warmup_steps=0, decay_steps=())
@@ -110,8 +118,8 @@ def test_schedule_without_warmup_or_decay():
 
 
 def test_unknown_schedule():
-  with pytest.raises(ValueError, match="unknown schedule 'poly'.*'cosine'"):
-    make_schedule(0.2, **STEP | dict(schedule="poly"))
+  with pytest.raises(ValueError, match="unknown schedule 'exp'.*'cosine'"):
+    make_schedule(0.2, **STEP | dict(schedule="exp"))
 
 
 def test_sgd_equals_torch_formula():
@@ -193,10 +201,10 @@ def test_masks():
   assert mask["backbone"]["layer1_0"]["conv1"]["kernel"]
   assert not mask["backbone"]["layer2_0"]["conv1"]["kernel"]
   assert not mask["head"]["bias"]
-  decayed = decay_mask(params, decay_norm_and_bias=False, is_frozen=frozen(1))
+  decayed = decay_mask(params, decayed="weights", is_frozen=frozen(1))
   assert decayed["head"] == {"kernel": True, "bias": False}
   assert not decayed["backbone"]["conv1"]["kernel"]  # frozen
-  decayed = decay_mask(params, decay_norm_and_bias=True, is_frozen=frozen(0))
+  decayed = decay_mask(params, decayed="all", is_frozen=frozen(0))
   assert all(jax.tree.leaves(decayed))
 
 
@@ -208,13 +216,21 @@ def test_embeddings_and_bias_tables_are_not_decayed():
     "level_embedding": matrix,
     "embedding": {"kernel": matrix},  # a layer of that name has weights
   }
-  decayed = decay_mask(params, decay_norm_and_bias=False, is_frozen=frozen(0))
+  decayed = decay_mask(params, decayed="weights", is_frozen=frozen(0))
   assert decayed == {
     "queries": {"embedding": False, "kernel": True},
     "attention": {"relative_position_bias_table": False},
     "level_embedding": False,
     "embedding": {"kernel": True},
   }
+
+
+def test_biases_of_layers_alone():
+  decayed = decay_mask(make_params(), decayed="layers", is_frozen=frozen(0))
+  assert decayed["head"] == {"kernel": True, "bias": True}
+  assert decayed["backbone"]["bn1"] == {"scale": False, "bias": False}
+  with pytest.raises(ValueError, match="unknown choice 'some'"):
+    decay_mask(make_params(), decayed="some", is_frozen=frozen(0))
 
 
 @pytest.mark.parametrize("name", ["sgd", "adamw"])

@@ -22,7 +22,11 @@ def train(toy, workdir, *, batches=None, evaluate=None, rate=0.1, **training):
   config = toy.make_toy_config(**training)
   state, step = toy.make_toy_run(rate=rate, ema_decay=0.9)
   writer = CheckpointWriter(
-    str(workdir), config=config, class_names=("a",), category_ids=(1,)
+    str(workdir),
+    config=config,
+    class_names=("a",),
+    category_ids=(1,),
+    data={"images": 8, "exif": "ignore", "fingerprint": "0"},
   )
   first_step = writer.latest_step() or 0
   if first_step:

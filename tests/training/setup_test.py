@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from solo_jax import building
-from solo_jax.checkpoints import store
+from solo_jax.checkpoints import converted
 from solo_jax.checkpoints.state import init_variables
 from solo_jax.errors import UserError
 from solo_jax.training import setup
@@ -112,7 +112,7 @@ def test_starting_from_a_checkpoint_with_other_classes(config, tmp_path):
   old.dataset.num_classes = 80
   old.preprocessing.std = (1.0, 1.0, 1.0)
   saved = jax.tree.map(lambda x: np.asarray(x) + 1, init(old))
-  store.save_converted(
+  converted.save_converted(
     str(tmp_path / "old"),
     variables=saved,
     config=old,

@@ -10,7 +10,8 @@ from solo_jax.training.stopping import Stopped, StopRequest
 
 
 @pytest.mark.parametrize(
-  "number, code", [(signal.SIGTERM, 143), (signal.SIGINT, 130)]
+  "number, code",
+  [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGHUP, 129)],
 )
 def test_signal_becomes_a_request(number, code):
   with StopRequest() as stop:
@@ -18,6 +19,17 @@ def test_signal_becomes_a_request(number, code):
     os.kill(os.getpid(), number)
     assert stop.signal_number == number
     assert stop.stopped().code == code
+
+
+def test_hangup_under_nohup_is_ignored():
+  previous = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+  try:
+    with StopRequest() as stop:
+      os.kill(os.getpid(), signal.SIGHUP)
+      assert stop.signal_number is None
+    assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+  finally:
+    signal.signal(signal.SIGHUP, previous)
 
 
 def test_second_signal_stops_at_once():

@@ -34,6 +34,31 @@ def test_file_left_by_another_run_is_no_lock(tmp_path):
     assert f"process {os.getpid()} on " in (tmp_path / workdir.LOCK).read_text()
 
 
+@pytest.mark.parametrize("kind", ["symbolic", "hard", "dangling", "pipe"])
+def test_lock_that_is_another_file_is_not_touched(tmp_path, kind):
+  other, lock = tmp_path / "thesis.txt", tmp_path / "run" / workdir.LOCK
+  lock.parent.mkdir()
+  if kind != "dangling":
+    other.write_text("years of work")
+  if kind == "pipe":
+    os.mkfifo(lock)
+  elif kind == "hard":
+    lock.hardlink_to(other)
+  else:
+    lock.symlink_to(other)
+  with pytest.raises(UserError, match="run.lock is a"), claim(str(lock.parent)):
+    pytest.fail("must not run")
+  assert not other.exists() or other.read_text() == "years of work"
+  assert other.exists() == (kind != "dangling")
+
+
+def test_folder_with_brackets_is_refused_at_once(tmp_path):
+  folder = str(tmp_path / "run[2]")
+  with pytest.raises(UserError, match="has .* in 'run.2.'"), claim(folder):
+    pytest.fail("must not run")
+  assert not list(tmp_path.iterdir())
+
+
 def test_folder_that_cannot_be_made(tmp_path):
   (tmp_path / "file").touch()
   folder = str(tmp_path / "file" / "run")

@@ -4,8 +4,11 @@ Shape letters: B images, Q queries, K classes, M detections, h, w mask
 resolution, H, W padded input.
 """
 
+from collections.abc import Collection
+
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from solo_jax import types
 from solo_jax.methods.mask2former.network import MASK_STRIDE, Outputs
@@ -16,7 +19,7 @@ def decode(
   outputs: Outputs,
   image_size: jax.Array,
   *,
-  num_things: int,
+  things: Collection[int],
   max_detections: int,
 ) -> types.Decoded:
   """Returns detections: any class of any query, by falling probability.
@@ -28,8 +31,7 @@ def decode(
   Args:
     outputs: Outputs of the network; the last output counts.
     image_size: Valid (height, width). [B, 2] int32.
-    num_things: Classes before the first stuff class; stuff is left out after
-      the best were chosen.
+    things: Labels of things; stuff is left out after the best were chosen.
     max_detections: M, at most Q * K.
 
   Returns:
@@ -44,7 +46,8 @@ def decode(
   query, labels = index // num_classes, index % num_classes
   quality = mask_quality(mask_logits, image_size)
   scores *= jnp.take_along_axis(quality, query, axis=1)
-  scores = jnp.where(labels < num_things, scores, 0.0)
+  is_thing = np.isin(np.arange(num_classes), list(things))
+  scores = jnp.where(jnp.asarray(is_thing)[labels], scores, 0.0)
   scores, order = jax.lax.top_k(scores, max_detections)
   query, labels = (
     jnp.take_along_axis(x, order, axis=1) for x in (query, labels)

@@ -114,10 +114,13 @@ class MaskedDecoder(nn.Module):
   dtype: jnp.dtype = jnp.float32
 
   def setup(self):  # noqa: D102
+    # "..._embedding": no weight decay, see training/optimizer.py.
     shape = (self.num_queries, self.channels)
-    self.query = self.param("query", _normal, shape)
-    self.query_positions = self.param("query_positions", _normal, shape)
-    self.level_embed = self.param("level_embed", _normal, (3, self.channels))
+    self.query = self.param("query_embedding", _normal, shape)
+    self.query_positions = self.param(
+      "query_position_embedding", _normal, shape
+    )
+    self.levels = self.param("level_embedding", _normal, (3, self.channels))
     self.layers = [
       Layer(self.num_heads, self.hidden, self.dtype, name=f"layer_{i}")
       for i in range(self.num_layers)
@@ -164,7 +167,7 @@ class MaskedDecoder(nn.Module):
       if level.shape[-1] != self.channels:
         level = self.inputs[i](level)
       level = level.reshape(level.shape[0], -1, self.channels)
-      sources.append(level + self.level_embed[i].astype(self.dtype))
+      sources.append(level + self.levels[i].astype(self.dtype))
       positions = sine_positions(*size, self.channels)
       source_positions.append(jnp.asarray(positions, self.dtype))
     positions = self.query_positions.astype(self.dtype)

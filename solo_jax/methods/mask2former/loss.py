@@ -17,6 +17,7 @@ from solo_jax.losses.point_mask import (
   pairwise_point_mask_losses,
   point_mask_losses,
 )
+from solo_jax.methods.device_counts import count_everywhere
 from solo_jax.methods.mask2former.network import Outputs
 from solo_jax.methods.mask2former.targets import Targets, make_targets
 from solo_jax.methods.queries.matching import match
@@ -195,9 +196,7 @@ def outputs_loss(
   # One loop for the matchings of all outputs and images.
   costs = jnp.stack(costs)
   queries = match(costs, jnp.broadcast_to(targets.valid, costs.shape[:-1]))
-  num_devices = 1 if axis_name is None else jax.lax.axis_size(axis_name)
-  total = functools.partial(_mean_over_devices, axis_name=axis_name)
-  num_masks = jnp.maximum(total(jnp.sum(targets.valid)), 1 / num_devices)
+  num_masks = count_everywhere(jnp.sum(targets.valid), axis_name)
   sums = dict(category_loss=0.0, mask_loss=0.0, dice_loss=0.0)
   for *logits, query, point in zip(
     outputs.class_logits, outputs.mask_logits, queries, points, strict=True
@@ -206,7 +205,7 @@ def outputs_loss(
       logits[0], targets, query, image_valid, weights.no_object
     )
     # The weights of images without any do not divide by zero.
-    category /= jnp.maximum(total(divisor), weights.no_object / num_devices)
+    category /= count_everywhere(divisor, axis_name, least=weights.no_object)
     mask, dice = mask_losses(logits[1], targets, query, point)
     last = dict(
       category_loss=weights.category * category,
@@ -315,8 +314,3 @@ def mask_losses(
     read_points(maps, index, chosen), read_mask_points(targets.masks, chosen)
   )
   return tuple(jnp.sum(loss, where=targets.valid) for loss in losses)
-
-
-def _mean_over_devices(count: jax.Array, axis_name: str | None) -> jax.Array:
-  count = count.astype(jnp.float32)
-  return count if axis_name is None else jax.lax.pmean(count, axis_name)

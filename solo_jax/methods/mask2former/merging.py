@@ -7,7 +7,7 @@ rows of a band.
 """
 
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 
 import jax
 import numpy as np
@@ -86,7 +86,7 @@ def _resize_matrix(
 
 
 def merge_instances(
-  queries: Queries, *, num_things: int, max_detections: int
+  queries: Queries, *, things: Collection[int], max_detections: int
 ) -> types.Instances:
   """Returns instances: any class of any query, by falling probability.
 
@@ -95,8 +95,7 @@ def merge_instances(
 
   Args:
     queries: Queries of the image.
-    num_things: Classes before the first stuff class; stuff is left out after
-      the best were chosen.
+    things: Labels of things; stuff is left out after the best were chosen.
     max_detections: How many are chosen.
 
   Returns:
@@ -105,7 +104,7 @@ def merge_instances(
   probs = queries.probs[:, :-1]
   best = np.argsort(-probs.reshape(-1), kind="stable")[:max_detections]
   query, labels = np.divmod(best, probs.shape[1])
-  is_thing = labels < num_things
+  is_thing = np.isin(labels, list(things))
   query, labels = query[is_thing], labels[is_thing]
   kept, row = np.unique(query, return_inverse=True)
   height, width = queries.original_size
@@ -162,7 +161,7 @@ def merge_semantic(queries: Queries) -> types.SegmentMap:
 def merge_panoptic(
   queries: Queries,
   *,
-  num_things: int,
+  things: Collection[int],
   min_score: float,
   min_visible: float,
 ) -> types.SegmentMap:
@@ -170,7 +169,7 @@ def merge_panoptic(
 
   Args:
     queries: Queries of the image.
-    num_things: Classes before the first stuff class. Stuff of one class is one
+    things: Labels of things. Stuff of one class is one
       segment, whatever the number of its queries.
     min_score: Queries up to this probability of their class have no segment.
     min_visible: Nor have those of which others took more than all but this
@@ -202,7 +201,7 @@ def merge_panoptic(
     if area[i] / full[i] < min_visible:
       continue
     label = int(labels[query])
-    is_thing = label < num_things
+    is_thing = label in things
     if not is_thing and label in stuff:
       ids[i] = stuff[label]
       continue

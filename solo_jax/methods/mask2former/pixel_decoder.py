@@ -108,6 +108,7 @@ class PixelDecoder(nn.Module):
       for i, x in enumerate(others[::-1])
     ]
     sizes = tuple(x.shape[1:3] for x in levels)
+    # Not an "..._embedding": the published optimizer decays this one.
     level_embed = self.param(
       "level_embed", nn.initializers.normal(1.0), (len(levels), self.channels)
     )

@@ -11,13 +11,10 @@ from solo_jax.losses.cross_entropy import (
   sigmoid_cross_entropy,
   softmax_cross_entropy,
 )
+from solo_jax.methods.device_counts import count_everywhere
 from solo_jax.methods.mask_rcnn.network import MaskRCNN
 from solo_jax.methods.regions.cascade import StageLoss, region_loss
-from solo_jax.methods.regions.loss import (
-  ProposalLoss,
-  count_everywhere,
-  take_instances,
-)
+from solo_jax.methods.regions.loss import ProposalLoss, take_instances
 from solo_jax.methods.regions.mask_targets import MaskTargets, mask_targets
 from solo_jax.methods.regions.network import Features
 from solo_jax.methods.regions.sampling import Regions

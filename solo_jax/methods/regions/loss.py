@@ -18,6 +18,7 @@ from solo_jax.losses.cross_entropy import (
   softmax_cross_entropy,
 )
 from solo_jax.losses.smooth_l1 import smooth_l1_loss
+from solo_jax.methods.device_counts import count_everywhere
 from solo_jax.methods.regions.anchors import find_trained
 from solo_jax.methods.regions.box_coding import area, encode, pairwise_iou
 from solo_jax.methods.regions.matching import Matching, match
@@ -51,24 +52,6 @@ class ProposalLoss:
   def __post_init__(self):
     if self.divisor not in DIVISORS:
       raise ValueError(f"divisor must be in {DIVISORS}, got {self.divisor!r}.")
-
-
-def count_everywhere(count: jax.Array, axis_name: str | None) -> jax.Array:
-  """Returns a count, averaged over the devices.
-
-  Args:
-    count: Count of this device. [] int or float.
-    axis_name: Mapped device axis; None on a single device.
-
-  Returns:
-    At least 1 over all devices, so that a sum of nothing is divided by
-    something. [] float32.
-  """
-  count = jnp.asarray(count, jnp.float32)
-  if axis_name is None:
-    return jnp.maximum(count, 1.0)
-  count = jax.lax.pmean(count, axis_name)
-  return jnp.maximum(count, 1 / jax.lax.axis_size(axis_name))
 
 
 def proposal_loss(

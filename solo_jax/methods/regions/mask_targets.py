@@ -13,8 +13,8 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
-from solo_jax.methods.regions.points import sample_points
 from solo_jax.methods.regions.roi_align import averaging_matrix
+from solo_jax.nn.bilinear import sample_points
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -38,6 +38,22 @@ BLOCKED = -100.0  # added to a score, as published; not infinity
 _normal = nn.initializers.truncated_normal(0.02)
 
 
+def is_frozen(name: str, frozen_stages: int) -> bool:
+  """Tells whether a parameter belongs to a frozen stage.
+
+  Args:
+    name: Top-level name in the backbone's parameter tree: 'patch_...',
+      'stage<stage>_<block>', 'merge<stage>' or 'norm<stage>'.
+    frozen_stages: The backbone's attribute of that name.
+
+  Returns:
+    True for the patches (when any stage is frozen) and the frozen stages.
+  """
+  if name.startswith("patch_"):
+    return frozen_stages > 0
+  return int(name.split("_")[0][-1]) <= frozen_stages
+
+
 def drop_path_rates(depths: Sequence[int], rate: float) -> np.ndarray:
   """Returns the share of images that each block skips, rising with depth.
 
@@ -309,6 +325,8 @@ class Swin(nn.Module):
     mlp_ratio: Hidden channels of a perceptron, by those of its stage.
     drop_path_rate: Share of the images that skip a branch of the last block
       in training; it rises linearly from 0 in the first.
+    frozen_stages: With n > 0, the patches and the first n stages get no
+      gradient.
     remat: Stages (1 to 4) whose blocks keep their input only for the backward
       pass and are computed twice.
     dtype: Type of products and results; parameters, softmax and statistics
@@ -321,6 +339,7 @@ class Swin(nn.Module):
   window_size: int = 7
   mlp_ratio: int = 4
   drop_path_rate: float = 0.3
+  frozen_stages: int = 0
   remat: Sequence[int] = ()
   dtype: jnp.dtype = jnp.float32
 
@@ -381,7 +400,10 @@ class Swin(nn.Module):
           name=f"stage{stage}_{i}",
         )(x, None if factors is None else factors[:, block])
         block += 1
-      features.append(norm(name=f"norm{stage}")(x))
+      feature = norm(name=f"norm{stage}")(x)
       if stage < 4:
         x = PatchMerging(self.dtype, name=f"merge{stage}")(x)
+      if stage <= self.frozen_stages:
+        x, feature = jax.lax.stop_gradient((x, feature))
+      features.append(feature)
     return tuple(features)

@@ -24,7 +24,9 @@ def test_fixture(golden):
     )
   )
   found = jax.jit(
-    functools.partial(decode, num_things=things, max_detections=config["top_k"])
+    functools.partial(
+      decode, things=range(things), max_detections=config["top_k"]
+    )
   )(outputs, jnp.asarray([config["valid_hw"]]))
   count = int(found.valid.sum())
   # Of the input's size, scores are near those of the image's own.
@@ -76,7 +78,9 @@ def test_stuff_is_dropped_after_the_best_were_chosen():
     class_logits=(jnp.asarray([[[1.0, 5.0, 0.0], [0.0, -9.0, 0.0]]]),),
     mask_logits=(jnp.full((1, 2, 2, 2), 3.0),),
   )
-  found = decode(outputs, jnp.asarray([[8, 8]]), num_things=1, max_detections=2)
+  found = decode(
+    outputs, jnp.asarray([[8, 8]]), things=range(1), max_detections=2
+  )
   np.testing.assert_array_equal(found.valid, [[True, False]])
   np.testing.assert_array_equal(found.labels, 0)
   np.testing.assert_allclose(found.scores[0, 0], 0.5 * expit(3), rtol=1e-4)

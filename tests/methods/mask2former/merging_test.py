@@ -36,7 +36,7 @@ def test_fixture_instances(golden):
     num_things = config["num_classes"]
   found = merge_instances(
     make_queries(golden),
-    num_things=num_things,
+    things=range(num_things),
     max_detections=config["top_k"],
   )
   order = golden["order_by_score"]
@@ -65,7 +65,7 @@ def test_fixture_panoptic(golden):
   config = golden.config
   found = merge_panoptic(
     make_queries(golden),
-    num_things=config["num_things"],
+    things=range(config["num_things"]),
     min_score=config["object_mask_threshold"],
     min_visible=config["overlap_threshold"],
   )
@@ -90,7 +90,7 @@ def blocks(class_logits, *masks):
 
 
 LEFT, RIGHT = np.s_[:, :2], np.s_[:, 2:]
-SETTINGS = dict(num_things=1, min_score=0.8, min_visible=0.8)
+SETTINGS = dict(things=range(1), min_score=0.8, min_visible=0.8)
 
 
 def test_stuff_of_two_queries_is_one_segment_and_things_are_two():
@@ -128,6 +128,6 @@ def test_nothing_sure_is_a_void_map():
 
 def test_an_empty_mask_scores_nothing():
   queries = blocks([[9, 0, 0], [4, 0, 0]], np.s_[:0], RIGHT)
-  found = merge_instances(queries, num_things=2, max_detections=2)
+  found = merge_instances(queries, things=range(2), max_detections=2)
   assert found.scores[0] > 0.9 and found.scores[1] == 0
   np.testing.assert_array_equal(found.boxes_xyxy[1], 0)

@@ -94,7 +94,7 @@ def test_fixture_results(golden, model, pad_image):
   queries = last_queries(golden, model, pad_image)
   num_things = config["num_things"]
   found = merge_instances(
-    queries, num_things=num_things, max_detections=config["top_k"]
+    queries, things=range(num_things), max_detections=config["top_k"]
   )
   order = np.argsort(-golden["instance_scores"], kind="stable")
   np.testing.assert_allclose(
@@ -105,7 +105,7 @@ def test_fixture_results(golden, model, pad_image):
   assert np.mean(found.masks != masks) <= 1e-3
   panoptic = merge_panoptic(
     queries,
-    num_things=num_things,
+    things=range(num_things),
     min_score=config["object_mask_threshold"],
     min_visible=config["overlap_threshold"],
   )

@@ -47,7 +47,7 @@ def test_the_decoder_finds_exactly_the_targets(scene):
   found = decode(
     perfect_outputs(NETWORK, batch),
     jnp.asarray([[32, 64]]),
-    num_things=3,
+    things=range(3),
     max_detections=6,
   )
   assert int(jnp.sum(found.scores > 0.5)) == 3

@@ -157,7 +157,7 @@ def fixture_outputs(golden):
   return Outputs(golden.levels("cls_logit"), tuple(factors), sizes)
 
 
-@pytest.mark.golden("infer_[sd]*[!2].npz")
+@pytest.mark.golden("infer_solo[!v]*npz", "infer_decoupled*.npz")
 def test_fixture(golden, golden_decode_settings, assert_golden_detections):
   result = run(fixture_outputs(golden), **golden_decode_settings)
   assert_golden_detections(result)

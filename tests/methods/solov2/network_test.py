@@ -13,7 +13,7 @@ from solo_jax.conversion.mapping import convert
 from solo_jax.methods.grid.decode import Settings, decode_candidates
 from solo_jax.methods.solov2.decode import make_grids
 from solo_jax.methods.solov2.network import SOLOv2, depth_to_space
-from solo_jax.nn.backbones.resnet import DEPTHS, ResNet
+from solo_jax.nn.backbones.resnet import ResNet
 
 
 class NoBackbone(nn.Module):
@@ -80,14 +80,9 @@ def test_whole_model_fixture(
 ):
   """From pixels and mmdet weights to masks at the original size."""
   config = golden.config
-  assert config["style"] == "pytorch"
-  depth = DEPTHS[config["depth"]]
-  base = config["base_channels"]
   backbone = ResNet(
-    **depth,
-    widths=(base, 2 * base, 4 * base, 8 * base),
+    **golden.resnet,
     stem="conv7",
-    stride_in_1x1=False,
     norm="frozen",
     frozen_stages=1,
     dtype=jnp.float32,

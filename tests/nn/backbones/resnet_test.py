@@ -40,12 +40,7 @@ def run(network, variables, x, **kwargs):
 
 @pytest.mark.golden("model_solov2_*.npz")
 def test_fixture_features(golden):
-  width = golden.config["base_channels"]
-  network = ResNet(
-    **DEPTHS[golden.config["depth"]],
-    widths=tuple(width * 2**i for i in range(4)),
-    stride_in_1x1=golden.config["style"] == "caffe",
-  )
+  network = ResNet(**golden.resnet)
   x = golden["net_input"].transpose(0, 2, 3, 1)
   target = jax.eval_shape(
     functools.partial(network.init, train=False), jax.random.key(0), x

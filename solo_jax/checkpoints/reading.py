@@ -1,0 +1,124 @@
+"""One checkpoint, read from its folder wherever that lies.
+
+A folder is what somebody gave: what it declares is compared with what it holds
+before memory is taken for it, and nothing in it says what is imported or which
+other file is read.
+"""
+
+import json
+import math
+from typing import Any
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+from etils import epath
+
+from solo_jax.checkpoints.damage import check_signed, reason
+from solo_jax.config import from_json, to_json
+from solo_jax.errors import UserError
+
+# What a checkpoint says of itself; all but the first three may be missing.
+_KNOWN = ("config", "class_names", "category_ids", "data", "converted_from")
+_REQUIRED = _KNOWN[:3]
+# Declared bytes for each byte in the files. Trained numbers hardly compress,
+# but those of frozen layers have a momentum of zeros.
+_MAX_RATIO = 32
+_FREE_BYTES = 2**26
+_MAX_INFO_BYTES = 2**26
+_MAX_DIMENSIONS = 32
+
+
+def read(folder: epath.Path, *, is_unsigned_read: bool = False) -> dict:
+  """Reads a checkpoint.
+
+  Args:
+    folder: Of one checkpoint, under any name; gs:// too.
+    is_unsigned_read: Whether one without a checksum is read as well.
+
+  Returns:
+    'state': nested dicts of numpy arrays; 'info': what it says of itself, the
+    config with the fields that configs have today.
+
+  Raises:
+    UserError: If it is damaged, declares more than it holds, or has no
+      checksum.
+  """
+  try:
+    info = _read_info(folder)
+    _check_declared(folder / "state")
+    state = ocp.StandardCheckpointHandler().restore(
+      folder / "state", args=ocp.args.StandardRestore()
+    )
+    state = jax.tree.map(np.asarray, state)
+    is_signed = check_signed(info, state)
+    unknown = sorted(set(info) - set(_KNOWN))
+    if unknown or not set(_REQUIRED) <= set(info):
+      raise ValueError(
+        f"it says {', '.join(map(ascii, sorted(info)))} of itself; expected "
+        f"{', '.join(_KNOWN)}"
+      )
+    info["config"] = json.loads(to_json(from_json(json.dumps(info["config"]))))
+  except Exception as error:  # damage shows itself in many ways
+    raise UserError(
+      f"checkpoint {folder} cannot be read ({reason(error)}); remove the "
+      "folder to use an older one"
+    ) from error
+  if not is_signed and not is_unsigned_read:
+    raise UserError(
+      f"checkpoint {folder} has no checksum: it was saved before there were "
+      "any, or changed since. If you know where it is from, take it over with "
+      f"python -m solo_jax.convert --checkpoint={folder} --out=..., which "
+      "gives it one"
+    )
+  return {"state": state, "info": info}
+
+
+def check_opens(folder: epath.Path) -> None:
+  """Checks that a checkpoint can be opened: that all arrays are found in it.
+
+  Args:
+    folder: Of one checkpoint.
+
+  Raises:
+    Exception: Of many kinds, if it cannot.
+  """
+  if "checksum" not in _read_info(folder):
+    raise ValueError("it has no checksum")
+  _check_declared(folder / "state")
+
+
+def _read_info(folder: epath.Path) -> dict[str, Any]:
+  path = folder / "info" / "metadata"
+  if path.stat().length > _MAX_INFO_BYTES:
+    raise ValueError(f"{path} is far too large")
+  info = json.loads(path.read_bytes())
+  if not isinstance(info, dict):
+    raise ValueError(f"{path} is not a JSON object")
+  return info
+
+
+def _check_declared(folder: epath.Path) -> None:
+  """Refuses arrays that would take far more memory than their files hold."""
+  arrays = ocp.StandardCheckpointHandler().metadata(folder)
+  arrays = jax.tree.leaves(getattr(arrays, "tree", arrays))
+  declared = 0
+  for array in arrays:
+    shapes = [array.shape]
+    if array.storage is not None:  # a chunk is decoded as a whole
+      shapes += [array.storage.chunk_shape or ()]
+    if max(map(len, shapes)) > _MAX_DIMENSIONS:
+      raise ValueError(f"an array of {max(map(len, shapes))} dimensions")
+    declared += max(map(math.prod, shapes)) * np.dtype(array.dtype).itemsize
+  held = _num_bytes(folder)
+  if declared > _MAX_RATIO * held + _FREE_BYTES:
+    raise ValueError(
+      f"its arrays are said to have {declared:,} bytes, its files have {held:,}"
+    )
+
+
+def _num_bytes(folder: epath.Path, depth: int = 4) -> int:
+  """Returns the bytes of all files; listed, as a path may have brackets."""
+  if not folder.is_dir():
+    return folder.stat().length
+  return sum(_num_bytes(x, depth - 1) for x in folder.iterdir() if depth)
