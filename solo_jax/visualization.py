@@ -79,7 +79,7 @@ def draw_instances(
   colors: Sequence[int] | None = None,
   look: Look = Look(),  # noqa: B008, frozen
 ) -> np.ndarray:
-  """Draws instances on their image.
+  """Returns the image with its instances drawn on it.
 
   Small images are enlarged so that labels can be read, and edges of masks are
   smoothed. Labels lie on their object where it has room. They never overlap:
@@ -133,7 +133,7 @@ def draw_instances(
 
 
 def match(predicted: types.Instances, truth: types.Instances) -> np.ndarray:
-  """Finds the object that each detection covers, whatever its class.
+  """Returns the object that each detection covers, whatever its class.
 
   Detections take, by falling score, the free object of the highest mask IoU.
 
@@ -284,7 +284,7 @@ def enlarge(image: np.ndarray, factor: int) -> np.ndarray:
 
 
 def enlarge_masks(masks: np.ndarray, factor: int) -> np.ndarray:
-  """Enlarges masks by a whole factor, with smooth edges.
+  """Returns masks enlarged by a whole factor, with smooth edges.
 
   Args:
     masks: [M, H, W] bool.

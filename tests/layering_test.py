@@ -21,6 +21,7 @@ ALLOWED = {
   "target_masks": (),
   "types": ("target_masks",),
   "errors": (),
+  "file_kinds": (),
   "terminal": (),
   "config": (),
   "parallel": (),
@@ -126,7 +127,14 @@ def test_file_imports_only_lower_layers(path):
       continue
     if rest == UPWARDS.get(str(relative)):
       continue
-    allowed = ("types", "errors", "terminal", layer, *ALLOWED[layer])
+    allowed = (
+      "types",
+      "errors",
+      "file_kinds",
+      "terminal",
+      layer,
+      *ALLOWED[layer],
+    )
     assert rest.startswith(allowed), f"{relative} imports solo_jax.{rest}"
 
 

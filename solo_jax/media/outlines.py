@@ -12,7 +12,7 @@ TOLERANCE = 0.7  # steps by which an outline may leave the edge of its mask
 
 
 def trace(encoded: dict, unit: int) -> Outline:
-  """Traces a mask.
+  """Returns the outlines of a mask.
 
   Args:
     encoded: COCO RLE.
