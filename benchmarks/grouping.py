@@ -28,6 +28,7 @@ import rich.table
 from absl import app, flags
 from grouping_scene import make_scene, mean_iou
 
+from solo_jax.grouping.groups import Pixels
 from solo_jax.grouping.mean_shift import mean_shift
 from solo_jax.grouping.seed_clustering import seed_clustering
 from solo_jax.grouping.tag_histogram import tag_histogram
@@ -53,21 +54,14 @@ def group(embedding, seed, foreground, radius, *, name, max_groups):
   category = jnp.zeros(num_pixels, jnp.int32)
   log_precision = jnp.full(num_pixels, -2 * jnp.log(radius))
   limits = dict(max_groups=max_groups, min_pixels=10)
+  pixels = Pixels(embedding, log_precision, category, foreground)
   if name == "seed":
     return seed_clustering(
-      embedding,
-      log_precision,
-      seed,
-      category,
-      foreground,
-      seed_threshold=0.5,
-      min_unclaimed=0.5,
-      **limits,
+      pixels, seed, seed_threshold=0.5, min_unclaimed=0.5, **limits
     )
-  pixels = embedding, log_precision, category, foreground
   if name == "mean_shift":
-    return mean_shift(*pixels, **limits)
-  return tag_histogram(*pixels, num_categories=1, **limits)
+    return mean_shift(pixels, **limits)
+  return tag_histogram(pixels, num_categories=1, **limits)
 
 
 def cpu_ms(work) -> float:

@@ -63,6 +63,59 @@ class PackedMasks:
     data = self.data.reshape(*self.data.shape[:-2], -1)
     return dataclasses.replace(self, data=data).unpack()
 
+  def read(self, row: jax.Array, column: jax.Array) -> jax.Array:
+    """Returns single cells of the masks of a batch, without unpacking them.
+
+    Args:
+      row: Of each cell. [B, N or 1, P] int32.
+      column: Of each cell. [B, N or 1, P] int32.
+
+    Returns:
+      Weights in [0, 1]. [B, N, P] float32.
+    """
+    batch, num_masks, height, bytes_per_row = self.data.shape
+    flat = self.data.reshape(-1)
+    start = jnp.arange(batch * num_masks).reshape(batch, num_masks, 1)
+    start = start * height * bytes_per_row + row * bytes_per_row
+    if self.encoding == "coverage":
+      value = jnp.take(flat, start + column, mode="clip")
+      return value.astype(jnp.float32) / 255
+    byte = jnp.take(flat, start + column // 8, mode="clip")
+    bit = (byte >> (7 - column % 8).astype(jnp.uint8)) & 1
+    return bit.astype(jnp.float32)
+
+  def coarsen(self, ratio: int) -> "PackedMasks":
+    """Returns the masks of a batch at a lower resolution.
+
+    Bits by the rule of the 'published' targets, applied to the bits that there
+    are: set where two or more of the four central ones of a block are. Coverage
+    by its mean, which is exact.
+
+    Args:
+      ratio: Cells along a side that become one; even, and divides the size.
+
+    Returns:
+      Coverage (of bits: 0 or 255). [B, N] masks of [h / ratio, w / ratio].
+    """
+    height, width = self.size
+    has_bits = self.encoding == "bits"
+    cells = jnp.unpackbits(self.data, axis=-1) if has_bits else self.data
+    blocks = cells.reshape(
+      *cells.shape[:2], height // ratio, ratio, width // ratio, ratio
+    )
+    if has_bits:
+      center = slice(ratio // 2 - 1, ratio // 2 + 1)
+      votes = jnp.sum(
+        blocks[:, :, :, center, :, center], axis=(3, 5), dtype=jnp.uint8
+      )
+      cells = jnp.where(votes >= 2, 255, 0).astype(jnp.uint8)
+    else:
+      mean = jnp.mean(blocks.astype(jnp.float32), axis=(3, 5))
+      cells = jnp.round(mean).astype(jnp.uint8)
+    return PackedMasks(
+      data=cells, encoding="coverage", stride=ratio * self.stride
+    )
+
   def rectangles(self, boxes_xyxy: Array) -> Array:
     """Returns the rectangle that each mask's grid covers: the whole frame.
 

@@ -52,6 +52,16 @@ def test_flat_weights_are_the_weights_in_one_row():
     )
 
 
+def test_single_cells_are_those_of_the_unpacked_masks():
+  row, column = np.indices((4, 16)).reshape(2, 1, 1, -1)
+  for masks in (pack_bits(BITS), pack_coverage(51 * BITS)):
+    found = jax.tree.map(jnp.asarray, masks).read(row, column)
+    assert found.shape == (2, 3, 64) and found.dtype == np.float32
+    np.testing.assert_allclose(found, masks.unpack_flat(), rtol=1e-6)
+  found = jax.tree.map(jnp.asarray, masks).read(np.ones((2, 3, 1), int), 5)
+  np.testing.assert_allclose(found[..., 0], 0.2 * BITS[:, :, 1, 5], rtol=1e-6)
+
+
 def test_rectangles_that_grids_are_laid_over():
   boxes = np.arange(24, dtype=np.float32).reshape(2, 3, 4)
   frame = pack_bits(BITS, stride=4).rectangles(boxes)

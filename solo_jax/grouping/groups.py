@@ -1,4 +1,4 @@
-"""What a grouping returns, and how pixels are assigned to given centres.
+"""The result of a grouping, and the assignment of pixels to given centres.
 
 Shape letters: Q pixels (h * w, flattened), M groups, T tag dimensions.
 """
@@ -7,6 +7,24 @@ import dataclasses
 
 import jax
 import jax.numpy as jnp
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Pixels:
+  """What is grouped: the pixels of one image.
+
+  Attributes:
+    embedding: [Q, T] float.
+    log_precision: log(1 / radius^2) of each pixel. [Q] float.
+    category: Only pixels of one category are grouped. [Q] int32.
+    foreground: Pixels to group. [Q] bool.
+  """
+
+  embedding: jax.Array
+  log_precision: jax.Array
+  category: jax.Array
+  foreground: jax.Array
 
 
 @jax.tree_util.register_dataclass
@@ -30,10 +48,7 @@ class Groups:
 
 
 def assign_to_centers(
-  embedding: jax.Array,
-  log_precision: jax.Array,
-  category: jax.Array,
-  foreground: jax.Array,
+  pixels: Pixels,
   *,
   centers: jax.Array,
   center_category: jax.Array,
@@ -47,10 +62,7 @@ def assign_to_centers(
   are then moved to the mean of their pixels.
 
   Args:
-    embedding: [Q, T] float.
-    log_precision: log(1 / radius^2) of each pixel. [Q] float.
-    category: [Q] int32.
-    foreground: Pixels to group. [Q] bool.
+    pixels: To be assigned.
     centers: [M, T] float.
     center_category: [M] int32.
     center_valid: [M] bool.
@@ -60,8 +72,9 @@ def assign_to_centers(
   Returns:
     The groups, in the order of the centres.
   """
-  embedding = embedding.astype(jnp.float32)
-  # Around their own mean the products lose no digits to a common offset.
+  embedding = pixels.embedding.astype(jnp.float32)
+  foreground, log_precision = pixels.foreground, pixels.log_precision
+  # Centred on their mean, so that a common offset does not cost precision.
   weights = foreground.astype(jnp.float32)
   embedding = jnp.where(foreground[:, None], embedding, 0.0)
   origin = weights @ embedding / jnp.maximum(jnp.sum(weights), 1.0)
@@ -69,7 +82,7 @@ def assign_to_centers(
   product = jnp.matmul(points, middles.T, precision=jax.lax.Precision.HIGHEST)
   # |c|^2 - 2 e.c: |e|^2 is the same for all centres of a pixel.
   partial = jnp.sum(middles**2, axis=1) - 2 * product  # [Q, M]
-  same = category[:, None] == center_category[None]
+  same = pixels.category[:, None] == center_category[None]
   partial = jnp.where(same & center_valid[None], partial, jnp.inf)
   nearest = jnp.argmin(partial, axis=1)
   distance = jnp.sum((embedding - centers[nearest]) ** 2, axis=1)

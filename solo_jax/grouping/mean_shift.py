@@ -8,14 +8,11 @@ M groups, T tag dimensions.
 import jax
 import jax.numpy as jnp
 
-from solo_jax.grouping.groups import Groups, assign_to_centers
+from solo_jax.grouping.groups import Groups, Pixels, assign_to_centers
 
 
 def mean_shift(
-  embedding: jax.Array,
-  log_precision: jax.Array,
-  category: jax.Array,
-  foreground: jax.Array,
+  pixels: Pixels,
   *,
   max_groups: int,
   min_pixels: int,
@@ -24,24 +21,22 @@ def mean_shift(
 ) -> Groups:
   """Returns the foreground pixels of an image, grouped.
 
-  Samples are spread evenly over the foreground in raster order, so that an
-  instance of fewer than 1 in S of its pixels may be missed. Each moves to the
-  mean of the samples of its category within its radius; of modes that end
-  within a radius of each other the one with most samples stands for all.
+  Samples are spread evenly over the foreground in raster order, so an instance
+  with less than 1 / S of its pixels may be missed. Each sample moves to the
+  mean of the samples of its category within its radius. Of modes within a
+  radius of each other, the one with most samples is kept.
 
   Args:
-    embedding: [Q, T] float.
-    log_precision: log(1 / radius^2) of each pixel. [Q] float.
-    category: Only pixels of one category are grouped. [Q] int32.
-    foreground: Pixels to group. [Q] bool.
+    pixels: Of the image; the foreground is grouped.
     max_groups: M.
     min_pixels: Smaller groups are left out.
     num_samples: S.
-    num_iterations: Steps of every sample.
+    num_iterations: Steps per sample.
 
   Returns:
     The groups by falling number of samples.
   """
+  foreground = pixels.foreground
   rank = jnp.cumsum(foreground)  # 1, 2, ... along the foreground
   total = rank[-1]
   step = jnp.maximum(total / num_samples, 1.0)
@@ -49,9 +44,9 @@ def mean_shift(
   is_sample = wanted <= total
   index = jnp.searchsorted(rank, wanted)  # the pixel of each wanted rank
   index = jnp.minimum(index, foreground.shape[0] - 1)
-  points = embedding[index].astype(jnp.float32)  # [S, T]
-  precision = jnp.exp(log_precision[index])[:, None]
-  label = category[index]
+  points = pixels.embedding[index].astype(jnp.float32)  # [S, T]
+  precision = jnp.exp(pixels.log_precision[index])[:, None]
+  label = pixels.category[index]
   comparable = (label[:, None] == label[None]) & is_sample[None]
 
   def near(centers):
@@ -73,7 +68,7 @@ def mean_shift(
   close = _distances(modes, modes) * precision < 1
   close &= label[:, None] == label[None]
 
-  def keep(i, kept):  # greedy: a mode near a better one that is kept goes
+  def keep(i, kept):  # greedy: a mode near a better one is removed
     beaten = jnp.any(kept & close[i] & (jnp.arange(num_samples) < i))
     return kept.at[i].set(~beaten & (density[i] > 0))
 
@@ -87,10 +82,7 @@ def mean_shift(
 
   found = jnp.sum(kept)
   return assign_to_centers(
-    embedding,
-    log_precision,
-    category,
-    foreground,
+    pixels,
     centers=put(modes),
     center_category=put(label),
     center_valid=jnp.arange(max_groups) < found,

@@ -1,4 +1,4 @@
-"""Seed clustering: the best seed left takes the pixels around it, repeatedly.
+"""Seed clustering: the best remaining seed repeatedly claims its neighbours.
 
 The sequential clustering of https://arxiv.org/abs/1906.11109, section 3.2, with
 one re-centring step. Shape letters: Q pixels (h * w, flattened), M groups, T
@@ -12,21 +12,18 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from solo_jax.grouping.groups import Groups
+from solo_jax.grouping.groups import Groups, Pixels
 
-# Seeds tried for each group that fits; a try without result uses one up.
+# Seeds tried per group of the capacity; failed tries count.
 TRIES = 4
-# Work is proportional to the pixels looked at: the smallest of these shares of
+# Work is proportional to the number of pixels: the smallest of these shares of
 # Q that holds the foreground is used.
 CAPACITIES = (1 / 8, 1 / 4, 1 / 2, 1)
 
 
 def seed_clustering(
-  embedding: jax.Array,
-  log_precision: jax.Array,
+  pixels: Pixels,
   seed: jax.Array,
-  category: jax.Array,
-  foreground: jax.Array,
   *,
   max_groups: int,
   seed_threshold: float,
@@ -35,36 +32,34 @@ def seed_clustering(
 ) -> Groups:
   """Returns the foreground pixels of an image, grouped.
 
-  The pixel with the highest seed among those unclaimed gathers what lies
-  within its radius, of its category; around their mean, with their mean
-  precision, pixels are gathered again and claimed. Without the second step a
-  noisy seed splits its instance.
+  The unclaimed pixel with the highest seed gathers the pixels of its category
+  within its radius; around their mean, with their mean precision, pixels are
+  gathered again and claimed. Without the second step, a noisy seed splits its
+  instance.
 
-  Map a batch with `jax.lax.map`: under `jax.vmap` every capacity is computed,
-  which takes four times as long.
+  Map a batch with `jax.lax.map`: `jax.vmap` computes every capacity, which
+  takes four times as long.
 
   Args:
-    embedding: [Q, T] float.
-    log_precision: log(1 / radius^2) of each pixel. [Q] float.
+    pixels: Of the image; the foreground is grouped.
     seed: In [0, 1]. [Q] float.
-    category: Only pixels of one category are grouped. [Q] int32.
-    foreground: Pixels to group. [Q] bool.
     max_groups: M.
     seed_threshold: Pixels below cannot be seeds.
-    min_pixels: Smaller groups are left out, and their pixels not used again.
-    min_unclaimed: A group of which a smaller share was still unclaimed is what
-      another one left over, and is left out.
+    min_pixels: Smaller groups are left out and their pixels are not reused.
+    min_unclaimed: A group of which a smaller share was unclaimed is a remainder
+      of another group and is left out.
 
   Returns:
     The groups in the order found; at most 4 M seeds are tried.
   """
-  num_pixels = embedding.shape[0]
+  foreground = pixels.foreground
+  num_pixels = foreground.shape[0]
   seed = jnp.where(foreground & (seed >= seed_threshold), seed, -1.0)
   maps = (
-    embedding.astype(jnp.float32),
-    log_precision.astype(jnp.float32),
+    pixels.embedding.astype(jnp.float32),
+    pixels.log_precision.astype(jnp.float32),
+    pixels.category,
     seed.astype(jnp.float32),
-    category,
   )
   limits = dict(
     max_groups=max_groups, min_pixels=min_pixels, min_unclaimed=min_unclaimed
@@ -72,8 +67,8 @@ def seed_clustering(
 
   def cluster_first(capacity, rank, maps):
     index = jnp.searchsorted(rank, jnp.arange(1, capacity + 1))
-    compact = jax.tree.map(lambda x: x.at[index].get(mode="clip"), maps)
-    groups = _cluster(*compact, index < num_pixels, **limits)
+    *kept, seed = jax.tree.map(lambda x: x.at[index].get(mode="clip"), maps)
+    groups = _cluster(Pixels(*kept, index < num_pixels), seed, **limits)
     assignment = jnp.zeros(num_pixels, jnp.int32)
     assignment = assignment.at[index].set(groups.assignment, mode="drop")
     return dataclasses.replace(groups, assignment=assignment)
@@ -89,28 +84,16 @@ def seed_clustering(
 
 
 def _cluster(
-  embedding: jax.Array,
-  log_precision: jax.Array,
+  pixels: Pixels,
   seed: jax.Array,
-  category: jax.Array,
-  foreground: jax.Array,
   *,
   max_groups: int,
   min_pixels: int,
   min_unclaimed: float,
 ) -> Groups:
   """Returns groups of pixels; a pixel of negative `seed` cannot be a seed."""
-  num_pixels, num_tags = embedding.shape
-
-  def near(center, log_precision):
-    distance = jnp.sum((embedding - center) ** 2, axis=1)
-    return distance * jnp.exp(log_precision) < 1
-
-  def mean(where, values):
-    weights = where.astype(jnp.float32)
-    # Accelerators would round embeddings to fewer digits than a radius needs.
-    total = jnp.matmul(weights, values, precision=jax.lax.Precision.HIGHEST)
-    return total / jnp.maximum(jnp.sum(weights), 1.0)
+  embedding, log_precision = pixels.embedding, pixels.log_precision
+  category, foreground = pixels.category, pixels.foreground
 
   def is_open(state):
     tried, _, _, left, _, _, _ = state
@@ -120,17 +103,17 @@ def _cluster(
     tried, found, unclaimed, left, assignment, centers, precisions = state
     j = jnp.argmax(left)
     same = foreground & (category == category[j])
-    first = same & unclaimed & near(embedding[j], log_precision[j])
-    center = mean(first, embedding)
-    precision = mean(first, log_precision)
-    whole = same & near(center, precision)
+    first = same & unclaimed & _near(embedding, embedding[j], log_precision[j])
+    center = _mean(first, embedding)
+    precision = _mean(first, log_precision)
+    whole = same & _near(embedding, center, precision)
     members = whole & unclaimed
     count = jnp.sum(members)
     is_group = (count >= min_pixels) & (count >= min_unclaimed * jnp.sum(whole))
     row = jnp.where(is_group, found, max_groups)  # beyond: dropped by `set`
-    # Not `where`: ONNX Runtime has none of booleans.
+    # Not `where`: ONNX Runtime does not support it for booleans.
     used = (is_group & members) | (~is_group & first)
-    # The seed itself is always used up, or it would be tried for ever.
+    # The seed itself is always claimed, or it would be tried forever.
     unclaimed = (unclaimed & ~used).at[j].set(False)
     keep = is_group & (found < max_groups)
     return (
@@ -144,6 +127,7 @@ def _cluster(
     )
 
   zero = jnp.zeros((), jnp.int32)
+  num_pixels, num_tags = embedding.shape
   _, found, _, _, assignment, centers, precisions = jax.lax.while_loop(
     is_open,
     add_group,
@@ -164,3 +148,19 @@ def _cluster(
     valid=jnp.arange(max_groups) < found,
     num_dropped=jnp.maximum(found - max_groups, 0),
   )
+
+
+def _near(
+  embedding: jax.Array, center: jax.Array, log_precision: jax.Array
+) -> jax.Array:
+  """Returns whether pixels are within a radius of a centre. [Q] bool."""
+  distance = jnp.sum((embedding - center) ** 2, axis=1)
+  return distance * jnp.exp(log_precision) < 1
+
+
+def _mean(where: jax.Array, values: jax.Array) -> jax.Array:
+  """Returns the mean over some pixels of values [Q, ...]."""
+  weights = where.astype(jnp.float32)
+  # Accelerators would round embeddings to fewer digits than a radius needs.
+  total = jnp.matmul(weights, values, precision=jax.lax.Precision.HIGHEST)
+  return total / jnp.maximum(jnp.sum(weights), 1.0)

@@ -3,7 +3,7 @@
 Follows the decoding of https://arxiv.org/abs/1611.05424, section 3.4, for
 instance masks; with tags of two dimensions the bins are a plane, and a spatial
 embedding votes for centres as in a Hough transform. Shape letters: Q pixels
-(h * w, flattened), K categories, M groups, T tag dimensions, n bins a
+(h * w, flattened), K categories, M groups, T tag dimensions, n bins per
 dimension.
 """
 
@@ -11,17 +11,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from solo_jax.grouping.groups import Groups, assign_to_centers
+from solo_jax.grouping.groups import Groups, Pixels, assign_to_centers
 
 BINS_PER_RADIUS = 2
-MAX_BINS = 128  # a dimension; a larger range of tags gets wider bins
+MAX_BINS = 128  # per dimension; a larger range of tags gets wider bins
 
 
 def tag_histogram(
-  embedding: jax.Array,
-  log_precision: jax.Array,
-  category: jax.Array,
-  foreground: jax.Array,
+  pixels: Pixels,
   *,
   num_categories: int,
   max_groups: int,
@@ -35,10 +32,8 @@ def tag_histogram(
   category are a group.
 
   Args:
-    embedding: T is 1 or 2. [Q, T] float.
-    log_precision: log(1 / radius^2) of each pixel. [Q] float.
-    category: 0..K-1; only pixels of one category are grouped. [Q] int32.
-    foreground: Pixels to group. [Q] bool.
+    pixels: Of the image; the foreground is grouped. T is 1 or 2, categories are
+      0..K-1.
     num_categories: K.
     max_groups: M.
     min_pixels: Smaller groups are left out.
@@ -49,10 +44,11 @@ def tag_histogram(
   Raises:
     ValueError: If T is neither 1 nor 2.
   """
+  embedding, foreground = pixels.embedding, pixels.foreground
   num_tags = embedding.shape[1]
   if num_tags not in (1, 2):
     raise ValueError(
-      f"tag_histogram takes tags of 1 or 2 dimensions, got {num_tags}; use "
+      f"tag_histogram supports tags of 1 or 2 dimensions, got {num_tags}; use "
       "seed_clustering or mean_shift, or train fewer tag_channels"
     )
   weights = foreground.astype(jnp.float32)
@@ -62,7 +58,7 @@ def tag_histogram(
   low = jnp.where(jnp.isfinite(low), low, 0.0)
   spread = jnp.max(jnp.where(jnp.isfinite(high), high - low, 0.0))
   radius = jnp.exp(
-    -0.5 * weights @ log_precision / jnp.maximum(weights.sum(), 1)
+    -0.5 * weights @ pixels.log_precision / jnp.maximum(weights.sum(), 1)
   )
   # Two empty bins on each side keep peaks off the border.
   width = jnp.maximum(radius / BINS_PER_RADIUS, spread / (MAX_BINS - 5))
@@ -70,7 +66,7 @@ def tag_histogram(
   cell = jnp.clip(cell, 0, MAX_BINS - 1)
 
   shape = (num_categories, *[MAX_BINS] * num_tags)
-  bins = (category, *cell.T)
+  bins = (pixels.category, *cell.T)
   sums = (
     jnp.zeros((*shape, num_tags))
     .at[bins]
@@ -79,7 +75,7 @@ def tag_histogram(
   counts = jnp.zeros(shape).at[bins].add(weights)
   counts = _window(counts, 3, jax.lax.add, 0.0)
   largest = _window(counts, 5, jax.lax.max, -jnp.inf)
-  # Equal neighbours (a flat top) are told apart by their position.
+  # Equal neighbours (a flat top) are ordered by their position.
   ramp = 1e-3 * jnp.arange(counts.size).reshape(shape) / counts.size
   largest_ramp = _window(
     jnp.where(counts == largest, ramp, -1.0), 5, jax.lax.max, -jnp.inf
@@ -95,10 +91,7 @@ def tag_histogram(
   centers = low + total / jnp.maximum(heights, 1.0)[:, None]
   padding = max_groups - heights.shape[0]
   return assign_to_centers(
-    embedding,
-    log_precision,
-    category,
-    foreground,
+    pixels,
     centers=jnp.pad(centers, ((0, padding), (0, 0))),
     center_category=jnp.pad(peak[0], (0, padding)),
     center_valid=jnp.pad(heights > 0, (0, padding)),

@@ -39,8 +39,8 @@ def make_train_step(
       Early in a run min(ema_decay, (1 + step) / (10 + step)) is used, so that
       the average forgets the initial parameters.
     axis_name: Mapped device axis.
-    seed: Seed of what network and loss draw; with the step and an image's row
-      in the global batch it decides every draw.
+    seed: Seed of random draws in network and loss; every draw depends on it,
+      the step and an image's row in the global batch.
 
   Returns:
     (state, batch) -> (state, metrics). Metrics are float32 scalars, the same
@@ -49,54 +49,11 @@ def make_train_step(
     'nonfinite_total' and 'nonfinite_in_row'. A step with a non-finite loss or
     gradient leaves the state as it was, apart from the step and the counters.
   """
-  compute_loss = nn.apply(method.loss, method.network, mutable=["batch_stats"])
-
-  def loss_fn(params, batch_stats, batch, key):
-    (loss, terms), updated = compute_loss(
-      {"params": params, "batch_stats": batch_stats},
-      batch,
-      rngs={"draws": key},
-    )
-    terms = {
-      "loss": loss,
-      **terms,
-      "corrupt_images_dropped": jnp.sum(~batch.image_valid),
-    }
-    batch_stats = {"batch_stats": batch_stats, **updated}["batch_stats"]
-    return loss, (batch_stats, terms)
-
-  gradient_fn = jax.grad(loss_fn, has_aux=True)
-
-  def accumulate_gradient(params, batch_stats, batch, key):
-    """Scans the micro-batches; batch statistics pass from one to the next."""
-
-    def add_micro_batch(carry, micro_batch):
-      gradient, batch_stats = carry
-      new, (batch_stats, terms) = gradient_fn(
-        params, batch_stats, micro_batch, key
-      )
-      return (jax.tree.map(jnp.add, gradient, new), batch_stats), terms
-
-    # Strided, so that a micro-batch holds the same images for any number of
-    # devices.
-    micro_batches = jax.tree.map(
-      lambda x: x.reshape(-1, accumulate, *x.shape[1:]).swapaxes(0, 1), batch
-    )  # [A, B / A, ...]
-    zeros = jax.tree.map(jnp.zeros_like, params)
-    (gradient, batch_stats), terms = jax.lax.scan(
-      add_micro_batch, (zeros, batch_stats), micro_batches
-    )
-    gradient = jax.tree.map(lambda x: x / accumulate, gradient)
-    terms = {
-      name: jnp.sum(x, axis=0) if is_count(name) else jnp.mean(x, axis=0)
-      for name, x in terms.items()
-    }
-    return gradient, (batch_stats, terms)
+  compute_gradient = make_gradient(method, accumulate)
 
   def train_step(state, batch):
-    compute = gradient_fn if accumulate == 1 else accumulate_gradient
     key = jax.random.fold_in(jax.random.key(seed), state.step)
-    gradient, (batch_stats, terms) = compute(
+    gradient, (batch_stats, terms) = compute_gradient(
       state.params, state.batch_stats, batch, key
     )
     gradient = jax.lax.pmean(gradient, axis_name)
@@ -140,8 +97,66 @@ def make_train_step(
   return train_step
 
 
+def make_gradient(method: Method, accumulate: int) -> Callable[..., Any]:
+  """Returns the function that differentiates the loss on one device.
+
+  Args:
+    method: Its loss is differentiated.
+    accumulate: A; gradients and losses are plain means over micro-batches.
+
+  Returns:
+    (params, batch_stats, batch, key of the draws) -> (gradient, (updated
+    batch_stats, terms)); the terms have the loss too.
+  """
+  compute_loss = nn.apply(method.loss, method.network, mutable=["batch_stats"])
+
+  def loss_fn(params, batch_stats, batch, key):
+    (loss, terms), updated = compute_loss(
+      {"params": params, "batch_stats": batch_stats},
+      batch,
+      rngs={"draws": key},
+    )
+    terms = {
+      "loss": loss,
+      **terms,
+      "corrupt_images_dropped": jnp.sum(~batch.image_valid),
+    }
+    batch_stats = {"batch_stats": batch_stats, **updated}["batch_stats"]
+    return loss, (batch_stats, terms)
+
+  gradient_fn = jax.grad(loss_fn, has_aux=True)
+
+  def accumulate_gradient(params, batch_stats, batch, key):
+    """Scans the micro-batches; batch statistics pass from one to the next."""
+
+    def add_micro_batch(carry, micro_batch):
+      gradient, batch_stats = carry
+      new, (batch_stats, terms) = gradient_fn(
+        params, batch_stats, micro_batch, key
+      )
+      return (jax.tree.map(jnp.add, gradient, new), batch_stats), terms
+
+    # Strided, so that a micro-batch has the same images for any number of
+    # devices.
+    micro_batches = jax.tree.map(
+      lambda x: x.reshape(-1, accumulate, *x.shape[1:]).swapaxes(0, 1), batch
+    )  # [A, B / A, ...]
+    zeros = jax.tree.map(jnp.zeros_like, params)
+    (gradient, batch_stats), terms = jax.lax.scan(
+      add_micro_batch, (zeros, batch_stats), micro_batches
+    )
+    gradient = jax.tree.map(lambda x: x / accumulate, gradient)
+    terms = {
+      name: jnp.sum(x, axis=0) if is_count(name) else jnp.mean(x, axis=0)
+      for name, x in terms.items()
+    }
+    return gradient, (batch_stats, terms)
+
+  return gradient_fn if accumulate == 1 else accumulate_gradient
+
+
 def is_count(name: str) -> bool:
-  """Returns whether a metric is a count (summed) or a mean (averaged)."""
+  """Returns whether a metric is summed, by its name; others are averaged."""
   return name.endswith("_dropped")
 
 
@@ -191,10 +206,10 @@ def check_finite(
   Args:
     rows: Metrics of the last steps.
     step: Step of the last row.
-    max_nonfinite_steps: Steps in a row that are too many.
+    max_nonfinite_steps: Number of consecutive steps from which to stop.
 
   Raises:
-    UserError: Naming the range of steps.
+    UserError: With the range of steps.
   """
   for back, row in enumerate(reversed(rows)):
     in_row = int(row["nonfinite_in_row"])

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as st_numpy
 
-from solo_jax.grouping.groups import assign_to_centers
+from solo_jax.grouping.groups import Pixels, assign_to_centers
 from solo_jax.grouping.mean_shift import mean_shift
 from solo_jax.grouping.seed_clustering import seed_clustering
 from solo_jax.grouping.tag_histogram import tag_histogram
@@ -31,7 +31,7 @@ def assign(scene):
 
 
 def test_true_centers_give_the_true_instances(scene, assign):
-  groups = assign(*scene.pixels())
+  groups = assign(Pixels(*scene.pixels()))
   np.testing.assert_array_equal(groups.assignment, scene.truth)
   assert groups.valid.all()
   for i in range(1, 5):
@@ -60,7 +60,9 @@ def test_equals_a_loop_over_pixels(scene, assign):
       expected[q] = squares.argmin() + 1
   assert len(set(expected)) == 4  # none, and three centres
   groups = assign(
-    *scene.pixels(), center_category=center_category, center_valid=center_valid
+    Pixels(*scene.pixels()),
+    center_category=center_category,
+    center_valid=center_valid,
   )
   np.testing.assert_array_equal(groups.assignment, expected)
   weights = expected == 1
@@ -72,17 +74,17 @@ def test_equals_a_loop_over_pixels(scene, assign):
 
 
 def test_small_groups_are_left_out(scene, assign):
-  groups = assign(*scene.pixels(), min_pixels=6)
+  groups = assign(Pixels(*scene.pixels()), min_pixels=6)
   np.testing.assert_array_equal(groups.valid, [True, False, True, True])
   kept = np.where(scene.truth == 2, 0, scene.truth)
   np.testing.assert_array_equal(groups.assignment, kept)
 
 
 def test_without_foreground_or_centers_nothing_is_assigned(scene, assign):
-  embedding, precision, category, foreground = scene.pixels()
-  groups = assign(embedding, precision, category, np.zeros_like(foreground))
+  *rest, foreground = scene.pixels()
+  groups = assign(Pixels(*rest, np.zeros_like(foreground)))
   assert not groups.valid.any() and not groups.assignment.any()
-  groups = assign(*scene.pixels(), center_valid=np.zeros(4, bool))
+  groups = assign(Pixels(*scene.pixels()), center_valid=np.zeros(4, bool))
   assert not groups.valid.any() and not groups.assignment.any()
   assert all(np.isfinite(x).all() for x in jax.tree.leaves(groups))
 
@@ -91,16 +93,15 @@ def test_a_common_offset_does_not_move_a_pixel(scene, assign):
   """Products of large numbers would cancel."""
   offset = np.float32([1000, -500])
   scene.embedding += offset
-  groups = assign(*scene.pixels(), centers=scene.means[1:] + offset)
+  groups = assign(Pixels(*scene.pixels()), centers=scene.means[1:] + offset)
   np.testing.assert_array_equal(groups.assignment, scene.truth)
 
 
 LIMITS = dict(max_groups=4, min_pixels=2)
 GROUPINGS = {
-  "seed_clustering": lambda *maps: seed_clustering(
-    *maps[:2],
-    jnp.full(24, 0.9),
-    *maps[2:],
+  "seed_clustering": functools.partial(
+    seed_clustering,
+    seed=jnp.full(24, 0.9),
     seed_threshold=0.5,
     min_unclaimed=0.5,
     **LIMITS,
@@ -127,7 +128,7 @@ ANY = FINITE | st.floats(width=32)
 def test_any_maps_are_grouped_as_promised(name, maps, category, foreground):
   """Tags of any size, also none that are numbers: of a network gone wrong."""
   groups = jax.tree.map(
-    np.asarray, GROUPINGS[name](*maps, category, foreground)
+    np.asarray, GROUPINGS[name](Pixels(*maps, category, foreground))
   )
   assignment = groups.assignment
   assert assignment.min() >= 0 and assignment.max() <= 4

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from benchmarks.grouping_scene import make_scene, mean_iou
+from solo_jax.grouping.groups import Pixels
 from solo_jax.grouping.mean_shift import mean_shift
 
 LIMITS = dict(max_groups=6, min_pixels=3, num_samples=64, num_iterations=8)
@@ -14,7 +15,7 @@ LIMITS = dict(max_groups=6, min_pixels=3, num_samples=64, num_iterations=8)
 
 @functools.partial(jax.jit, static_argnames=tuple(LIMITS))
 def group(*pixels, **limits):
-  return mean_shift(*pixels, **LIMITS | limits)
+  return mean_shift(Pixels(*pixels), **LIMITS | limits)
 
 
 def test_apart_instances_are_found(scene, is_same_partition):
@@ -108,7 +109,7 @@ def test_a_batch_equals_its_images(scene):
   order = np.random.default_rng(5).permutation(60)
   images = [scene.pixels(), scene.pixels(order)]
   stacked = [np.stack(x) for x in zip(*images, strict=True)]
-  both = jax.jit(jax.vmap(functools.partial(mean_shift, **LIMITS)))(*stacked)
+  both = jax.vmap(group)(*stacked)
   for i, image in enumerate(images):
     np.testing.assert_array_equal(both.assignment[i], group(*image).assignment)
 

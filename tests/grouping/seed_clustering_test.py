@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from benchmarks.grouping_scene import make_scene, mean_iou
+from solo_jax.grouping.groups import Pixels
 from solo_jax.grouping.seed_clustering import seed_clustering
 
 LIMITS = dict(max_groups=6, seed_threshold=0.5, min_pixels=3, min_unclaimed=0.5)
@@ -14,9 +15,8 @@ LIMITS = dict(max_groups=6, seed_threshold=0.5, min_pixels=3, min_unclaimed=0.5)
 
 @functools.partial(jax.jit, static_argnames=tuple(LIMITS))
 def group(embedding, log_precision, seed, category, foreground, **limits):
-  return seed_clustering(
-    embedding, log_precision, seed, category, foreground, **LIMITS | limits
-  )
+  pixels = Pixels(embedding, log_precision, category, foreground)
+  return seed_clustering(pixels, seed, **LIMITS | limits)
 
 
 def arguments(scene, seed=None):
@@ -186,9 +186,7 @@ def test_a_seed_that_claims_nothing_ends(scene):
 def test_a_batch_equals_its_images(scene):
   images = [arguments(scene), [x[::-1] for x in arguments(scene)]]
   stacked = [np.stack(x) for x in zip(*images, strict=True)]
-  both = jax.jit(jax.vmap(functools.partial(seed_clustering, **LIMITS)))(
-    *stacked
-  )
+  both = jax.vmap(group)(*stacked)
   for i, image in enumerate(images):
     alone = group(*image)
     np.testing.assert_array_equal(both.assignment[i], alone.assignment)

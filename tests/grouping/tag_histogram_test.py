@@ -6,6 +6,7 @@ import jax
 import numpy as np
 import pytest
 
+from solo_jax.grouping.groups import Pixels
 from solo_jax.grouping.tag_histogram import MAX_BINS, tag_histogram
 
 LIMITS = dict(num_categories=2, max_groups=6, min_pixels=3)
@@ -13,7 +14,7 @@ LIMITS = dict(num_categories=2, max_groups=6, min_pixels=3)
 
 @functools.partial(jax.jit, static_argnames=tuple(LIMITS))
 def group(*pixels, **limits):
-  return tag_histogram(*pixels, **LIMITS | limits)
+  return tag_histogram(Pixels(*pixels), **LIMITS | limits)
 
 
 def by_loop(tags, precision, category, foreground, limits):
@@ -157,7 +158,7 @@ def test_a_batch_equals_its_images(scene):
   order = np.random.default_rng(5).permutation(60)
   images = [scene.pixels(), scene.pixels(order)]
   stacked = [np.stack(x) for x in zip(*images, strict=True)]
-  both = jax.jit(jax.vmap(functools.partial(tag_histogram, **LIMITS)))(*stacked)
+  both = jax.vmap(group)(*stacked)
   for i, image in enumerate(images):
     np.testing.assert_array_equal(both.assignment[i], group(*image).assignment)
 
@@ -165,4 +166,4 @@ def test_a_batch_equals_its_images(scene):
 def test_more_dimensions_are_refused():
   pixels = np.zeros((4, 3), np.float32), np.zeros(4), np.zeros(4, np.int32)
   with pytest.raises(ValueError, match=r"1 or 2 dimensions, got 3; use"):
-    tag_histogram(*pixels, np.ones(4, bool), **LIMITS)
+    tag_histogram(Pixels(*pixels, np.ones(4, bool)), **LIMITS)

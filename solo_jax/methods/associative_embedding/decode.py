@@ -4,13 +4,13 @@ Shape letters: B images, Q pixels (h * w, flattened), K classes, T tag
 dimensions, M detections; n: groups of all radii.
 """
 
-import functools
+import dataclasses
 
 import jax
 import jax.numpy as jnp
 
 from solo_jax import types
-from solo_jax.grouping.groups import Groups
+from solo_jax.grouping.groups import Groups, Pixels
 from solo_jax.grouping.matrix_nms import matrix_nms
 from solo_jax.grouping.mean_shift import mean_shift
 from solo_jax.grouping.seed_clustering import seed_clustering
@@ -26,38 +26,11 @@ CANDIDATES = 2
 NO_GROUP = 0.05
 
 
-def decode(
-  outputs: Outputs,
-  image_size: jax.Array,
-  *,
-  mask_stride: int,
-  grouping: str,
-  foreground_threshold: float,
-  seed_threshold: float,
-  radii: tuple[float, ...],
-  min_pixels: int,
-  min_unclaimed: float,
-  competing: bool,
-  score_terms: tuple[str, ...],
-  score_threshold: float,
-  mask_threshold: float,
-  nms_kernel: str,
-  nms_sigma: float,
-  update_threshold: float,
-  max_detections: int,
-) -> types.Decoded:
-  """Returns the detections of a batch of outputs.
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Settings:
+  """How outputs are decoded.
 
-  A mask is the foreground times the membership in its group. If groups compete,
-  it is times the share in the memberships of all groups: what is foreground
-  goes to the group it is nearest to, out to a membership of about NO_GROUP.
-  That suits objects which touch and do not overlap, and seeds that are sure: a
-  second group on one object takes half of each pixel. A group whose pixels
-  cannot tell two classes apart is a detection of each, as a cell of SOLO is.
-
-  Args:
-    outputs: Network outputs.
-    image_size: Valid (height, width). [B, 2] int32.
+  Attributes:
     mask_stride: Input pixels to a pixel of the maps.
     grouping: 'seed', 'histogram' or 'mean_shift'.
     foreground_threshold: Probability from which a pixel is grouped.
@@ -75,50 +48,82 @@ def decode(
     nms_sigma: See `matrix_nms`.
     update_threshold: Detections below are left out, after NMS.
     max_detections: M, and the capacity of the groups of each radius.
+  """
+
+  mask_stride: int
+  grouping: str
+  foreground_threshold: float
+  seed_threshold: float
+  radii: tuple[float, ...]
+  min_pixels: int
+  min_unclaimed: float
+  competing: bool
+  score_terms: tuple[str, ...]
+  score_threshold: float
+  mask_threshold: float
+  nms_kernel: str
+  nms_sigma: float
+  update_threshold: float
+  max_detections: int
+
+
+def decode(
+  outputs: Outputs, image_size: jax.Array, settings: Settings
+) -> types.Decoded:
+  """Returns the detections of a batch of outputs.
+
+  A mask is the foreground times the membership in its group. If groups compete,
+  it is multiplied by the share in the memberships of all groups: foreground
+  belongs to the nearest group, out to a membership of about NO_GROUP. This
+  suits objects that touch without overlapping, and confident seeds: a second
+  group on an object would take half of each pixel. A group that is ambiguous
+  between two classes is a detection of both, like a cell of SOLO.
+
+  Args:
+    outputs: Network outputs.
+    image_size: Valid (height, width). [B, 2] int32.
+    settings: See `Settings`.
 
   Returns:
     The detections; `num_dropped` counts groups beyond the capacity.
   """
   size = outputs.seed_logits.shape[1:3]
-  inside = inside_image(image_size, size, mask_stride)
+  inside = inside_image(image_size, size, settings.mask_stride)
   maps = jax.tree.map(
     lambda x: x.reshape(x.shape[0], size[0] * size[1], *x.shape[3:]), outputs
-  )
-  group = functools.partial(
-    group_pixels,
-    grouping=grouping,
-    foreground_threshold=foreground_threshold,
-    seed_threshold=seed_threshold,
-    min_pixels=min_pixels,
-    min_unclaimed=min_unclaimed,
-    max_groups=max_detections,
   )
 
   def decode_image(inputs):
     maps, inside = inputs
-    groups = [group(maps, inside, radius=radius) for radius in radii]
+    groups = [
+      group_pixels(maps, inside, radius, settings) for radius in settings.radii
+    ]
     found = [
       describe_groups(
-        g, maps, inside, competing=competing, score_terms=score_terms
+        g,
+        maps,
+        inside,
+        competing=settings.competing,
+        score_terms=settings.score_terms,
       )
       for g in groups
     ]
     probs, scores = jax.tree.map(lambda *x: jnp.concatenate(x), *found)
     num_groups, num_classes = scores.shape
-    scores = jnp.where(scores >= score_threshold, scores, 0.0)
+    scores = jnp.where(scores >= settings.score_threshold, scores, 0.0)
     num_candidates = min(CANDIDATES, num_classes) * num_groups
     scores, order = jax.lax.top_k(scores.reshape(-1), num_candidates)
     probs, labels = probs[order // num_classes], order % num_classes
     scores = matrix_nms(
-      probs > mask_threshold,
+      probs > settings.mask_threshold,
       scores,
       labels,
       scores > 0,
-      kernel=nms_kernel,
-      sigma=nms_sigma,
+      kernel=settings.nms_kernel,
+      sigma=settings.nms_sigma,
     )
-    scores = jnp.where(scores >= update_threshold, scores, 0.0)
-    scores, kept = jax.lax.top_k(scores, max_detections)
+    scores = jnp.where(scores >= settings.update_threshold, scores, 0.0)
+    scores, kept = jax.lax.top_k(scores, settings.max_detections)
     return types.Decoded(
       masks=types.FrameMasks(probs=probs[kept].reshape(-1, *size)),
       scores=scores,
@@ -131,16 +136,7 @@ def decode(
 
 
 def group_pixels(
-  maps: Outputs,
-  inside: jax.Array,
-  *,
-  radius: float,
-  grouping: str,
-  foreground_threshold: float,
-  seed_threshold: float,
-  min_pixels: int,
-  min_unclaimed: float,
-  max_groups: int,
+  maps: Outputs, inside: jax.Array, radius: float, settings: Settings
 ) -> Groups:
   """Returns the foreground pixels of one image, grouped.
 
@@ -148,45 +144,41 @@ def group_pixels(
     maps: Outputs of one image, flattened to [Q, ...].
     inside: Pixels of the image, without padding. [Q] bool.
     radius: Factor of the radius that the maps give.
-    grouping: See `decode`.
-    foreground_threshold: See `decode`.
-    seed_threshold: See `decode`.
-    min_pixels: See `decode`.
-    min_unclaimed: See `decode`.
-    max_groups: Capacity.
+    settings: See `Settings`.
 
   Returns:
     The groups.
 
   Raises:
-    ValueError: If `grouping` is unknown.
+    ValueError: If `settings.grouping` is unknown.
   """
-  foreground = foreground_probs(maps.category_logits) >= foreground_threshold
-  foreground &= inside
-  category = jnp.argmax(maps.category_logits, axis=-1)
-  log_precision = maps.log_precision - 2 * jnp.log(radius)
-  if grouping == "seed":
+  foreground = foreground_probs(maps.category_logits)
+  pixels = Pixels(
+    embedding=maps.embedding,
+    log_precision=maps.log_precision - 2 * jnp.log(radius),
+    category=jnp.argmax(maps.category_logits, axis=-1),
+    foreground=(foreground >= settings.foreground_threshold) & inside,
+  )
+  limits = dict(
+    max_groups=settings.max_detections, min_pixels=settings.min_pixels
+  )
+  if settings.grouping == "seed":
     return seed_clustering(
-      maps.embedding,
-      log_precision,
+      pixels,
       jax.nn.sigmoid(maps.seed_logits),
-      category,
-      foreground,
-      max_groups=max_groups,
-      seed_threshold=seed_threshold,
-      min_pixels=min_pixels,
-      min_unclaimed=min_unclaimed,
+      seed_threshold=settings.seed_threshold,
+      min_unclaimed=settings.min_unclaimed,
+      **limits,
     )
-  pixels = maps.embedding, log_precision, category, foreground
-  limits = dict(max_groups=max_groups, min_pixels=min_pixels)
-  if grouping == "histogram":
+  if settings.grouping == "histogram":
     return tag_histogram(
-      *pixels, num_categories=maps.category_logits.shape[-1], **limits
+      pixels, num_categories=maps.category_logits.shape[-1], **limits
     )
-  if grouping == "mean_shift":
-    return mean_shift(*pixels, **limits)
+  if settings.grouping == "mean_shift":
+    return mean_shift(pixels, **limits)
   raise ValueError(
-    f"grouping must be 'seed', 'histogram' or 'mean_shift', not {grouping!r}"
+    "grouping must be 'seed', 'histogram' or 'mean_shift', not "
+    f"{settings.grouping!r}"
   )
 
 

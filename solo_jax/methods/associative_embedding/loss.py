@@ -4,6 +4,7 @@ Shape letters: B images, N instances, Q pixels (h * w, flattened), K classes, T
 tag dimensions.
 """
 
+import dataclasses
 import functools
 
 import jax
@@ -15,37 +16,18 @@ from solo_jax.losses.instance_means import instance_means
 from solo_jax.losses.instance_sum import instance_sum
 from solo_jax.methods.associative_embedding.network import Outputs
 from solo_jax.methods.associative_embedding.targets import Targets, make_targets
+from solo_jax.methods.device_counts import count_everywhere
 
 # Margins of https://arxiv.org/abs/1708.02551; a radius of DISTANCE_MARGIN is
 # half the distance that the loss keeps between instances.
 VARIANCE_MARGIN, DISTANCE_MARGIN = 0.5, 1.5
 
 
-def associative_embedding_loss(
-  outputs: Outputs,
-  batch: types.Batch,
-  *,
-  embedding_loss: str,
-  mask_loss: str,
-  foreground_weight: float,
-  category_weight: float,
-  pull_weight: float,
-  push_weight: float,
-  norm_weight: float,
-  mask_weight: float,
-  spread_weight: float,
-  seed_weight: float,
-  quality_weight: float,
-  axis_name: str | None = None,
-) -> tuple[jax.Array, dict[str, jax.Array]]:
-  """Returns the loss of a batch.
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class LossSettings:
+  """Which losses, and their weights.
 
-  Pixel losses are means over pixels, instance losses over instances, pushes
-  over images, all over the batch on all devices. Terms are weighted.
-
-  Args:
-    outputs: Network outputs.
-    batch: The batch; images with `image_valid` False count for nothing.
+  Attributes:
     embedding_loss: 'pull_push', 'discriminative' or 'spatial'.
     mask_loss: 'dice' or 'lovasz', of 'spatial'.
     foreground_weight: Weight of the cross-entropy of foreground and background.
@@ -57,6 +39,37 @@ def associative_embedding_loss(
     spread_weight: Weight of the bandwidth's spread, of 'spatial'.
     seed_weight: Weight of the seed map.
     quality_weight: Weight of the predicted IoU.
+  """
+
+  embedding_loss: str
+  mask_loss: str
+  foreground_weight: float
+  category_weight: float
+  pull_weight: float
+  push_weight: float
+  norm_weight: float
+  mask_weight: float
+  spread_weight: float
+  seed_weight: float
+  quality_weight: float
+
+
+def associative_embedding_loss(
+  outputs: Outputs,
+  batch: types.Batch,
+  settings: LossSettings,
+  *,
+  axis_name: str | None = None,
+) -> tuple[jax.Array, dict[str, jax.Array]]:
+  """Returns the loss of a batch.
+
+  Pixel losses are means over pixels, instance losses over instances, pushes
+  over images, all over the batch on all devices. Terms are weighted.
+
+  Args:
+    outputs: Network outputs.
+    batch: The batch; images with `image_valid` False are ignored.
+    settings: See `LossSettings`.
     axis_name: Name of the mapped device axis; None on a single device.
 
   Returns:
@@ -66,18 +79,17 @@ def associative_embedding_loss(
     batch.
 
   Raises:
-    ValueError: If `embedding_loss` or `mask_loss` is unknown.
+    ValueError: If a loss of the settings is unknown.
   """
   height, width = outputs.seed_logits.shape[1:3]
   targets = make_targets(batch, (height, width))
   outputs = jax.tree.map(
     lambda x: x.reshape(x.shape[0], height * width, *x.shape[3:]), outputs
   )
-  total = functools.partial(_mean_over_devices, axis_name=axis_name)
-  num_devices = 1 if axis_name is None else jax.lax.axis_size(axis_name)
-  num_pixels = jnp.maximum(total(jnp.sum(targets.pixel_valid)), 1 / num_devices)
-  num_instances = jnp.maximum(total(jnp.sum(targets.valid)), 1 / num_devices)
-  num_images = jnp.maximum(total(jnp.sum(batch.image_valid)), 1 / num_devices)
+  num_pixels, num_instances, num_images = (
+    count_everywhere(jnp.sum(x), axis_name)
+    for x in (targets.pixel_valid, targets.valid, batch.image_valid)
+  )
 
   foreground = foreground_probs(outputs.category_logits)  # [B, Q]
   foreground = jnp.where(targets.pixel_valid, foreground, 0.0)
@@ -90,37 +102,23 @@ def associative_embedding_loss(
   )
   centers, precision = means[..., :-1], means[..., -1]  # [B, N, T], [B, N]
   instance_loss, iou = instance_losses(
-    outputs,
-    foreground,
-    (centers, precision),
-    targets,
-    embedding_loss=embedding_loss,
-    mask_loss=mask_loss,
-    pull_weight=pull_weight,
-    mask_weight=mask_weight,
-    spread_weight=spread_weight,
+    outputs, foreground, (centers, precision), targets, settings
   )
-  push = {
-    "pull_push": lambda m, v: push_weight * pull_push.push_loss(m, v),
-    "discriminative": lambda m, v: (
-      push_weight * discriminative.distance_loss(m, v, margin=DISTANCE_MARGIN)
-      + norm_weight * discriminative.regularization_loss(m, v)
-    ),
-    "spatial": lambda m, v: jnp.zeros(()),
-  }[embedding_loss]
-  push_loss = jnp.sum(jax.vmap(push)(centers, targets.valid))
+  push_loss = jnp.sum(
+    jax.vmap(functools.partial(push_losses, settings))(centers, targets.valid)
+  )
 
   pixel_loss, class_loss = category_losses(
     outputs.category_logits, size, targets
   )
   seed, quality = score_losses(outputs, centers, precision, iou, targets)
   terms = dict(
-    foreground_loss=foreground_weight * pixel_loss / num_pixels,
-    category_loss=category_weight * class_loss / num_instances,
+    foreground_loss=settings.foreground_weight * pixel_loss / num_pixels,
+    category_loss=settings.category_weight * class_loss / num_instances,
     embedding_loss=jnp.sum(instance_loss) / num_instances
     + push_loss / num_images,
-    seed_loss=seed_weight * seed / num_pixels,
-    quality_loss=quality_weight * quality / num_pixels,
+    seed_loss=settings.seed_weight * seed / num_pixels,
+    quality_loss=settings.quality_weight * quality / num_pixels,
   )
   loss = sum(terms.values())
   terms |= dict(
@@ -147,9 +145,10 @@ def category_losses(
 ) -> tuple[jax.Array, jax.Array]:
   """Returns the sums of the class map's losses.
 
-  Foreground against background counts by the pixel. The class, given
-  foreground, counts by the instance, each as the mean of its pixels: large ones
-  would drown the small ones, which are as many in the average precision.
+  Foreground against background is a loss per pixel. The class, given
+  foreground, is a loss per instance, the mean over its pixels: otherwise large
+  instances would outweigh small ones, which count the same in average
+  precision.
 
   Args:
     logits: [B, Q, K] float.
@@ -171,17 +170,36 @@ def category_losses(
   )
 
 
+def push_losses(
+  settings: LossSettings, means: jax.Array, valid: jax.Array
+) -> jax.Array:
+  """Returns what pushes the instances of one image apart.
+
+  Args:
+    settings: See `LossSettings`.
+    means: Mean embeddings. [N, T] float32.
+    valid: [N] bool.
+
+  Returns:
+    The weighted loss, 0 of 'spatial'. [] float32.
+  """
+  if settings.embedding_loss == "pull_push":
+    return settings.push_weight * pull_push.push_loss(means, valid)
+  if settings.embedding_loss == "discriminative":
+    distance = discriminative.distance_loss(
+      means, valid, margin=DISTANCE_MARGIN
+    )
+    norm = discriminative.regularization_loss(means, valid)
+    return settings.push_weight * distance + settings.norm_weight * norm
+  return jnp.zeros(())
+
+
 def instance_losses(
   outputs: Outputs,
   foreground: jax.Array,
   centers: tuple[jax.Array, jax.Array],
   targets: Targets,
-  *,
-  embedding_loss: str,
-  mask_loss: str,
-  pull_weight: float,
-  mask_weight: float,
-  spread_weight: float,
+  settings: LossSettings,
 ) -> tuple[jax.Array, jax.Array]:
   """Returns the summed loss of each instance that depends only on its own row.
 
@@ -190,33 +208,31 @@ def instance_losses(
     foreground: Probability that a pixel is no background. [B, Q] float32.
     centers: Mean embedding [B, N, T] and mean log precision [B, N].
     targets: The targets.
-    embedding_loss: See `associative_embedding_loss`.
-    mask_loss: See `associative_embedding_loss`.
-    pull_weight: See `associative_embedding_loss`.
-    mask_weight: See `associative_embedding_loss`.
-    spread_weight: See `associative_embedding_loss`.
+    settings: See `LossSettings`.
 
   Returns:
     Weighted sum of each image, [B], and IoU of each instance, [B, N], float32.
 
   Raises:
-    ValueError: If `embedding_loss` is unknown.
+    ValueError: If a loss of the settings is unknown.
   """
 
   def spatial(pixels, rows, masks):
     foreground, embedding, log_precision = pixels
     weights = masks.unpack_flat()
     probs = foreground[None] * spatial_embedding.membership(embedding, *rows)
-    loss, iou = spatial_embedding.mask_loss(probs, weights, kind=mask_loss)
+    loss, iou = spatial_embedding.mask_loss(
+      probs, weights, kind=settings.mask_loss
+    )
     spread = spatial_embedding.spread_loss(log_precision, rows[1], weights)
-    return mask_weight * loss + spread_weight * spread, iou
+    return settings.mask_weight * loss + settings.spread_weight * spread, iou
 
   def tags(pull, pixels, rows, masks):
     foreground, embedding, _ = pixels
     weights = masks.unpack_flat()
     probs = foreground[None] * spatial_embedding.membership(embedding, *rows)
     iou = spatial_embedding.jaccard(probs, weights)
-    return pull_weight * pull(embedding, rows[0], weights), iou
+    return settings.pull_weight * pull(embedding, rows[0], weights), iou
 
   known = {
     "spatial": spatial,
@@ -226,16 +242,17 @@ def instance_losses(
       functools.partial(discriminative.variance_loss, margin=VARIANCE_MARGIN),
     ),
   }
-  if embedding_loss not in known:
+  kind = settings.embedding_loss
+  if kind not in known:
     raise ValueError(
-      f"embedding_loss must be one of {tuple(known)}, not {embedding_loss!r}"
+      f"embedding_loss must be one of {tuple(known)}, not {kind!r}"
     )
   pixels = foreground, outputs.embedding, outputs.log_precision
   own = jnp.broadcast_to(
     jnp.arange(targets.valid.shape[1]), targets.valid.shape
   )
   return instance_sum(
-    known[embedding_loss], pixels, centers, targets.masks, own, targets.valid
+    known[kind], pixels, centers, targets.masks, own, targets.valid
   )
 
 
@@ -278,8 +295,3 @@ def score_losses(
 
 def _cross_entropy(logits: jax.Array, targets: jax.Array) -> jax.Array:
   return jax.nn.softplus(logits) - targets * logits
-
-
-def _mean_over_devices(count: jax.Array, axis_name: str | None) -> jax.Array:
-  count = count.astype(jnp.float32)
-  return count if axis_name is None else jax.lax.pmean(count, axis_name)

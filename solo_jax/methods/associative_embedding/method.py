@@ -7,8 +7,10 @@ from typing import Any
 import flax.linen as nn
 
 from solo_jax.methods.associative_embedding.average import average_outputs
+from solo_jax.methods.associative_embedding.decode import Settings
 from solo_jax.methods.associative_embedding.decode import decode as decode_maps
 from solo_jax.methods.associative_embedding.loss import (
+  LossSettings,
   associative_embedding_loss,
 )
 from solo_jax.methods.associative_embedding.lost_instances import (
@@ -25,17 +27,6 @@ from solo_jax.methods.problems import (
   find_group_problems,
   find_mask_frame_problems,
   find_mask_stride_problems,
-)
-
-# Settings of the decoder that the views share.
-VIEWED = (
-  "foreground_threshold",
-  "grouping",
-  "max_detections",
-  "min_pixels",
-  "min_unclaimed",
-  "radii",
-  "seed_threshold",
 )
 
 
@@ -61,13 +52,11 @@ def make(
   Returns:
     The method.
   """
-  mask_stride = network["mask_stride"]
+  settings = Settings(mask_stride=network["mask_stride"], **decode)
   module = AssociativeEmbedding(
     backbone=backbone, num_classes=num_classes, **network
   )
-  decode_outputs = functools.partial(
-    decode_maps, mask_stride=mask_stride, **decode
-  )
+  decode_outputs = functools.partial(decode_maps, settings=settings)
 
   def merge(variants):
     outputs = average_outputs(
@@ -75,11 +64,7 @@ def make(
     )
     return decode_outputs(outputs, variants[0].image_size)
 
-  views = functools.partial(
-    draw_views,
-    mask_stride=mask_stride,
-    **{name: decode[name] for name in VIEWED},
-  )
+  views = functools.partial(draw_views, settings=settings)
 
   def target_views(batch, colors):
     del colors  # groups have their own
@@ -90,7 +75,11 @@ def make(
   return Method(
     network=module,
     loss=one_pass(
-      functools.partial(associative_embedding_loss, axis_name=axis_name, **loss)
+      functools.partial(
+        associative_embedding_loss,
+        settings=LossSettings(**loss),
+        axis_name=axis_name,
+      )
     ),
     decode=decode_outputs,
     # Free tags of two variants have no relation.
@@ -100,8 +89,8 @@ def make(
     lost_instances=functools.partial(
       lost_instances,
       network=module,
-      foreground_threshold=decode["foreground_threshold"],
-      min_pixels=decode["min_pixels"],
+      foreground_threshold=settings.foreground_threshold,
+      min_pixels=settings.min_pixels,
     ),
     target_views=target_views,
     suggest=suggest_bandwidth,

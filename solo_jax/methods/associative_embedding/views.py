@@ -1,4 +1,4 @@
-"""What the pixels say, as colours: tags, seeds and groups.
+"""Pictures of the pixels' outputs: tags, seeds and groups.
 
 Shape letters: B images, Q pixels (h * w, flattened), T tag dimensions.
 """
@@ -10,12 +10,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from solo_jax.methods.associative_embedding.decode import group_pixels
+from solo_jax.methods.associative_embedding.decode import Settings, group_pixels
 from solo_jax.methods.associative_embedding.loss import foreground_probs
 from solo_jax.methods.associative_embedding.network import Outputs
 from solo_jax.methods.associative_embedding.targets import inside_image
 
-DIM = 0.08  # grey of what is not grouped
+DIM = 0.08  # grey of ungrouped pixels
 # Dark blue to white by way of red and yellow.
 HEAT = np.array(
   [[0.03, 0.05, 0.2], [0.5, 0.1, 0.45], [0.95, 0.35, 0.2], [1.0, 0.95, 0.75]]
@@ -23,17 +23,7 @@ HEAT = np.array(
 
 
 def draw_views(
-  outputs: Outputs,
-  image_size: jax.Array,
-  *,
-  mask_stride: int,
-  foreground_threshold: float,
-  radii: tuple[float, ...],
-  max_detections: int,
-  grouping: str,
-  seed_threshold: float,
-  min_pixels: int,
-  min_unclaimed: float,
+  outputs: Outputs, image_size: jax.Array, settings: Settings
 ) -> dict[str, jax.Array]:
   """Returns pictures of a batch's maps at their own resolution.
 
@@ -44,42 +34,26 @@ def draw_views(
   Args:
     outputs: Network outputs.
     image_size: Valid (height, width). [B, 2] int32.
-    mask_stride: See `decode`, as all that follow.
-    foreground_threshold: See `decode`.
-    radii: See `decode`.
-    max_detections: See `decode`.
-    grouping: See `decode`.
-    seed_threshold: See `decode`.
-    min_pixels: See `decode`.
-    min_unclaimed: See `decode`.
+    settings: Of the decoder.
 
   Returns:
     RGB pictures by name. [B, h, w, 3] float32 in [0, 1].
   """
   size = outputs.seed_logits.shape[1:3]
-  inside = inside_image(image_size, size, mask_stride)
+  inside = inside_image(image_size, size, settings.mask_stride)
   maps = jax.tree.map(
     lambda x: x.reshape(x.shape[0], size[0] * size[1], *x.shape[3:]), outputs
   )
 
   def draw_image(inputs):
     maps, inside = inputs
-    foreground = foreground_probs(maps.category_logits) >= foreground_threshold
-    groups = group_pixels(
-      maps,
-      inside,
-      radius=radii[0],
-      grouping=grouping,
-      foreground_threshold=foreground_threshold,
-      seed_threshold=seed_threshold,
-      min_pixels=min_pixels,
-      min_unclaimed=min_unclaimed,
-      max_groups=max_detections,
-    )
+    foreground = foreground_probs(maps.category_logits)
+    foreground = foreground >= settings.foreground_threshold
+    groups = group_pixels(maps, inside, settings.radii[0], settings)
     views = dict(
       tags=tag_colors(maps.embedding, foreground & inside),
       seeds=heat_colors(jnp.where(inside, jax.nn.sigmoid(maps.seed_logits), 0)),
-      groups=group_colors(max_detections)[groups.assignment],
+      groups=group_colors(settings.max_detections)[groups.assignment],
     )
     return jax.tree.map(lambda x: x.reshape(*size, 3), views)
 
@@ -94,8 +68,8 @@ def tag_colors(embedding: jax.Array, foreground: jax.Array) -> jax.Array:
     foreground: Pixels to colour; the others are dark. [Q] bool.
 
   Returns:
-    RGB; a component spans [.15, 1] over the foreground, and what T < 3 leaves
-    open is medium. [Q, 3] float32 in [0, 1].
+    RGB; a component spans [0.15, 1] over the foreground, and missing components
+    (T < 3) are medium. [Q, 3] float32 in [0, 1].
   """
   weights = foreground.astype(jnp.float32)[:, None]
   count = jnp.maximum(jnp.sum(weights), 1.0)

@@ -3,31 +3,80 @@
 Shape letters: B images, G cells, K classes, P positive pairs.
 """
 
-import functools
-from collections.abc import Callable
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from solo_jax import types
 from solo_jax.losses.focal import sigmoid_focal_loss
-from solo_jax.methods.grid.targets import Targets, assign_batch, flatten_levels
+from solo_jax.methods.device_counts import (
+  count_everywhere,
+  mean_over_devices,
+  share_of_one,
+)
+from solo_jax.methods.grid.targets import (
+  Assignment,
+  Targets,
+  assign_batch,
+  flatten_levels,
+)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class LossSettings:
+  """How cells and their masks are trained.
+
+  Attributes:
+    assignment: Which cells belong to an instance.
+    category_weight: Weight of the focal loss.
+    mask_weight: Weight of the mask loss.
+    focal_alpha: See `sigmoid_focal_loss`.
+    focal_gamma: See `sigmoid_focal_loss`.
+    mask_average: 'pairs' divides by the (cell, instance) pairs, as the SOLO
+      authors and AdelaiDet do; 'cells' by the distinct positive cells, as
+      mmdetection does. They are equal if each cell has one instance.
+  """
+
+  assignment: Assignment
+  category_weight: float
+  mask_weight: float
+  focal_alpha: float
+  focal_gamma: float
+  mask_average: str = "pairs"
+
+
+def make_loss_settings(
+  section: Mapping[str, Any], *, shared_cells: str
+) -> LossSettings:
+  """Returns the settings of a loss section.
+
+  Args:
+    section: The `loss` section of a config.
+    shared_cells: See `Assignment`.
+
+  Returns:
+    The settings.
+  """
+  section = dict(section)
+  return LossSettings(
+    assignment=Assignment(
+      scale_ranges=tuple(map(tuple, section.pop("scale_ranges"))),
+      center_sigma=section.pop("center_sigma"),
+      max_positives=section.pop("max_positives"),
+      shared_cells=shared_cells,
+    ),
+    **section,
+  )
 
 
 def cell_loss(
   category_logits: tuple[jax.Array, ...],
   batch: types.Batch,
   mask_sum: Callable[[Targets], jax.Array],
-  *,
-  scale_ranges: tuple[tuple[float, float], ...],
-  center_sigma: float,
-  max_positives: int,
-  shared_cells: str,
-  category_weight: float,
-  mask_weight: float,
-  focal_alpha: float,
-  focal_gamma: float,
-  mask_average: str,
+  settings: LossSettings,
   axis_name: str | None,
 ) -> tuple[jax.Array, dict[str, jax.Array]]:
   """Returns the loss of a batch (SOLO, https://arxiv.org/abs/1912.04488).
@@ -39,20 +88,10 @@ def cell_loss(
 
   Args:
     category_logits: One [B, S, S, K] per level.
-    batch: The batch; images with `image_valid` False count for nothing.
+    batch: The batch; images with `image_valid` False are ignored.
     mask_sum: Sums the loss of the masks of all positive pairs, given the
       batched targets (leaves [B, ...]).
-    scale_ranges: Object sizes of each level, see `assign_cells`.
-    center_sigma: See `assign_cells`.
-    max_positives: Positive pairs kept per image.
-    shared_cells: See `assign_cells`.
-    category_weight: Weight of the focal loss.
-    mask_weight: Weight of the mask loss.
-    focal_alpha: See `sigmoid_focal_loss`.
-    focal_gamma: See `sigmoid_focal_loss`.
-    mask_average: 'pairs' divides by the (cell, instance) pairs, as the SOLO
-      authors and AdelaiDet do; 'cells' by the distinct positive cells, as
-      mmdetection does. The same where a cell has one instance only.
+    settings: Of the assignment and of both losses.
     axis_name: Name of the mapped device axis; None on a single device.
 
   Returns:
@@ -63,37 +102,35 @@ def cell_loss(
   targets = assign_batch(
     batch,
     num_grids=tuple(x.shape[1] for x in category_logits),
-    scale_ranges=scale_ranges,
-    center_sigma=center_sigma,
-    max_positives=max_positives,
-    shared_cells=shared_cells,
+    assignment=settings.assignment,
   )
   logits = flatten_levels(category_logits)  # [B, G, K]
 
-  # Means over devices of sums divided by these are sums over global counts.
-  total = functools.partial(_mean_over_devices, axis_name=axis_name)
-  num_cells = total(jnp.sum(targets.category >= 0))
-  num_pairs = total(jnp.sum(targets.valid))
+  num_cells = jnp.sum(targets.category >= 0)
+  num_pairs = jnp.sum(targets.valid)
 
   is_positive = jax.nn.one_hot(targets.category, logits.shape[-1], dtype=bool)
   focal = sigmoid_focal_loss(
-    logits, is_positive, alpha=focal_alpha, gamma=focal_gamma
+    logits,
+    is_positive,
+    alpha=settings.focal_alpha,
+    gamma=settings.focal_gamma,
   )
   is_counted = batch.image_valid[:, None, None]
-  # Two sums: in one, the many terms near 1e-6 of negative cells are rounded
-  # away by the large ones, more so the more images a device has. A loss would
-  # depend on the number of devices in its fifth digit.
-  category_loss = category_weight * (
+  # Two sums: in a single one, the many terms near 1e-6 of negative cells would
+  # be rounded away by the large ones, the more images a device has. The loss
+  # would depend on the number of devices in its fifth digit.
+  category_loss = settings.category_weight * (
     jnp.sum(focal, where=is_counted & is_positive)
     + jnp.sum(focal, where=is_counted & ~is_positive)
   )
-  # "+ 1" counts once over all devices.
-  num_devices = 1 if axis_name is None else jax.lax.axis_size(axis_name)
-  category_loss /= num_cells + 1 / num_devices
+  category_loss /= mean_over_devices(num_cells, axis_name) + share_of_one(
+    axis_name
+  )
 
-  num_masks = num_pairs if mask_average == "pairs" else num_cells
-  mask_loss = mask_weight * mask_sum(targets)
-  mask_loss /= jnp.maximum(num_masks, 1 / num_devices)
+  num_masks = num_pairs if settings.mask_average == "pairs" else num_cells
+  mask_loss = settings.mask_weight * mask_sum(targets)
+  mask_loss /= count_everywhere(num_masks, axis_name)
   terms = dict(
     category_loss=category_loss,
     mask_loss=mask_loss,
@@ -102,8 +139,3 @@ def cell_loss(
     instances_dropped=jnp.sum(batch.num_dropped),
   )
   return category_loss + mask_loss, terms
-
-
-def _mean_over_devices(count: jax.Array, axis_name: str | None) -> jax.Array:
-  count = count.astype(jnp.float32)
-  return count if axis_name is None else jax.lax.pmean(count, axis_name)

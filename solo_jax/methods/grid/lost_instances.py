@@ -1,17 +1,16 @@
-"""Which instances get no cell of the grids.
+"""Finds instances that get no cell of the grids.
 
 Shape letters: N instances, G cells over all levels.
 """
 
-from collections.abc import Callable
-from typing import Any
+import dataclasses
 
 import jax
 import jax.numpy as jnp
 
 from solo_jax import types
 from solo_jax.methods.grid.perfect_outputs import find_owners
-from solo_jax.methods.grid.targets import Targets
+from solo_jax.methods.grid.targets import Assignment, assign_batch
 from solo_jax.methods.interface import Capacity, LostInstances, Way
 
 WITHOUT_CELL = "without a cell"
@@ -37,32 +36,35 @@ CELLS = Capacity(
 
 def lost_instances(
   batch: types.Batch,
-  assign: Callable[..., Targets],
   *,
   num_grids: tuple[int, ...],
-  scale_ranges: tuple[tuple[float, float], ...],
+  assignment: Assignment,
 ) -> LostInstances:
   """Returns instances without a level, a cell or a place among the positives.
 
   Args:
     batch: Batch of one image.
-    assign: (batch, **changed settings) -> Targets, as the loss assigns cells.
     num_grids: Cells per side of each level.
-    scale_ranges: See `assign_cells`.
+    assignment: As the loss assigns cells.
 
   Returns:
-    Who gets lost.
+    The lost instances.
   """
   num_instances = batch.valid.shape[1]
   sizes = batch.boxes_xyxy[0, :, 2:] - batch.boxes_xyxy[0, :, :2]
   scale = jnp.sqrt(jnp.prod(jnp.maximum(sizes, 0.0), axis=1))[:, None]
-  low, high = jnp.array(scale_ranges, jnp.float32).T
+  low, high = jnp.array(assignment.scale_ranges, jnp.float32).T
   has_level = jnp.any((scale >= low) & (scale <= high), axis=1)
-  everything: dict[str, Any] = dict(
-    max_positives=num_instances * len(num_grids) * 9, shared_cells="all"
+  everything = dataclasses.replace(
+    assignment,
+    max_positives=num_instances * len(num_grids) * 9,
+    shared_cells="all",
   )
-  claimed, kept = jax.tree.map(
-    lambda x: x[0], (assign(batch, **everything), assign(batch))
+  claimed, kept = (
+    jax.tree.map(
+      lambda x: x[0], assign_batch(batch, num_grids=num_grids, assignment=rule)
+    )
+    for rule in (everything, assignment)
   )
   owner, _ = find_owners(claimed, sum(s * s for s in num_grids), num_instances)
 

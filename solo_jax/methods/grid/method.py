@@ -1,4 +1,4 @@
-"""What the methods on grids share: how their parts make a Method."""
+"""Builds a Method from the parts of a method on grids."""
 
 import dataclasses
 import functools
@@ -16,6 +16,7 @@ from solo_jax.methods.grid.decode import (
   decode_candidates,
   merge_candidates,
 )
+from solo_jax.methods.grid.loss import make_loss_settings
 from solo_jax.methods.grid.perfect_outputs import Cells, perfect_cells
 from solo_jax.methods.grid.targets import assign_batch
 from solo_jax.methods.interface import Method, one_pass
@@ -27,15 +28,15 @@ from solo_jax.methods.problems import (
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Parts:
-  """What one method on grids has of its own.
+  """The parts that differ between methods on grids.
 
   Attributes:
     network: Class of the network.
-    loss: (outputs, batch, **section) -> (scalar float32, terms).
+    loss: (outputs, batch, settings, axis_name=...) -> (scalar float32, terms).
     make_grids: outputs -> Grids.
     perfect_outputs: (network, batch, Cells) -> Outputs.
-    shared_cells: See `assign_cells`, as in the loss.
-    mask_strides: See Method; empty where masks hang on the levels' strides.
+    shared_cells: See `Assignment`.
+    mask_strides: See Method; empty if masks depend on the levels' strides.
   """
 
   network: Callable[..., nn.Module]
@@ -59,7 +60,7 @@ def make_grid_method(
   """Returns a method that predicts on grids, as all SOLOs do.
 
   Args:
-    parts: The method's own.
+    parts: The method's own parts.
     backbone: Module that returns maps at strides 4, 8, 16 and 32.
     num_classes: K.
     network: Arguments of the network.
@@ -71,23 +72,14 @@ def make_grid_method(
     The method.
   """
   settings = Settings(strides=tuple(network["strides"]), **decode)
+  training = make_loss_settings(loss, shared_cells=parts.shared_cells)
   module = parts.network(backbone=backbone, num_classes=num_classes, **network)
   num_grids = tuple(network["num_grids"])
-  scale_ranges = tuple(map(tuple, loss["scale_ranges"]))
-
-  def assign(batch, **changed):
-    given = dict(
-      num_grids=num_grids,
-      scale_ranges=scale_ranges,
-      center_sigma=loss["center_sigma"],
-      max_positives=loss["max_positives"],
-      shared_cells=parts.shared_cells,
-    )
-    return assign_batch(batch, **given | changed)
+  assignment = training.assignment
 
   def cells_of(batch):
     return perfect_cells(
-      assign(batch),
+      assign_batch(batch, num_grids=num_grids, assignment=assignment),
       batch.labels,
       num_grids=num_grids,
       num_classes=num_classes,
@@ -95,7 +87,9 @@ def make_grid_method(
 
   return Method(
     network=module,
-    loss=one_pass(functools.partial(parts.loss, axis_name=axis_name, **loss)),
+    loss=one_pass(
+      functools.partial(parts.loss, settings=training, axis_name=axis_name)
+    ),
     decode=lambda outputs, image_size: decode_candidates(
       parts.make_grids(outputs), settings
     ),
@@ -107,9 +101,8 @@ def make_grid_method(
     ),
     lost_instances=functools.partial(
       lost_instances.lost_instances,
-      assign=assign,
       num_grids=num_grids,
-      scale_ranges=scale_ranges,
+      assignment=assignment,
     ),
     target_views=lambda batch, colors: {
       "cells": views.draw_cells(batch.image, cells_of(batch).owner, colors)
@@ -128,7 +121,7 @@ def find_problems(config: Mapping[str, Any]) -> list[str]:
     config: Nested mappings.
 
   Returns:
-    A line for each problem.
+    One line per problem.
   """
   network, problems = config["network"], []
   problems += find_mask_frame_problems(config, "image")
@@ -141,6 +134,6 @@ def find_problems(config: Mapping[str, Any]) -> list[str]:
     if len(entries) != len(levels):
       problems.append(
         f"{key} has {len(entries)} entries and network.levels {len(levels)}; "
-        "there must be one for each level"
+        "there must be one per level"
       )
   return problems + find_group_problems(network, "head_channels")

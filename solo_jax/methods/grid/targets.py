@@ -1,4 +1,4 @@
-"""Which grid cells are responsible for which instance.
+"""Assigns grid cells to instances.
 
 Shape letters: G: cells over all levels, level by level and row-major.
   L: levels. N: instances. P: positive (cell, instance) pairs, padded.
@@ -7,7 +7,6 @@ Shape letters: G: cells over all levels, level by level and row-major.
 
 import dataclasses
 import functools
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -35,6 +34,31 @@ class Targets:
   num_dropped: jax.Array
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Assignment:
+  """Which cells belong to an instance.
+
+  Attributes:
+    scale_ranges: (low, high) in network pixels of each level.
+    center_sigma: Share of the box that counts as its centre.
+    max_positives: Capacity P.
+    shared_cells: Whose masks train a cell that is claimed twice: 'all', as in
+      every published SOLOv2, or the 'last' instance, as in every SOLO and
+      Decoupled SOLO.
+  """
+
+  scale_ranges: tuple[tuple[float, float], ...]
+  center_sigma: float
+  max_positives: int
+  shared_cells: str
+
+  def __post_init__(self):
+    if self.shared_cells not in ("all", "last"):
+      raise ValueError(
+        f"shared_cells must be 'all' or 'last', not {self.shared_cells!r}"
+      )
+
+
 def assign_cells(
   centers: jax.Array,
   boxes_xyxy: jax.Array,
@@ -43,10 +67,7 @@ def assign_cells(
   *,
   padded_size: tuple[int, int],
   num_grids: tuple[int, ...],
-  scale_ranges: tuple[tuple[float, float], ...],
-  center_sigma: float,
-  max_positives: int,
-  shared_cells: str,
+  assignment: Assignment,
 ) -> Targets:
   """Returns the cells around each instance's centre of mass, assigned to it.
 
@@ -56,8 +77,8 @@ def assign_cells(
   centre of mass, touches, at most 3x3 around the centre. A cell claimed twice
   has the label of the later instance.
 
-  Where more than `max_positives` pairs exist, centre cells are kept first, so
-  that no instance vanishes before others have given up their side cells.
+  If there are more than `max_positives` pairs, centre cells are kept first, so
+  that side cells are dropped before any instance loses all its cells.
 
   Args:
     centers: Centre of mass (x, y), pixel index in the network frame.
@@ -67,29 +88,69 @@ def assign_cells(
     valid: [N] bool.
     padded_size: (H, W) that the grids span.
     num_grids: Cells per side of each level.
-    scale_ranges: (low, high) in network pixels of each level.
-    center_sigma: Share of the box that counts as its centre.
-    max_positives: Capacity P.
-    shared_cells: Whose masks train a cell that is claimed twice: 'all', as in
-      every published SOLOv2, or the 'last' instance, as in every SOLO and
-      Decoupled SOLO.
+    assignment: The rule.
 
   Returns:
     The targets of the image.
-
-  Raises:
-    ValueError: If `shared_cells` is neither 'all' nor 'last'.
   """
-  if shared_cells not in ("all", "last"):
-    raise ValueError(
-      f"shared_cells must be 'all' or 'last', not {shared_cells!r}"
-    )
-  num_instances = labels.shape[0]
+  positive, cell = _claim_cells(
+    centers,
+    boxes_xyxy,
+    valid,
+    padded_size=padded_size,
+    num_grids=num_grids,
+    assignment=assignment,
+  )
+  instance = jnp.broadcast_to(
+    jnp.arange(labels.shape[0])[:, None, None, None], cell.shape
+  )
+  num_cells = sum(s * s for s in num_grids)
+  owner = jnp.full(num_cells, -1, jnp.int32)
+  owner = owner.at[jnp.where(positive, cell, num_cells)].max(
+    instance, mode="drop"
+  )
+  category = jnp.where(owner >= 0, labels[jnp.maximum(owner, 0)], -1)
+  if assignment.shared_cells == "last":
+    # A cell beyond the grid belongs to no valid pair; any index will do.
+    positive &= owner.at[cell].get(mode="clip") == instance
+
+  max_positives = assignment.max_positives
+  is_side = jnp.array([[1, 1, 1], [1, 0, 1], [1, 1, 1]])[None, None]
+  rank = jnp.where(positive, is_side, 2).ravel()
+  capacity = min(max_positives, rank.size)
+  order = jnp.argsort(rank, stable=True)[:capacity]
+  order = jnp.pad(order, (0, max_positives - capacity))
+  kept = positive.ravel()[order] & (jnp.arange(max_positives) < capacity)
+  return Targets(
+    category=category,
+    cell=jnp.where(kept, cell.ravel()[order], 0),
+    instance=jnp.where(kept, instance.ravel()[order], 0),
+    valid=kept,
+    num_dropped=jnp.sum(positive) - jnp.sum(kept),
+  )
+
+
+def _claim_cells(
+  centers: jax.Array,
+  boxes_xyxy: jax.Array,
+  valid: jax.Array,
+  *,
+  padded_size: tuple[int, int],
+  num_grids: tuple[int, ...],
+  assignment: Assignment,
+) -> tuple[jax.Array, jax.Array]:
+  """Returns the claims on the 3x3 cells around each centre, on each level.
+
+  Returns:
+    Whether the instance claims the cell, [N, L, 3, 3] bool, and the index of
+    the cell, which may lie beyond the grid where it does not. [N, L, 3, 3]
+    int32.
+  """
   sizes = boxes_xyxy[:, 2:] - boxes_xyxy[:, :2]  # [N, 2] (w, h)
   scale = jnp.sqrt(jnp.prod(jnp.maximum(sizes, 0.0), axis=1))
-  half = 0.5 * sizes * center_sigma
+  half = 0.5 * sizes * assignment.center_sigma
   extent = jnp.array(padded_size[::-1], jnp.float32)  # (W, H)
-  low, high = jnp.array(scale_ranges, jnp.float32).T  # [L]
+  low, high = jnp.array(assignment.scale_ranges, jnp.float32).T  # [L]
   grids = jnp.array(num_grids, jnp.int32)
   scale = scale[:, None]
   in_range = (scale >= low[None]) & (scale <= high[None])
@@ -107,7 +168,6 @@ def assign_cells(
     jnp.minimum(cell_of(centers + half), center + 1), last
   )
 
-  # Every pair is one of the 3x3 cells around a centre. [N, L, 3, 3]
   offsets = jnp.arange(-1, 2)
   columns = center[:, :, :1] + offsets[None, None]  # [N, L, 3]
   rows = center[:, :, 1:] + offsets[None, None]
@@ -121,44 +181,18 @@ def assign_cells(
     + rows[..., :, None] * grids[None, :, None, None]
     + columns[..., None, :]
   )
-
-  instance = jnp.broadcast_to(
-    jnp.arange(num_instances)[:, None, None, None], cell.shape
-  )
-  num_cells = sum(s * s for s in num_grids)
-  owner = jnp.full(num_cells, -1, jnp.int32)
-  owner = owner.at[jnp.where(positive, cell, num_cells)].max(
-    instance, mode="drop"
-  )
-  category = jnp.where(owner >= 0, labels[jnp.maximum(owner, 0)], -1)
-  if shared_cells == "last":
-    # A cell beyond the grid belongs to no pair that counts; any index will do.
-    positive &= owner.at[cell].get(mode="clip") == instance
-
-  is_side = jnp.array([[1, 1, 1], [1, 0, 1], [1, 1, 1]])[None, None]
-  rank = jnp.where(positive, is_side, 2).ravel()
-  capacity = min(max_positives, rank.size)
-  order = jnp.argsort(rank, stable=True)[:capacity]
-  order = jnp.pad(order, (0, max_positives - capacity))
-  kept = positive.ravel()[order] & (jnp.arange(max_positives) < capacity)
-  return Targets(
-    category=category,
-    cell=jnp.where(kept, cell.ravel()[order], 0),
-    instance=jnp.where(kept, instance.ravel()[order], 0),
-    valid=kept,
-    num_dropped=jnp.sum(positive) - jnp.sum(kept),
-  )
+  return positive, cell
 
 
 def assign_batch(
-  batch: types.Batch, *, num_grids: tuple[int, ...], **settings: Any
+  batch: types.Batch, *, num_grids: tuple[int, ...], assignment: Assignment
 ) -> Targets:
   """Returns the assigned cells of each image of a batch.
 
   Args:
     batch: The batch; images with `image_valid` False have no instances.
-    num_grids: See `assign_cells`.
-    **settings: The other arguments of `assign_cells` from `scale_ranges` on.
+    num_grids: Cells per side of each level.
+    assignment: The rule.
 
   Returns:
     Targets; leaves [B, ...].
@@ -167,7 +201,7 @@ def assign_batch(
     assign_cells,
     padded_size=batch.image.shape[1:3],
     num_grids=num_grids,
-    **settings,
+    assignment=assignment,
   )
   valid = batch.valid & batch.image_valid[:, None]
   return jax.vmap(assign)(batch.centers, batch.boxes_xyxy, batch.labels, valid)

@@ -17,6 +17,7 @@ from solo_jax.losses.point_mask import (
   pairwise_point_mask_losses,
   point_mask_losses,
 )
+from solo_jax.methods.device_counts import count_everywhere
 from solo_jax.methods.mask2former.network import Outputs
 from solo_jax.methods.mask2former.targets import Targets, make_targets
 from solo_jax.methods.queries.matching import match
@@ -52,9 +53,10 @@ class Points:
   """Random points for one output.
 
   Attributes:
-    match: For the costs. [B, P, 2] float32.
-    candidates: Of which the most uncertain are kept. [B, N, more, 2] float32.
-    others: That are kept in any case. [B, N, n, 2] float32.
+    match: Points for the costs. [B, P, 2] float32.
+    candidates: Points of which the most uncertain are kept. [B, N, more, 2]
+      float32.
+    others: Points that are always kept. [B, N, n, 2] float32.
   """
 
   match: jax.Array
@@ -175,7 +177,7 @@ def outputs_loss(
   Args:
     outputs: Outputs of the network.
     targets: Targets of the batch.
-    image_valid: False for an image that counts for nothing. [B] bool.
+    image_valid: False for an image to ignore. [B] bool.
     draw: Number of an output -> its points.
     weights: Weights of the losses.
     axis_name: Name of the mapped device axis; None on a single device.
@@ -195,9 +197,7 @@ def outputs_loss(
   # One loop for the matchings of all outputs and images.
   costs = jnp.stack(costs)
   queries = match(costs, jnp.broadcast_to(targets.valid, costs.shape[:-1]))
-  num_devices = 1 if axis_name is None else jax.lax.axis_size(axis_name)
-  total = functools.partial(_mean_over_devices, axis_name=axis_name)
-  num_masks = jnp.maximum(total(jnp.sum(targets.valid)), 1 / num_devices)
+  num_masks = count_everywhere(jnp.sum(targets.valid), axis_name)
   sums = dict(category_loss=0.0, mask_loss=0.0, dice_loss=0.0)
   for *logits, query, point in zip(
     outputs.class_logits, outputs.mask_logits, queries, points, strict=True
@@ -206,7 +206,7 @@ def outputs_loss(
       logits[0], targets, query, image_valid, weights.no_object
     )
     # The weights of images without any do not divide by zero.
-    category /= jnp.maximum(total(divisor), weights.no_object / num_devices)
+    category /= count_everywhere(divisor, axis_name, least=weights.no_object)
     mask, dice = mask_losses(logits[1], targets, query, point)
     last = dict(
       category_loss=weights.category * category,
@@ -269,7 +269,7 @@ def category_loss(
     class_logits: [B, Q, K + 1] float32.
     targets: The instances.
     query: Query of each instance. [B, N] int32.
-    image_valid: False for an image that counts for nothing. [B] bool.
+    image_valid: False for an image to ignore. [B] bool.
     no_object_weight: Weight of queries without instance; of the others 1.
 
   Returns:
@@ -300,7 +300,7 @@ def mask_losses(
     mask_logits: [B, Q, h, w] float32.
     targets: The instances.
     query: Query of each instance. [B, N] int32.
-    points: Where to look.
+    points: Points to sample.
 
   Returns:
     Sums of cross-entropy and of dice loss, [] float32 each.
@@ -315,8 +315,3 @@ def mask_losses(
     read_points(maps, index, chosen), read_mask_points(targets.masks, chosen)
   )
   return tuple(jnp.sum(loss, where=targets.valid) for loss in losses)
-
-
-def _mean_over_devices(count: jax.Array, axis_name: str | None) -> jax.Array:
-  count = count.astype(jnp.float32)
-  return count if axis_name is None else jax.lax.pmean(count, axis_name)

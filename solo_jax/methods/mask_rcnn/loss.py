@@ -11,13 +11,10 @@ from solo_jax.losses.cross_entropy import (
   sigmoid_cross_entropy,
   softmax_cross_entropy,
 )
+from solo_jax.methods.device_counts import count_everywhere
 from solo_jax.methods.mask_rcnn.network import MaskRCNN
 from solo_jax.methods.regions.cascade import StageLoss, region_loss
-from solo_jax.methods.regions.loss import (
-  ProposalLoss,
-  count_everywhere,
-  take_instances,
-)
+from solo_jax.methods.regions.loss import ProposalLoss, take_instances
 from solo_jax.methods.regions.mask_targets import MaskTargets, mask_targets
 from solo_jax.methods.regions.network import Features
 from solo_jax.methods.regions.sampling import Regions
@@ -48,7 +45,7 @@ def mask_rcnn_loss(
     axis_name: Mapped device axis of the counts.
 
   Returns:
-    As of `region_loss`.
+    See `region_loss`.
   """
   features = network.features(
     batch.image, batch.image_size, train=True, row=batch.row
@@ -128,8 +125,8 @@ def targets_of_regions(
 
   def of_image(masks, rectangles, regions):
     rectangles = rectangles[regions.instance]
-    # Elsewhere a box may be any number of times as large as an instance that
-    # is not its own, and as many samples would be taken.
+    # Other boxes may be much larger than an instance that is not their own, and
+    # would need that many samples.
     boxes = jnp.where(regions.is_positive[:, None], regions.boxes, rectangles)
     return mask_targets(
       masks.unpack(regions.instance), rectangles, boxes, size=size, rule=rule
@@ -139,7 +136,7 @@ def targets_of_regions(
 
 
 def rectangles_of(batch: types.Batch) -> jax.Array:
-  """Returns what each mask's grid is laid over. [B, N, 4] float32."""
+  """Returns the rectangle of each mask's grid. [B, N, 4] float32."""
   return batch.masks.rectangles(batch.boxes_xyxy)
 
 

@@ -16,11 +16,8 @@ from solo_jax.methods.point_rend.heads import (
 from solo_jax.methods.point_rend.subdivision import Subdivision, subdivide
 from solo_jax.methods.regions.anchors import STRIDES
 from solo_jax.methods.regions.network import Features, RegionNetwork
-from solo_jax.methods.regions.points import (
-  grid_points,
-  points_in_boxes,
-  sample_points,
-)
+from solo_jax.methods.regions.points import grid_points, points_in_boxes
+from solo_jax.nn.bilinear import sample_points
 
 COARSE_DENSE = 2
 POINT_DENSE = 3

@@ -10,33 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from solo_jax import types
-
-
-def _corners(
-  points: jax.Array, size: tuple[int, int]
-) -> list[tuple[jax.Array, jax.Array, jax.Array]]:
-  """Returns (row, column, weight) of the four pixels around each point.
-
-  Weights of pixels outside are 0, their indices those of pixels inside.
-  """
-  height, width = size
-  x = points[..., 0] * width - 0.5
-  y = points[..., 1] * height - 0.5
-  corners = []
-  for dy in (0, 1):
-    for dx in (0, 1):
-      column = jnp.floor(x).astype(jnp.int32) + dx
-      row = jnp.floor(y).astype(jnp.int32) + dy
-      share = (1 - jnp.abs(x - column)) * (1 - jnp.abs(y - row))
-      inside = (row >= 0) & (row < height) & (column >= 0) & (column < width)
-      corners.append(
-        (
-          jnp.clip(row, 0, height - 1),
-          jnp.clip(column, 0, width - 1),
-          jnp.where(inside, share, 0.0),
-        )
-      )
-  return corners
+from solo_jax.nn.bilinear import corners, sample_points
 
 
 def read_points(
@@ -44,7 +18,7 @@ def read_points(
 ) -> jax.Array:
   """Returns maps at points, bilinear, with zeros around them.
 
-  Each group of points has a map of its own; maps are not copied for that.
+  Each group of points has its own map; maps are not copied.
 
   Args:
     maps: [R, h, w] float.
@@ -56,11 +30,12 @@ def read_points(
   """
   height, width = maps.shape[1:]
   flat = maps.reshape(-1)
-  points = jax.lax.stop_gradient(points)
   start = index[..., None] * (height * width)
   values = [
     weight * jnp.take(flat, start + row * width + column, mode="clip")
-    for row, column, weight in _corners(points, (height, width))
+    for row, column, weight in corners(
+      _in_cells(points, (height, width)), (height, width)
+    )
   ]
   return functools.reduce(jnp.add, values)
 
@@ -75,14 +50,11 @@ def read_shared_points(maps: jax.Array, points: jax.Array) -> jax.Array:
   Returns:
     [P, Q] float32.
   """
-  num_maps, height, width = maps.shape
-  # Last, the maps lie next to each other: one read fetches all of a pixel.
-  flat = maps.transpose(1, 2, 0).reshape(-1, num_maps)
-  values = [
-    weight[:, None] * jnp.take(flat, row * width + column, axis=0, mode="clip")
-    for row, column, weight in _corners(points, (height, width))
-  ]
-  return functools.reduce(jnp.add, values)
+  # As the last axis, maps are adjacent in memory: one read fetches a pixel of
+  # all.
+  return sample_points(
+    maps.transpose(1, 2, 0), _in_cells(points, maps.shape[1:])
+  )
 
 
 def read_mask_points(masks: types.PackedMasks, points: jax.Array) -> jax.Array:
@@ -95,22 +67,19 @@ def read_mask_points(masks: types.PackedMasks, points: jax.Array) -> jax.Array:
   Returns:
     Between 0 and 1, fractions at edges and in coverage. [B, N, P] float32.
   """
-  batch, num_masks, height, bytes_per_row = masks.data.shape
-  flat = masks.data.reshape(-1)
-  start = jnp.arange(batch * num_masks).reshape(batch, num_masks, 1)
-  start *= height * bytes_per_row
-  values = []
-  for row, column, weight in _corners(points, masks.size):
-    if masks.encoding == "bits":
-      byte = jnp.take(
-        flat, start + row * bytes_per_row + column // 8, mode="clip"
-      )
-      value = (byte >> (7 - column % 8).astype(jnp.uint8)) & 1
-    else:
-      value = jnp.take(flat, start + row * bytes_per_row + column, mode="clip")
-      value = value / 255
-    values.append(weight * value.astype(jnp.float32))
+  values = [
+    weight * masks.read(row, column)
+    for row, column, weight in corners(
+      _in_cells(points, masks.size), masks.size
+    )
+  ]
   return functools.reduce(jnp.add, values)
+
+
+def _in_cells(points: jax.Array, size: tuple[int, int]) -> jax.Array:
+  """Returns shares of a map of (h, w) as cells."""
+  height, width = size
+  return points * jnp.array([width, height], points.dtype)
 
 
 def uncertain_points(
@@ -126,7 +95,7 @@ def uncertain_points(
     maps: Logits. [R, h, w] float.
     index: Map of each group of points. [...] int.
     candidates: [..., more than P, 2] float32.
-    others: Points that are taken whatever the mask says. [..., n, 2] float32.
+    others: Points that are always taken. [..., n, 2] float32.
     num_points: P, with the others.
 
   Returns:
@@ -144,18 +113,18 @@ def least(values: jax.Array, count: int) -> jax.Array:
   """Returns the smallest values without sorting them.
 
   `jax.lax.top_k` of thousands of values sorts: on CPU it takes four times as
-  long, and more than the whole loss besides.
+  long, and longer than the rest of the loss.
 
   Args:
     values: From 0. [..., n] float32.
-    count: How many are found.
+    count: Number of values.
 
   Returns:
-    Their indices, rising; of values that equal the largest one found, those
-    that come first. [..., count] int32.
+    Their indices, rising; of values equal to the largest one, the first ones.
+    [..., count] int32.
   """
-  # Of numbers from 0, the bits rise with the value: bit by bit, this finds the
-  # largest limit below which there are fewer than `count`.
+  # For numbers >= 0, bits increase with the value: bit by bit, this finds the
+  # largest limit below which there are fewer than `count` values.
   bits = jax.lax.bitcast_convert_type(values, jnp.int32)
 
   def try_bit(i, limit):

@@ -18,6 +18,7 @@ from solo_jax.losses.cross_entropy import (
   softmax_cross_entropy,
 )
 from solo_jax.losses.smooth_l1 import smooth_l1_loss
+from solo_jax.methods.device_counts import count_everywhere
 from solo_jax.methods.regions.anchors import find_trained
 from solo_jax.methods.regions.box_coding import area, encode, pairwise_iou
 from solo_jax.methods.regions.matching import Matching, match
@@ -38,7 +39,7 @@ class ProposalLoss:
     sampling: How many anchors of an image train.
     beta: Beta of the smooth L1 loss of boxes; 0: L1.
     divisor: Sums are divided by the 'sampled' anchors of the batch
-      (torchvision, mmdet), or by the 'slots': `sampling.number` an image
+      (torchvision, mmdet), or by the 'slots': `sampling.number` per image
       (detectron2).
   """
 
@@ -53,24 +54,6 @@ class ProposalLoss:
       raise ValueError(f"divisor must be in {DIVISORS}, got {self.divisor!r}.")
 
 
-def count_everywhere(count: jax.Array, axis_name: str | None) -> jax.Array:
-  """Returns a count, averaged over the devices.
-
-  Args:
-    count: Count of this device. [] int or float.
-    axis_name: Mapped device axis; None on a single device.
-
-  Returns:
-    At least 1 over all devices, so that a sum of nothing is divided by
-    something. [] float32.
-  """
-  count = jnp.asarray(count, jnp.float32)
-  if axis_name is None:
-    return jnp.maximum(count, 1.0)
-  count = jax.lax.pmean(count, axis_name)
-  return jnp.maximum(count, 1 / jax.lax.axis_size(axis_name))
-
-
 def proposal_loss(
   outputs: ProposalOutputs,
   batch: types.Batch,
@@ -82,7 +65,7 @@ def proposal_loss(
 
   Args:
     outputs: Outputs of the proposal head.
-    batch: Instances; images with `image_valid` False count for nothing.
+    batch: Instances; images with `image_valid` False are ignored.
     keys: Keys of each image. [B] keys.
     settings: How it is trained.
     axis_name: Mapped device axis of the counts.
@@ -133,8 +116,8 @@ def anchor_losses(
   Args:
     logits: [B, A] float32.
     codes: [B, A, 4] float32.
-    drawn: Which are positive, which background, [B, A] bool each, and the codes
-      that the positive ones shall have, [B, A, 4] float32.
+    drawn: Which are positive, which background, [B, A] bool each, and the
+      target codes of the positive ones, [B, A, 4] float32.
     beta: Beta of the smooth L1 loss; 0: L1.
     number: What both sums are divided by. [] float32.
 
@@ -164,7 +147,7 @@ def box_loss(
   Args:
     logits: Background last. [B, S, K + 1] float32.
     codes: [B, S, K or 1, 4] float32.
-    regions: What the head read. [B, S] each.
+    regions: Inputs of the head. [B, S] each.
     batch: Their instances.
     weights: Weights of the codes.
     beta: Beta of the smooth L1 loss of boxes; 0: L1.

@@ -1,41 +1,10 @@
-"""Reading of maps at points.
+"""Points in boxes.
 
-Shape letters: h, w size of a map, C channels, P points.
+Shape letters: R boxes, P points.
 """
 
 import jax
 import jax.numpy as jnp
-
-
-def sample_points(feature: jax.Array, points: jax.Array) -> jax.Array:
-  """Returns a map at points, bilinear, as if surrounded by zeros.
-
-  Args:
-    feature: [h, w, C] float.
-    points: (x, y) in cells, continuous: the centre of cell 0 is at 0.5.
-      [P, 2] float32. Get no gradient.
-
-  Returns:
-    [P, C], dtype of `feature`.
-  """
-  height, width, channels = feature.shape
-  points = jax.lax.stop_gradient(points) - 0.5
-  low = jnp.floor(points)
-  fraction = points - low
-  low = low.astype(jnp.int32)
-  flat = feature.reshape(-1, channels)
-  total = 0
-  for dx in (0, 1):
-    for dy in (0, 1):
-      x, y = low[:, 0] + dx, low[:, 1] + dy
-      is_inside = (x >= 0) & (x < width) & (y >= 0) & (y < height)
-      weight = jnp.abs(1 - dx - fraction[:, 0]) * jnp.abs(
-        1 - dy - fraction[:, 1]
-      )
-      weight = jnp.where(is_inside, weight, 0.0).astype(feature.dtype)
-      index = jnp.where(is_inside, y * width + x, 0)
-      total += flat[index] * weight[:, None]
-  return total
 
 
 def points_in_boxes(boxes: jax.Array, points: jax.Array) -> jax.Array:

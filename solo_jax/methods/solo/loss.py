@@ -1,17 +1,14 @@
-"""The loss of SOLO and Decoupled SOLO: every level has masks of its own size.
+"""The loss of SOLO and Decoupled SOLO: every level has its own mask size.
 
 Shape letters: B images, N instances, P positive pairs, G cells of a level,
 h and w mask resolution.
 """
 
-import dataclasses
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 
 from solo_jax import types
-from solo_jax.methods.grid.loss import cell_loss
+from solo_jax.methods.grid.loss import LossSettings, cell_loss
 from solo_jax.methods.grid.masks import Factor, MaskLoss, dice, mask_sum
 from solo_jax.methods.grid.targets import Targets
 from solo_jax.methods.solo.network import Outputs
@@ -20,10 +17,10 @@ from solo_jax.methods.solo.network import Outputs
 def solo_loss(
   outputs: Outputs,
   batch: types.Batch,
+  settings: LossSettings,
   *,
   mask_loss: MaskLoss = dice,
   axis_name: str | None = None,
-  **settings: Any,
 ) -> tuple[jax.Array, dict[str, jax.Array]]:
   """Returns the loss of a batch (SOLO, https://arxiv.org/abs/1912.04488).
 
@@ -36,9 +33,9 @@ def solo_loss(
   Args:
     outputs: Network outputs.
     batch: The batch; its masks are at least as fine as any level's.
+    settings: See `cell_loss`.
     mask_loss: Loss of each mask, given the logits of its factors.
     axis_name: Name of the mapped device axis; None on a single device.
-    **settings: The remaining arguments of `cell_loss`.
 
   Returns:
     The loss, [] float32, and its terms; see `cell_loss`.
@@ -50,9 +47,9 @@ def solo_loss(
     outputs,
     batch,
     level_masks,
+    settings,
     mask_loss=mask_loss,
     axis_name=axis_name,
-    **settings,
   )
 
 
@@ -60,9 +57,10 @@ def loss_on_masks(
   outputs: Outputs,
   batch: types.Batch,
   level_masks: tuple[types.PackedMasks, ...],
+  settings: LossSettings,
   *,
   mask_loss: MaskLoss = dice,
-  **settings: Any,
+  axis_name: str | None = None,
 ) -> tuple[jax.Array, dict[str, jax.Array]]:
   """Returns the loss with given mask targets.
 
@@ -70,8 +68,9 @@ def loss_on_masks(
     outputs: Network outputs.
     batch: The batch; its masks are not used.
     level_masks: Masks of all instances [B, N] at each level's size.
+    settings: See `cell_loss`.
     mask_loss: Loss of each mask, given the logits of its factors.
-    **settings: Arguments of `cell_loss`.
+    axis_name: Name of the mapped device axis; None on a single device.
 
   Returns:
     The loss, [] float32, and its terms; see `cell_loss`.
@@ -85,12 +84,7 @@ def loss_on_masks(
     return total
 
   return cell_loss(
-    outputs.category_logits,
-    batch,
-    sum_masks,
-    shared_cells="last",
-    mask_average="pairs",  # the same as 'cells': a cell has one instance
-    **settings,
+    outputs.category_logits, batch, sum_masks, settings, axis_name
   )
 
 
@@ -121,12 +115,9 @@ def coarsen_masks(
 ) -> types.PackedMasks:
   """Returns mask targets at the resolution of a level.
 
-  Bits by the rule of the 'published' targets, applied to the bits that there
-  are: set where two or more of the four central ones of a block are. Coverage
-  by its mean, which is exact.
-
-  Differs from the reference, which applies the rule to network pixels; those
-  at the centre of a block of 8 or 16 are not in a batch of stride 4.
+  Differs from the reference, which applies the rule of bits, see
+  `PackedMasks.coarsen`, to network pixels; those at the centre of a block of 8
+  or 16 are not in a batch of stride 4.
 
   Args:
     masks: [B, N] masks of [H, W].
@@ -138,7 +129,7 @@ def coarsen_masks(
   Raises:
     ValueError: If masks of this size cannot be made from `masks`.
   """
-  height, width = size
+  height, _ = size
   num_rows, _ = masks.size
   ratio = num_rows // height
   if num_rows != ratio * height or (ratio != 1 and ratio % 2):
@@ -149,18 +140,4 @@ def coarsen_masks(
     )
   if ratio == 1:
     return masks
-  has_bits = masks.encoding == "bits"
-  cells = jnp.unpackbits(masks.data, axis=-1) if has_bits else masks.data
-  blocks = cells.reshape(*cells.shape[:2], height, ratio, width, ratio)
-  if has_bits:
-    center = slice(ratio // 2 - 1, ratio // 2 + 1)
-    votes = jnp.sum(
-      blocks[:, :, :, center, :, center], axis=(3, 5), dtype=jnp.uint8
-    )
-    cells = jnp.where(votes >= 2, 255, 0).astype(jnp.uint8)
-  else:
-    mean = jnp.mean(blocks.astype(jnp.float32), axis=(3, 5))
-    cells = jnp.round(mean).astype(jnp.uint8)
-  return dataclasses.replace(
-    masks, data=cells, encoding="coverage", stride=ratio * masks.stride
-  )
+  return masks.coarsen(ratio)

@@ -3,13 +3,11 @@
 Shape letters: B images, G cells, P positive pairs, E mask-feature channels.
 """
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 
 from solo_jax import types
-from solo_jax.methods.grid.loss import cell_loss
+from solo_jax.methods.grid.loss import LossSettings, cell_loss
 from solo_jax.methods.grid.masks import Factor, MaskLoss, dice, mask_sum
 from solo_jax.methods.grid.targets import flatten_levels
 from solo_jax.methods.solov2.network import Outputs
@@ -18,10 +16,10 @@ from solo_jax.methods.solov2.network import Outputs
 def solov2_loss(
   outputs: Outputs,
   batch: types.Batch,
+  settings: LossSettings,
   *,
   mask_loss: MaskLoss = dice,
   axis_name: str | None = None,
-  **settings: Any,
 ) -> tuple[jax.Array, dict[str, jax.Array]]:
   """Returns the loss of a batch (SOLOv2, https://arxiv.org/abs/2003.10152).
 
@@ -30,9 +28,9 @@ def solov2_loss(
   Args:
     outputs: Network outputs.
     batch: The batch.
+    settings: See `cell_loss`.
     mask_loss: Loss of each mask, given its logits.
     axis_name: Name of the mapped device axis; None on a single device.
-    **settings: The remaining arguments of `cell_loss`.
 
   Returns:
     The loss, [] float32, and its terms; see `cell_loss`.
@@ -53,10 +51,5 @@ def solov2_loss(
     )
 
   return cell_loss(
-    outputs.category_logits,
-    batch,
-    sum_masks,
-    shared_cells="all",
-    axis_name=axis_name,
-    **settings,
+    outputs.category_logits, batch, sum_masks, settings, axis_name
   )

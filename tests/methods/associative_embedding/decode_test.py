@@ -9,6 +9,7 @@ import pytest
 
 from solo_jax.grouping.groups import Groups
 from solo_jax.methods.associative_embedding.decode import (
+  Settings,
   decode,
   describe_groups,
 )
@@ -42,9 +43,9 @@ DECODE = dict(
 
 def run(outputs, size=2 * SIZE, **overrides):
   sizes = jnp.full((outputs.seed_logits.shape[0], 2), size)
-  return jax.jit(functools.partial(decode, **DECODE | overrides))(
-    outputs, sizes
-  )
+  return jax.jit(
+    functools.partial(decode, settings=Settings(**DECODE | overrides))
+  )(outputs, sizes)
 
 
 def found_masks(decoded, image=0):

@@ -10,6 +10,7 @@ import pytest
 from solo_jax.methods.associative_embedding.loss import (
   DISTANCE_MARGIN,
   VARIANCE_MARGIN,
+  LossSettings,
   associative_embedding_loss,
 )
 from tests.methods.associative_embedding.conftest import (
@@ -41,9 +42,9 @@ def run(outputs, batch, embedding_loss="spatial", mask_loss="dice", **weights):
     return associative_embedding_loss(
       outputs,
       batch,
-      embedding_loss=embedding_loss,
-      mask_loss=mask_loss,
-      **WEIGHTS | weights,
+      LossSettings(
+        embedding_loss=embedding_loss, mask_loss=mask_loss, **WEIGHTS | weights
+      ),
     )
 
   return jax.jit(jax.value_and_grad(total, has_aux=True))(outputs)
@@ -217,10 +218,8 @@ def test_devices_together_equal_one():
     loss, terms = associative_embedding_loss(
       outputs,
       batch,
-      embedding_loss="spatial",
-      mask_loss="dice",
+      LossSettings(embedding_loss="spatial", mask_loss="dice", **WEIGHTS),
       axis_name="device",
-      **WEIGHTS,
     )
     return jax.lax.pmean(loss, "device"), terms
 

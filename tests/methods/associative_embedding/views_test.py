@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from solo_jax.methods.associative_embedding.decode import Settings
 from solo_jax.methods.associative_embedding.views import (
   DIM,
   HEAT,
@@ -14,7 +15,7 @@ from solo_jax.methods.associative_embedding.views import (
 )
 from tests.methods.associative_embedding.conftest import SIZE, make_perfect
 
-SETTINGS = dict(
+SETTINGS = Settings(
   mask_stride=2,
   foreground_threshold=0.5,
   radii=(1.0,),
@@ -23,13 +24,20 @@ SETTINGS = dict(
   seed_threshold=0.5,
   min_pixels=3,
   min_unclaimed=0.5,
+  competing=False,
+  score_terms=(),
+  score_threshold=0.05,
+  mask_threshold=0.5,
+  nms_kernel="gaussian",
+  nms_sigma=2.0,
+  update_threshold=0.05,
 )
 
 
 def test_views_of_right_outputs(batch):
   outputs = make_perfect(batch)
   sizes = jnp.full((1, 2), 2 * SIZE)
-  views = jax.jit(lambda o: draw_views(o, sizes, **SETTINGS))(outputs)
+  views = jax.jit(lambda o: draw_views(o, sizes, SETTINGS))(outputs)
   assert set(views) == {"tags", "seeds", "groups"}
   squares = batch.masks.data[0, :3] > 0
   outside = ~squares.any(0)

@@ -12,7 +12,7 @@ from solo_jax.methods.grid.levels import (
   split_range,
 )
 from solo_jax.methods.grid.perfect_outputs import find_owners
-from solo_jax.methods.grid.targets import assign_cells
+from solo_jax.methods.grid.targets import Assignment, assign_cells
 from tests.inspection.conftest import sections
 
 
@@ -49,10 +49,12 @@ def test_cells_are_those_of_the_loss(num_grid):
     np.ones(40, bool),
     padded_size=(160, 200),
     num_grids=(num_grid,),
-    scale_ranges=((10, 60),),
-    center_sigma=0.5,
-    max_positives=400,
-    shared_cells="all",
+    assignment=Assignment(
+      scale_ranges=((10, 60),),
+      center_sigma=0.5,
+      max_positives=400,
+      shared_cells="all",
+    ),
   )
   expected, _ = find_owners(targets, num_grid**2, 40)
   sizes = boxes[:, 2:] - boxes[:, :2]

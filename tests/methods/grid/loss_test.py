@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from solo_jax import types
-from solo_jax.methods.grid.loss import cell_loss
+from solo_jax.methods.grid.loss import cell_loss, make_loss_settings
 from tests.target_masks import pack_bits
 
 LOSS = dict(
@@ -18,9 +18,6 @@ LOSS = dict(
   mask_weight=3.0,
   focal_alpha=0.25,
   focal_gamma=2.0,
-  shared_cells="all",
-  mask_average="pairs",
-  axis_name=None,
 )
 # Three 10 px boxes on a grid of 4 x 4 cells of 16 px; two share a centre cell.
 CENTERS = ((24.0, 40.0), (24.0, 40.0), (56.0, 8.0))
@@ -43,13 +40,14 @@ def make_batch(num_valid):
 
 
 @functools.lru_cache
-def jitted(**settings):
+def jitted(shared_cells="all", **settings):
   return jax.jit(
     lambda logits, batch: cell_loss(
       (logits,),
       batch,
       lambda targets: jnp.sum(targets.valid * 0.5),  # dice of .5 a mask
-      **settings,
+      make_loss_settings(settings, shared_cells=shared_cells),
+      None,
     )
   )
 

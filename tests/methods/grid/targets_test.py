@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from solo_jax.methods.grid.targets import (
+  Assignment,
   assign_cells,
   flatten_levels,
   grid_cell,
@@ -15,17 +16,21 @@ from solo_jax.methods.grid.targets import (
 
 
 def assign(centers, boxes, labels, valid=None, **overrides):
-  arguments = dict(
-    padded_size=(64, 64),
-    num_grids=(8, 4),
+  settings = dict(
     scale_ranges=((1.0, 32.0), (16.0, 64.0)),
     center_sigma=0.2,
     max_positives=32,
     shared_cells="all",
   )
-  arguments.update(overrides)
   labels = np.asarray(labels, np.int32).reshape(-1)
-  return jax.jit(functools.partial(assign_cells, **arguments))(
+  return jax.jit(
+    functools.partial(
+      assign_cells,
+      padded_size=(64, 64),
+      num_grids=(8, 4),
+      assignment=Assignment(**settings | overrides),
+    )
+  )(
     np.asarray(centers, np.float32).reshape(-1, 2),
     np.asarray(boxes, np.float32).reshape(-1, 4),
     labels,
@@ -122,10 +127,12 @@ def test_fixture(golden, golden_masks, golden_centers):
       assign_cells,
       padded_size=tuple(config["net_hw"]),
       num_grids=tuple(config["num_grids"]),
-      scale_ranges=tuple(map(tuple, config["scale_ranges"])),
-      center_sigma=config["pos_scale"],
-      max_positives=256,
-      shared_cells="all" if is_solov2 else "last",
+      assignment=Assignment(
+        scale_ranges=tuple(map(tuple, config["scale_ranges"])),
+        center_sigma=config["pos_scale"],
+        max_positives=256,
+        shared_cells="all" if is_solov2 else "last",
+      ),
     )
   )(
     golden_centers,

@@ -11,7 +11,6 @@ from solo_jax.methods.regions.box_coding import decode
 from solo_jax.methods.regions.loss import (
   anchor_losses,
   box_loss,
-  count_everywhere,
   proposal_loss,
   take_instances,
 )
@@ -76,13 +75,6 @@ def test_no_instances_and_instances_without_area():
     objects, boxes = run_proposals(dataclasses.replace(batch, **changed))
     np.testing.assert_allclose(objects, np.log(2), rtol=1e-6)
     assert float(boxes) == 0
-
-
-def test_a_count_of_nothing_divides():
-  assert float(count_everywhere(0, None)) == 1
-  assert float(count_everywhere(jnp.int32(7), None)) == 7
-  counts = jax.pmap(lambda x: count_everywhere(x, "data"), axis_name="data")
-  np.testing.assert_allclose(counts(jnp.asarray([3])), [3])
 
 
 def test_unknown_divisor_is_refused():

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from solo_jax import types
-from solo_jax.methods.grid.loss import cell_loss
+from solo_jax.methods.grid.loss import cell_loss, make_loss_settings
 from solo_jax.methods.solo.loss import coarsen_masks, loss_on_masks, solo_loss
 from solo_jax.methods.solo.network import LevelFactor, Outputs
 from tests.target_masks import pack_bits, pack_coverage
@@ -73,7 +73,11 @@ def make_outputs(seed=0):
 @functools.lru_cache
 def jitted(loss, **settings):
   """One compiled function for all calls with the same settings."""
-  total = functools.partial(loss, **settings)
+  settings = make_loss_settings(settings, shared_cells="last")
+
+  def total(outputs, *batch_and_masks):
+    return loss(outputs, *batch_and_masks, settings)
+
   return jax.jit(jax.value_and_grad(total, has_aux=True))
 
 
@@ -111,7 +115,7 @@ def test_only_cells_with_an_instance_get_a_gradient():
   assert not any(np.any(f.bias) for f in gradient.factors[1])
 
 
-def written_out(outputs, batch, **settings):
+def written_out(outputs, batch, settings):
   """The loss with every mask of image 0 computed, then picked."""
 
   def dice(targets):
@@ -137,15 +141,7 @@ def written_out(outputs, batch, **settings):
       total += jnp.sum(jnp.where(here, 1 - overlap / sizes, 0.0))
     return total
 
-  return cell_loss(
-    outputs.category_logits,
-    batch,
-    dice,
-    shared_cells="last",
-    mask_average="pairs",
-    axis_name=None,
-    **settings,
-  )
+  return cell_loss(outputs.category_logits, batch, dice, settings, None)
 
 
 def test_gradient_equals_that_of_the_masks_written_out():
@@ -180,7 +176,7 @@ def test_mean_over_devices_is_the_global_loss():
     loss, _ = solo_loss(
       part,
       jax.tree.map(one, jax.tree.map(jnp.asarray, batch)),
-      **LOSS,
+      make_loss_settings(LOSS, shared_cells="last"),
       axis_name="devices",
     )
     return jax.lax.pmean(loss, "devices")
@@ -263,7 +259,6 @@ def test_fixture(golden, golden_batch, golden_coverage, golden_loss_settings):
     golden_batch,
     golden_coverage,
     loss=loss_on_masks,
-    axis_name=None,
     **golden_loss_settings,
   )
   np.testing.assert_allclose(terms["mask_loss"], golden["loss_mask"], 1e-4)

@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 
 from solo_jax import types
+from solo_jax.methods.grid.loss import make_loss_settings
+from solo_jax.methods.grid.masks import dice
 from solo_jax.methods.solov2.loss import solov2_loss
 from solo_jax.methods.solov2.network import Outputs
 from tests.target_masks import pack_bits, pack_coverage
@@ -65,9 +67,15 @@ def make_outputs(num_images=2, seed=0):
   )
 
 
-def run(outputs, batch, **overrides):
+def make_settings(**overrides):
+  return make_loss_settings(LOSS | overrides, shared_cells="all")
+
+
+def run(outputs, batch, mask_loss=dice, **overrides):
+  settings = make_settings(**overrides)
+
   def total(outputs):
-    return solov2_loss(outputs, batch, **{**LOSS, **overrides})
+    return solov2_loss(outputs, batch, settings, mask_loss=mask_loss)
 
   return jax.jit(jax.value_and_grad(total, has_aux=True))(outputs)
 
@@ -136,7 +144,7 @@ def test_mean_over_devices_is_the_global_loss():
   )
 
   def device_loss(outputs, batch):
-    loss, _ = solov2_loss(outputs, batch, **LOSS, axis_name="devices")
+    loss, _ = solov2_loss(outputs, batch, make_settings(), axis_name="devices")
     return jax.lax.pmean(loss, "devices")
 
   losses = jax.vmap(device_loss, axis_name="devices")(*halves)
