@@ -223,7 +223,9 @@ def define_checkpoint_flag() -> None:
   flags.DEFINE_string(
     "checkpoint",
     None,
-    "Folder of a run (its newest checkpoint is used) or of one checkpoint.",
+    "Folder of a run (its newest checkpoint is used) or of one checkpoint; a "
+    "name of published weights (python -m solo_jax.convert --list), an "
+    "https:// address, hf:owner/model, or a file of another code base.",
     required=True,
   )
 
