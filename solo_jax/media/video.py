@@ -15,7 +15,9 @@ from solo_jax.errors import UserError
 
 SUFFIXES = (".mp4", ".mov", ".m4v", ".avi", ".mkv", ".webm", ".mpg", ".mpeg")
 # Of FFmpeg; playlists and the like, which name other files, are not among them.
-_FORMATS = "mov,mp4,m4a,3gp,3g2,mj2,avi,matroska,webm,mpeg,mpegvideo,mpegts,m4v"
+_FORMATS = (
+  "mov,mp4,m4a,3gp,3g2,mj2,avi,matroska,webm,mpeg,mpegvideo,mpegts,m4v,wav"
+)
 TICKS = 90_000  # of a second; a multiple of usual frame durations
 # A last frame that is shown for longer than this means missing frames.
 LAST_SECONDS = 1.0
