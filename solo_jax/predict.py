@@ -50,7 +50,6 @@ import sys
 import time
 
 from absl import flags
-from rich.console import Console
 
 from solo_jax import api, cli
 from solo_jax.data import exif
@@ -61,7 +60,7 @@ from solo_jax.media.inputs import describe_others, find_inputs
 from solo_jax.media.prediction import predict_inputs
 from solo_jax.media.reading import ImageReader
 from solo_jax.media.saving import KINDS
-from solo_jax.terminal import plural
+from solo_jax.terminal import Console, plural
 from solo_jax.visualization import COLORS, SHOWN, Look
 
 FLAGS = flags.FLAGS

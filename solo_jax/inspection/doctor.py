@@ -2,12 +2,12 @@
 
 import functools
 import pathlib
+import shlex
 from collections.abc import Callable
 from typing import Any
 
 import ml_collections
 import rich.progress
-from rich.console import Console
 
 from solo_jax.building import check_config
 from solo_jax.inspection import lost_instances, report
@@ -20,6 +20,7 @@ from solo_jax.inspection.files import (
   write_pictures,
   write_report,
 )
+from solo_jax.terminal import Console
 
 
 def inspect(
@@ -80,7 +81,8 @@ def inspect(
     if found.made.reasons and not found.warning:
       console.print(
         f"Train on the suggestion ({compare_steps(*find_costs(found))}) with\n"
-        f"python -m solo_jax.train --config={out / SUGGESTED} --workdir=...",
+        "python -m solo_jax.train "
+        f"{shlex.quote(f'--config={out / SUGGESTED}')} --workdir=...",
         soft_wrap=True,
       )
   return content

@@ -9,7 +9,7 @@ import numpy as np
 import rich.progress
 
 from solo_jax import types
-from solo_jax.errors import UserError
+from solo_jax.errors import UserError, printable
 from solo_jax.inference.predictor import Predictor
 from solo_jax.media import video
 from solo_jax.media.inputs import Inputs
@@ -184,7 +184,7 @@ def _predict_video(
   tracker = Tracker(
     score_threshold=job.score_threshold, max_missed=MISSED_SECONDS
   )
-  task = job.progress.add_task(path.name, total=source.num_frames)
+  task = job.progress.add_task(printable(path.name), total=source.num_frames)
   waiting = collections.deque()
 
   def read():
