@@ -35,7 +35,10 @@ def path(tmp_path_factory):
 def test_the_verdict_comes_first_and_names_are_text(path):
   text = path.read_text()
   assert "<b>cat" not in text and text.count("&lt;b&gt;cat") == 2
-  order = [text.index(f"<h2>{x}") for x in ("Verdict", "Classes", "Why", "Objects", "Last")]
+  order = [
+    text.index(f"<h2>{x}")
+    for x in ("Verdict", "Classes", "Why", "Objects", "Last")
+  ]
   assert order == sorted(order)
   assert "first<br>second" in text and "python -m solo_jax.x" in text
 
