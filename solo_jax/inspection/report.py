@@ -70,6 +70,11 @@ class Table:
       console.print(self.note, style="dim")
     console.print()
 
+  @property
+  def is_wordy(self) -> bool:
+    """Whether cells of other columns than the first are sentences."""
+    return any(len(cell) > 40 for row in self.rows for cell in row[1:])
+
   def markdown(self) -> str:
     """Writes the part as Markdown."""
     lines = [f"## {self.title}", ""]
