@@ -50,7 +50,8 @@ def load_resnet(weights: str, target: Mapping[str, Any]) -> dict[str, Any]:
   """
   if not epath.Path(weights).exists():
     raise errors.UserError(
-      f"backbone.weights={weights!r} is no file; download a torchvision ResNet "
+      f"backbone.weights={weights!r} is neither a file nor a name of published "
+      "weights (python -m solo_jax.convert --list); give a torchvision ResNet "
       "(.pth) or set it to None"
     )
   return torchvision.load_backbone(weights, target)
@@ -80,13 +81,13 @@ def load_lite0(weights: str, target: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def make_swin(*, axis_name: str | None, **section: Any) -> swin.Swin:
-  """Builds a Swin Transformer; it has nothing to gather over devices."""
+  """Returns a Swin Transformer, which gathers nothing over devices."""
   del axis_name
   return swin.Swin(**section)
 
 
 def load_swin(weights: str, target: Mapping[str, Any]) -> dict[str, Any]:
-  """Reads a classifier of the original repository.
+  """Returns the backbone of a classifier from the original repository.
 
   Args:
     weights: Its path.

@@ -79,7 +79,7 @@ def draw_instances(
   colors: Sequence[int] | None = None,
   look: Look = Look(),  # noqa: B008, frozen
 ) -> np.ndarray:
-  """Draws instances on their image.
+  """Returns the image with its instances drawn on it.
 
   Small images are enlarged so that labels can be read, and edges of masks are
   smoothed. Labels lie on their object where it has room. They never overlap:
@@ -133,7 +133,7 @@ def draw_instances(
 
 
 def match(predicted: types.Instances, truth: types.Instances) -> np.ndarray:
-  """Finds the object that each detection covers, whatever its class.
+  """Returns the object that each detection covers, whatever its class.
 
   Detections take, by falling score, the free object of the highest mask IoU.
 
@@ -284,7 +284,7 @@ def enlarge(image: np.ndarray, factor: int) -> np.ndarray:
 
 
 def enlarge_masks(masks: np.ndarray, factor: int) -> np.ndarray:
-  """Enlarges masks by a whole factor, with smooth edges.
+  """Returns masks enlarged by a whole factor, with smooth edges.
 
   Args:
     masks: [M, H, W] bool.
@@ -297,8 +297,8 @@ def enlarge_masks(masks: np.ndarray, factor: int) -> np.ndarray:
   if factor == 1 or not len(masks):
     return masks
   size = masks.shape[2] * factor, masks.shape[1] * factor
-  # A Gaussian of half a pixel takes off the steps; lines of one pixel survive.
-  sigma = 0.5 * factor
+  # A Gaussian takes off the steps; up to .74 pixels lines of one pixel survive.
+  sigma = 0.65 * factor
   return np.stack(
     [_enlarge_mask(mask.astype(np.uint8) * 255, size, sigma) for mask in masks]
   )
@@ -341,6 +341,28 @@ def _draw_contours(
     dark = tuple(c // 4 for c in color)
     for line, width in ((dark, thickness + 2), (color, thickness)):
       cv2.drawContours(picture, contours, -1, line, width, cv2.LINE_AA)
+
+
+def draw_outlines(
+  picture: np.ndarray, masks: np.ndarray, color: tuple[int, int, int]
+) -> np.ndarray:
+  """Outlines masks by a thick line.
+
+  Args:
+    picture: RGB. [H, W, 3] uint8.
+    masks: [M, H, W] bool.
+    color: RGB.
+
+  Returns:
+    RGB picture. [H, W, 3] uint8.
+  """
+  picture = picture.copy()
+  for mask in masks:
+    contours, _ = cv2.findContours(
+      mask.astype(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE
+    )
+    cv2.drawContours(picture, contours, -1, color, 3)
+  return picture
 
 
 def _draw_boxes(

@@ -21,7 +21,7 @@ def draw_labels(
   masks: np.ndarray,
   palette: Sequence[sv.Color],
 ) -> np.ndarray:
-  """Draws a small sign for each text.
+  """Returns the picture with a small label for each text.
 
   It lies on its object where that has room for it, else next to it, with a line
   between the two. One that finds no free place is left out.
@@ -71,7 +71,7 @@ def draw_labels(
 
 
 def deepest_point(mask: np.ndarray, box: np.ndarray) -> tuple[int, int]:
-  """Finds the pixel of a mask that is farthest from its edge.
+  """Returns the pixel of a mask that is farthest from its edge.
 
   Args:
     mask: With at least one pixel. [H, W] bool.

@@ -28,7 +28,7 @@ from solo_jax.data.findings import Findings, list_kinds
 from solo_jax.data.prepared_folder import make_features, shard_mark
 from solo_jax.data.records import FEDERATED_FIELDS, INDEX_FIELDS
 from solo_jax.errors import UserError
-from solo_jax.terminal import plural
+from solo_jax.terminal import Console, plural
 
 # Records per shard; TFDS keeps one shard in memory while it writes.
 _SHARD_LENGTH = 1024
@@ -68,6 +68,8 @@ class Description:
       their images.
     class_frequencies: 'r' (rare), 'c' (common) or 'f' (frequent) of each
       label, of a federated dataset; empty elsewhere.
+    is_thing: Whether each label is one of things, of data that have every
+      pixel labelled; empty elsewhere.
     exif: Whether orientation tags were followed: 'apply' or 'ignore'.
   """
 
@@ -80,6 +82,7 @@ class Description:
   num_images_skipped: int = 0
   num_annotations_skipped: int = 0
   class_frequencies: Sequence[str] = ()
+  is_thing: Sequence[bool] = ()
   exif: str = "ignore"
 
 
@@ -205,7 +208,7 @@ class RecordsBuilder(tfds.core.ShardBasedBuilder, skip_registration=True):
     tfds.disable_progress_bar()  # our own single bar per split instead of three
     columns = rich.progress.Progress.get_default_columns()
     counter = rich.progress.MofNCompleteColumn()
-    console = rich.console.Console(file=sys.stdout)
+    console = Console(file=sys.stdout)
     # TFDS announces a download of unknown size even if there is none.
     with (
       contextlib.redirect_stdout(io.StringIO()),
@@ -242,6 +245,7 @@ class RecordsBuilder(tfds.core.ShardBasedBuilder, skip_registration=True):
       num_images_skipped=description.num_images_skipped,
       num_annotations_skipped=description.num_annotations_skipped,
       class_frequencies=list(description.class_frequencies),
+      is_thing=list(description.is_thing),
       exif=description.exif,
       fingerprints={},
     )

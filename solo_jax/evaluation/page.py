@@ -37,7 +37,7 @@ def build(
   styles: Sequence[str] = (),
   scripts: Sequence[str] = (),
 ) -> str:
-  """Builds a page.
+  """Returns a page.
 
   Args:
     heading: What stands above it.

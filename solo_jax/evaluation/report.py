@@ -1,4 +1,4 @@
-"""The evaluation report: one HTML file that needs nothing else.
+"""The evaluation report: a self-contained HTML file.
 
 `summarize` computes what the report shows as plain numbers, `write` puts them
 into report.html, whose scripts draw them in the browser.
@@ -38,10 +38,10 @@ SCRIPTS = [
     "viewer",
   )
 ]
-# IoU thresholds whose curves are shown, besides the mean over all ten.
+# IoU thresholds whose curves are shown, in addition to the mean over all ten.
 CURVE_IOUS = (0.5, 0.75, 0.9)
-# Beyond so many classes only those with most confusions have a row in the
-# matrix, and curves are kept for all classes together only.
+# With more classes than this, only those with most confusions have a row in the
+# matrix, and curves are only kept for all classes together.
 MAX_MATRIX_CLASSES = 24
 MAX_CURVE_CLASSES = 100
 SWEEP = np.linspace(0, 1, 51)
@@ -61,8 +61,8 @@ def summarize(
   Args:
     masks: Finished comparison of masks.
     metrics: Its metrics.
-    score_threshold: For what depends on one: confusion matrix, quality of
-      images, metrics of label images.
+    score_threshold: Threshold for the confusion matrix, the quality of images
+      and the metrics of label images.
     overlaps: Overlaps of label images, `microscopy.overlaps`; None leaves these
       out.
 
@@ -211,7 +211,7 @@ def _shorten(matrix: np.ndarray, names: Sequence[str]) -> dict[str, Any]:
   pairs = [np.unravel_index(i, between.shape) for i in order]
   kept = np.arange(len(names))
   if len(names) > MAX_MATRIX_CLASSES:
-    # Then by the number of objects, so that it is full in any case.
+    # Then by the number of objects, so that it is always full.
     confused = between.sum(0) + between.sum(1)
     kept = np.lexsort((-matrix[:-1].sum(1), -confused))[:MAX_MATRIX_CLASSES]
     kept = np.sort(kept)
@@ -259,8 +259,8 @@ def write(
   """Writes the report.
 
   Args:
-    folder: Where report.html goes; made if missing. Pictures that are too much
-      for one file go next to it.
+    folder: Folder to write report.html to; created if missing. Pictures that
+      are too much for one file go next to it.
     data: As `summarize` returns it.
     about: How it was made.
     shown: As `summarize` returns it.

@@ -39,7 +39,7 @@ class Shown:
 
   @property
   def image_id(self) -> int:
-    """Id of the image."""
+    """Returns the id of the image."""
     return self.entry["image_id"]
 
 
@@ -85,7 +85,7 @@ def describe(
   score_threshold: float,
   is_large: bool,
 ) -> Shown:
-  """Lists the objects and the detections of an image.
+  """Returns the objects and detections of an image.
 
   Args:
     image: Its quality.
@@ -154,7 +154,7 @@ def join(
   pictures: Mapping[int, Picture],
   folder: epath.Path,
 ) -> list[dict[str, Any]]:
-  """Puts images and pictures together.
+  """Returns images joined with their pictures.
 
   Args:
     shown: Images of the page.
@@ -177,7 +177,12 @@ def join(
       (folder / FOLDER).mkdir(exist_ok=True)
       (folder / source).write_bytes(picture.jpeg)
     entry = dict(
-      image.entry, name=picture.name, unit=picture.unit, picture=source
+      image.entry,
+      # As text: numbers of a browser are exact up to 2^53 only.
+      image_id=str(image.image_id),
+      name=picture.name,
+      unit=picture.unit,
+      picture=source,
     )
     for part in ("objects", "found"):
       entry[part] = [

@@ -1,4 +1,4 @@
-"""What the doctor writes: report, pictures and the suggested configuration."""
+"""Writes the doctor's report, pictures and suggested configuration."""
 
 import json
 import pathlib
@@ -17,6 +17,7 @@ from solo_jax.inspection.config_file import format_config
 from solo_jax.inspection.cost import Cost, compare_costs, find_cost
 from solo_jax.inspection.diagnosis import GIVEN, SUGGESTION, Diagnosis
 from solo_jax.inspection.frames import Frame, inference_frames, training_frame
+from solo_jax.inspection.page import CAPTIONS
 
 NUM_PICTURES = 4
 SUGGESTED = "suggested_config.py"
@@ -56,16 +57,17 @@ def write_report(
   Args:
     out: Folder.
     config: The configuration that was inspected.
-    found: What was found.
+    found: The findings.
     tables: Parts of the report.
-    content: What report.json is to hold.
+    content: The contents of report.json.
     drawn: Names of the pictures.
   """
   made = found.made
   title = f"{config.dataset.name}, {config.method}"
   parts = [f"# {title}", "", *(table.markdown() for table in tables)]
   for name in drawn:
-    parts += [f"## {name}.png", "", f"![{name}]({name}.png)", ""]
+    heading, text = CAPTIONS[name]
+    parts += [f"## {heading}", "", f"![{name}]({name}.png)", "", text, ""]
   if "lost" not in drawn:
     parts += [NONE_LOST, ""]
   (out / "report.md").write_text("\n".join(parts), encoding="utf-8")
@@ -87,7 +89,7 @@ def describe(
 
   Args:
     config: The configuration that was inspected.
-    found: What was found.
+    found: The findings.
     out: Folder that the configuration is written to.
 
   Returns:
@@ -122,14 +124,14 @@ def write_pictures(out: pathlib.Path, found: Diagnosis) -> list[str]:
 
   Args:
     out: Folder; made if missing.
-    found: What was found.
+    found: The findings.
 
   Returns:
     The names of the pictures, without their ending.
   """
   out.mkdir(parents=True, exist_ok=True)
   train = found.train
-  shown = np.flatnonzero(train.num_objects)  # one at least: it was suggested by
+  shown = np.flatnonzero(train.num_objects)  # at least one: it was suggested by
   if len(shown) > NUM_PICTURES:
     places = np.linspace(0, len(shown) - 1, NUM_PICTURES)
     shown = shown[places.round().astype(int)]

@@ -1,8 +1,8 @@
 """The score of a perfect network: the ceiling that a configuration allows.
 
-Targets are made of the annotations as in training, turned into the outputs of
-a network that has learned them exactly, and go the real way: the method's own
-decoder, masks at the original size, joined tiles, COCO metrics.
+Targets are made from the annotations as in training, turned into the outputs of
+a network that has learned them exactly, and evaluated like predictions: the
+method's own decoder, masks at the original size, joined tiles, COCO metrics.
 """
 
 import dataclasses
@@ -16,13 +16,12 @@ from solo_jax import types
 from solo_jax.data import records as data_records
 from solo_jax.evaluation import coco_metrics
 from solo_jax.inference import tiling
-from solo_jax.inference.instances import to_instances
-from solo_jax.inference.masks import masks_to_original
+from solo_jax.inference.instances import masks_to_original, to_instances
 from solo_jax.inspection.frames import (
   Frame,
   inference_frames,
   make_example,
-  mask_weights,
+  target_masks,
 )
 from solo_jax.inspection.lost_instances import (
   Fates,
@@ -35,14 +34,14 @@ from solo_jax.methods.interface import Method
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Ceiling:
-  """What a configuration allows on some images.
+  """The highest score that a configuration allows on some images.
 
   Attributes:
     masks: Metrics of the mask targets themselves, without grid, grouping or
       capacities of the decoder: what resolution and target rule allow.
     oracle: Metrics of the decoded outputs of a perfect network.
     num_dropped: Candidates beyond the decoder's capacity, over all frames.
-    fates: What became of the instances of each frame.
+    fates: The fates of the instances of each frame.
     places: Image in the selection and frame in the image of each of `fates`.
   """
 
@@ -78,8 +77,8 @@ def measure_ceiling(
     The ceiling.
 
   Raises:
-    errors.UserError: If the method has no perfect outputs or does not list
-      what its targets lose.
+    errors.UserError: If the method has no perfect outputs or does not list lost
+      instances.
   """
   perfect_outputs = method.require("perfect_outputs")
   judge = jax.jit(method.require("lost_instances"))
@@ -126,7 +125,8 @@ def measure_ceiling(
     on_image()
   truth = data_records.to_coco(selection)
   return Ceiling(
-    # More than the evaluation takes would blame the masks for its limit.
+    # With more than the evaluation accepts, its limit would count against the
+    # masks.
     masks=coco_metrics.evaluate(truth, target_results, max_detections=10**4),
     oracle=coco_metrics.evaluate(truth, results, max_detections=max_detections),
     num_dropped=num_dropped,
@@ -176,16 +176,15 @@ def target_instances(
 
   Args:
     frame: The frame.
-    example: Made of it by `frames.make_example`.
+    example: The result of `frames.make_example` for it.
     threshold: A pixel belongs to a mask above it.
 
   Returns:
     Instances at the frame's original size.
   """
-  weights = mask_weights(example)
   masks, boxes_xyxy = masks_to_original(
-    weights,
-    mask_stride=frame.padded_size[0] // weights.shape[1],
+    target_masks(example),
+    padded_size=frame.padded_size,
     image_size=frame.sample.image_size,
     original_size=frame.size,
     threshold=threshold,
@@ -206,7 +205,7 @@ def join(
   Args:
     frames: Frames of one image.
     parts: Instances of each at its original size.
-    tile_size: `preprocessing.tile_size`; None: there is one frame.
+    tile_size: `preprocessing.tile_size`; None if there is one frame.
 
   Returns:
     Instances of the image.

@@ -1,4 +1,4 @@
-"""Pictures of annotated images with what was detected in them."""
+"""Pictures of annotated images with their detections."""
 
 import io
 from collections.abc import Iterable
@@ -16,14 +16,14 @@ from solo_jax.media.outlines import trace
 # Pixels of a picture in a report: of those that are looked at first, and of the
 # others.
 MAX_SIDE, SMALL_SIDE = 900, 360
-# Pixels of all masks that a picture draws at once, a byte each.
+# Pixels of all masks that a picture draws at once, one byte each.
 MAX_PICTURE_PIXELS = 2**30
 
 
 def draw_images(
   records: data_records.Records, shown: Iterable[Shown]
 ) -> dict[int, Picture]:
-  """Reads images of a split and traces their masks, for a report.
+  """Returns images of a split with their masks traced, for a report.
 
   Args:
     records: The split.
@@ -62,10 +62,10 @@ def truth_of(sample: types.Sample) -> types.Instances:
   """Returns the annotated objects as instances, crowds left out.
 
   Args:
-    sample: In its original frame.
+    sample: A sample in its original frame.
 
   Returns:
-    Instances of score 1, as many as fit into memory.
+    Instances of score 1, limited to those that fit into memory.
   """
   kept = np.flatnonzero(~sample.is_crowd)
   kept = kept[: _count_drawn(len(kept), sample, "annotated objects")]
@@ -94,7 +94,7 @@ def _count_drawn(number: int, sample: types.Sample, what: str) -> int:
 
 
 def _to_jpeg(picture: np.ndarray, side: int) -> bytes:
-  """Encodes an RGB picture, larger ones shrunk."""
+  """Returns an RGB picture as JPEG, shrunk if it is large."""
   image = Image.fromarray(picture)
   is_whole = max(image.size) <= SMALL_SIDE
   image.thumbnail((side, side))

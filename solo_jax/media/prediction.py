@@ -1,4 +1,4 @@
-"""Predicting images, videos and cameras, and saving what is found."""
+"""Predicts images, videos and cameras, and saves the results."""
 
 import collections
 import dataclasses
@@ -9,26 +9,26 @@ import numpy as np
 import rich.progress
 
 from solo_jax import types
-from solo_jax.data.file_tree import MAX_PIXELS
-from solo_jax.errors import UserError
+from solo_jax.errors import UserError, printable
 from solo_jax.inference.predictor import Predictor
 from solo_jax.media import video
-from solo_jax.media.inputs import Inputs, unique_names
-from solo_jax.media.reading import read_image
+from solo_jax.media.inputs import Inputs
+from solo_jax.media.output_names import output_names
+from solo_jax.media.reading import ImageReader
 from solo_jax.media.saving import Results
 from solo_jax.media.tracking import Tracker
 from solo_jax.visualization import Look
 
-MISSED_SECONDS = 1.0  # after which a track is given up
+MISSED_SECONDS = 1.0  # after which a track is dropped
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Problem:
-  """An input that could not be used, or not all of it.
+  """An input that could not be used, or only in part.
 
   Attributes:
-    path: The file; 'camera 0' of a camera.
-    reason: Why not.
+    path: The file, or 'camera 0' for a camera.
+    reason: The reason.
   """
 
   path: pathlib.Path
@@ -37,20 +37,20 @@ class Problem:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class _Job:
-  """What predicting needs whatever the input.
+  """What predicting needs for every input.
 
   Attributes:
     predictor: Predictor of a checkpoint.
     score_threshold: Detections of a lower score are left out.
-    max_pixels: Image files that declare more are not read.
-    results: Where they go.
-    progress: Where it is shown.
-    problems: Those so far.
+    reader: How image files are read.
+    results: Writer of the results.
+    progress: Progress display.
+    problems: Problems so far.
   """
 
   predictor: Predictor
   score_threshold: float
-  max_pixels: int
+  reader: ImageReader
   results: Results
   progress: rich.progress.Progress
   problems: list[Problem]
@@ -60,7 +60,7 @@ class _Job:
     return self.predictor.views(image) if self.results.has("views") else {}
 
   def fail(self, path: pathlib.Path, error: OSError | UserError) -> None:
-    """Notes what an input could not be used for."""
+    """Records why an input could not be used."""
     is_of_system = isinstance(error, OSError) and error.strerror
     reason = error.strerror if is_of_system else str(error)
     self.problems.append(Problem(path=path, reason=reason))
@@ -73,7 +73,7 @@ def predict_inputs(
   *,
   score_threshold: float,
   save: Collection[str],
-  max_pixels: int = MAX_PIXELS,
+  reader: ImageReader = ImageReader(),  # noqa: B008, frozen
   progress: rich.progress.Progress,
   look: Look = Look(),  # noqa: B008, frozen
 ) -> tuple[int, list[Problem]]:
@@ -82,15 +82,15 @@ def predict_inputs(
   Args:
     predictor: Predictor of a checkpoint.
     inputs: Files and cameras.
-    out: Folder for the results; made if missing.
+    out: Folder for the results; created if missing.
     score_threshold: Detections of a lower score are left out.
     save: Kinds of results, see `saving.KINDS`.
-    max_pixels: Image files that declare more are not read.
-    progress: Where it is shown; started and ended here.
+    reader: How image files are read.
+    progress: Progress display; started and stopped here.
     look: Of the overlays.
 
   Returns:
-    How many images and frames were done, and the problems.
+    The number of images and frames, and the problems.
 
   Raises:
     UserError: If a kind is unknown, or the method has no views.
@@ -100,7 +100,8 @@ def predict_inputs(
       "--save=views: this checkpoint's method has no maps to show"
     )
   cameras = [pathlib.Path(f"camera {index}") for index in inputs.cameras]
-  names = unique_names([*inputs.images, *inputs.videos, *cameras])
+  names = output_names([*inputs.images, *inputs.videos])
+  names += output_names(cameras)
   results = Results(
     out,
     save,
@@ -112,7 +113,7 @@ def predict_inputs(
     job = _Job(
       predictor=predictor,
       score_threshold=score_threshold,
-      max_pixels=max_pixels,
+      reader=reader,
       results=results,
       progress=progress,
       problems=[],
@@ -127,40 +128,45 @@ def predict_inputs(
           job, path, next(names), lambda _, i=index: video.Camera(i)
         )
       except KeyboardInterrupt:
-        progress.console.print(f"{path}: ended")
+        progress.console.print(f"{path}: finished")
   return results.num_images, job.problems
 
 
 def _predict_images(
   job: _Job, paths: Sequence[pathlib.Path], names: Sequence[str]
 ) -> None:
-  """Predicts image files; `names` has one for each, and maybe more."""
+  """Predicts image files; `names` has at least one name per file."""
   if not paths:
     return
   task = job.progress.add_task("images", total=len(paths))
-  waiting = collections.deque()  # what was read and is not yet predicted
+  waiting = (
+    collections.deque()
+  )  # images that were read and are not yet predicted
 
   def read():
     for path, name in zip(paths, names, strict=False):
       try:
-        image = read_image(path, job.max_pixels)
+        pages = job.reader.open(path)
+        for page, image in enumerate(pages):
+          output, index = name, None
+          if len(pages) > 1:
+            output, index = f"{name}/{page:06d}", page
+          waiting.append((path, output, image, index))
+          yield image
       except (OSError, UserError) as error:
         job.fail(path, error)
-        job.progress.advance(task)
-        continue
-      waiting.append((path, name, image))
-      yield image
+      job.progress.advance(task)
 
   for found in _in_order(job.predictor.stream(read())):
-    path, name, image = waiting.popleft()
+    path, name, image, page = waiting.popleft()
     job.results.add(
       image,
       found.above(job.score_threshold),
       file_name=str(path),
       name=name,
+      page=page,
       views=job.views(image),
     )
-    job.progress.advance(task)
 
 
 def _predict_video(
@@ -178,7 +184,7 @@ def _predict_video(
   tracker = Tracker(
     score_threshold=job.score_threshold, max_missed=MISSED_SECONDS
   )
-  task = job.progress.add_task(path.name, total=source.num_frames)
+  task = job.progress.add_task(printable(path.name), total=source.num_frames)
   waiting = collections.deque()
 
   def read():

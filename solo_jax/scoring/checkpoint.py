@@ -1,4 +1,4 @@
-"""Scoring a checkpoint on a split of its dataset: metrics, results, report."""
+"""Scores a checkpoint on a split of its dataset: metrics, results, report."""
 
 import dataclasses
 import json
@@ -11,7 +11,7 @@ import ml_collections
 import rich.progress
 from etils import epath
 
-from solo_jax import parallel
+from solo_jax import parallel, weights
 from solo_jax.building import build_predictor, check_config
 from solo_jax.checkpoints import store
 from solo_jax.checkpoints.compatibility import flatten
@@ -34,7 +34,7 @@ SECTIONS = ("decode", "evaluation")
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Request:
-  """What to evaluate, how, and where results go.
+  """What to evaluate, how, and where to write results.
 
   Attributes:
     path: Folder of a run or of one checkpoint.
@@ -43,12 +43,13 @@ class Request:
     split: Split to evaluate; None: the config's `eval_split`.
     overrides: Changes of the config, see `override`.
     out: File for the COCO results; None: not written.
-    report_folder: Folder for report.html, made if missing; None: not written.
-    more_metrics: Of `judging.METRICS`.
-    score_threshold: Of what needs one: metrics of label images and the
-      report's confusion matrix and pictures.
-    scales: Of the test-time augmentation, see Predictor.
-    flip: Of the test-time augmentation, see Predictor.
+    report_folder: Folder for report.html, created if missing; None: not
+      written.
+    more_metrics: Names from `judging.METRICS`.
+    score_threshold: Threshold for the metrics of label images and the report's
+      confusion matrix and pictures.
+    scales: Sizes for test-time augmentation, see Predictor.
+    flip: Whether to mirror as test-time augmentation, see Predictor.
     command: The command line, for the report.
   """
 
@@ -71,9 +72,8 @@ def evaluate_checkpoint(
   """Returns the metrics of a checkpoint; process 0 prints and writes them.
 
   Args:
-    request: What is asked for.
-    progress: Where its progress is shown, on whose console the stages are
-      printed.
+    request: The request.
+    progress: Progress display; the stages are printed on its console.
 
   Returns:
     The metrics, the same in all processes.
@@ -81,7 +81,7 @@ def evaluate_checkpoint(
   Raises:
     UserError: If the checkpoint, the records or the folder of `out` are
       missing, the checkpoint is damaged or has other classes than the data, or
-      an override or the name of a metric is wrong.
+      an override or the name of a metric is invalid.
   """
   _check_request(request)
   checkpoint, config, records = _load(request)
@@ -152,7 +152,7 @@ def _facts(
   predictor: Predictor,
   num_dropped: int,
 ) -> dict[str, str]:
-  """Returns what the report notes of how it was made, by name."""
+  """Returns facts about the evaluation for the report, by name."""
   config = checkpoint.config
   scales = ", ".join(f"{x:g}" for x in request.scales)
   return {
@@ -162,14 +162,14 @@ def _facts(
     "checkpoint": request.path,
     "settings": request.overrides or "the checkpoint's",
     "beyond capacity": f"{num_dropped:,} candidates",
-    "scales": scales + (", each mirrored as well" if request.flip else ""),
+    "scales": scales + (", each also mirrored" if request.flip else ""),
     "padded shapes compiled": f"{predictor.num_compiled}",
     "device": jax.devices()[0].device_kind,
   }
 
 
 def _check_request(request: Request) -> None:
-  """Raises now what would fail after the evaluation, in every process."""
+  """Raises early, in all processes, for what would fail at the end."""
   unknown = set(request.more_metrics) - set(judging.METRICS)
   if unknown:
     raise UserError(
@@ -177,19 +177,19 @@ def _check_request(request: Request) -> None:
       f"{', '.join(judging.METRICS)}"
     )
   is_missing, out = False, request.out
-  # Process 0 writes, so the folder need be on its disk alone. A bucket has no
-  # folders to make first.
+  # Only process 0 writes, so the folder need only exist on its disk. A bucket
+  # has no folders to create first.
   if jax.process_index() == 0 and out and "://" not in out:
     is_missing = not epath.Path(out).absolute().parent.is_dir()
   if parallel.any_process(is_missing):
-    raise UserError(f"--out={out}: no such folder; make it first")
+    raise UserError(f"--out={out}: no such folder; create it first")
 
 
 def _load(
   request: Request,
 ) -> tuple[store.Checkpoint, ml_collections.ConfigDict, Records]:
   """Returns a checkpoint, its config with the overrides, and the records."""
-  checkpoint = store.load(request.path)
+  checkpoint = weights.load(request.path)
   config = checkpoint.config
   if request.overrides:
     config = override(config, request.overrides)
@@ -237,11 +237,11 @@ def write_report(
   """Writes the report of an evaluation.
 
   Args:
-    folder: Where report.html goes; made if missing.
+    folder: Folder to write report.html to; created if missing.
     judged: The comparison with the truth.
     records: What was evaluated.
     about: How it was evaluated.
-    score_threshold: Of the confusion matrix and the pictures.
+    score_threshold: Threshold for the confusion matrix and the pictures.
 
   Returns:
     The path of the file.
@@ -268,20 +268,21 @@ def override(
   """Returns a config with changed fields of the sections for evaluation.
 
   Args:
-    config: The checkpoint's.
+    config: Config of the checkpoint.
     text: 'decode.score_threshold=0.05,evaluation.max_detections=300'.
 
   Returns:
     A changed copy.
 
   Raises:
-    UserError: On an unknown field, or a value of a wrong type or out of range.
+    UserError: If a field is unknown, or a value has the wrong type or is out of
+      range.
   """
   known = {
     f"{section}.{field}": value
     for section in SECTIONS
     for field, value in config[section].items()
-    if not isinstance(value, tuple)  # for which the text has no form
+    if not isinstance(value, tuple)  # which cannot be written as text
   }
   try:
     values = vars(parse_arg(text, **known))

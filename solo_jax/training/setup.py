@@ -11,13 +11,13 @@ import optax
 from solo_jax import parallel, types
 from solo_jax.backbones import frozen_rule, load_pretrained
 from solo_jax.checkpoints.state import count_parameters
-from solo_jax.checkpoints.store import load
 from solo_jax.data import pipeline
 from solo_jax.data.records import Records, open_records
 from solo_jax.errors import UserError
 from solo_jax.training.initial_weights import take_fitting
 from solo_jax.training.logging import RunLog
 from solo_jax.training.optimizer import make_optimizer, make_schedule
+from solo_jax.weights import find_file, load
 
 
 def build_optimizer(
@@ -73,8 +73,8 @@ def open_data(config: ml_collections.ConfigDict, split: str) -> Records:
     The records.
 
   Raises:
-    UserError: If they are missing, or `dataset.num_classes` is not what they
-      have.
+    UserError: If they are missing, or have another number of classes than
+      `dataset.num_classes`.
   """
   dataset = config.dataset
   records = open_records(dataset.data_dir, dataset.name, split)
@@ -117,7 +117,7 @@ def load_initial(
 
   Returns:
     variables: Those to start from.
-    lines: What was loaded and what was left fresh, for the log.
+    lines: What was loaded and what keeps its initial value, for the log.
 
   Raises:
     errors.UserError: If there is no such checkpoint or file, or it does not fit
@@ -125,8 +125,10 @@ def load_initial(
   """
   weights, path = config.backbone.weights, config.training.init_from
   if path is None:
-    lines = [] if weights is None else [f"backbone from {weights}"]
-    return load_pretrained(variables, config.backbone), lines
+    if weights is None:
+      return variables, []
+    section = dict(config.backbone, weights=find_file(weights))
+    return load_pretrained(variables, section), [f"backbone from {weights}"]
   checkpoint = load(path)
   loaded, lines = take_fitting(variables, checkpoint.variables, path)
   if weights is not None:
@@ -144,8 +146,8 @@ def compare_input(
     config: Config of the run.
 
   Returns:
-    A line for each field that both have and that differs; shapes do not show
-    these.
+    A line for each field that both have and that differs; shapes would not
+    reveal these differences.
   """
   pairs = {
     f"{section}.{name}": (saved[section][name], config[section][name])
@@ -158,7 +160,7 @@ def compare_input(
     if name in saved[section] and name in config[section]
   }
   return [
-    f"  beware: {key} was {old}, is {new} now"
+    f"  warning: {key} was {old}, is now {new}"
     for key, (old, new) in pairs.items()
     if old != new
   ]
@@ -202,10 +204,10 @@ def describe(
   variables: dict[str, Any],
   peak: float,
 ) -> None:
-  """Prints what is about to be trained, on what and how.
+  """Prints what is about to be trained, on which data and how.
 
   Args:
-    log: Where to.
+    log: Log to print to.
     config: The whole configuration.
     train_records: Images to train on.
     eval_records: Images to evaluate.

@@ -425,7 +425,7 @@ def test_no_such_camera(tmp_path, monkeypatch):
   monkeypatch.setattr(video.cv2, "VideoCapture", lambda index: capture)
   problems = run([], tmp_path / "out", cameras=[3])
   assert str(problems[0].path) == "camera 3"
-  assert "gives no pictures" in problems[0].reason
+  assert "returns no pictures" in problems[0].reason
 
 
 def test_nothing_found_is_a_result(tmp_path):
