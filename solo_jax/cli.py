@@ -22,10 +22,10 @@ import jax
 import rich.progress
 from absl import app, flags, logging
 from ml_collections import config_flags
-from rich.console import Console
 
 from solo_jax import parallel
 from solo_jax.errors import UserError, printable
+from solo_jax.terminal import Console
 
 # Error messages of CPU collectives and of JAX's coordination service when a
 # process is gone; other backends stop all processes by themselves.
@@ -223,7 +223,9 @@ def define_checkpoint_flag() -> None:
   flags.DEFINE_string(
     "checkpoint",
     None,
-    "Folder of a run (its newest checkpoint is used) or of one checkpoint.",
+    "Folder of a run (its newest checkpoint is used) or of one checkpoint; a "
+    "name of published weights (python -m solo_jax.convert --list), an "
+    "https:// address, hf:owner/model, or a file of another code base.",
     required=True,
   )
 
@@ -328,7 +330,7 @@ def make_progress(console: Console) -> rich.progress.Progress:
   """Returns a progress bar for images; a task's total may be unknown."""
   return rich.progress.Progress(
     rich.progress.TextColumn("{task.description}", markup=False),
-    rich.progress.BarColumn(),
+    rich.progress.BarColumn(complete_style="cyan", finished_style="green"),
     rich.progress.MofNCompleteColumn(),
     SpeedColumn(),
     rich.progress.TimeRemainingColumn(),
