@@ -38,7 +38,6 @@ def main(report: str, folder: str) -> None:
         clip = dict(x=0, y=0, width=1120, height=height)
         save(page, out / "report.png", full_page=True, clip=clip)
         continue
-      page.get_by_role("tab", name="Worst").click()
       page.locator(".card").nth(2).click()
       page.wait_for_function(
         "[...document.querySelectorAll('.frame img')].every(x => x.complete)"

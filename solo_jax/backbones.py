@@ -80,13 +80,13 @@ def load_lite0(weights: str, target: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def make_swin(*, axis_name: str | None, **section: Any) -> swin.Swin:
-  """Builds a Swin Transformer; it has nothing to gather over devices."""
+  """Returns a Swin Transformer, which gathers nothing over devices."""
   del axis_name
   return swin.Swin(**section)
 
 
 def load_swin(weights: str, target: Mapping[str, Any]) -> dict[str, Any]:
-  """Reads a classifier of the original repository.
+  """Returns the backbone of a classifier from the original repository.
 
   Args:
     weights: Its path.

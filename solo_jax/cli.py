@@ -13,6 +13,7 @@ import logging as std_logging
 import os
 import pathlib
 import re
+import shlex
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Sequence
@@ -99,6 +100,22 @@ def start(
     if address is not None:
       parallel.connect(*address)
   command(*arguments)
+
+
+def command_line(argv: Sequence[str]) -> str:
+  """Returns a command line as it can be typed again.
+
+  Args:
+    argv: The program and its arguments.
+
+  Returns:
+    'python -m solo_jax.eval --checkpoint=...' for a module of this package.
+  """
+  path = pathlib.Path(argv[0])
+  program = shlex.quote(path.name)
+  if path.suffix == ".py" and path.parent == pathlib.Path(__file__).parent:
+    program = f"python -m solo_jax.{path.stem}"
+  return " ".join([program, *map(shlex.quote, argv[1:])])
 
 
 class _PrintableFormatter(logging.PythonFormatter):

@@ -23,6 +23,7 @@ The last line printed is one JSON object with the metrics.
 """
 
 import json
+import sys
 
 import jax
 import rich.table
@@ -141,6 +142,7 @@ def main() -> None:
       score_threshold=FLAGS.score_threshold,
       scales=FLAGS.scale,
       flip=FLAGS.flip,
+      command=cli.command_line(sys.argv),
     ),
     cli.make_progress(
       Console(stderr=True, markup=False, highlight=False, quiet=not is_writer)

@@ -28,6 +28,9 @@ of --score_threshold starts a track; a lower one can continue it.
   views     views/<name>.png      for associative embedding: tags as colours,
                                   seeds and groups next to the image
 
+--show=contour,fill,boxes,labels says what overlays show, --colors=class gives
+each class one colour; without it each instance, or track, has its own.
+
 The <name> of a frame is <video>/<frame>, counted from 000000. Its annotations
 have a track_id; its image entry has video_id, frame_index and seconds.
 
@@ -51,6 +54,7 @@ from solo_jax.media.inputs import find_inputs
 from solo_jax.media.prediction import predict_inputs
 from solo_jax.media.saving import KINDS
 from solo_jax.terminal import plural
+from solo_jax.visualization import COLORS, SHOWN, Look
 
 FLAGS = flags.FLAGS
 
@@ -82,6 +86,14 @@ def define_flags() -> None:
   flags.DEFINE_list(
     "save", ["overlay", "rle"], f"What to write, any of {', '.join(KINDS)}."
   )
+  flags.DEFINE_list(
+    "show",
+    list(Look().show),
+    f"What overlays show of each instance, of {', '.join(SHOWN)}.",
+  )
+  flags.DEFINE_enum(
+    "colors", Look().colors, COLORS, "What has a colour of its own in overlays."
+  )
   cli.define_augmentation_flags()
   flags.mark_flag_as_required("out")
 
@@ -89,6 +101,7 @@ def define_flags() -> None:
 def main(*arguments: str) -> None:
   """Runs the command."""
   use_compilation_cache()
+  look = Look(show=FLAGS.show, colors=FLAGS.colors)
   inputs = find_inputs(arguments, sys.stdin)
   out = pathlib.Path(FLAGS.out)
   predictor = api.Predictor.from_checkpoint(
@@ -104,6 +117,7 @@ def main(*arguments: str) -> None:
     out,
     score_threshold=FLAGS.score_threshold,
     save=FLAGS.save,
+    look=look,
     max_pixels=FLAGS.max_pixels,
     progress=cli.make_progress(Console(stderr=True)),
   )

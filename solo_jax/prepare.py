@@ -21,11 +21,19 @@ Pairs of images/ and labels/, split by index.json or by ratio:
 
 python -m solo_jax.prepare --dataset=labeled_images --source=DIR --name=nuclei
 
+Panoptic data in COCO's format, JSON and PNG; your own are given by
+--train_annotations, --train_segments (the PNG files) and --train_images:
+
+python -m solo_jax.prepare --dataset=coco_panoptic --source=DIR
+
+Pairs of images/ and labels/ whose values are classes, with classes.json:
+
+python -m solo_jax.prepare --dataset=semantic_images --source=DIR --name=streets
+
 Everything skipped, repaired or suspicious is counted by kind. Skipping all
 images, or more than --max_lost, is an error.
 """
 
-import functools
 import pathlib
 import shlex
 from collections.abc import Mapping
@@ -37,20 +45,32 @@ from absl import app, flags
 from solo_jax import cli
 from solo_jax.data import (
   coco_instances,
+  coco_panoptic,
   exif,
   label_pairs,
   labeled_images,
+  semantic_images,
   shapes,
 )
 from solo_jax.data.builder import TOLERANT, RecordsBuilder, Tolerance
 from solo_jax.data.file_tree import MAX_PIXELS, PIXELS_LIMIT
-from solo_jax.data.findings import list_kinds
 from solo_jax.data.records import Records, find_prepared, list_splits
-from solo_jax.errors import UserError, printable
-from solo_jax.terminal import make_table, plural
+from solo_jax.data.summary import print_summary
+from solo_jax.errors import UserError
+from solo_jax.terminal import plural
 
-_DATASETS = ("shapes", "coco_instances", "labeled_images")
-_NUM_LISTED = 20  # problems shown; the dataset's metadata keeps more
+_DATASETS = (
+  "shapes",
+  "coco_instances",
+  "coco_panoptic",
+  "labeled_images",
+  "semantic_images",
+)
+# What each split of your own annotations is given by.
+_PARTS = {
+  "coco_instances": ("annotations", "images"),
+  "coco_panoptic": ("annotations", "segments", "images"),
+}
 
 NUM_EXAMPLES = 4  # pictures of drawn scenes
 _SPLITS = ("train", "validation")
@@ -70,8 +90,8 @@ def define_flags() -> None:
   flags.DEFINE_string(
     "name",
     None,
-    "Name for the dataset. Default: 2017 for coco_instances, the "
-    "name of the source folder for labeled_images, none for shapes.",
+    "Name for the dataset. Default: 2017 for COCO, the name of the source "
+    "folder for label images, none for shapes.",
   )
   flags.DEFINE_bool(
     "strict", False, "Fail on any problem instead of skipping what it concerns."
@@ -122,42 +142,53 @@ def define_flags() -> None:
     flags.DEFINE_string(
       f"{split}_images", None, f"Folder or zip file with the images of {split}."
     )
+    flags.DEFINE_string(
+      f"{split}_segments",
+      None,
+      f"For coco_panoptic: folder or zip file with the PNG files of {split}.",
+    )
 
 
-def _custom_flags(split: str) -> tuple[str | None, str | None]:
-  """Returns the flags of a split's annotations and images."""
-  return FLAGS[f"{split}_annotations"].value, FLAGS[f"{split}_images"].value
+def _custom_flags(split: str) -> dict[str, str | None]:
+  """Returns the flags of a split of your own, by part."""
+  return {
+    part: FLAGS[f"{split}_{part}"].value
+    for part in _PARTS["coco_panoptic"]  # has them all
+  }
 
 
-def _find_custom() -> dict[str, coco_instances.SplitFiles]:
+def _find_custom() -> dict[str, Any]:
   """Returns the sources that flags name; a split may be left out."""
-  splits = {}
+  parts, splits = _PARTS.get(FLAGS.dataset, ()), {}
+  find = dict(
+    coco_instances=coco_instances.find_custom,
+    coco_panoptic=coco_panoptic.find_custom,
+  )
   for split in _SPLITS:
-    annotations, images = _custom_flags(split)
-    if bool(annotations) != bool(images):
-      raise app.UsageError(
-        f"--{split}_annotations and --{split}_images go together."
-      )
-    if annotations:
-      splits[split] = coco_instances.find_custom(
-        annotations, images, FLAGS.max_pixels
+    given = {k: x for k, x in _custom_flags(split).items() if x is not None}
+    if given and set(given) != set(parts):
+      needed = " and ".join(f"--{split}_{part}" for part in parts)
+      raise app.UsageError(f"{needed} go together.")
+    if given:
+      splits[split] = find[FLAGS.dataset](
+        *(given[part] for part in parts), FLAGS.max_pixels
       )
   return splits
 
 
 def _is_custom() -> bool:
-  return any(value for split in _SPLITS for value in _custom_flags(split))
+  return any(any(_custom_flags(split).values()) for split in _SPLITS)
 
 
 def _pick_name() -> str:
   """Returns the dataset's name below its kind."""
   if FLAGS.name is not None:
     return FLAGS.name
-  if FLAGS.dataset == "coco_instances":
+  if FLAGS.dataset in _PARTS:
     if _is_custom():
       raise app.UsageError("Your own annotations need a --name=...")
     return "2017"
-  if FLAGS.dataset == "labeled_images" and FLAGS.source:
+  if FLAGS.dataset != "shapes" and FLAGS.source:
     return pathlib.Path(FLAGS.source).resolve().name
   return ""
 
@@ -168,36 +199,42 @@ def _make_builder(name: str) -> RecordsBuilder:
   tolerance = Tolerance(is_strict=FLAGS.strict, max_lost=FLAGS.max_lost)
   if FLAGS.dataset == "shapes":
     return shapes.Shapes(**common, seed=FLAGS.seed)
-  if _is_custom():
-    if FLAGS.source or FLAGS.dataset != "coco_instances":
-      raise app.UsageError(
-        "--train_annotations and so on go with --dataset=coco_instances and "
-        "take the place of --source."
-      )
-    return coco_instances.CocoInstances(
-      **common,
-      splits=_find_custom(),
-      validation_fraction=FLAGS.validation_fraction,
-      exif_choice=FLAGS.exif,
-      tolerance=tolerance,
+  if _is_custom() and (FLAGS.source or FLAGS.dataset not in _PARTS):
+    raise app.UsageError(
+      f"--train_annotations and so on go with --dataset={' or '.join(_PARTS)} "
+      "and take the place of --source."
     )
-  if not FLAGS.source:
+  if not FLAGS.source and not _is_custom():
     raise app.UsageError(f"--dataset={FLAGS.dataset} needs a --source=...")
-  if FLAGS.dataset == "labeled_images":
-    return labeled_images.LabeledImages(
-      **common,
-      source=label_pairs.find_source(
-        FLAGS.source, FLAGS.max_pixels, FLAGS.exif, FLAGS.split_pieces
-      ),
-      class_name=FLAGS.class_name,
-      validation_fraction=FLAGS.validation_fraction,
-      tolerance=tolerance,
+  if FLAGS.dataset in _PARTS:
+    return _make_coco_builder(
+      exif_choice=FLAGS.exif, **common, tolerance=tolerance
     )
-  splits = None
-  if FLAGS.source != "download":
+  source = label_pairs.find_source(
+    FLAGS.source, FLAGS.max_pixels, FLAGS.exif, FLAGS.split_pieces
+  )
+  common |= dict(
+    source=source,
+    validation_fraction=FLAGS.validation_fraction,
+    tolerance=tolerance,
+  )
+  if FLAGS.dataset == "semantic_images":
+    return semantic_images.SemanticImages(**common)
+  return labeled_images.LabeledImages(**common, class_name=FLAGS.class_name)
+
+
+def _make_coco_builder(**common: Any) -> RecordsBuilder:
+  """Returns the builder of a dataset in COCO's format."""
+  splits = _find_custom() if _is_custom() else None
+  if FLAGS.dataset == "coco_panoptic":
+    if splits is None:
+      splits = coco_panoptic.find_coco(FLAGS.source, FLAGS.max_pixels)
+    return coco_panoptic.CocoPanoptic(**common, splits=splits)
+  if splits is None and FLAGS.source != "download":
     splits = coco_instances.find_coco(FLAGS.source, FLAGS.max_pixels)
+  fraction = FLAGS.validation_fraction if _is_custom() else 0.0
   return coco_instances.CocoInstances(
-    **common, splits=splits, exif_choice=FLAGS.exif, tolerance=tolerance
+    **common, splits=splits, validation_fraction=fraction
   )
 
 
@@ -211,81 +248,17 @@ def _options() -> dict[str, Any]:
       options["split_pieces"] = FLAGS.split_pieces
       options["class_name"] = FLAGS.class_name
       options["validation_fraction"] = FLAGS.validation_fraction
+    case "semantic_images":
+      options["validation_fraction"] = FLAGS.validation_fraction
   if FLAGS.train_annotations and not FLAGS.validation_annotations:
     options["validation_fraction"] = FLAGS.validation_fraction
-  custom = [f"{x}_{y}" for x in _SPLITS for y in ("annotations", "images")]
+  custom = [f"{x}_{y}" for x in _SPLITS for y in _PARTS["coco_panoptic"]]
   for flag in ("source", *custom):
     value = FLAGS[flag].value
     if value is not None and value != "download":
       value = str(pathlib.Path(value).resolve())
     options[flag] = value
   return options
-
-
-def print_summary(path: pathlib.Path, console: rich.console.Console) -> None:
-  """Prints what a prepared dataset holds and what was skipped.
-
-  Args:
-    path: Folder of the prepared dataset.
-    console: Where to print.
-  """
-  splits = [Records(path, split) for split in list_splits(path)]
-  # Names may contain text that rich reads as markup, such as [/b].
-  print_plain = functools.partial(
-    console.print, markup=False, highlight=False, emoji=False
-  )
-  print_plain(str(path), soft_wrap=True)
-  table = make_table("", *(records.split for records in splits))
-  rows = {
-    "images": len,
-    "instances": lambda records: records.num_objects.sum(),
-    "crowds": lambda records: records.num_crowds.sum(),
-    "empty images": lambda records: (records.num_objects == 0).sum(),
-    "most instances": lambda records: records.num_objects.max(),
-  }
-  for label, count in rows.items():
-    table.add_row(label, *(f"{count(records):,}" for records in splits))
-  console.print(table)
-  names = [printable(name) for name in splits[0].class_names]
-  shown = ", ".join(names[:10]) + (", ..." if len(names) > 10 else "")
-  metadata = splits[0].metadata
-  print_plain(f"{plural(len(names), 'class')}: {shown}", soft_wrap=True)
-  print_plain(f"Made from {printable(metadata['source'])}", soft_wrap=True)
-  for line in list_findings(metadata):
-    print_plain(line, soft_wrap=True)
-  if metadata["num_problems"]:
-    print_plain(f"All of them: {path / 'metadata.json'}", soft_wrap=True)
-
-
-def list_findings(metadata: Mapping[str, Any]) -> list[str]:
-  """Returns what was found while a dataset was prepared.
-
-  Args:
-    metadata: Metadata of its records.
-
-  Returns:
-    Lines: problems, then repairs and notes, each kind with its count.
-  """
-  line = f"{plural(metadata['num_problems'], 'problem')}, skipped"
-  if "num_images_skipped" in metadata:  # not recorded in older datasets
-    images = plural(metadata["num_images_skipped"], "image")
-    annotations = plural(metadata["num_annotations_skipped"], "annotation")
-    line += f": {images}, {annotations}"
-  lines = [line]
-  if "kinds" not in metadata:  # nor are the kinds
-    return lines + [
-      f"  {printable(x)}" for x in metadata["problems"][:_NUM_LISTED]
-    ]
-  kinds = metadata["kinds"]
-  lines += list_kinds(kinds["problems"])
-  for name, title in (
-    ("repairs", "repaired"),
-    ("notes", "worth checking"),
-  ):
-    if kinds[name]:
-      number = sum(count for _, count, _ in kinds[name])
-      lines += [f"{number:,} {title}", *list_kinds(kinds[name])]
-  return lines
 
 
 def config_flags(path: pathlib.Path, data_dir: str, name: str) -> list[str]:

@@ -11,7 +11,7 @@ def plural(count: int, noun: str) -> str:
 
 
 def make_table(*columns: str) -> rich.table.Table:
-  """Makes a table for a terminal or a log file.
+  """Returns a table for a terminal or a log file.
 
   Args:
     columns: Headings. The first column holds names, the others numbers.

@@ -1,5 +1,6 @@
 """Pictures of instances: soft fills, contours and labels on the image."""
 
+import dataclasses
 from collections.abc import Sequence
 
 import cv2
@@ -8,6 +9,8 @@ import supervision as sv
 from PIL import Image, ImageDraw, ImageFont
 
 from solo_jax import types
+from solo_jax.errors import UserError
+from solo_jax.visualization_labels import draw_labels, text_size
 
 # Bright, and far apart in hue from one entry to the next.
 PALETTE = sv.ColorPalette.from_hex(
@@ -30,12 +33,40 @@ PALETTE = sv.ColorPalette.from_hex(
     "#19b5a5",
   ]
 )
+UNMATCHED = sv.Color.from_hex("#d8b4b8")  # of what is no object, greyish red
+SHOWN = ("contour", "fill", "boxes", "labels")
+COLORS = ("instance", "class")
 MIN_LONG_SIDE = 512  # smaller images are enlarged by a whole factor
 FILL_OPACITY = 0.4
-# In a picture of more instances than this, small ones get no label.
-CROWDED = 25
 GAP = 8  # pixels between and around panels
 BACKGROUND = (24, 26, 31)
+MATCH_IOU = 0.5
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Look:
+  """What of an instance is drawn, and in which colours.
+
+  Attributes:
+    show: Of SHOWN.
+    colors: Of COLORS: one for each instance or track, or one for each class.
+  """
+
+  show: Sequence[str] = ("contour", "fill", "labels")
+  colors: str = "instance"
+
+  def __post_init__(self):
+    """Raises a UserError if a name is unknown or there is none."""
+    unknown = sorted(set(self.show) - set(SHOWN))
+    if unknown or not self.show:
+      raise UserError(
+        f"--show: unknown {', '.join(unknown) or '(none given)'}; choose from "
+        f"{', '.join(SHOWN)}"
+      )
+    if self.colors not in COLORS:
+      raise UserError(
+        f"--colors={self.colors}: choose from {', '.join(COLORS)}"
+      )
 
 
 def draw_instances(
@@ -45,12 +76,14 @@ def draw_instances(
   *,
   show_scores: bool = True,
   tracks: Sequence[int] | None = None,
+  colors: Sequence[int] | None = None,
+  look: Look = Look(),  # noqa: B008, frozen
 ) -> np.ndarray:
   """Returns the image with its instances drawn on it.
 
-  Each instance, or each track, has its own colour. Small images are enlarged so
-  that labels are readable. Labels never overlap: a label without free space
-  next to those of higher scores is left out.
+  Small images are enlarged so that labels can be read, and edges of masks are
+  smoothed. Labels lie on their object where it has room. They never overlap:
+  one that finds no free place next to those of higher scores is left out.
 
   Args:
     image: RGB. [H0, W0, 3] uint8.
@@ -58,6 +91,9 @@ def draw_instances(
     class_names: Name of each label.
     show_scores: False for ground truth, which has none.
     tracks: Number of each instance in a video, shown before its class.
+    colors: Colour of each instance in the palette, -1 for UNMATCHED, in place
+      of that of `look`. See `match`.
+    look: What is drawn.
 
   Returns:
     RGB picture, f = 1, 2, ... times as large. [f H0, f W0, 3] uint8.
@@ -68,20 +104,66 @@ def draw_instances(
   picture = cv2.cvtColor(picture, cv2.COLOR_RGB2BGR)
   is_visible = instances.masks.any((1, 2))
   boxes_xyxy = instances.tight_boxes_xyxy[is_visible] * factor
-  masks = _enlarge_masks(instances.masks[is_visible], factor)
-  colors = np.arange(len(masks))
-  texts = [class_names[label] for label in instances.labels[is_visible]]
+  masks = enlarge_masks(instances.masks[is_visible], factor)
+  labels = instances.labels[is_visible]
+  texts = [class_names[label] for label in labels]
   if tracks is not None:
-    colors = np.asarray(tracks, int)[is_visible]
-    texts = [f"{i} {text}" for i, text in zip(colors, texts, strict=True)]
+    tracks = np.asarray(tracks, int)[is_visible]
+    texts = [f"{i} {text}" for i, text in zip(tracks, texts, strict=True)]
+  if colors is not None:
+    colors = np.asarray(colors, int)[is_visible]
+  elif look.colors == "class":
+    colors = labels
+  else:
+    colors = np.arange(len(masks)) if tracks is None else tracks
   if show_scores:
     scores = instances.scores[is_visible]
     texts = [f"{text} {x:.2f}" for text, x in zip(texts, scores, strict=True)]
-  _draw_fills(picture, masks, boxes_xyxy, colors)
-  _draw_contours(picture, masks, colors)
-  return _draw_labels(
-    cv2.cvtColor(picture, cv2.COLOR_BGR2RGB), texts, boxes_xyxy, colors
+  palette = [color_of(index) for index in colors]
+  if "fill" in look.show:
+    _draw_fills(picture, masks, boxes_xyxy, palette)
+  if "contour" in look.show:
+    _draw_contours(picture, masks, palette)
+  if "boxes" in look.show:
+    _draw_boxes(picture, boxes_xyxy, palette)
+  picture = cv2.cvtColor(picture, cv2.COLOR_BGR2RGB)
+  if "labels" in look.show:
+    picture = draw_labels(picture, texts, boxes_xyxy, masks, palette)
+  return picture
+
+
+def match(predicted: types.Instances, truth: types.Instances) -> np.ndarray:
+  """Returns the object that each detection covers, whatever its class.
+
+  Detections take, by falling score, the free object of the highest mask IoU.
+
+  Args:
+    predicted: Detections at the size of the image, by falling score, M.
+    truth: Objects at the same size, N.
+
+  Returns:
+    Row of the object, -1 where no free one has an IoU of MATCH_IOU. [M] int.
+  """
+  rows = np.full(len(predicted), -1)
+  if not len(predicted) or not len(truth):
+    return rows
+  found, objects = (
+    x.masks.reshape(len(x), -1).astype(np.float32) for x in (predicted, truth)
   )
+  shared = found @ objects.T
+  union = found.sum(1)[:, None] + objects.sum(1) - shared
+  overlaps = shared / np.maximum(union, 1)
+  for i in range(len(rows)):
+    best = overlaps[i].argmax()
+    if overlaps[i, best] >= MATCH_IOU:
+      rows[i] = best
+      overlaps[:, best] = -1
+  return rows
+
+
+def color_of(index: int) -> sv.Color:
+  """Returns a colour of the palette, UNMATCHED for -1."""
+  return PALETTE.by_idx(int(index)) if index >= 0 else UNMATCHED
 
 
 def draw_comparison(
@@ -101,7 +183,9 @@ def draw_comparison(
   Returns:
     RGB picture of three titled panels. [height, width, 3] uint8.
   """
-  predictions = draw_instances(image, predicted, class_names)
+  predictions = draw_instances(
+    image, predicted, class_names, colors=match(predicted, truth)
+  )
   factor = predictions.shape[0] // image.shape[0]
   return draw_panels(
     {
@@ -139,7 +223,7 @@ def draw_panels(panels: dict[str, np.ndarray]) -> np.ndarray:
     RGB picture. [height, width, 3] uint8.
   """
   height, width = next(iter(panels.values())).shape[:2]
-  font = ImageFont.load_default(size=_text_size(height, width) + 3)
+  font = ImageFont.load_default(size=text_size(height, width) + 3)
   top = 2 * font.size + GAP // 2
   canvas = Image.new(
     "RGB",
@@ -199,109 +283,76 @@ def enlarge(image: np.ndarray, factor: int) -> np.ndarray:
   )
 
 
-def _enlarge_masks(masks: np.ndarray, factor: int) -> np.ndarray:
-  """Returns enlarged [M, H, W] bool masks with smooth edges."""
+def enlarge_masks(masks: np.ndarray, factor: int) -> np.ndarray:
+  """Returns masks enlarged by a whole factor, with smooth edges.
+
+  Args:
+    masks: [M, H, W] bool.
+    factor: 1 leaves them as they are.
+
+  Returns:
+    [M, factor H, factor W] bool. What is too thin to be smoothed keeps its
+    steps.
+  """
   if factor == 1 or not len(masks):
     return masks
+  size = masks.shape[2] * factor, masks.shape[1] * factor
+  # A Gaussian of half a pixel takes off the steps; lines of one pixel survive.
+  sigma = 0.5 * factor
   return np.stack(
-    [
-      cv2.resize(
-        mask.astype(np.uint8) * 255,
-        None,
-        fx=factor,
-        fy=factor,
-        interpolation=cv2.INTER_LINEAR,
-      )
-      > 127
-      for mask in masks
-    ]
+    [_enlarge_mask(mask.astype(np.uint8) * 255, size, sigma) for mask in masks]
   )
+
+
+def _enlarge_mask(mask, size, sigma):
+  plain = cv2.resize(mask, size, interpolation=cv2.INTER_LINEAR)
+  border = cv2.BORDER_REPLICATE
+  smooth = cv2.GaussianBlur(plain, (0, 0), sigma, borderType=border) > 127
+  return smooth if smooth.any() else plain > 127
 
 
 def _draw_fills(
   picture: np.ndarray,
   masks: np.ndarray,
   boxes_xyxy: np.ndarray,
-  colors: np.ndarray,
+  palette: Sequence[sv.Color],
 ) -> None:
   """Tints the masks, smaller ones over larger ones. Changes `picture`."""
-  detections = sv.Detections(xyxy=boxes_xyxy, mask=masks, class_id=colors)
-  sv.MaskAnnotator(PALETTE, FILL_OPACITY, sv.ColorLookup.CLASS).annotate(
-    picture, detections
+  if not len(masks):
+    return
+  detections = sv.Detections(
+    xyxy=boxes_xyxy, mask=masks, class_id=np.arange(len(masks))
   )
+  sv.MaskAnnotator(
+    sv.ColorPalette(palette), FILL_OPACITY, sv.ColorLookup.CLASS
+  ).annotate(picture, detections)
 
 
 def _draw_contours(
-  picture: np.ndarray, masks: np.ndarray, colors: np.ndarray
+  picture: np.ndarray, masks: np.ndarray, palette: Sequence[sv.Color]
 ) -> None:
   """Outlines the masks over a thin dark halo. Changes `picture`."""
-  thickness = 1 if max(picture.shape[:2]) < 900 else 2
-  for mask, index in zip(masks, colors, strict=True):
+  thickness = _line_width(picture)
+  for mask, color in zip(masks, palette, strict=True):
     contours, _ = cv2.findContours(
       mask.astype(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE
     )
-    color = PALETTE.by_idx(int(index)).as_bgr()
+    color = color.as_bgr()
     dark = tuple(c // 4 for c in color)
     for line, width in ((dark, thickness + 2), (color, thickness)):
       cv2.drawContours(picture, contours, -1, line, width, cv2.LINE_AA)
 
 
-def _draw_labels(
-  picture: np.ndarray,
-  texts: Sequence[str],
-  boxes_xyxy: np.ndarray,
-  colors: np.ndarray,
-) -> np.ndarray:
-  """Returns the RGB picture with a small label for each text."""
-  height, width = picture.shape[:2]
-  font = ImageFont.load_default(size=_text_size(height, width))
-  canvas = Image.fromarray(picture)
-  draw = ImageDraw.Draw(canvas)
-  taken = np.zeros((0, 4))
-  for text, box, index in zip(texts, boxes_xyxy, colors, strict=True):
-    size = np.array([draw.textlength(text, font) + 8, font.size * 1.25 + 4])
-    if len(texts) > CROWDED and size[0] > 1.5 * (box[2] - box[0]):
-      continue
-    sign = _free_place(box, size, taken, (width, height))
-    if sign is None:
-      continue
-    taken = np.vstack([taken, sign])
-    color = PALETTE.by_idx(int(index)).as_rgb()
-    draw.rounded_rectangle(tuple(sign), radius=4, fill=color)
-    is_bright = np.dot(color, (0.299, 0.587, 0.114)) > 120
-    draw.text(
-      ((sign[0] + sign[2]) / 2, (sign[1] + sign[3]) / 2),
-      text,
-      "black" if is_bright else "white",
-      font=font,
-      anchor="mm",
-    )
-  return np.array(canvas)
+def _draw_boxes(
+  picture: np.ndarray, boxes_xyxy: np.ndarray, palette: Sequence[sv.Color]
+) -> None:
+  """Frames the masks. Changes `picture`."""
+  thickness = _line_width(picture)
+  for box, color in zip(boxes_xyxy, palette, strict=True):
+    left, top, right, bottom = box.round().astype(int).tolist()
+    corners = (left, top), (right - 1, bottom - 1)
+    cv2.rectangle(picture, *corners, color.as_bgr(), thickness)
 
 
-def _free_place(
-  box: np.ndarray, size: np.ndarray, taken: np.ndarray, frame: tuple[int, int]
-) -> np.ndarray | None:
-  """Returns a free place next to `box` (x1, y1, x2, y2), or None."""
-  left, top, right, bottom = box
-  middle = (left + right - size[0]) / 2
-  for corner in (
-    (left, top - size[1] - 2),
-    (left + 2, top + 2),
-    (middle, (top + bottom - size[1]) / 2),
-    (left, bottom + 2),
-    (right - size[0], bottom - size[1] - 2),
-  ):
-    corner = np.clip(corner, 1, np.maximum(np.subtract(frame, size) - 2, 1))
-    place = np.concatenate([corner, corner + size])
-    overlaps = np.minimum(taken[:, 2:], place[2:]) - np.maximum(
-      taken[:, :2], place[:2]
-    )
-    if not (overlaps > 0).all(1).any():
-      return place
-  return None
-
-
-def _text_size(height: int, width: int) -> int:
-  """Returns the letter height in pixels that suits a picture of this size."""
-  return int(np.clip(max(height, width) / 52, 11, 40))
+def _line_width(picture: np.ndarray) -> int:
+  return 1 if max(picture.shape[:2]) < 900 else 2

@@ -261,3 +261,10 @@ def test_commands_end_with_one_line(tmp_path, arguments, message):
   assert result.returncode == 1
   assert result.stderr.startswith(message)
   assert len(result.stderr.splitlines()) == 1
+
+
+def test_a_command_line_can_be_typed_again():
+  module = str(pathlib.Path(cli.__file__).with_name("eval.py"))
+  line = cli.command_line([module, "--checkpoint=a b", "--report=r"])
+  assert line == "python -m solo_jax.eval '--checkpoint=a b' --report=r"
+  assert cli.command_line(["/x/bin/tool", "-v"]) == "tool -v"

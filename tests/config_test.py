@@ -439,7 +439,7 @@ def test_parse_arg_refuses(text, message):
     ("transforms", "image_size", (100, 128), "2 values, each a multiple of 32"),
     ("preprocessing", "pad_multiple", 20, "must be a multiple of 32 above 0"),
     ("network", "mask_stride", 4, "they must be equal"),
-    ("network", "num_grids", (16,), "one for each level"),
+    ("network", "num_grids", (16,), "one per level"),
     ("network", "head_channels", 50, "multiple of network.num_groups"),
     ("network", "levels", (3, 7), "1 or more values, each one of 2, 3"),
     ("optimizer", "name", "adam", "it must be one of 'adamw', 'sgd'"),

@@ -14,12 +14,14 @@ LEAVES = (
   "evaluation",
   "conversion",
   "visualization",
+  "visualization_labels",
 )
 # What each part of the package may import beside itself, `types` and `errors`.
 ALLOWED = {
   "target_masks": (),
   "types": ("target_masks",),
   "errors": (),
+  "file_kinds": (),
   "terminal": (),
   "config": (),
   "parallel": (),
@@ -74,7 +76,7 @@ ONLY_IN = {
   "orbax": ("checkpoints/",),
   "flax": ("nn/", "methods/", "training/", "checkpoints/"),
   "av": ("media/video.py",),
-  "cv2": ("data/", "visualization.py", "media/"),
+  "cv2": ("data/", "visualization", "media/"),
   "tensorflow_datasets": ("data/",),
   "pycocotools": ("data/", "evaluation/"),
   "tensorboardX": ("training/logging.py",),
@@ -113,7 +115,14 @@ def test_file_imports_only_lower_layers(path):
       continue
     if rest == UPWARDS.get(str(relative)):
       continue
-    allowed = ("types", "errors", "terminal", layer, *ALLOWED[layer])
+    allowed = (
+      "types",
+      "errors",
+      "file_kinds",
+      "terminal",
+      layer,
+      *ALLOWED[layer],
+    )
     assert rest.startswith(allowed), f"{relative} imports solo_jax.{rest}"
 
 

@@ -59,6 +59,8 @@ def test_main_exits_with_1_after_a_bad_file(tmp_path, monkeypatch, capsys):
       flip=True,
       scale=[1.0, 1.5],
       max_pixels=2400,
+      show=["contour"],
+      colors="class",
     ),
   )
   predict.main(str(good))

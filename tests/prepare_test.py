@@ -16,6 +16,7 @@ from solo_jax.data.records import open_records, read_sample
 from solo_jax.data.shapes import Shapes
 from solo_jax.errors import UserError
 from solo_jax.prepare import check_same_request, config_flags, write_examples
+from tests.panoptic_source import write_panoptic
 
 
 def prepare(*flags):
@@ -333,3 +334,21 @@ def test_drawn_scenes_come_with_files_to_try(tmp_path):
   for i, name in enumerate(names):
     image = cv2.imread(str(folder / name), cv2.IMREAD_COLOR_RGB)
     np.testing.assert_array_equal(image, read_sample(records[i]).image)
+
+
+def test_panoptic_files_of_your_own(tmp_path):
+  source = write_panoptic(tmp_path / "coco")
+  parts = dict(
+    annotations=source / "annotations" / "panoptic_train2017.json",
+    segments=source / "annotations" / "panoptic_train2017",
+    images=source / "train2017",
+  )
+  flags = ["--dataset=coco_panoptic", "--name=own", f"--data_dir={tmp_path}"]
+  flags += [f"--train_{part}={path}" for part, path in parts.items()]
+  refused = prepare(*(x for x in flags if "segments" not in x))
+  assert refused.returncode == 1 and "--train_segments" in refused.stderr
+  done = prepare(*flags)
+  assert done.returncode == 0, done.stderr
+  assert "Of them 1 of things, 1 of stuff" in done.stdout
+  assert "0 problems" in done.stdout
+  assert "--config.dataset.name=coco_panoptic/own" in done.stdout

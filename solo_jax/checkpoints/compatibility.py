@@ -1,4 +1,4 @@
-"""Whether a checkpoint fits: its config and its arrays, and those of before."""
+"""Checks whether a checkpoint's config and arrays fit a run."""
 
 from typing import Any
 
@@ -8,10 +8,9 @@ from absl import logging
 
 from solo_jax.errors import UserError
 
-# May differ between a checkpoint and the run that goes on from it: these
-# change how long a run lasts, what it reports and how much memory it takes, not
-# what a step computes.
-# (A cosine schedule follows a changed num_steps from then on.)
+# May differ between a checkpoint and the run that resumes from it: these change
+# the length of a run, its reports and its memory, not the result of a step. (A
+# cosine schedule follows a changed num_steps from then on.)
 CHANGEABLE = (
   "backbone.remat",
   "dataset.data_dir",
@@ -32,12 +31,12 @@ CHANGEABLE = (
 
 
 def check_same_run(saved: dict, expected: dict, where: str) -> None:
-  """Refuses to go on from the checkpoint of another config.
+  """Raises if a checkpoint was saved with another config.
 
   Args:
     saved: The checkpoint's 'config', 'class_names' and 'category_ids'.
-    expected: Those of this run.
-    where: First words of the error.
+    expected: The same of this run.
+    where: First words of the error message.
 
   Raises:
     UserError: Naming every differing field with both values, unless it is
@@ -54,8 +53,8 @@ def check_same_run(saved: dict, expected: dict, where: str) -> None:
     hint = ""
     if any(line.startswith("  training.batch_size:") for line in differing):
       hint = (
-        "\nTo go on with another batch size, pass --change_batch_size: "
-        "schedule and data go on at the same step number, and the learning "
+        "\nTo resume with another batch size, pass --change_batch_size: "
+        "schedule and data resume at the same step, and the learning "
         "rate follows the linear rule."
       )
     raise UserError(
@@ -111,7 +110,7 @@ def check_tree(saved: dict, expected: dict, where: str) -> None:
   Args:
     saved: Nested dict of arrays from a checkpoint.
     expected: Nested dict of arrays or shapes of the network built now.
-    where: First words of the error.
+    where: First words of the error message.
 
   Raises:
     UserError: Listing what is missing, unexpected or of another shape.
@@ -137,7 +136,7 @@ def check_tree(saved: dict, expected: dict, where: str) -> None:
 
 
 def flatten(tree: dict) -> dict[str, Any]:
-  """Returns a nested dict as {'a.b.c': value}, without what is None."""
+  """Returns a nested dict as {'a.b.c': value}, without None values."""
   flat = flax.traverse_util.flatten_dict(tree, sep=".")
   return {key: x for key, x in flat.items() if x is not None}
 

@@ -1,4 +1,4 @@
-"""Where checkpoints are: the folders of a run."""
+"""Finds checkpoints in the folders of a run."""
 
 import fnmatch
 
@@ -12,14 +12,14 @@ def find_checkpoint(path: str) -> epath.Path:
   """Returns the folder of one checkpoint.
 
   Args:
-    path: Folder of a run (its newest checkpoint is taken) or of one
+    path: Folder of a run (its newest checkpoint is used) or of one
       checkpoint.
 
   Returns:
     The folder.
 
   Raises:
-    UserError: If there is no checkpoint; says what is there.
+    UserError: If there is no checkpoint; the message lists what was found.
   """
   folder = absolute(path)
   if not folder.exists():
@@ -76,11 +76,11 @@ def absolute(path: str) -> epath.Path:
 def _is_checkpoint(folder: epath.Path) -> bool:
   return (
     (folder / "state").exists()
-    # On a bucket it has its name before it is whole, see store.py.
+    # On a bucket it has its name before it is complete, see store.py.
     and ocp.utils.is_checkpoint_finalized(folder)
   )
 
 
 def children(folder: epath.Path) -> list[epath.Path]:
-  """Returns what is in a folder; nothing if there is none."""
+  """Returns the contents of a folder, nothing if it does not exist."""
   return list(folder.iterdir()) if folder.is_dir() else []

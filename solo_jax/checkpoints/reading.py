@@ -30,7 +30,7 @@ _MAX_DIMENSIONS = 32
 
 
 def read(folder: epath.Path, *, is_unsigned_read: bool = False) -> dict:
-  """Reads a checkpoint.
+  """Returns a checkpoint.
 
   Args:
     folder: Of one checkpoint, under any name; gs:// too.

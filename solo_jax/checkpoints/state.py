@@ -1,4 +1,4 @@
-"""What a training run carries from step to step, and how it starts."""
+"""The state of a training run and its initial value."""
 
 from typing import Any
 
@@ -11,17 +11,17 @@ import optax
 
 @flax.struct.dataclass
 class TrainState:
-  """Everything that a checkpoint must hold to continue a run exactly.
+  """Everything that a checkpoint must contain to resume a run exactly.
 
   Attributes:
     step: Steps taken, also the position in the data. [] int32.
     params: Parameters. float32.
     batch_stats: Running statistics of batch norm. float32.
     opt_state: State of the optimizer.
-    ema_params: Exponential moving average of `params`, or None when off.
+    ema_params: Exponential moving average of `params`, or None if off.
     nonfinite_total: Steps skipped so far for a non-finite loss or gradient.
       [] int32.
-    nonfinite_in_row: Those skipped since the last good step. [] int32.
+    nonfinite_in_row: Steps skipped since the last finite one. [] int32.
   """
 
   step: jax.Array
@@ -47,7 +47,7 @@ def init_variables(
     {'params', 'batch_stats'}; the latter empty for a network without any.
   """
 
-  @jax.jit  # compiled, so that the forward pass itself is optimised away
+  @jax.jit  # compiled, so that the forward pass is optimised away
   def init(key: jax.Array) -> dict[str, Any]:
     image = jnp.zeros((1, *image_size, 3), jnp.uint8)
     size = jnp.asarray([image_size], jnp.int32)
@@ -95,7 +95,7 @@ def create_train_state(
 
 
 def evaluation_variables(state: TrainState) -> dict[str, Any]:
-  """Returns the variables to evaluate with: averaged parameters when kept."""
+  """Returns the variables to evaluate with: averaged parameters if kept."""
   params = state.params if state.ema_params is None else state.ema_params
   return {"params": params, "batch_stats": state.batch_stats}
 

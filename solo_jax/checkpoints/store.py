@@ -1,15 +1,15 @@
-"""Checkpoints in `workdir/checkpoints/<step>`: written and read.
+"""Writes and reads checkpoints in `workdir/checkpoints/<step>`.
 
-Each holds the train state as plain host arrays (so that any number of devices
-can go on from it) and, as JSON, the config, class names and category ids, and a
-checksum of it all: what Orbax writes has none of its own for large arrays.
+Each contains the train state as plain host arrays (so that it can be resumed on
+any number of devices) and, as JSON, the config, class names and category ids,
+and a checksum of everything, as Orbax has none for large arrays.
 
-A save copies the state to the host and returns; Orbax writes the copy beside
-the next steps. So a checkpoint counts as saved, and is reported, not when
-`save` returns but when `finished` says so: it is whole then (its folder is
-renamed; on a bucket, a last file put in), and only then are older ones removed.
-One is written at a time: a save waits for the one before. A kill costs the
-steps since the last one that was finished.
+A save copies the state to the host and returns; Orbax writes the copy during
+the next steps. A checkpoint counts as saved, and is reported, once `finished`
+returns it: it is then complete (its folder is renamed; on a bucket, a last file
+is added), and only then are older ones removed. One is written at a time: a
+save waits for the previous one. A kill loses the steps since the last finished
+checkpoint.
 """
 
 import contextlib
@@ -51,14 +51,14 @@ from solo_jax.errors import UserError
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Checkpoint:
-  """A trained model with what is needed to use it.
+  """A trained model with everything needed to use it.
 
   Attributes:
     config: The configuration it was trained with, locked.
     class_names: Name of each label 0..K-1.
     category_ids: The dataset's own id of each label.
     variables: {'params', 'batch_stats'} of numpy arrays; `params` are the
-      averaged ones where the run kept an average.
+      averaged ones if the run kept an average.
     step: Training steps taken.
     exif: What was done in training with orientation tags of images: 'apply' or
       'ignore'.
@@ -84,12 +84,12 @@ class CheckpointWriter:
     category_ids: tuple[int, ...],
     data: dict[str, Any],
   ):
-    """Opens or makes the run's checkpoint folder.
+    """Opens or creates the run's checkpoint folder.
 
     Args:
       workdir: Folder of the run.
       config: Saved with each checkpoint; `training.keep_latest` and
-        `training.keep_best` say how many checkpoints stay.
+        `training.keep_best` set how many checkpoints are kept.
       class_names: Saved with each checkpoint.
       category_ids: Saved with each checkpoint.
       data: What is trained on: 'images', their number, 'exif' and
@@ -122,29 +122,29 @@ class CheckpointWriter:
         cleanup_tmp_directories=True,  # left by a killed run
       ),
     )
-    self._writing: int | None = None  # step that is on its way to disk
+    self._writing: int | None = None  # step that is being written
     self._echoes = contextlib.ExitStack()
     self._echoes.enter_context(without_echoes())
 
   def latest_step(self) -> int | None:
-    """Returns the step of the newest checkpoint, be it whole yet or not."""
+    """Returns the step of the newest checkpoint, complete or not."""
     return self._manager.latest_step()
 
   def metrics(self, step: int) -> dict[str, float | None] | None:
-    """Returns the evaluation saved with a checkpoint, None without one."""
+    """Returns the evaluation saved with a checkpoint, or None."""
     return self._manager.metrics(step) or None
 
   def save(self, state: TrainState) -> None:
-    """Starts saving a state, when the one before is on disk; see `finished`.
+    """Starts saving a state once the previous one is on disk; see `finished`.
 
-    Does nothing if the newest checkpoint is of its step.
+    Does nothing if the newest checkpoint is of the same step.
 
     Args:
       state: Replicated state, may be donated afterwards.
 
     Raises:
-      UserError: If it, or the one before, cannot be written. Earlier
-        checkpoints are as before.
+      UserError: If it, or the previous one, cannot be written. Earlier
+        checkpoints remain unchanged.
     """
     self.finished(wait=True)
     host = parallel.fetch(state)
@@ -171,10 +171,10 @@ class CheckpointWriter:
       wait: Whether to wait for one that is being written.
 
     Returns:
-      Its step, which nothing can undo any more; None if there is none.
+      Its step, which is now permanent; None if there is none.
 
     Raises:
-      UserError: If it cannot be written. Earlier checkpoints are as before.
+      UserError: If it cannot be written. Earlier checkpoints remain unchanged.
     """
     step = self._writing
     if step is None or (not wait and self._manager.is_saving_in_progress()):
@@ -186,25 +186,25 @@ class CheckpointWriter:
     return step
 
   def add_metrics(self, step: int, metrics: dict[str, float | None]) -> None:
-    """Adds an evaluation to a checkpoint, for the choice of the best.
+    """Adds an evaluation to a checkpoint, to choose the best ones by.
 
-    Orbax would take it with the state, but the state must be safe before an
-    evaluation, which may be long and may fail. So the best are chosen from
-    the next save on.
+    Orbax could save it with the state, but the state must be safe before an
+    evaluation, which may be long and may fail. So the best are chosen from the
+    next save on.
 
     Args:
-      step: Of a checkpoint that is finished.
+      step: Step of a finished checkpoint.
       metrics: Evaluation of its state, with 'mask_AP'.
 
     Raises:
-      UserError: If they cannot be written. All checkpoints are as before.
+      UserError: If they cannot be written. All checkpoints remain unchanged.
     """
     if jax.process_index() == 0:
       path = self.folder / str(step) / "metrics" / "metrics"
       with self._told("evaluation", step):
         path.with_name("new").write_text(json.dumps(metrics))
-        path.with_name("new").replace(path)  # whole or not at all
-    parallel.any_process(False)  # written before the others read it
+        path.with_name("new").replace(path)  # atomic
+    parallel.any_process(False)  # written before the other processes read it
     self._manager.reload()
 
   @contextlib.contextmanager
@@ -212,7 +212,9 @@ class CheckpointWriter:
     """Returns an error that names its checkpoint and the one left to use."""
     try:
       yield
-    except Exception as error:  # of many kinds, after the file system
+    except (
+      Exception
+    ) as error:  # various exceptions, depending on the file system
       self._has_failed = True
       saved = self._manager.all_steps()
       if what == "checkpoint":
@@ -237,12 +239,12 @@ class CheckpointWriter:
   ) -> TrainState:
     """Returns the state of the newest complete checkpoint.
 
-    Damaged ones are named in the log and renamed to `damaged_<step>`, so that
-    the run can save these steps again.
+    Damaged ones are logged and renamed to `damaged_<step>`, so that the run can
+    save these steps again.
 
     Args:
       state: A state of the run's network and optimizer, for its structure.
-      change_batch_size: Whether `training.batch_size` may be another one.
+      change_batch_size: Whether `training.batch_size` may differ.
       change_data: Whether the data may be others than those trained on.
 
     Returns:
@@ -260,7 +262,7 @@ class CheckpointWriter:
         saved = read(self.folder / str(step))
       except UserError as error:
         logging.error("%s", error)
-      # All processes go on from the same one.
+      # All processes resume from the same one.
       if not parallel.any_process(saved is None):
         break
       damaged.append(step)
@@ -291,19 +293,21 @@ class CheckpointWriter:
       names = (f"damaged_{step}{'_again' * n}" for n in itertools.count())
       name = next(x for x in names if not (self.folder / x).exists())
       (self.folder / str(step)).rename(self.folder / name)
-      logging.warning("the damaged checkpoint of step %d is %s now", step, name)
+      logging.warning(
+        "the damaged checkpoint of step %d was renamed to %s", step, name
+      )
     if damaged:
-      parallel.any_process(False)  # renamed before the others look
+      parallel.any_process(False)  # renamed before the other processes look
       self._manager.reload()
 
   def close(self) -> None:
-    """Waits for what is being written and ends Orbax's threads."""
+    """Waits for a checkpoint being written and stops Orbax's threads."""
     try:
       self.finished(wait=True)
     finally:
-      with contextlib.suppress(Exception):  # told when it came first
+      with contextlib.suppress(Exception):  # reported when it first occurred
         self._manager.close()
-      if not self._has_failed:  # then some threads have yet to come to it
+      if not self._has_failed:  # some threads have yet to reach it
         self._echoes.close()
 
 
@@ -311,7 +315,7 @@ def load(path: str, *, is_unsigned_read: bool = False) -> Checkpoint:
   """Returns a trained model.
 
   Args:
-    path: Folder of a run (its newest checkpoint is taken) or of one
+    path: Folder of a run (its newest checkpoint is used) or of one
       checkpoint, `workdir/checkpoints/<step>` or a copy of it elsewhere.
     is_unsigned_read: As of `reading.read`.
 
@@ -343,6 +347,6 @@ def load(path: str, *, is_unsigned_read: bool = False) -> Checkpoint:
 
 
 def _rank(metrics: dict[str, float | None]) -> float:
-  """Ranks below any AP what was not evaluated or had nothing to find."""
+  """Returns the AP to rank by, below any AP if there is none."""
   mask_ap = metrics.get("mask_AP") if metrics else None
   return -1.0 if mask_ap is None else mask_ap

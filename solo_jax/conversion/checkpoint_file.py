@@ -1,9 +1,9 @@
-"""Reads the weights of a foreign checkpoint, whatever they are wrapped in.
+"""Reads the weights of a foreign checkpoint and removes their wrappers.
 
 Formats: `.pth` and `.bin` of both layouts (see `torch_file`), `.safetensors`
 and `.pkl` of NumPy arrays (see `numpy_pickle`). Wrappers: the entry
 'state_dict' (SOLO, mmdetection) or 'model' (detectron2, AdelaiDet), the prefix
-'module.' of parallel training, averaged weights next to the plain.
+'module.' of parallel training, averaged weights next to the plain ones.
 """
 
 import dataclasses
@@ -16,6 +16,7 @@ import numpy as np
 import safetensors
 from etils import epath
 
+from solo_jax import file_kinds
 from solo_jax.conversion import numpy_pickle, torch_file
 from solo_jax.errors import UserError
 
@@ -39,12 +40,12 @@ SAFETENSORS_DTYPES = {
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Source:
-  """What a file holds.
+  """The contents of a file.
 
   Attributes:
     arrays: Weights by name without wrappers, shapes and dtypes as stored.
-    class_names: Those that the training noted beside the weights, or None.
-    notes: What was unwrapped and what was set aside, to be shown.
+    class_names: Class names stored next to the weights, or None.
+    notes: What was unwrapped and set aside, for display.
   """
 
   arrays: dict[str, np.ndarray]
@@ -55,29 +56,31 @@ class Source:
 def read(path: str | os.PathLike, *, use_ema: bool = False) -> Source:
   """Returns the contents of a checkpoint.
 
-  mmengine, and mmcv where its EMA hook runs before saving, put the averaged
-  weights under the plain names and the others under the name EMA; so the plain
-  names are right unless it is known that they are not.
+  mmengine, and mmcv if its EMA hook runs before saving, store the averaged
+  weights under the plain names and the others under the name EMA, so the plain
+  names are used by default.
 
   Args:
     path: A `.pth`, `.pt`, `.bin`, `.safetensors` or `.pkl` file.
-    use_ema: Take the weights called EMA in place of those of plain names.
+    use_ema: Use the weights called EMA instead of those with plain names.
 
   Returns:
     The weights.
 
   Raises:
     FileNotFoundError: If there is no such file.
-    UserError: If it is truncated, of another format, asks for code to be run,
-      or holds no weights (or none called EMA where `use_ema`).
+    UserError: If it is truncated, has another format, would run code, or
+      contains no weights (or none called EMA if `use_ema`).
   """
   path = epath.Path(path)
-  if path.suffix == ".safetensors":
-    content = read_safetensors(path)
-  elif path.suffix == ".pkl":
-    content = numpy_pickle.read(path)
-  else:
-    content = torch_file.read(path)
+  try:
+    content = _read_any(path)
+  except UserError as error:
+    with path.open("rb") as file:
+      found = file_kinds.what_it_is(file.read(256))
+    if found in (file_kinds.UNKNOWN, file_kinds.ZIP):
+      raise
+    raise UserError(f"{path}: no weights; the file is {found}") from error
   if not isinstance(content, dict):
     raise UserError(
       f"{path}: expected a state dict of arrays, at the top or under one of "
@@ -110,6 +113,14 @@ def read(path: str | os.PathLike, *, use_ema: bool = False) -> Source:
   )
 
 
+def _read_any(path: epath.Path) -> Any:
+  if path.suffix == ".safetensors":
+    return read_safetensors(path)
+  if path.suffix == ".pkl":
+    return numpy_pickle.read(path)
+  return torch_file.read(path)
+
+
 def read_safetensors(path: epath.Path) -> dict[str, np.ndarray]:
   """Returns the contents of a `.safetensors` file.
 
@@ -121,7 +132,7 @@ def read_safetensors(path: epath.Path) -> dict[str, np.ndarray]:
 
   Raises:
     FileNotFoundError: If there is no such file.
-    UserError: If it is truncated or of another format.
+    UserError: If it is truncated or has another format.
   """
   data = path.read_bytes()
   try:
@@ -131,7 +142,12 @@ def read_safetensors(path: epath.Path) -> dict[str, np.ndarray]:
       ).reshape(part["shape"])
       for name, part in safetensors.deserialize(data)
     }
-  except (safetensors.SafetensorError, KeyError, ValueError) as error:
+  except KeyError as error:
+    raise UserError(
+      f"{path}: arrays of type {error.args[0]} are not read; save the weights "
+      "as F32"
+    ) from error
+  except (safetensors.SafetensorError, ValueError) as error:
     raise UserError(
       f"{path}: not a .safetensors file, truncated or damaged ({error}); "
       "fetch or save it again."

@@ -1,6 +1,6 @@
 """Class names and category ids of converted checkpoints.
 
-Foreign checkpoints hold neither category ids nor, in AdelaiDet, names. Outputs
+Foreign checkpoints contain no category ids and, in AdelaiDet, no names. Outputs
 are in the order of COCO's list in every code base.
 """
 
@@ -94,7 +94,7 @@ COCO = (
 )
 
 
-# Names of ids that COCO skips; torchvision has outputs for them, never trained.
+# Names of ids that COCO skips; torchvision has untrained outputs for them.
 NO_CATEGORY = "N/A"
 COCO_WITH_HOLES = tuple(
   (category, dict(COCO).get(category, NO_CATEGORY))
@@ -111,17 +111,17 @@ def find_classes(
 
   Args:
     num_classes: Outputs of its class head, K.
-    noted: Names that the training noted in it, in label order, or None.
+    noted: Names stored in it, in label order, or None.
     categories: Path of a JSON file in COCO's layout whose 'categories' are the
-      classes, by rising id; None to go by the checkpoint.
+      classes, by rising id; None to use the checkpoint's.
 
   Returns:
     classes: (category id, name) of each label.
-    source: Where they are from, for the user.
+    source: Their source, for display.
 
   Raises:
     FileNotFoundError: If there is no such file.
-    UserError: If there are not K classes, or none are known.
+    UserError: If the number of classes is not K, or none are known.
   """
   if categories is not None:
     classes, source = _read_categories(categories), f"from {categories}"
@@ -137,7 +137,7 @@ def find_classes(
     source = "all ids that COCO has or skips, as there are 90"
   else:
     raise UserError(
-      f"the checkpoint has {num_classes} classes and notes no names; give "
+      f"the checkpoint has {num_classes} classes but no names; pass "
       "--categories, a COCO annotation file of its training"
     )
   if len(classes) != num_classes:

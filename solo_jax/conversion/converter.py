@@ -1,4 +1,4 @@
-"""Converting a foreign checkpoint: weights, classes and what to say of them."""
+"""Converts a foreign checkpoint: weights, classes and a report."""
 
 import dataclasses
 import hashlib
@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import ml_collections
+import numpy as np
 
 from solo_jax.conversion import checkpoint_file
 from solo_jax.conversion.classes import find_classes
@@ -22,13 +23,13 @@ from solo_jax.errors import UserError
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Conversion:
-  """A converted checkpoint and what is said about it.
+  """A converted checkpoint and a report about it.
 
   Attributes:
-    variables: {'params', 'batch_stats'} of NumPy arrays; of a backbone alone,
-      below 'backbone'.
-    classes: (category id, name) of each label; none for a backbone alone.
-    lines: For the user, in order.
+    variables: {'params', 'batch_stats'} of NumPy arrays; those of a single
+      backbone are below 'backbone'.
+    classes: (category id, name) of each label; none for a single backbone.
+    lines: Report for the user, in order.
     origin: Saved with the checkpoint.
   """
 
@@ -52,13 +53,12 @@ def convert_checkpoint(
 
   Args:
     path: The file.
-    config: Configuration of the network it is for; None raises an error that
-      says which.
+    config: Config of the network; None raises an error that names it.
     find_shapes: Returns the shapes of the variables of a config's network;
-      called when the config is known to fit.
-    family: One of NAMES, or None to go by the names in the file.
+      called once the config is known to fit.
+    family: One of NAMES, or None to detect it from the names in the file.
     categories: COCO annotation file with the classes, or None.
-    use_ema: Take the weights called EMA, see `checkpoint_file.read`.
+    use_ema: Use the weights called EMA, see `checkpoint_file.read`.
     is_other_input: Accept a config with other preprocessing than the family's.
 
   Returns:
@@ -66,7 +66,7 @@ def convert_checkpoint(
 
   Raises:
     FileNotFoundError: If a file is missing.
-    UserError: If the file cannot be read, is of another network than the
+    UserError: If the file cannot be read, belongs to another network than the
       config's, or needs other preprocessing.
   """
   conversion = convert_source(
@@ -94,17 +94,17 @@ def convert_source(
 
   Args:
     source: The weights.
-    config: As for `convert_checkpoint`.
-    find_shapes: As for `convert_checkpoint`.
-    family: As for `convert_checkpoint`.
-    categories: As for `convert_checkpoint`.
-    is_other_input: As for `convert_checkpoint`.
+    config: See `convert_checkpoint`.
+    find_shapes: See `convert_checkpoint`.
+    family: See `convert_checkpoint`.
+    categories: See `convert_checkpoint`.
+    is_other_input: See `convert_checkpoint`.
 
   Returns:
     The conversion, its origin without the file.
 
   Raises:
-    UserError: If the weights are of another network than the config's, or
+    UserError: If the weights belong to another network than the config's, or
       need other preprocessing.
   """
   found = find_family(family, source.arrays)
@@ -123,6 +123,7 @@ def convert_source(
       f"the weights look like {describe(found, network)}, "
       f"--config={suggest_config(found, network)}\n{error}"
     ) from error
+  _check_numbers(variables)
   if found.is_backbone:
     variables = {name: {"backbone": tree} for name, tree in variables.items()}
     classes, class_source = (), "none, a backbone has no classes"
@@ -152,6 +153,31 @@ def convert_source(
       label_of_first_class=found.label_of_first_class,
     ),
   )
+
+
+def _check_numbers(variables: dict[str, Any]) -> None:
+  """Refuses weights with which a network computes nothing but NaN."""
+  problems = []
+  for name, values in flatten(variables).items():
+    values = np.asarray(values, np.float32)
+    num_wrong = values.size - int(np.isfinite(values).sum())
+    if num_wrong:
+      problems.append(
+        f"  {name}: {num_wrong:,} of {values.size:,} numbers are NaN or "
+        "infinite"
+      )
+    elif name.startswith("batch_stats/") and name.endswith("/var"):
+      if (values < 0).any():
+        problems.append(f"  {name}: a variance is negative")
+  if problems:
+    more = len(problems) - 10
+    raise UserError(
+      f"{len(problems)} parameters cannot be used:\n"
+      + "\n".join(problems[:10])
+      + (f"\n  and {more} more" if more > 0 else "")
+      + "\nThe training that wrote them went wrong, or the file is damaged: "
+      "take an earlier checkpoint or fetch the file again"
+    )
 
 
 def describe(family: Family, network: Network) -> str:
@@ -193,7 +219,7 @@ def _check_config(
   network: Network,
   is_other_input: bool,
 ) -> None:
-  """Refuses a config of another method or for another input."""
+  """Raises for a config of another method or for another input."""
   suggestion = (
     f"the weights look like {describe(family, network)}; give "
     f"--config={suggest_config(family, network)}"

@@ -1,6 +1,7 @@
-"""The code bases whose checkpoints are understood, and how to tell them apart.
+"""The code bases whose checkpoints are supported, and their detection.
 
-A family is the tables of its names and what its weights expect of the input.
+A family consists of the tables of its names and the input that its weights
+need.
 """
 
 import dataclasses
@@ -51,11 +52,11 @@ class Family:
   """One code base.
 
   Attributes:
-    name: As given to --family.
-    marks: Regular expressions; a state dict in which each matches the start of
-      some name is of this family.
-    rules: Table of each method that the family has; of a backbone alone, under
-      None.
+    name: Value of --family.
+    marks: Regular expressions; a state dict belongs to this family if each of
+      them matches the start of some name.
+    rules: Table of each method of the family; that of a single backbone has the
+      key None.
     fields: Config fields that must have these values for its weights.
     prepare: Splits or reorders arrays of a state dict before `rules`.
     label_of_first_class: Label that training there gave to the class of the
@@ -152,7 +153,7 @@ FAMILIES = (
 )
 NAMES = tuple(family.name for family in FAMILIES)
 
-# Paths that only one method has, at least one of which each of its kinds has.
+# Paths that only one method has; each of its variants has at least one.
 _METHOD_MARKS = {
   "solov2": r"params/kernel/",
   "solo": r"params/mask_\d/",
@@ -174,8 +175,8 @@ def find_family(name: str | None, arrays: Iterable[str]) -> Family:
     The family.
 
   Raises:
-    UserError: If the name is unknown, or the weights are those of none or
-      several families.
+    UserError: If the name is unknown, or the weights match none or several
+      families.
   """
   if name is not None:
     for family in FAMILIES:
@@ -187,9 +188,9 @@ def find_family(name: str | None, arrays: Iterable[str]) -> Family:
   if len(found) == 1:
     return found[0]
   raise UserError(
-    f"cannot tell the family of this checkpoint from its {len(arrays)} names "
+    f"cannot detect the family of this checkpoint from its {len(arrays)} names "
     f"({', '.join(x[:60] for x in arrays[:5])}, ...): it looks like "
-    f"{[family.name for family in found] or 'none that is known'}; give "
+    f"{[family.name for family in found] or 'no known family'}; pass "
     f"--family, one of {NAMES}"
   )
 
@@ -202,13 +203,13 @@ def _is_marked(family: Family, arrays: list[str]) -> bool:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Network:
-  """What names and shapes tell about a network.
+  """The properties of a network, detected from names and shapes.
 
   Attributes:
-    method: A method's name; None for a backbone alone.
+    method: A method's name; None for a single backbone.
     backbone: 'r50', 'x101', 'lite0' and so on.
     deformable: 'v1', 'v2', or None without deformable convolutions.
-    num_classes: Outputs of the class head; None for a backbone alone.
+    num_classes: Outputs of the class head; None for a single backbone.
     is_light: Whether it is one of the small networks (SOLOv2: 128 kernel
       channels; Decoupled SOLO: one tower for both directions).
   """
@@ -228,10 +229,10 @@ def recognize(family: Family, arrays: Mapping[str, np.ndarray]) -> Network:
     arrays: The state dict.
 
   Returns:
-    What could be told.
+    The detected properties.
 
   Raises:
-    UserError: If no method of the family fits the names.
+    UserError: If no method of the family matches the names.
   """
   arrays = family.prepare(arrays)
   for method, rules in family.rules.items():
@@ -248,19 +249,19 @@ def recognize(family: Family, arrays: Mapping[str, np.ndarray]) -> Network:
         num_classes=num_classes,
         is_light="params/mask_convs_0/conv/kernel" in paths
         if method == "decoupled_solo"
-        else len(paths.get("params/kernel/bias", ())) == 128,
+        else np.size(paths.get("params/kernel/bias", ())) == 128,
       )
   raise UserError(
-    f"the names are those of no method of {family.name}, which has "
+    f"the names match no method of {family.name}, which has "
     f"{', '.join(map(str, family.rules))}"
   )
 
 
 def _count_classes(paths: Mapping[str, np.ndarray]) -> int | None:
   if "params/decoder/category/bias" in paths:
-    return len(paths["params/decoder/category/bias"]) - 1  # 'no object'
+    return paths["params/decoder/category/bias"].size - 1  # 'no object'
   bias = paths.get("params/category/bias")
-  return None if bias is None else len(bias)
+  return None if bias is None else bias.size
 
 
 def _name_backbone(
@@ -273,7 +274,7 @@ def _name_backbone(
     blocks = {
       m[1] for p in paths if (m := re.match(rf"{prefix}stage3_(\d+)", p))
     }
-    size = _SWINS.get((len(patch), len(blocks)), "of another size")
+    size = _SWINS.get((*patch.shape[:1], len(blocks)), "of another size")
     return f"swin_{size}"
   num_blocks = [
     len({m[1] for path in paths if (m := re.match(block, path))})
@@ -282,7 +283,11 @@ def _name_backbone(
   has_bottleneck = f"{prefix}layer1_0/conv3/kernel" in paths
   depth = sum(num_blocks) * (3 if has_bottleneck else 2) + 2
   kernel = paths.get(f"{prefix}layer1_0/conv2/kernel")  # still OIHW
-  is_grouped = kernel is not None and kernel.shape[1] < kernel.shape[0]
+  is_grouped = (
+    kernel is not None
+    and kernel.ndim == 4
+    and kernel.shape[1] < kernel.shape[0]
+  )
   return f"{'x' if is_grouped else 'r'}{depth}"
 
 
@@ -290,4 +295,4 @@ def _deformable(paths: Mapping[str, np.ndarray], prefix: str) -> str | None:
   bias = paths.get(f"{prefix}layer4_0/conv2/offset/bias")
   if bias is None:
     return None
-  return "v1" if len(bias) == 18 else "v2"  # 3x3 offsets, or masks as well
+  return "v1" if bias.size == 18 else "v2"  # 3x3 offsets, or masks as well

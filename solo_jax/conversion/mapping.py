@@ -1,8 +1,8 @@
-"""Renames and transposes foreign weights by a table, strict both ways.
+"""Renames and transposes foreign weights by a table, strict in both directions.
 
 A table maps a regular expression over source names to a target path and a
 transform. Every source array must match exactly one rule, every target array
-must be filled exactly once, all shapes must agree; whatever does not is
+must be filled exactly once, and all shapes must agree; all mismatches are
 reported in one error.
 """
 
@@ -20,6 +20,7 @@ from solo_jax.errors import UserError
 COPY = None
 CONV = (2, 3, 1, 0)  # OIHW to HWIO; depthwise OIHW with I = 1 as well
 DENSE = (1, 0)  # out, in to in, out
+_MAX_LISTED = 200  # problems of one message
 Transform = tuple[int, ...] | Callable[[np.ndarray], np.ndarray] | None
 
 
@@ -32,7 +33,7 @@ class Rule:
     target: '/'-separated path in the target tree, with \1, \2 ... for the
       groups of `source`; None drops the array on purpose.
     transform: Axis order of the target: COPY, CONV or DENSE; or a function of
-      the array, which raises ValueError where it does not fit.
+      the array, which raises ValueError if it does not fit.
   """
 
   source: str
@@ -48,8 +49,8 @@ def norm_rules(
   Args:
     source: Regular expression of the layer's name, before '.weight'.
     target: Path of the layer below 'params' and 'batch_stats'.
-    running: Whether it has running statistics (batch norm) or not (group
-      norm).
+    running: Whether it has running statistics, as batch norm has and group norm
+      has not.
 
   Returns:
     Rules for scale and bias, and for mean and variance where `running`.
@@ -62,7 +63,7 @@ def norm_rules(
     rules += (
       Rule(rf"{source}\.running_mean", f"batch_stats/{target}/mean"),
       Rule(rf"{source}\.running_var", f"batch_stats/{target}/var"),
-      # Counts steps for a momentum that no checkpoint here uses.
+      # A step counter for a kind of momentum that no checkpoint here uses.
       Rule(rf"{source}\.num_batches_tracked", None),
     )
   return rules
@@ -162,7 +163,7 @@ def convert(
 
   Raises:
     UserError: If a source array is unused or matches several rules, a target
-      array is unfilled or filled twice, or shapes differ: all are listed.
+      array is unfilled or filled twice, shapes differ, or numbers are whole.
   """
   leaves = flatten(target)
   routed, problems = _route(arrays, rules)
@@ -179,13 +180,17 @@ def convert(
     except ValueError as error:
       problems.append(f"{name} {array.shape}: does not fit {path}: {error}")
       continue
+    if array.dtype.kind in "biu" and leaves[path].dtype.kind == "f":
+      problems.append(f"{name}: {array.dtype} numbers; {path} needs floats")
+      continue
     if array.shape != leaves[path].shape:
       problems.append(
         f"{name}: gives shape {array.shape}, "
         f"{path} needs {tuple(leaves[path].shape)}"
       )
       continue
-    filled[path] = np.array(array, dtype=leaves[path].dtype, order="C")
+    with np.errstate(over="ignore"):  # what overflows is infinite then
+      filled[path] = np.array(array, dtype=leaves[path].dtype, order="C")
   for path, names in sources.items():
     if len(names) > 1:
       problems.append(f"{path}: filled by each of {names}")
@@ -193,9 +198,12 @@ def convert(
     if path not in sources:
       problems.append(f"{path} {tuple(leaf.shape)}: not in the checkpoint")
   if problems:
+    more = len(problems) - _MAX_LISTED
     raise UserError(
       f"the checkpoint does not fit the network in {len(problems)} places; "
-      "check depth, widths and number of classes:\n  " + "\n  ".join(problems)
+      "check depth, widths and number of classes:\n  "
+      + "\n  ".join(problems[:_MAX_LISTED])
+      + (f"\n  and {more} more" if more > 0 else "")
     )
   return unflatten(filled)
 

@@ -1,7 +1,7 @@
 """Names of Mask2Former in three code bases.
 
-transformers (the Hub's files, whichever release wrote them), the original
-repository on detectron2, and mmdet 3. `prepare` comes before each table.
+transformers (the Hub's files of any release), the original repository on
+detectron2, and mmdet 3. `prepare` must run before each table is applied.
 """
 
 from collections.abc import Mapping
@@ -40,7 +40,7 @@ def _norm(source: str, target: str) -> tuple[Rule, ...]:
 
 
 def _attention(source: str, target: str, parts: tuple[str, ...]):
-  """Rules of the projections of query, key, value and result."""
+  """Returns the rules of the projections of query, key, value and result."""
   return tuple(
     rule
     for part, name in zip(parts, ("query", "key", "value", "out"), strict=True)
@@ -71,7 +71,7 @@ def _deformable(source: str, target: str) -> tuple[Rule, ...]:
 
 
 def _levels(source: str, target: str, conv: str, norm: str):
-  """Rules of numbered convolutions with bias and group norm."""
+  """Returns the rules of numbered convolutions with bias and group norm."""
   return (
     *conv_rules(rf"{source}\.(\d)\.{conv}", rf"{target}_\1_conv"),
     *_norm(rf"{source}\.(\d)\.{norm}", rf"{target}_\1_norm"),

@@ -1,7 +1,7 @@
 """Names of mmdetection's SOLO, Decoupled SOLO and SOLOv2 (2.x and 3.x).
 
-One table serves every depth, width and class count: the network's own shapes
-decide, and `mapping.convert` reports whatever does not fit.
+One table covers every depth, width and class count: the network's shapes
+decide, and `mapping.convert` reports mismatches.
 """
 
 from solo_jax.conversion.mapping import (

@@ -1,8 +1,8 @@
-"""Reads pickles of NumPy arrays, as detectron2's model zoo has them.
+"""Reads pickles of NumPy arrays, the format of detectron2's model zoo.
 
-One pickle holds the names and all arrays. It is read piece by piece, so that
-memory is taken for the arrays once and never for the file. As in
-`pickle_machine` nothing is run: of NumPy only plain arrays of numbers are
+One pickle contains the names and all arrays. It is read piece by piece, so that
+memory is allocated once for the arrays and never for the file. As in
+`pickle_machine`, nothing is executed: only plain NumPy arrays of numbers are
 rebuilt, and their bytes must be in the file.
 """
 
@@ -18,8 +18,8 @@ from solo_jax.conversion.pickle_machine import Name, ReadOver, RefusedError
 from solo_jax.errors import UserError
 
 MAX_FILE_BYTES = 8 * 2**30  # the largest published one has 0.9 GB
-# What is longer is an array's content, which is used where it stands: keeping
-# it for a later reference would keep all arrays twice.
+# Longer values are contents of arrays and are used directly: keeping them for
+# later references would keep all arrays twice.
 MAX_REFERRED = 2**16
 RECONSTRUCT = (
   "numpy.core.multiarray._reconstruct",
@@ -30,7 +30,7 @@ DTYPES = ("f2", "f4", "f8", "i1", "i2", "i4", "i8", "u1", "b1")
 
 
 class _Spent:
-  """Stands in the memo for content that was too long to keep."""
+  """Placeholder in the memo for content that was too long to keep."""
 
 
 class _Array:
@@ -48,7 +48,7 @@ class _Type:
 
 
 class _Machine(pickle_machine.Machine):
-  """Rebuilds arrays where the machine for PyTorch reads over them."""
+  """Rebuilds arrays, which the machine for PyTorch skips."""
 
   known = pickle_machine.KNOWN | {EMPTY_BYTES}
 
@@ -141,7 +141,7 @@ def load(file: BinaryIO) -> Any:
     in dicts at any depth.
 
   Raises:
-    RefusedError: On anything that is not known; says what it is.
+    RefusedError: On anything unknown, which the message names.
     ValueError, IndexError, KeyError: If the pickle is damaged.
   """
   content, _ = pickle_machine.load(
@@ -172,11 +172,11 @@ def read(path: str | os.PathLike) -> Any:
     path: The file.
 
   Returns:
-    As `load`.
+    See `load`.
 
   Raises:
     FileNotFoundError: If there is no such file.
-    UserError: If the file is truncated, or asks for anything but arrays and
+    UserError: If the file is truncated, or contains anything but arrays and
       plain containers.
   """
   path = epath.Path(path)

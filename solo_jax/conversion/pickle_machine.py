@@ -1,10 +1,10 @@
 """Reads the pickles inside PyTorch files without running anything.
 
 Python's own unpickler calls whatever a file names and trusts every size. This
-machine works through the same opcodes but knows only those that write tensors
-and plain containers, and only the names of KNOWN; all else is refused. Nothing
-is imported or called for a file, so it cannot run code, and what is built takes
-memory in proportion to the pickle.
+machine supports only the opcodes that write tensors and plain containers, and
+only the names in KNOWN; everything else is rejected. Nothing is imported or
+called for a file, so it cannot run code, and memory is proportional to the size
+of the pickle.
 """
 
 import dataclasses
@@ -13,6 +13,8 @@ from collections.abc import Callable
 from typing import Any, BinaryIO
 
 MAX_PICKLE_BYTES = 64 * 2**20  # a state dict of a thousand tensors has 0.2 MB
+# A thousand tensors take 50,000 opcodes; each may take a hundred bytes.
+MAX_OPCODES = 2_000_000
 MAX_COPIED = 100_000
 MAX_DIMENSIONS = 32
 
@@ -33,7 +35,7 @@ TENSOR_V2 = "torch._utils._rebuild_tensor_v2"
 PARAMETER = "torch._utils._rebuild_parameter"
 DICT = "collections.OrderedDict"
 SIZE = "torch.Size"
-# Kept by training runs beside the weights; recognised and read over.
+# Saved by training runs next to the weights; recognised and skipped.
 READ_OVER = (
   "_codecs.encode",
   "collections.Counter",
@@ -54,7 +56,7 @@ KNOWN = frozenset(
 
 
 class RefusedError(Exception):
-  """The pickle asks for something that is not read."""
+  """The pickle contains something that is not supported."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -70,12 +72,12 @@ class Name:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class ReadOver:
-  """Stands for an object that is not a weight; see READ_OVER."""
+  """Placeholder for an object that is not a weight; see READ_OVER."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Storage:
-  """A block of memory that tensors view; its bytes lie outside the pickle.
+  """A block of memory that tensors view; its bytes are outside the pickle.
 
   Attributes:
     kind: One of STORAGES.
@@ -90,10 +92,10 @@ class Storage:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Tensor:
-  """A view of a storage; counts are elements and not checked yet.
+  """A view of a storage; counts are in elements and not checked yet.
 
   Attributes:
-    storage: What it views.
+    storage: The storage.
     offset: Offset of its first element.
     shape: As in PyTorch.
     strides: As in PyTorch.
@@ -114,8 +116,8 @@ def load(
   """Returns the contents of one pickle.
 
   Args:
-    file: Open at the first byte of the pickle; left behind its last one.
-    machine: A fresh one that builds more than tensors; None: `Machine()`.
+    file: Open at the first byte of the pickle; left after its last one.
+    machine: A new machine that builds more than tensors; None: `Machine()`.
     max_bytes: Longest pickle that is read; None: MAX_PICKLE_BYTES.
 
   Returns:
@@ -125,24 +127,28 @@ def load(
     storages: Every storage that it names, by key.
 
   Raises:
-    RefusedError: On anything that is not known; says what it is.
+    RefusedError: On anything unknown, which the message names.
     ValueError, IndexError, KeyError: If the pickle is damaged.
   """
   machine = machine or Machine()
   max_bytes = max_bytes or MAX_PICKLE_BYTES
   start = file.tell()
-  for opcode, argument, _ in pickletools.genops(file):
+  for number, (opcode, argument, _) in enumerate(pickletools.genops(file)):
+    if number > MAX_OPCODES:
+      raise RefusedError(
+        f"refused to load a pickle of more than {MAX_OPCODES:,} parts."
+      )
     if file.tell() - start > max_bytes:
       raise RefusedError(
         f"refused to load a pickle of more than {max_bytes >> 20} MB: "
-        "a state dict needs less than 1 MB beside its tensors."
+        "a state dict needs less than 1 MB in addition to its tensors."
       )
     machine.step(opcode.name, argument)
   return machine.result, machine.storages
 
 
-# Opcodes by what they do. PROTO and FRAME only announce; their argument is
-# not needed by a reader that never reads ahead.
+# Opcodes by function. PROTO and FRAME only announce; a reader that never reads
+# ahead does not need their argument.
 _NOTHING = ("PROTO", "FRAME")
 _VALUES = (
   "INT",
@@ -181,7 +187,7 @@ _MAX_INTEGER_BITS = 128  # PyTorch's magic number has 77
 
 
 class Machine:
-  """The stack, the marks and the memo of a pickle under way."""
+  """The stack, the marks and the memo while a pickle is read."""
 
   known = KNOWN
 
@@ -215,7 +221,7 @@ class Machine:
     }
 
   def step(self, opcode: str, argument: Any) -> None:
-    """Carries out one opcode."""
+    """Executes one opcode."""
     if opcode in _VALUES:
       if isinstance(argument, int) and argument.bit_length() > (
         _MAX_INTEGER_BITS
@@ -270,16 +276,16 @@ class Machine:
     if isinstance(target, list):
       target.extend(values)
     elif not isinstance(target, ReadOver):
-      raise ValueError("the pickle appends to what is no list")
+      raise ValueError("the pickle appends to something that is not a list")
 
   def _set_items(self, items: list[Any]) -> None:
     target = self.stack[-1]
     if isinstance(target, ReadOver):
       return
     if not isinstance(target, dict) or len(items) % 2:
-      raise ValueError("the pickle sets items of what is no dict")
+      raise ValueError("the pickle sets items of something that is not a dict")
     for key, value in zip(items[::2], items[1::2], strict=True):
-      # Nested tuples could take for ever to hash.
+      # Nested tuples could take forever to hash.
       if not isinstance(key, str | int | float | bool | None):
         raise RefusedError(
           f"refused to load a dict with a key of type {type(key).__name__}; "
@@ -300,7 +306,7 @@ class Machine:
   def _reduce(self) -> None:
     function, arguments = self._pop(2)
     if not isinstance(function, Name) or not isinstance(arguments, tuple):
-      raise ValueError("the pickle calls what is no function")
+      raise ValueError("the pickle calls something that is not a function")
     if function.name == DICT:
       self._ordered_dict(*arguments)
     else:
@@ -310,6 +316,8 @@ class Machine:
     """Returns the result of calling a known name, for the values above."""
     if name in (TENSOR, TENSOR_V2):
       storage, offset, shape, strides, *_ = arguments
+      if isinstance(shape, tuple) and len(shape) > MAX_DIMENSIONS:
+        raise RefusedError(f"refused a tensor of {len(shape)} dimensions.")
       if not (
         isinstance(storage, Storage)
         and are_counts([offset])
@@ -325,7 +333,7 @@ class Machine:
     if name == SIZE:
       (shape,) = arguments
       if not isinstance(shape, tuple | list) or len(shape) > MAX_DIMENSIONS:
-        raise ValueError("a torch.Size of something else than a shape")
+        raise ValueError("a torch.Size of something other than a shape")
       return tuple(shape)
     if name in READ_OVER:
       return ReadOver()
@@ -333,7 +341,7 @@ class Machine:
 
   def _ordered_dict(self, pairs: Any = ()) -> None:
     """Makes a dict: empty, or of pairs as Python 2 wrote it."""
-    # A list can be copied again and again by a few bytes each.
+    # Each copy of a list takes only a few bytes of a file.
     self._num_copied += len(pairs)
     if self._num_copied > MAX_COPIED:
       raise RefusedError(f"refused a dict of more than {MAX_COPIED} entries.")
@@ -358,7 +366,7 @@ class Machine:
       and isinstance(reference[1], Name)
       and reference[1].name.removeprefix("torch.") in STORAGES
     ):
-      raise ValueError("the pickle refers to what is no storage")
+      raise ValueError("the pickle refers to something that is not a storage")
     _, kind, key, _, size, *view = reference
     if view not in ([], [None]):
       raise RefusedError(
@@ -368,7 +376,7 @@ class Machine:
     if not isinstance(key, str) or not key.isalnum():
       raise RefusedError(
         f"refused a storage called {_clip(key)!r}: PyTorch numbers them, and "
-        "other names could lead out of the file."
+        "other names could point outside of the file."
       )
     if type(size) is not int or size < 0:
       raise ValueError(f"storage {_clip(key)} has no size")

@@ -1,8 +1,8 @@
 r"""Names of Mask R-CNN and its kin in torchvision, detectron2 and mmdetection.
 
 Background is the last class here, as in detectron2 and mmdetection; torchvision
-has it first. A dense layer after pooled features reads them channel by channel
-there, row by row here.
+has it first. Dense layers after pooled features read them channel by channel
+there and row by row here.
 """
 
 from collections.abc import Callable
@@ -20,7 +20,7 @@ from solo_jax.conversion.mapping import (
   norm_rules,
 )
 
-POOLED_SIZE = 7  # side of what the first dense layer reads
+POOLED_SIZE = 7  # side of the input of the first dense layer
 UPSAMPLE = (0, 2, 3, 1)  # in, out, 2, 2 to in, 2, 2, out
 
 
@@ -236,7 +236,7 @@ DETECTRON2_CASCADE = (
   ),
   *_D2_MASKS,
 )
-# The second spelling of each is that of early 2020.
+# The second spelling of each was used in early 2020.
 _D2_COARSE = r"roi_heads\.mask_(?:head\.coarse_head|coarse_head)"
 _D2_POINT = r"roi_heads\.mask_(?:head\.point_head|point_head)"
 DETECTRON2_POINT_REND = (

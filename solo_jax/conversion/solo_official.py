@@ -2,7 +2,7 @@
 
 A fork of mmdetection 1.0: backbone and pyramid have mmdetection's names, the
 heads their own. The class head has one output for each class and none for the
-background, which is label 0 in training there, so no weight moves.
+background, which is label 0 in training there, so weights keep their order.
 """
 
 from solo_jax.conversion.mapping import conv_norm_rules, conv_rules

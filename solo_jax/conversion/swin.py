@@ -1,7 +1,7 @@
 """Names of Swin Transformers in three code bases.
 
-Where the projections of query, key and value are one array, it must be split
-by `split_projections` first.
+If the projections of query, key and value are one array, it must first be split
+by `split_projections`.
 """
 
 import dataclasses
@@ -25,7 +25,7 @@ from solo_jax.conversion.mapping import (
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Layout:
-  """What a code base calls the parts; regular expressions without groups.
+  """A code base's names of the parts: regular expressions without groups.
 
   Attributes:
     patch_embed: Convolution of the patches.
@@ -39,7 +39,7 @@ class Layout:
     mlp: Both layers of a block's perceptron.
     output_norm: Norm of a stage's map, before its number.
     first_norm: Number of the first stage there.
-    dropped: What no backbone needs.
+    dropped: Names that no backbone needs.
   """
 
   patch_embed: str
@@ -55,7 +55,7 @@ class Layout:
   dropped: str
 
 
-# Names in files; and within brackets those of the modules of transformers 5,
+# Names in files, and in parentheses those of the modules of transformers 5,
 # which saves the others.
 TRANSFORMERS = Layout(
   patch_embed=r"(?:swin\.)?embeddings\.patch_embeddings\.projection",
@@ -86,7 +86,7 @@ ORIGINAL = Layout(
   mlp=(r"mlp\.fc1", r"mlp\.fc2"),
   output_norm="norm",
   first_norm=0,
-  # The classifier, and the masks of its fixed input size.
+  # The classifier and the masks for its fixed input size.
   dropped=r"(?:(?:norm|head)\.(?:weight|bias)|layers\.\d\.blocks\.\d+\.attn_mask)",
 )
 MMDET = dataclasses.replace(
@@ -172,8 +172,8 @@ def split_projections(
       many rows, in this order, and their biases likewise.
 
   Returns:
-    The same with 'query.weight', 'key.weight', 'value.weight' in their place.
-    What does not divide by three stays.
+    The same with 'query.weight', 'key.weight' and 'value.weight' instead.
+    Arrays that cannot be divided by three are kept.
   """
   result = {}
   for name, array in arrays.items():
@@ -203,7 +203,8 @@ def reorder_merging(
     arrays: State dict of mmdet.
 
   Returns:
-    The same in the original order. What does not divide by four stays.
+    The same in the original order. Arrays that cannot be divided by four are
+    kept.
   """
   return {
     name: _to_original_order(array)
@@ -228,7 +229,7 @@ def load_backbone(
 ) -> dict[str, Any]:
   """Returns the backbone of a classifier from the original repository.
 
-  A classifier has no norms of the four maps: those stay as they are.
+  A classifier has no norms of the four maps: those keep their values.
 
   Args:
     path: For example `swin_tiny_patch4_window7_224.pth`.

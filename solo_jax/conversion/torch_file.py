@@ -1,10 +1,9 @@
 """Reads PyTorch checkpoints (`.pth`, `.pt`) without PyTorch.
 
-Both layouts of `torch.save` are understood: the zip archive of PyTorch 1.6 and
-later, and the older stream of pickles followed by raw storages. The file is
-taken for hostile: its pickles run no code (see `pickle_machine`), nothing is
-unpacked to disk, and every size is checked against the file before memory is
-taken for it.
+Both layouts of `torch.save` are supported: the zip archive of PyTorch 1.6 and
+later, and the older stream of pickles followed by raw storages. The file is not
+trusted: its pickles run no code (see `pickle_machine`), nothing is unpacked to
+disk, and every size is checked against the file before memory is allocated.
 """
 
 import io
@@ -36,10 +35,10 @@ DTYPES = {
   "BoolStorage": np.dtype("?"),
 }
 ZIP_MAGIC = b"PK\x03\x04"
-# The old layout opens with this number pickled on its own, then a version.
+# The old layout starts with a pickle of this number, then a version.
 STREAM_NUMBER = 0x1950A86A20F9469CFC6C
 STREAM_VERSION = 1001
-# Entries whose tensors nobody here needs.
+# Entries whose tensors are not needed.
 OPTIMIZERS = ("optimizer", "scheduler", "param_schedulers", "message_hub")
 
 
@@ -51,12 +50,12 @@ def read(path: str | os.PathLike) -> Any:
 
   Returns:
     The saved containers, with NumPy arrays (shapes, dtypes and strides as
-    stored, read-only) in place of the tensors of dicts at any depth, but for
-    those below OPTIMIZERS. Tensors that shared memory share it still.
+    stored, read-only) instead of the tensors of dicts at any depth, except
+    those below OPTIMIZERS. Tensors that shared memory still share it.
 
   Raises:
     FileNotFoundError: If there is no such file.
-    UserError: If the file is truncated, of another format, or asks for
+    UserError: If the file is truncated, has another format, or contains
       anything but tensors and plain containers.
   """
   path = epath.Path(path)
@@ -104,16 +103,18 @@ def _read_zip(data: bytes) -> Any:
 
 
 def _check_archive(archive: zipfile.ZipFile, file_size: int) -> None:
-  """Refuses archives that `torch.save` does not write."""
+  """Raises for archives that `torch.save` does not write."""
   entries = archive.infolist()
   names = [entry.filename for entry in entries]
   for name in names:
     if name.startswith("/") or "\\" in name or ".." in name.split("/"):
       raise RefusedError(
-        f"refused the archive: its entry {name[:80]!r} leads out of it."
+        f"refused the archive: its entry {name[:80]!r} points outside of it."
       )
   if len(set(names)) < len(names):
-    raise RefusedError("refused the archive: it has two entries of one name.")
+    raise RefusedError(
+      "refused the archive: it has two entries with the same name."
+    )
   # PyTorch stores without compression, so contents never exceed the file.
   if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
     raise RefusedError(
@@ -136,7 +137,7 @@ def _read_stream(data: bytes) -> Any:
   except (RefusedError, ValueError, LookupError, TypeError) as error:
     if data[:1] == b"\x80":
       raise _NotTorchError(
-        "it is a bare pickle, as detectron2's model zoo has them: give it the "
+        "it is a bare pickle, as in detectron2's model zoo: give it the "
         "ending .pkl"
       ) from error
     raise _NotTorchError("it opens with no known header") from error

@@ -1,4 +1,4 @@
-"""ResNets and ResNeXts of torchvision, the published backbones' start.
+"""ResNets and ResNeXts of torchvision, from which published backbones start.
 
 mmdetection and the official SOLO code keep these names below `backbone.`, and
 add the offsets of deformable convolutions.

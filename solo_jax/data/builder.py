@@ -68,6 +68,8 @@ class Description:
       their images.
     class_frequencies: 'r' (rare), 'c' (common) or 'f' (frequent) of each
       label, of a federated dataset; empty elsewhere.
+    is_thing: Whether each label is one of things, of data that have every
+      pixel labelled; empty elsewhere.
     exif: Whether orientation tags were followed: 'apply' or 'ignore'.
   """
 
@@ -80,6 +82,7 @@ class Description:
   num_images_skipped: int = 0
   num_annotations_skipped: int = 0
   class_frequencies: Sequence[str] = ()
+  is_thing: Sequence[bool] = ()
   exif: str = "ignore"
 
 
@@ -242,6 +245,7 @@ class RecordsBuilder(tfds.core.ShardBasedBuilder, skip_registration=True):
       num_images_skipped=description.num_images_skipped,
       num_annotations_skipped=description.num_annotations_skipped,
       class_frequencies=list(description.class_frequencies),
+      is_thing=list(description.is_thing),
       exif=description.exif,
       fingerprints={},
     )

@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from solo_jax.data import file_kinds
+from solo_jax import file_kinds
 from solo_jax.data.coco_values import is_int, is_number, show, to_int
 from solo_jax.data.file_tree import is_text
 from solo_jax.data.findings import Findings

@@ -15,7 +15,8 @@ import zlib
 from collections.abc import Sequence
 from typing import Any
 
-from solo_jax.data import file_kinds, image_files
+from solo_jax import file_kinds
+from solo_jax.data import image_files
 from solo_jax.errors import UserError
 
 # Default limit of an image's pixels: 16,384 x 16,384, 0.8 GB as 8-bit colour.

@@ -21,7 +21,8 @@ from PIL import (  # noqa: F401 (their import makes them known to Pillow)
   WebPImagePlugin,
 )
 
-from solo_jax.data import file_kinds, tiff_pages
+from solo_jax import file_kinds
+from solo_jax.data import tiff_pages
 from solo_jax.errors import UserError
 
 # Suffixes of supported files.

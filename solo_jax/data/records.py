@@ -52,6 +52,8 @@ class Records:
     widths: [len] int64, pixels.
     num_objects: Instances of each image without crowds. [len] int64.
     num_crowds: Crowd regions of each image. [len] int64.
+    is_thing: Whether each label is one of things, of data that have every pixel
+      labelled (panoptic or semantic); empty elsewhere.
     metadata: The metadata set by `RecordsBuilder.describe`.
     fingerprint: Fingerprint of the whole split's images, annotations and
       classes: equal for the same content only. For older datasets without
@@ -70,6 +72,7 @@ class Records:
     self.metadata = dict(info.metadata)
     self.class_names = tuple(info.metadata["class_names"])
     self.category_ids = tuple(info.metadata["category_ids"])
+    self.is_thing = tuple(info.metadata.get("is_thing", ()))  # not in old ones
     columns = _read_index(path / f"{name}_index.npz")
     check_shards(info.splits[name], self.metadata.get("shards", {}))
     self.fingerprint = self._make_fingerprint(columns, info.splits[name])

@@ -61,7 +61,7 @@ class _Comparison(coco_metrics.Comparison):
       [encode_boundary(a["segmentation"]) for a in truth],
       is_crowd,
     )
-    # A crowd's own edge means nothing.
+    # The edge of a crowd region is meaningless.
     return np.where(is_crowd > 0, overlaps, np.minimum(overlaps, of_edges))
 
 
@@ -92,8 +92,8 @@ def boundary(mask: np.ndarray, distance: int) -> np.ndarray:
 
   Args:
     mask: [H, W] bool or 0 and 1.
-    distance: Pixels, at least 1, in the maximum norm: what as many erosions
-      by 3 x 3 pixels take away.
+    distance: Pixels, at least 1, in the maximum norm: the number of equivalent
+      erosions by 3 x 3 pixels.
 
   Returns:
     [H, W] bool.

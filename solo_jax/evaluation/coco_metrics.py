@@ -1,9 +1,9 @@
 """COCO mask and box AP. pycocotools is the evaluator.
 
 In a federated dataset (LVIS, https://arxiv.org/abs/1908.03195) an image is
-annotated for some categories only. Where the images of a dataset tell which,
-only detections of the categories that were looked for in their image count, and
-none is wrong in an image where its category is not annotated exhaustively.
+annotated for some categories only. If the images of a dataset list them, only
+detections of categories annotated in their image count, and no detection is
+wrong if its category is not annotated exhaustively there.
 """
 
 import collections
@@ -26,8 +26,8 @@ AREA_NAMES = ("all", "small", "medium", "large")  # pycocotools' order
 class Metrics:
   """COCO metrics of one evaluation, each in [0, 1].
 
-  A metric without any ground truth to measure it on (no annotation at all, or
-  none of that size or class) is None; pycocotools writes -1 there.
+  A metric without ground truth (no annotation at all, or none of that size or
+  class) is None, where pycocotools has -1.
 
   Attributes:
     mask_AP: Mean over IoU 0.50:0.05:0.95 and classes.
@@ -36,11 +36,11 @@ class Metrics:
     mask_AP_S: Objects below 32 x 32 pixels of annotated area.
     mask_AP_M: Between 32 x 32 and 96 x 96.
     mask_AP_L: Above.
-    mask_AR: Mean recall with `max_detections` an image.
+    mask_AR: Mean recall with `max_detections` per image.
     box_AP: Box AP of the boxes that `box_source` names.
     class_mask_AP: mask_AP of each class by name.
     class_mask_AP50: mask_AP50 of each class by name.
-    extra: Further metrics by name: what was asked for, and mask_AP_r, mask_AP_c
+    extra: Further metrics by name: the requested ones, and mask_AP_r, mask_AP_c
       and mask_AP_f of the rare, common and frequent classes of LVIS.
     box_source: 'predicted' where the method predicts boxes, 'mask' for the
       tight boxes of the masks.
@@ -67,16 +67,16 @@ class Metrics:
 
 
 class Comparison(COCOeval):
-  """pycocotools' evaluation; it becomes federated where the dataset is.
+  """pycocotools' evaluation, federated if the dataset is.
 
-  `evalImgs` and `eval` hold its matches and tables after `run`.
+  After `run`, `evalImgs` and `eval` contain matches and tables.
   """
 
   def run(self, max_detections: int) -> None:
     """Matches and accumulates, quietly.
 
     Args:
-      max_detections: Detections of an image and class that count.
+      max_detections: Detections per image and class that count.
     """
     self._not_exhaustive = {
       image["id"]: frozenset(image["not_exhaustive_category_ids"])
@@ -107,7 +107,7 @@ def to_results(
     category_ids: The source's category id of each label.
 
   Returns:
-    One dict a detection, ready for JSON: image_id, category_id, segmentation
+    One dict per detection, ready for JSON: image_id, category_id, segmentation
     (compressed RLE), bbox (x, y, width, height), box_source ('predicted', or
     'mask' where bbox is the tight box of the mask) and score.
   """
@@ -161,8 +161,8 @@ def compare(
     dataset: Ground truth in COCO format: images, categories and annotations
       with segmentation, bbox, area and iscrowd.
     results: COCO results with segmentation and bbox, as `to_results` makes.
-    max_detections: Highest-scored detections of an image (and class) that
-      count; 100 in COCO. In a federated dataset, of an image; 300 in LVIS.
+    max_detections: Highest-scored detections per image and class that count;
+      100 in COCO. In a federated dataset, per image; 300 in LVIS.
 
   Returns:
     masks: Comparison of the masks.
@@ -224,7 +224,7 @@ def summarize(masks: Comparison, boxes: Comparison) -> Metrics:
 
 
 def _box_source(found: COCO) -> str:
-  """Returns where the boxes of results come from; all come from one place."""
+  """Returns the source of the boxes of results, the same for all."""
   sources = (a.get("box_source", "mask") for a in found.anns.values())
   return next(sources, "mask")
 
@@ -233,13 +233,13 @@ def index(dataset: dict) -> COCO:
   """Returns a COCO dict as a pycocotools object, without printing.
 
   Args:
-    dataset: Left as it is, though pycocotools writes into annotations.
+    dataset: Not modified, although pycocotools writes into annotations.
 
   Returns:
     The object; annotation ids count from 1 in the order of the dataset.
   """
   coco = COCO()
-  # To pycocotools an object of id 0 is matched by nothing.
+  # pycocotools treats an object of id 0 as unmatched.
   annotations = [
     {**a, "id": number} for number, a in enumerate(dataset["annotations"], 1)
   ]
@@ -253,9 +253,9 @@ def load(truth: COCO, results: Sequence[dict], *, drop: str) -> COCO:
   """Returns COCO results as a pycocotools object, without printing.
 
   Args:
-    truth: What they belong to.
+    truth: Their ground truth.
     results: COCO results.
-    drop: Their field that must not be seen.
+    drop: Field of the results to remove.
 
   Returns:
     The object; detection ids count from 1 in the order of the results.
@@ -285,10 +285,10 @@ def drop_unjudged(
   Args:
     dataset: Ground truth, as of `compare`.
     results: COCO results.
-    max_detections: Detections of an image that count.
+    max_detections: Detections per image that count.
 
   Returns:
-    The results of categories that were looked for in their image.
+    The results of categories that are annotated in their image.
   """
   judged = {
     image["id"]: {*image["neg_category_ids"]}

@@ -1,9 +1,9 @@
-"""What is wrong with each detection, and what each kind of error costs.
+"""The error of each detection, and the AP that each kind of error costs.
 
 The kinds and their cost follow TIDE (Bolya et al. 2020,
 https://arxiv.org/abs/2008.08115), for masks at IoU 0.5. Written from the paper;
-pycocotools says which detections are correct, so the AP that is explained is
-exactly mask AP50.
+pycocotools decides which detections are correct, so the explained AP is exactly
+mask AP50.
 """
 
 import collections
@@ -17,7 +17,7 @@ from solo_jax.evaluation.coco_metrics import Comparison
 
 HIT_IOU = 0.5
 BACKGROUND_IOU = 0.1
-# A detection is one of these; objects may be missed besides.
+# Each detection is one of these; in addition, objects may be missed.
 KINDS = (
   "correct",
   "localisation",  # its class, IoU 0.1 to 0.5
@@ -38,18 +38,19 @@ class Outcomes:
 
   Attributes:
     image_ids: [D] int64.
-    detection_ids: Ids of the comparison's detections. [D] int64.
+    detection_ids: Ids of the detections in the comparison. [D] int64.
     labels: Position of the class in the comparison. [D] int64.
     scores: [D] float64.
     kinds: Position in KINDS. [D] int64.
     objects: Row of the object that a detection found or should have found;
       -1 for duplicates, background and ignored ones. [D] int64.
     hits: Correct at IoU 0.50:0.05:0.95. [10, D] bool.
-    object_ids: Ids of `coco_metrics.index`, crowds left out. [N] int64.
+    object_ids: Ids from `coco_metrics.index`, without crowds. [N] int64.
     object_image_ids: [N] int64.
     object_labels: [N] int64.
-    is_found: By a correct detection. [N] bool.
-    is_missed: Neither found nor the aim of a localisation or class error. [N].
+    is_found: Whether a correct detection found it. [N] bool.
+    is_missed: Neither found nor the target of a localisation or class error.
+      [N].
   """
 
   image_ids: np.ndarray
@@ -192,9 +193,10 @@ def _overlaps(comparison: Comparison, image: _Image) -> np.ndarray:
 def find_costs(outcomes: Outcomes, num_classes: int) -> dict[str, dict]:
   """Returns the gain of AP50 if one kind of error were fixed.
 
-  A localisation or class error is mended to a hit, unless its object is found
-  already or is the aim of another such error of a higher score; then it is
-  left out like the other errors. Missed objects are left out of the recall.
+  Fixing a localisation or class error turns it into a hit, unless its object is
+  already found or is the target of another such error of a higher score; then
+  it is removed like the other errors. Missed objects are removed from the
+  recall.
 
   Args:
     outcomes: Outcomes of a split.
@@ -235,7 +237,7 @@ def find_costs(outcomes: Outcomes, num_classes: int) -> dict[str, dict]:
   for cost in costs.values():
     if base is None:
       cost["gain"] = None
-    else:  # nothing left to find where all was missed: a full gain
+    else:  # if all objects were missed, nothing is left to find: a full gain
       cost["gain"] = (1.0 if cost["gain"] is None else cost["gain"]) - base
   return costs
 

@@ -1,12 +1,12 @@
-"""All metrics of an evaluation, those of COCO and those asked for besides."""
+"""All metrics of an evaluation: COCO's and the optional ones."""
 
 import dataclasses
 from collections.abc import Sequence
 
 from solo_jax.evaluation import boundary, coco_metrics, microscopy
 
-# What may be asked for. Both read every mask once more, and most data has a use
-# for neither, so they are not computed unasked.
+# Optional metrics. Both read every mask once more and are not useful for most
+# data, so they are only computed on request.
 METRICS = ("boundary", "microscopy")
 
 
@@ -15,9 +15,9 @@ class Judged:
   """Results compared with their ground truth.
 
   Attributes:
-    metrics: COCO's and those that were asked for.
+    metrics: COCO's and the requested ones.
     masks: The comparison of masks.
-    overlaps: Overlaps of label images, where these were asked for.
+    overlaps: Overlaps of label images, if requested.
   """
 
   metrics: coco_metrics.Metrics
@@ -39,8 +39,8 @@ def judge(
     dataset: Ground truth in COCO format.
     results: COCO results.
     max_detections: See `coco_metrics.compare`.
-    more_metrics: Of METRICS.
-    score_threshold: Of the metrics of label images.
+    more_metrics: Names from METRICS.
+    score_threshold: Threshold for the metrics of label images.
 
   Returns:
     The metrics and what they were made of.

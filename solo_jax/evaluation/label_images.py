@@ -4,8 +4,8 @@ from collections.abc import Iterable
 
 import numpy as np
 
-# What is left of a mask of which better ones hide more than this is a sliver of
-# their object, found twice, and no object of its own.
+# If better masks hide more than this share of a mask, the rest is a sliver of a
+# duplicate and not a separate object.
 MAX_HIDDEN = 0.5
 
 
@@ -14,9 +14,8 @@ def flatten(
 ) -> np.ndarray:
   """Returns a label image in which each pixel belongs to the best mask there.
 
-  A mask that is hidden by more than MAX_HIDDEN is left out. Whether it is
-  depends on those before it only: leaving out the last masks changes nothing
-  for the others.
+  A mask that is hidden by more than MAX_HIDDEN is left out. This depends only
+  on the masks before it, so removing the last masks does not change the others.
 
   Args:
     crops: Rows, columns and the bool mask in that box, the best mask first.

@@ -11,7 +11,7 @@ class MeanIou:
 
   Attributes:
     confusion: Pixels of class i predicted as class j. [K, K] int64.
-    ignored: Label of pixels that do not count.
+    ignored: Label of pixels to ignore.
   """
 
   def __init__(self, num_classes: int, ignored: int = 255):

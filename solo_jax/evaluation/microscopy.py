@@ -49,7 +49,8 @@ class Overlaps:
   def above(self, score: float) -> "Overlaps":
     """Returns the overlaps of detections of at least a score.
 
-    Those of lower scores never take a pixel from them, so nothing changes.
+    Lower scores never take a pixel from higher ones, so no recomputation is
+    needed.
     """
     kept = slice(int(np.sum(self.scores >= score)))
     return Overlaps(
@@ -66,7 +67,7 @@ def evaluate(
   """Returns the metrics that the module docstring lists.
 
   Args:
-    images: Of each image, at least one, as `overlaps` returns them.
+    images: Overlaps of each image, as `overlaps` returns them; at least one.
     score_threshold: Detections of a lower score are left out.
 
   Returns:
@@ -91,7 +92,7 @@ def overlaps(dataset: dict, results: Sequence[dict]) -> list[Overlaps]:
     results: COCO results.
 
   Returns:
-    One entry an image, in their order.
+    One entry per image, in their order.
   """
   truth, found = collections.defaultdict(list), collections.defaultdict(list)
   coco = coco_metrics.index(dataset)

@@ -1,4 +1,4 @@
-"""What a score threshold gives: confusion, calibration, good and bad images."""
+"""Metrics at a score threshold: confusion, calibration, good and bad images."""
 
 import dataclasses
 
@@ -34,8 +34,8 @@ def confusion_matrix(
   matrix = np.zeros((num_classes + 1, num_classes + 1), np.int64)
   kept = (outcomes.scores >= score_threshold) & (outcomes.kinds != IGNORED)
   for image_id in comparison.params.imgIds:
-    here = _rows_of(outcomes.image_ids, image_id)
-    truth = _rows_of(outcomes.object_image_ids, image_id)
+    here = rows_of(outcomes.image_ids, image_id)
+    truth = rows_of(outcomes.object_image_ids, image_id)
     found = here.start + np.flatnonzero(kept[here])
     found = found[np.argsort(-outcomes.scores[found], kind="mergesort")]
     rows = match_any_class(
@@ -49,7 +49,7 @@ def confusion_matrix(
   return matrix
 
 
-def _rows_of(image_ids: np.ndarray, image_id: int) -> slice:
+def rows_of(image_ids: np.ndarray, image_id: int) -> slice:
   """Returns the rows of an image, given rising ids, by binary search."""
   return slice(
     *(np.searchsorted(image_ids, image_id, side) for side in ("left", "right"))
@@ -62,7 +62,7 @@ def match_any_class(
   """Returns the matches of detections, in their order, with any objects.
 
   Args:
-    comparison: Whose masks these are.
+    comparison: The comparison of masks.
     detection_ids: [D].
     object_ids: [N].
 
@@ -92,8 +92,8 @@ class Calibration:
 
   Attributes:
     counts: Detections in each tenth of [0, 1] of the score. [10] int64.
-    scores: Their mean score, NaN where there are none. [10] float64.
-    precisions: The share of correct ones, NaN likewise. [10] float64.
+    scores: Their mean score, NaN if there are none. [10] float64.
+    precisions: The share of correct ones, NaN if there are none. [10] float64.
     error: Mean of |score - precision| over detections, the expected
       calibration error (Guo et al. 2017, https://arxiv.org/abs/1706.04599) of
       detections; None without any.
@@ -164,7 +164,7 @@ class ImageQuality:
       threshold; 1 for an empty image without detections.
     num_objects: Objects.
     num_found: Detections of at least the score threshold.
-    num_mistakes: Of these, wrong ones at IoU 0.5.
+    num_mistakes: Wrong detections among these, at IoU 0.5.
     num_missed: Objects without a correct detection at IoU 0.5.
     confusion: Sum of the scores of the wrong detections.
   """
@@ -189,13 +189,13 @@ def judge_images(
     score_threshold: Detections of a lower score are left out.
 
   Returns:
-    One entry an image.
+    One entry per image.
   """
   kept = (outcomes.scores >= score_threshold) & (outcomes.kinds != IGNORED)
   judged = []
   for image_id in image_ids:
-    here = _rows_of(outcomes.image_ids, image_id)
-    truth = _rows_of(outcomes.object_image_ids, image_id)
+    here = rows_of(outcomes.image_ids, image_id)
+    truth = rows_of(outcomes.object_image_ids, image_id)
     num_objects = int(truth.stop - truth.start)
     is_kept = kept[here]
     hits = outcomes.hits[:, here][:, is_kept].sum(1)
@@ -223,14 +223,13 @@ def choose_images(
 
   Args:
     judged: Results of the split.
-    number: Number of each kind, at most.
+    number: Largest number of images of each kind.
 
   Returns:
     best: The highest quality, with most objects first where equal.
     worst: The lowest, with most missed and wrong first where equal.
-    confusing: The largest sum of the scores of wrong detections: where the
-      model is surest and wrong.
-    Images with nothing to find and nothing found are in none of them.
+    confusing: The largest sum of the scores of wrong detections: confident
+    mistakes. Images without objects and detections are in none of them.
   """
   busy = [x for x in judged if x.num_objects + x.num_found]
   best = sorted(busy, key=lambda x: (-x.quality, -x.num_objects))

@@ -11,13 +11,13 @@ MIN_IOU = 0.5  # strictly above it a match is unique
 
 @dataclasses.dataclass(frozen=True)
 class Quality:
-  """Means over the categories that occur, 0 where none does.
+  """Means over the categories that occur, 0 if none does.
 
   Attributes:
     pq: Panoptic quality, the product of the next two in each category.
     sq: Segmentation quality: mean IoU of the matches.
     rq: Recognition quality: F1 of the segments.
-    num_categories: That occur, in ground truth or predictions.
+    num_categories: Categories that occur in ground truth or predictions.
   """
 
   pq: float
@@ -28,7 +28,7 @@ class Quality:
 
 @dataclasses.dataclass
 class Counts:
-  """What was found in one category.
+  """Counts of one category.
 
   Attributes:
     matched: True positives.
@@ -72,8 +72,8 @@ class PanopticQuality:
   ) -> None:
     """Compares two maps of an image.
 
-    A prediction without a match is not counted if more than half of it lies on
-    void and the crowd of its category, of several the last.
+    A prediction without a match is ignored if more than half of it is on void
+    and on the crowd of its category (the last one if there are several).
 
     Args:
       truth_ids: Segment of each pixel, VOID for none. [H, W] int.

@@ -1,21 +1,24 @@
-"""The evaluation report: one HTML file that needs nothing else.
+"""The evaluation report: a self-contained HTML file.
 
 `summarize` computes what the report shows as plain numbers, `write` puts them
-into report_template.html, which draws them in the browser.
+into report.html, whose scripts draw them in the browser.
 """
 
-import base64
 import dataclasses
-import json
 import math
-import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from etils import epath
 
-from solo_jax.evaluation import errors, microscopy, operating_point
+from solo_jax.evaluation import (
+  errors,
+  microscopy,
+  operating_point,
+  page,
+  report_images,
+)
 from solo_jax.evaluation.coco_metrics import (
   AREA_NAMES,
   Comparison,
@@ -23,30 +26,27 @@ from solo_jax.evaluation.coco_metrics import (
   mean,
 )
 
-TEMPLATE = pathlib.Path(__file__).with_name("report_template.html")
-# IoU thresholds whose curves are shown, besides the mean over all ten.
+SCRIPTS = [
+  f"report_{name}.js"
+  for name in (
+    "charts",
+    "images",
+    "numbers",
+    "tables",
+    "stage",
+    "gallery",
+    "viewer",
+  )
+]
+# IoU thresholds whose curves are shown, in addition to the mean over all ten.
 CURVE_IOUS = (0.5, 0.75, 0.9)
-# Beyond so many classes only those with most confusions have a row in the
-# matrix, and curves are kept for all classes together only.
+# With more classes than this, only those with most confusions have a row in the
+# matrix, and curves are only kept for all classes together.
 MAX_MATRIX_CLASSES = 24
 MAX_CURVE_CLASSES = 100
 SWEEP = np.linspace(0, 1, 51)
-NUM_IMAGES = 6  # of each kind
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Pictures:
-  """An image as the report shows it, each a JPEG file of one size.
-
-  Attributes:
-    name: Name of the image's file.
-    truth: With the annotated objects.
-    found: With the detections.
-  """
-
-  name: str
-  truth: bytes
-  found: bytes
+NUM_LARGE = 12  # images of each kind that are looked at first
+MAX_IMAGES = 6000  # of one page
 
 
 def summarize(
@@ -55,20 +55,21 @@ def summarize(
   *,
   score_threshold: float,
   overlaps: Sequence[microscopy.Overlaps] | None = None,
-) -> tuple[dict[str, Any], dict[str, list[operating_point.ImageQuality]]]:
+) -> tuple[dict[str, Any], list[report_images.Shown]]:
   """Returns everything that the report shows except pictures and times.
 
   Args:
     masks: Finished comparison of masks.
     metrics: Its metrics.
-    score_threshold: For what depends on one: confusion matrix, quality of
-      images, metrics of label images.
+    score_threshold: Threshold for the confusion matrix, the quality of images
+      and the metrics of label images.
     overlaps: Overlaps of label images, `microscopy.overlaps`; None leaves these
       out.
 
   Returns:
     data: Sections by name, ready for JSON.
-    chosen: Images to draw, see `operating_point.choose_images`.
+    shown: Images to draw: all, or MAX_IMAGES of the worst, the best and those
+      with the surest mistakes.
   """
   outcomes = errors.find_outcomes(masks)
   num_classes = len(masks.params.catIds)
@@ -76,7 +77,6 @@ def summarize(
   judged = operating_point.judge_images(
     masks.params.imgIds, outcomes, score_threshold
   )
-  chosen = operating_point.choose_images(judged, NUM_IMAGES)
   matrix = operating_point.confusion_matrix(masks, outcomes, score_threshold)
   calibration = operating_point.calibrate(outcomes)
   data = dict(
@@ -98,19 +98,34 @@ def summarize(
     calibration=dataclasses.asdict(calibration),
     sweep=dict(thresholds=SWEEP, **operating_point.sweep(outcomes, SWEEP)),
     qualities=np.array([image.quality for image in judged]),
-    images={
-      kind: [
-        _describe(image, masks, outcomes, names, score_threshold)
-        for image in images
-      ]
-      for kind, images in chosen.items()
-    },
   )
   if overlaps is not None:
     rows = [microscopy.evaluate(overlaps, t) for t in SWEEP]
     data["sweep"]["dsb_AP"] = [row["dsb_AP"] for row in rows]
     data["sweep"]["SBD"] = [row["SBD"] for row in rows]
-  return data, chosen
+  large = _choose(judged, NUM_LARGE)
+  kept = {image.image_id for image in judged}
+  if len(judged) > MAX_IMAGES:
+    kept = _choose(judged, MAX_IMAGES // 3)
+  return data, [
+    report_images.describe(
+      image,
+      masks,
+      outcomes,
+      score_threshold=score_threshold,
+      is_large=image.image_id in large,
+    )
+    for image in judged
+    if image.image_id in kept
+  ]
+
+
+def _choose(
+  judged: list[operating_point.ImageQuality], number: int
+) -> set[int]:
+  """Returns the ids of the best, the worst and the most confusing images."""
+  chosen = operating_point.choose_images(judged, number)
+  return {image.image_id for images in chosen.values() for image in images}
 
 
 def _by_size(masks: Comparison) -> list[dict]:
@@ -196,7 +211,7 @@ def _shorten(matrix: np.ndarray, names: Sequence[str]) -> dict[str, Any]:
   pairs = [np.unravel_index(i, between.shape) for i in order]
   kept = np.arange(len(names))
   if len(names) > MAX_MATRIX_CLASSES:
-    # Then by the number of objects, so that it is full in any case.
+    # Then by the number of objects, so that it is always full.
     confused = between.sum(0) + between.sum(1)
     kept = np.lexsort((-matrix[:-1].sum(1), -confused))[:MAX_MATRIX_CLASSES]
     kept = np.sort(kept)
@@ -213,97 +228,68 @@ def _shorten(matrix: np.ndarray, names: Sequence[str]) -> dict[str, Any]:
   )
 
 
-def _describe(
-  image: operating_point.ImageQuality,
-  masks: Comparison,
-  outcomes: errors.Outcomes,
-  names: Sequence[str],
-  score_threshold: float,
-) -> dict[str, Any]:
-  """Returns an image with its mistakes above the threshold and their boxes."""
-  size = masks.cocoGt.imgs[image.image_id]
-  shown = outcomes.scores >= score_threshold
-  is_hit = shown & (outcomes.kinds == errors.CORRECT)
-  is_wrong = shown & ~np.isin(outcomes.kinds, (errors.CORRECT, errors.IGNORED))
-  mistakes = [
-    dict(
-      kind=errors.KINDS[outcomes.kinds[i]],
-      name=names[outcomes.labels[i]],
-      score=outcomes.scores[i],
-      box=masks.cocoDt.anns[outcomes.detection_ids[i]]["bbox"],
-    )
-    for i in np.flatnonzero((outcomes.image_ids == image.image_id) & is_wrong)
-  ]
-  is_missed = outcomes.object_image_ids == image.image_id
-  is_missed[outcomes.objects[is_hit]] = False
-  mistakes += [
-    dict(
-      kind="missed",
-      name=names[outcomes.object_labels[row]],
-      score=None,
-      box=masks.cocoGt.anns[outcomes.object_ids[row]]["bbox"],
-    )
-    for row in np.flatnonzero(is_missed)
-  ]
-  return dict(
-    dataclasses.asdict(image),
-    height=size["height"],
-    width=size["width"],
-    mistakes=mistakes,
-  )
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class About:
+  """How an evaluation was made.
+
+  Attributes:
+    title: Title of the page.
+    command: The command line; '' for none.
+    facts: What was evaluated, by name.
+    stages: Seconds of each stage of the evaluation.
+    total_seconds: Total seconds of the evaluation.
+  """
+
+  title: str
+  command: str
+  facts: Mapping[str, str]
+  stages: Mapping[str, float]
+  total_seconds: float
 
 
 def write(
   folder: str,
   data: Mapping[str, Any],
+  about: About,
   *,
-  title: str,
-  facts: Mapping[str, str],
-  stages: Mapping[str, float],
-  total_seconds: float,
-  pictures: Mapping[int, Pictures],
+  shown: Sequence[report_images.Shown],
+  pictures: Mapping[int, report_images.Picture],
+  palette: Sequence[str],
 ) -> epath.Path:
   """Writes the report.
 
   Args:
-    folder: Where report.html goes; made if missing.
+    folder: Folder to write report.html to; created if missing. Pictures that
+      are too much for one file go next to it.
     data: As `summarize` returns it.
-    title: Title of the page.
-    facts: What was evaluated, by name.
-    stages: Seconds of each stage of the evaluation.
-    total_seconds: Total seconds of the evaluation.
-    pictures: Pictures of the chosen images, by image id.
+    about: How it was made.
+    shown: As `summarize` returns it.
+    pictures: Of these images, by image id.
+    palette: Colours such as '#ff4d6d', the last that of what is no object.
 
   Returns:
     The path of the file.
   """
-  content = dict(
-    data,
-    title=title,
-    facts=facts,
-    stages=stages,
-    total_seconds=total_seconds,
-    pictures={
-      image_id: dict(
-        name=picture.name,
-        truth=_to_url(picture.truth),
-        found=_to_url(picture.found),
-      )
-      for image_id, picture in pictures.items()
-    },
-  )
-  # No text can end the script element that holds the data.
-  text = json.dumps(_to_plain(content), allow_nan=False).replace("<", "\\u003c")
   path = epath.Path(folder) / "report.html"
   path.parent.mkdir(parents=True, exist_ok=True)
-  path.write_text(
-    TEMPLATE.read_text(encoding="utf-8").replace('"DATA"', text), "utf-8"
+  content = dict(
+    data,
+    facts=about.facts,
+    stages=about.stages,
+    total_seconds=about.total_seconds,
+    palette=palette[:-1],
+    unmatched=palette[-1],
+    images=report_images.join(shown, pictures, path.parent),
   )
+  text = page.build(
+    page.Heading(title=about.title, command=about.command),
+    page.read("report.html"),
+    data=_to_plain(content),
+    styles=["gallery.css"],
+    scripts=SCRIPTS,
+  )
+  path.write_text(text, "utf-8")
   return path
-
-
-def _to_url(jpeg: bytes) -> str:
-  return "data:image/jpeg;base64," + base64.b64encode(jpeg).decode()
 
 
 def _to_plain(value: Any) -> Any:

@@ -11,8 +11,8 @@ def encode(
 ) -> list[dict]:
   """Returns masks encoded as COCO RLE.
 
-  Fast, because without a copy, for the transposed view of column-major planes
-  that `types.Instances` holds; any other memory order is copied first.
+  Fast for the transposed view of column-major planes in `types.Instances`,
+  which needs no copy; any other memory order is copied first.
 
   Args:
     masks: [M, H0, W0] bool, or cropped ones.
@@ -52,8 +52,8 @@ def decode(rles: list[dict], size: tuple[int, int]) -> np.ndarray:
     Masks, a transposed view of column-major planes. [M, H0, W0] bool.
 
   Raises:
-    ValueError: If an entry has another size, or its runs are not that many
-      pixels; pycocotools would show memory that it never filled.
+    ValueError: If an entry has another size, or its runs cover another number
+      of pixels; pycocotools would return uninitialised memory.
   """
   planes = np.zeros((len(rles), size[1], size[0]), bool)
   for i, rle in enumerate(rles):
@@ -93,7 +93,7 @@ def boxes(rles: list[dict]) -> np.ndarray:
     rles: M dicts as `encode` makes them.
 
   Returns:
-    Continuous pixels, empty ones of no size. [M, 4] float32.
+    Continuous pixels, size 0 for empty masks. [M, 4] float32.
   """
   found = np.zeros((len(rles), 4), np.float32)
   if rles:
@@ -105,9 +105,10 @@ def boxes(rles: list[dict]) -> np.ndarray:
 def _runs(counts: str | bytes) -> np.ndarray:
   """Returns COCO's run lengths, decompressed. [runs] int64.
 
-  Six bits a character from '0' on: five of a number, low first, and one that
-  tells whether it goes on; the last one's fifth is the sign. From the fourth
-  number on it is the difference to the one before the last.
+  Each character from '0' has six bits: five of a number, low first, and one
+  that is set if the number continues; the fifth bit of the last one is the
+  sign. From the fourth number on, numbers are differences to the second last
+  one.
   """
   text = counts.encode() if isinstance(counts, str) else counts
   digits = np.frombuffer(text, np.uint8).astype(np.int64) - 48
@@ -115,7 +116,7 @@ def _runs(counts: str | bytes) -> np.ndarray:
   starts = np.append(0, ends[:-1] + 1)
   lengths = ends - starts + 1
   if (digits < 0).any() or (digits > 63).any() or lengths.sum() != len(digits):
-    raise ValueError(f"{counts!r:.80} is no compressed RLE")
+    raise ValueError(f"{counts!r:.80} is not a compressed RLE")
   if len(ends) and lengths.max() > 7:
     raise ValueError(f"{counts!r:.80} has a number of more than 7 characters")
   if not len(ends):

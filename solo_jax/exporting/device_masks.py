@@ -1,6 +1,6 @@
-"""Bringing masks to the original size inside a compiled program.
+"""Resizes masks to the original size inside a compiled program.
 
-As in `device_resize`, sizes are values: images lie in the corner of a canvas.
+As in `device_resize`, sizes are values: images are in the corner of a canvas.
 The results are those of `inference.instances`, which works on the host.
 """
 
@@ -31,7 +31,7 @@ def masks_to_canvas(
   """Returns the masks of one image at its original size.
 
   Args:
-    masks: Without the dimension of the batch: [M, ...].
+    masks: Masks without the batch dimension: [M, ...].
     valid: Real detections, which come first. [M] bool.
     image_size: Valid (height, width) of the network input. [2] int32.
     original_size: (height, width) of the image. [2] int32.
@@ -141,7 +141,7 @@ def _draw_all(
     jnp.zeros((num_masks, height, width // 8), jnp.uint8),
     jnp.zeros((num_masks, 4), jnp.int32),
   )
-  # Only as many as there are: resizing costs what the canvas has pixels.
+  # Only existing ones: resizing costs as much as the canvas has pixels.
   return jax.lax.fori_loop(0, jnp.sum(valid), add_mask, empty)
 
 
@@ -157,7 +157,7 @@ def _aligned_taps(low, high, num_cells, num_pixels) -> Taps:
   centers = jnp.arange(num_pixels) + 0.5 - low
   position = centers * (num_cells / jnp.where(side > 0, side, 1)) - 0.5
   position = jnp.where(side > 0, position, -1.0)
-  # Far away as well: what lies beyond the cells has no weight.
+  # Also far away: positions beyond the cells have no weight.
   position = jnp.clip(position, -1, num_cells)
   cell = jnp.floor(position)
   weight = position - cell
@@ -199,7 +199,7 @@ def _floor_position(index, num_in, num_out):
   """Floor and remainder of (index + 0.5) * num_in / num_out - 0.5.
 
   Returns:
-    The floor, and what remains as a number of 2 * num_out-ths. int32.
+    The floor, and the remainder in units of 1 / (2 * num_out). int32.
   """
   position = (2 * index + 1) * num_in - num_out
   low = position // (2 * num_out)
@@ -207,7 +207,7 @@ def _floor_position(index, num_in, num_out):
 
 
 def _linear_taps(index, num_in, num_out):
-  """Bilinear without antialiasing, ends repeated: two cells and a weight."""
+  """Returns two cells and a weight: bilinear, ends repeated."""
   low, remainder = _floor_position(index, num_in, num_out)
   last = num_in - 1
   is_between = (low >= 0) & (low < last)

@@ -1,19 +1,19 @@
-"""Resizing images inside a compiled program.
+"""Resizes images inside a compiled program.
 
-The sizes of an image are values here, not shapes: images lie in the corner of
-a canvas of fixed size, so one program serves all sizes that fit. Positions are
-fractions of integers, so that no size needs more digits than float32 has.
+The sizes of an image are values here, not shapes: images are in the corner of a
+canvas of fixed size, so one program handles all sizes that fit. Positions are
+fractions of integers, so that float32 is exact for every size.
 
 The results are those of `data.batching.render_image`, which uses OpenCV and
-Pillow. Masks come back by `device_masks`.
+Pillow. `device_masks` resizes the masks back.
 """
 
 import jax
 import jax.numpy as jnp
 
-# Weights of OpenCV's bilinear resize of bytes have so many bits.
+# Bits of the weights in OpenCV's bilinear resize of bytes.
 _OPENCV_BITS = 11
-# OpenCV's averages leave out a source pixel that is covered by less.
+# OpenCV's averages ignore source pixels with a smaller covered share.
 _OPENCV_SLIVER = 1e-3
 _AREA_BELOW = 0.6  # as in data/batching.py
 
@@ -36,8 +36,8 @@ def fitted_size(
     size: (height, width) of the image. [2] int32.
     short_side: Upper bound of the short side.
     max_side: Upper bound of the long side.
-    tile_size: Where images are read in tiles, an image smaller than one is
-      scaled like a whole one.
+    tile_size: Side of a tile; an image smaller than a tile is scaled like a
+      whole tile. None without tiles.
     size_rounding: 'nearest' or 'down'.
 
   Returns:
@@ -68,9 +68,9 @@ def resize_image(
 ) -> jax.Array:
   """Returns the resized image in the corner of a canvas.
 
-  'bilinear' and 'antialias' are whole numbers and equal the host's to the bit.
-  'area' sums in float32, as OpenCV does in another order: a value within 1e-4
-  of a half may be rounded the other way.
+  'bilinear' and 'antialias' use whole numbers and equal the host's bit for bit.
+  'area' sums in float32, in another order than OpenCV: a value within 1e-4 of a
+  half may be rounded the other way.
 
   Args:
     image: Canvas. [Hc, Wc, 3] uint8.
@@ -190,7 +190,7 @@ def _resize_area(image, original_size, image_size, padded_size):
 
   resized = _multiply(weights(0), _multiply_columns(weights(1), image))
   is_half = jnp.all(original_size == 2 * image_size)
-  # OpenCV has a loop of its own for halves, which rounds ties up.
+  # OpenCV has a separate loop for factor 2, which rounds ties up.
   resized = jnp.where(is_half, jnp.floor(resized + 0.5), jnp.round(resized))
   return resized.astype(jnp.uint8)
 
@@ -198,8 +198,8 @@ def _resize_area(image, original_size, image_size, padded_size):
 def _resize_antialiased(image, original_size, image_size, padded_size):
   """Pillow's bilinear: a triangle that widens, bytes between the two axes.
 
-  Weights have 22 bits, of which each product here takes 11: sums of those are
-  whole numbers that float32 holds, up to 32 source pixels to a target pixel.
+  Weights have 22 bits, split into two products of 11: their sums are whole
+  numbers that float32 represents, up to 32 source pixels per target pixel.
   """
 
   def weights(axis):
@@ -213,7 +213,7 @@ def _resize_antialiased(image, original_size, image_size, padded_size):
     total = jnp.maximum(total, 1)  # 0 in rows beyond the image
     # round(2^22 triangle / total) by long division. Each step stays within 32
     # bits while total, 2 num_in^2 / num_out, is below 2^25: for 32 source
-    # pixels to a target pixel, sides of up to 500,000 pixels.
+    # pixels per target pixel, sides of up to 500,000 pixels.
     high = (triangle * 2048) // total
     rest = (triangle * 2048) - high * total
     middle = (rest * 64) // total

@@ -1,10 +1,9 @@
-"""Writes a program as ONNX through jax2onnx, which is an extra.
+"""Writes a program as ONNX with jax2onnx, an optional dependency.
 
-The converter knows no platforms, no choice among more than two and no choice
-inside of a loop. Where solo_jax has a formulation for each platform
-(`jax.lax.platform_dependent`), the program is traced with the one for the
-platforms that are not named; its linear primitives as what they compute; a
-`jax.lax.switch` as choices of one of two; and the images of a batch
+The converter supports no platforms, no switch of more than two branches and no
+branches inside a loop. Therefore, `jax.lax.platform_dependent` is traced with
+the default formulation, linear primitives as the functions they compute, a
+`jax.lax.switch` as nested choices of two, and the images of a batch
 (`jax.lax.map`) one after the other.
 """
 
@@ -31,7 +30,7 @@ def write_onnx(
   names: Sequence[str],
   path: pathlib.Path,
 ) -> None:
-  """Converts a program, its weights inside.
+  """Converts a program and includes its weights.
 
   Args:
     program: (weights, *inputs) -> arrays.
@@ -41,7 +40,7 @@ def write_onnx(
     path: File to write.
 
   Raises:
-    UserError: If jax2onnx is not installed, or does not know an operation.
+    UserError: If jax2onnx is not installed or does not support an operation.
   """
   try:
     import jax2onnx
@@ -55,8 +54,8 @@ def write_onnx(
   weights = [jnp.asarray(x) for x in weights]  # NumPy has no traced indices
   with _known_control_flow():
     closed = jax.make_jaxpr(lambda *x: program(weights, *x))(*inputs)
-  # Traced here, so that the converter sees primitives and not the functions of
-  # jax.numpy that it would replace by its own.
+  # Traced here, so that the converter sees primitives and does not replace
+  # functions of jax.numpy by its own.
   plugin_system.import_all_plugins()
   plugins = plugin_system.PLUGIN_REGISTRY
   function = jax.extend.core.jaxpr_as_fun(closed)
@@ -72,7 +71,7 @@ def write_onnx(
 
 
 def _rename_outputs(graph, names: Sequence[str]) -> None:
-  """Gives the results of a graph names, by a node more for each."""
+  """Names the results of a graph by adding a node for each."""
   for output, name in zip(graph.output, names, strict=True):
     graph.node.add(op_type="Identity", input=[output.name], output=[name])
     output.name = name

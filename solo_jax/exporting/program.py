@@ -1,9 +1,8 @@
 """The whole predictor as one function of arrays, to be exported.
 
-From the pixels of an image of any size to masks at that size, with nothing
-left for the caller to do: resizing, padding, network, decoding and masks. The
-same steps as `inference.predictor`, which does the first and the last of them
-on the host.
+From the pixels of an image of any size to masks at that size, including
+resizing, padding, network, decoding and masks: the same steps as
+`inference.predictor`, which runs the first and the last of them on the host.
 
 Shape letters as in `types`, and Hc, Wc: canvas that the images lie on.
 """
@@ -17,7 +16,7 @@ import jax.numpy as jnp
 from solo_jax.exporting import device_masks, device_resize
 from solo_jax.methods.interface import Method
 
-# Of every program, in the order of its results; others come after.
+# Results of every program, in order; others follow.
 RESULTS = ("masks", "boxes_xyxy", "scores", "labels", "valid", "num_dropped")
 
 
@@ -44,7 +43,7 @@ def make_program(
     (weights, image, original_size) -> dict of arrays, sorted by falling score:
       weights: Leaves of the variables.
       image: RGB, each in the top left corner. [B, Hc, Wc, 3] uint8, Wc a
-        multiple of 8. What lies beyond it does not matter.
+        multiple of 8. The rest of the canvas is ignored.
       original_size: (height, width) of each, at least 1. [B, 2] int32.
     and the result
       masks: Packed bits, big-endian along the width. [B, M, Hc, Wc / 8] uint8.

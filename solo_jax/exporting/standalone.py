@@ -1,4 +1,4 @@
-"""Runs an exported model: needs the files beside it, NumPy and JAX.
+"""Runs an exported model; needs the files next to it, NumPy and JAX.
 
   from predictor import Predictor
 
@@ -7,13 +7,13 @@
     print(found.class_name, found.score, found.box_xyxy, found.mask.shape)
 
 With runtime="onnx", and a model that was exported with --onnx, ONNX Runtime
-takes the place of JAX. From the command line, with Pillow to read files:
+replaces JAX. On the command line, with Pillow to read files:
 
   python exported/predictor.py photo.jpg
 
-This file is copied as it stands beside every exported model, as predictor.py;
-it must import nothing of the package that it lies in, so it is long and has its
-own joining of tiles.
+This file is copied unchanged next to every exported model, as predictor.py. It
+must not import the package it is part of, so it is long and has its own code
+for joining tiles.
 """
 
 import argparse
@@ -27,13 +27,13 @@ from typing import Any
 
 import numpy as np
 
-# Of manifest.json: what is written, and what can be read. 1 knew no predicted
-# boxes; nothing else has changed since.
+# Formats of manifest.json that are written and that can be read. Format 1 had
+# no predicted boxes; nothing else has changed since.
 FORMAT = 2
 READABLE = (1, 2)
 RUNTIMES = ("jax", "onnx")
-# Detections of neighbouring tiles that share more than this part of the
-# smaller one are one object.
+# Detections of neighbouring tiles that share more than this part of the smaller
+# one are the same object.
 SAME_OBJECT = 0.5
 
 
@@ -73,7 +73,7 @@ class Predictor:
   """An exported model.
 
   Attributes:
-    manifest: What manifest.json says.
+    manifest: The contents of manifest.json.
     num_dropped: Candidates beyond the decoder's capacity, over all images so
       far.
   """
@@ -84,7 +84,7 @@ class Predictor:
     *,
     runtime: str = "jax",
   ):
-    """Reads a model; programs are compiled when they are first used.
+    """Reads a model; programs are compiled on first use.
 
     Args:
       folder: Folder of the export.
@@ -92,8 +92,8 @@ class Predictor:
 
     Raises:
       FileNotFoundError: If a file is missing.
-      ValueError: If a file is not the one that was exported, or the model has
-        no program for this runtime.
+      ValueError: If a file was changed after the export, or the model has no
+        program for this runtime.
     """
     if runtime not in RUNTIMES:
       raise ValueError(f"runtime must be one of {RUNTIMES}, got {runtime!r}")
@@ -104,7 +104,7 @@ class Predictor:
     if self.manifest["format"] not in READABLE:
       raise ValueError(
         f"{self._folder}: exported in format {self.manifest['format']}, this "
-        f"loader reads {READABLE}; use the predictor.py that lies beside it"
+        f"loader reads {READABLE}; use the predictor.py next to it"
       )
     self.num_dropped = 0
     self._runtime = runtime
@@ -112,7 +112,7 @@ class Predictor:
     programs = [p for p in self.manifest["programs"] if p[runtime]]
     if not programs:
       raise ValueError(f"{self._folder}: exported without --{runtime}")
-    # The smallest that an image fits pads it least.
+    # The smallest program that an image fits pads it least.
     self._programs = sorted(programs, key=lambda p: np.prod(p["input_size"]))
     self._weights = None
     if runtime == "jax":
@@ -131,7 +131,7 @@ class Predictor:
       The detections.
 
     Raises:
-      ValueError: If the array is no such image or too large for the model.
+      ValueError: If the array is not such an image or too large for the model.
     """
     return self.predict([image])[0]
 
@@ -174,7 +174,7 @@ class Predictor:
       for start in range(0, len(indices), size):
         batch = indices[start : start + size]
         canvas = np.zeros((size, *program["canvas_size"], 3), np.uint8)
-        sizes = np.ones((size, 2), np.int32)  # of the places left over
+        sizes = np.ones((size, 2), np.int32)  # of the unused places
         for row, index in enumerate(batch):
           height, width = sizes[row] = images[index].shape[:2]
           canvas[row, :height, :width] = images[index]
@@ -237,7 +237,7 @@ class Predictor:
     return detections
 
   def _checked(self, name: str) -> pathlib.Path:
-    """Returns the path of a file that is as it was exported."""
+    """Returns the path of a file, checked against the manifest."""
     path = self._folder / name
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     if digest != self.manifest["sha256"][name]:
@@ -374,10 +374,14 @@ def merge_tiles(
     size: (height, width) of the whole image.
 
   Returns:
-    Detections of the whole image by falling score. Those that a seam cuts are
-    kept only where no other tile has the object.
+    Detections of the whole image by falling score. Those cut by a seam are kept
+    only if no other tile has the object.
   """
-  placed, is_cut, first = [], [], []  # first: where each tile's ones start
+  placed, is_cut, first = (
+    [],
+    [],
+    [],
+  )  # first: where the detections of each tile start
   for found, (top, left) in zip(tiles, origins, strict=True):
     first.append(len(placed))
     for detection in found:
@@ -432,7 +436,7 @@ def _neighbours(
 def _touching(
   placed: Sequence[Detection], one: range, other: range
 ) -> Iterator[tuple[int, int]]:
-  """Yields the pairs of one label whose boxes overlap."""
+  """Yields the pairs of equal label whose boxes overlap."""
 
   def columns(indices):
     rows = [(placed[i].label, *placed[i].box_xyxy) for i in indices]
@@ -459,7 +463,7 @@ def _is_same_object(a: Detection, b: Detection) -> bool:
 
 
 def main() -> None:
-  """Prints the detections of image files, one JSON line a file."""
+  """Prints the detections of image files, one JSON line per file."""
   parser = argparse.ArgumentParser(description="Runs an exported model.")
   parser.add_argument("images", nargs="+", help="image files")
   parser.add_argument("--runtime", choices=RUNTIMES, default="jax")

@@ -1,4 +1,4 @@
-"""Writing an exported model: programs, weights, loader and manifest."""
+"""Writes an exported model: programs, weights, loader and manifest."""
 
 import hashlib
 import importlib.metadata
@@ -21,8 +21,8 @@ from solo_jax.exporting.onnx_program import write_onnx
 from solo_jax.exporting.program import flatten_results, make_program
 
 PLATFORMS = ("cpu", "cuda", "rocm", "tpu")
-# Side of the largest photograph that is taken unless told otherwise; masks and
-# resizing cost memory and time by it.
+# Default side of the largest image; memory and time of masks and resizing grow
+# with it.
 IMAGE_SIDE = 1024
 
 
@@ -40,19 +40,18 @@ def export_checkpoint(
 
   Args:
     checkpoint: The model.
-    out: Folder to write to; made, and refused unless it is new or empty.
-    input_sizes: Padded (H, W) of the network, a program each; None: as
+    out: Folder to write to; created, must be new or empty.
+    input_sizes: Padded (H, W) of the network, one program each; None:
       `default_input_sizes`.
-    image_size: (height, width) of the largest image that the programs take;
-      None: a tile, or a square of IMAGE_SIDE, or of the long side that images
-      are resized to if that is more.
-    batch_size: Images a call of a program.
+    image_size: (height, width) of the largest image that the programs accept;
+      None: a tile, or a square of IMAGE_SIDE or of the long side that images
+      are resized to, whichever is larger.
+    batch_size: Images per call of a program.
     platforms: Any of PLATFORMS.
     onnx: Write ONNX as well.
 
   Raises:
-    UserError: If there is something in the folder, or a size or a platform
-      cannot be.
+    UserError: If the folder is not empty, or a size or platform is invalid.
   """
   _check_request(out, platforms)
   model = build_model(checkpoint.config, checkpoint.variables)
@@ -105,10 +104,10 @@ def export_checkpoint(
 
 
 def _check_request(out: pathlib.Path, platforms: Sequence[str]) -> None:
-  """Refuses a folder that holds something, and unknown platforms."""
+  """Raises for a folder that is not empty and for unknown platforms."""
   if out.exists() and (not out.is_dir() or any(out.iterdir())):
     raise UserError(
-      f"{out} is there already and not an empty folder; remove it or choose "
+      f"{out} already exists and is not an empty folder; remove it or choose "
       "another one"
     )
   unknown = sorted(set(platforms) - set(PLATFORMS))
@@ -158,7 +157,7 @@ def _write_manifest(
   weights: dict[str, Any],
   programs: list[dict],
 ) -> None:
-  """Writes manifest.json, with checksums of the files that are there."""
+  """Writes manifest.json, with checksums of the files."""
   manifest = dict(
     format=standalone.FORMAT,
     method=checkpoint.config.method,
@@ -207,14 +206,14 @@ def default_input_sizes(
 def check_input_sizes(
   sizes: Sequence[tuple[int, int]], pad_multiple: int
 ) -> None:
-  """Refuses network inputs that the network cannot take.
+  """Raises for input sizes that the network does not support.
 
   Args:
     sizes: Padded (H, W) each.
     pad_multiple: What each side must be a multiple of.
 
   Raises:
-    UserError: If one is not, or one is given twice.
+    UserError: If one is not, or a size is repeated.
   """
   for size in sizes:
     if any(side <= 0 or side % pad_multiple for side in size):
@@ -238,13 +237,14 @@ def export_program(
     program: (weights, *inputs) -> arrays.
     weights: Weights of the network; only their shapes matter.
     inputs: Shapes of the other arguments.
-    platforms: Where it is to run.
+    platforms: Platforms to run on.
 
   Returns:
-    The exported program, its arguments the weights one by one and the inputs.
+    The exported program; its arguments are the weights, one by one, and the
+    inputs.
   """
   shapes = [jax.ShapeDtypeStruct(x.shape, x.dtype) for x in weights]
-  # Arguments that a program does not read stay: the manifest lists them all.
+  # Unused arguments are kept, as the manifest lists all of them.
   jitted = jax.jit(program, keep_unused=True)
   return jax.export.export(jitted, platforms=tuple(platforms))(shapes, *inputs)
 

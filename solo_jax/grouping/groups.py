@@ -1,4 +1,4 @@
-"""What a grouping returns, and how pixels are assigned to given centres.
+"""The result of a grouping, and the assignment of pixels to given centres.
 
 Shape letters: Q pixels (h * w, flattened), M groups, T tag dimensions.
 """
@@ -74,7 +74,7 @@ def assign_to_centers(
   """
   embedding = pixels.embedding.astype(jnp.float32)
   foreground, log_precision = pixels.foreground, pixels.log_precision
-  # Around their own mean the products lose no digits to a common offset.
+  # Centred on their mean, so that a common offset does not cost precision.
   weights = foreground.astype(jnp.float32)
   embedding = jnp.where(foreground[:, None], embedding, 0.0)
   origin = weights @ embedding / jnp.maximum(jnp.sum(weights), 1.0)

@@ -30,7 +30,8 @@ def matrix_nms(
   ('gaussian') or 1 - iou ('linear').
 
   Differs from the reference: with 'linear' a mask that repeats an earlier one
-  exactly (iou_*i = 1) has no say, where the published arithmetic gives 0 / 0.
+  exactly (iou_*i = 1) has no effect, where the published arithmetic gives 0 /
+  0.
 
   Args:
     masks: Binary masks in falling order of score. [M, Q] bool.
@@ -72,7 +73,7 @@ def mask_intersections(masks: jax.Array) -> jax.Array:
   Packed bits and popcount on the CPU, where that is three times cheaper than
   a matrix product; a bfloat16 product with float32 sums on accelerators
   (products of 0 and 1 are exact, and so are the sums below 2^24 pixels); a
-  float32 product on platforms without a name, such as ONNX.
+  float32 product on other platforms, such as ONNX.
 
   Args:
     masks: [M, Q] bool.

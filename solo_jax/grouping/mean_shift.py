@@ -21,17 +21,17 @@ def mean_shift(
 ) -> Groups:
   """Returns the foreground pixels of an image, grouped.
 
-  Samples are spread evenly over the foreground in raster order, so that an
-  instance of fewer than 1 in S of its pixels may be missed. Each moves to the
-  mean of the samples of its category within its radius; of modes that end
-  within a radius of each other the one with most samples stands for all.
+  Samples are spread evenly over the foreground in raster order, so an instance
+  with less than 1 / S of its pixels may be missed. Each sample moves to the
+  mean of the samples of its category within its radius. Of modes within a
+  radius of each other, the one with most samples is kept.
 
   Args:
     pixels: Of the image; the foreground is grouped.
     max_groups: M.
     min_pixels: Smaller groups are left out.
     num_samples: S.
-    num_iterations: Steps of every sample.
+    num_iterations: Steps per sample.
 
   Returns:
     The groups by falling number of samples.
@@ -68,7 +68,7 @@ def mean_shift(
   close = _distances(modes, modes) * precision < 1
   close &= label[:, None] == label[None]
 
-  def keep(i, kept):  # greedy: a mode near a better one that is kept goes
+  def keep(i, kept):  # greedy: a mode near a better one is removed
     beaten = jnp.any(kept & close[i] & (jnp.arange(num_samples) < i))
     return kept.at[i].set(~beaten & (density[i] > 0))
 

@@ -1,4 +1,4 @@
-"""Seed clustering: the best seed left takes the pixels around it, repeatedly.
+"""Seed clustering: the best remaining seed repeatedly claims its neighbours.
 
 The sequential clustering of https://arxiv.org/abs/1906.11109, section 3.2, with
 one re-centring step. Shape letters: Q pixels (h * w, flattened), M groups, T
@@ -14,9 +14,9 @@ import numpy as np
 
 from solo_jax.grouping.groups import Groups, Pixels
 
-# Seeds tried for each group that fits; a try without result uses one up.
+# Seeds tried per group of the capacity; failed tries count.
 TRIES = 4
-# Work is proportional to the pixels looked at: the smallest of these shares of
+# Work is proportional to the number of pixels: the smallest of these shares of
 # Q that holds the foreground is used.
 CAPACITIES = (1 / 8, 1 / 4, 1 / 2, 1)
 
@@ -32,22 +32,22 @@ def seed_clustering(
 ) -> Groups:
   """Returns the foreground pixels of an image, grouped.
 
-  The pixel with the highest seed among those unclaimed gathers what lies
-  within its radius, of its category; around their mean, with their mean
-  precision, pixels are gathered again and claimed. Without the second step a
-  noisy seed splits its instance.
+  The unclaimed pixel with the highest seed gathers the pixels of its category
+  within its radius; around their mean, with their mean precision, pixels are
+  gathered again and claimed. Without the second step, a noisy seed splits its
+  instance.
 
-  Map a batch with `jax.lax.map`: under `jax.vmap` every capacity is computed,
-  which takes four times as long.
+  Map a batch with `jax.lax.map`: `jax.vmap` computes every capacity, which
+  takes four times as long.
 
   Args:
     pixels: Of the image; the foreground is grouped.
     seed: In [0, 1]. [Q] float.
     max_groups: M.
     seed_threshold: Pixels below cannot be seeds.
-    min_pixels: Smaller groups are left out, and their pixels not used again.
-    min_unclaimed: A group of which a smaller share was still unclaimed is what
-      another one left over, and is left out.
+    min_pixels: Smaller groups are left out and their pixels are not reused.
+    min_unclaimed: A group of which a smaller share was unclaimed is a remainder
+      of another group and is left out.
 
   Returns:
     The groups in the order found; at most 4 M seeds are tried.
@@ -111,9 +111,9 @@ def _cluster(
     count = jnp.sum(members)
     is_group = (count >= min_pixels) & (count >= min_unclaimed * jnp.sum(whole))
     row = jnp.where(is_group, found, max_groups)  # beyond: dropped by `set`
-    # Not `where`: ONNX Runtime has none of booleans.
+    # Not `where`: ONNX Runtime does not support it for booleans.
     used = (is_group & members) | (~is_group & first)
-    # The seed itself is always used up, or it would be tried for ever.
+    # The seed itself is always claimed, or it would be tried forever.
     unclaimed = (unclaimed & ~used).at[j].set(False)
     keep = is_group & (found < max_groups)
     return (

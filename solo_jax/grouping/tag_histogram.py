@@ -3,7 +3,7 @@
 Follows the decoding of https://arxiv.org/abs/1611.05424, section 3.4, for
 instance masks; with tags of two dimensions the bins are a plane, and a spatial
 embedding votes for centres as in a Hough transform. Shape letters: Q pixels
-(h * w, flattened), K categories, M groups, T tag dimensions, n bins a
+(h * w, flattened), K categories, M groups, T tag dimensions, n bins per
 dimension.
 """
 
@@ -14,7 +14,7 @@ import numpy as np
 from solo_jax.grouping.groups import Groups, Pixels, assign_to_centers
 
 BINS_PER_RADIUS = 2
-MAX_BINS = 128  # a dimension; a larger range of tags gets wider bins
+MAX_BINS = 128  # per dimension; a larger range of tags gets wider bins
 
 
 def tag_histogram(
@@ -48,7 +48,7 @@ def tag_histogram(
   num_tags = embedding.shape[1]
   if num_tags not in (1, 2):
     raise ValueError(
-      f"tag_histogram takes tags of 1 or 2 dimensions, got {num_tags}; use "
+      f"tag_histogram supports tags of 1 or 2 dimensions, got {num_tags}; use "
       "seed_clustering or mean_shift, or train fewer tag_channels"
     )
   weights = foreground.astype(jnp.float32)
@@ -75,7 +75,7 @@ def tag_histogram(
   counts = jnp.zeros(shape).at[bins].add(weights)
   counts = _window(counts, 3, jax.lax.add, 0.0)
   largest = _window(counts, 5, jax.lax.max, -jnp.inf)
-  # Equal neighbours (a flat top) are told apart by their position.
+  # Equal neighbours (a flat top) are ordered by their position.
   ramp = 1e-3 * jnp.arange(counts.size).reshape(shape) / counts.size
   largest_ramp = _window(
     jnp.where(counts == largest, ramp, -1.0), 5, jax.lax.max, -jnp.inf

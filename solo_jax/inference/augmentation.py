@@ -1,7 +1,7 @@
 """Test-time augmentation: an image at several sizes, and mirrored.
 
-The network sees each variant on its own; the method joins what it says of them
-(`Method.merge`) in the frame of the first.
+The network processes each variant separately; the method joins the outputs
+(`Method.merge`) in the frame of the first variant.
 """
 
 from collections.abc import Sequence
@@ -25,11 +25,11 @@ def detect_variants(
   """Runs a method on variants of a batch.
 
   Args:
-    method: One that has `merge`.
+    method: A method that has `merge`.
     variables: {'params', 'batch_stats'} of its network.
     images: The batch at each size, padded. [B, H, W, 3] uint8.
     image_sizes: Valid (height, width) of each. [B, 2] int32.
-    flip: Whether to see each size mirrored as well.
+    flip: Whether to also process each size mirrored.
 
   Returns:
     The detections in the frame of the first size.

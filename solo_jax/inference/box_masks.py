@@ -1,8 +1,8 @@
-"""Masks over boxes of their own (`types.BoxMasks`) -> original image size.
+"""Masks over their own boxes (`types.BoxMasks`) -> original image size.
 
-A mask of s x s cells is stretched over its box and laid straight into the
-original image. Published code does so by two rules, and weights go with the one
-that they were evaluated with:
+A mask of s x s cells is stretched over its box and pasted directly into the
+original image. Published code uses two rules, and weights need the one that
+they were evaluated with:
 
   'aligned' (detectron2, mmdet): the box stays continuous. The centre of pixel j
     takes the mask at (j + 0.5 - left) / (right - left) * s - 0.5, bilinear and
@@ -14,8 +14,8 @@ that they were evaluated with:
 
 torchvision/models/detection/roi_heads.py, detectron2/layers/mask_ops.py,
 mmdet/models/roi_heads/mask_heads/fcn_mask_head.py. Either gives each pixel of
-an axis one position on the cells, hence two weights, so the cost follows the
-area of the boxes, as it follows that of the masks in `masks`.
+an axis one position on the cells, hence two weights, so the cost is
+proportional to the area of the boxes, as it is to that of the masks in `masks`.
 """
 
 from collections.abc import Callable, Sequence
@@ -39,8 +39,8 @@ def masks_to_original(
     masks: Masks of one image. [M, s, s] and [M, 4] float32.
     image_size: Valid (height, width) of the network input.
     original_size: (H0, W0) of the image before it was resized.
-    threshold: From which probability, or above which, a pixel belongs to a
-      mask.
+    threshold: A pixel belongs to a mask at or above this probability
+      ('aligned'), or above it ('torchvision').
 
   Returns:
     masks: [M, H0, W0] bool, a transposed view of C-contiguous planes.
@@ -102,7 +102,8 @@ def aligned_positions(
 
   Returns:
     start: The first pixel.
-    positions: Where on the cells it and those after it lie. [pixels] float64.
+    positions: Positions of it and of those after it, in cells. [pixels]
+    float64.
   """
   low, high = ends.astype(np.float64)
   if not high > low:

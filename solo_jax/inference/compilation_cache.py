@@ -1,4 +1,4 @@
-"""Keeping compiled programs on disk, so that a second run need not compile.
+"""Keeps compiled programs on disk, so that a second run need not compile.
 
 An evaluation compiles one program per padded shape. JAX can keep them in a
 folder and recognises a program by its content, the versions and the device.
@@ -16,7 +16,7 @@ import jax
 def use_compilation_cache() -> pathlib.Path:
   """Returns the folder where JAX keeps compiled programs from now on.
 
-  The folder is JAX's own setting where there is one (the environment variable
+  The folder is JAX's own setting if there is one (the environment variable
   JAX_COMPILATION_CACHE_DIR), otherwise `solo_jax/compiled` in the user's cache
   directory (XDG_CACHE_HOME, by default ~/.cache). It may be deleted at any
   time. JAX_ENABLE_COMPILATION_CACHE=false switches the cache off.

@@ -1,6 +1,6 @@
 """Decoded detections -> Instances at the original size of an image.
 
-The only place that asks in which frame a method's masks are.
+The only place that distinguishes the frames of masks.
 """
 
 import functools
@@ -24,16 +24,16 @@ def to_instances(
   """Returns the detections of one image at its original size.
 
   Args:
-    decoded: Decoded of a batch, numpy arrays.
+    decoded: Decoder outputs of a batch, numpy arrays.
     row: Row of the image in the batch.
     padded_size: (H, W) of the network input.
     image_size: Valid (height, width) of it.
     original_size: (H0, W0) of the image before it was resized.
-    threshold: From which probability on a pixel belongs to a mask; whether the
-      threshold itself does depends on the masks, see `masks_to_original`.
+    threshold: Probability from which a pixel belongs to a mask; whether the
+      threshold itself belongs depends on the masks, see `masks_to_original`.
 
   Returns:
-    The valid ones. Boxes are the predicted ones where there are any.
+    The valid ones. Boxes are the predicted ones if there are any.
   """
   valid = decoded.valid[row]
   found, tight = masks_to_original(
@@ -72,7 +72,7 @@ def masks_to_original(
   """Returns the decoded masks of one image at its original size.
 
   Args:
-    found: Without the dimension of the batch: [M, ...] numpy arrays.
+    found: Masks without the batch dimension: [M, ...] numpy arrays.
     padded_size: See `to_instances`; so for all others.
     image_size: Valid (height, width) of the network input.
     original_size: (H0, W0).

@@ -3,10 +3,10 @@
 The published order (SOLOv2, https://arxiv.org/abs/2003.10152) is: bilinear
 to the padded network input, crop to the valid image, bilinear to the original
 size, threshold. Both resizes are linear and separable, so together they are
-one small banded matrix an axis: rows @ probs @ columns.T. Every pixel is a
-convex combination of at most three cells an axis, hence only pixels that draw
-on a cell above the threshold can end above it: the cost follows the area of
-the masks, not that of the image.
+one small banded matrix per axis: rows @ probs @ columns.T. Every pixel is a
+convex combination of at most three cells per axis, hence only pixels that
+depend on a cell above the threshold can exceed it: the cost is proportional to
+the area of the masks, not of the image.
 """
 
 import dataclasses
@@ -14,20 +14,20 @@ from collections.abc import Iterator
 
 import numpy as np
 
-# Output pixels multiplied at once. A band of BLOCK pixels draws on about
+# Output pixels multiplied at once. A band of BLOCK pixels depends on about
 # BLOCK / mask_stride cells: wide enough for BLAS, narrow enough to skip zeros.
 BLOCK = 64
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class AxisWeights:
-  """How the pixels of one axis of the original image draw on mask cells.
+  """How the pixels of one axis of the original image depend on mask cells.
 
   Attributes:
     weights: Each row sums to 1, or to less where a mask ends at the edge of a
       box. [pixels, cells] float32.
-    first: First cell a pixel draws on, never falling. [pixels] int.
-    last: Last cell a pixel draws on, never falling. [pixels] int.
+    first: First cell a pixel depends on, never falling. [pixels] int.
+    last: Last cell a pixel depends on, never falling. [pixels] int.
   """
 
   weights: np.ndarray
@@ -134,11 +134,11 @@ def draw_mask(
   """Returns one mask, drawn only where it can exceed the threshold.
 
   Args:
-    plane: Of False; the mask is written into it. [W, H] bool, column-major.
+    plane: All False; the mask is written into it. [W, H] bool, column-major.
     probs: [h, w] float32.
-    rows: Of the plane on those of `probs`. No weight is negative, and no row
-      of weights sums to more than 1.
-    columns: Likewise.
+    rows: Weights of the plane's rows on those of `probs`, not negative; the sum
+      of a row is at most 1.
+    columns: The same for columns.
     compare: (value, threshold) -> whether a pixel belongs to the mask:
       np.greater or np.greater_equal.
     threshold: Above 0.
@@ -218,7 +218,7 @@ def _affected_pixels(axis: AxisWeights, above: np.ndarray) -> slice:
 def _bands(
   axis: AxisWeights, pixels: slice, values: np.ndarray, first_cell: int
 ) -> Iterator[tuple[slice, np.ndarray]]:
-  """Yields weights[pixels] @ values, band by band, each with its place."""
+  """Yields weights[pixels] @ values, band by band, each with its position."""
   for start in range(pixels.start, pixels.stop, BLOCK):
     stop = min(start + BLOCK, pixels.stop)
     low, high = axis.first[start], axis.last[stop - 1] + 1

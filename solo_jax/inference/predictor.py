@@ -2,8 +2,8 @@
 
 Images are resized and padded by the rule of the checkpoint's `preprocessing`
 and run through one compiled function per padded shape, always with the same
-batch size on each device, so a result depends neither on what else is in the
-batch nor on how many devices share it.
+batch size on each device, so a result depends neither on the other images of
+the batch nor on the number of devices.
 
 With a short side S, a long side of at most L and padding to multiples of p,
 an image has either its short side at S or its long side at L: there are at
@@ -31,22 +31,22 @@ from solo_jax.inference.stage_clock import StageClock
 from solo_jax.methods.interface import Method
 from solo_jax.terminal import plural
 
-# Batches' worth of images that wait for others of their padded shape.
+# Number of batches of images that may wait for others of their padded shape.
 _MAX_WAITING = 4
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Model:
-  """A trained method and all that it takes to run it.
+  """A trained method and everything needed to run it.
 
   Attributes:
     method: The method, made with the configuration of `variables`.
     variables: {'params', 'batch_stats'} of the network.
     preprocessing: short_side, max_side, pad_multiple, interpolation, tile_size
-      and tile_overlap; other entries belong to the network and are not read.
+      and tile_overlap; other entries belong to the network and are ignored.
     mask_threshold: A pixel belongs to a mask above this probability.
-    class_names: Name of each label; empty where nothing shows them.
-    category_ids: The dataset's own id of each label; empty likewise.
+    class_names: Name of each label; empty if unused.
+    category_ids: The dataset's own id of each label; empty if unused.
   """
 
   method: Method
@@ -61,9 +61,9 @@ class Predictor:
   """Runs a trained method on images of any size.
 
   It may be called from several threads at once: they prepare images and finish
-  masks side by side and take turns in starting the network. It compiles once
-  for each padded shape; `inference.compilation_cache.use_compilation_cache`
-  keeps the programs for the next start.
+  masks in parallel and take turns in starting the network. It compiles once for
+  each padded shape; `inference.compilation_cache.use_compilation_cache` keeps
+  the programs for the next start.
 
   Attributes:
     class_names: Name of each label.
@@ -71,7 +71,7 @@ class Predictor:
     num_compiled: Padded shapes compiled so far.
     num_dropped: Candidates above the score threshold that did not fit the
       decoder's capacity, over all images so far.
-    clock: Where the host's time went, over all images so far.
+    clock: The host's time by stage, over all images so far.
   """
 
   def __init__(
@@ -87,16 +87,17 @@ class Predictor:
 
     Args:
       model: What to run.
-      batch_size: Images a call of the network on each device; a short batch
-        is padded.
-      scales: Sizes, relative to that of `preprocessing`, at which the network
-        sees each image; what it finds is joined in the frame of the first.
-      flip: Whether the network sees each of them mirrored as well.
-      devices: Devices of this process that share the images; None: the first.
+      batch_size: Images per network call on each device; a short batch is
+        padded.
+      scales: Sizes at which each image is processed, relative to that of
+        `preprocessing`; detections are joined in the frame of the first.
+      flip: Whether each of them is also processed mirrored.
+      devices: Devices of this process to spread the images over; None: the
+        first.
 
     Raises:
-      UserError: If a scale is not positive, or the method cannot join what it
-        finds at several scales or in a mirror.
+      UserError: If a scale is not positive, or the method has no test-time
+        augmentation.
     """
     if not scales or min(scales) <= 0:
       raise UserError(f"scales must be positive factors, got {list(scales)}")
@@ -121,11 +122,11 @@ class Predictor:
     self._mask_threshold = model.mask_threshold
     self._batch_size = batch_size * len(devices)
     # Held while tracing and starting a program, not while it runs, and for the
-    # counters: so each shape is compiled once whichever threads want it.
+    # counters, so that each shape is compiled once.
     self._lock = threading.Lock()
 
     def detect(variables, images, image_sizes):
-      self.num_compiled += 1  # runs while tracing only: once a shape
+      self.num_compiled += 1  # runs only while tracing: once per shape
       logging.info(
         "compiling for padded shape %d: %s",
         self.num_compiled,
@@ -143,8 +144,8 @@ class Predictor:
       outputs = method.network.apply(variables, image, image_size, train=False)
       return method.views(outputs, image_size)
 
-    # Each device works on its rows alone: no communication, so that processes
-    # with other images need not keep step.
+    # Each device processes only its rows, without communication, so that
+    # processes with different images need not stay in step.
     self._detect = jax.jit(
       jax.shard_map(
         detect,
@@ -169,7 +170,7 @@ class Predictor:
     """Returns the predictor of a model on JAX's first device.
 
     Args:
-      path: Folder of a run (its newest checkpoint is taken) or of one
+      path: Folder of a run (its newest checkpoint is used) or of one
         checkpoint, `workdir/checkpoints/<step>`.
       batch_size: See `__init__`.
       scales: See `__init__`.
@@ -179,11 +180,11 @@ class Predictor:
       The predictor.
 
     Raises:
-      UserError: If there is no checkpoint (says what is there), it is damaged,
-        or its method has no test-time augmentation.
+      UserError: If there is no checkpoint (the message lists what was found),
+        it is damaged, or its method has no test-time augmentation.
     """
-    # Here alone inference reaches up to checkpoints and configs: the training
-    # loop, which has both at hand, builds its predictor without.
+    # Only here does inference import checkpoints and configs; the training
+    # loop, which has both, builds its predictor without this function.
     from solo_jax.building import load_model
 
     model = load_model(os.fspath(path))
@@ -200,7 +201,7 @@ class Predictor:
       Instances at the image's size.
 
     Raises:
-      ValueError: If the array is no such image.
+      ValueError: If the array is not such an image.
     """
     return self.predict([image])[0]
 
@@ -208,7 +209,7 @@ class Predictor:
   def variables(self) -> dict:
     """Returns the network's {'params', 'batch_stats'}, on all devices.
 
-    May be set to newer ones of the same shapes without compiling again.
+    Can be set to newer ones of the same shapes without recompiling.
     """
     return self._variables
 
@@ -267,11 +268,11 @@ class Predictor:
   ) -> Iterator[tuple[int, types.Instances]]:
     """Yields instances batch by batch, keeping few images in memory.
 
-    Images are batched with others of the same padded shape, so results do not
-    come in the order of the images. At most 4 batches' worth of images wait
-    for such others; then the shape that waits longest runs as a short batch.
-    While the device runs one batch the host turns the detections of the last
-    one into masks.
+    Images are batched with others of the same padded shape, so results are not
+    in the order of the images. At most 4 batches of images wait for others;
+    then the shape that has waited longest runs as a short batch. While the
+    device runs one batch, the host turns the previous one's detections into
+    masks.
 
     Args:
       images: Images of any size and kind that `__call__` takes.
@@ -293,7 +294,7 @@ class Predictor:
   def _stream_whole(
     self, images: Iterable[np.ndarray]
   ) -> Iterator[tuple[int, types.Instances]]:
-    """Runs images through the network as they are; see `stream`."""
+    """Runs images through the network without tiling; see `stream`."""
     running = None
     for group in self._group(images):
       running, finished = self._start(group), running
@@ -301,7 +302,7 @@ class Predictor:
     yield from self._finish(running)
 
   def _group(self, images: Iterable[np.ndarray]) -> Iterator[list[Prepared]]:
-    """Yields batches of one padded shape, short ones where too many wait."""
+    """Yields batches of one padded shape, short ones if too many wait."""
     waiting = {}  # padded shape -> images; the oldest shape first
     num_waiting = 0
     for index, image in enumerate(images):
@@ -324,7 +325,7 @@ class Predictor:
     """Returns a log line about compilations and dropped candidates so far.
 
     Args:
-      num_dropped: This predictor's, or the sum of those of all processes.
+      num_dropped: Of this predictor, or the sum over all processes.
     """
     return (
       f"{plural(self.num_compiled, 'padded shape')} compiled, "
@@ -364,7 +365,7 @@ class Predictor:
   def _finish(
     self, running: tuple[list[Prepared], types.Decoded] | None
   ) -> Iterator[tuple[int, types.Instances]]:
-    """Waits for a batch and brings its masks to the original sizes."""
+    """Waits for a batch and resizes its masks to the original sizes."""
     if running is None:
       return
     group, decoded = running

@@ -31,7 +31,7 @@ class Preparation:
   """The rule of a checkpoint's `preprocessing`, at one or several scales."""
 
   def __init__(self, preprocessing: dict, scales: Sequence[float]):
-    """Keeps the rule.
+    """Stores the rule.
 
     Args:
       preprocessing: See Predictor.
@@ -45,13 +45,13 @@ class Preparation:
 
     Args:
       index: Its position in the stream.
-      image: As `transforms.to_rgb` takes it.
+      image: Any image that `transforms.to_rgb` accepts.
 
     Returns:
       The network's input.
 
     Raises:
-      ValueError: If the array is no image.
+      ValueError: If the array is not an image.
     """
     whole = _unlabeled_sample(transforms.to_rgb(image))
     samples = [resize(whole, self._rule, scale) for scale in self._scales]
@@ -82,9 +82,9 @@ def resize(
   """Returns an image or a tile as a resized sample; nothing is rendered yet.
 
   Args:
-    sample: Any; its frame is what is resized.
+    sample: Any sample; its frame is resized.
     rule: short_side, max_side, size_rounding and tile_size of a config's
-      `preprocessing`; other entries are not read.
+      `preprocessing`; other entries are ignored.
     scale: Factor of the result, for test-time augmentation.
 
   Returns:

@@ -1,4 +1,4 @@
-"""How long the host spends in each stage of an evaluation."""
+"""Measures the host's time in each stage of an evaluation."""
 
 import contextlib
 import threading
@@ -9,8 +9,8 @@ from collections.abc import Iterator
 class StageClock:
   """Adds up wall-clock seconds by stage; threads may share it.
 
-  Stages of different threads overlap, and a device works while the host does
-  something else: what a stage shows is how long the host was in it.
+  Stages of different threads overlap, and devices work in parallel: the seconds
+  of a stage are the time that the host spent in it.
 
   Attributes:
     seconds: Seconds of each stage so far, in the order of their first use.
@@ -25,7 +25,7 @@ class StageClock:
     """Returns a context that counts the time until the block ends.
 
     Args:
-      stage: Its name.
+      stage: Name of the stage.
     """
     start = time.perf_counter()
     try:

@@ -1,9 +1,9 @@
-"""Cutting an image larger than the network's field into overlapping tiles.
+"""Cuts large images into overlapping tiles and joins their detections.
 
-A grid method sees a fixed number of cells whatever the size of its input, so
-an image with hundreds of small objects is read tile by tile. An object that
-fits into the overlap lies whole in at least one tile: detections cut by a seam
-give way to those, and what neighbours found twice is kept once.
+A grid method has a fixed number of cells whatever the size of its input, so an
+image with hundreds of small objects is processed tile by tile. An object that
+fits into the overlap is complete in at least one tile: its detections replace
+those cut by a seam, and duplicates from neighbouring tiles are removed.
 """
 
 import bisect
@@ -18,8 +18,8 @@ from solo_jax import types
 from solo_jax.data import transforms
 from solo_jax.inference.stage_clock import StageClock
 
-# Two detections of neighbouring tiles are one object when they share more than
-# this part of the smaller one.
+# Two detections of neighbouring tiles are the same object if they share more
+# than this part of the smaller one.
 SAME_OBJECT = 0.5
 
 
@@ -31,7 +31,7 @@ def tile_origins(
   Args:
     size: (height, width) of the image.
     tile_size: Side of a tile in pixels.
-    overlap: Pixels that neighbouring tiles share at least.
+    overlap: Smallest number of pixels that neighbouring tiles share.
 
   Returns:
     (top, left) of each tile, row by row; one tile at (0, 0) for an image that
@@ -58,16 +58,16 @@ def detect_tiled(
 ) -> Iterator[tuple[int, types.Instances]]:
   """Yields the instances of images that are read in tiles.
 
-  Tiles go through the network like images; the last one of an image to come
-  back has the image joined.
+  Tiles are processed like images; an image is joined when its last tile is
+  finished.
 
   Args:
     images: Images of any size and kind that a Predictor takes.
     detect: Tiles -> (position of a tile among them, its Instances), in any
       order.
     tile_size: Side of a tile in pixels.
-    overlap: Pixels that neighbouring tiles share at least.
-    clock: For the time that joining takes.
+    overlap: Smallest number of pixels that neighbouring tiles share.
+    clock: Measures the time of joining.
 
   Yields:
     (position of the image in `images`, its Instances).
@@ -78,7 +78,8 @@ def detect_tiled(
 
   def cut():
     for index, image in enumerate(images):
-      # 16 bits become 8 by the contrast of the whole image, not of a tile.
+      # 16 bits are converted to 8 by the contrast of the whole image, not of a
+      # tile.
       image = transforms.to_uint8(transforms.to_rgb(image))
       size = image.shape[:2]
       origins = tile_origins(size, tile_size, overlap)
@@ -107,19 +108,19 @@ def detect_tiled(
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Piece:
-  """A detection of a tile, its mask kept inside its box only.
+  """A detection of a tile, with its mask cropped to its box.
 
   Attributes:
-    is_cut: A seam cuts it: it touches an edge of the tile that is no edge of
-      the image.
+    is_cut: Whether a seam cuts it: it touches an edge of the tile that is not
+      an edge of the image.
     score: In [0, 1].
     label: 0..K-1.
     top: First row in the whole image.
     left: First column in the whole image.
     mask: [h, w] bool.
     area: Pixels of the mask.
-    predicted_box: (left, top, right, bottom) in the whole image; None where the
-      method predicts masks alone.
+    predicted_box: (left, top, right, bottom) in the whole image; None if the
+      method predicts only masks.
   """
 
   is_cut: bool
@@ -149,7 +150,7 @@ def cut_out(
     size: (height, width) of the whole image.
 
   Returns:
-    A piece for each detection whose mask is not empty.
+    One piece per detection with a mask that is not empty.
   """
   pieces = []
   for i, (mask, box) in enumerate(
@@ -196,21 +197,20 @@ def merge_tiles(
 ) -> types.Instances:
   """Returns the joined detections of all tiles of an image.
 
-  Memory and time follow the detections, not the image: masks stay cropped,
-  and only those of tiles that share pixels are compared.
+  Memory and time depend on the detections, not on the image: masks stay
+  cropped, and only those of tiles that share pixels are compared.
 
   Args:
     tiles: Pieces of each tile.
     origins: (top, left) of each tile.
     tile_size: Side of a tile in pixels.
     size: (height, width) of the whole image.
-    has_predicted_boxes: Whether the method predicts boxes: an image without a
-      detection cannot show it.
+    has_predicted_boxes: Whether the method predicts boxes, which is unknown for
+      an image without detections.
 
   Returns:
     Detections of the whole image by falling score, with CroppedMasks.
-    Detections that a seam cuts are kept only where no other tile has the
-    object.
+    Detections cut by a seam are kept only if no other tile has the object.
   """
   starts = np.cumsum([0, *(len(pieces) for pieces in tiles)])
   pieces = [piece for found in tiles for piece in found]

@@ -21,14 +21,14 @@ def format_config(
 
   Args:
     config: Sections of fields.
-    given: The configuration that it was made from, for the former values.
+    given: The configuration it is based on, for the previous values.
     reasons: Why fields were changed, by 'section.field'.
     docstring: Docstring of the file; the first line is a summary.
 
   Returns:
     Python source whose `get_config()` returns `config`. It states the fields
-    that were changed, each under its reason, and those that differ from the
-    neutral values.
+    that were changed, each with its reason, and those that differ from the
+    defaults.
   """
   lines = [
     f'r"""{docstring.strip()}',
@@ -72,7 +72,7 @@ def format_config(
 
 
 def _pack(entries: list[str], text: str) -> None:
-  """Adds a field to the last line where it fits, else in a new one."""
+  """Adds a field to the last line if it fits, else on a new one."""
   last = entries[-1] if entries else ""
   fits = len(INDENT) + len(last) + 1 + len(text) <= WIDTH
   if last and "\n" not in last and fits:
@@ -82,7 +82,7 @@ def _pack(entries: list[str], text: str) -> None:
 
 
 def _reason(name: str, was: Any, reasons: Mapping[str, str]) -> str:
-  """Returns why a field was changed; equal reasons are written out once."""
+  """Returns why a field was changed; a repeated reason is abbreviated."""
   first = next(x for x in reasons if reasons[x] == reasons[name])
   return f"Was {_literal(was)}: " + (
     reasons[name] if first == name else f"as {first}"
@@ -90,7 +90,7 @@ def _reason(name: str, was: Any, reasons: Mapping[str, str]) -> str:
 
 
 def _explained(text: str, reason: str, note: str) -> str:
-  """Returns the lines of a changed field; the last break keeps it alone."""
+  """Returns the lines of a changed field, which stay separate."""
   width = WIDTH - len(INDENT)
   if len(f"{text}  # {reason}") <= width:
     return f"{text}  # {reason}\n"
@@ -103,7 +103,7 @@ def _explained(text: str, reason: str, note: str) -> str:
 
 
 def _entry(start: str, value: Any, width: int) -> str:
-  """Writes a value after a start, an item a line where one is too short."""
+  """Writes a value after a prefix, one item per line if it is too long."""
   line = f"{start}{_literal(value)},"
   if len(line) <= width or not isinstance(value, (tuple, list, Mapping)):
     return line

@@ -1,4 +1,4 @@
-"""What a configuration costs, counted in pixels that the network is shown."""
+"""The cost of a configuration, measured in network pixels."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -10,12 +10,12 @@ class Cost:
   """The cost of training and prediction.
 
   Attributes:
-    batch_size: Images a step.
+    batch_size: Images per step.
     image_size: (height, width) of each, padded.
     num_steps: Steps.
-    num_images: Images of the split that are trained on.
-    predicted_pixels: Padded pixels that prediction shows the network of an
-      image, of all its tiles, the mean.
+    num_images: Number of training images.
+    predicted_pixels: Mean of the padded pixels per predicted image, over all
+      its tiles.
   """
 
   batch_size: int
@@ -56,9 +56,9 @@ def find_cost(
 
   Args:
     config: Sections as plain dicts.
-    num_images: Images of the split that are trained on.
+    num_images: Number of training images.
     frames: Padded (height, width) of the network inputs of prediction.
-    num_predicted: Images that these are the inputs of.
+    num_predicted: Number of images of these inputs.
 
   Returns:
     The cost.
@@ -88,7 +88,7 @@ def compare_costs(given: Cost, suggested: Cost) -> str:
     f"The cost of the suggestion: {compare_steps(given, suggested)} "
     f"({_change(_size(given), _size(suggested))}), the whole "
     f"training {_times(total)} ({_change(_length(given), _length(suggested))}),"
-    f" prediction {_times(predicted)} an image."
+    f" prediction {_times(predicted)} per image."
   )
 
 

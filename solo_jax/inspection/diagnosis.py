@@ -1,4 +1,4 @@
-"""Everything that the dataset doctor looks at, one after another."""
+"""Runs all checks of the dataset doctor, one after another."""
 
 import dataclasses
 from collections.abc import Callable, Mapping
@@ -14,9 +14,9 @@ from solo_jax.inspection.suggestion import suggest
 from solo_jax.methods.interface import Method
 
 GIVEN, SUGGESTION = "this config", "suggestion"
-# Training images that a suggestion is tried on: evenly, and the most crowded.
+# Training images to try a suggestion on: evenly spread and most crowded ones.
 NUM_TRIED, NUM_CROWDED = 32, 8
-# A few objects more or less: an oracle AP lower by no more is not called lower.
+# A few objects more or less: smaller differences of oracle AP are ignored.
 NOISE = 0.01
 
 AddStage = Callable[[str, int | None], Callable[[], None]]
@@ -24,18 +24,18 @@ AddStage = Callable[[str, int | None], Callable[[], None]]
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Diagnosis:
-  """What was found.
+  """The findings.
 
   Attributes:
-    given: Sections of the configuration as plain dicts, `dataset.num_classes`
-      as the dataset has.
+    given: Sections of the configuration as plain dicts, with the dataset's
+      `dataset.num_classes`.
     made: The suggestion.
     train: Training images that were decoded.
     scored: Evaluation images that were scored.
-    splits: Statistics of the training and of the evaluation split; one where
-      they are the same.
+    splits: Statistics of the training and of the evaluation split; a single one
+      if they are the same.
     findings: Lines about what looks wrong.
-    warning: What speaks against the suggestion; empty if nothing does.
+    warning: A reason against the suggestion; empty if there is none.
     training: Fates of the training images, by the names of `ceilings`.
     ceilings: Ceilings of the configuration and, where it differs, of the
       suggestion.
@@ -52,7 +52,7 @@ class Diagnosis:
   ceilings: dict[str, Ceiling]
 
 
-# Long, as it is the list of all that is looked at.
+# Long, as it lists all checks.
 def diagnose(
   config: Mapping[str, Any],
   *,
@@ -66,16 +66,14 @@ def diagnose(
     config: Sections of a valid configuration as plain dicts.
     num_images: Images of each split to decode; 0: all.
     num_oracle_images: Images of the evaluation split to score; 0: all.
-    add_stage: Called at the start of each stage with what it does and how
-      many images it will go through, None where that is not known; returns
-      what is called after each.
+    add_stage: Called at the start of each stage with its title and number of
+      images, None if unknown; returns the function to call after each image.
 
   Returns:
-    What was found.
+    The findings.
 
   Raises:
-    errors.UserError: If the dataset is not prepared or has no instance to go
-      by.
+    errors.UserError: If the dataset is not prepared or has no instances.
   """
   dataset = config["dataset"]
   train, evaluated = (
@@ -148,16 +146,16 @@ def list_lacks(method: Method) -> list[str]:
 
 
 def compare_ceilings(ceilings: Mapping[str, Ceiling]) -> str:
-  """Warns of a suggestion that allows less than the configuration.
+  """Returns a warning if the suggestion allows less than the configuration.
 
-  Each step of it goes by a measure of its own, on few training images.
+  Each step of a suggestion optimises its own measure on few training images.
 
   Args:
     ceilings: Ceilings of the configuration, and of a suggestion if there is
       one.
 
   Returns:
-    A line; empty where there is nothing to warn of.
+    A line; empty if there is no reason for a warning.
   """
   scores = [
     ceiling.oracle.mask_AP
@@ -170,8 +168,8 @@ def compare_ceilings(ceilings: Mapping[str, Ceiling]) -> str:
   if round(given - suggested, 3) <= NOISE:
     return ""
   return (
-    f"beware: the suggestion allows less, oracle AP {suggested:.3f} where this "
-    f"config allows {given:.3f}; take over single changes, not the file"
+    f"warning: the suggestion allows less, oracle AP {suggested:.3f}; this "
+    f"config allows {given:.3f}. Adopt single changes instead of the file"
   )
 
 

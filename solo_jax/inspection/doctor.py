@@ -39,17 +39,17 @@ def inspect(
     num_images: Images of each split to decode; 0: all.
     num_oracle_images: Images of the evaluation split to score; 0: all.
     console: Where the report is printed.
-    progress: Shows the stages; on no terminal, lines on its console do.
+    progress: Shows the stages; without a terminal, its console prints lines.
 
   Returns:
-    What report.json holds.
+    The contents of report.json.
 
   Raises:
-    UserError: If the dataset is not prepared or has no instance to go by, or
-      the configuration is not valid.
+    UserError: If the dataset is not prepared or has no instances, or the
+      configuration is invalid.
   """
   check_config(config)
-  # Bars would reach a log file when all is over: lines instead.
+  # In a log file, bars would only appear at the end: print lines instead.
   progress.disable = not progress.console.is_terminal
 
   def add_stage(name: str, total: int | None) -> Callable[[], None]:

@@ -1,4 +1,4 @@
-"""What the doctor writes: report, pictures and the suggested configuration."""
+"""Writes the doctor's report, pictures and suggested configuration."""
 
 import json
 import pathlib
@@ -56,9 +56,9 @@ def write_report(
   Args:
     out: Folder.
     config: The configuration that was inspected.
-    found: What was found.
+    found: The findings.
     tables: Parts of the report.
-    content: What report.json is to hold.
+    content: The contents of report.json.
     drawn: Names of the pictures.
   """
   made = found.made
@@ -87,7 +87,7 @@ def describe(
 
   Args:
     config: The configuration that was inspected.
-    found: What was found.
+    found: The findings.
     out: Folder that the configuration is written to.
 
   Returns:
@@ -123,14 +123,14 @@ def write_pictures(out: pathlib.Path, found: Diagnosis) -> list[str]:
 
   Args:
     out: Folder; made if missing.
-    found: What was found.
+    found: The findings.
 
   Returns:
     The names of the pictures, without their ending.
   """
   out.mkdir(parents=True, exist_ok=True)
   train = found.train
-  shown = np.flatnonzero(train.num_objects)  # one at least: it was suggested by
+  shown = np.flatnonzero(train.num_objects)  # at least one: it was suggested by
   if len(shown) > NUM_PICTURES:
     places = np.linspace(0, len(shown) - 1, NUM_PICTURES)
     shown = shown[places.round().astype(int)]

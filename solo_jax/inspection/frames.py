@@ -1,4 +1,4 @@
-"""What the network is shown of an image, with the instances that are in it."""
+"""The network's view of an image, with the instances in it."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -17,7 +17,7 @@ class Frame:
   """An image, or one tile of it, in network coordinates.
 
   Attributes:
-    sample: The whole image; its affine leads into the frame.
+    sample: The whole image; its affine maps into the frame.
     padded_size: (H, W) of the network input.
     origin: (top, left) of the tile in the image.
     size: (height, width) of the tile in original pixels.
@@ -37,10 +37,10 @@ def inference_frames(
   Args:
     sample: As read from its record.
     preprocessing: short_side, max_side, pad_multiple, tile_size and
-      tile_overlap; other entries are not read.
+      tile_overlap; other entries are ignored.
 
   Returns:
-    A frame, or one a tile, row by row.
+    One frame, or one per tile, row by row.
   """
   tile_size = preprocessing["tile_size"]
   height, width = sample.original_size

@@ -1,4 +1,4 @@
-"""Input size and tiles that suit the sizes of images and objects."""
+"""Chooses input size and tiles by the sizes of images and objects."""
 
 import collections
 import dataclasses
@@ -16,26 +16,26 @@ from solo_jax.inspection.suggested_config import Suggestion
 # two and four cells of a stride-4 map.
 SMALL_SIZE, TYPICAL_SIZE = 8.0, 16.0
 MAX_ENLARGING = 2.0
-# Enlarging beyond this times what is needed is wasted work.
+# Enlarging images beyond this multiple of the need is wasted work.
 WASTEFUL = 2.5
-# Instances of an image (95th percentile) from which tiles pay, and the long
-# side beyond which an image does not go through the network in one piece.
+# Number of instances per image (95th percentile) from which tiles pay off, and
+# the long side from which an image is too large for the network.
 CROWDED, MAX_LONG_SIDE = 60, 1600
 MIN_TILE, MAX_TILE = 256, 1024
-# The network's strides take multiples of 32. Coarser ones give fewer padded
-# shapes, each of which is compiled once, for so many times the pixels at most.
+# The network's strides need multiples of 32. Coarser multiples give fewer
+# padded shapes, each of which is compiled once, at up to this factor of pixels.
 MULTIPLES = (32, 64, 128, 256)
 MAX_PADDING = 1.15
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Padding:
-  """What a multiple of padding gives on the images of a split.
+  """The effect of a padding multiple on the images of a split.
 
   Attributes:
     multiple: The multiple.
-    num_shapes: Different padded shapes of the images.
-    pixels: Padded pixels of an image, the mean.
+    num_shapes: Number of different padded shapes.
+    pixels: Mean of the padded pixels per image.
   """
 
   multiple: int
@@ -76,7 +76,7 @@ def input_scale(rule: Mapping[str, Any], statistics: Statistics) -> float:
     statistics: Statistics of the training split.
 
   Returns:
-    Network pixels to an image pixel, of the median image.
+    Network pixels per image pixel, for the median image.
   """
   if rule["tile_size"] is not None:
     return min(rule["short_side"], rule["max_side"]) / rule["tile_size"]
@@ -91,7 +91,7 @@ def choose_input(made: Suggestion, statistics: Statistics) -> None:
   """Chooses input size and tiles.
 
   Args:
-    made: Changed: `transforms`, `preprocessing`, `dataset`.
+    made: The suggestion; changes `transforms`, `preprocessing`, `dataset`.
     statistics: Statistics of the training split.
   """
   rule = made.config["preprocessing"]
@@ -104,7 +104,7 @@ def choose_input(made: Suggestion, statistics: Statistics) -> None:
   elif scale > WASTEFUL * max(needed, 1):
     wanted = max(needed, 1)
   why = (
-    f"{wanted:.3g} network pixels to an image pixel, was {scale:.3g}: objects "
+    f"{wanted:.3g} network pixels per image pixel, was {scale:.3g}: objects "
     f"of {small:.0f} (10th percentile) and {typical:.0f} px (median)"
   )
   extent = float(np.percentile(statistics.object_extents, 99))
@@ -115,7 +115,7 @@ def choose_input(made: Suggestion, statistics: Statistics) -> None:
   is_crowded = per_image > CROWDED and long_side > 1.25 * tile
   if rule["tile_size"] is None and (is_large or is_crowded):
     reason = (
-      f"{per_image:.0f} instances an image (95th percentile)"
+      f"{per_image:.0f} instances per image (95th percentile)"
       if is_crowded
       else f"long sides of {long_side:.0f} px (95th percentile)"
     )
@@ -132,7 +132,7 @@ def choose_padding(made: Suggestion, statistics: Statistics) -> None:
   """Chooses the multiple that whole images are padded to.
 
   Args:
-    made: Changed: `preprocessing`.
+    made: The suggestion; changes `preprocessing`.
     statistics: Statistics of the training split.
   """
   rule = made.config["preprocessing"]

@@ -1,4 +1,4 @@
-"""What becomes of the instances of a frame when it is turned into targets.
+"""Counts the instances of a frame that are lost when targets are made.
 
 Shape letters: N instances (padded), n: the valid ones.
 """
@@ -18,7 +18,7 @@ from solo_jax.inspection.frames import Frame, make_example, training_frame
 from solo_jax.inspection.selection import Selection
 from solo_jax.methods.interface import Capacity, LostInstances, Method, Way
 
-# Ways to get lost before and after those of the method.
+# Ways to get lost before and after the method's own ways.
 TOO_SMALL = Way(
   "too small", "visible area below transforms.min_mask_area: not trained"
 )
@@ -32,18 +32,16 @@ TOO_MANY_FOUND = Way(
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Fates:
-  """The instances of one frame, crowds and what is out of sight left aside.
+  """The visible instances of one frame, without crowds.
 
   Attributes:
     num_visible: Instances of which something is visible.
-    lost: How many got lost, by the way they did, in the order in which these
-      strike.
-    rows: The way that each valid instance of the example got lost, '' for one
-      that did not. [n] str.
-    num_reduced: Instances that are trained on less than is theirs, by the
-      words for that.
-    taken: How much all instances take of each capacity.
-    sizes: What is left of each valid instance, by its name. [n] int32 each.
+    lost: Number of lost instances by way, in the order in which the ways apply.
+    rows: How each valid instance of the example got lost, '' if it did not. [n]
+      str.
+    num_reduced: Number of instances trained on only a part, by description.
+    taken: How much of each capacity all instances take.
+    sizes: Remaining size of each valid instance, by name. [n] int32 each.
     scales: sqrt(w h) of the boxes in network pixels. [n] float32.
     boxes_xyxy: Boxes in network pixels. [n, 4] float32.
     centers: Centres of mass (x, y), pixel index. [n, 2] float32.
@@ -85,10 +83,10 @@ def judge_frame(
 
   Args:
     frame: The frame.
-    example: Made of it by `frames.make_example`.
+    example: The result of `frames.make_example` for it.
     judge: From `make_judge`.
     min_mask_area: `transforms.min_mask_area` of the config.
-    max_detections: `decode.max_detections` where the frame is for inference.
+    max_detections: `decode.max_detections` if the frame is for inference.
 
   Returns:
     The fates.
@@ -136,8 +134,7 @@ def visible_areas(sample: types.Sample) -> np.ndarray:
     sample: Sample of a frame.
 
   Returns:
-    Areas in network pixels, without instances that are out of sight. [number]
-    float64.
+    Areas in network pixels, of visible instances only. [number] float64.
   """
   is_transposed, y, x = split_axes(sample)
   areas = []
@@ -163,8 +160,8 @@ def merge(fates: list[Fates]) -> dict[str, Any]:
     fates: At least one.
 
   Returns:
-    instances: How many were visible; `lost` by the way; `reduced` by the words
-    for that; the most of a frame as `most_instances` and, by the capacity, as
+    instances: Number of visible instances; `lost` by way; `reduced` by
+    description; the maximum per frame as `most_instances` and, by capacity, as
     `most_taken`; `sizes` of all.
   """
   first = fates[0]

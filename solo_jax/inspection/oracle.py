@@ -1,8 +1,8 @@
 """The score of a perfect network: the ceiling that a configuration allows.
 
-Targets are made of the annotations as in training, turned into the outputs of
-a network that has learned them exactly, and go the real way: the method's own
-decoder, masks at the original size, joined tiles, COCO metrics.
+Targets are made from the annotations as in training, turned into the outputs of
+a network that has learned them exactly, and evaluated like predictions: the
+method's own decoder, masks at the original size, joined tiles, COCO metrics.
 """
 
 import dataclasses
@@ -36,7 +36,7 @@ from solo_jax.methods.interface import Method
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Ceiling:
-  """What a configuration allows on some images.
+  """The highest score that a configuration allows on some images.
 
   Attributes:
     masks: Metrics of the mask targets themselves, without grid, grouping or
@@ -44,7 +44,7 @@ class Ceiling:
     oracle: Metrics of the decoded outputs of a perfect network; None where the
       method has no perfect outputs.
     num_dropped: Candidates beyond the decoder's capacity, over all frames.
-    fates: What became of the instances of each frame.
+    fates: The fates of the instances of each frame.
     places: Image in the selection and frame in the image of each of `fates`.
   """
 
@@ -127,7 +127,8 @@ def measure_ceiling(
     on_image()
   truth = data_records.to_coco(selection)
   return Ceiling(
-    # More than the evaluation takes would blame the masks for its limit.
+    # With more than the evaluation accepts, its limit would count against the
+    # masks.
     masks=coco_metrics.evaluate(truth, target_results, max_detections=10**4),
     oracle=None
     if method.perfect_outputs is None
@@ -179,7 +180,7 @@ def target_instances(
 
   Args:
     frame: The frame.
-    example: Made of it by `frames.make_example`.
+    example: The result of `frames.make_example` for it.
     threshold: A pixel belongs to a mask above it.
 
   Returns:
@@ -209,7 +210,7 @@ def join(
   Args:
     frames: Frames of one image.
     parts: Instances of each at its original size.
-    tile_size: `preprocessing.tile_size`; None: there is one frame.
+    tile_size: `preprocessing.tile_size`; None if there is one frame.
 
   Returns:
     Instances of the image.

@@ -1,4 +1,4 @@
-"""Pictures of what the network is shown and what its targets are."""
+"""Pictures of the network's inputs and targets."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -28,10 +28,9 @@ def draw_frames(
 ) -> np.ndarray:
   """Returns a picture of frames, one below the other.
 
-  Each has the network's input, the mask targets at their resolution, and what
-  the targets of the method are, if it draws them: the cells of every instance
-  in its colour, or the groups of perfect tags. Red boxes are instances that get
-  lost.
+  Each shows the network's input, the mask targets at their resolution, and the
+  method's own targets, if it draws them: the cells of every instance in its
+  colour, or the groups of perfect tags. Red boxes mark lost instances.
 
   Args:
     frames: At least one.
@@ -69,7 +68,7 @@ def draw_frames(
         for title, view in views.items()
       },
     }
-    *others, last = panels  # which shows what gets lost
+    *others, last = panels  # which shows the lost instances
     picture = _draw_lost(panels[last], fates.boxes_xyxy * factor, fates.rows)
     lost = [f"{number} {way}" for way, number in fates.lost.items() if number]
     title = f"{last}; lost: {', '.join(lost)}" if lost else last
@@ -107,7 +106,7 @@ def _targets(example):
 
 
 def _draw_lost(picture, boxes_xyxy, rows):
-  """Frames the instances that got lost; says how, where there is room."""
+  """Frames lost instances and adds the reason if there is room."""
   canvas = Image.fromarray(picture)
   draw = ImageDraw.Draw(canvas)
   font = ImageFont.load_default(size=max(12, max(picture.shape[:2]) // 48))
@@ -135,7 +134,7 @@ def _draw_lost(picture, boxes_xyxy, rows):
 
 
 def _free_place(box, size, taken, frame):
-  """Finds a place (x1, y1, x2, y2) below, above or beside a box, or None."""
+  """Finds a place (x1, y1, x2, y2) below, above or next to a box, or None."""
   left, top, right, bottom = box
   width, height = size
   for x, y in (

@@ -30,7 +30,7 @@ ORACLE = {
 NO_CHANGE = "Nothing to change: the config fits the data."
 TRIED = (
   "Suggestions go by up to 40 training images, each as trained and as "
-  "predicted, so what these lose differs a little from the shares here."
+  "predicted, so their losses differ a little from the shares here."
 )
 
 
@@ -42,7 +42,7 @@ class Table:
     title: What it shows.
     header: Name of each column; empty for a list of lines.
     rows: Cells.
-    note: Said below it.
+    note: Text below it.
   """
 
   title: str
@@ -51,7 +51,7 @@ class Table:
   note: str = ""
 
   def print(self, console: Console) -> None:
-    """Prints the part, long ones cut off."""
+    """Prints the part, shortening long ones."""
     shown = self.rows[:MAX_ROWS]
     console.print(self.title, style="bold")
     if self.header:
@@ -61,8 +61,8 @@ class Table:
         for i in range(len(self.header))
       ]
       for i, name in enumerate(self.header):
-        # Numbers and their headings are never cut off. Texts give way, the
-        # first column only where it is the only text.
+        # Numbers and their headings are never cut off. Texts are shortened, the
+        # first column only if it is the only text.
         table.add_column(
           name.replace(", ", ",\n").replace(": ", ":\n"),
           justify="right" if is_number[i] else "left",
@@ -101,10 +101,10 @@ def counts_table(splits: Sequence[Statistics]) -> Table:
     "instances": lambda s: f"{s.num_instances:,}",
     "crowd regions": lambda s: f"{s.num_crowds:,}",
     "images without instances": lambda s: f"{s.num_empty:,}",
-    "most instances of an image": lambda s: f"{s.most_instances:,}",
+    "most instances per image": lambda s: f"{s.most_instances:,}",
     "images higher than wide": lambda s: f"{s.num_portrait:,}",
-    "of those examined: grey": lambda s: f"{s.num_grey:,}",
-    "of those examined: 16 bits": lambda s: f"{s.num_16_bit:,}",
+    "examined: grey": lambda s: f"{s.num_grey:,}",
+    "examined: 16 bits": lambda s: f"{s.num_16_bit:,}",
     "images examined": lambda s: f"{s.num_examined:,}",
   }
   return Table(
@@ -122,7 +122,7 @@ def sizes_table(splits: Sequence[Statistics]) -> Table:
       ("short side of an image, px", s.short_sides),
       ("long side of an image, px", s.long_sides),
       ("object, sqrt(area), px", s.object_sizes),
-      ("instances of an image", s.instances_per_image),
+      ("instances per image", s.instances_per_image),
     ):
       if len(values):
         cells = (f"{x:.0f}" for x in np.percentile(values, PERCENTILES))
@@ -177,7 +177,7 @@ def fates_table(judged: Mapping[str, dict[str, Any]]) -> Table:
   def add(name, cell):
     rows.append([name, *(cell(column) for column in columns)])
 
-  # As a suggestion may change the kind of targets, not every column has all.
+  # As a suggestion may change the kind of targets, columns may lack entries.
   ways, reduced, capacities, sizes = (
     dict.fromkeys(key for c in columns for key in c[part])
     for part in ("lost", "reduced", "most_taken", "sizes")
@@ -197,10 +197,10 @@ def fates_table(judged: Mapping[str, dict[str, Any]]) -> Table:
     )
   for capacity in capacities:
     add(
-      f"most {capacity} of an input",
+      f"most {capacity} per input",
       lambda c, capacity=capacity: str(c["most_taken"][capacity]),
     )
-  add("most instances of an input", lambda c: str(c["most_instances"]))
+  add("most instances per input", lambda c: str(c["most_instances"]))
   for name in sizes:
     add(
       f"{name}: least, 5 %, median",
@@ -246,8 +246,8 @@ def ceiling_table(ceilings: Mapping[str, Ceiling], num_images: int) -> Table:
     title=f"The score of a perfect network ({num_images} images)",
     header=["", *ceilings],
     rows=rows,
-    note="Targets of the annotations, decoded by the method's own decoder and "
-    "scored as predictions are: the ceiling that the configuration allows.",
+    note="Targets from annotations, decoded by the method's own decoder and "
+    "scored like predictions: the highest score the configuration allows.",
   )
 
 

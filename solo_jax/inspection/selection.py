@@ -1,4 +1,4 @@
-"""The images of a split that are looked at: all, or some spread evenly."""
+"""Selects the images of a split to examine: all, or some spread evenly."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -14,7 +14,7 @@ class Selection:
 
   Attributes:
     records: The whole split.
-    indices: Which of its images. [len] int64.
+    indices: Indices of the selected images. [len] int64.
     class_names: Name of each label.
     category_ids: Original category id of each label.
     num_objects: Instances of each image without crowds. [len] int64.
@@ -29,7 +29,7 @@ class Selection:
     Args:
       records: The whole split.
       number: Images to select, evenly from first to last; 0: all.
-      num_crowded: Of the images with the most instances so many come along.
+      num_crowded: Number of images with the most instances to add.
     """
     number = min(number or len(records), len(records))
     evenly = np.linspace(0, len(records) - 1, number).round().astype(int)

@@ -1,4 +1,4 @@
-"""Counts of a split, and what an annotator would want to be told."""
+"""Statistics of a split, and suspicious annotations."""
 
 import collections
 import dataclasses
@@ -13,26 +13,26 @@ from solo_jax.data.records import Records, read_sample
 from solo_jax.inspection.selection import Selection
 from solo_jax.terminal import plural
 
-# An annotated area that differs from the mask's by more than this share.
+# Report annotated areas that differ from the mask's by more than this share.
 AREA_TOLERANCE = 0.2
-# Overlap of two objects of a class from which one is taken for a repetition.
+# Overlap of two objects of a class from which they count as duplicates.
 REPEATED = 0.9
 _NUM_LISTED = 5  # examples of a finding
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Statistics:
-  """What a split holds.
+  """Statistics of a split.
 
   Attributes:
     split: Name of the split.
-    num_images: Images of the whole split; so `num_instances` (without crowds),
-      `num_crowds`, `num_empty` (images without instances) and
-      `most_instances` (of an image).
+    num_images: Images of the whole split; likewise `num_instances` (without
+      crowds), `num_crowds`, `num_empty` (images without instances) and
+      `most_instances` (per image).
     heights: Heights of all images, pixels. [num_images] int64.
     widths: Widths of all images, pixels. [num_images] int64.
-    num_examined: Images that were decoded; what follows is of these, but
-      `instances_per_image`.
+    num_examined: Images that were decoded; all that follows refers to these,
+      except `instances_per_image`.
     instances_of_class: Instances of each class by name.
     images_of_class: Images with such instances.
     object_sizes: sqrt(area) of the instances' masks, empty ones left out,
@@ -207,7 +207,8 @@ def find_unused(train: Records, evaluated: Records) -> list[str]:
     )
     findings.append(
       f"training and evaluation use the same split, {train.split!r}: the score "
-      "says nothing about other images" + (f"; {advice}" if advice else "")
+      "does not predict the score on other images"
+      + (f"; {advice}" if advice else "")
     )
   for records, field, does in (
     (train, "train_split", "trains on"),
@@ -220,8 +221,8 @@ def find_unused(train: Records, evaluated: Records) -> list[str]:
       if other.whole_split == name
       for image_id in other.image_ids.tolist()
     }
-    # Two parts that make up a split hold images out: nothing is unused. To
-    # evaluate on more of the split that is trained on is no advice.
+    # If two parts make up a split, nothing is unused. Evaluating on more of the
+    # training split is not suggested.
     is_advice = field == "train_split" or name in others
     if len(used) < sizes[name] and is_advice:
       findings.append(
@@ -244,8 +245,8 @@ def list_findings(
   Args:
     train: The training split.
     evaluated: The evaluation split.
-    splits: Statistics of the training and of the evaluation split; one where
-      they are the same.
+    splits: Statistics of the training and of the evaluation split; a single one
+      if they are the same.
     num_classes: `dataset.num_classes` of the configuration.
     keep_empty: `dataset.keep_empty` of the configuration.
 
@@ -266,17 +267,17 @@ def list_findings(
     )
   if not keep_empty and splits[0].num_empty:
     findings.append(
-      "not trained on, because without instances (dataset.keep_empty=False): "
+      "skipped in training: no instances (dataset.keep_empty=False): "
       f"{splits[0].num_empty} images"
     )
   if splits[0].num_crowds:
     findings.append(
-      "no training targets, but forgiven in the evaluation: "
+      "not trained on, ignored in the evaluation: "
       f"{splits[0].num_crowds} crowd regions"
     )
   if splits[0].num_16_bit:
     findings.append(
-      "of 16 bits, brought to 8 by their own contrast: "
+      "16-bit images, converted to 8 bits by their own contrast: "
       f"{splits[0].num_16_bit} images"
     )
   return findings
@@ -294,11 +295,11 @@ def list_prepared(metadata: Mapping[str, Any]) -> list[str]:
   if "kinds" not in metadata:  # prepared before kinds were counted
     lines = [f"prepare: {line}" for line in metadata["problems"]]
     if metadata["num_problems"] > len(lines):
-      lines.append(f"prepare: {metadata['num_problems']} problems in all")
+      lines.append(f"prepare: {metadata['num_problems']} problems in total")
     return lines
   titles = {
-    "problems": "left out",
-    "repairs": "read otherwise",
+    "problems": "skipped",
+    "repairs": "repaired",
     "notes": "note",
   }
   return [
@@ -311,9 +312,9 @@ def list_prepared(metadata: Mapping[str, Any]) -> list[str]:
 def unique_names(
   names: Sequence[str], category_ids: Sequence[int]
 ) -> list[str]:
-  """Returns names that are all different: those that are not get their id.
+  """Returns unique names; repeated ones get their id.
 
-  Datasets prepared before names were told apart may repeat one.
+  Older prepared datasets may repeat a name.
 
   Args:
     names: Names of the classes.
@@ -327,7 +328,7 @@ def unique_names(
 
 
 def _find_suspects(sample, areas):
-  """Lists annotations of a sample that look wrong, by what is wrong."""
+  """Adds the annotations of a sample that look wrong, by problem."""
   found = collections.defaultdict(list)
   is_object = ~sample.is_crowd
   ids = sample.annotation_ids[is_object]
@@ -340,9 +341,9 @@ def _find_suspects(sample, areas):
       found["mask is empty"].append(name)
     elif abs(given[i] - areas[i]) > AREA_TOLERANCE * areas[i] + 4:
       # Size classes of the metrics go by the annotated area.
-      found["annotated area differs from the mask's by over a fifth"].append(
-        f"{name} ({given[i]:.0f}, {areas[i]})"
-      )
+      found[
+        "annotated area differs from the mask's by more than a fifth"
+      ].append(f"{name} ({given[i]:.0f}, {areas[i]})")
   for i, j in _overlapping(boxes, labels):
     first, second = sample.masks[np.flatnonzero(is_object)[[i, j]]]
     shared = np.count_nonzero(first & second)

@@ -1,16 +1,16 @@
-"""A configuration under way to a better one, and the reason of each change."""
+"""A configuration that is being improved, and the reason for each change."""
 
 import dataclasses
 import math
 from collections.abc import Mapping
 from typing import Any
 
-ROOM = 1.25  # capacity for what was seen, and some more
+ROOM = 1.25  # room for more than was seen
 
 
 @dataclasses.dataclass
 class Suggestion:
-  """A configuration under way.
+  """A configuration that is being improved.
 
   Attributes:
     config: All sections as plain dicts, changed so far.
@@ -21,7 +21,7 @@ class Suggestion:
   reasons: dict[str, str] = dataclasses.field(default_factory=dict)
 
   def set(self, key: str, value: Any, reason: str) -> None:
-    """Changes a field; one that has the value already keeps no reason.
+    """Changes a field; no reason is kept if it already has the value.
 
     Args:
       key: 'section.field'.
@@ -37,7 +37,7 @@ class Suggestion:
     """Returns the changes.
 
     Args:
-      given: Sections of the configuration that was started from.
+      given: Sections of the original configuration.
 
     Returns:
       was, suggested and why of each 'section.field'.
@@ -53,7 +53,7 @@ class Suggestion:
     return changes
 
   def at_least(self, key: str, needed: float, multiple: int, what: str) -> None:
-    """Raises a capacity to what is needed with some room, if it is below.
+    """Raises a capacity to the need plus some room, if it is lower.
 
     Args:
       key: 'section.field'.

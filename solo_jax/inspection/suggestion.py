@@ -1,7 +1,7 @@
-"""A configuration for a dataset, from what its images and objects are like.
+"""Suggests a configuration, given the images and objects of a dataset.
 
-Each step looks at the data as the steps before it would show it to the network,
-and changes only what does not suit. Every change has its reason.
+Each step examines the data as the previous steps would feed it to the network,
+and changes only what does not suit. Every change has a reason.
 """
 
 import copy
@@ -25,7 +25,7 @@ from solo_jax.inspection.statistics import Statistics
 from solo_jax.inspection.suggested_config import Suggestion
 from solo_jax.methods.interface import Examined, Objects
 
-# Mean recall of perfect masks that a cheaper resolution may cost.
+# Mean recall of perfect masks that a cheaper resolution may lose.
 WORTH = 0.03
 MAX_EPOCHS, MIN_STEPS = 300, 1000
 
@@ -46,10 +46,10 @@ def suggest(
     on_image: Called after each image that was tried.
 
   Returns:
-    The suggestion; equal to `config` where nothing is to be changed.
+    The suggestion; equal to `config` if nothing needs to change.
 
   Raises:
-    UserError: If there is not a single instance to go by.
+    UserError: If there are no instances.
   """
   if not len(statistics.object_sizes):
     raise UserError(
@@ -73,10 +73,10 @@ def suggest(
 def choose_masks(
   made: Suggestion, train: Selection, on_image: Callable[[], None]
 ) -> None:
-  """Chooses mask stride and target rule by what perfect masks then score.
+  """Chooses mask stride and target rule by the score of perfect masks.
 
   Args:
-    made: Changed: `transforms`, `network`.
+    made: The suggestion; changes `transforms`, `network`.
     train: Images to score.
     on_image: Called after each image.
   """
@@ -118,11 +118,11 @@ def choose_fields(
   statistics: Statistics,
   on_image: Callable[[], None],
 ) -> None:
-  """Lets the method choose what only it knows.
+  """Lets the method choose its own fields.
 
   Args:
-    made: Changed: fields of the method.
-    train: Images to go by.
+    made: The suggestion; changes fields of the method.
+    train: Images to examine.
     statistics: Statistics of the training split.
     on_image: Called after each image.
   """
@@ -148,7 +148,7 @@ def list_shown(
 
   Args:
     config: Sections as plain dicts.
-    train: Images to go by.
+    train: Images to examine.
     on_image: Called after each image.
 
   Returns:
@@ -192,8 +192,8 @@ def choose_capacities(
   """Raises capacities that are too small for what is seen.
 
   Args:
-    made: Changed: `transforms`, `loss`, `decode`, `evaluation`.
-    train: Images to go by.
+    made: The suggestion; changes `transforms`, `loss`, `decode`, `evaluation`.
+    train: Images to examine.
     statistics: Statistics of the training split.
     on_image: Called after each image.
   """
@@ -210,7 +210,7 @@ def choose_capacities(
   )
   seen = max(len(f.rows) for f in fates)
   if config["preprocessing"]["tile_size"] is None:
-    seen = most  # not only of the images that were tried
+    seen = most  # over all images, not only those tried
   made.at_least("transforms.max_instances", seen, 8, "instances in an input")
   made.at_least("decode.max_detections", seen, 10, "instances in an input")
   made.at_least("evaluation.max_detections", most, 100, "instances in an image")
@@ -234,7 +234,7 @@ def choose_schedule(made: Suggestion, statistics: Statistics) -> None:
   The learning rate follows the batch size by the linear rule.
 
   Args:
-    made: Changed: `training`, `optimizer`, `backbone`.
+    made: The suggestion; changes `training`, `optimizer`, `backbone`.
     statistics: Statistics of the training split.
   """
   training, optimizer = made.config["training"], made.config["optimizer"]

@@ -1,4 +1,4 @@
-"""Cross-entropy of logits, of one class in many and of yes or no."""
+"""Cross-entropy of logits, softmax and binary."""
 
 import jax
 import jax.numpy as jnp

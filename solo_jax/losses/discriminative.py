@@ -12,7 +12,7 @@ from solo_jax.losses.instance_means import pair_distances, squared_distances
 def variance_loss(
   tags: jax.Array, means: jax.Array, weights: jax.Array, *, margin: float
 ) -> jax.Array:
-  """Returns how far tags lie beyond a margin of their instance's mean.
+  """Returns the loss of tags beyond a margin around their instance's mean.
 
   Args:
     tags: [Q, T] float.

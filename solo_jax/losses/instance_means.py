@@ -22,15 +22,15 @@ def instance_means(
 ) -> tuple[jax.Array, jax.Array]:
   """Returns the mean of a map over the pixels of each instance.
 
-  A pixel may belong to several instances. Masks are unpacked a chunk at a time,
-  in the backward pass again, and none past the last valid instance of an image,
-  so that no [N, Q] float array exists.
+  A pixel may belong to several instances. Masks are unpacked one chunk at a
+  time, again in the backward pass, and not beyond the last valid instance of an
+  image, so that no [N, Q] float array exists.
 
   Args:
     values: [B, Q, T] float.
     masks: [B, N] masks of Q pixels.
-    valid: Instances to average over; those that are not have a mean and a
-      weight of 0. [B, N] bool.
+    valid: Instances to average over; others have a mean and a weight of 0. [B,
+      N] bool.
 
   Returns:
     Means weighted by coverage, 0 for an instance without pixels,
@@ -41,7 +41,7 @@ def instance_means(
 
   def image_means(inputs):
     values, masks, valid = inputs
-    # Around their own mean the sums lose no digits to a common offset.
+    # Centred on their mean, so that a common offset does not cost precision.
     origin = jnp.mean(values, axis=0)
     centered = values - origin
 
@@ -65,7 +65,7 @@ def instance_means(
 
 def _means_forward(values, masks, valid):
   means, size = instance_means(values, masks, valid)
-  # Of the values, only the type; an empty array carries it.
+  # Only the type of the values is needed; an empty array carries it.
   return (means, size), (values[:0], masks, valid, size)
 
 

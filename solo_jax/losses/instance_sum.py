@@ -34,8 +34,8 @@ def instance_sum(
 ) -> tuple[jax.Array, jax.Array]:
   """Returns the sum of a loss over the rows of each image.
 
-  The loss of a row must depend on that row only: then its gradient is known as
-  soon as it is, and nothing has to be kept or computed twice.
+  The loss of a row must depend only on that row: its gradient is then computed
+  together with it, and nothing has to be kept or recomputed.
 
   Args:
     loss: (pixels of an image, n rows, the n masks that are their targets) ->

@@ -1,4 +1,4 @@
-"""Losses of masks that are read at points, one value a mask.
+"""Losses of masks that are sampled at points, one value per mask.
 
 Shape letters: P points.
 """
@@ -38,7 +38,7 @@ def pairwise_point_mask_losses(
 
   Args:
     logits: Logits of q masks at the same points. [..., P, q] float32.
-    targets: Targets of n targets, in [0, 1]. [..., n, P] float32.
+    targets: Values of n targets, in [0, 1]. [..., n, P] float32.
 
   Returns:
     As `point_mask_losses`, [..., n, q] float32 each.

@@ -1,9 +1,9 @@
 """Membership of pixels in instances from embedding, centre and bandwidth.
 
 Follows Neven et al., https://arxiv.org/abs/1906.11109, section 3: a pixel
-belongs to an instance as far as its embedding lies within the instance's own
-bandwidth around the instance's centre. Shape letters: N instances, Q pixels, T
-tag dimensions.
+belongs to an instance to the degree that its embedding is within the instance's
+bandwidth of the instance's centre. Shape letters: N instances, Q pixels, T tag
+dimensions.
 """
 
 import jax
@@ -13,7 +13,7 @@ from solo_jax.losses.dice import dice_loss
 from solo_jax.losses.instance_means import squared_distances
 from solo_jax.losses.lovasz import lovasz_hinge
 
-# Logit of an embedding that hits the centre: probability .98.
+# Logit of an embedding that hits the centre: probability 0.98.
 SHARPNESS = 4.0
 
 
@@ -23,7 +23,7 @@ def membership(
   """Returns the probability that each pixel belongs to each instance.
 
   sigmoid(4 (1 - p d^2)), with d the distance to the centre and p the precision
-  1 / radius^2: one half at the radius.
+  1 / radius^2: 0.5 at the radius.
 
   Differs from the reference, exp(-d^2 p): saturates inside too, so that a
   pixel does not have to hit the centre exactly to count fully.
@@ -50,11 +50,11 @@ def mask_loss(
     probs: [N, Q] float in [0, 1].
     weights: Target coverage. [N, Q] float in [0, 1].
     kind: 'dice' takes soft targets as they are; 'lovasz' is the Lovasz hinge
-      on 2 p - 1 against targets above one half, as published.
+      on 2 p - 1 against targets above 0.5, as published.
 
   Returns:
-    Loss per instance, [N] float32, and the Jaccard index of the masks above one
-    half (without gradient), [N] float32.
+    Loss per instance, [N] float32, and the Jaccard index of the masks above 0.5
+    (without gradient), [N] float32.
 
   Raises:
     ValueError: If `kind` is neither.
@@ -89,7 +89,7 @@ def spread_loss(
 ) -> jax.Array:
   """Returns the spread of the bandwidth within an instance (eq. 10).
 
-  At test time the bandwidth is read from some of the pixels only.
+  At test time the bandwidth is averaged over only some of the pixels.
 
   Args:
     log_precision: [Q] float.

@@ -11,14 +11,14 @@ import numpy as np
 class CocoFile:
   """A COCO annotation file, written image by image.
 
-  So that a long video need not fit into memory. Leaving the context finishes
-  the file.
+  A long video thus need not fit into memory. Leaving the context finishes the
+  file.
   """
 
   def __init__(
     self, path: pathlib.Path, categories: list[dict], videos: list[dict]
   ):
-    """Says what to write.
+    """Stores what to write.
 
     Args:
       path: The file.
@@ -66,17 +66,17 @@ def to_polygons(
 ) -> list[list[float]]:
   """Returns a mask's outline along pixel edges, as COCO polygons.
 
-  COCO's polygons know no holes: they are filled.
+  COCO's polygons have no holes: they are filled.
 
   Args:
-    rows: Of the mask in the image.
-    columns: Of the mask in the image.
+    rows: Rows of the mask in the image.
+    columns: Columns of the mask in the image.
     mask: The mask there. [h, w] bool.
 
   Returns:
     x1, y1, x2, y2, ... of each part of the mask.
   """
-  # Twice as large, the pixels on both sides of an edge are two apart.
+  # At twice the size, the pixels on both sides of an edge are two apart.
   twice = mask.repeat(2, axis=0).repeat(2, axis=1).astype(np.uint8)
   outlines, _ = cv2.findContours(
     twice, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE

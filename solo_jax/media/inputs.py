@@ -1,4 +1,4 @@
-"""What predict is given: files, folders, cameras, and the names of outputs."""
+"""The inputs of predict (files, folders, cameras) and the names of outputs."""
 
 import dataclasses
 import pathlib
@@ -13,7 +13,7 @@ SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".webp")
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Inputs:
-  """What to find instances in.
+  """The inputs to find instances in.
 
   Attributes:
     images: Image files.
@@ -33,16 +33,16 @@ def find_inputs(arguments: Sequence[str], listed: TextIO) -> Inputs:
   """Returns the inputs that the arguments name.
 
   Args:
-    arguments: Files, folders, of which the files with a suffix of an image or
-      a video are taken (not those of sub-folders), numbers of cameras, and '-'.
-    listed: Where '-' reads more paths from, one a line.
+    arguments: Files, folders (their images and videos by suffix, without
+      sub-folders), numbers of cameras, and '-'.
+    listed: Stream from which '-' reads more paths, one per line.
 
   Returns:
-    The inputs, in the order of the arguments, those of a folder by name. A file
-    with the suffix of a video is one, any other an image.
+    The inputs, in the order of the arguments, files of a folder by name. A file
+    with the suffix of a video is a video, any other an image.
 
   Raises:
-    UserError: If there is nothing, or a folder has no such files.
+    UserError: If there are no inputs, or a folder has no such files.
   """
   paths, cameras = [], []
   for argument in arguments:
@@ -92,7 +92,7 @@ def unique_names(paths: Sequence[pathlib.Path]) -> list[str]:
     paths: Input files.
 
   Returns:
-    As many names, all different: 'a', 'b', 'a_2'.
+    One name per file, all different: 'a', 'b', 'a_2'.
   """
   names = {}  # in order
   for path in paths:

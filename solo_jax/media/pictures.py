@@ -1,7 +1,7 @@
-"""Pictures of annotated images with what was detected in them."""
+"""Pictures of annotated images with their detections."""
 
 import io
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 import numpy as np
 from absl import logging
@@ -10,67 +10,62 @@ from PIL import Image
 from solo_jax import types, visualization
 from solo_jax.data import records as data_records
 from solo_jax.data import transforms
-from solo_jax.evaluation import rle
-from solo_jax.evaluation.report import Pictures
+from solo_jax.evaluation.report_images import Picture, Shown
+from solo_jax.media.outlines import trace
 
-MAX_SIDE = 900  # pixels of a picture in a report
-# Pixels of all masks that a picture draws at once, a byte each.
+# Pixels of a picture in a report: of those that are looked at first, and of the
+# others.
+MAX_SIDE, SMALL_SIDE = 900, 360
+# Pixels of all masks that a picture draws at once, one byte each.
 MAX_PICTURE_PIXELS = 2**30
 
 
 def draw_images(
-  records: data_records.Records,
-  results: Sequence[dict],
-  image_ids: Iterable[int],
-  *,
-  score_threshold: float,
-) -> dict[int, Pictures]:
-  """Returns pictures of truth and detections for a report.
+  records: data_records.Records, shown: Iterable[Shown]
+) -> dict[int, Picture]:
+  """Returns images of a split with their masks traced, for a report.
 
   Args:
     records: The split.
-    results: COCO results of the split.
-    image_ids: Images to draw.
-    score_threshold: Detections of a lower score are left out.
+    shown: Images of the report.
 
   Returns:
     The pictures by image id.
   """
-  found = {image_id: [] for image_id in image_ids}
-  for result in results:
-    if result["image_id"] in found and result["score"] >= score_threshold:
-      found[result["image_id"]].append(result)
+  index_of = {int(key): i for i, key in enumerate(records.image_ids)}
   pictures = {}
-  for image_id, of_image in found.items():
-    (index,) = np.flatnonzero(records.image_ids == image_id)
-    sample = data_records.read_sample(records[index])
-    image = transforms.to_uint8(sample.image)
-    pictures[image_id] = Pictures(
+  for image in shown:
+    sample = data_records.read_sample(records[index_of[image.image_id]])
+    unit = max(
+      1, round(visualization.MIN_LONG_SIDE / max(sample.original_size))
+    )
+    pictures[image.image_id] = Picture(
       name=sample.file_name,
-      truth=_to_jpeg(
-        visualization.draw_instances(
-          image, truth_of(sample), records.class_names, show_scores=False
-        )
+      jpeg=_to_jpeg(
+        transforms.to_uint8(sample.image),
+        MAX_SIDE if image.is_large else SMALL_SIDE,
       ),
-      found=_to_jpeg(
-        visualization.draw_instances(
-          image,
-          _to_instances(of_image, records, sample),
-          records.class_names,
-        )
-      ),
+      unit=unit,
+      objects=[trace(encoded, unit) for encoded in image.objects],
+      found=[trace(encoded, unit) for encoded in image.found],
     )
   return pictures
+
+
+def palette() -> list[str]:
+  """Returns the colours of instances and last that of what is no object."""
+  colors = [*visualization.PALETTE.colors, visualization.UNMATCHED]
+  return [color.as_hex() for color in colors]
 
 
 def truth_of(sample: types.Sample) -> types.Instances:
   """Returns the annotated objects as instances, crowds left out.
 
   Args:
-    sample: In its original frame.
+    sample: A sample in its original frame.
 
   Returns:
-    Instances of score 1, as many as fit into memory.
+    Instances of score 1, limited to those that fit into memory.
   """
   kept = np.flatnonzero(~sample.is_crowd)
   kept = kept[: _count_drawn(len(kept), sample, "annotated objects")]
@@ -79,26 +74,6 @@ def truth_of(sample: types.Sample) -> types.Instances:
     scores=np.ones(len(kept), np.float32),
     labels=sample.labels[kept],
     boxes_xyxy=sample.boxes_xyxy[kept].astype(np.float32),
-  )
-
-
-def _to_instances(
-  results: Sequence[dict],
-  records: data_records.Records,
-  sample: types.Sample,
-) -> types.Instances:
-  """Returns the decoded results of one image, the best that fit into memory."""
-  results = sorted(results, key=lambda result: -result["score"])
-  results = results[: _count_drawn(len(results), sample, "detections")]
-  encoded = [result["segmentation"] for result in results]
-  return types.Instances(
-    masks=rle.decode(encoded, sample.original_size),
-    scores=np.array([result["score"] for result in results], np.float32),
-    labels=np.array(
-      [records.category_ids.index(result["category_id"]) for result in results],
-      np.int32,
-    ),
-    boxes_xyxy=rle.boxes(encoded),  # masks are drawn, predicted boxes are not
   )
 
 
@@ -118,10 +93,13 @@ def _count_drawn(number: int, sample: types.Sample, what: str) -> int:
   return min(number, fitting)
 
 
-def _to_jpeg(picture: np.ndarray) -> bytes:
+def _to_jpeg(picture: np.ndarray, side: int) -> bytes:
   """Returns an RGB picture as JPEG, shrunk if it is large."""
   image = Image.fromarray(picture)
-  image.thumbnail((MAX_SIDE, MAX_SIDE))
+  is_whole = max(image.size) <= SMALL_SIDE
+  image.thumbnail((side, side))
   file = io.BytesIO()
-  image.save(file, "JPEG", quality=85)
+  # Small images are shown enlarged, and so are the blocks of JPEG.
+  quality = dict(quality=92, subsampling=0) if is_whole else dict(quality=80)
+  image.save(file, "JPEG", **quality)
   return file.getvalue()

@@ -1,4 +1,4 @@
-"""Predicting images, videos and cameras, and saving what is found."""
+"""Predicts images, videos and cameras, and saves the results."""
 
 import collections
 import dataclasses
@@ -17,17 +17,18 @@ from solo_jax.media.inputs import Inputs, unique_names
 from solo_jax.media.reading import read_image
 from solo_jax.media.saving import Results
 from solo_jax.media.tracking import Tracker
+from solo_jax.visualization import Look
 
-MISSED_SECONDS = 1.0  # after which a track is given up
+MISSED_SECONDS = 1.0  # after which a track is dropped
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Problem:
-  """An input that could not be used, or not all of it.
+  """An input that could not be used, or only in part.
 
   Attributes:
-    path: The file; 'camera 0' of a camera.
-    reason: Why not.
+    path: The file, or 'camera 0' for a camera.
+    reason: The reason.
   """
 
   path: pathlib.Path
@@ -36,15 +37,15 @@ class Problem:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class _Job:
-  """What predicting needs whatever the input.
+  """What predicting needs for every input.
 
   Attributes:
     predictor: Predictor of a checkpoint.
     score_threshold: Detections of a lower score are left out.
-    max_pixels: Image files that declare more are not read.
-    results: Where they go.
-    progress: Where it is shown.
-    problems: Those so far.
+    max_pixels: Image files that declare more pixels are not read.
+    results: Writer of the results.
+    progress: Progress display.
+    problems: Problems so far.
   """
 
   predictor: Predictor
@@ -59,7 +60,7 @@ class _Job:
     return self.predictor.views(image) if self.results.has("views") else {}
 
   def fail(self, path: pathlib.Path, error: OSError | UserError) -> None:
-    """Notes what an input could not be used for."""
+    """Records why an input could not be used."""
     is_of_system = isinstance(error, OSError) and error.strerror
     reason = error.strerror if is_of_system else str(error)
     self.problems.append(Problem(path=path, reason=reason))
@@ -74,20 +75,22 @@ def predict_inputs(
   save: Collection[str],
   max_pixels: int = MAX_PIXELS,
   progress: rich.progress.Progress,
+  look: Look = Look(),  # noqa: B008, frozen
 ) -> tuple[int, list[Problem]]:
   """Returns the inputs that could not be read; writes what predict.py lists.
 
   Args:
     predictor: Predictor of a checkpoint.
     inputs: Files and cameras.
-    out: Folder for the results; made if missing.
+    out: Folder for the results; created if missing.
     score_threshold: Detections of a lower score are left out.
     save: Kinds of results, see `saving.KINDS`.
-    max_pixels: Image files that declare more are not read.
-    progress: Where it is shown; started and ended here.
+    max_pixels: Image files that declare more pixels are not read.
+    progress: Progress display; started and stopped here.
+    look: Of the overlays.
 
   Returns:
-    How many images and frames were done, and the problems.
+    The number of images and frames, and the problems.
 
   Raises:
     UserError: If a kind is unknown, or the method has no views.
@@ -103,6 +106,7 @@ def predict_inputs(
     save,
     class_names=predictor.class_names,
     category_ids=predictor.category_ids,
+    look=look,
   )
   with results, progress:
     job = _Job(
@@ -123,18 +127,20 @@ def predict_inputs(
           job, path, next(names), lambda _, i=index: video.Camera(i)
         )
       except KeyboardInterrupt:
-        progress.console.print(f"{path}: ended")
+        progress.console.print(f"{path}: finished")
   return results.num_images, job.problems
 
 
 def _predict_images(
   job: _Job, paths: Sequence[pathlib.Path], names: Sequence[str]
 ) -> None:
-  """Predicts image files; `names` has one for each, and maybe more."""
+  """Predicts image files; `names` has at least one name per file."""
   if not paths:
     return
   task = job.progress.add_task("images", total=len(paths))
-  waiting = collections.deque()  # what was read and is not yet predicted
+  waiting = (
+    collections.deque()
+  )  # images that were read and are not yet predicted
 
   def read():
     for path, name in zip(paths, names, strict=False):

@@ -1,4 +1,4 @@
-"""Reads image files of users, for the commands."""
+"""Reads users' image files for the commands."""
 
 import io
 import pathlib
@@ -15,16 +15,16 @@ def read_image(path: pathlib.Path, max_pixels: int = MAX_PIXELS) -> np.ndarray:
   """Returns the pixels of an image file as they are stored.
 
   Args:
-    path: A file of the kinds `image_files` reads; of a TIFF its first page.
-    max_pixels: Bound of the pixels that its header may declare.
+    path: A file of a kind that `image_files` reads; the first page of a TIFF.
+    max_pixels: Largest number of pixels that its header may declare.
 
   Returns:
     RGB, grey repeated, alpha dropped. [H0, W0, 3] uint8 or uint16.
 
   Raises:
     OSError: If the file cannot be opened.
-    UserError: If it is empty, damaged, no image, too large or not of 8 or 16
-      bits.
+    UserError: If it is empty, damaged, not an image, too large or not of 8 or
+      16 bits.
   """
   data = path.read_bytes()
   if not data:

@@ -1,4 +1,4 @@
-"""What predict writes: pictures, masks, label images and COCO files."""
+"""Writes the results of predict: pictures, masks, label and COCO files."""
 
 import contextlib
 import json
@@ -19,16 +19,16 @@ from solo_jax.media import video
 from solo_jax.media.coco_file import CocoFile, to_polygons
 
 KINDS = ("overlay", "masks", "polygons", "rle", "labels", "views")
-# Kinds that have a folder, a file for each image in it.
+# Kinds with a folder that has one file per image.
 FOLDERS = {
   "overlay": "overlays",
   "masks": "masks",
   "labels": "labels",
   "views": "views",
 }
-# Kinds that have one COCO file for all images.
+# Kinds with one COCO file for all images.
 COCO_FILES = {"rle": "predictions.json", "polygons": "polygons.json"}
-# Pixels of all masks that an overlay draws at once, a byte each.
+# Pixels of all masks that an overlay draws at once, one byte each.
 MAX_DRAWN_PIXELS = 2**31
 MAX_VALUE = np.iinfo(np.uint16).max  # of a label image
 
@@ -36,7 +36,7 @@ MAX_VALUE = np.iinfo(np.uint16).max  # of a label image
 class Results(contextlib.ExitStack):
   """The files of one call; leaving the context finishes them.
 
-  They are whole then, also after an error or Ctrl-C, as far as it came.
+  The files are complete up to that point, even after an error or Ctrl-C.
 
   Attributes:
     num_images: Images and frames so far.
@@ -49,14 +49,16 @@ class Results(contextlib.ExitStack):
     *,
     class_names: Sequence[str],
     category_ids: Sequence[int],
+    look: visualization.Look = visualization.Look(),  # noqa: B008, frozen
   ):
-    """Makes the folders.
+    """Creates the folders.
 
     Args:
-      out: Folder for everything; made if missing.
-      kinds: Which of KINDS to write.
+      out: Folder for all results; created if missing.
+      kinds: Names from KINDS.
       class_names: Name of each label.
       category_ids: Category id of each label.
+      look: Of the overlays.
 
     Raises:
       UserError: If a kind is unknown, or there is none.
@@ -72,6 +74,7 @@ class Results(contextlib.ExitStack):
     self._kinds = frozenset(kinds)
     self._class_names = class_names
     self._category_ids = category_ids
+    self._look = look
     self._out = out
     out.mkdir(parents=True, exist_ok=True)
     for kind in self._kinds & set(FOLDERS):
@@ -116,7 +119,7 @@ class Results(contextlib.ExitStack):
       name: Name of its output files.
 
     Yields:
-      What takes its frames.
+      The writer of its frames.
     """
     height, width = source.size
     self._videos.append(
@@ -149,7 +152,7 @@ class Results(contextlib.ExitStack):
 
     Args:
       image: RGB. [H0, W0, 3] uint8 or uint16.
-      instances: What was found in it, by falling score.
+      instances: Its instances, by falling score.
       file_name: For the COCO files.
       name: Name of the output files.
       views: Pictures of the network's maps by title, for the kind 'views'.
@@ -223,6 +226,7 @@ class Results(contextlib.ExitStack):
       drawn,
       self._class_names,
       tracks=None if tracks is None else tracks[: len(drawn)],
+      look=self._look,
     )
 
   def _write_picture(self, kind, name, picture):
@@ -235,7 +239,7 @@ class Results(contextlib.ExitStack):
 
 
 class VideoResults:
-  """The results of the video that was started last, frame by frame."""
+  """Writes the results of a video, frame by frame."""
 
   def __init__(
     self,
@@ -248,11 +252,11 @@ class VideoResults:
     """Prepares for the first frame.
 
     Args:
-      results: Where everything but the overlay goes.
+      results: Writer of everything but the overlay.
       video_id: Video id of the video, for the COCO files.
       file_name: File name of the video, for the COCO files.
       name: Name of the video's output files.
-      writer: Writer of the overlay; None where none is wanted.
+      writer: Writer of the overlay; None if none is wanted.
     """
     self._results = results
     self._video_id = video_id
@@ -273,7 +277,7 @@ class VideoResults:
 
     Args:
       frame: The frame.
-      instances: What was found in it, by falling score.
+      instances: Its instances, by falling score.
       tracks: Track of each instance, from 1. [M] int.
       views: See `Results.add`.
     """
@@ -296,12 +300,12 @@ def make_label_image(
 
   Args:
     instances: By falling score.
-    values: Value of each in the image, from 1. What exceeds 16 bits is left
-      out and logged. [M] int.
+    values: Value of each instance in the image, from 1. Values above 16 bits
+      are left out and logged. [M] int.
 
   Returns:
     label_image: 0 = background, the higher score where instances overlap; an
-      instance of which better ones hide more than half is left out.
+      instance that better ones hide by more than half is left out.
       [H0, W0] uint16.
     scores: Score of each value that occurs in it, by value.
   """

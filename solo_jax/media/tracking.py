@@ -1,10 +1,10 @@
-"""Following instances from frame to frame of a video.
+"""Follows instances from frame to frame of a video.
 
-Associates in two steps like ByteTrack (https://arxiv.org/abs/2110.06864): sure
-detections with all tracks first, then unsure ones with the tracks that are
-left, so that an object that is hidden in part keeps its track. What is
-compared are masks, moved on by the track's velocity, where ByteTrack compares
-boxes: the boxes of touching objects overlap, their masks do not.
+Associates in two steps like ByteTrack (https://arxiv.org/abs/2110.06864):
+confident detections with all tracks first, then uncertain ones with the
+remaining tracks, so that a partly hidden object keeps its track. Unlike
+ByteTrack, which compares boxes, it compares masks, moved by the track's
+velocity: the boxes of touching objects overlap, their masks do not.
 """
 
 import dataclasses
@@ -25,14 +25,14 @@ class _Track:
   """An object seen so far.
 
   Attributes:
-    number: Its id.
+    number: Id of the track.
     label: Class of its last detection.
     mask: Its last mask inside its box. [h, w] bool.
-    corner: (top, left) of it, moved on with every frame. [2] float64.
-    velocity: Pixels a frame, (y, x). [2] float64.
+    corner: (top, left) of the mask, moved with every frame. [2] float64.
+    velocity: Pixels per frame, (y, x). [2] float64.
     seen: Frames in which it was detected.
     missed: Frames since then.
-    seconds: When it was detected last.
+    seconds: Time of its last detection.
   """
 
   number: int
@@ -53,7 +53,7 @@ class Tracker:
 
     Args:
       score_threshold: A detection of a lower score starts no track.
-      max_missed: Seconds after which an object that is not seen is given up.
+      max_missed: Seconds after which an object that is not detected is dropped.
     """
     self._score_threshold = score_threshold
     self._max_missed = max_missed
@@ -66,12 +66,12 @@ class Tracker:
     """Returns the track numbers of the next frame's detections.
 
     Args:
-      found: All that was detected in it, of low scores as well.
-      seconds: When it is shown.
+      found: All its detections, including those of low scores.
+      seconds: Time of the frame.
 
     Returns:
       The detections of at least the score threshold and those of lower scores
-      that go on with a track, by falling score; and the track of each, from 1.
+      that continue a track, by falling score; and the track of each, from 1.
     """
     for track in self._tracks:
       track.corner = track.corner + track.velocity
@@ -124,7 +124,7 @@ def _go_on(
   """Moves a track to its detection."""
   rows, columns, mask = found.crop(index)
   corner = np.array([rows.start, columns.start], np.float64)
-  # How far the middle is from where it was expected.
+  # Distance of the centre from its expected position.
   error = corner + np.divide(mask.shape, 2)
   error -= track.corner + np.divide(track.mask.shape, 2)
   weight = 1 if track.seen == 1 else 1 - MOMENTUM
@@ -141,7 +141,7 @@ def _associate(
   """Returns pairs of tracks and detections with the largest sum of IoU.
 
   Args:
-    tracks: Moved on to this frame.
+    tracks: Tracks, moved to this frame.
     found: Detections of this frame.
     indices: Detections to pair.
 

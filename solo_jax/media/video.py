@@ -1,4 +1,4 @@
-"""Videos and cameras as streams of RGB frames, and back into a video."""
+"""Reads videos and cameras as streams of RGB frames, and writes videos."""
 
 import dataclasses
 import fractions
@@ -13,18 +13,18 @@ import numpy as np
 from solo_jax.errors import UserError
 
 SUFFIXES = (".mp4", ".mov", ".m4v", ".avi", ".mkv", ".webm", ".mpg", ".mpeg")
-TICKS = 90_000  # of a second; what frame rates are usually multiples of
-# How long a last frame may be shown without being taken for missing ones.
+TICKS = 90_000  # of a second; a multiple of usual frame durations
+# A last frame that is shown for longer than this means missing frames.
 LAST_SECONDS = 1.0
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Frame:
-  """One picture of a video.
+  """One frame of a video.
 
   Attributes:
-    image: RGB, the right way up. [H0, W0, 3] uint8.
-    seconds: Since the start.
+    image: RGB, upright. [H0, W0, 3] uint8.
+    seconds: Time since the start.
   """
 
   image: np.ndarray
@@ -35,15 +35,15 @@ class VideoFile:
   """A video that PyAV (FFmpeg) reads; its first video stream.
 
   Attributes:
-    size: (height, width) of its frames, the right way up.
-    rate: Frames a second, on average.
-    num_frames: Roughly, for a progress bar; None where the file does not say.
-    problem: What was wrong with the file, once `frames` has ended; None if
-      nothing was.
+    size: (height, width) of its frames, upright.
+    rate: Frames per second, on average.
+    num_frames: Approximate number of frames, for a progress bar; None if
+      unknown.
+    problem: The problem with the file after `frames` has finished, or None.
   """
 
   def __init__(self, path: pathlib.Path):
-    """Reads what the file says of itself, and its first frame.
+    """Reads the file's metadata and its first frame.
 
     Args:
       path: The file.
@@ -78,9 +78,9 @@ class VideoFile:
   def frames(self) -> Iterator[Frame]:
     """Yields the frames of a video from its start, without damaged ones."""
     num_decoded = num_damaged = 0
-    height, width = self._stored_size  # also where a video changes its size
-    seconds = longest = 0.0  # of this frame; between a frame and the next
-    last = None  # the file's own time of a frame, which may not begin at 0
+    height, width = self._stored_size  # also if a video changes its size
+    seconds = longest = 0.0  # time of this frame; interval between frames
+    last = None  # the file's own time of a frame, which may not start at 0
     with av.open(self._path) as container:
       stream = container.streams.video[0]
       stream.thread_type = "AUTO"
@@ -106,8 +106,8 @@ class VideoFile:
             image=np.ascontiguousarray(np.rot90(image, self._turns)),
             seconds=seconds,
           )
-    # By time: an edited file holds frames that are not shown, and an AVI counts
-    # empty ones. The last frame may be shown for as long as any other.
+    # By time: an edited file may contain frames that are not shown, and an AVI
+    # counts empty ones. The last frame may be shown for as long as any other.
     is_cut = None not in (last, self._declared) and (
       last + max(longest, LAST_SECONDS) < self._declared
     )
@@ -121,21 +121,21 @@ class VideoFile:
 
 
 def _declared_seconds(container: av.container.InputContainer) -> float | None:
-  """Returns how long a video says it is; None if it does not say."""
+  """Returns the declared duration of a video, None if unknown."""
   stream = container.streams.video[0]
   if stream.duration:
     return float(stream.duration * stream.time_base)
   if container.duration and len(container.streams) == 1:
     return container.duration / av.time_base
-  return None  # sound may go on for longer
+  return None  # sound may last longer
 
 
 class Camera:
-  """A camera of this machine, through OpenCV; frames end with the program.
+  """A camera of this machine, read with OpenCV, until the program is stopped.
 
   Attributes:
     size: (height, width) of its frames.
-    rate: Frames a second that it promises.
+    rate: Frames per second according to the driver.
     num_frames: None.
     problem: None.
   """
@@ -144,16 +144,16 @@ class Camera:
     """Opens a camera.
 
     Args:
-      index: Its number, from 0.
+      index: Number of the camera, from 0.
 
     Raises:
-      UserError: If there is no such camera or it gives no frames.
+      UserError: If there is no such camera or it returns no frames.
     """
     self._capture = cv2.VideoCapture(index)
     is_read, frame = self._capture.read()
     if not is_read:
       raise UserError(
-        f"camera {index} gives no pictures: is it connected, and free?"
+        f"camera {index} returns no pictures: is it connected, and not in use?"
       )
     self.size = frame.shape[:2]
     promised = self._capture.get(cv2.CAP_PROP_FPS)
@@ -185,11 +185,11 @@ class VideoWriter:
 
     Args:
       path: The file.
-      rate: Frames a second, roughly.
+      rate: Approximate frames per second.
     """
     self._container = av.open(path, "w")
     self._stream = self._container.add_stream("libx264", rate=rate)
-    self._stream.pix_fmt = "yuv420p"  # what every player shows
+    self._stream.pix_fmt = "yuv420p"  # the format that every player supports
     self._stream.options = {"crf": "20"}
     self._stream.codec_context.time_base = fractions.Fraction(1, TICKS)
     self._next = 0

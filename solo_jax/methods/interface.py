@@ -1,4 +1,4 @@
-"""What a method is: a network and functions; nothing here knows one by name.
+"""The interface of a method: a network and functions.
 
 Shape letters: B images, N instances (padded), n: instances of an input.
 """
@@ -19,7 +19,7 @@ Loss = Callable[
 ]
 Pictures = dict[str, jax.Array]
 
-# What messages call the abilities that a method may lack.
+# Descriptions of optional abilities, for messages.
 ABILITIES = {
   "merge": "test-time augmentation (flip, several scales)",
   "views": "views of its network's maps",
@@ -37,9 +37,9 @@ class Way:
   """A way in which an instance gets lost between annotation and targets.
 
   Attributes:
-    name: In two or three words.
-    meaning: Which field decides, and what becomes of the instance.
-    kind: Ways of one kind are added up under this name; '' for none.
+    name: Two or three words.
+    meaning: The deciding field and the consequence for the instance.
+    kind: Name under which ways of a kind are added up; '' for none.
   """
 
   name: str
@@ -56,32 +56,32 @@ class Capacity:
   """A capacity that instances share.
 
   Attributes:
-    what: What an instance takes of it.
-    fields: Config fields that must be as large as what an input takes.
+    what: The unit that an instance uses.
+    fields: Config fields that must be at least as large as an input's use.
   """
 
   what: str
   fields: tuple[str, ...]
 
   def __str__(self) -> str:
-    """Returns what an instance takes."""
+    """Returns the unit."""
     return self.what
 
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class LostInstances:
-  """What becomes of the instances of one image in a method's targets.
+  """The fates of the instances of one image in a method's targets.
 
   Attributes:
-    ways: The ways to get lost, in the order in which they strike. Static.
-    is_lost: Who gets lost, for each way. [N] bool each.
-    is_reduced: Who is trained on less than all that belongs to it, by the
-      words for that. [N] bool each.
+    ways: The ways to get lost, in the order in which they apply. Static.
+    is_lost: Whether an instance is lost, for each way. [N] bool each.
+    is_reduced: Whether an instance is trained on only a part, by description.
+      [N] bool each.
     capacities: Capacities that instances share. Static.
     taken: How much of each capacity an instance takes. [N] int32 each.
-    sizes: What is left of an instance in the targets, by its name.
-      [N] int32 each.
+    sizes: Remaining size of an instance in the targets, by name. [N] int32
+      each.
   """
 
   ways: tuple[Way, ...] = dataclasses.field(metadata=dict(static=True))
@@ -112,15 +112,15 @@ class Objects:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Examined:
-  """A dataset as a method's suggestions see it.
+  """A dataset, as input of a method's suggestions.
 
   Attributes:
-    object_sizes: sqrt(area) of the objects of the training split as the
-      network is shown them, network pixels. [number] float.
-    num_shown: Images that `shown` looks at.
+    object_sizes: sqrt(area) of the objects of the training split in network
+      pixels. [number] float.
+    num_shown: Number of images in `shown`.
     is_changed: Whether the input has changed since the given configuration.
-    shown: Lists the inputs of these images, as trained and as predicted; takes
-      its time.
+    shown: Returns the inputs of these images, as trained and as predicted;
+      slow.
   """
 
   object_sizes: np.ndarray
@@ -136,7 +136,7 @@ class Change:
   Attributes:
     field: 'section.field'.
     value: The new value.
-    reason: Half a line.
+    reason: The reason, half a line.
   """
 
   field: str
@@ -146,9 +146,9 @@ class Change:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Method:
-  """All that training, prediction and the doctor need of a method.
+  """Everything that training, prediction and the doctor need from a method.
 
-  Abilities are None where a method lacks them; `require` says so by name.
+  Abilities are None if a method lacks them; `require` raises an error then.
 
   Attributes:
     network: Linen module, (image [B, H, W, 3] uint8, image_size [B, 2] int32,
@@ -160,7 +160,7 @@ class Method:
       end in `_dropped` are counts, to be summed over devices, all others are
       averaged.
     decode: (outputs, image_size) -> Decoded. Pure, with static shapes.
-    name: Its key in the table of methods, for messages.
+    name: Key in the table of methods, for messages.
     merge: (variants) -> Decoded, in the frame of the first: test-time
       augmentation.
     views: (outputs, image_size) -> RGB pictures of the outputs by name,
@@ -170,11 +170,11 @@ class Method:
     perfect_outputs: (batch of one image) -> the Outputs that equal its targets.
     lost_instances: (batch of one image) -> LostInstances.
     target_views: (batch of one image, colors [N, 3] float32 in [0, 1] of its
-      instances) -> RGB pictures of the targets by name, as of `views`.
+      instances) -> RGB pictures of the targets by name, see `views`.
     suggest: (config as plain sections, Examined) -> changes that the method's
       own fields need to suit the data.
     mask_strides: Strides that `network.mask_stride` may have, from cheap to
-      fine; empty where the resolution of masks follows from other fields.
+      fine; empty if the resolution of masks follows from other fields.
   """
 
   network: nn.Module
@@ -229,7 +229,7 @@ def one_pass(loss: Callable[[Any, types.Batch], Any]) -> Loss:
     loss: (outputs, batch) -> (scalar float32, terms).
 
   Returns:
-    As `Method.loss`.
+    A function like `Method.loss`.
   """
   return lambda network, batch: loss(
     network(batch.image, batch.image_size, train=True, row=batch.row), batch

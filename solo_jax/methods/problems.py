@@ -1,4 +1,4 @@
-"""What is wrong in a config, of fields that several methods have."""
+"""Finds problems of config fields that several methods have."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -12,7 +12,7 @@ def find_group_problems(network: Mapping[str, Any], *fields: str) -> list[str]:
     *fields: Its fields that hold numbers of channels.
 
   Returns:
-    A line for each problem.
+    One line per problem.
   """
   num_groups = network["num_groups"]
   return [
@@ -30,7 +30,7 @@ def find_mask_stride_problems(config: Mapping[str, Any]) -> list[str]:
     config: Nested mappings.
 
   Returns:
-    A line for each problem.
+    One line per problem.
   """
   stride = config["network"]["mask_stride"]
   targets = config["transforms"]["mask_stride"]
@@ -49,10 +49,10 @@ def find_mask_frame_problems(
 
   Args:
     config: Nested mappings.
-    frame: 'image' or 'box', as of `transforms.mask_frame`.
+    frame: 'image' or 'box', see `transforms.mask_frame`.
 
   Returns:
-    A line for each problem.
+    One line per problem.
   """
   given = config["transforms"]["mask_frame"]
   if given == frame:

@@ -1,6 +1,6 @@
-"""The table of methods: the only place where a name selects one.
+"""The table of methods, the only place where a name selects one.
 
-A new method is one folder next to this file and one row of METHODS.
+To add a method, add a folder next to this file and a row to METHODS.
 """
 
 import dataclasses
@@ -29,10 +29,10 @@ class Row:
   Attributes:
     make: (backbone, *, num_classes, network, loss, decode, axis_name) ->
       Method. `network`, `loss` and `decode` are sections of the config,
-      `network` with what it needs of others; `axis_name` is the mapped device
-      axis in training, None elsewhere.
-    problems: (config as nested mappings) -> what is wrong in it that only this
-      method knows, one line each.
+      `network` with the values it needs from others; `axis_name` is the mapped
+      device axis in training, None elsewhere.
+    problems: (config as nested mappings) -> its problems that are specific to
+      this method, one line each.
   """
 
   make: Callable[..., Method]
@@ -59,7 +59,7 @@ def find(name: str) -> Row:
     name: A key of METHODS.
 
   Raises:
-    errors.UserError: On an unknown name; lists the known ones.
+    errors.UserError: If the name is unknown; lists the known ones.
   """
   if name not in METHODS:
     raise errors.UserError(f"unknown method {name!r}; known: {sorted(METHODS)}")
@@ -78,7 +78,7 @@ def make_method(name: str, backbone: nn.Module, **sections: Any) -> Method:
     The method.
 
   Raises:
-    errors.UserError: On an unknown name.
+    errors.UserError: If the name is unknown.
   """
   method = find(name).make(backbone, **sections)
   return dataclasses.replace(method, name=name)

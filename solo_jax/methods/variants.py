@@ -42,9 +42,8 @@ def to_frame(
 
   Args:
     maps: [n, h, w] float.
-    variant: The variant that they belong to; only of one image, `image_size`
-      is [2].
-    frame: The variant of the same image whose frame it shall be.
+    variant: The variant that they belong to, of one image: `image_size` is [2].
+    frame: The variant of the same image whose frame is the target.
     size: (h, w) of a map there.
 
   Returns:
@@ -120,10 +119,10 @@ def axis_weights(
   """Returns how the cells of one axis of a map read those of another.
 
   Args:
-    num_in: Cells to draw on.
+    num_in: Input cells.
     valid_in: How many of them the image covers, not a whole number in general.
       [] float32.
-    num_out: Cells that draw.
+    num_out: Output cells.
     valid_out: How many of them the image covers. [] float32.
     is_reversed: Whether the two run in opposite directions.
 
@@ -135,7 +134,7 @@ def axis_weights(
     share = 1 - share
   position = jnp.clip(share * valid_in - 0.5, 0, num_in - 1)
   distance = jnp.abs(position[:, None] - jnp.arange(num_in)[None])
-  # A triangle; where cells become fewer, as wide as the distance of two.
+  # A triangle filter; when shrinking, as wide as two output cells are apart.
   weights = jnp.maximum(1 - distance / jnp.maximum(valid_in / valid_out, 1), 0)
   weights /= jnp.sum(weights, axis=1, keepdims=True)
   is_inside = jnp.arange(num_out) < valid_out

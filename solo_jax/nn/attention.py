@@ -23,8 +23,8 @@ def layer_norm(dtype: jnp.dtype, *, name: str | None = None) -> nn.Module:
   Returns:
     The module.
   """
-  # The mean of squares less the square of the mean loses digits: PyTorch's
-  # values need the centred sum.
+  # The mean of squares minus the squared mean loses precision: PyTorch's values
+  # need the centred sum.
   return nn.LayerNorm(
     epsilon=1e-5, use_fast_variance=False, dtype=dtype, name=name
   )
@@ -57,8 +57,8 @@ class Attention(nn.Module):
       query: [B, Q, C] float.
       key: [B, S, C] float.
       value: [B, S, C] float.
-      blocked: True where a query must not look, in no row everywhere; None:
-        nowhere. [B, Q, S] bool.
+      blocked: True where a query must not attend, but not for a whole row;
+        None: nowhere. [B, Q, S] bool.
 
     Returns:
       [B, Q, C] `dtype`.
@@ -119,7 +119,7 @@ def sine_positions(height: int, width: int, channels: int) -> np.ndarray:
   Args:
     height: Rows.
     width: Columns.
-    channels: A multiple of 4; the first half is of y, the second of x.
+    channels: A multiple of 4; the first half encodes y, the second x.
 
   Returns:
     Sine and cosine in turns, by rising wavelength.

@@ -21,10 +21,10 @@ BLOCK_PIXELS = 1024
 
 
 class Conv(nn.Conv):
-  """`nn.Conv`; on the CPU by `same_conv2d` wherever that is the same sum.
+  """`nn.Conv`, computed by `same_conv2d` on the CPU where they are equal.
 
-  Which formulation is used is decided here, where the network is built: other
-  platforms get XLA's own convolution and nothing else.
+  The formulation is chosen here, when the network is built: other platforms
+  only get XLA's own convolution.
   """
 
   def __post_init__(self):
@@ -52,7 +52,7 @@ def conv_general_dilated(
 
   Returns:
     The convolution; where it keeps the size of the map and no `precision` is
-    asked for, it is `same_conv2d`.
+    requested, it is `same_conv2d`.
   """
   size = rhs.shape[0]
   if isinstance(padding, str):
@@ -80,7 +80,7 @@ def same_conv2d(x: jax.Array, kernel: jax.Array) -> jax.Array:
   """Returns a convolution with stride 1 and zeros around the map.
 
   Linear in both arguments, with derivatives of any order and mode; only the
-  transpose by the kernel is a formulation of its own, `kernel_gradient`.
+  transpose by the kernel has its own formulation, `kernel_gradient`.
 
   Args:
     x: [B, H, W, C] float.

@@ -21,7 +21,7 @@ from solo_jax.nn.grouped_conv import block_kernels
 # Empty pixels on each side of the padded input. A sample beyond two has no
 # corner in the image; it is moved onto the outer two, which are zero.
 BORDER = 2
-# Of a ResNeXt kernel, the groups that are multiplied as one dense block.
+# Groups of a ResNeXt kernel that are multiplied as one dense block.
 BLOCK_CHANNELS = 128
 
 
@@ -59,7 +59,7 @@ class DeformConv(nn.Module):
     size, padding = self.kernel_size, self.kernel_size // 2
     num_points = size**2
     # float32: with 8 bits of mantissa an offset of 5 pixels would be off by
-    # up to .016, and the gradient that trains it is small.
+    # up to 0.016, and the gradient that trains it is small.
     prediction = Conv(
       (3 if self.modulated else 2) * num_points,
       (size, size),
@@ -96,9 +96,9 @@ def deform_conv2d(
 ) -> jax.Array:
   """Returns a convolution over samples taken at learned positions.
 
-  Kernel entry (i, j) of output pixel (r, c) reads, bilinearly, row
-  r * strides - padding + i * dilation + dy and the like column. Each of the
-  four corners that lies outside the image counts as zero.
+  Kernel entry (i, j) of output pixel (r, c) reads, bilinearly, row r * strides
+  - padding + i * dilation + dy and the corresponding column. Each of the four
+  corners that lies outside the image counts as zero.
 
   Differs from the reference (the CUDA kernels of mmcv): at exactly -1 the
   derivative by the position is that towards larger positions, as it is at all
@@ -114,7 +114,7 @@ def deform_conv2d(
     kernel: [k, k, C / groups, O], dtype of `x`; the groups of channels follow
       from its shape.
     strides: Spatial stride.
-    padding: Zeros in thought on each side of the input.
+    padding: Implicit zeros on each side of the input.
     dilation: Input pixels between neighbouring kernel entries.
 
   Returns:
@@ -192,8 +192,8 @@ def _corners(
 
   Args:
     y: Rows. [B, h, w, G, k, k] float32.
-    x: Columns, alike.
-    mask: Factors, alike, or None.
+    x: Columns, likewise.
+    mask: Factors, likewise, or None.
     input_size: (H, W).
 
   Returns:
@@ -234,8 +234,8 @@ def _corners(
 def _sample_and_multiply(pixels, index, weights, kernels, corners):
   """Sums, point after point, (weighted corners) @ kernel.
 
-  One point at a time keeps what is sampled in the processor's cache, and the
-  memory for gradients at that of the inputs.
+  One point at a time keeps the samples in the processor's cache, and limits the
+  memory for gradients to that of the inputs.
 
   Args:
     pixels: [R, C / G] float.

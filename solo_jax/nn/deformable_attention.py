@@ -1,7 +1,7 @@
 """Multi-scale deformable attention (https://arxiv.org/abs/2010.04159).
 
-Each query reads a few places of each level of a pyramid, bilinearly, and sums
-what it finds by weights that it predicts as well.
+Each query samples a few positions of each level of a pyramid, bilinearly, and
+sums the samples with weights that it also predicts.
 
 Shape letters: B images, S pixels of all levels, level after level and row by
 row, Q queries, h heads of D channels, L levels, P points of a level.
@@ -44,7 +44,7 @@ class DeformableAttention(nn.Module):
       query: [B, Q, C] float, C a multiple of the heads.
       reference: Place (x, y) of each query, as a share of width and height.
         [Q, 2] float32.
-      pyramid: What is read. [B, S, C] float.
+      pyramid: The pyramid. [B, S, C] float.
       sizes: (height, width) of each level.
 
     Returns:
@@ -55,7 +55,7 @@ class DeformableAttention(nn.Module):
     shape = (*shape, self.num_heads, num_levels, self.num_points)
     count = self.num_heads * num_levels * self.num_points
     zeros = nn.initializers.zeros
-    # float32: an offset of bfloat16 would be off by up to .03 of 4 pixels.
+    # float32: an offset of bfloat16 would be off by up to 0.03 of 4 pixels.
     offsets = nn.Dense(
       2 * count,
       kernel_init=zeros,

@@ -20,7 +20,7 @@ from solo_jax.nn.linear_primitive import linear_primitive
 class DepthwiseConv(nn.Module):
   """Depthwise convolution without bias, with TensorFlow's 'SAME' padding.
 
-  Its parameter is that of `nn.Conv` with one group a channel: 'kernel',
+  Its parameter is that of `nn.Conv` with one group per channel: 'kernel',
   [k, k, 1, C].
 
   Attributes:
@@ -159,7 +159,7 @@ def _pad(x: jax.Array, size: int, stride: int) -> jax.Array:
 def _taps(
   padded: jax.Array, size: int, stride: int, rows: int, columns: int
 ) -> Iterator[tuple[int, int, jax.Array]]:
-  """Yields (i, j, what kernel[i, j] meets: [B, rows, columns, C])."""
+  """Yields (i, j, inputs of kernel[i, j]: [B, rows, columns, C])."""
   batch, _, _, channels = padded.shape
   for i in range(size):
     for j in range(size):

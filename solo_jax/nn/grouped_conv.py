@@ -1,4 +1,4 @@
-"""Grouped convolution (ResNeXt) that can be trained on CPU as well.
+"""Grouped convolution (ResNeXt) that can also be trained on CPU.
 
 XLA's CPU backend needs up to a minute for one layer's kernel gradient.
 
@@ -14,8 +14,8 @@ import jax.numpy as jnp
 
 from solo_jax.nn.linear_primitive import linear_primitive
 
-# Input channels of a dense block that takes the place of several groups: the
-# fastest on CPU, although most of its products are with zeros.
+# Input channels of a dense block that replaces several groups: the fastest on
+# CPU, although most of its products are with zeros.
 BLOCK_CHANNELS = 64
 
 

@@ -90,8 +90,8 @@ def make_norm(
 ) -> Callable[..., nn.Module]:
   """Returns a normalisation layer.
 
-  Statistics and affine are float32 whatever `dtype`. Running variances are
-  those of the batch as it is; PyTorch scales them by n / (n - 1).
+  Statistics and affine are float32 whatever `dtype`. Running variances are the
+  batch's biased variances; PyTorch scales them by n / (n - 1).
 
   Args:
     norm: 'batch': statistics of this device's batch in training; 'sync': of

@@ -2,7 +2,7 @@
 
 Reverse-mode differentiation transposes: where XLA's way of computing a
 transpose is slow, a function can state a better one here. `jax.custom_vjp`
-would do that too, but it refuses forward mode (`jax.jvp`, Hessians);
+would do that too, but does not support forward mode (`jax.jvp`, Hessians);
 a primitive that is declared linear keeps derivatives of every mode and order.
 """
 
@@ -13,7 +13,7 @@ import jax
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 
-# What each primitive computes, for tracers that do not know it (ONNX).
+# The function of each primitive, for tracers that do not know it (ONNX).
 FORMULATIONS: dict[Primitive, Callable[..., jax.Array]] = {}
 
 
@@ -27,8 +27,8 @@ def linear_primitive(
     function: (*arrays, **static) -> array; linear in each of the arrays while
       the others are fixed. The static arguments are hashable.
     transposes: For each of the arrays: (cotangent, *arrays, **static) -> the
-      gradient by it, of its shape and dtype; in the place of the array itself
-      stands its shape and dtype.
+      gradient by it, of its shape and dtype; the array itself is replaced by
+      its shape and dtype.
 
   Returns:
     The same function, to be called with positional arrays.

@@ -1,9 +1,10 @@
-"""Bilinear and nearest resizing, value for value as PyTorch does it.
+"""Bilinear and nearest resizing, equal to PyTorch's value for value.
 
-Bilinear weights are computed in other places, too, as each must round like
-something else: `inference.masks` (float64, on the host), `inference.box_masks`
-(zero beyond the cells), `exporting.device_masks` (fractions of integers, as
-sizes are values there) and `exporting.device_resize` (OpenCV's fixed point).
+Other modules compute bilinear weights, too, because each must round like a
+different reference: `inference.masks` (float64, on the host),
+`inference.box_masks` (zero beyond the cells), `exporting.device_masks`
+(fractions of integers, as sizes are values there) and `exporting.device_resize`
+(OpenCV's fixed point).
 """
 
 import functools

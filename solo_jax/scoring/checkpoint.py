@@ -1,4 +1,4 @@
-"""Scoring a checkpoint on a split of its dataset: metrics, results, report."""
+"""Scores a checkpoint on a split of its dataset: metrics, results, report."""
 
 import dataclasses
 import json
@@ -21,7 +21,7 @@ from solo_jax.errors import UserError
 from solo_jax.evaluation import judging, report
 from solo_jax.evaluation.coco_metrics import Metrics
 from solo_jax.inference.predictor import Predictor
-from solo_jax.media.pictures import draw_images
+from solo_jax.media.pictures import draw_images, palette
 from solo_jax.scoring.records import (
   check_classes,
   count_dropped,
@@ -34,7 +34,7 @@ SECTIONS = ("decode", "evaluation")
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Request:
-  """What to evaluate, how, and where results go.
+  """What to evaluate, how, and where to write results.
 
   Attributes:
     path: Folder of a run or of one checkpoint.
@@ -43,12 +43,14 @@ class Request:
     split: Split to evaluate; None: the config's `eval_split`.
     overrides: Changes of the config, see `override`.
     out: File for the COCO results; None: not written.
-    report_folder: Folder for report.html, made if missing; None: not written.
-    more_metrics: Of `judging.METRICS`.
-    score_threshold: Of what needs one: metrics of label images and the
-      report's confusion matrix and pictures.
-    scales: Of the test-time augmentation, see Predictor.
-    flip: Of the test-time augmentation, see Predictor.
+    report_folder: Folder for report.html, created if missing; None: not
+      written.
+    more_metrics: Names from `judging.METRICS`.
+    score_threshold: Threshold for the metrics of label images and the report's
+      confusion matrix and pictures.
+    scales: Sizes for test-time augmentation, see Predictor.
+    flip: Whether to mirror as test-time augmentation, see Predictor.
+    command: The command line, for the report.
   """
 
   path: str
@@ -61,6 +63,7 @@ class Request:
   score_threshold: float = 0.3
   scales: Sequence[float] = (1.0,)
   flip: bool = False
+  command: str = ""
 
 
 def evaluate_checkpoint(
@@ -69,9 +72,8 @@ def evaluate_checkpoint(
   """Returns the metrics of a checkpoint; process 0 prints and writes them.
 
   Args:
-    request: What is asked for.
-    progress: Where its progress is shown, on whose console the stages are
-      printed.
+    request: The request.
+    progress: Progress display; the stages are printed on its console.
 
   Returns:
     The metrics, the same in all processes.
@@ -79,7 +81,7 @@ def evaluate_checkpoint(
   Raises:
     UserError: If the checkpoint, the records or the folder of `out` are
       missing, the checkpoint is damaged or has other classes than the data, or
-      an override or the name of a metric is wrong.
+      an override or the name of a metric is invalid.
   """
   _check_request(request)
   checkpoint, config, records = _load(request)
@@ -130,11 +132,14 @@ def evaluate_checkpoint(
       request.report_folder,
       judged,
       records,
-      results,
+      report.About(
+        title=f"{config.method} on {config.dataset.name}, {records.split}",
+        command=request.command,
+        facts=_facts(request, checkpoint, records, predictor, num_dropped),
+        stages=predictor.clock.seconds,
+        total_seconds=seconds,
+      ),
       score_threshold=request.score_threshold,
-      facts=_facts(request, checkpoint, records, predictor, num_dropped),
-      stages=predictor.clock.seconds,
-      total_seconds=seconds,
     )
     console.print(f"report: {written}", soft_wrap=True)
   return judged.metrics
@@ -147,7 +152,7 @@ def _facts(
   predictor: Predictor,
   num_dropped: int,
 ) -> dict[str, str]:
-  """Returns what the report notes of how it was made, by name."""
+  """Returns facts about the evaluation for the report, by name."""
   config = checkpoint.config
   scales = ", ".join(f"{x:g}" for x in request.scales)
   return {
@@ -157,14 +162,14 @@ def _facts(
     "checkpoint": request.path,
     "settings": request.overrides or "the checkpoint's",
     "beyond capacity": f"{num_dropped:,} candidates",
-    "scales": scales + (", each mirrored as well" if request.flip else ""),
+    "scales": scales + (", each also mirrored" if request.flip else ""),
     "padded shapes compiled": f"{predictor.num_compiled}",
     "device": jax.devices()[0].device_kind,
   }
 
 
 def _check_request(request: Request) -> None:
-  """Raises now what would fail after the evaluation, in every process."""
+  """Raises early, in all processes, for what would fail at the end."""
   unknown = set(request.more_metrics) - set(judging.METRICS)
   if unknown:
     raise UserError(
@@ -172,12 +177,12 @@ def _check_request(request: Request) -> None:
       f"{', '.join(judging.METRICS)}"
     )
   is_missing, out = False, request.out
-  # Process 0 writes, so the folder need be on its disk alone. A bucket has no
-  # folders to make first.
+  # Only process 0 writes, so the folder need only exist on its disk. A bucket
+  # has no folders to create first.
   if jax.process_index() == 0 and out and "://" not in out:
     is_missing = not epath.Path(out).absolute().parent.is_dir()
   if parallel.any_process(is_missing):
-    raise UserError(f"--out={out}: no such folder; make it first")
+    raise UserError(f"--out={out}: no such folder; create it first")
 
 
 def _load(
@@ -225,45 +230,35 @@ def write_report(
   folder: str,
   judged: judging.Judged,
   records: Records,
-  results: Sequence[dict],
+  about: report.About,
   *,
   score_threshold: float,
-  facts: dict[str, str],
-  stages: dict[str, float],
-  total_seconds: float,
 ) -> epath.Path:
   """Writes the report of an evaluation.
 
   Args:
-    folder: Where report.html goes; made if missing.
-    judged: Results of the results.
+    folder: Folder to write report.html to; created if missing.
+    judged: The comparison with the truth.
     records: What was evaluated.
-    results: COCO results.
-    score_threshold: Of the confusion matrix and the pictures.
-    facts: What was evaluated, by name.
-    stages: Seconds of each stage.
-    total_seconds: Total seconds of the evaluation.
+    about: How it was evaluated.
+    score_threshold: Threshold for the confusion matrix and the pictures.
 
   Returns:
     The path of the file.
   """
-  data, chosen = report.summarize(
+  data, shown = report.summarize(
     judged.masks,
     judged.metrics,
     score_threshold=score_threshold,
     overlaps=judged.overlaps,
   )
-  image_ids = {image.image_id for kind in chosen.values() for image in kind}
   return report.write(
     folder,
     data,
-    title=f"{facts['method']} on {facts['data']}",
-    facts=facts,
-    stages=stages,
-    total_seconds=total_seconds,
-    pictures=draw_images(
-      records, results, sorted(image_ids), score_threshold=score_threshold
-    ),
+    about,
+    shown=shown,
+    pictures=draw_images(records, shown),
+    palette=palette(),
   )
 
 
@@ -273,20 +268,21 @@ def override(
   """Returns a config with changed fields of the sections for evaluation.
 
   Args:
-    config: The checkpoint's.
+    config: Config of the checkpoint.
     text: 'decode.score_threshold=0.05,evaluation.max_detections=300'.
 
   Returns:
     A changed copy.
 
   Raises:
-    UserError: On an unknown field, or a value of a wrong type or out of range.
+    UserError: If a field is unknown, or a value has the wrong type or is out of
+      range.
   """
   known = {
     f"{section}.{field}": value
     for section in SECTIONS
     for field, value in config[section].items()
-    if not isinstance(value, tuple)  # for which the text has no form
+    if not isinstance(value, tuple)  # which cannot be written as text
   }
   try:
     values = vars(parse_arg(text, **known))

@@ -1,4 +1,4 @@
-"""Evaluating a predictor on records: detections, results and metrics."""
+"""Evaluates a predictor on records: detections, results and metrics."""
 
 import collections
 from collections.abc import Callable, Iterator, Sequence
@@ -18,7 +18,7 @@ from solo_jax.terminal import plural
 
 # Threads that encode masks.
 NUM_ENCODERS = 2
-# Images whose masks may wait for it: 100 masks of 640 x 480 are 31 MB.
+# Images whose masks may wait to be encoded: 100 masks of 640 x 480 are 31 MB.
 MAX_WAITING = 8
 
 
@@ -34,7 +34,7 @@ def evaluate_records(
   Args:
     predictor: Predictor of the records' classes.
     records: Split to evaluate.
-    max_detections: Detections of an image that count, see `coco_metrics`.
+    max_detections: Detections per image that count, see `coco_metrics`.
     on_image: Called after each image, for showing progress.
 
   Returns:
@@ -56,9 +56,9 @@ def detect_records(
 ) -> list[dict]:
   """Returns the instances detected in every record.
 
-  A corrupt image is logged and has no detections; its annotations count. Each
-  process detects in a share of the images; all get all results. Masks are
-  encoded in threads, while the device works on the next batch.
+  A corrupt image is logged and has no detections, but its annotations count.
+  Each process handles a part of the images; all get all results. Masks are
+  encoded in threads while the device processes the next batch.
 
   Args:
     predictor: Predictor of the records' classes.
@@ -71,7 +71,7 @@ def detect_records(
   """
   found = {}
   corrupt = set()
-  # By padded shape, so that batches are full; in a shape as they come.
+  # Sorted by padded shape, so that batches are full; within a shape, in order.
   sizes = zip(records.heights, records.widths, strict=True)
   shapes = [predictor.padded_size((int(h), int(w))) for h, w in sizes]
   order = sorted(range(len(records)), key=lambda index: shapes[index])
@@ -122,8 +122,8 @@ def check_classes(
 
   Args:
     records: Split to evaluate.
-    class_names: The model's, in label order.
-    category_ids: The model's, in label order.
+    class_names: Class names of the model, in label order.
+    category_ids: Category ids of the model, in label order.
 
   Raises:
     UserError: If names, ids or their order differ.

@@ -1,4 +1,4 @@
-"""Starting a run from the weights of another one, as far as they fit."""
+"""Initialises a run with the weights of another one, as far as they fit."""
 
 import collections
 from typing import Any
@@ -14,20 +14,22 @@ def take_fitting(
 ) -> tuple[dict[str, Any], list[str]]:
   """Returns the saved arrays whose name and shape match the network.
 
-  So a head of another class count stays fresh, and everything but the backbone
-  where only a backbone was saved. A backbone fits whole or not at all.
+  A head with another number of classes thus keeps its initial values, and so
+  does everything but the backbone if only a backbone was saved. A backbone must
+  fit completely.
 
   Args:
     variables: Initial {'params', 'batch_stats'} of the network.
     saved: {'params', 'batch_stats'} to start from.
-    path: Where they are from, for the messages.
+    path: The source of the weights, for messages.
 
   Returns:
     variables: Variables of the network's structure.
-    lines: What was loaded, left fresh and not used, with shapes.
+    lines: Arrays that were loaded, left at their initial values and not used,
+    with shapes.
 
   Raises:
-    UserError: If the saved backbone is another one.
+    UserError: If the saved backbone is a different one.
   """
   check_tree(
     {name: tree.get("backbone", {}) for name, tree in saved.items()},

@@ -1,7 +1,7 @@
-"""What a run tells its reader: log lines, metrics.jsonl, TensorBoard, pictures.
+"""Output of a run: log lines, metrics.jsonl, TensorBoard, pictures.
 
-Lines are plain text of one line each, coloured on a terminal only, so that a
-log file reads as well as a screen.
+Log lines are plain text, coloured only on a terminal, so that log files are
+readable, too.
 """
 
 import contextlib
@@ -26,7 +26,7 @@ from solo_jax.training.step import is_count
 from solo_jax.training.workdir import LogFolder
 
 _COUNTERS = ("nonfinite_total", "nonfinite_in_row")
-# Have their own place in a log line; the method's terms stand between them.
+# Metrics with a fixed place in a log line; the method's terms are between them.
 _SHOWN_APART = (
   "loss",
   "learning_rate",
@@ -38,7 +38,7 @@ _SHOWN_APART = (
 )
 
 
-# A bucket gets the log at least before each checkpoint, and that often.
+# A bucket gets the log before each checkpoint, and at least this often.
 UPLOAD_SECONDS = 60.0
 
 
@@ -46,14 +46,14 @@ class RunLog:
   """Writes everything a run reports; only process 0 writes."""
 
   def __init__(self, workdir: str, *, first_step: int, is_writer: bool = True):
-    """Opens the files of a run, dropping what a killed run left too much.
+    """Opens the files of a run and removes rows beyond its checkpoint.
 
-    If lines of the log are damaged, it is kept as metrics.damaged.jsonl.
+    If lines of the log are damaged, the file is kept as metrics.damaged.jsonl.
 
     Args:
-      workdir: Folder of the run; made if missing.
-      first_step: Step the run goes on from. Rows of later steps, logged by a
-        run that was killed before its next checkpoint, are removed.
+      workdir: Folder of the run; created if missing.
+      first_step: Step from which the run resumes. Rows of later steps, logged
+        by a run that was killed before its next checkpoint, are removed.
       is_writer: False makes every method do nothing.
 
     Raises:
@@ -89,7 +89,7 @@ class RunLog:
     self._print(text, highlight=False)
 
   def section(self, title: str) -> None:
-    """Prints the headline of a part of the run."""
+    """Prints the heading of a part of the run."""
     self._print(f"== {title}", style="bold", highlight=False)
 
   def metrics(
@@ -100,7 +100,7 @@ class RunLog:
     Args:
       step: Training step.
       values: Name to number; names like 'train/loss' group in TensorBoard.
-        None and what is not finite become null, the only such word of JSON.
+        None and non-finite values become null, as JSON has no others.
       text: The line.
     """
     self._print(text)
@@ -117,9 +117,9 @@ class RunLog:
       self._folder.upload(every_seconds=UPLOAD_SECONDS)
 
   def flush(self) -> None:
-    """Brings what was logged so far to the workdir, wherever it is.
+    """Writes what was logged so far to the workdir, also on a bucket.
 
-    Called before a checkpoint, so that a run that goes on from it has its rows.
+    Called before a checkpoint, so that a run that resumes from it has its rows.
     """
     if self._is_writer:
       self._folder.upload()
@@ -129,7 +129,7 @@ class RunLog:
 
     Args:
       step: Training step.
-      name: What it shows.
+      name: Name of the picture.
       image: RGB. [H, W, 3] uint8.
     """
     if not self._is_writer:
@@ -141,7 +141,7 @@ class RunLog:
       self._board.add(step, picture)
 
   def close(self) -> None:
-    """Closes the files; what cannot be written by now was told before."""
+    """Closes the files; write errors were reported before."""
     if self._is_writer:
       for file in (self._file, self._board):
         with contextlib.suppress(OSError):
@@ -170,14 +170,14 @@ class _Board:
   """TensorBoard's event file.
 
   `tensorboardX.SummaryWriter` writes in a thread. On a full disk that thread
-  ends, and the run would wait for it without end at its next picture.
+  exits, and the run would wait for it forever at its next picture.
   """
 
   def __init__(self, folder: str, *, first_step: int):
     """Opens a new file; hides events after `first_step` in earlier ones."""
     os.makedirs(folder, exist_ok=True)
-    # Its name has the second in it; with the step, a clock that was put back
-    # does not let a run overwrite the file of an earlier one.
+    # Its name contains the time in seconds; with the step added, a clock that
+    # was set back does not make a run overwrite an earlier file.
     self._file = EventsWriter(
       os.path.join(folder, "events"), filename_suffix=f".{first_step}"
     )
@@ -201,8 +201,8 @@ class _Board:
 def read_rows(path: str) -> list[dict[str, Any]]:
   """Returns the rows of a metrics file.
 
-  A last line cut short by a kill is left out; so are damaged ones, which are
-  named in the log: a run needs none of them.
+  A last line truncated by a kill is left out, and so are damaged lines, which
+  are logged: a run does not need them.
 
   Args:
     path: A metrics.jsonl; may be missing.
@@ -219,14 +219,14 @@ def _read(path: str) -> tuple[list[dict[str, Any]], bytes | None]:
   if not file.exists():
     return [], None
   content = file.read_bytes()
-  # What follows the last line end is empty, or was cut short.
+  # The text after the last line end is empty or was truncated.
   *lines, _ = content.split(b"\n")
   rows = []
   for number, line in enumerate(lines, 1):
     row = _parse(line)
     if row is None:
       logging.warning(
-        "%s: line %d is damaged and left out: %r", path, number, line[:80]
+        "%s: line %d is damaged and skipped: %r", path, number, line[:80]
       )
     else:
       rows.append(row)
@@ -243,7 +243,7 @@ def _parse(line: bytes) -> dict[str, Any] | None:
 
 
 class Progress:
-  """Gathers the metrics of the steps between two log lines.
+  """Collects the metrics of the steps between two log lines.
 
   Attributes:
     totals: Sum of each count since the run (re)started.
@@ -255,7 +255,7 @@ class Progress:
     Args:
       first_step: Steps taken before.
       num_steps: Steps of the whole run, for the time left.
-      batch_size: Images a step.
+      batch_size: Images per step.
     """
     self.totals: dict[str, float] = {}
     self._num_steps = num_steps
@@ -263,13 +263,13 @@ class Progress:
     self.start_clock(first_step)
 
   def start_clock(self, step: int) -> None:
-    """Measures speed from this step on, so leaving out what came between."""
+    """Measures speed from this step on, excluding the time before."""
     self._clock_step = step
     self._start = time.perf_counter()
     self._data_seconds = 0.0
 
   def add_data_wait(self, seconds: float) -> None:
-    """Counts time in which training waited for the next batch."""
+    """Adds time in which training waited for the next batch."""
     self._data_seconds += seconds
 
   def summarize(

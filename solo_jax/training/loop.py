@@ -1,6 +1,6 @@
 """The training run from config to final metrics.
 
-`train_and_evaluate` reads top to bottom as the list of what happens.
+`train_and_evaluate` reads top to bottom as a list of the stages.
 """
 
 import contextlib
@@ -41,14 +41,14 @@ def train_and_evaluate(
   change_batch_size: bool = False,
   change_data: bool = False,
 ) -> dict[str, float | None]:
-  """Trains a method and evaluates it; goes on from the last checkpoint.
+  """Trains a method and evaluates it; resumes from the last checkpoint.
 
   Args:
-    config: A whole configuration, as the files in configs/ make it.
+    config: A complete configuration, as made by the files in configs/.
     workdir: Folder of the run: checkpoints/, metrics.jsonl, tensorboard/ and
       pictures/. Calling again with the same config and folder resumes, on any
       number of devices and processes.
-    change_batch_size: Whether to go on from a checkpoint of another
+    change_batch_size: Whether to resume from a checkpoint of another
       `training.batch_size`.
     change_data: Whether to go on from a checkpoint that was trained on other
       data of the same name.
@@ -154,7 +154,7 @@ def _check_start(
   eval_records: Records,
   newest: int | None,
 ) -> None:
-  """Refuses to start where processes differ, or in converted weights."""
+  """Raises if processes differ or the folder contains converted weights."""
   parallel.check_agreement(
     {
       **flatten(config.to_dict()),
@@ -164,8 +164,8 @@ def _check_start(
       **describe_data(train_records),
     }
   )
-  if newest == 0:  # a run saves none, `convert` does
+  if newest == 0:  # saved by `convert`, never by a run
     raise UserError(
-      f"--workdir={workdir} holds converted weights; start from them with "
+      f"--workdir={workdir} contains converted weights; start from them with "
       f"--config.training.init_from={workdir} and another --workdir"
     )

@@ -47,7 +47,7 @@ def make_schedule(
     step [] int32 -> learning rate [] float32.
 
   Raises:
-    ValueError: On an unknown schedule.
+    ValueError: If the schedule is unknown.
   """
   if schedule not in ("cosine", "poly", "step"):
     raise ValueError(
@@ -89,7 +89,7 @@ def make_optimizer(
   The step subtracts learning rate x direction. SGD is PyTorch's: weight decay
   joins the gradient, the learning rate stays outside the momentum. AdamW
   (https://arxiv.org/abs/1711.05101) has betas 0.9 and 0.999 and decays weights
-  apart from the moments.
+  separately from the moments.
 
   Args:
     params: Parameter tree, for the masks; arrays or shapes.
@@ -107,7 +107,7 @@ def make_optimizer(
     The transformation.
 
   Raises:
-    ValueError: On an unknown name.
+    ValueError: If the name is unknown.
   """
   decay = optax.add_decayed_weights(
     weight_decay,
@@ -126,8 +126,8 @@ def make_optimizer(
   in_backbone = jax.tree_util.tree_map_with_path(
     lambda path, _: is_backbone(path), params
   )
-  # Last, as the learning rate is outside the momentum. Without a factor the
-  # optimizer's state is that of checkpoints from before there was one.
+  # Last, as the learning rate is outside the momentum. Without a factor, the
+  # optimizer's state equals that of checkpoints from before the factor existed.
   slow = [optax.masked(optax.scale(backbone_factor), in_backbone)]
   slow = [] if backbone_factor == 1 else slow
   return optax.chain(freeze, *clip, *rule, *slow)

@@ -1,4 +1,4 @@
-"""The steps of a training run, and what is done between them."""
+"""The steps of a training run, and the work between them."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -19,12 +19,12 @@ from solo_jax.training.logging import Progress, RunLog
 from solo_jax.training.step import check_finite
 from solo_jax.training.stopping import StopRequest
 
-# Detections of a lower score are scored, but not drawn.
+# Detections of a lower score are evaluated, but not drawn.
 PICTURE_SCORE = 0.3
 
 
 class Run:
-  """The steps of one run and what is done between them."""
+  """Runs the training steps and the work between them."""
 
   def __init__(
     self,
@@ -37,8 +37,8 @@ class Run:
 
     Args:
       config: The whole configuration.
-      writer: Where checkpoints go.
-      log: Where everything else goes.
+      writer: Writer of checkpoints.
+      log: Writer of everything else.
       eval_records: Images to evaluate and draw.
     """
     self._config = config
@@ -47,7 +47,7 @@ class Run:
     self._eval_records = eval_records
     self._predictor = None
 
-  # The one loop, in one piece: what overlaps with what is its point.
+  # The one loop, kept in one piece to show what overlaps.
   def take_steps(
     self,
     state: TrainState,
@@ -58,13 +58,13 @@ class Run:
     """Returns the state after the remaining steps; logs, evaluates and saves.
 
     The host never waits for the step just started: while it runs, the next
-    batch is read and sent, and the metrics of the steps before are logged.
+    batch is read and sent, and the metrics of earlier steps are logged.
 
     Args:
       state: Replicated state; donated.
       train_step: The step of one device.
       batches: Batches on the devices, from the state's step on.
-      stop: Asked after every step.
+      stop: Checked after every step.
 
     Returns:
       The state after the last step; not saved yet.
@@ -108,7 +108,7 @@ class Run:
         batch = next(batches)
         if metrics["loss"].is_ready():  # the device ran out of work
           progress.add_data_wait(time.perf_counter() - start)
-      if len(pending) > 1:  # at most two steps under way
+      if len(pending) > 1:  # at most two steps in flight
         jax.block_until_ready(pending[-2]["loss"])
         if is_due(step - 1, training.log_every_steps):
           report(step - 1, num_running=1)
@@ -117,7 +117,7 @@ class Run:
       stopping = is_stopping(stop.signal_number is not None)
       is_end = stopping or step == num_steps
       is_break = not is_end and self._is_anything_due(step)
-      if is_end or is_break:  # what a checkpoint has gone beyond is logged
+      if is_end or is_break:  # log the steps before a checkpoint
         report(step, num_running=0)
       if stopping:
         self._log.message("stopped by a signal")
@@ -146,7 +146,7 @@ class Run:
     progress: Progress,
     num_compiled: int,
   ) -> None:
-    """Logs the metrics of steps that are done; ends a run of lost steps."""
+    """Logs the metrics of finished steps; stops a run of non-finite steps."""
     row, line = progress.summarize(last_step, rows, num_compiled)
     self._log.metrics(last_step, row, line)
     check_finite(rows, last_step, self._config.training.max_nonfinite_steps)
@@ -154,12 +154,12 @@ class Run:
   def finish(
     self, state: TrainState, stop: StopRequest
   ) -> dict[str, float | None]:
-    """Saves and evaluates the final state, unless an earlier call has.
+    """Saves and evaluates the final state, unless an earlier call has done so.
 
     Args:
       state: Replicated state after the last step.
-      stop: A signal ends the evaluation of one process alone at once; several
-        finish it.
+      stop: A signal stops the evaluation of a single process at once; several
+        processes finish it.
 
     Returns:
       The metrics.
@@ -168,14 +168,14 @@ class Run:
     self._log.section("Final evaluation")
     metrics = self._writer.metrics(step)
     if metrics is not None:
-      self._log.message(f"step {step} is evaluated already")
+      self._log.message(f"step {step} has already been evaluated")
       return metrics
     if self._config.training.picture_every_steps:
       self._draw_pictures(state, step)
     return self._save_and_evaluate(state, step, stop)
 
   def _was_cut_off(self, step: int) -> bool:
-    """Returns whether an earlier run ended while it evaluated this state."""
+    """Returns whether an earlier run was stopped evaluating this state."""
     return (
       step > 0
       and is_due(step, self._config.training.eval_every_steps)
@@ -197,7 +197,7 @@ class Run:
   def _between_steps(
     self, state: TrainState, step: int, stop: StopRequest
   ) -> None:
-    """Does what is due after a step."""
+    """Does the work that is due after a step."""
     training = self._config.training
     if is_due(step, training.picture_every_steps):
       self._draw_pictures(state, step)
@@ -207,13 +207,13 @@ class Run:
       self._save(state)
 
   def _save(self, state: TrainState) -> None:
-    """Starts saving a state, when the one before is on disk."""
+    """Starts saving a state once the previous one is on disk."""
     self._report_saved(wait=True)
     self._log.flush()
     self._writer.save(state)
 
   def _report_saved(self, *, wait: bool = False) -> None:
-    """Says that a checkpoint is saved once nothing can undo it."""
+    """Logs that a checkpoint is saved once it is complete."""
     step = self._writer.finished(wait=wait)
     if step is not None:
       self._log.message(f"step {step} is saved")
@@ -258,7 +258,7 @@ class Run:
     return metrics.scalars()
 
   def _draw_pictures(self, state: TrainState, step: int) -> None:
-    """Draws predictions beside ground truth."""
+    """Draws predictions next to ground truth."""
     if jax.process_index():
       return  # process 0 writes them
     records = self._eval_records
@@ -283,8 +283,8 @@ class Run:
   def _update_predictor(self, state: TrainState) -> Predictor:
     """Returns the predictor with the state's variables; compiles on first use.
 
-    They are taken from it after use: the devices have room for one copy of the
-    parameters less while they train.
+    They are removed after use, to free one copy of the parameters on the
+    devices during training.
     """
     variables = parallel.fetch(evaluation_variables(state))
     if self._predictor is None:

@@ -73,8 +73,8 @@ def open_data(config: ml_collections.ConfigDict, split: str) -> Records:
     The records.
 
   Raises:
-    UserError: If they are missing, or `dataset.num_classes` is not what they
-      have.
+    UserError: If they are missing, or have another number of classes than
+      `dataset.num_classes`.
   """
   dataset = config.dataset
   records = open_records(dataset.data_dir, dataset.name, split)
@@ -117,7 +117,7 @@ def load_initial(
 
   Returns:
     variables: Those to start from.
-    lines: What was loaded and what was left fresh, for the log.
+    lines: What was loaded and what keeps its initial value, for the log.
 
   Raises:
     errors.UserError: If there is no such checkpoint or file, or it does not fit
@@ -144,8 +144,8 @@ def compare_input(
     config: Config of the run.
 
   Returns:
-    A line for each field that both have and that differs; shapes do not show
-    these.
+    A line for each field that both have and that differs; shapes would not
+    reveal these differences.
   """
   pairs = {
     f"{section}.{name}": (saved[section][name], config[section][name])
@@ -158,7 +158,7 @@ def compare_input(
     if name in saved[section] and name in config[section]
   }
   return [
-    f"  beware: {key} was {old}, is {new} now"
+    f"  warning: {key} was {old}, is now {new}"
     for key, (old, new) in pairs.items()
     if old != new
   ]
@@ -202,10 +202,10 @@ def describe(
   variables: dict[str, Any],
   peak: float,
 ) -> None:
-  """Prints what is about to be trained, on what and how.
+  """Prints what is about to be trained, on which data and how.
 
   Args:
-    log: Where to.
+    log: Log to print to.
     config: The whole configuration.
     train_records: Images to train on.
     eval_records: Images to evaluate.

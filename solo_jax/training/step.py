@@ -39,8 +39,8 @@ def make_train_step(
       Early in a run min(ema_decay, (1 + step) / (10 + step)) is used, so that
       the average forgets the initial parameters.
     axis_name: Mapped device axis.
-    seed: Seed of what network and loss draw; with the step and an image's row
-      in the global batch it decides every draw.
+    seed: Seed of random draws in network and loss; every draw depends on it,
+      the step and an image's row in the global batch.
 
   Returns:
     (state, batch) -> (state, metrics). Metrics are float32 scalars, the same
@@ -98,7 +98,7 @@ def make_train_step(
 
 
 def make_gradient(method: Method, accumulate: int) -> Callable[..., Any]:
-  """Makes the function that differentiates the loss on one device.
+  """Returns the function that differentiates the loss on one device.
 
   Args:
     method: Its loss is differentiated.
@@ -136,7 +136,7 @@ def make_gradient(method: Method, accumulate: int) -> Callable[..., Any]:
       )
       return (jax.tree.map(jnp.add, gradient, new), batch_stats), terms
 
-    # Strided, so that a micro-batch holds the same images for any number of
+    # Strided, so that a micro-batch has the same images for any number of
     # devices.
     micro_batches = jax.tree.map(
       lambda x: x.reshape(-1, accumulate, *x.shape[1:]).swapaxes(0, 1), batch
@@ -206,10 +206,10 @@ def check_finite(
   Args:
     rows: Metrics of the last steps.
     step: Step of the last row.
-    max_nonfinite_steps: Steps in a row that are too many.
+    max_nonfinite_steps: Number of consecutive steps from which to stop.
 
   Raises:
-    UserError: Naming the range of steps.
+    UserError: With the range of steps.
   """
   for back, row in enumerate(reversed(rows)):
     in_row = int(row["nonfinite_in_row"])

@@ -12,7 +12,7 @@ _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
 class Stopped(SystemExit):
-  """The run was asked to stop and has saved; exits with 128 + signal number.
+  """The run was stopped after saving; exits with 128 + signal number.
 
   That is 130 after Ctrl-C, 143 after SIGTERM and 129 after SIGHUP, as shells
   and schedulers expect of a program that did not finish.
@@ -25,11 +25,11 @@ class StopRequest:
   SIGHUP comes when a terminal is closed; where it is ignored, as under `nohup`,
   it stays ignored.
 
-  Use as a context manager. In any other than the main thread, where Python
-  handles no signals, it never requests anything.
+  Use as a context manager. Outside the main thread, where Python handles no
+  signals, it never requests anything.
 
   Attributes:
-    signal_number: The signal that came; None before.
+    signal_number: The received signal; None before.
   """
 
   def __init__(self):
@@ -53,8 +53,8 @@ class StopRequest:
   def immediate(self) -> Iterator[None]:
     """Returns a context in which a signal raises Stopped at once.
 
-    Of one process alone: several must stop together, or some would wait for
-    the others, and only the training step asks all of them.
+    For a single process only: several must stop together, or some would wait
+    for the others, and only the training step asks all of them.
     """
     self._is_immediate = jax.process_count() == 1
     try:
@@ -65,7 +65,7 @@ class StopRequest:
       self._is_immediate = False
 
   def stopped(self) -> Stopped:
-    """Returns the exception to end the run with."""
+    """Returns the exception that stops the run."""
     return Stopped(128 + (self.signal_number or signal.SIGTERM))
 
   def _handle(self, number: int, frame: FrameType | None) -> None:

@@ -1,4 +1,4 @@
-"""The folder of a run: that it can be written, by one run at a time."""
+"""The folder of a run: writable, and used by one run at a time."""
 
 import contextlib
 import errno
@@ -27,13 +27,13 @@ def claim(workdir: str) -> Iterator[None]:
   """Returns a context that holds a folder for one run; all processes call it.
 
   The lock is an flock on `workdir/run.lock`, taken by process 0. The kernel
-  releases it when that process ends, however it ends, so that a run that was
-  killed never has to be cleared away. File systems of several hosts (NFS, and
-  Lustre where mounted with `flock`) pass it on. Where there is no such lock, as
-  on a bucket, a warning says so and the run goes on.
+  releases it when that process exits for any reason, so nothing needs to be
+  cleaned up after a killed run. Shared file systems (NFS, and Lustre if mounted
+  with `flock`) support it. Without locks, as on a bucket, a warning is logged
+  and the run continues.
 
   Args:
-    workdir: Folder of the run; made if missing.
+    workdir: Folder of the run; created if missing.
 
   Yields:
     Nothing; the folder is held within the block.
@@ -57,14 +57,14 @@ def claim(workdir: str) -> Iterator[None]:
 
 
 class LogFolder:
-  """Where the files of a log are written, to end up in the workdir.
+  """The folder where log files are written before they reach the workdir.
 
-  Files of a bucket cannot be appended to. So for a workdir there they grow in a
-  local folder and are copied when they have changed. A copy that fails is told,
-  tried again the next time and does not end the run.
+  Files on a bucket cannot be appended to. For such a workdir they are written
+  in a local folder and copied when they have changed. A failed copy is logged,
+  retried the next time and does not stop the run.
 
   Attributes:
-    path: Folder on a local disk: the workdir itself, made if missing, or a
+    path: Folder on a local disk: the workdir itself, created if missing, or a
       temporary one.
   """
 
@@ -81,14 +81,14 @@ class LogFolder:
       self._temporary = tempfile.TemporaryDirectory(prefix="solo_jax_log_")
       self.path = pathlib.Path(self._temporary.name)
     self.path.mkdir(parents=True, exist_ok=True)
-    self._uploaded = {}  # file -> size and time of what the bucket has
+    self._uploaded = {}  # file -> size and time of the copy on the bucket
     self._last_upload = time.monotonic()
 
   def upload(self, *, every_seconds: float = 0.0) -> None:
-    """Copies to the bucket what has changed; for a local workdir nothing.
+    """Copies changed files to the bucket; does nothing for a local workdir.
 
     Args:
-      every_seconds: Does nothing if the last time is not so long ago.
+      every_seconds: Does nothing if the last copy is more recent.
     """
     waited = time.monotonic() - self._last_upload
     if self._bucket is None or waited < every_seconds:
@@ -101,23 +101,23 @@ class LogFolder:
       target = self._bucket / file.relative_to(self.path)
       try:
         target.write_bytes(file.read_bytes())
-      except Exception as error:  # every kind of bucket has its own
+      except Exception as error:  # every kind of bucket has its own errors
         logging.warning(
-          "%s cannot be written (%s): tried again later", target, error
+          "%s cannot be written (%s): will be retried later", target, error
         )
       else:
         self._uploaded[file] = version
     self._last_upload = time.monotonic()
 
   def close(self) -> None:
-    """Copies what is left; removes a temporary folder."""
+    """Copies the remaining files; removes a temporary folder."""
     self.upload()
     if self._temporary is not None:
       self._temporary.cleanup()
 
 
 class _InUse(Exception):
-  """Another run holds the lock; the message says which."""
+  """Another run holds the lock; the message names it."""
 
 
 def _lock(workdir: str, stack: contextlib.ExitStack) -> None:
@@ -126,8 +126,8 @@ def _lock(workdir: str, stack: contextlib.ExitStack) -> None:
     _warn(workdir, "a bucket has no locks")
     return
   os.makedirs(workdir, exist_ok=True)
-  # Not truncated on opening: it may be the file of a run that goes on. Without
-  # a buffer, so that a full disk is told here and not on closing.
+  # Not truncated on opening: another run may be using it. Unbuffered, so that a
+  # full disk is reported here and not on closing.
   file = stack.enter_context(
     open(os.path.join(workdir, LOCK), "ab+", buffering=0, opener=_open_own)
   )
@@ -149,7 +149,7 @@ def _lock(workdir: str, stack: contextlib.ExitStack) -> None:
 
 
 def _open_own(path: str, flags: int) -> int:
-  """Opens a file that is no other one's name: it is going to be emptied."""
+  """Returns an opened file that is not a link to another, to be emptied."""
   flags |= os.O_NOFOLLOW | os.O_NONBLOCK  # a pipe would wait for its reader
   file = os.open(path, flags, mode=0o666)
   status = os.fstat(file)
@@ -165,7 +165,7 @@ def _explain(workdir: str, error: Exception) -> str:
   if isinstance(error, _InUse):
     return (
       f"--workdir={workdir} is in use by another run ({error}); wait until it "
-      "ends, stop it or choose another --workdir"
+      "exits, stop it or choose another --workdir"
     )
   if error.errno == errno.ELOOP:
     return (

@@ -84,7 +84,7 @@ def test_a_checksum_holds_for_its_contents_alone():
     (signed | {"class_names": ["y"]}, state),
     (signed, changed),  # the same bytes in another shape
   ):
-    with pytest.raises(ValueError, match="not those of its checksum"):
+    with pytest.raises(ValueError, match="do not match its checksum"):
       check_signed(dict(given), arrays)
   check_signed(info, changed)  # from before there were any
 

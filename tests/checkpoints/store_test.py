@@ -316,7 +316,7 @@ def test_damaged_newest_gives_way_to_the_one_before(
   assert any(
     f"checkpoint {newest} cannot be read" in x for x in caplog.messages
   )
-  assert "checkpoint of step 8 is damaged_8 now" in caplog.messages[-1]
+  assert "checkpoint of step 8 was renamed to damaged_8" in caplog.messages[-1]
   # The run gets to step 8 again, and it must be saved this time.
   assert writer.latest_step() == 4
   writer.save(large.replace(step=np.int32(8)))

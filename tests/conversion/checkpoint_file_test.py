@@ -149,7 +149,29 @@ def test_damaged_safetensors(tmp_path, damage):
   data = safetensors.numpy.save(WEIGHTS)
   path.write_bytes(damage(data))
   assert path.read_bytes() != data
-  with pytest.raises(UserError, match=r"x\.safetensors: not a .safetensors"):
+  with pytest.raises(
+    UserError,
+    match=r"x\.safetensors: (not a .safet|no weig|arrays of type X32)",
+  ):
+    checkpoint_file.read(path)
+
+
+@pytest.mark.parametrize("suffix", ["pth", "safetensors", "pkl"])
+@pytest.mark.parametrize(
+  ("content", "kind"),
+  [
+    (b"", "empty"),
+    (bytes(300), "nothing but zeros"),
+    (b"version https://git-lfs.github.com/spec/v1\n", "a Git LFS pointer"),
+    (b"<!DOCTYPE html>\n<html>", "a page of HTML"),
+    (b"<?xml version='1.0'?><Error>AccessDenied", "a page of HTML or XML"),
+    (b"\x1f\x8b\x08\0", "packed with gzip: unpack it"),
+  ],
+)
+def test_what_came_instead_of_weights(tmp_path, suffix, content, kind):
+  path = tmp_path / f"x.{suffix}"
+  path.write_bytes(content)
+  with pytest.raises(UserError, match=f"no weights; the file is {kind}"):
     checkpoint_file.read(path)
 
 

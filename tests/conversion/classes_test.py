@@ -65,7 +65,7 @@ def test_file_without_classes(tmp_path, text):
 
 
 def test_unknown_classes():
-  with pytest.raises(UserError, match="5 classes and notes no names; give --"):
+  with pytest.raises(UserError, match="5 classes but no names; pass --"):
     find_classes(5, None, None)
   with pytest.raises(UserError, match="has 5 outputs, but there are 1"):
     find_classes(5, ("a",), None)

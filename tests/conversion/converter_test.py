@@ -3,6 +3,7 @@
 Every full-size checkpoint is converted in published_test.py.
 """
 
+import dataclasses
 import importlib.util
 import json
 import os
@@ -17,7 +18,8 @@ import safetensors.numpy
 
 from solo_jax.building import build_predictor
 from solo_jax.checkpoints import converted, store
-from solo_jax.conversion.converter import convert_checkpoint
+from solo_jax.conversion.checkpoint_file import Source
+from solo_jax.conversion.converter import convert_checkpoint, convert_source
 from solo_jax.conversion.mapping import flatten
 from solo_jax.convert import find_shapes
 from solo_jax.errors import UserError
@@ -210,6 +212,32 @@ def test_every_misfit_is_in_one_error(golden, tmp_path, torch_writer):
     f"look like solov2 with r{sizes['depth']} of mmdet",
   ):
     assert part in str(error.value)
+
+
+@FIXTURE
+@pytest.mark.parametrize(
+  ("change", "message"),
+  [
+    (lambda x: x * np.nan, "of .* numbers are NaN or infinite"),
+    (lambda x: x.astype(np.float64) + 1e300, "are NaN or infinite"),
+    (lambda x: np.where(x == x.max(), np.inf, x), "1 of .* are NaN or inf"),
+  ],
+)
+def test_weights_that_compute_nothing_are_named(golden, change, message):
+  name, config = "mask_head.conv_cls.weight", make_config(golden)
+  shapes, arrays = find_shapes(config), golden.state_dict()
+  source = Source(
+    arrays=arrays | {name: change(arrays[name])},
+    class_names=make_content(golden)["meta"]["dataset_meta"]["classes"],
+    notes=(),
+  )
+  with pytest.raises(UserError, match=f"params/category/kernel: .*{message}"):
+    convert_source(source, config, lambda config: shapes)
+  name = "backbone.bn1.running_var"
+  negative = arrays | {name: -np.abs(arrays[name])}
+  source = dataclasses.replace(source, arrays=negative)
+  with pytest.raises(UserError, match="bn1/var: a variance is negative"):
+    convert_source(source, config, lambda config: shapes)
 
 
 @FIXTURE

@@ -75,10 +75,19 @@ def test_a_name_given_wins():
 
 def test_unknown_names():
   source = {"encoder.weight": np.zeros(1), "encoder.bias": np.zeros(1)}
-  with pytest.raises(UserError, match=r"encoder\.weight.*none that is known"):
+  with pytest.raises(UserError, match=r"encoder\.weight.*no known family"):
     find_family(None, source)
   with pytest.raises(UserError, match="no method of mmdet"):
     recognize(find_family("mmdet", source), source)
+
+
+@pytest.mark.parametrize("odd", [np.zeros(()), np.zeros(3), np.zeros((0,))])
+def test_tensors_of_another_rank_are_left_to_the_table(odd):
+  """Nothing is told from a shape that is not what the name says."""
+  source = layouts.Layout()
+  resnet(source, 18)
+  source = dict(source, **{"layer1.0.conv2.weight": odd})
+  assert recognize(find_family("torchvision", source), source).backbone == "r18"
 
 
 def test_two_families_in_one_file():

@@ -92,6 +92,21 @@ def test_every_problem_is_in_one_error():
     assert line in str(error.value)
 
 
+def test_whole_numbers_are_no_weights():
+  rule = Rule("a", "params/x")
+  target = {"params": {"x": np.zeros(2, np.float32)}}
+  for kind in (np.int64, np.uint8, bool):
+    with pytest.raises(UserError, match="a: .* params/x needs floats"):
+      convert({"a": np.ones(2, kind)}, [rule], target)
+
+
+def test_many_problems_are_counted():
+  arrays = {f"x{i}": np.zeros(1) for i in range(20_000)}
+  with pytest.raises(UserError, match="and 19800 more") as error:
+    convert(arrays, [], {})
+  assert len(str(error.value)) < 10_000
+
+
 def test_one_array_under_two_rules():
   rules = (*RULES, Rule(r"fc\..*", None))
   with pytest.raises(UserError, match=r"fc\.bias \(6,\): matches 2 rules"):
@@ -168,10 +183,10 @@ def test_rules_of_a_deformable_convolution_with_group_norm():
 def test_a_transform_may_be_a_function():
   rules = (Rule("a", "params/a", lambda x: x.reshape(2, -1)[::-1]),)
   target = {"params": {"a": np.zeros((2, 3))}}
-  found = convert({"a": np.arange(6)}, rules, target)
+  found = convert({"a": np.arange(6.0)}, rules, target)
   np.testing.assert_array_equal(found["params"]["a"], [[3, 4, 5], [0, 1, 2]])
   with pytest.raises(UserError, match=r"a \(5,\): does not fit params/a"):
-    convert({"a": np.arange(5)}, rules, target)
+    convert({"a": np.arange(5.0)}, rules, target)
 
 
 def test_dense_layers():

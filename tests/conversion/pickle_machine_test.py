@@ -168,6 +168,25 @@ def test_a_tensor_needs_counts():
     loads(start + b"K\x00K\x02\x85)tR.")  # a size without a stride
 
 
+@pytest.mark.parametrize("size", [b"K\x01", b"\x8a\x0f" + b"\x7f" * 15])
+@pytest.mark.parametrize("count", [33, 100_000])
+def test_a_tensor_has_few_dimensions(size, count):
+  """The product of a hundred thousand large numbers takes for ever."""
+  sizes = b"(" + size * count + b"t"
+  data = b"\x80\x02ctorch._utils\n_rebuild_tensor_v2\n(" + storage() + b"K\x00"
+  with pytest.raises(RefusedError, match=f"tensor of {count} dimensions"):
+    loads(data + sizes + sizes + b"tR.")
+
+
+@pytest.mark.parametrize("part", [b"}\x94", b"]", b")\x94", b"K\x01\x85"])
+def test_objects_of_two_bytes_are_few(part, monkeypatch):
+  """Each takes a hundred bytes of memory."""
+  monkeypatch.setattr("solo_jax.conversion.pickle_machine.MAX_OPCODES", 1000)
+  loads(b"\x80\x04" + part * 400 + b".")
+  with pytest.raises(RefusedError, match="more than 1,000 parts"):
+    loads(b"\x80\x04" + part * 1001 + b".")
+
+
 def test_hostile_sizes_cost_nothing():
   """Each would take gigabytes or minutes in Python's own unpickler."""
   start = time.perf_counter()

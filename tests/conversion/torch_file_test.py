@@ -112,7 +112,9 @@ def test_bare_pickle_of_a_model_zoo(tmp_path):
   path = tmp_path / "R-50.pkl"
   weights = {"conv1_w": np.zeros((2, 2), np.float32)}
   path.write_bytes(pickle.dumps({"model": weights}, protocol=2))
-  with pytest.raises(UserError, match="bare pickle, as detectron2's model zoo"):
+  with pytest.raises(
+    UserError, match="bare pickle, as in detectron2's model zoo"
+  ):
     torch_file.read(path)
 
 
@@ -230,7 +232,7 @@ def test_entry_that_climbs_out_is_refused(tmp_path, name):
   with zipfile.ZipFile(path, "w") as archive:
     archive.writestr("a/data.pkl", pickle.dumps({}, protocol=2))
     archive.writestr(name, "x")
-  with pytest.raises(UserError, match="leads out of it"):
+  with pytest.raises(UserError, match="points outside of it"):
     torch_file.read(path)
   assert [x.name for x in tmp_path.rglob("*")] == ["in", "climb.pth"]
 
@@ -241,7 +243,7 @@ def test_two_entries_of_one_name_are_refused(tmp_path):
   with zipfile.ZipFile(path, "w") as archive:
     for value in ({}, {"a": 1}):
       archive.writestr("a/data.pkl", pickle.dumps(value, protocol=2))
-  with pytest.raises(UserError, match="two entries of one name"):
+  with pytest.raises(UserError, match="two entries with the same name"):
     torch_file.read(path)
 
 

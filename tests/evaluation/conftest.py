@@ -71,7 +71,7 @@ class Scenes:
     return encoded, [float(x) for x in box], mask.sum()
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def scenes():
   """The class; tests are no package to import it from."""
   return Scenes

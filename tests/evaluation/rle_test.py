@@ -116,9 +116,9 @@ def test_refuses_another_size():
     ("", "runs over 0 pixels"),
     ("0" * 1000, "runs over 0 pixels"),
     ("3", "runs over 3 pixels"),
-    ("6P", "is no compressed RLE"),
-    ("6 ", "is no compressed RLE"),
-    ("6\u00e9", "is no compressed RLE"),
+    ("6P", "is not a compressed RLE"),
+    ("6 ", "is not a compressed RLE"),
+    ("6\u00e9", "is not a compressed RLE"),
     ("P" * 10**6 + "0", "number of more than 7 characters"),
   ],
 )

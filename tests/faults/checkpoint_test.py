@@ -40,7 +40,7 @@ def test_damaged_newest_checkpoint_is_named_and_the_older_one_used(
   folder = workdir / "checkpoints" / str(newest)
   assert f"checkpoint {folder} cannot be read" in run.output
   assert (
-    f"the damaged checkpoint of step {newest} is damaged_{newest} now"
+    f"the damaged checkpoint of step {newest} was renamed to damaged_{newest}"
   ) in run.output
   assert toy_runs.resumed_from(run.output) == older
   assert newest in toy_runs.steps_reported(run.output)
@@ -113,7 +113,7 @@ def test_full_disk_under_the_log(data_dir, undisturbed, tmp_path, mount):
     assert run.wait() == 1, run.output
   assert "Traceback" not in run.output, run.output
   assert "No space left on device" in run.output
-  assert "start the same command again" in run.output
+  assert "rerun the same command" in run.output
   saved = toy_runs.steps_reported(run.output)
   assert toy_runs.steps_saved(workdir)[-1] == saved[-1]
   enlarge("size=10m")

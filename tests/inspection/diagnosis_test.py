@@ -32,8 +32,8 @@ def test_a_suggestion_without_objection(scores):
 
 def test_a_suggestion_that_allows_less():
   assert compare_ceilings(ceilings(0.8, 0.789)).startswith(
-    "beware: the suggestion allows less, oracle AP 0.789 where this config "
-    "allows 0.800;"
+    "warning: the suggestion allows less, oracle AP 0.789; this config "
+    "allows 0.800."
   )
 
 

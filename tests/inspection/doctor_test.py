@@ -121,7 +121,7 @@ def test_a_suggestion_that_allows_less_is_not_recommended(
   )
   assert after < before
   warning = (
-    f"beware: the suggestion allows less, oracle AP {after:.3f} where this "
+    f"warning: the suggestion allows less, oracle AP {after:.3f}; this "
     f"config allows {before:.3f}"
   )
   assert content["findings"][-1].startswith(warning)

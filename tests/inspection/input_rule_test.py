@@ -40,7 +40,7 @@ def test_small_objects_are_enlarged():
     resize_short_side=dict(short_sides=(960,), max_side=1280)
   )
   assert (
-    "2 network pixels to an image pixel, was 0.4"
+    "2 network pixels per image pixel, was 0.4"
     in (made.reasons["preprocessing.short_side"])
   )
 

@@ -61,7 +61,7 @@ def test_lost_instances_are_shares():
   assert "no level: size outside every range" in table
   assert "| no cell left | 0 |" in table and "too coarse" not in table
   assert "not lost) | 10 (5 %) |" in table
-  assert "| most cells of an input | 120 |" in table
+  assert "| most cells per input | 120 |" in table
   assert "| own map pixels: least, 5 %, median | 0, 5, 50 |" in table
 
 

@@ -141,8 +141,8 @@ def test_what_prepare_found_is_listed_by_kind():
     ),
   )
   assert list_prepared(metadata) == [
-    "prepare: left out: 2 x lost; for example a: lost.",
-    "prepare: read otherwise: 1 x turned; for example c",
+    "prepare: skipped: 2 x lost; for example a: lost.",
+    "prepare: repaired: 1 x turned; for example c",
     "prepare: note: 9 x odd; for example d",
   ]
   del metadata["kinds"]  # of an older dataset
@@ -150,5 +150,5 @@ def test_what_prepare_found_is_listed_by_kind():
   assert list_prepared(metadata) == [
     "prepare: a: lost.",
     "prepare: b: lost.",
-    "prepare: 5 problems in all",
+    "prepare: 5 problems in total",
   ]

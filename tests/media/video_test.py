@@ -231,5 +231,5 @@ def test_camera(monkeypatch):
   assert len(frames) == 3
   assert (frames[0].image == (0, 0, 255)).all()
   assert 0 <= frames[0].seconds <= frames[1].seconds
-  with pytest.raises(UserError, match="camera 1 gives no pictures"):
+  with pytest.raises(UserError, match="camera 1 returns no pictures"):
     video.Camera(1)

@@ -208,7 +208,7 @@ def test_damaged_line_is_named_left_out_and_kept(tmp_path, caplog, damage):
   written = b'{"step": 2}\n' + damage + b'\n{"step": 6}\n'
   path.write_bytes(written)
   RunLog(str(tmp_path), first_step=7).close()
-  assert "metrics.jsonl: line 2 is damaged and left out" in caplog.messages[-1]
+  assert "metrics.jsonl: line 2 is damaged and skipped" in caplog.messages[-1]
   assert read_rows(path) == [{"step": 2}, {"step": 6}]
   kept = tmp_path / "metrics.damaged.jsonl"
   assert kept.read_bytes() == written

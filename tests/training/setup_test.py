@@ -136,8 +136,8 @@ def test_starting_from_a_checkpoint_with_other_classes(config, tmp_path):
     f"saved (3, 3, {channels}, 80)",
     "  fresh: params/category/bias (5,), saved (80,)",
     "  not used: backbone.weights='efficientnet_lite0'",
-    "  beware: preprocessing.std was (1.0, 1.0, 1.0), is "
-    f"{config.preprocessing.std} now",
+    "  warning: preprocessing.std was (1.0, 1.0, 1.0), is now "
+    f"{config.preprocessing.std}",
   }
 
 

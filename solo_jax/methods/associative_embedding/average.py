@@ -1,4 +1,4 @@
-"""The average of what the network says of several variants of an image.
+"""Averages the network's outputs for several variants of an image.
 
 Shape letters: B images, h, w map size of a variant, K classes.
 """
@@ -26,7 +26,7 @@ def average_outputs(
 
   Args:
     variants: Variants of the batch.
-    coordinate_unit: Input pixels to a unit of the embedding.
+    coordinate_unit: Input pixels per unit of the embedding.
 
   Returns:
     Outputs with the logits of the averaged probabilities.
@@ -63,8 +63,8 @@ def to_maps(
 
   Args:
     variant: Variant of the batch.
-    frame: Variant whose lengths and places count.
-    coordinate_unit: Input pixels to a unit of the embedding.
+    frame: Variant whose lengths and coordinates are used.
+    coordinate_unit: Input pixels per unit of the embedding.
 
   Returns:
     Background and class probabilities, place x and y, log precision, seed and

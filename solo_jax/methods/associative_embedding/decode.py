@@ -73,11 +73,11 @@ def decode(
   """Returns the detections of a batch of outputs.
 
   A mask is the foreground times the membership in its group. If groups compete,
-  it is times the share in the memberships of all groups: what is foreground
-  goes to the group it is nearest to, out to a membership of about NO_GROUP.
-  That suits objects which touch and do not overlap, and seeds that are sure: a
-  second group on one object takes half of each pixel. A group whose pixels
-  cannot tell two classes apart is a detection of each, as a cell of SOLO is.
+  it is multiplied by the share in the memberships of all groups: foreground
+  belongs to the nearest group, out to a membership of about NO_GROUP. This
+  suits objects that touch without overlapping, and confident seeds: a second
+  group on an object would take half of each pixel. A group that is ambiguous
+  between two classes is a detection of both, like a cell of SOLO.
 
   Args:
     outputs: Network outputs.

@@ -68,7 +68,7 @@ def associative_embedding_loss(
 
   Args:
     outputs: Network outputs.
-    batch: The batch; images with `image_valid` False count for nothing.
+    batch: The batch; images with `image_valid` False are ignored.
     settings: See `LossSettings`.
     axis_name: Name of the mapped device axis; None on a single device.
 
@@ -145,9 +145,10 @@ def category_losses(
 ) -> tuple[jax.Array, jax.Array]:
   """Returns the sums of the class map's losses.
 
-  Foreground against background counts by the pixel. The class, given
-  foreground, counts by the instance, each as the mean of its pixels: large ones
-  would drown the small ones, which are as many in the average precision.
+  Foreground against background is a loss per pixel. The class, given
+  foreground, is a loss per instance, the mean over its pixels: otherwise large
+  instances would outweigh small ones, which count the same in average
+  precision.
 
   Args:
     logits: [B, Q, K] float.

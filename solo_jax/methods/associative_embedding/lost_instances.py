@@ -1,4 +1,4 @@
-"""Which instances no group of pixels can stand for. N instances."""
+"""Finds instances that no group of pixels can represent. N instances."""
 
 import jax.numpy as jnp
 
@@ -32,7 +32,7 @@ def lost_instances(
     min_pixels: See `decode`.
 
   Returns:
-    Who gets lost.
+    The lost instances.
   """
   height, width = (n // network.mask_stride for n in batch.image.shape[1:3])
   targets = make_targets(batch, (height, width))

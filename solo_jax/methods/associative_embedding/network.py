@@ -1,4 +1,4 @@
-"""The associative embedding network: what each pixel is and which it is of.
+"""The associative embedding network: class and instance of each pixel.
 
 Follows https://arxiv.org/abs/1611.05424 with the outputs of
 https://arxiv.org/abs/1906.11109. Shape letters: B images, H, W padded input,
@@ -22,7 +22,7 @@ from solo_jax.nn.resize import resize_bilinear
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Outputs:
-  """Raw outputs of the network, one value a pixel.
+  """Raw outputs of the network, one value per pixel.
 
   Attributes:
     category_logits: Logits of a softmax whose background logit is 0.
@@ -56,7 +56,7 @@ class AssociativeEmbedding(nn.Module):
     tag_channels: T.
     tag_radius: Radius of an instance in tag space; of a spatial embedding the
       initial one.
-    coordinate_unit: Input pixels to a unit of a spatial embedding.
+    coordinate_unit: Input pixels per unit of a spatial embedding.
     fpn_channels: Channels of the pyramid.
     head_channels: Channels of merged map and tower.
     num_head_convs: 3x3 convolutions of the tower.
@@ -107,7 +107,7 @@ class AssociativeEmbedding(nn.Module):
     )
     self.tower = [self._conv_norm() for _ in range(self.num_head_convs)]
     self.category = self._predictor(self.num_classes, bias=-2.0)
-    # Free tags start apart: with equal ones nothing tells which to move where.
+    # Free tags start at different values: equal ones would get equal gradients.
     is_spatial = self.embedding == "spatial"
     self.tag = self._predictor(
       self.tag_channels, scale=0.01 if is_spatial else 0.1
@@ -153,7 +153,7 @@ class AssociativeEmbedding(nn.Module):
       for conv, level in zip(self.lateral, pyramid, strict=True)
     )
     x = self.hourglasses(x)
-    # A convolution cannot tell equal objects apart; the place can.
+    # A convolution cannot distinguish equal objects; coordinates can.
     grid = coordinates(*size).astype(x.dtype)
     grid = jnp.broadcast_to(grid[None], (x.shape[0], *grid.shape))
     x = jnp.concatenate([x, grid], axis=-1)

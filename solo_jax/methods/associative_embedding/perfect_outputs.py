@@ -14,10 +14,10 @@ from solo_jax.methods.associative_embedding.network import (
 from solo_jax.methods.associative_embedding.targets import make_targets
 
 SURE = 20.0  # logit of certainty
-# The radius of a spatial embedding reaches so far to the nearest other centre,
-# whose pixels then have a membership below 1e-5.
+# Radius of a spatial embedding, as a share of the distance to the nearest other
+# centre, whose pixels then have a membership below 1e-5.
 REACH = 0.5
-# Smallest radius: below, float32 cannot tell distances across an image.
+# Smallest radius: below it, float32 cannot resolve distances across an image.
 MIN_RADIUS = 0.1
 
 

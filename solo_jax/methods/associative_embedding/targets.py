@@ -22,16 +22,16 @@ from solo_jax.losses.chunks import (
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Targets:
-  """What the pixels and instances of a batch should become.
+  """Targets of the pixels and instances of a batch.
 
   Attributes:
     masks: Mask target of each instance. [B, N] masks of [h, w].
     valid: Real instances with at least one pixel. [B, N] bool.
     pixel_valid: Pixels of the image, without padding; none of an image that
-      does not count. [B, Q] bool.
+      is ignored. [B, Q] bool.
     foreground: Share of the pixel that instances cover. [B, Q] float32.
-    owner: Instance that covers most of the pixel, of equal ones the smallest;
-      0 where nothing does. [B, Q] int32.
+    owner: Instance that covers most of the pixel, the smallest one if equal; 0
+      without any. [B, Q] int32.
     label: Class of the owner. [B, Q] int32.
   """
 
@@ -66,7 +66,7 @@ def make_targets(batch: types.Batch, size: tuple[int, int]) -> Targets:
       weights = get_chunk(masks, i).unpack_flat()  # [CHUNK, Q]
       weights *= get_chunk(valid, i)[:, None]
       area = jnp.sum(weights, axis=1)
-      # Of instances that cover a pixel equally the smallest lies in front.
+      # Of instances that cover a pixel equally, the smallest is in front.
       order = weights - 1e-3 * (area / num_pixels)[:, None]
       order = jnp.where(weights > 0, order, -1.0)
       first = jnp.argmax(order, axis=0).astype(jnp.int32)

@@ -1,4 +1,4 @@
-"""What the pixels say, as colours: tags, seeds and groups.
+"""Pictures of the pixels' outputs: tags, seeds and groups.
 
 Shape letters: B images, Q pixels (h * w, flattened), T tag dimensions.
 """
@@ -15,7 +15,7 @@ from solo_jax.methods.associative_embedding.loss import foreground_probs
 from solo_jax.methods.associative_embedding.network import Outputs
 from solo_jax.methods.associative_embedding.targets import inside_image
 
-DIM = 0.08  # grey of what is not grouped
+DIM = 0.08  # grey of ungrouped pixels
 # Dark blue to white by way of red and yellow.
 HEAT = np.array(
   [[0.03, 0.05, 0.2], [0.5, 0.1, 0.45], [0.95, 0.35, 0.2], [1.0, 0.95, 0.75]]
@@ -68,8 +68,8 @@ def tag_colors(embedding: jax.Array, foreground: jax.Array) -> jax.Array:
     foreground: Pixels to colour; the others are dark. [Q] bool.
 
   Returns:
-    RGB; a component spans [.15, 1] over the foreground, and what T < 3 leaves
-    open is medium. [Q, 3] float32 in [0, 1].
+    RGB; a component spans [0.15, 1] over the foreground, and missing components
+    (T < 3) are medium. [Q, 3] float32 in [0, 1].
   """
   weights = foreground.astype(jnp.float32)[:, None]
   count = jnp.maximum(jnp.sum(weights), 1.0)

@@ -3,7 +3,7 @@
 The order of steps is the published one (SOLOv2,
 https://arxiv.org/abs/2003.10152, section 3.4): points NMS, score threshold,
 masks, area filter, maskness, top candidates, Matrix NMS, score threshold, top
-detections. How a mask is computed is the method's business.
+detections. Each method defines how its masks are computed.
 
 Shape letters: B images, G cells, K classes, M detections, h and w mask
 resolution; n: candidates of the current capacity.
@@ -54,7 +54,7 @@ class Settings:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Grids:
-  """What a network says of the grid cells of B images.
+  """A network's outputs for the grid cells of B images.
 
   Attributes:
     category_logits: One [B, S, S, K] per level.
@@ -90,7 +90,7 @@ def decode_candidates(grids: Grids, settings: Settings) -> types.Decoded:
 
   Args:
     grids: Grids of the batch.
-    settings: See there.
+    settings: Settings of the decoder.
 
   Returns:
     The detections of each image.
@@ -101,7 +101,7 @@ def decode_candidates(grids: Grids, settings: Settings) -> types.Decoded:
     found, num_dropped = _find(grids, probs, maps, settings, _suppress)
     return _to_decoded(found, num_dropped)
 
-  # One image after another: under vmap the switch would run every branch.
+  # One image after another: under vmap, the switch would run every branch.
   return jax.lax.map(decode_image, (_category_probs(grids), grids.maps))
 
 
@@ -112,13 +112,13 @@ def merge_candidates(
 ) -> types.Decoded:
   """Returns the detections of a batch that the network saw in several variants.
 
-  Candidates of all variants meet in Matrix NMS, which has as many places for
-  them together as for those of one.
+  Candidates of all variants compete in Matrix NMS, which has the same total
+  capacity as for one variant.
 
   Args:
     variants: Variants of the batch.
     make_grids: Makes Grids of a variant's outputs.
-    settings: See there.
+    settings: Settings of the decoder.
 
   Returns:
     The detections of each image, in the frame of the first variant.
@@ -172,7 +172,7 @@ def _find(grids, probs, maps, settings, finish):
     finish: (Candidates, settings) -> as many Candidates whatever the capacity.
 
   Returns:
-    What `finish` returns, and how many candidates found no place.
+    The result of `finish`, and the number of dropped candidates.
   """
   num_classes = grids.category_logits[0].shape[-1]
   min_area = jnp.concatenate(
@@ -261,8 +261,8 @@ def _to_decoded(found, num_dropped):
 def _capacities(largest: int) -> tuple[int, ...]:
   """Returns 64, 128, 256, 384, 512, 768, ... below `largest`, then `largest`.
 
-  Decoding costs what its capacity does, every capacity costs time to compile:
-  close steps pay where capacities are large.
+  Decoding time grows with the capacity, and every capacity takes time to
+  compile: small steps pay off at large capacities.
   """
   ladder = []
   n = 64

@@ -1,4 +1,4 @@
-"""Which pyramid levels, scale ranges and grids suit a population of objects."""
+"""Chooses pyramid levels, scale ranges and grids for a set of objects."""
 
 import dataclasses
 import math
@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-# Share of the objects that may be without a cell, and what is tried on each
-# level to get there: finer grids cost more, and overlapping levels help.
+# Share of the objects that may have no cell in total, and the values tried per
+# level: finer grids cost more, and overlapping levels help.
 MAX_LOST = 0.01
 LEVEL_LOSSES = (0.02, 0.01, 0.005, 0.0025)
 GRIDS = (8, 10, 12, 16, 20, 24, 28, 32, 36, 40, 48, 56, 64, 80, 96, 128)
@@ -37,7 +37,7 @@ Frames = Sequence[Objects]
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Levels:
-  """One entry a level, as in the sections `network` and `loss` of a config.
+  """One entry per level, as in the sections `network` and `loss` of a config.
 
   Attributes:
     levels: Pyramid levels.
@@ -61,16 +61,16 @@ def pick(
 ) -> Levels:
   """Returns levels, scale ranges and grids.
 
-  About one level for each doubling of the object size, ranges that overlap by a
-  factor of two as published, and on each level the coarsest grid that keeps its
-  objects apart and has CELLS_PER_OBJECT cells along the largest of them. How
-  well apart, depends on whether MAX_LOST is kept on the whole.
+  About one level per doubling of the object size, ranges that overlap by a
+  factor of two as published, and on each level the coarsest grid that separates
+  its objects and has CELLS_PER_OBJECT cells along the largest of them. Grids
+  become finer until at most MAX_LOST of all objects have no cell.
 
   Args:
-    frames: What the network is shown, with at least one object.
+    frames: Inputs of the network, with at least one object.
     network: The config's section of this name.
     image_size: (height, width) of the network input.
-    is_free: Whether masks are apart from the levels; where they hang on the
+    is_free: Whether masks do not depend on the levels; if they depend on the
       strides, the first of the given levels are kept.
 
   Returns:
@@ -140,8 +140,8 @@ def split_range(
     count: Number of ranges.
     low: Size of small objects.
     high: Size of large objects.
-    least: Where the first range begins.
-    most: Where the last one ends.
+    least: Start of the first range.
+    most: End of the last range.
 
   Returns:
     (low, high) of each, rising.
@@ -160,12 +160,12 @@ def lost_share(
   """Returns the share of objects that have no cell on any level.
 
   Args:
-    frames: What the network is shown.
+    frames: Inputs of the network.
     scale_ranges: Scale ranges of each level.
     num_grids: Cells per side of each level.
 
   Returns:
-    Share of the objects, those in no range with them, in [0, 1].
+    Share of the objects, including those in no range, in [0, 1].
   """
   total = lost = 0
   for objects in frames:
@@ -184,7 +184,7 @@ def grid_loss(
   """Returns the number of a level's objects that have no cell on it.
 
   Args:
-    frames: What the network is shown.
+    frames: Inputs of the network.
     scale_range: Scale range of the level.
     num_grid: Cells per side of the level.
 
@@ -204,7 +204,7 @@ def assign(
 ) -> tuple[np.ndarray, np.ndarray]:
   """Returns the cells of one level, assigned as `targets.assign_cells` does.
 
-  Many grids are tried: here in NumPy, without a compilation for each.
+  In NumPy, so that trying many grids needs no compilation for each.
 
   Args:
     objects: Objects of one input.
@@ -223,7 +223,7 @@ def assign(
   first = np.maximum(np.maximum(first, center - 1), 0)
   last = np.minimum(np.minimum(last, center + 1), num_grid - 1)
   owner = np.full((num_grid, num_grid), -1)
-  for i in in_range:  # of two claims the later one holds
+  for i in in_range:  # the later of two claims wins
     left, top = first[i]
     right, bottom = last[i]
     owner[top : bottom + 1, left : right + 1] = i

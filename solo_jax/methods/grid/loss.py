@@ -37,7 +37,7 @@ class LossSettings:
     focal_gamma: See `sigmoid_focal_loss`.
     mask_average: 'pairs' divides by the (cell, instance) pairs, as the SOLO
       authors and AdelaiDet do; 'cells' by the distinct positive cells, as
-      mmdetection does. The same where a cell has one instance only.
+      mmdetection does. They are equal if each cell has one instance.
   """
 
   assignment: Assignment
@@ -88,7 +88,7 @@ def cell_loss(
 
   Args:
     category_logits: One [B, S, S, K] per level.
-    batch: The batch; images with `image_valid` False count for nothing.
+    batch: The batch; images with `image_valid` False are ignored.
     mask_sum: Sums the loss of the masks of all positive pairs, given the
       batched targets (leaves [B, ...]).
     settings: Of the assignment and of both losses.
@@ -117,9 +117,9 @@ def cell_loss(
     gamma=settings.focal_gamma,
   )
   is_counted = batch.image_valid[:, None, None]
-  # Two sums: in one, the many terms near 1e-6 of negative cells are rounded
-  # away by the large ones, more so the more images a device has. A loss would
-  # depend on the number of devices in its fifth digit.
+  # Two sums: in a single one, the many terms near 1e-6 of negative cells would
+  # be rounded away by the large ones, the more images a device has. The loss
+  # would depend on the number of devices in its fifth digit.
   category_loss = settings.category_weight * (
     jnp.sum(focal, where=is_counted & is_positive)
     + jnp.sum(focal, where=is_counted & ~is_positive)

@@ -1,4 +1,4 @@
-"""Which instances get no cell of the grids.
+"""Finds instances that get no cell of the grids.
 
 Shape letters: N instances, G cells over all levels.
 """
@@ -48,7 +48,7 @@ def lost_instances(
     assignment: As the loss assigns cells.
 
   Returns:
-    Who gets lost.
+    The lost instances.
   """
   num_instances = batch.valid.shape[1]
   sizes = batch.boxes_xyxy[0, :, 2:] - batch.boxes_xyxy[0, :, :2]

@@ -1,4 +1,4 @@
-"""What the methods on grids share: how their parts make a Method."""
+"""Builds a Method from the parts of a method on grids."""
 
 import dataclasses
 import functools
@@ -28,7 +28,7 @@ from solo_jax.methods.problems import (
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Parts:
-  """What one method on grids has of its own.
+  """The parts that differ between methods on grids.
 
   Attributes:
     network: Class of the network.
@@ -36,7 +36,7 @@ class Parts:
     make_grids: outputs -> Grids.
     perfect_outputs: (network, batch, Cells) -> Outputs.
     shared_cells: See `Assignment`.
-    mask_strides: See Method; empty where masks hang on the levels' strides.
+    mask_strides: See Method; empty if masks depend on the levels' strides.
   """
 
   network: Callable[..., nn.Module]
@@ -60,7 +60,7 @@ def make_grid_method(
   """Returns a method that predicts on grids, as all SOLOs do.
 
   Args:
-    parts: The method's own.
+    parts: The method's own parts.
     backbone: Module that returns maps at strides 4, 8, 16 and 32.
     num_classes: K.
     network: Arguments of the network.
@@ -121,7 +121,7 @@ def find_problems(config: Mapping[str, Any]) -> list[str]:
     config: Nested mappings.
 
   Returns:
-    A line for each problem.
+    One line per problem.
   """
   network, problems = config["network"], []
   problems += find_mask_frame_problems(config, "image")
@@ -134,6 +134,6 @@ def find_problems(config: Mapping[str, Any]) -> list[str]:
     if len(entries) != len(levels):
       problems.append(
         f"{key} has {len(entries)} entries and network.levels {len(levels)}; "
-        "there must be one for each level"
+        "there must be one per level"
       )
   return problems + find_group_problems(network, "head_channels")

@@ -1,4 +1,4 @@
-"""What all SOLO networks share: backbone, pyramid, grids and category tower.
+"""The parts that all SOLO networks share: backbone, pyramid, category tower.
 
 Shape letters: B images, H, W padded input, K classes, S cells per side of a
 level, C channels.
@@ -16,7 +16,7 @@ from solo_jax.nn.fpn import FPN
 from solo_jax.nn.layers import ConvGN, coordinates, normalize_image
 from solo_jax.nn.resize import resize_bilinear
 
-PRIOR = 0.01  # initial foreground probability where published heads have one
+PRIOR = 0.01  # initial foreground probability of published heads
 
 
 class GridNetwork(nn.Module, kw_only=True):

@@ -1,4 +1,4 @@
-"""What a perfect network would put out on grids: the targets, as logits.
+"""The outputs of a perfect network on grids: the targets as logits.
 
 Shape letters: B images, N instances, P positive pairs, G cells over all
 levels, S cells per side of a level, K classes, h and w mask resolution.
@@ -11,15 +11,16 @@ import jax.numpy as jnp
 
 from solo_jax.methods.grid.targets import Targets
 
-# Logits of certainty. Of the cells of an instance one is a little surer, so
-# that capacities and NMS keep one of each before a second one of any.
+# Logits of certainty. One cell of each instance is slightly more certain, so
+# that capacities and NMS keep one cell of each instance before a second one of
+# any.
 SURE, FIRST, OTHER = 20.0, 8.0, 6.0
 
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Cells:
-  """What the cells of a batch should become.
+  """Targets of the cells of a batch.
 
   Attributes:
     owner: Instance of each cell, -1 for none. One [B, S, S] int32 per level.
@@ -82,7 +83,7 @@ def find_owners(
   owner = owner.at[cell].max(targets.instance, mode="drop")
   owned = owner.at[cell].get(mode="fill", fill_value=-1) == targets.instance
   owned &= targets.valid
-  # Pairs stand in the order of their rank: centres before the rest.
+  # Pairs are ordered by rank: centres before the rest.
   pair = jnp.arange(cell.shape[0])
   row = jnp.where(owned, targets.instance, num_instances)
   first_pair = jnp.full(num_instances, cell.shape[0])

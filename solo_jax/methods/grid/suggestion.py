@@ -21,7 +21,7 @@ def suggest_levels(
     is_free: See `levels.pick`.
 
   Returns:
-    Changes; none where nothing better is found.
+    Changes; none if nothing better is found.
   """
   network, loss = config["network"], config["loss"]
   frames = [

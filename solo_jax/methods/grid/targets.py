@@ -1,4 +1,4 @@
-"""Which grid cells are responsible for which instance.
+"""Assigns grid cells to instances.
 
 Shape letters: G: cells over all levels, level by level and row-major.
   L: levels. N: instances. P: positive (cell, instance) pairs, padded.
@@ -77,8 +77,8 @@ def assign_cells(
   centre of mass, touches, at most 3x3 around the centre. A cell claimed twice
   has the label of the later instance.
 
-  Where more than `max_positives` pairs exist, centre cells are kept first, so
-  that no instance vanishes before others have given up their side cells.
+  If there are more than `max_positives` pairs, centre cells are kept first, so
+  that side cells are dropped before any instance loses all its cells.
 
   Args:
     centers: Centre of mass (x, y), pixel index in the network frame.
@@ -111,7 +111,7 @@ def assign_cells(
   )
   category = jnp.where(owner >= 0, labels[jnp.maximum(owner, 0)], -1)
   if assignment.shared_cells == "last":
-    # A cell beyond the grid belongs to no pair that counts; any index will do.
+    # A cell beyond the grid belongs to no valid pair; any index will do.
     positive &= owner.at[cell].get(mode="clip") == instance
 
   max_positives = assignment.max_positives

@@ -1,4 +1,4 @@
-"""The decoder: queries that look at what their masks cover.
+"""The decoder: queries that attend to the pixels of their masks.
 
 Follows https://arxiv.org/abs/2112.01527, section 3.2. Shape letters: B images,
 Q queries, C channels, E mask-feature channels, K classes, S pixels of a level,
@@ -24,8 +24,8 @@ _normal = nn.initializers.normal(1.0)
 def blocked_pixels(mask_logits: jax.Array, size: tuple[int, int]) -> jax.Array:
   """Returns where queries must not attend: outside of their masks.
 
-  A query whose mask has no pixel at this size would look nowhere; it looks
-  everywhere. No gradient passes.
+  A query whose mask has no pixel at this size attends everywhere. No gradient
+  passes.
 
   Args:
     mask_logits: [B, Q, h, w] float32.
@@ -70,7 +70,7 @@ class Layer(nn.Module):
       positions: Learned place of each query. [Q, C].
       level: A level of the pyramid. [B, S, C].
       level_positions: Positions of its pixels, for the keys. [S, C].
-      blocked: Where a query must not look. [B, Q, S] bool.
+      blocked: Where a query must not attend. [B, Q, S] bool.
 
     Returns:
       The queries. [B, Q, C].
@@ -98,7 +98,7 @@ class MaskedDecoder(nn.Module):
     num_queries: Q.
     channels: C.
     mask_channels: E.
-    num_layers: Layers; they take the levels in turns.
+    num_layers: Layers; they attend to the levels in turn.
     num_heads: Heads of all attentions.
     hidden: Hidden channels of the perceptrons.
     dtype: Compute type; mask logits are float32.

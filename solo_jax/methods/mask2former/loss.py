@@ -53,9 +53,10 @@ class Points:
   """Random points for one output.
 
   Attributes:
-    match: For the costs. [B, P, 2] float32.
-    candidates: Of which the most uncertain are kept. [B, N, more, 2] float32.
-    others: That are kept in any case. [B, N, n, 2] float32.
+    match: Points for the costs. [B, P, 2] float32.
+    candidates: Points of which the most uncertain are kept. [B, N, more, 2]
+      float32.
+    others: Points that are always kept. [B, N, n, 2] float32.
   """
 
   match: jax.Array
@@ -176,7 +177,7 @@ def outputs_loss(
   Args:
     outputs: Outputs of the network.
     targets: Targets of the batch.
-    image_valid: False for an image that counts for nothing. [B] bool.
+    image_valid: False for an image to ignore. [B] bool.
     draw: Number of an output -> its points.
     weights: Weights of the losses.
     axis_name: Name of the mapped device axis; None on a single device.
@@ -268,7 +269,7 @@ def category_loss(
     class_logits: [B, Q, K + 1] float32.
     targets: The instances.
     query: Query of each instance. [B, N] int32.
-    image_valid: False for an image that counts for nothing. [B] bool.
+    image_valid: False for an image to ignore. [B] bool.
     no_object_weight: Weight of queries without instance; of the others 1.
 
   Returns:
@@ -299,7 +300,7 @@ def mask_losses(
     mask_logits: [B, Q, h, w] float32.
     targets: The instances.
     query: Query of each instance. [B, N] int32.
-    points: Where to look.
+    points: Points to sample.
 
   Returns:
     Sums of cross-entropy and of dice loss, [] float32 each.

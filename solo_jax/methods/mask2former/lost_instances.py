@@ -1,4 +1,4 @@
-"""Which instances no query can find.
+"""Finds instances that no query can represent.
 
 Shape letters: N instances, Q queries.
 """
@@ -10,7 +10,10 @@ from solo_jax.methods.interface import Capacity, LostInstances, Way
 from solo_jax.methods.mask2former.perfect_outputs import cell_coverage
 
 NO_QUERY = Way("no query", "beyond network.num_queries: not trained")
-NO_CELL = Way("no cell", "covers no half of any mask cell: no mask can hold it")
+NO_CELL = Way(
+  "no cell",
+  "covers less than half of every mask cell: no mask can represent it",
+)
 QUERIES = Capacity("queries", ("network.num_queries",))
 
 
@@ -22,7 +25,7 @@ def lost_instances(batch: types.Batch, *, num_queries: int) -> LostInstances:
     num_queries: Q.
 
   Returns:
-    Who gets lost.
+    The lost instances.
   """
   valid = batch.valid[0]
   has_query = jnp.cumsum(valid) <= num_queries

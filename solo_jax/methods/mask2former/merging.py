@@ -171,9 +171,8 @@ def merge_panoptic(
     queries: Queries of the image.
     things: Labels of things. Stuff of one class is one
       segment, whatever the number of its queries.
-    min_score: Queries up to this probability of their class have no segment.
-    min_visible: Nor have those of which others took more than all but this
-      share.
+    min_score: Queries with at most this class probability get no segment.
+    min_visible: Queries with a smaller visible share get no segment.
 
   Returns:
     The map.
@@ -193,7 +192,7 @@ def merge_panoptic(
     full += np.count_nonzero(is_mask, axis=(1, 2))
   area = np.bincount(owner[owner >= 0], minlength=len(kept))
   final = np.bincount(owner[inside], minlength=len(kept))
-  ids = np.zeros(len(kept) + 1, np.int32)  # the last stands for no owner
+  ids = np.zeros(len(kept) + 1, np.int32)  # the last one means no owner
   segments, stuff = [], {}
   for i, query in enumerate(kept):
     if not (area[i] and full[i] and final[i]):
@@ -224,7 +223,7 @@ def merge_panoptic(
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class SegmentQueries:
-  """What leaves the device of a panoptic or semantic segmentation.
+  """Device outputs of a panoptic or semantic segmentation.
 
   Attributes:
     class_logits: [B, Q, K + 1] float32.

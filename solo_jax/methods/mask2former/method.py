@@ -29,7 +29,7 @@ def make(
   decode: dict[str, Any],
   axis_name: str | None,
 ) -> Method:
-  """Wires Mask2Former.
+  """Returns the method of a config of Mask2Former.
 
   Args:
     backbone: Module that returns maps at strides 4, 8, 16 and 32.
@@ -79,7 +79,7 @@ def _last_queries(merge, outputs, image_size) -> SegmentQueries:
 
 
 def problems(config: Mapping[str, Any]) -> list[str]:
-  """Finds what is wrong in a config that only Mask2Former knows.
+  """Returns problems of a config that are specific to Mask2Former.
 
   Args:
     config: Nested mappings.

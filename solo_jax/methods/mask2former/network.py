@@ -48,8 +48,8 @@ class Mask2Former(nn.Module):
     encoder_hidden: Hidden channels of its perceptrons.
     num_decoder_layers: Layers of the decoder.
     decoder_hidden: Hidden channels of its perceptrons.
-    remat_encoder: Whether the layers of the pixel decoder are computed twice
-      instead of kept for the backward pass.
+    remat_encoder: Whether the layers of the pixel decoder are recomputed in the
+      backward pass instead of kept.
     mean: Channel means, in `channel_order`.
     std: Channel standard deviations, in `channel_order`.
     channel_order: 'rgb' or 'bgr': the order that the backbone expects.

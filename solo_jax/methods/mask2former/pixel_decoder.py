@@ -56,8 +56,8 @@ class PixelDecoder(nn.Module):
     num_layers: Layers of deformable attention.
     num_heads: Heads of the attention.
     hidden: Hidden channels of the perceptrons.
-    remat: Whether layers keep their input only for the backward pass and are
-      computed twice.
+    remat: Whether layers keep only their input for the backward pass and are
+      recomputed.
     dtype: Compute type; places and weights of the attention are float32.
   """
 

@@ -1,4 +1,4 @@
-"""What the queries are to find.
+"""Targets of the queries.
 
 Shape letters: B images, N instances (padded), Q queries.
 """
@@ -37,7 +37,7 @@ def make_targets(batch: types.Batch, num_queries: int) -> Targets:
     num_queries: Q.
 
   Returns:
-    The instances, of more than Q the first Q.
+    The instances, at most the first Q.
   """
   valid = batch.valid & batch.image_valid[:, None]
   targets = Targets(

@@ -1,4 +1,4 @@
-"""Detections as all methods hand them on: masks over boxes of their own."""
+"""Detections in the common form: masks over their own boxes."""
 
 import jax
 import jax.numpy as jnp

@@ -54,7 +54,7 @@ class MaskHead(nn.Module):
     num_convs: 3x3 convolutions.
     channels: Of these.
     norm: Of these, see `ConvBlock`.
-    is_fed: Whether it takes the features of the head of the stage before
+    is_fed: Whether it reads the features of the previous stage's head
       (https://arxiv.org/abs/1901.07518, section 3.2).
     axis_name: Mapped device axis of norm 'sync'.
     dtype: Compute type.
@@ -76,7 +76,7 @@ class MaskHead(nn.Module):
 
     Args:
       x: Pooled features. [n, s, s, C] float.
-      before: Features of the head before, where `is_fed`.
+      before: Features of the previous head, if `is_fed`.
       train: Whether batch norm uses batch statistics.
 
     Returns:

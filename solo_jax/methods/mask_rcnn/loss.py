@@ -45,7 +45,7 @@ def mask_rcnn_loss(
     axis_name: Mapped device axis of the counts.
 
   Returns:
-    As of `region_loss`.
+    See `region_loss`.
   """
   features = network.features(
     batch.image, batch.image_size, train=True, row=batch.row
@@ -125,8 +125,8 @@ def targets_of_regions(
 
   def of_image(masks, rectangles, regions):
     rectangles = rectangles[regions.instance]
-    # Elsewhere a box may be any number of times as large as an instance that
-    # is not its own, and as many samples would be taken.
+    # Other boxes may be much larger than an instance that is not their own, and
+    # would need that many samples.
     boxes = jnp.where(regions.is_positive[:, None], regions.boxes, rectangles)
     return mask_targets(
       masks.unpack(regions.instance), rectangles, boxes, size=size, rule=rule
@@ -136,7 +136,7 @@ def targets_of_regions(
 
 
 def rectangles_of(batch: types.Batch) -> jax.Array:
-  """Returns what each mask's grid is laid over. [B, N, 4] float32."""
+  """Returns the rectangle of each mask's grid. [B, N, 4] float32."""
   return batch.masks.rectangles(batch.boxes_xyxy)
 
 

@@ -71,7 +71,7 @@ def problems(config: Mapping[str, Any]) -> list[str]:
   network, found = config["network"], find_problems(config)
   if network["mask_flow"] and network["mask_heads"] != "each":
     found.append(
-      "network.mask_flow needs network.mask_heads='each': a head of its own "
+      "network.mask_flow needs network.mask_heads='each': a separate head "
       "in each stage"
     )
   if config["loss"]["mask_regions"] == "predicted":

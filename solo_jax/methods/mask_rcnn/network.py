@@ -28,7 +28,7 @@ MASK_SCORES = ("mean", "last")
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Outputs:
-  """What is detected.
+  """Detections with masks.
 
   Attributes:
     detections: Boxes, classes and scores.

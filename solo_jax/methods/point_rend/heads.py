@@ -65,7 +65,7 @@ class CoarseHead(nn.Module):
 class PointHead(nn.Module):
   """Masks at points, of fine features and the coarse mask there.
 
-  Any mask head can use it: it knows nothing of boxes.
+  Independent of boxes, so any mask head can use it.
 
   Attributes:
     num_classes: K.

@@ -33,7 +33,7 @@ from solo_jax.nn.draws import row_keys
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Points:
-  """Where masks are trained.
+  """How the points of masks are chosen in training.
 
   Attributes:
     number: P.
@@ -66,11 +66,11 @@ def point_rend_loss(
     stages: How the box head is trained.
     masks: How the targets of coarse masks are made; those of points are read
       from the masks as they are.
-    points: Where masks are trained.
+    points: How points are chosen.
     axis_name: Mapped device axis of the counts.
 
   Returns:
-    As of `region_loss`.
+    See `region_loss`.
   """
   features = network.features(
     batch.image, batch.image_size, train=True, row=batch.row
@@ -139,8 +139,8 @@ def draw_points(
     points: How many.
 
   Returns:
-    Candidates, [B, R, candidates * P, 2], and points that are kept in any case,
-    [B, R, rest of P, 2] float32.
+    Candidates, [B, R, candidates * P, 2], and points that are always kept, [B,
+    R, rest of P, 2] float32.
   """
   num_random = points.number - int(points.uncertain_share * points.number)
   num_candidates = points.candidates * points.number

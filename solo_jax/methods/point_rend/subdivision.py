@@ -20,7 +20,7 @@ class Subdivision:
 
   Attributes:
     steps: Times that the side is doubled.
-    num_points: Cells computed anew in each step.
+    num_points: Cells recomputed in each step.
   """
 
   steps: int
@@ -70,7 +70,7 @@ def choose_points(
   Args:
     candidates: (x, y) in [0, 1]. [R, candidates, 2] float32.
     uncertainty: Uncertainty of the mask at each. [R, candidates] float32.
-    random: Points that are taken in any case. [R, r, 2] float32.
+    random: Points that are always taken. [R, r, 2] float32.
     num_points: P.
 
   Returns:

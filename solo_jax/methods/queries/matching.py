@@ -7,16 +7,16 @@ import jax
 import jax.numpy as jnp
 import optax.assignment
 
-# Sums of these do not overflow; only a diverged training meets them.
+# Sums of these do not overflow; only diverged training reaches them.
 LARGEST = 1e10
 
 
 def match(costs: jax.Array, valid: jax.Array) -> jax.Array:
   """Returns the query of each instance, matched exactly.
 
-  Padded instances cost nothing wherever they go: so they take what the others
-  leave, as long as there are no more rows than queries. (A huge cost would eat
-  up the digits of the others.)
+  Padded instances have cost 0 for every query, so they get the remaining
+  queries, as long as there are no more rows than queries. (A huge cost would
+  reduce the precision of the others.)
 
   Args:
     costs: Costs of each pair, of an absolute value of at most LARGEST; a NaN

@@ -18,7 +18,7 @@ def read_points(
 ) -> jax.Array:
   """Returns maps at points, bilinear, with zeros around them.
 
-  Each group of points has a map of its own; maps are not copied for that.
+  Each group of points has its own map; maps are not copied.
 
   Args:
     maps: [R, h, w] float.
@@ -50,7 +50,8 @@ def read_shared_points(maps: jax.Array, points: jax.Array) -> jax.Array:
   Returns:
     [P, Q] float32.
   """
-  # Last, the maps lie next to each other: one read fetches all of a pixel.
+  # As the last axis, maps are adjacent in memory: one read fetches a pixel of
+  # all.
   return sample_points(
     maps.transpose(1, 2, 0), _in_cells(points, maps.shape[1:])
   )
@@ -94,7 +95,7 @@ def uncertain_points(
     maps: Logits. [R, h, w] float.
     index: Map of each group of points. [...] int.
     candidates: [..., more than P, 2] float32.
-    others: Points that are taken whatever the mask says. [..., n, 2] float32.
+    others: Points that are always taken. [..., n, 2] float32.
     num_points: P, with the others.
 
   Returns:
@@ -112,18 +113,18 @@ def least(values: jax.Array, count: int) -> jax.Array:
   """Returns the smallest values without sorting them.
 
   `jax.lax.top_k` of thousands of values sorts: on CPU it takes four times as
-  long, and more than the whole loss besides.
+  long, and longer than the rest of the loss.
 
   Args:
     values: From 0. [..., n] float32.
-    count: How many are found.
+    count: Number of values.
 
   Returns:
-    Their indices, rising; of values that equal the largest one found, those
-    that come first. [..., count] int32.
+    Their indices, rising; of values equal to the largest one, the first ones.
+    [..., count] int32.
   """
-  # Of numbers from 0, the bits rise with the value: bit by bit, this finds the
-  # largest limit below which there are fewer than `count`.
+  # For numbers >= 0, bits increase with the value: bit by bit, this finds the
+  # largest limit below which there are fewer than `count` values.
   bits = jax.lax.bitcast_convert_type(values, jnp.int32)
 
   def try_bit(i, limit):

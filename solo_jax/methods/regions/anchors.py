@@ -19,7 +19,7 @@ TRAINED = ("all", "own_padding", "inside_image")
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Anchors:
-  """What anchors there are.
+  """Sizes and positions of the anchors.
 
   Attributes:
     sizes: Square root of an anchor's area on each level, network pixels.
@@ -51,7 +51,7 @@ def make_anchors(
   """Returns the anchors by level, position (row, column) and ratio.
 
   Args:
-    anchors: What anchors there are.
+    anchors: Sizes and positions.
     map_sizes: (h, w) of each level, P2 to P6.
     padded_size: (H, W) of the network input.
 
@@ -87,7 +87,7 @@ def find_trained(
   """Returns which anchors of an image may train.
 
   Args:
-    boxes: Boxes of `make_anchors`.
+    boxes: From `make_anchors`.
     map_sizes: (h, w) of each level.
     image_size: Valid (height, width). [2] int32.
     rule: 'all' (torchvision, detectron2); 'own_padding': those of cells within

@@ -30,7 +30,7 @@ def encode(
   """Returns boxes as offsets (https://arxiv.org/abs/1311.2524, appendix C).
 
   Args:
-    boxes: What a network shall find. [..., 4] float32.
+    boxes: Boxes to encode. [..., 4] float32.
     reference: Anchors or proposals. [..., 4] float32.
     weights: Factors of dx, dy, dw, dh.
 
@@ -61,7 +61,7 @@ def decode(
   """Returns the boxes of offsets.
 
   Args:
-    codes: Codes of `encode`. [..., 4] float32.
+    codes: From `encode`. [..., 4] float32.
     reference: Anchors or proposals. [..., 4] float32.
     weights: See `encode`.
     log_clamp: Codes of the sides are kept at most log(1000 / 16) ('above':

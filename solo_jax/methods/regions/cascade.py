@@ -1,4 +1,4 @@
-"""The training of boxes stage by stage, which masks join at each stage.
+"""Trains boxes, and the masks of each, stage by stage.
 
 A network without a cascade has one stage. https://arxiv.org/abs/1712.00726,
 https://arxiv.org/abs/1901.07518.
@@ -42,12 +42,12 @@ class StageLoss:
     sampling: How many regions of an image train.
     weights: Weights of the losses of each stage.
     beta: Beta of the smooth L1 loss of boxes; 0: L1.
-    next_regions: What the next stage trains on, of the boxes that a stage has
-      refined: 'sampled': as in the first, with the boxes of the instances,
-      without those that they gave before (mmdet). 'all': every one that has
-      an area (detectron2).
-    mask_regions: What masks train on: 'sampled': the positive regions of the
-      box head. 'refined': regions sampled again from its boxes (HTC).
+    next_regions: Which of the boxes refined by a stage train the next one:
+      'sampled': as in the first, with the boxes of the instances, without those
+      that they gave before (mmdet). 'all': every one that has an area
+      (detectron2).
+    mask_regions: Regions that train masks: 'sampled': the positive regions of
+      the box head. 'refined': regions sampled again from its boxes (HTC).
       'predicted': its boxes for the true classes, not clipped (detectron2's
       PointRend).
   """
@@ -88,7 +88,7 @@ def region_loss(
   Args:
     network: Bound, with a random stream named 'draws'.
     features: Features of the batch, by this network.
-    batch: Instances; images with `image_valid` False count for nothing.
+    batch: Instances; images with `image_valid` False are ignored.
     proposals: How the proposal head is trained.
     stages: How the stages are trained.
     mask_loss: (stage, features, regions) -> losses of masks by name, not yet
@@ -147,8 +147,8 @@ def _train_stage(network, features, batch, regions, stages, stage, axis_name):
 
   Returns:
     terms: Losses of classes and boxes.
-    refined: The boxes that it makes of the regions, not clipped. [B, S, 4].
-    candidates: Boxes and validity of what the next stage chooses from.
+    refined: The refined boxes of the regions, not clipped. [B, S, 4].
+    candidates: Boxes that the next stage chooses from, and their validity.
   """
   logits, codes = network.box_stage(
     stage, features, regions.boxes, regions.valid, train=True

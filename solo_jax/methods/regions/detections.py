@@ -14,7 +14,7 @@ from solo_jax.methods.regions.nms import nms
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Detecting:
-  """What makes a detection.
+  """Thresholds of detections.
 
   Attributes:
     score_threshold: Probability of a class that a detection exceeds.

@@ -39,7 +39,7 @@ class ProposalLoss:
     sampling: How many anchors of an image train.
     beta: Beta of the smooth L1 loss of boxes; 0: L1.
     divisor: Sums are divided by the 'sampled' anchors of the batch
-      (torchvision, mmdet), or by the 'slots': `sampling.number` an image
+      (torchvision, mmdet), or by the 'slots': `sampling.number` per image
       (detectron2).
   """
 
@@ -65,7 +65,7 @@ def proposal_loss(
 
   Args:
     outputs: Outputs of the proposal head.
-    batch: Instances; images with `image_valid` False count for nothing.
+    batch: Instances; images with `image_valid` False are ignored.
     keys: Keys of each image. [B] keys.
     settings: How it is trained.
     axis_name: Mapped device axis of the counts.
@@ -116,8 +116,8 @@ def anchor_losses(
   Args:
     logits: [B, A] float32.
     codes: [B, A, 4] float32.
-    drawn: Which are positive, which background, [B, A] bool each, and the codes
-      that the positive ones shall have, [B, A, 4] float32.
+    drawn: Which are positive, which background, [B, A] bool each, and the
+      target codes of the positive ones, [B, A, 4] float32.
     beta: Beta of the smooth L1 loss; 0: L1.
     number: What both sums are divided by. [] float32.
 
@@ -147,7 +147,7 @@ def box_loss(
   Args:
     logits: Background last. [B, S, K + 1] float32.
     codes: [B, S, K or 1, 4] float32.
-    regions: What the head read. [B, S] each.
+    regions: Inputs of the head. [B, S] each.
     batch: Their instances.
     weights: Weights of the codes.
     beta: Beta of the smooth L1 loss of boxes; 0: L1.

@@ -1,8 +1,8 @@
-"""Mask targets of boxes, from masks that are drawn on grids of their own.
+"""Mask targets of boxes, sampled from masks on their own grids.
 
-A grid is laid over a rectangle: an instance's own box, or the whole network
-frame. What is sampled from it is what the published code samples from masks of
-full resolution.
+A grid covers a rectangle: an instance's own box, or the whole network frame.
+Sampling follows the published code, which samples from masks of full
+resolution.
 
 Shape letters: N instances of an image, R boxes, u, v rows and columns of a
 grid, s side of the result.
@@ -19,7 +19,7 @@ from solo_jax.nn.bilinear import sample_points
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class MaskTargets:
-  """How a target is made of a mask.
+  """How a target is made from a mask.
 
   Attributes:
     is_aligned: Whether pixels of the mask have their values at their centres
@@ -49,7 +49,7 @@ def mask_targets(
       pixels. [R, 4] float32.
     boxes: Continuous network pixels. [R, 4] float32.
     size: s.
-    rule: How.
+    rule: The sampling rule.
 
   Returns:
     In [0, 1]. [R, s, s] float32.
@@ -99,8 +99,8 @@ def point_targets(
 def _cells_per_pixel(low, high, num_cells):
   """Returns the scale of a grid; 0 for a rectangle without a side.
 
-  Such a one is that of padding. Divided by next to nothing, its boxes would
-  have cells without number.
+  Such rectangles are padding; dividing by almost zero would give countless
+  cells.
   """
   side = high - low
   return jnp.where(side > 0, num_cells / jnp.where(side > 0, side, 1), 0.0)

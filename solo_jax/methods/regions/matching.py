@@ -18,7 +18,7 @@ class Matching:
   Attributes:
     high: From this overlap a box is positive.
     low: Below this overlap it is background; between both it is ignored.
-    low_quality: What becomes of the boxes of an instance's best overlap, below
+    low_quality: How to treat the boxes with an instance's best overlap below
       `high`: 'none': nothing. 'keep': they are positive for the instance that
       they overlap most (torchvision, detectron2). 'claim': they are positive
       for that very instance, of several the last, also boxes that are positive
@@ -43,10 +43,10 @@ def match(
 ) -> tuple[jax.Array, jax.Array]:
   """Returns the instance assigned to each box.
 
-  Without instances all is background.
+  Without instances, all boxes are background.
 
   Args:
-    iou: Overlap of instances and boxes; negative for boxes that take no part.
+    iou: Overlap of instances and boxes; negative for boxes to ignore.
       [N, A] float32.
     valid: Which instances are real. [N] bool.
     matching: Thresholds.
@@ -66,7 +66,7 @@ def match(
   is_positive = best >= matching.high
   if matching.low_quality != "none":
     best_of_instance = jnp.max(iou, axis=1, keepdims=True)
-    # An instance that meets no box at all has ties everywhere, at 0.
+    # An instance that overlaps no box has ties everywhere, at 0.
     is_best = (iou == best_of_instance) & (best_of_instance > 0)
     if matching.low_quality == "claim":
       is_best &= best_of_instance >= matching.lower_bound

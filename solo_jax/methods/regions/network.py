@@ -1,4 +1,4 @@
-"""What all networks of regions share: pyramid, proposals, classes and boxes.
+"""The parts that all networks of regions share.
 
 Shape letters: B images, H, W padded input, R boxes of an image, K classes, s
 side of pooled features, C channels.
@@ -36,14 +36,14 @@ STAGE_SCORES = ("probabilities", "logits")
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Features:
-  """What the heads read.
+  """The input of the heads.
 
   Attributes:
     pyramid: P2 to P6. [B, h, w, C] float each.
     semantic: Map that is added to the features of every box, at the stride of
       P3, [B, h, w, C] float; None where a network has none.
     semantic_logits: Classes of pixels, at the stride of P3,
-      [B, h, w, classes] float32; None likewise.
+      [B, h, w, classes] float32; None without a semantic branch.
   """
 
   pyramid: tuple[jax.Array, ...]
@@ -95,7 +95,7 @@ class RegionNetwork(nn.Module, kw_only=True):
       'logits' (mmdet).
     stage_gradient: Share of a box head's gradient that reaches the pyramid:
       1, or 1 / stages (detectron2's cascade).
-    detecting: What makes a detection.
+    detecting: Thresholds of detections.
     mean: Channel means, in `channel_order`.
     std: Channel standard deviations, in `channel_order`.
     channel_order: 'rgb' or 'bgr': the order that the backbone expects.
@@ -188,7 +188,7 @@ class RegionNetwork(nn.Module, kw_only=True):
     train: bool,
     row: jax.Array | None = None,
   ) -> Features:
-    """Runs backbone and pyramid on pixels; arguments as of `__call__`."""
+    """Runs backbone and pyramid on pixels; arguments as in `__call__`."""
     x = normalize_image(
       image,
       image_size,
@@ -253,7 +253,7 @@ class RegionNetwork(nn.Module, kw_only=True):
       train: Whether batch norm uses batch statistics.
 
     Returns:
-      As of `BoxHead`; meaningless where not valid.
+      See `BoxHead`; meaningless if not valid.
     """
     x = self.pool(features, boxes, valid, BOX_SIZE)
     if self.stage_gradient != 1:
@@ -277,7 +277,7 @@ class RegionNetwork(nn.Module, kw_only=True):
     Args:
       stage: Stage of the cascade.
       codes: [..., 4] float32.
-      boxes: Those that the stage read. [..., 4] float32.
+      boxes: Input boxes of the stage. [..., 4] float32.
 
     Returns:
       [..., 4] float32.

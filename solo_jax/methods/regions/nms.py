@@ -1,11 +1,11 @@
 """Greedy non-maximum suppression of boxes, exact and compiled.
 
-The published loop goes down the scores and drops each box whose overlap with a
-kept one is above the threshold. Here it goes down block by block: a block is
-compared with all boxes kept so far, and what is left of it with itself, again
-and again until nothing changes, which is after the longest chain of
-suppressions at the latest and then equals the loop. It stops when enough boxes
-are kept, so boxes beyond the last one that is kept cost nothing.
+The published loop goes through the boxes by falling score and drops each box
+whose overlap with a kept one is above the threshold. Here it proceeds block by
+block: a block is compared with all boxes kept so far, and the remaining ones
+with each other, repeatedly until nothing changes. This takes at most the length
+of the longest chain of suppressions and then equals the loop. It stops when
+enough boxes are kept, so later boxes cost nothing.
 """
 
 import jax

@@ -18,11 +18,11 @@ WEIGHTS = (1.0, 1.0, 1.0, 1.0)  # of the codes of anchors
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Selection:
-  """How many proposals are taken, and which.
+  """The selection of proposals.
 
   Attributes:
-    before_nms: Anchors of the highest scores of each level.
-    after_nms: Proposals of an image.
+    before_nms: Number of best anchors of each level.
+    after_nms: Proposals per image.
     nms_threshold: Overlap above which one suppresses another on its level.
     min_side: Sides of a proposal are at least this, and above 0.
     log_clamp: See `box_coding.decode`.
@@ -102,7 +102,7 @@ def _select_of_level(logits, codes, anchors, image_size, selection):
   )
   boxes = clip(boxes, image_size)
   valid = is_large_enough(boxes, selection.min_side) & jnp.isfinite(logits)
-  order = jnp.argsort(~valid, stable=True)  # those that count come first
+  order = jnp.argsort(~valid, stable=True)  # valid ones come first
   logits, boxes, valid = logits[order], boxes[order], valid[order]
   max_kept = min(selection.after_nms, count)
   kept, num_kept = nms(

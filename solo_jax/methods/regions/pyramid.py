@@ -13,12 +13,12 @@ from solo_jax.methods.regions.anchors import STRIDES
 from solo_jax.methods.regions.box_coding import area
 from solo_jax.methods.regions.roi_align import pool, roi_matrices
 
-NUM_LEVELS = 4  # P2 to P5 are pooled from, P6 is for proposals only
+NUM_LEVELS = 4  # boxes are pooled from P2 to P5; P6 is only for proposals
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Pooling:
-  """How boxes are cut from a pyramid.
+  """How the features of boxes are read from a pyramid.
 
   Attributes:
     base_size: Square root of the area from which a box is on `base_level`.
@@ -68,7 +68,7 @@ def pool_boxes(
     boxes: Network pixels. [B, R, 4] float32.
     valid: Which are wanted. [B, R] bool.
     size: s.
-    pooling: How.
+    pooling: Settings.
 
   Returns:
     0 where not valid. [B, R, s, s, C], dtype of the pyramid.
@@ -105,7 +105,7 @@ def pool_level(
     valid: [B, R] bool.
     stride: Network pixels per cell.
     size: s.
-    pooling: How; its sizes are not used.
+    pooling: Settings; the sizes are ignored.
 
   Returns:
     [B, R, s, s, C], dtype of `feature`.

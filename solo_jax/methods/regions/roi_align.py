@@ -2,7 +2,7 @@
 
 Each bin of a box is the mean of bilinear samples on a grid. Rows and columns of
 the grid do not depend on one another, so a bin is My @ X @ Mx^T with one
-averaging matrix an axis, exactly, and its gradient two transposed products.
+averaging matrix per axis, exactly, and its gradient two transposed products.
 Boxes get no gradient.
 
 On a CPU a product runs over the cells below a box only, tile by tile, box by
@@ -15,8 +15,8 @@ a map, C channels.
 import jax
 import jax.numpy as jnp
 
-TILE = 32  # cells; a box of its own level mostly has fewer a side
-CHUNK = 64  # boxes whose intermediate results are held at once
+TILE = 32  # cells; boxes on their own level usually have fewer per side
+CHUNK = 64  # boxes whose intermediate results are kept at once
 
 
 def averaging_matrix(
@@ -36,11 +36,11 @@ def averaging_matrix(
     num_bins: s.
     num_cells: h or w.
     num_samples: Samples of a bin; None: as many as a bin has cells, rounded
-      up (none in a box without a side, whose result is 0).
+      up (none for a box of zero size, whose result is 0).
 
   Returns:
-    A sample up to a cell beyond the centres of the outermost cells sees the
-    outermost cell, one farther away 0. [..., s, num_cells] float32.
+    Samples up to one cell beyond the outermost centres read the outermost cell,
+    samples farther away 0. [..., s, num_cells] float32.
   """
   start, end = jax.lax.stop_gradient((start, end))
   bin_size = (end - start) / num_bins
@@ -85,8 +85,8 @@ def roi_matrices(
     map_size: (h, w).
     stride: Network pixels per cell.
     size: s.
-    is_aligned: Whether the centre of a cell lies half a cell from its edge
-      (detectron2, mmdet). If not, it is taken to lie on the edge, and sides
+    is_aligned: Whether the centre of a cell is half a cell from its edge
+      (detectron2, mmdet). If not, it is assumed to be on the edge, and sides
       are at least one cell (torchvision).
     num_samples: See `averaging_matrix`.
 
@@ -292,7 +292,7 @@ class _Walk:
 
   Attributes:
     boxes: Flat indices, those wanted first. [B * R] int32.
-    num_boxes: How many are wanted. [] int32.
+    num_boxes: Number of wanted boxes. [] int32.
   """
 
   def __init__(self, rows, columns, counts):
@@ -327,8 +327,8 @@ class _Walk:
   @staticmethod
   def _cut(box, number, matrices, first, _):
     start = first[box] + number * TILE
-    # A tile that would stick out begins earlier; what it shares with the tile
-    # before is left out of it.
+    # A tile that would exceed the map begins earlier; the part shared with the
+    # previous tile is left out.
     begin = jnp.minimum(start, matrices.shape[-1] - TILE)
     matrix = jax.lax.dynamic_slice(
       matrices, (box, 0, begin), (1, matrices.shape[1], TILE)

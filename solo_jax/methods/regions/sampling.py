@@ -1,4 +1,4 @@
-"""Random choice of the boxes that train, by image.
+"""Random choice of training boxes, per image.
 
 Shape letters: A candidates of an image, S slots, N instances, P proposals.
 """
@@ -14,11 +14,11 @@ from solo_jax.methods.regions.matching import Matching, match
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Sampling:
-  """How many boxes of an image train.
+  """Number of training boxes per image.
 
   Attributes:
-    number: Boxes of an image, positive and background.
-    positive_share: Share of `number` that is positive at most.
+    number: Boxes per image, positive and background.
+    positive_share: Largest share of `number` that is positive.
   """
 
   number: int
@@ -33,7 +33,7 @@ class Sampling:
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Regions:
-  """Boxes that train, with what they shall find. Positive ones come first.
+  """Training boxes with their targets. Positive ones come first.
 
   Attributes:
     boxes: [S, 4] float32.
@@ -87,7 +87,7 @@ def sample_regions(
   """Returns the sampled boxes of one image that train its heads.
 
   The boxes of the instances are proposals too, each of its own instance, and
-  come first. Instances without area count for nothing.
+  come first. Instances without area are ignored.
 
   Args:
     key: Key of the image.

@@ -1,7 +1,7 @@
 """Sections of a config as the settings of networks of regions.
 
-What the code bases do differently is a field of its own each; no field says
-which code base it is.
+Each difference between the code bases is a separate field; no field names a
+code base.
 """
 
 from collections.abc import Mapping
@@ -17,7 +17,7 @@ from solo_jax.methods.regions.proposals import Selection
 from solo_jax.methods.regions.pyramid import Pooling
 from solo_jax.methods.regions.sampling import Sampling
 
-# Fields of `network` that go to `RegionNetwork` as they are.
+# Fields of `network` that are passed to `RegionNetwork` unchanged.
 SHARED = (
   "fpn_channels",
   "norm",
@@ -41,7 +41,7 @@ def read_network(
   """Returns the arguments that all networks of regions share.
 
   Args:
-    network: Section of the config, with what it needs of others.
+    network: Section of the config, with the values it needs from others.
     decode: Section of the config.
 
   Returns:
@@ -147,7 +147,7 @@ def find_problems(config: Mapping[str, Any]) -> list[str]:
     config: Nested mappings.
 
   Returns:
-    A line for each problem.
+    One line per problem.
   """
   network, loss = config["network"], config["loss"]
   problems = []
@@ -156,7 +156,7 @@ def find_problems(config: Mapping[str, Any]) -> list[str]:
     if len(loss[name]) != stages:
       problems.append(
         f"loss.{name} has {len(loss[name])} entries, network.stage_weights "
-        f"{stages}: one for each stage"
+        f"{stages}: one per stage"
       )
   if stages > 1 and network["box_classes"] != "all":
     problems.append(

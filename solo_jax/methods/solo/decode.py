@@ -1,4 +1,4 @@
-"""What the outputs of SOLO and Decoupled SOLO say of the cells.
+"""Decodes the cells of SOLO and Decoupled SOLO.
 
 Shape letters: B images, G cells of a level, E channels, L levels, h and w mask
 resolution of the finest level; n: candidates of the current capacity.
@@ -19,7 +19,7 @@ def make_grids(outputs: Outputs) -> Grids:
   """Returns the grids that `candidates` decodes.
 
   As published, the probabilities of coarser levels are resized to the size of
-  the finest (P2's) before anything else is done with them.
+  the finest (P2's) first.
 
   Args:
     outputs: Network outputs of B images.
@@ -28,7 +28,8 @@ def make_grids(outputs: Outputs) -> Grids:
     Their grids.
   """
   size = max(outputs.mask_sizes)
-  # Kernels are the same for all images: they stay out of the mapped tree.
+  # Kernels are the same for all images, so they are not part of the mapped
+  # tree.
   features = tuple(
     tuple(f.feature for f in factors) for factors in outputs.factors
   )
@@ -64,7 +65,7 @@ def make_grids(outputs: Outputs) -> Grids:
 
 
 def _map_by_level(branches, num_cells, cell, valid, size):
-  """Computes the masks of cells of several levels, some of a level at a time.
+  """Computes the masks of cells of several levels, in chunks of a level.
 
   Args:
     branches: For each level: cells [CHUNK] int32, counted within the level,

@@ -1,4 +1,4 @@
-"""The loss of SOLO and Decoupled SOLO: every level has masks of its own size.
+"""The loss of SOLO and Decoupled SOLO: every level has its own mask size.
 
 Shape letters: B images, N instances, P positive pairs, G cells of a level,
 h and w mask resolution.

@@ -62,9 +62,9 @@ class Outputs:
 class SOLO(GridNetwork):
   """SOLO on a given backbone.
 
-  The last 1x1 convolution, from C to S^2 channels, is not carried out here:
-  its rows are handed out as the kernels of the cells, so that training and
-  decoding compute the masks they need instead of all 3,872, and at half the
+  The last 1x1 convolution, from C to S^2 channels, is not applied here: its
+  rows are returned as the kernels of the cells, so that training and decoding
+  compute only the masks they need instead of all 3,872, and at half the
   resolution (a 1x1 convolution commutes with the bilinear enlargement).
   """
 
@@ -92,7 +92,7 @@ class SOLO(GridNetwork):
 
 
 class CellKernels(nn.Module):
-  """A 1x1 convolution to one channel for each cell, handed out as it is.
+  """The parameters of a 1x1 convolution to one channel per cell.
 
   Attributes:
     num_cells: G.

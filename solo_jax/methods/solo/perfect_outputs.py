@@ -40,7 +40,7 @@ def perfect_outputs(
     ValueError: If there is more than one image.
   """
   if batch.image.shape[0] != 1:
-    raise ValueError("kernels of SOLO are for all images: give one at a time")
+    raise ValueError("kernels of SOLO are for all images: pass one at a time")
   factors, mask_sizes = [], []
   for owner, stride in zip(cells.owner, network.strides, strict=True):
     size = tuple(UPSCALE * (n // stride) for n in batch.image.shape[1:3])
@@ -60,7 +60,7 @@ def pick_maps(maps: jax.Array, channel: jax.Array) -> LevelFactor:
 
   Args:
     maps: Logits. [C, h, w] float32.
-    channel: Channel of each cell; of none where negative. [G] int32.
+    channel: Channel of each cell; negative for none. [G] int32.
 
   Returns:
     The factor.

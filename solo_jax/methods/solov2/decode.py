@@ -1,4 +1,4 @@
-"""What SOLOv2's outputs say of the cells: masks by dynamic convolution.
+"""Decodes the cells of SOLOv2: masks by dynamic convolution.
 
 Shape letters: B images, G cells, E mask-feature channels; n: candidates of the
 current capacity.

@@ -226,7 +226,7 @@ class EfficientNetLite0(nn.Module):
 
 
 class ImageNetClassifier(nn.Module):
-  """The whole published network; shows that converted weights are right."""
+  """The complete published network, to verify converted weights."""
 
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:

@@ -39,7 +39,7 @@ _normal = nn.initializers.truncated_normal(0.02)
 
 
 def is_frozen(name: str, frozen_stages: int) -> bool:
-  """Tells whether a parameter belongs to a frozen stage.
+  """Returns whether a parameter belongs to a frozen stage.
 
   Args:
     name: Top-level name in the backbone's parameter tree: 'patch_...',
@@ -83,7 +83,7 @@ def relative_position_index(window_size: int) -> np.ndarray:
 
 
 def window_regions(length: int, window_size: int, shift: int) -> np.ndarray:
-  """Returns which part of an axis each pixel is of, after the shift.
+  """Returns which part of an axis each pixel belongs to after the shift.
 
   Rolling brings the two ends of the axis into one window; pixels of different
   parts do not attend to each other.
@@ -110,7 +110,7 @@ def shift_mask(
 
   Args:
     height: Rows, a multiple of `window_size`.
-    width: Columns, alike.
+    width: Columns, likewise.
     window_size: w.
     shift: Pixels by which both axes were rolled.
 
@@ -232,7 +232,7 @@ class WindowAttention(nn.Module):
 
 
 class Block(nn.Module):
-  """Window attention and a perceptron, each with norm and a way around it.
+  """Window attention and a perceptron, each with a norm and a residual path.
 
   Attributes:
     num_heads: Heads of the attention.
@@ -269,8 +269,8 @@ class Block(nn.Module):
 
     Args:
       x: [B, H, W, C].
-      factors: Factors of the two branches of each image, 0 where it is skipped;
-        None: all 1. [B, 2] float32.
+      factors: Factors of the two branches of each image, 0 if skipped; None:
+        all 1. [B, 2] float32.
 
     Returns:
       [B, H, W, C].

@@ -16,7 +16,7 @@ def test_the_decoder_finds_exactly_the_targets():
 def test_one_image_at_a_time():
   method, batch, _ = make_setting("solo_shapes")
   twice = jax.tree.map(lambda x: np.concatenate([x, x]), batch)
-  with pytest.raises(ValueError, match="give one at a time"):
+  with pytest.raises(ValueError, match="pass one at a time"):
     method.perfect_outputs(twice)
 
 

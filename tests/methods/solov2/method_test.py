@@ -12,7 +12,7 @@ from tests.inspection.conftest import sections
     (dict(network__mask_channels=9), "network.mask_channels is 9"),
     (dict(network__kernel_channels=9), "network.kernel_channels is 9"),
     (dict(network__mask_stride=4), "they must be equal"),
-    (dict(network__levels=(2,)), "one for each level"),
+    (dict(network__levels=(2,)), "one per level"),
   ],
 )
 def test_problems_of_its_own_fields(changed, message):

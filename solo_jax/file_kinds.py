@@ -3,6 +3,7 @@
 import re
 
 UNKNOWN = "not an image, or damaged"
+ZIP = "a zip archive"
 # Recognises files that are not images by their first bytes.
 _OTHERS = (
   (rb"version https://git-lfs", "a Git LFS pointer, not the file itself: fetch "
@@ -11,15 +12,15 @@ _OTHERS = (
    "servers send instead of a file: download it again"),
   (rb"....ftyp(hei[cxms]|hev[cxms]|mif1|msf1)", "a HEIC photograph, which is "
    "not read: convert it to JPEG or PNG"),
-  (rb"....ftyp(qt|mp4|iso|M4V)", "a video, not an image"),
-  (rb"%PDF", "a PDF document, not an image"),
-  (rb"%!PS", "a PostScript document, not an image"),
-  (rb"PK\x03\x04", "a zip archive, not an image"),
+  (rb"....ftyp(qt|mp4|iso|M4V)", "a video"),
+  (rb"%PDF", "a PDF document"),
+  (rb"%!PS", "a PostScript document"),
+  (rb"PK\x03\x04", ZIP),
   (rb"\x1f\x8b", "packed with gzip: unpack it"),
   (rb".{128}DICM", "a DICOM file, which is not read: convert it to PNG"),
   (rb"\x89HDF", "an HDF5 file, which is not read: convert it to TIFF or PNG"),
   (rb"\x93NUMPY", "a NumPy file, which is not read: convert it to TIFF or PNG"),
-  (rb"\s*[{\[]", "text such as JSON, not an image"),
+  (rb"\s*[{\[]", "text such as JSON"),
 )  # fmt: skip
 
 

@@ -1,8 +1,8 @@
-"""Tests of solo_jax/data/file_kinds.py."""
+"""Tests of solo_jax/file_kinds.py."""
 
 import pytest
 
-from solo_jax.data.file_kinds import what_it_is
+from solo_jax.file_kinds import what_it_is
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,372 @@
+"""Builder of panoptic datasets in COCO's format: JSON and PNG files.
+
+Sources: a folder laid out like COCO 2017, or a file of annotations, a folder of
+PNG files and a folder of images for each split. Folders may be zip archives,
+which are read in place.
+"""
+
+import dataclasses
+import pathlib
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from solo_jax.data import builder, examples
+from solo_jax.data.coco_file import Categories, parse, read_categories
+from solo_jax.data.coco_images import ImageReader
+from solo_jax.data.coco_instances import AnnotatedImages
+from solo_jax.data.coco_values import is_int, read_ids, show
+from solo_jax.data.file_names import NameFinder
+from solo_jax.data.file_tree import MAX_PIXELS, FileTree
+from solo_jax.data.findings import Findings
+from solo_jax.data.panoptic_segments import (
+  Segment,
+  make_objects,
+  read_segments,
+)
+from solo_jax.data.panoptic_segments import read_ids as read_segment_ids
+from solo_jax.errors import UserError
+
+_YEARS = {"train": "train2017", "validation": "val2017"}
+
+
+@dataclasses.dataclass(frozen=True)
+class PanopticFiles:
+  """Where a split comes from.
+
+  Attributes:
+    annotations: Folder or archive with the annotation file.
+    name: Name of the annotation file.
+    segments: Folder or archive of the PNG files.
+    images: Folder or archive of the images.
+  """
+
+  annotations: FileTree
+  name: str
+  segments: FileTree
+  images: FileTree
+
+
+def find_custom(
+  annotations: str, segments: str, images: str, max_pixels: int = MAX_PIXELS
+) -> PanopticFiles:
+  """Returns a split given by its three parts.
+
+  Args:
+    annotations: Path of the JSON file.
+    segments: Path of the folder or zip archive of the PNG files.
+    images: Path of the folder or zip archive of the images.
+    max_pixels: Images that declare more pixels are rejected.
+
+  Returns:
+    The split.
+
+  Raises:
+    UserError: If a part is missing.
+  """
+  path = pathlib.Path(annotations)
+  if not path.is_file():
+    raise UserError(f"{path}: no such annotation file.")
+  return PanopticFiles(
+    FileTree(path.parent),
+    path.name,
+    FileTree(segments, max_pixels),
+    FileTree(images, max_pixels),
+  )
+
+
+def find_coco(
+  source: str, max_pixels: int = MAX_PIXELS
+) -> dict[str, PanopticFiles]:
+  """Returns the splits of COCO 2017.
+
+  Args:
+    source: Folder with train2017, val2017 and annotations, the latter with
+      panoptic_train2017.json, panoptic_train2017 and so on, as the official
+      archive of annotations is unpacked; images and PNG files may be zip
+      archives still.
+    max_pixels: Images that declare more pixels are rejected.
+
+  Returns:
+    The splits train and validation.
+
+  Raises:
+    UserError: If a part is missing; the message lists where it was searched.
+  """
+  root = pathlib.Path(source)
+
+  def find(*names: str) -> FileTree:
+    for name in names:
+      if (root / name).exists():
+        return FileTree(root / name, max_pixels)
+    packed = root / "panoptic_annotations_trainval2017.zip"
+    advice = f"; unpack {packed}, which holds archives" * packed.exists()
+    raise UserError(f"{root}: found none of {', '.join(names)}{advice}.")
+
+  splits = {}
+  for split, year in _YEARS.items():
+    name = f"panoptic_{year}"
+    splits[split] = PanopticFiles(
+      find("annotations"),
+      f"{name}.json",
+      find(
+        *(f"{x}{name}{y}" for x in ("annotations/", "") for y in ("", ".zip"))
+      ),
+      find(year, f"{year}.zip"),
+    )
+    if splits[split].name not in splits[split].annotations:
+      raise UserError(f"{root}/annotations: {name}.json is missing there.")
+  return splits
+
+
+@dataclasses.dataclass(frozen=True)
+class PanopticImages:
+  """A split whose segments are read image by image.
+
+  Attributes:
+    images: The images, without objects.
+    files: The PNG files.
+    names: PNG file of each image.
+    segments: What the JSON says of the segments of each image.
+  """
+
+  images: AnnotatedImages
+  files: FileTree
+  names: Sequence[str]
+  segments: Sequence[Sequence[Segment]]
+
+  def __len__(self) -> int:
+    return len(self.images)
+
+  def __getitem__(self, index: int) -> tuple[bytes, examples.ImageRecord]:
+    """Returns one image with its segments."""
+    name, segments = self.names[index], self.segments[index]
+    where = f"{self.files}: {name}"
+    encoded, image = self.images[index]
+    try:
+      size = self.files.read_header(name).size
+      if size != (image.height, image.width):
+        raise UserError(
+          f"has {size} pixels (height, width), its image "
+          f"{(image.height, image.width)}"
+        )
+      ids = read_segment_ids(self.files.read(name))
+    except UserError as error:
+      kind = "panoptic PNG that cannot be used"
+      raise examples.UnusableImage(
+        kind, f"{where}: {error}.", len(segments)
+      ) from error
+    objects, notes = make_objects(ids, segments, index, where)
+    return encoded, dataclasses.replace(image, objects=objects, notes=notes)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Split:
+  """What is known of a split before its PNG files are read."""
+
+  images: PanopticImages
+  categories: Categories
+  is_thing: tuple[bool, ...]
+  findings: Findings
+  num_images: int
+  num_segments: int
+
+  @property
+  def num_skipped(self) -> tuple[int, int]:
+    """Images and segments that are left out."""
+    kept = sum(map(len, self.images.segments))
+    return self.num_images - len(self.images), self.num_segments - kept
+
+
+def read_split(files: PanopticFiles, exif_choice: str | None = None) -> _Split:
+  """Returns a split, its JSON checked against the names of its files.
+
+  Args:
+    files: Of the split.
+    exif_choice: One of `exif.CHOICES`; None ignores orientation tags and
+      reports them.
+
+  Raises:
+    UserError: If the file is no panoptic one.
+  """
+  name, findings = files.name, Findings()
+  content = parse(files.annotations.read(name), name)
+  items = [x for x in content["annotations"] if isinstance(x, dict)]
+  if items and not any("segments_info" in item for item in items):
+    raise UserError(
+      f"{name} has no segments_info in its annotations: it is no panoptic file "
+      "of COCO. For instances use --dataset=coco_instances."
+    )
+  categories = read_categories(content["categories"], name, findings)
+  read_ids(content["images"], ("id",), name, findings)
+  read_ids(items, ("image_id",), name, findings)
+  images = ImageReader(
+    name, files.images, categories.labels, exif_choice, findings
+  ).read(content)
+  of_image = _by_image(items, images, name, findings)
+  finder, kept = NameFinder(files.segments), []
+  for key, image in sorted(images.items()):
+    found = image and _find_png(of_image.get(key), finder, name, key, findings)
+    if found:
+      where = f"{name}: image {key}"
+      segments = read_segments(
+        of_image[key]["segments_info"], categories.labels, where, findings
+      )
+      kept.append((_to_record(image), found, segments))
+  records, names, segments = zip(*kept, strict=True) if kept else ((),) * 3
+  counts = (item.get("segments_info") for item in items)
+  return _Split(
+    PanopticImages(
+      AnnotatedImages(records, files.images, exif_choice),
+      files.segments,
+      names,
+      segments,
+    ),
+    categories,
+    _read_things(content["categories"], segments, categories, name, findings),
+    findings,
+    len(content["images"]),
+    sum(len(x) for x in counts if isinstance(x, list)),
+  )
+
+
+def _to_record(image: Mapping) -> examples.ImageRecord:
+  return examples.ImageRecord(
+    image_id=image["id"],
+    file_name=image["file_name"],
+    height=image["height"],
+    width=image["width"],
+    objects=(),
+  )
+
+
+def _by_image(
+  items: Sequence[Mapping], images: Mapping, name: str, findings: Findings
+) -> dict[int, Mapping]:
+  """Returns the annotation of each image."""
+  found = {}
+  for item in items:
+    key = item.get("image_id")
+    if not is_int(key) or key not in images:
+      kind = "annotation of an unknown image"
+      detail = f"annotation with the unknown image_id {show(key)}"
+      findings.problems.add(kind, f"{name}: {detail}.")
+    elif key in found:
+      kind = "image with a second annotation, which is left out"
+      findings.problems.add(kind, f"{name}: image {key}.")
+    else:
+      found[key] = item
+  return found
+
+
+def _find_png(
+  item: Mapping | None,
+  finder: NameFinder,
+  name: str,
+  key: int,
+  findings: Findings,
+) -> str | None:
+  """Returns the PNG file of an image; counts one that is missing."""
+  if item is None:
+    kind = "image without an annotation"
+    findings.problems.add(kind, f"{name}: image {key} has none.")
+    return None
+  try:
+    if not isinstance(item.get("file_name"), str):
+      raise UserError(f"its file_name is {show(item.get('file_name'))}")
+    return finder.find(item["file_name"]).name
+  except UserError as error:
+    kind = "panoptic PNG that is not found"
+    findings.problems.add(kind, f"{name}: image {key}: {error}.")
+    return None
+
+
+def _read_things(
+  items: Sequence[Mapping],
+  segments: Sequence[Sequence[Segment]],
+  categories: Categories,
+  name: str,
+  findings: Findings,
+) -> tuple[bool, ...]:
+  """Returns whether each label is one of things."""
+  # Ids may have been written as text, as labels are by rising id.
+  said = {categories.labels[int(x["id"])]: x.get("isthing") for x in items}
+  several = np.zeros(len(categories.names), bool)
+  for of_image in segments:
+    found = [x.label for x in of_image if not x.is_crowd]
+    several |= np.bincount(found, minlength=len(several)) > 1
+  unsaid = [label for label, value in said.items() if value not in (0, 1)]
+  if unsaid:
+    findings.repairs.add_many(
+      "category without isthing: a thing if an image has several of it",
+      len(unsaid),
+      f"{name}: category {show(categories.names[unsaid[0]])}",
+    )
+  return tuple(
+    bool(several[label] if label in unsaid else said[label])
+    for label in range(len(several))
+  )
+
+
+class CocoPanoptic(builder.RecordsBuilder):
+  """Builder of panoptic datasets in COCO's format."""
+
+  def __init__(
+    self,
+    *,
+    data_dir: str,
+    name: str = "2017",
+    splits: Mapping[str, PanopticFiles],
+    exif_choice: str | None = None,
+    tolerance: builder.Tolerance = builder.TOLERANT,
+  ):
+    """Makes the builder.
+
+    Args:
+      data_dir: Directory of all prepared datasets.
+      name: Name below `coco_panoptic`.
+      splits: Files of each split.
+      exif_choice: One of `exif.CHOICES`; None ignores orientation tags and
+        reports them.
+      tolerance: Of problems.
+    """
+    super().__init__(data_dir=data_dir, name=name, tolerance=tolerance)
+    self._files, self._exif = splits, exif_choice
+
+  def read_splits(self, dl_manager) -> dict[str, PanopticImages]:
+    """Reads and checks the annotations of each split."""
+    del dl_manager  # nothing to download
+    read = {}
+    for split, files in self._files.items():
+      self.announce(f"Reading {files.name} and checking it")
+      read[split] = read_split(files, self._exif)
+    first, *others = read.values()
+    for split in others:
+      if split.categories != first.categories:
+        raise UserError(
+          f"{', '.join(x.name for x in self._files.values())} must have the "
+          "same categories."
+        )
+    # A class of many images shows its things best.
+    is_thing = tuple(
+      map(any, zip(*(x.is_thing for x in read.values()), strict=True))
+    )
+    findings = Findings()
+    for split in read.values():
+      findings.extend(split.findings)
+    skipped = np.sum([split.num_skipped for split in read.values()], axis=0)
+    self.describe(
+      builder.Description(
+        class_names=first.categories.names,
+        category_ids=tuple(first.categories.labels),
+        is_thing=is_thing,
+        source=", ".join(str(x.segments) for x in self._files.values()),
+        findings=findings,
+        num_images=sum(split.num_images for split in read.values()),
+        num_annotations=sum(split.num_segments for split in read.values()),
+        num_images_skipped=int(skipped[0]),
+        num_annotations_skipped=int(skipped[1]),
+        exif=self._exif or "ignore",
+      )
+    )
+    return {name: split.images for name, split in read.items()}

@@ -1,0 +1,80 @@
+"""A web page in one file that needs nothing else: report and doctor have it.
+
+Which version made it, when and by which command stands below its title, so that
+a page sent by mail can be placed.
+"""
+
+import dataclasses
+import datetime
+import html
+import json
+import pathlib
+from collections.abc import Mapping, Sequence
+from importlib import metadata
+from typing import Any
+
+_FOLDER = pathlib.Path(__file__).parent
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Heading:
+  """What stands above a page.
+
+  Attributes:
+    title: Of the page.
+    command: The command line that made it; '' leaves it out.
+  """
+
+  title: str
+  command: str = ""
+
+
+def build(
+  heading: Heading,
+  body: str,
+  *,
+  data: Mapping[str, Any] | None = None,
+  styles: Sequence[str] = (),
+  scripts: Sequence[str] = (),
+) -> str:
+  """Returns a page.
+
+  Args:
+    heading: What stands above it.
+    body: HTML.
+    data: For the scripts, plain values that JSON has.
+    styles: Names of style sheets next to this file, besides page.css.
+    scripts: Names of scripts next to this file, in their order.
+
+  Returns:
+    HTML. No text of `heading` or `data` can become markup.
+  """
+  time = datetime.datetime.now(datetime.UTC)
+  made = f"Made {time:%Y-%m-%d %H:%M} UTC by solo_jax "
+  rest = ""
+  if data is not None:
+    # Nothing can end the script element that holds the data.
+    text = json.dumps(data, allow_nan=False).replace("<", "\\u003c")
+    rest += f'<script type="application/json" id="data">{text}</script>\n'
+  if scripts:
+    rest += f"<script>\n{''.join(map(read, scripts))}</script>"
+  parts = dict(
+    title=html.escape(heading.title),
+    style="".join(map(read, ("page.css", *styles))),
+    made=made + metadata.version("solo_jax"),
+    command=html.escape(heading.command),
+    body=body,
+    rest=rest,
+  )
+  # Split once: what is filled in is not searched for names of parts.
+  first, *pieces = read("page.html").split("{{")
+  filled = [first]
+  for piece in pieces:
+    name, _, after = piece.partition("}}")
+    filled += [parts[name], after]
+  return "".join(filled)
+
+
+def read(name: str) -> str:
+  """Returns the text of a file next to this one."""
+  return (_FOLDER / name).read_text(encoding="utf-8")

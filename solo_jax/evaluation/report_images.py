@@ -1,0 +1,190 @@
+"""The images of a report: objects, detections and what is wrong with them.
+
+Pictures are drawn in the browser, from the image and the outlines of its masks:
+so whoever looks may choose colours, sizes and what is shown.
+"""
+
+import base64
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from etils import epath
+
+from solo_jax.evaluation import errors, operating_point
+from solo_jax.evaluation.coco_metrics import AREA_NAMES, Comparison
+
+# A page of at most so many bytes of pictures opens in two seconds; those of a
+# larger one lie in a folder next to it and are read when they are shown.
+MAX_BYTES = 48_000_000
+FOLDER = "report_images"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Shown:
+  """An image of a report before it is drawn.
+
+  Attributes:
+    entry: What the page gets of it, but for the picture and the outlines.
+    objects: Masks of the objects, as COCO RLE, in the order of `entry`.
+    found: Masks of the detections, likewise.
+    is_large: Whether it is among those that are looked at first.
+  """
+
+  entry: dict[str, Any]
+  objects: list[dict]
+  found: list[dict]
+  is_large: bool
+
+  @property
+  def image_id(self) -> int:
+    """Returns the id of the image."""
+    return self.entry["image_id"]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Outline:
+  """The outline of a mask.
+
+  Attributes:
+    path: As SVG writes it; '' for an empty mask.
+    box: Left, top, width and height.
+    deepest: (x, y) of the point that is farthest from the edge.
+  """
+
+  path: str
+  box: tuple[int, int, int, int]
+  deepest: tuple[int, int]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Picture:
+  """What the browser draws an image from.
+
+  Attributes:
+    name: Of the image's file.
+    jpeg: The image, maybe reduced.
+    unit: Steps of the outlines per pixel of the image.
+    objects: One for each of `Shown.objects`.
+    found: One for each of `Shown.found`.
+  """
+
+  name: str
+  jpeg: bytes
+  unit: int
+  objects: list[Outline]
+  found: list[Outline]
+
+
+def describe(
+  image: operating_point.ImageQuality,
+  masks: Comparison,
+  outcomes: errors.Outcomes,
+  *,
+  score_threshold: float,
+  is_large: bool,
+) -> Shown:
+  """Returns the objects and detections of an image.
+
+  Args:
+    image: Its quality.
+    masks: Finished comparison.
+    outcomes: Its outcomes.
+    score_threshold: Detections of a lower score are left out.
+    is_large: See `Shown`.
+
+  Returns:
+    The image. Of a detection, `object` is the row of the object that it found
+    or should have found and `match` that of the object that it covers whatever
+    its class; -1: none.
+  """
+  rows = operating_point.rows_of(outcomes.object_image_ids, image.image_id)
+  here = operating_point.rows_of(outcomes.image_ids, image.image_id)
+  kept = here.start + np.flatnonzero(outcomes.scores[here] >= score_threshold)
+  kept = kept[np.argsort(-outcomes.scores[kept], kind="mergesort")]
+  truth, found = masks.cocoGt.anns, masks.cocoDt.anns
+  # As the confusion matrix, which leaves out what is ignored.
+  counted = outcomes.kinds[kept] != errors.IGNORED
+  matches = np.full(len(kept), -1)
+  matches[counted] = operating_point.match_any_class(
+    masks, outcomes.detection_ids[kept[counted]], outcomes.object_ids[rows]
+  )
+  objects = [truth[key] for key in outcomes.object_ids[rows]]
+  detections = [found[key] for key in outcomes.detection_ids[kept]]
+  size = masks.cocoGt.imgs[image.image_id]
+  return Shown(
+    entry=dict(
+      image_id=image.image_id,
+      quality=image.quality,
+      height=size["height"],
+      width=size["width"],
+      objects=[
+        dict(label=label, size=_size_of(annotation["area"], masks))
+        for label, annotation in zip(
+          outcomes.object_labels[rows], objects, strict=True
+        )
+      ],
+      found=[
+        dict(
+          label=outcomes.labels[i],
+          score=round(float(outcomes.scores[i]), 6),
+          kind=errors.KINDS[outcomes.kinds[i]],
+          object=max(outcomes.objects[i] - rows.start, -1),
+          match=match,
+        )
+        for i, match in zip(kept, matches, strict=True)
+      ],
+    ),
+    objects=[annotation["segmentation"] for annotation in objects],
+    found=[detection["segmentation"] for detection in detections],
+    is_large=is_large,
+  )
+
+
+def _size_of(area: float, masks: Comparison) -> int:
+  """Returns 0, 1 or 2 for small, medium and large, by the annotated area."""
+  assert AREA_NAMES[1:] == ("small", "medium", "large")
+  limits = [high for _, high in masks.params.areaRng[1:3]]
+  return int(np.searchsorted(limits, area, side="right"))
+
+
+def join(
+  shown: Sequence[Shown],
+  pictures: Mapping[int, Picture],
+  folder: epath.Path,
+) -> list[dict[str, Any]]:
+  """Returns images joined with their pictures.
+
+  Args:
+    shown: Images of the page.
+    pictures: By image id.
+    folder: Of the page. If the pictures are too much for one file, those that
+      are not looked at first go below it.
+
+  Returns:
+    What the page gets, one dict for each image.
+  """
+  is_one_file = sum(len(p.jpeg) for p in pictures.values()) <= MAX_BYTES
+  entries = []
+  for image in shown:
+    picture = pictures[image.image_id]
+    if is_one_file or image.is_large:
+      source = "data:image/jpeg;base64,"
+      source += base64.b64encode(picture.jpeg).decode()
+    else:
+      source = f"{FOLDER}/{image.image_id}.jpg"
+      (folder / FOLDER).mkdir(exist_ok=True)
+      (folder / source).write_bytes(picture.jpeg)
+    entry = dict(
+      image.entry, name=picture.name, unit=picture.unit, picture=source
+    )
+    for part in ("objects", "found"):
+      entry[part] = [
+        {**item, **dataclasses.asdict(outline)}
+        for item, outline in zip(
+          entry[part], getattr(picture, part), strict=True
+        )
+      ]
+    entries.append(entry)
+  return entries

@@ -1,0 +1,57 @@
+"""Tests of solo_jax/media/outlines.py."""
+
+import re
+
+import cv2
+import numpy as np
+import pytest
+
+from solo_jax.evaluation import rle
+from solo_jax.media import outlines
+
+
+def encode(mask):
+  (encoded,) = rle.encode(mask[None])
+  return encoded
+
+
+def fill(path, size):
+  """Fills an outline of `trace` as a browser does, by the even-odd rule."""
+  drawn = np.zeros(size, np.uint8)
+  for part in re.findall("M[^z]*z", path):
+    start, _, steps = part[1:-1].partition("l")
+    points = np.array([start.split(), *np.array(steps.split()).reshape(-1, 2)])
+    line = np.cumsum(points.astype(int), axis=0)
+    layer = np.zeros(size, np.uint8)
+    cv2.fillPoly(layer, [line.astype(np.int32)], 1)
+    drawn ^= layer
+  return drawn.astype(bool)
+
+
+@pytest.mark.parametrize("unit", [1, 4])
+def test_an_outline_encloses_the_mask_and_its_hole(unit):
+  rows, columns = np.mgrid[:100, :120]
+  radius = np.hypot(rows - 45, columns - 70)
+  ring = (radius < 40) & (radius > 15)
+  traced = outlines.trace(encode(ring), unit)
+  inside = fill(traced.path, (100 * unit, 120 * unit))
+  large = ring.repeat(unit, 0).repeat(unit, 1)
+  assert (inside & large).sum() / (inside | large).sum() > 0.95
+  assert not inside[45 * unit, 70 * unit]
+  left, top, width, height = traced.box
+  assert (left, top) == (31 * unit, 6 * unit)
+  assert (width, height) == (79 * unit, 79 * unit)
+  x, y = traced.deepest
+  assert large[y, x]
+  depth = np.hypot(y / unit - 45, x / unit - 70)
+  assert depth == pytest.approx(27.5, abs=1.5)
+
+
+def test_the_edge_of_the_image_and_small_masks():
+  mask = np.zeros((10, 12), bool)
+  assert outlines.trace(encode(mask), 4).path == ""
+  mask[9, 11] = True
+  assert outlines.trace(encode(mask), 1).path == "M11 9z"
+  mask[:] = True
+  traced = outlines.trace(encode(mask), 1)
+  assert fill(traced.path, (10, 12)).all()
