@@ -31,9 +31,8 @@ from solo_jax import cli
 from solo_jax.building import build_method, check_config
 from solo_jax.checkpoints import converted, store
 from solo_jax.checkpoints.state import variable_shapes
-from solo_jax.conversion import efficientnet_lite
 from solo_jax.conversion.converter import convert_checkpoint
-from solo_jax.conversion.families import NAMES
+from solo_jax.conversion.families import NAMES, find_family
 from solo_jax.errors import printable
 
 
@@ -80,12 +79,12 @@ def define_flags(values: flags.FlagValues = flags.FLAGS) -> None:
     "Code base that wrote the checkpoint; detected from its names by default.",
     flag_values=values,
   )
-  flags.DEFINE_string(
-    "checkpoint",
-    None,
-    "The .pth or .safetensors file, or the folder of a checkpoint without a "
-    "checksum. Default for --family=lite0: the file of the installed package.",
-    flag_values=values,
+  cli.define_checkpoint_flag(
+    values,
+    meaning="The .pth or .safetensors file, or the folder of a checkpoint "
+    "without a checksum. Default for --family=lite0: the file of the installed "
+    "package.",
+    required=False,
   )
   flags.DEFINE_string(
     "out",
@@ -120,8 +119,9 @@ def main() -> None:
   """Runs the command."""
   values = flags.FLAGS
   path = values.checkpoint
-  if path is None and values.family == "lite0":
-    path = str(efficientnet_lite.find_weights())
+  if path is None and values.family is not None:
+    find_file = find_family(values.family, ()).find_file
+    path = find_file and str(find_file())
   if path is None:
     raise app.UsageError("--checkpoint is required")
   if epath.Path(path).is_dir():
