@@ -219,11 +219,18 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
     cause = cause.__cause__ or cause.__context__
 
 
+# What commands that use a trained model take as --checkpoint.
+CHECKPOINT = (
+  "Folder of a run (its newest checkpoint is used) or of one checkpoint; a "
+  "name of published weights (python -m solo_jax.convert --list), an https:// "
+  "address, hf:owner/model, or a file of another code base."
+)
+
+
 def define_checkpoint_flag(
   values: flags.FlagValues = flags.FLAGS,
   *,
-  meaning: str = "Folder of a run (its newest checkpoint is used) or of one "
-  "checkpoint.",
+  meaning: str = CHECKPOINT,
   required: bool = True,
 ) -> None:
   """Defines --checkpoint of the commands that read one.
@@ -355,7 +362,7 @@ def make_progress(console: Console) -> rich.progress.Progress:
   """Returns a progress bar for images; a task's total may be unknown."""
   return rich.progress.Progress(
     rich.progress.TextColumn("{task.description}", markup=False),
-    rich.progress.BarColumn(),
+    rich.progress.BarColumn(complete_style="cyan", finished_style="green"),
     rich.progress.MofNCompleteColumn(),
     SpeedColumn(),
     rich.progress.TimeRemainingColumn(),

@@ -171,7 +171,8 @@ class Predictor:
 
     Args:
       path: Folder of a run (its newest checkpoint is used) or of one
-        checkpoint, `workdir/checkpoints/<step>`.
+        checkpoint, `workdir/checkpoints/<step>`; a name of `published.py`, an
+        https:// address, hf:owner/model or the file of another code base.
       batch_size: See `__init__`.
       scales: See `__init__`.
       flip: See `__init__`.
@@ -185,7 +186,7 @@ class Predictor:
     """
     # Only here does inference import checkpoints and configs; the training
     # loop, which has both, builds its predictor without this function.
-    from solo_jax.building import load_model
+    from solo_jax.weights import load_model
 
     model = load_model(os.fspath(path))
     return cls(model, batch_size=batch_size, scales=scales, flip=flip)

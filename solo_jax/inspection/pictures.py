@@ -8,7 +8,13 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from solo_jax import types, visualization
-from solo_jax.inspection.frames import Frame, make_example, mask_weights
+from solo_jax.inference.instances import masks_to_original
+from solo_jax.inspection.frames import (
+  Frame,
+  make_example,
+  mask_weights,
+  target_masks,
+)
 from solo_jax.inspection.lost_instances import judge_frame, make_judge, to_batch
 from solo_jax.methods.interface import Method
 
@@ -93,9 +99,18 @@ def _enlarge(view, height):
 
 def _targets(example):
   """Mask targets as Instances of the network's frame, blocks left blocks."""
-  weights = mask_weights(example)
-  stride = example["image"].shape[0] // weights.shape[1]
-  masks = (weights >= 0.5).repeat(stride, 1).repeat(stride, 2)
+  weights, size = mask_weights(example), example["image"].shape[:2]
+  if isinstance(example["masks"], types.BoxMaskTargets):
+    masks, _ = masks_to_original(
+      target_masks(example),
+      padded_size=size,
+      image_size=size,
+      original_size=size,
+      threshold=0.5,
+    )
+  else:
+    stride = size[0] // weights.shape[1]
+    masks = (weights >= 0.5).repeat(stride, 1).repeat(stride, 2)
   valid = example["valid"]
   return types.Instances(
     masks=masks,
