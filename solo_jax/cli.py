@@ -22,11 +22,11 @@ import jax
 import rich.progress
 from absl import app, flags, logging
 from ml_collections import config_flags
-from rich.console import Console
 
 from solo_jax import parallel
 from solo_jax.data.file_tree import MAX_PIXELS, PIXELS_LIMIT
 from solo_jax.errors import UserError, printable
+from solo_jax.terminal import Console
 
 # Error messages of CPU collectives and of JAX's coordination service when a
 # process is gone; other backends stop all processes by themselves.

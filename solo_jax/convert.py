@@ -28,13 +28,13 @@ import pathlib
 
 from absl import app, flags
 from etils import epath
-from rich.console import Console
 
 from solo_jax import cli, published, weights
 from solo_jax.cache import VARIABLE, cache_folder
 from solo_jax.checkpoints import converted, store
 from solo_jax.conversion.families import NAMES, find_family
 from solo_jax.errors import printable
+from solo_jax.terminal import Console
 
 
 def make_list() -> list[str]:

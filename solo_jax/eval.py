@@ -29,7 +29,6 @@ import sys
 import jax
 import rich.table
 from absl import flags
-from rich.console import Console
 
 from solo_jax import cli, terminal
 from solo_jax.evaluation import judging
@@ -40,6 +39,7 @@ from solo_jax.scoring.checkpoint import (
   Request,
   evaluate_checkpoint,
 )
+from solo_jax.terminal import Console
 
 # Row titles for the values of `Metrics.box_source`.
 BOX_NAMES = {"mask": "box of the mask", "predicted": "predicted box"}

@@ -39,7 +39,6 @@ import shlex
 from collections.abc import Mapping
 from typing import Any
 
-import rich.console
 from absl import app, flags
 
 from solo_jax import cli
@@ -56,7 +55,7 @@ from solo_jax.data.builder import TOLERANT, RecordsBuilder, Tolerance
 from solo_jax.data.records import Records, find_prepared, list_splits
 from solo_jax.data.summary import print_summary
 from solo_jax.errors import UserError
-from solo_jax.terminal import plural
+from solo_jax.terminal import Console, plural
 
 _DATASETS = (
   "shapes",
@@ -336,7 +335,7 @@ def main() -> None:
       "prepare them there and copy the folder, for example with "
       f"gcloud storage cp --recursive data {FLAGS.data_dir}"
     )
-  console = rich.console.Console()
+  console = Console()
   name = _pick_name()
   full_name = "/".join(filter(None, (FLAGS.dataset, name)))
   path = find_prepared(FLAGS.data_dir, full_name)

@@ -343,6 +343,28 @@ def _draw_contours(
       cv2.drawContours(picture, contours, -1, line, width, cv2.LINE_AA)
 
 
+def draw_outlines(
+  picture: np.ndarray, masks: np.ndarray, color: tuple[int, int, int]
+) -> np.ndarray:
+  """Outlines masks by a thick line.
+
+  Args:
+    picture: RGB. [H, W, 3] uint8.
+    masks: [M, H, W] bool.
+    color: RGB.
+
+  Returns:
+    RGB picture. [H, W, 3] uint8.
+  """
+  picture = picture.copy()
+  for mask in masks:
+    contours, _ = cv2.findContours(
+      mask.astype(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE
+    )
+    cv2.drawContours(picture, contours, -1, color, 3)
+  return picture
+
+
 def _draw_boxes(
   picture: np.ndarray, boxes_xyxy: np.ndarray, palette: Sequence[sv.Color]
 ) -> None:

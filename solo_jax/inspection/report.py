@@ -5,7 +5,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from rich.console import Console
 
 from solo_jax.evaluation.coco_metrics import Metrics
 from solo_jax.inspection import lost_instances
@@ -13,7 +12,7 @@ from solo_jax.inspection.cost import Cost, compare_costs
 from solo_jax.inspection.oracle import Ceiling
 from solo_jax.inspection.statistics import Statistics
 from solo_jax.methods.interface import Way
-from solo_jax.terminal import make_table
+from solo_jax.terminal import Console, make_table
 
 PERCENTILES = (0, 5, 25, 50, 75, 95, 100)
 MAX_ROWS = 25  # of a table in the terminal; Markdown has all
@@ -80,6 +79,11 @@ class Table:
     if self.note:
       console.print(self.note, style="dim")
     console.print()
+
+  @property
+  def is_wordy(self) -> bool:
+    """Whether cells of other columns than the first are sentences."""
+    return any(len(cell) > 40 for row in self.rows for cell in row[1:])
 
   def markdown(self) -> str:
     """Writes the part as Markdown."""

@@ -173,7 +173,6 @@ def test_predicts_files(trained, predictor, image, tmp_path):
     tmp_path / "out",
     score_threshold=0.02,
     save=("overlay", "rle"),
-    max_pixels=10**6,
     progress=no_progress(),
   )
   assert not problems
