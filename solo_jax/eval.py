@@ -112,13 +112,9 @@ def define_flags() -> None:
     [],
     f"Extra metrics to compute: {','.join(judging.METRICS)}.",
   )
-  flags.DEFINE_float(
-    "score_threshold",
-    0.3,
+  cli.define_score_flag(
     "Leave detections of a lower score out of the report's pictures, its "
-    "confusion matrix and the metrics of label images.",
-    lower_bound=0.0,
-    upper_bound=1.0,
+    "confusion matrix and the metrics of label images."
   )
   cli.define_process_flags()
   cli.define_augmentation_flags()

@@ -76,7 +76,6 @@ def inspect(
   for table in tables:
     table.print(console)
   if out is not None:
-    check_config(found.made.config)
     drawn = write_pictures(out, found)
     write_report(out, config, found, tables, content, drawn)
     title = f"{config.dataset.name}, {config.method}: dataset doctor"
