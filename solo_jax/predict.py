@@ -109,7 +109,10 @@ def main(*arguments: str) -> None:
     batch_size=FLAGS.batch_size,
     scales=FLAGS.scale,
     flip=FLAGS.flip,
+    few_shapes=True,
   )
+  progress = cli.make_progress(Console(stderr=True, highlight=False))
+  predictor.compilations.tell = progress.console.print
   start = time.perf_counter()
   num_images, problems = predict_inputs(
     predictor,
@@ -119,7 +122,7 @@ def main(*arguments: str) -> None:
     save=FLAGS.save,
     look=look,
     max_pixels=FLAGS.max_pixels,
-    progress=cli.make_progress(Console(stderr=True)),
+    progress=progress,
   )
   seconds = time.perf_counter() - start
   if num_images:

@@ -370,7 +370,7 @@ def define_flags() -> None:
 def main() -> None:
   """Runs the command."""
   use_compilation_cache()
-  predictor = Predictor.from_checkpoint(FLAGS.checkpoint)
+  predictor = Predictor.from_checkpoint(FLAGS.checkpoint, few_shapes=True)
   page = build_page(
     predictor,
     title=make_title(FLAGS.checkpoint, predictor.class_names),

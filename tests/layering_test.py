@@ -82,6 +82,7 @@ READS_CONFIG = (
   "scoring/checkpoint.py",
   "training/loop.py",
   "training/setup.py",
+  "weights.py",
 )
 ONLY_IN = {
   "grain": ("data/pipeline.py",),
