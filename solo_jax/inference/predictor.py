@@ -11,6 +11,7 @@ most 2 (L / p + 2) padded shapes, 88 for the published 800, 1333 and 32.
 """
 
 import dataclasses
+import functools
 import os
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -47,6 +48,8 @@ class Model:
     mask_threshold: A pixel belongs to a mask above this probability.
     class_names: Name of each label; empty if unused.
     category_ids: The dataset's own id of each label; empty if unused.
+    exif: What training did with orientation tags, 'apply' or 'ignore'; arrays
+      have none, so that it concerns whoever reads files.
   """
 
   method: Method
@@ -55,6 +58,7 @@ class Model:
   mask_threshold: float
   class_names: tuple[str, ...] = ()
   category_ids: tuple[int, ...] = ()
+  exif: str = "ignore"
 
 
 class Predictor:
@@ -68,6 +72,7 @@ class Predictor:
   Attributes:
     class_names: Name of each label.
     category_ids: The dataset's own id of each label.
+    exif: See `Model`.
     num_compiled: Padded shapes compiled so far.
     num_dropped: Candidates above the score threshold that did not fit the
       decoder's capacity, over all images so far.
@@ -117,6 +122,7 @@ class Predictor:
     self.variables = model.variables
     self.class_names = model.class_names
     self.category_ids = model.category_ids
+    self.exif = model.exif
     self.num_compiled = 0
     self.num_dropped = 0
     self.clock = StageClock()
@@ -192,14 +198,8 @@ class Predictor:
     # loop, which has both, builds its predictor without this function.
     from solo_jax.weights import load_model
 
-    model = load_model(os.fspath(path))
-    return cls(
-      model,
-      batch_size=batch_size,
-      scales=scales,
-      flip=flip,
-      few_shapes=few_shapes,
-    )
+    make = functools.partial(cls, load_model(os.fspath(path)), flip=flip)
+    return make(batch_size=batch_size, scales=scales, few_shapes=few_shapes)
 
   def __call__(self, image: np.ndarray) -> types.Instances:
     """Returns the instances of one image.
