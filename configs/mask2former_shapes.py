@@ -47,10 +47,10 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
       num_heads=4,
       num_encoder_layers=1,
       encoder_hidden=128,
-      num_decoder_layers=6,
+      num_decoder_layers=3,
       decoder_hidden=128,
     ),
-    loss=dict(num_points=400),
+    loss=dict(category_weight=10.0, num_points=400),
     optimizer=dict(
       learning_rate=1e-3,
       reference_batch_size=4,

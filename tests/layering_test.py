@@ -36,6 +36,7 @@ ALLOWED = {
   "scoring": (
     "data",
     "evaluation",
+    "methods",
     "inference",
     "media",
     "checkpoints",
