@@ -50,7 +50,8 @@ def load_resnet(weights: str, target: Mapping[str, Any]) -> dict[str, Any]:
   """
   if not epath.Path(weights).exists():
     raise errors.UserError(
-      f"backbone.weights={weights!r} is no file; download a torchvision ResNet "
+      f"backbone.weights={weights!r} is neither a file nor a name of published "
+      "weights (python -m solo_jax.convert --list); give a torchvision ResNet "
       "(.pth) or set it to None"
     )
   return torchvision.load_backbone(weights, target)

@@ -8,7 +8,6 @@ import jax.numpy as jnp
 import ml_collections
 
 from solo_jax.backbones import make_backbone
-from solo_jax.checkpoints import store
 from solo_jax.checkpoints.compatibility import check_tree
 from solo_jax.checkpoints.state import variable_shapes
 from solo_jax.config import find_problems, raise_problems
@@ -134,26 +133,4 @@ def build_model(
     mask_threshold=config.decode.mask_threshold,
     class_names=tuple(class_names),
     category_ids=tuple(category_ids),
-  )
-
-
-def load_model(path: str) -> Model:
-  """Returns the model of a checkpoint.
-
-  Args:
-    path: Folder of a run (its newest checkpoint is taken) or of one checkpoint.
-
-  Returns:
-    The model.
-
-  Raises:
-    errors.UserError: If there is no checkpoint (the message lists what was
-      found instead), or it is damaged.
-  """
-  checkpoint = store.load(path)
-  return build_model(
-    checkpoint.config,
-    checkpoint.variables,
-    class_names=checkpoint.class_names,
-    category_ids=checkpoint.category_ids,
   )

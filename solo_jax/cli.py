@@ -223,7 +223,9 @@ def define_checkpoint_flag() -> None:
   flags.DEFINE_string(
     "checkpoint",
     None,
-    "Folder of a run (its newest checkpoint is used) or of one checkpoint.",
+    "Folder of a run (its newest checkpoint is used) or of one checkpoint; a "
+    "name of published weights (python -m solo_jax.convert --list), an "
+    "https:// address, hf:owner/model, or a file of another code base.",
     required=True,
   )
 
@@ -328,7 +330,7 @@ def make_progress(console: Console) -> rich.progress.Progress:
   """Returns a progress bar for images; a task's total may be unknown."""
   return rich.progress.Progress(
     rich.progress.TextColumn("{task.description}", markup=False),
-    rich.progress.BarColumn(),
+    rich.progress.BarColumn(complete_style="cyan", finished_style="green"),
     rich.progress.MofNCompleteColumn(),
     SpeedColumn(),
     rich.progress.TimeRemainingColumn(),

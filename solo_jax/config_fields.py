@@ -124,7 +124,7 @@ FIELDS = (
       "weights",
       None,
       optional(TEXT),
-      "'efficientnet_lite0' or a .pth: torchvision's, Swin's",
+      "'efficientnet_lite0'; or a file, name or address: ResNet, Swin",
     ),
   ),
   *section(
@@ -227,9 +227,7 @@ FIELDS = (
       "batch_size", REQUIRED, POSITIVE, "global, over all devices and processes"
     ),
     Field("num_steps", REQUIRED, POSITIVE),
-    Field(
-      "init_from", None, optional(TEXT), "folder of a checkpoint to start from"
-    ),
+    Field("init_from", None, optional(TEXT), "folder or name of a checkpoint"),
     Field(
       "precision",
       "float32",

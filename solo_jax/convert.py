@@ -5,6 +5,10 @@ python -m solo_jax.convert --checkpoint=SOLOv2_R50_3x.pth \
     --out=checkpoints/solov2_r50_3x
 python -m solo_jax.eval --checkpoint=checkpoints/solov2_r50_3x
 
+--list shows the published weights that have a name. A name, an address or a
+file can be given as --checkpoint to eval, predict, export and webapp as well:
+they convert it once, into the cache (see solo_jax/weights.py).
+
 Families: solo_official (WXinlong/SOLO), adelaidet and mmdet for whole networks;
   torchvision, detectron2 (caffe-style ResNets) and lite0 for backbones, to
   start training from with --config.training.init_from=OUT. Without --family,
@@ -20,28 +24,46 @@ Conversion is strict in both directions: a rule must use or drop every tensor,
 and every parameter must be filled. Nothing is written unless everything fits.
 """
 
-from typing import Any
+import pathlib
 
-import ml_collections
 from absl import app, flags
 from etils import epath
 from rich.console import Console
 
-from solo_jax import cli
-from solo_jax.building import build_method, check_config
+from solo_jax import cli, published, weights
+from solo_jax.cache import VARIABLE, cache_folder
 from solo_jax.checkpoints import converted, store
-from solo_jax.checkpoints.state import variable_shapes
 from solo_jax.conversion import efficientnet_lite
-from solo_jax.conversion.converter import convert_checkpoint
 from solo_jax.conversion.families import NAMES
 from solo_jax.errors import printable
 
 
-def find_shapes(config: ml_collections.ConfigDict) -> dict[str, Any]:
-  """Returns the shapes of the variables of a config's network."""
-  return variable_shapes(
-    build_method(config).network, image_size=config.transforms.image_size
-  )
+def make_list() -> list[str]:
+  """Returns the published weights that have a name, one line each."""
+  rows = [("name", "AP", "MB", "cached", "licence", "source")]
+  for row in published.PUBLISHED:
+    folder = weights.is_cached(row)
+    rows.append(
+      (
+        row.name,
+        "-" if row.ap is None else f"{row.ap}",
+        "-" if row.megabytes is None else f"{row.megabytes}",
+        f"{_count_bytes(folder) / 1e6:.0f} MB" if folder else "-",
+        row.licence,
+        row.source or f"by hand from {row.page}",
+      )
+    )
+  widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+  return [
+    "  ".join(
+      f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)
+    ).rstrip()
+    for row in rows
+  ]
+
+
+def _count_bytes(folder: pathlib.Path) -> int:
+  return sum(x.stat().st_size for x in folder.rglob("*") if x.is_file())
 
 
 def take_over(folder: str, out: str) -> None:
@@ -113,12 +135,29 @@ def define_flags(values: flags.FlagValues = flags.FLAGS) -> None:
     "Accept a config whose preprocessing or strides differ from the family's.",
     flag_values=values,
   )
-  flags.mark_flags_as_required(["out"], flag_values=values)
+  flags.DEFINE_boolean(
+    "list",
+    False,
+    "Show the names of published weights, their AP, size, licence and source, "
+    "and what of them is in the cache.",
+    flag_values=values,
+  )
 
 
 def main() -> None:
   """Runs the command."""
   values = flags.FLAGS
+  console = Console(markup=False, highlight=False, soft_wrap=True)
+  if values.list:
+    for line in make_list():
+      console.print(line)
+    console.print(
+      f"AP: {published.COCO}, as published. Cache: {cache_folder()} "
+      f"({VARIABLE} moves it); remove what you do not need."
+    )
+    return
+  if values.out is None:
+    raise app.UsageError("--out is required")
   path = values.checkpoint
   if path is None and values.family == "lite0":
     path = str(efficientnet_lite.find_weights())
@@ -127,27 +166,17 @@ def main() -> None:
   if epath.Path(path).is_dir():
     take_over(path, values.out)
     return
-  if values.config is not None:
-    check_config(values.config)
-  conversion = convert_checkpoint(
+  lines = weights.convert_file(
     path,
-    values.config,
-    find_shapes,
+    values.out,
+    config=values.config,
+    origin={},
     family=values.family,
     categories=values.categories,
     use_ema=values.ema,
     is_other_input=values.other_input,
   )
-  converted.save_converted(
-    values.out,
-    variables=conversion.variables,
-    config=values.config,
-    class_names=tuple(name for _, name in conversion.classes),
-    category_ids=tuple(number for number, _ in conversion.classes),
-    origin=conversion.origin,
-  )
-  console = Console(markup=False, highlight=False, soft_wrap=True)
-  for line in (*conversion.lines, f"written    {values.out}"):
+  for line in (*lines, f"written    {values.out}"):
     console.print(printable(line))
 
 

@@ -22,8 +22,7 @@ import pathlib
 
 from absl import flags
 
-from solo_jax import cli
-from solo_jax.checkpoints import store
+from solo_jax import cli, weights
 from solo_jax.errors import UserError
 from solo_jax.exporting.writer import IMAGE_SIDE, PLATFORMS, export_checkpoint
 
@@ -86,7 +85,7 @@ def main() -> None:
   """Runs the command."""
   out = pathlib.Path(FLAGS.out)
   export_checkpoint(
-    store.load(FLAGS.checkpoint),
+    weights.load(FLAGS.checkpoint),
     out,
     input_sizes=[parse_size(x) for x in FLAGS.input_size],
     image_size=FLAGS.image_size and parse_size(FLAGS.image_size),

@@ -20,7 +20,10 @@ def make_table(*columns: str) -> rich.table.Table:
     A table without rows: one line below its heading, no frame, no colour.
   """
   table = rich.table.Table(
-    box=rich.box.SIMPLE_HEAD, pad_edge=False, show_edge=False
+    box=rich.box.SIMPLE_HEAD,
+    show_edge=False,
+    pad_edge=False,
+    padding=(0, 1, 0, 0),  # two letters between columns
   )
   for i, name in enumerate(columns):
     table.add_column(name, justify="right" if i else "left")

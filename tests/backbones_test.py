@@ -85,8 +85,8 @@ def test_pretrained_weights_without_statistics(monkeypatch, tmp_path):
 @pytest.mark.parametrize(
   ("name", "weights", "message"),
   [
-    ("resnet", "none.pth", "weights='none.pth' is no file; download"),
-    ("resnet", "efficientnet_lite0", "'efficientnet_lite0' is no file"),
+    ("resnet", "none.pth", "weights='none.pth' is neither a file"),
+    ("resnet", "efficientnet_lite0", "'efficientnet_lite0' is neither a file"),
     ("efficientnet_lite0", "r50.pth", "has one set of weights"),
     (
       "swin",

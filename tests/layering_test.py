@@ -25,13 +25,23 @@ ALLOWED = {
   "terminal": (),
   "config": (),
   "parallel": (),
+  "cache": (),
+  "published": (),
   **{leaf: () for leaf in LEAVES},
   "media": ("inference", "data", "evaluation", "visualization"),
-  "checkpoints": ("parallel",),
+  "checkpoints": ("parallel", "cache"),
   "methods": ("nn", "losses", "grouping"),
-  "inference": ("methods", "data.transforms", "data.batching"),
+  "inference": ("methods", "data.transforms", "data.batching", "cache"),
   "backbones": ("nn", "conversion"),
   "building": ("backbones", "checkpoints", "methods", "inference"),
+  "weights": (
+    "building",
+    "cache",
+    "checkpoints",
+    "conversion",
+    "inference",
+    "published",
+  ),
   "exporting": ("methods", "inference", "building", "checkpoints", "nn"),
   "scoring": (
     "data",
@@ -42,6 +52,7 @@ ALLOWED = {
     "checkpoints",
     "building",
     "parallel",
+    "weights",
   ),
   "training": (
     *LEAVES,
@@ -53,13 +64,14 @@ ALLOWED = {
     "parallel",
     "media",
     "scoring",
+    "weights",
   ),
   "inspection": (*LEAVES, "methods", "inference", "building"),
   "api": ("inference",),
 }
 # Imports of a higher layer, inside of a function: Predictor.from_checkpoint is
 # the way in for whoever has nothing but a folder.
-UPWARDS = {"inference/predictor.py": "building.load_model"}
+UPWARDS = {"inference/predictor.py": "weights.load_model"}
 # The config stops at the commands and these files.
 READS_CONFIG = (
   "building.py",

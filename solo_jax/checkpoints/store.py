@@ -62,6 +62,8 @@ class Checkpoint:
     step: Training steps taken.
     exif: What was done in training with orientation tags of images: 'apply' or
       'ignore'.
+    origin: Where converted weights are from: file, code base, licence and so
+      on; empty of what was trained here.
   """
 
   config: ml_collections.ConfigDict
@@ -70,6 +72,7 @@ class Checkpoint:
   variables: dict[str, Any]
   step: int
   exif: str = "ignore"
+  origin: dict[str, Any] = dataclasses.field(default_factory=dict)
 
 
 class CheckpointWriter:
@@ -343,6 +346,7 @@ def load(path: str, *, is_unsigned_read: bool = False) -> Checkpoint:
     },
     step=int(state["step"]),
     exif=info.get("data", {}).get("exif", "ignore"),
+    origin=info.get("converted_from", {}),
   )
 
 

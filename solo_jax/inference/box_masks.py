@@ -143,13 +143,15 @@ def _place(
 ) -> tuple[int, AxisWeights]:
   """Returns the first pixel and the weights, zero beyond the cells."""
   low = np.floor(positions).astype(np.int64)
-  weights = np.zeros((len(positions), num_cells), np.float32)
+  first = np.clip(low, 0, num_cells - 1)
+  taps = np.zeros((len(positions), 2), np.float32)
   for cell, weight in ((low, low + 1 - positions), (low + 1, positions - low)):
     inside = np.flatnonzero((cell >= 0) & (cell < num_cells))
-    weights[inside, cell[inside]] = weight[inside]
+    taps[inside, cell[inside] - first[inside]] = weight[inside]
   axis = AxisWeights(
-    weights=weights,
-    first=np.clip(low, 0, num_cells - 1),
+    taps=taps,
+    num_cells=num_cells,
+    first=first,
     last=np.clip(low + 1, 0, num_cells - 1),
   )
   return int(start), axis

@@ -7,26 +7,26 @@ took 44 s on one CPU core the first time and 15 s the second; the three
 programs take 1.1 MB.
 """
 
-import os
 import pathlib
 
 import jax
+
+from solo_jax.cache import cache_folder
 
 
 def use_compilation_cache() -> pathlib.Path:
   """Returns the folder where JAX keeps compiled programs from now on.
 
   The folder is JAX's own setting if there is one (the environment variable
-  JAX_COMPILATION_CACHE_DIR), otherwise `solo_jax/compiled` in the user's cache
-  directory (XDG_CACHE_HOME, by default ~/.cache). It may be deleted at any
-  time. JAX_ENABLE_COMPILATION_CACHE=false switches the cache off.
+  JAX_COMPILATION_CACHE_DIR), otherwise `compiled` in the folder of
+  `cache.cache_folder`. It may be deleted at any time.
+  JAX_ENABLE_COMPILATION_CACHE=false switches the cache off.
 
   Returns:
     The folder.
   """
   folder = jax.config.jax_compilation_cache_dir
   if folder is None:
-    root = os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache"
-    folder = pathlib.Path(root) / "solo_jax" / "compiled"
+    folder = cache_folder() / "compiled"
     jax.config.update("jax_compilation_cache_dir", str(folder))
   return pathlib.Path(folder)

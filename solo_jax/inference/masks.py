@@ -10,6 +10,7 @@ the area of the masks, not of the image.
 """
 
 import dataclasses
+import functools
 from collections.abc import Iterator
 
 import numpy as np
@@ -19,20 +20,58 @@ import numpy as np
 BLOCK = 64
 
 
+# Weights of one axis that are kept as a whole matrix; of a longer axis, such as
+# that of an image of 1 x 1,000,000 pixels, each band is made when it is used.
+MAX_MATRIX = 2**24
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class AxisWeights:
   """How the pixels of one axis of the original image depend on mask cells.
 
   Attributes:
-    weights: Each row sums to 1, or to less where a mask ends at the edge of a
-      box. [pixels, cells] float32.
+    taps: Weights of the cells `first`, `first` + 1, ... of each pixel, zero
+      beyond `last`. They sum to 1, or to less where a mask ends at the edge of
+      a box. [pixels, few] float32.
+    num_cells: Cells of the axis.
     first: First cell a pixel depends on, never falling. [pixels] int.
     last: Last cell a pixel depends on, never falling. [pixels] int.
   """
 
-  weights: np.ndarray
+  taps: np.ndarray
+  num_cells: int
   first: np.ndarray
   last: np.ndarray
+
+  @functools.cached_property
+  def weights(self) -> np.ndarray:
+    """Weights of all pixels on all cells. [pixels, cells] float32."""
+    return _spread(self.taps, self.first, self.num_cells)
+
+  def band(self, start: int, stop: int) -> np.ndarray:
+    """Returns the weights of some pixels on the cells that they draw on.
+
+    Args:
+      start: First pixel.
+      stop: Behind the last pixel.
+
+    Returns:
+      [stop - start, cells from `first` of the first to `last` of the last].
+    """
+    low, high = self.first[start], self.last[stop - 1] + 1
+    if len(self.first) * self.num_cells <= MAX_MATRIX:
+      return self.weights[start:stop, low:high]
+    taps, first = self.taps[start:stop], self.first[start:stop]
+    return _spread(taps, first - low, high - low)
+
+
+def _spread(taps: np.ndarray, first: np.ndarray, num_cells: int) -> np.ndarray:
+  """Returns rows of taps as rows of a matrix, each from its first cell on."""
+  num_pixels, num_taps = taps.shape
+  matrix = np.zeros((num_pixels, num_cells + num_taps), np.float32)
+  cells = first[:, np.newaxis] + np.arange(num_taps)
+  np.put_along_axis(matrix, cells, taps, axis=1)
+  return np.ascontiguousarray(matrix[:, :num_cells])
 
 
 def axis_weights(
@@ -61,17 +100,16 @@ def axis_weights(
     num_cells, num_cells * mask_stride
   )
   low, high, high_weight = _bilinear_taps(image_length, original_length)
+  first, last = cell_low[low], cell_high[high]
   pixels = np.arange(original_length)
-  weights = np.zeros((original_length, num_cells))
+  taps = np.zeros((original_length, int((last - first).max()) + 1))
   for network_pixel, weight in ((low, 1 - high_weight), (high, high_weight)):
     cell_weight = cell_high_weight[network_pixel]
     # Separate statements: both cells of a pixel may be the same one.
-    weights[pixels, cell_low[network_pixel]] += weight * (1 - cell_weight)
-    weights[pixels, cell_high[network_pixel]] += weight * cell_weight
+    taps[pixels, cell_low[network_pixel] - first] += weight * (1 - cell_weight)
+    taps[pixels, cell_high[network_pixel] - first] += weight * cell_weight
   return AxisWeights(
-    weights=weights.astype(np.float32),
-    first=cell_low[low],
-    last=cell_high[high],
+    taps=taps.astype(np.float32), num_cells=num_cells, first=first, last=last
   )
 
 
@@ -190,19 +228,23 @@ def picture_to_original(
   Returns:
     [H0, W0, 3] uint8.
   """
-  rows, columns = (
-    axis_weights(
+  for cells, image_length, original_length in zip(
+    picture.shape[:2], image_size, original_size, strict=True
+  ):
+    axis = axis_weights(
       cells,
       mask_stride=mask_stride,
       image_length=image_length,
       original_length=original_length,
-    ).weights
-    for cells, image_length, original_length in zip(
-      picture.shape[:2], image_size, original_size, strict=True
     )
-  )
-  resized = np.einsum("yh,hwc,xw->yxc", rows, picture, columns, optimize=True)
-  return np.uint8(np.clip(255 * resized + 0.5, 0, 255))
+    _, other, channels = picture.shape
+    resized = np.empty((original_length, other * channels), np.float32)
+    every = slice(0, original_length)
+    for block, product in _bands(axis, every, picture.reshape(cells, -1), 0):
+      resized[block] = product
+    # The other axis comes first now; after both, all is as before.
+    picture = resized.reshape(-1, other, channels).swapaxes(0, 1)
+  return np.uint8(np.clip(255 * picture + 0.5, 0, 255))
 
 
 def _affected_pixels(axis: AxisWeights, above: np.ndarray) -> slice:
@@ -222,9 +264,11 @@ def _bands(
   for start in range(pixels.start, pixels.stop, BLOCK):
     stop = min(start + BLOCK, pixels.stop)
     low, high = axis.first[start], axis.last[stop - 1] + 1
-    band = axis.weights[start:stop, low:high]
     block = slice(start - pixels.start, stop - pixels.start)
-    yield block, band @ values[low - first_cell : high - first_cell]
+    yield (
+      block,
+      axis.band(start, stop) @ values[low - first_cell : high - first_cell],
+    )
 
 
 def _tight_box(

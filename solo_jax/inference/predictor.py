@@ -47,6 +47,8 @@ class Model:
     mask_threshold: A pixel belongs to a mask above this probability.
     class_names: Name of each label; empty if unused.
     category_ids: The dataset's own id of each label; empty if unused.
+    exif: What training did with orientation tags, 'apply' or 'ignore'; arrays
+      have none, so that it concerns whoever reads files.
   """
 
   method: Method
@@ -55,6 +57,7 @@ class Model:
   mask_threshold: float
   class_names: tuple[str, ...] = ()
   category_ids: tuple[int, ...] = ()
+  exif: str = "ignore"
 
 
 class Predictor:
@@ -69,6 +72,7 @@ class Predictor:
     model: What it was made from, without the variables.
     class_names: Name of each label.
     category_ids: The dataset's own id of each label.
+    exif: See `Model`.
     num_compiled: Padded shapes compiled so far.
     num_dropped: Candidates above the score threshold that did not fit the
       decoder's capacity, over all images so far.
@@ -115,6 +119,7 @@ class Predictor:
     self.model = dataclasses.replace(model, variables={})
     self.class_names = model.class_names
     self.category_ids = model.category_ids
+    self.exif = model.exif
     self.num_compiled = 0
     self.num_dropped = 0
     self.clock = StageClock()
@@ -173,7 +178,8 @@ class Predictor:
 
     Args:
       path: Folder of a run (its newest checkpoint is used) or of one
-        checkpoint, `workdir/checkpoints/<step>`.
+        checkpoint, `workdir/checkpoints/<step>`; a name of `published.py`, an
+        https:// address, hf:owner/model or the file of another code base.
       batch_size: See `__init__`.
       scales: See `__init__`.
       flip: See `__init__`.
@@ -187,7 +193,7 @@ class Predictor:
     """
     # Only here does inference import checkpoints and configs; the training
     # loop, which has both, builds its predictor without this function.
-    from solo_jax.building import load_model
+    from solo_jax.weights import load_model
 
     model = load_model(os.fspath(path))
     return cls(model, batch_size=batch_size, scales=scales, flip=flip)

@@ -17,6 +17,7 @@ from solo_jax.inspection.config_file import format_config
 from solo_jax.inspection.cost import Cost, compare_costs, find_cost
 from solo_jax.inspection.diagnosis import GIVEN, SUGGESTION, Diagnosis
 from solo_jax.inspection.frames import Frame, inference_frames, training_frame
+from solo_jax.inspection.page import CAPTIONS
 
 NUM_PICTURES = 4
 SUGGESTED = "suggested_config.py"
@@ -65,7 +66,8 @@ def write_report(
   title = f"{config.dataset.name}, {config.method}"
   parts = [f"# {title}", "", *(table.markdown() for table in tables)]
   for name in drawn:
-    parts += [f"## {name}.png", "", f"![{name}]({name}.png)", ""]
+    heading, text = CAPTIONS[name]
+    parts += [f"## {heading}", "", f"![{name}]({name}.png)", "", text, ""]
   if "lost" not in drawn:
     parts += [NONE_LOST, ""]
   (out / "report.md").write_text("\n".join(parts), encoding="utf-8")

@@ -131,3 +131,21 @@ def mask_weights(example: Mapping[str, Any]) -> np.ndarray:
     [n, h, w] float32 in [0, 1].
   """
   return example["masks"].unpack(np.flatnonzero(example["valid"]))
+
+
+def target_masks(
+  example: Mapping[str, Any],
+) -> types.FrameMasks | types.BoxMasks:
+  """Returns the mask targets of an example as if a network had predicted them.
+
+  Args:
+    example: From `make_example`.
+
+  Returns:
+    Of its valid instances, without the dimension of a batch.
+  """
+  weights = mask_weights(example)
+  if isinstance(example["masks"], types.BoxMaskTargets):
+    boxes = example["boxes_xyxy"][example["valid"]]
+    return types.BoxMasks(probs=weights, boxes_xyxy=boxes)
+  return types.FrameMasks(probs=weights)

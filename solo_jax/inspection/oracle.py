@@ -16,13 +16,12 @@ from solo_jax import types
 from solo_jax.data import records as data_records
 from solo_jax.evaluation import coco_metrics
 from solo_jax.inference import tiling
-from solo_jax.inference.instances import to_instances
-from solo_jax.inference.masks import masks_to_original
+from solo_jax.inference.instances import masks_to_original, to_instances
 from solo_jax.inspection.frames import (
   Frame,
   inference_frames,
   make_example,
-  mask_weights,
+  target_masks,
 )
 from solo_jax.inspection.lost_instances import (
   Fates,
@@ -183,10 +182,9 @@ def target_instances(
   Returns:
     Instances at the frame's original size.
   """
-  weights = mask_weights(example)
   masks, boxes_xyxy = masks_to_original(
-    weights,
-    mask_stride=frame.padded_size[0] // weights.shape[1],
+    target_masks(example),
+    padded_size=frame.padded_size,
     image_size=frame.sample.image_size,
     original_size=frame.size,
     threshold=threshold,

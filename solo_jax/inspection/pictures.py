@@ -8,7 +8,13 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from solo_jax import types, visualization
-from solo_jax.inspection.frames import Frame, make_example, mask_weights
+from solo_jax.inference.instances import masks_to_original
+from solo_jax.inspection.frames import (
+  Frame,
+  make_example,
+  mask_weights,
+  target_masks,
+)
 from solo_jax.inspection.lost_instances import judge_frame, to_batch
 from solo_jax.methods.interface import Method
 
@@ -30,7 +36,7 @@ def draw_frames(
 
   Each shows the network's input, the mask targets at their resolution, and the
   method's own targets, if it draws them: the cells of every instance in its
-  colour, or the groups of perfect tags. Red boxes mark lost instances.
+  colour, or the groups of perfect tags. Red outlines mark lost instances.
 
   Args:
     frames: At least one.
@@ -72,7 +78,15 @@ def draw_frames(
       },
     }
     *others, last = panels  # which shows the lost instances
-    picture = _draw_lost(panels[last], fates.boxes_xyxy * factor, fates.rows)
+    is_lost = fates.rows != ""
+    picture = visualization.draw_outlines(
+      panels[last],
+      visualization.enlarge_masks(targets.masks[is_lost], factor),
+      LOST_COLOR,
+    )
+    picture = _draw_signs(
+      picture, fates.boxes_xyxy[is_lost] * factor, fates.rows[is_lost]
+    )
     lost = [f"{number} {way}" for way, number in fates.lost.items() if number]
     title = f"{last}; lost: {', '.join(lost)}" if lost else last
     panels = {name: panels[name] for name in others} | {title: picture}
@@ -96,9 +110,18 @@ def _enlarge(view, height):
 
 def _targets(example):
   """Mask targets as Instances of the network's frame, blocks left blocks."""
-  weights = mask_weights(example)
-  stride = example["image"].shape[0] // weights.shape[1]
-  masks = (weights >= 0.5).repeat(stride, 1).repeat(stride, 2)
+  weights, size = mask_weights(example), example["image"].shape[:2]
+  if isinstance(example["masks"], types.BoxMaskTargets):
+    masks, _ = masks_to_original(
+      target_masks(example),
+      padded_size=size,
+      image_size=size,
+      original_size=size,
+      threshold=0.5,
+    )
+  else:
+    stride = size[0] // weights.shape[1]
+    masks = (weights >= 0.5).repeat(stride, 1).repeat(stride, 2)
   valid = example["valid"]
   return types.Instances(
     masks=masks,
@@ -108,18 +131,15 @@ def _targets(example):
   )
 
 
-def _draw_lost(picture, boxes_xyxy, rows):
+def _draw_signs(picture, boxes_xyxy, rows):
   """Frames lost instances and adds the reason if there is room."""
   canvas = Image.fromarray(picture)
   draw = ImageDraw.Draw(canvas)
   font = ImageFont.load_default(size=max(12, max(picture.shape[:2]) // 48))
-  is_lost = rows != ""
-  for box in boxes_xyxy[is_lost]:
-    draw.rectangle(tuple(box), outline=LOST_COLOR, width=2)
-  if is_lost.sum() > MAX_SIGNS:
-    return np.array(canvas)
+  if len(rows) > MAX_SIGNS:
+    return picture
   taken = []
-  for box, way in zip(boxes_xyxy[is_lost], rows[is_lost], strict=True):
+  for box, way in zip(boxes_xyxy, rows, strict=True):
     size = draw.textlength(way, font) + 8, font.size + 6
     sign = _free_place(box, size, taken, canvas.size)
     if sign is None:

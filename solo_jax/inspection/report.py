@@ -5,7 +5,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import rich.table
 from rich.console import Console
 
 from solo_jax.evaluation.coco_metrics import Metrics
@@ -14,6 +13,7 @@ from solo_jax.inspection.cost import Cost, compare_costs
 from solo_jax.inspection.oracle import Ceiling
 from solo_jax.inspection.statistics import Statistics
 from solo_jax.methods.interface import Way
+from solo_jax.terminal import make_table
 
 PERCENTILES = (0, 5, 25, 50, 75, 95, 100)
 MAX_ROWS = 25  # of a table in the terminal; Markdown has all
@@ -45,7 +45,7 @@ class Table:
     shown = self.rows[:MAX_ROWS]
     console.print(self.title, style="bold")
     if self.header:
-      table = rich.table.Table(box=None, pad_edge=False)
+      table = make_table()
       is_number = [
         i > 0 and all(_is_number(row[i]) for row in self.rows)
         for i in range(len(self.header))
@@ -70,6 +70,11 @@ class Table:
     if self.note:
       console.print(self.note, style="dim")
     console.print()
+
+  @property
+  def is_wordy(self) -> bool:
+    """Whether cells of other columns than the first are sentences."""
+    return any(len(cell) > 40 for row in self.rows for cell in row[1:])
 
   def markdown(self) -> str:
     """Writes the part as Markdown."""

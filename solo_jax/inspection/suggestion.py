@@ -81,6 +81,8 @@ def choose_masks(
     on_image: Called after each image.
   """
   settings = made.config["transforms"]
+  if settings["mask_frame"] == "box":
+    return  # their resolution follows the box
   own = settings["mask_stride"], settings["mask_rule"]
   mask_strides = build_method(made.config).mask_strides
   strides = sorted({own[0], *mask_strides}, reverse=True)

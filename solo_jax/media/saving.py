@@ -159,6 +159,7 @@ class Results(contextlib.ExitStack):
     name: str,
     views: dict[str, np.ndarray],
     maps: dict[str, types.SegmentMap],
+    page: int | None = None,
   ) -> None:
     """Writes the results of an image.
 
@@ -169,8 +170,10 @@ class Results(contextlib.ExitStack):
       name: Name of the output files.
       views: Pictures of the network's maps by title, for the kind 'views'.
       maps: Panoptic and semantic maps, for the kinds of these names.
+      page: Page of the file, from 0, if it has several.
     """
-    self._add(image, instances, name, file_name, {}, views, None)
+    entry = {} if page is None else {"page_index": page}
+    self._add(image, instances, name, file_name, entry, views, None)
     self._segments.add(maps, name=name, file_name=file_name)
     if self.has("overlay"):
       if "panoptic" in maps:  # things and stuff
@@ -250,8 +253,8 @@ class Results(contextlib.ExitStack):
     path.parent.mkdir(parents=True, exist_ok=True)
     if picture.ndim == 3:
       picture = picture[..., ::-1]  # OpenCV writes BGR
-    if not cv2.imwrite(str(path), picture):
-      raise UserError(f"cannot write {path}")
+    # OpenCV itself writes to no path that is not UTF-8.
+    path.write_bytes(cv2.imencode(".png", picture)[1].tobytes())
 
 
 class VideoResults:

@@ -11,7 +11,7 @@ import ml_collections
 import rich.progress
 from etils import epath
 
-from solo_jax import parallel
+from solo_jax import parallel, weights
 from solo_jax.building import build_predictor, check_config
 from solo_jax.checkpoints import store
 from solo_jax.checkpoints.compatibility import flatten
@@ -197,7 +197,7 @@ def _load(
   request: Request,
 ) -> tuple[store.Checkpoint, ml_collections.ConfigDict, Records]:
   """Returns a checkpoint, its config with the overrides, and the records."""
-  checkpoint = store.load(request.path)
+  checkpoint = weights.load(request.path)
   config = checkpoint.config
   if request.overrides:
     config = override(config, request.overrides)

@@ -11,13 +11,13 @@ import optax
 from solo_jax import parallel, types
 from solo_jax.backbones import frozen_rule, load_pretrained
 from solo_jax.checkpoints.state import count_parameters
-from solo_jax.checkpoints.store import load
 from solo_jax.data import pipeline
 from solo_jax.data.records import Records, open_records
 from solo_jax.errors import UserError
 from solo_jax.training.initial_weights import take_fitting
 from solo_jax.training.logging import RunLog
 from solo_jax.training.optimizer import make_optimizer, make_schedule
+from solo_jax.weights import find_file, load
 
 
 def build_optimizer(
@@ -125,8 +125,10 @@ def load_initial(
   """
   weights, path = config.backbone.weights, config.training.init_from
   if path is None:
-    lines = [] if weights is None else [f"backbone from {weights}"]
-    return load_pretrained(variables, config.backbone), lines
+    if weights is None:
+      return variables, []
+    section = dict(config.backbone, weights=find_file(weights))
+    return load_pretrained(variables, section), [f"backbone from {weights}"]
   checkpoint = load(path)
   loaded, lines = take_fitting(variables, checkpoint.variables, path)
   if weights is not None:

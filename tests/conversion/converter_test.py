@@ -21,9 +21,9 @@ from solo_jax.checkpoints import converted, store
 from solo_jax.conversion.checkpoint_file import Source
 from solo_jax.conversion.converter import convert_checkpoint, convert_source
 from solo_jax.conversion.mapping import flatten
-from solo_jax.convert import find_shapes
 from solo_jax.errors import UserError
 from solo_jax.inference.masks import masks_to_original
+from solo_jax.weights import find_shapes
 
 ROOT = pathlib.Path(__file__).parents[2]
 CONFIG = ROOT / "configs" / "solov2_coco.py"

@@ -200,8 +200,8 @@ class Checkpoint:
   """One published checkpoint.
 
   Attributes:
-    name: Of its config there.
-    published_as: File, or name in the list of models.
+    name: Its short name.
+    megabytes: Of its weights.
     family: 'solo_official', 'mmdet' or 'adelaidet'.
     config: Ours: file, colon, argument.
     method: A method's name.
@@ -218,7 +218,7 @@ class Checkpoint:
   """
 
   name: str
-  published_as: str
+  megabytes: int
   family: str
   config: str
   method: str

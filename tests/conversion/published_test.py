@@ -4,9 +4,6 @@ The weights themselves are not here: names and shapes are those of layouts.py,
 values are zeros.
 """
 
-import importlib.util
-import pathlib
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -18,17 +15,7 @@ from solo_jax.checkpoints.state import count_parameters, variable_shapes
 from solo_jax.conversion.checkpoint_file import Source
 from solo_jax.conversion.converter import convert_source, suggest_config
 from solo_jax.conversion.families import find_family, recognize
-
-ROOT = pathlib.Path(__file__).parents[2]
-CONFIGS = ROOT / "configs"
-
-
-def load_config(text):
-  name, _, argument = text.partition(":")
-  spec = importlib.util.spec_from_file_location(name, CONFIGS / f"{name}.py")
-  module = importlib.util.module_from_spec(spec)
-  spec.loader.exec_module(module)
-  return module.get_config(argument)
+from solo_jax.weights import load_config
 
 
 def padded_size(rule):
@@ -73,7 +60,7 @@ def test_nothing_is_left_over(checkpoint, once, record_property):
   suggested = suggest_config(family, recognize(family, arrays))
   path, _, argument = suggested.partition(":")
   name, _, expected = checkpoint.config.partition(":")
-  assert path == f"configs/{name}.py"
+  assert path == f"configs/{name}"
   assert set(argument.split(",")) <= set(expected.split(","))
 
   source = Source(arrays=arrays, class_names=None, notes=())
@@ -95,6 +82,8 @@ def test_nothing_is_left_over(checkpoint, once, record_property):
     for name, x in arrays.items()
     if name not in counters
   )
+  megabytes = sum(x.size for x in leaves) * 4 / 1e6
+  assert checkpoint.megabytes == round(megabytes)
   method, size = build_method(config), padded_size(config.preprocessing)
   decoded = once(
     detection_shapes,
@@ -127,15 +116,3 @@ def test_nothing_is_left_over(checkpoint, once, record_property):
       "masks": "x".join(map(str, decoded.masks.probs.shape[1:])),
     },
   )
-
-
-def test_the_model_zoo_lists_every_checkpoint():
-  rows = [
-    tuple(cell.strip(" `") for cell in line.strip("|").split("|"))
-    for line in (ROOT / "docs" / "model_zoo.md").read_text().splitlines()
-    if line.startswith("| `")
-  ]
-  assert [row[:4] for row in rows] == [
-    (c.name, c.published_as, c.config.replace(":", ".py:"), str(c.published_ap))
-    for c in CHECKPOINTS
-  ]

@@ -1,9 +1,12 @@
 """Tests of solo_jax/inference/masks.py."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from scipy import ndimage
 
+from solo_jax.inference import masks as masks_module
 from solo_jax.inference.masks import (
   axis_weights,
   masks_to_original,
@@ -116,6 +119,42 @@ def test_by_hand():
   )
   np.testing.assert_array_equal(masks[0], [[0, 0, 1, 1]] * 2)
   np.testing.assert_array_equal(boxes, [[2, 0, 4, 2]])
+
+
+@pytest.mark.parametrize("length", [1, 7, 400])
+def test_bands_of_a_long_axis_are_those_of_the_matrix(monkeypatch, length):
+  axis = axis_weights(
+    20, mask_stride=4, image_length=77, original_length=length
+  )
+  bands = [(start, min(start + 64, length)) for start in range(0, length, 64)]
+  expected = [axis.band(*band) for band in bands]
+  monkeypatch.setattr(masks_module, "MAX_MATRIX", 0)
+  for band, weights in zip(bands, expected, strict=True):
+    np.testing.assert_array_equal(axis.band(*band), weights)
+  np.testing.assert_allclose(axis.weights.sum(1), 1, atol=1e-6)
+
+
+@pytest.mark.parametrize("size", [(1, 1_000_000), (1_000_000, 1), (3, 300_000)])
+def test_very_long_images_take_memory_as_their_pixels_do(size):
+  """One pixel in a hundred cells; a matrix would have 336 million numbers."""
+  cells = [336 if side > 8 else 8 for side in size]
+  probs = np.zeros((1, *cells), np.float32)
+  probs[0][tuple(slice(x // 2 if x > 8 else x) for x in cells)] = 1
+  options = dict(
+    mask_stride=4,
+    image_size=[1333 if side > 8 else 32 for side in size],
+    original_size=size,
+  )
+  tracemalloc.start()
+  masks, boxes = masks_to_original(probs, **options, threshold=0.5)
+  picture = picture_to_original(np.repeat(probs[0, ..., None], 3, 2), **options)
+  _, peak = tracemalloc.get_traced_memory()
+  tracemalloc.stop()
+  assert peak < 3e8
+  length = max(size)
+  assert abs(max(boxes[0]) - length / 2) <= length * 0.01
+  assert masks.sum() == max(boxes[0]) * min(size)
+  assert (picture[..., 0] > 127).sum() == masks.sum()
 
 
 def test_threshold_is_strict():

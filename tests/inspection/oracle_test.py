@@ -114,3 +114,11 @@ def test_targets_come_back_to_the_original_size(scenes):
   shared = (found.masks & sample.masks).sum((1, 2))
   either = (found.masks | sample.masks).sum((1, 2))
   assert (shared / either).min() > 0.9
+
+
+def test_boxes_find_objects_of_one_centre_and_keep_their_masks():
+  boxes = [(8, 8, 32, 32), (16, 16, 24, 24), (33, 5, 61, 40)]
+  records = SampleRecords([make_sample(boxes)])
+  found = ceiling(records, "mask_rcnn_shapes")
+  assert found.oracle.mask_AP == found.oracle.box_AP == pytest.approx(1.0)
+  assert found.masks.mask_AR == pytest.approx(1.0)

@@ -15,7 +15,6 @@ import pytest
 from rich.console import Console
 
 from solo_jax import cli
-from solo_jax.building import load_model
 from solo_jax.checkpoints import store
 from solo_jax.data.records import open_records, read_sample
 from solo_jax.data.shapes import Shapes
@@ -27,6 +26,7 @@ from solo_jax.media.prediction import predict_inputs
 from solo_jax.scoring.checkpoint import Request, evaluate_checkpoint
 from solo_jax.training.logging import read_rows
 from solo_jax.training.loop import train_and_evaluate
+from solo_jax.weights import load_model
 from tests.exporting.writer_test import load_module
 from tests.inspection.doctor_test import run as run_doctor
 from tests.toy_methods import ROWS, make_config, register
@@ -173,7 +173,6 @@ def test_predicts_files(trained, predictor, image, tmp_path):
     tmp_path / "out",
     score_threshold=0.02,
     save=("overlay", "rle"),
-    max_pixels=10**6,
     progress=no_progress(),
   )
   assert not problems

@@ -8,9 +8,15 @@ import flax.linen as nn
 
 from solo_jax.methods.interface import Method
 from solo_jax.methods.mask_rcnn.decode import decode as decode_detections
+from solo_jax.methods.mask_rcnn.decode import merge
 from solo_jax.methods.mask_rcnn.loss import mask_rcnn_loss
 from solo_jax.methods.mask_rcnn.network import MASK_SIZE, MaskRCNN
 from solo_jax.methods.mask_rcnn.perfect_outputs import perfect_outputs
+from solo_jax.methods.regions.lost_instances import (
+  lost_instances,
+  target_views,
+)
+from solo_jax.methods.regions.network import RegionNetwork
 from solo_jax.methods.regions.sections import (
   find_problems,
   read_loss,
@@ -44,18 +50,58 @@ def make(
     **read_network(network, decode),
     **{name: network[name] for name in MASKS},
   )
+  settings = read_loss(loss)
   return Method(
     network=module,
     loss=functools.partial(
       mask_rcnn_loss,
       semantic_weight=loss["semantic_weight"],
       axis_name=axis_name,
-      **read_loss(loss),
+      **settings,
     ),
+    **make_abilities(module, settings, decode, mask_size=2 * MASK_SIZE),
+  )
+
+
+def make_abilities(
+  module: RegionNetwork,
+  settings: Mapping[str, Any],
+  decode: Mapping[str, Any],
+  *,
+  mask_size: int,
+) -> dict[str, Any]:
+  """Makes what all networks of regions with masks do but for their losses.
+
+  Args:
+    module: The network.
+    settings: As `read_loss` returns them.
+    decode: Section of the config.
+    mask_size: Cells a side of a predicted mask.
+
+  Returns:
+    Arguments of `Method`.
+  """
+  paste, proposals = decode["paste"], settings["proposals"]
+  return dict(
     decode=lambda outputs, image_size: decode_detections(
-      outputs.detections, outputs.mask_probs, paste=decode["paste"]
+      outputs.detections, outputs.mask_probs, paste=paste
     ),
-    perfect_outputs=functools.partial(perfect_outputs, mask_size=2 * MASK_SIZE),
+    merge=functools.partial(
+      merge,
+      nms_threshold=decode["nms_threshold"],
+      max_detections=decode["max_detections"],
+      paste=paste,
+    ),
+    perfect_outputs=functools.partial(perfect_outputs, mask_size=mask_size),
+    lost_instances=functools.partial(
+      lost_instances,
+      anchors=module.anchors,
+      proposals=proposals,
+      sampling=settings["stages"].sampling,
+    ),
+    target_views=functools.partial(
+      target_views, anchors=module.anchors, proposals=proposals
+    ),
   )
 
 

@@ -7,8 +7,7 @@ from typing import Any
 import flax.linen as nn
 
 from solo_jax.methods.interface import Method
-from solo_jax.methods.mask_rcnn.decode import decode as decode_detections
-from solo_jax.methods.mask_rcnn.perfect_outputs import perfect_outputs
+from solo_jax.methods.mask_rcnn.method import make_abilities
 from solo_jax.methods.point_rend.heads import COARSE_SIZE
 from solo_jax.methods.point_rend.loss import Points, point_rend_loss
 from solo_jax.methods.point_rend.network import PointRend
@@ -46,17 +45,14 @@ def make(
     candidates=loss["point_candidates"],
     uncertain_share=loss["uncertain_share"],
   )
+  settings = read_loss(loss)
+  mask_size = COARSE_SIZE * 2**subdivision.steps
   return Method(
     network=module,
     loss=functools.partial(
-      point_rend_loss, points=points, axis_name=axis_name, **read_loss(loss)
+      point_rend_loss, points=points, axis_name=axis_name, **settings
     ),
-    decode=lambda outputs, image_size: decode_detections(
-      outputs.detections, outputs.mask_probs, paste=decode["paste"]
-    ),
-    perfect_outputs=functools.partial(
-      perfect_outputs, mask_size=COARSE_SIZE * 2**subdivision.steps
-    ),
+    **make_abilities(module, settings, decode, mask_size=mask_size),
   )
 
 

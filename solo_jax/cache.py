@@ -1,0 +1,137 @@
+"""The folder where downloads, converted checkpoints and programs are kept.
+
+Everything in it may be deleted at any time, and is plain folders and files: no
+links. What is in it under its final name is whole, whatever happened: it is
+made under a name of its own, and then renamed.
+"""
+
+import contextlib
+import os
+import pathlib
+import shutil
+import socket
+import sys
+import time
+from collections.abc import Callable, Iterator
+
+from solo_jax.errors import UserError
+
+VARIABLE = "SOLO_JAX_CACHE"
+OFFLINE = ("SOLO_JAX_OFFLINE", "HF_HUB_OFFLINE")
+_DAY = 24 * 3600.0  # after which what another machine left is removed
+
+
+def cache_folder() -> pathlib.Path:
+  """Returns the folder; it need not exist.
+
+  It is the environment variable SOLO_JAX_CACHE, otherwise `solo_jax` in the
+  user's cache directory (XDG_CACHE_HOME, by default ~/.cache).
+  """
+  given = os.environ.get(VARIABLE)
+  if given:
+    return pathlib.Path(given).expanduser().absolute()
+  root = os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache"
+  return pathlib.Path(root) / "solo_jax"
+
+
+def offline_variable() -> str | None:
+  """Returns the environment variable that forbids the network, if one does."""
+  for name in OFFLINE:
+    value = os.environ.get(name, "").lower()
+    if value not in ("", "0", "false", "no", "off"):
+      return name
+  return None
+
+
+def fill_once(
+  folder: pathlib.Path, make: Callable[[pathlib.Path], None]
+) -> pathlib.Path:
+  """Makes a folder of the cache unless it is there: whole or not at all.
+
+  Processes that want the same folder wait for the first. Where the file system
+  has no locks they work at the same time, and the first to finish counts.
+
+  Args:
+    folder: The folder, below `cache_folder()`.
+    make: Fills an empty folder; that one is renamed afterwards.
+
+  Returns:
+    `folder`.
+
+  Raises:
+    UserError: If the cache cannot be written.
+  """
+  if folder.exists():
+    return folder
+  try:
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with _locked(folder):
+      _remove_left(folder)
+      if not folder.exists():
+        _make(folder, make)
+  except OSError as error:
+    raise UserError(
+      f"the cache cannot be written: {folder}: {error.strerror or error}; "
+      f"nothing half-written was left. Set {VARIABLE} to a folder with space "
+      "where you may write"
+    ) from error
+  return folder
+
+
+def _make(folder: pathlib.Path, make: Callable[[pathlib.Path], None]) -> None:
+  """Fills a folder under another name, then renames it."""
+  name = f".{folder.name}@{socket.gethostname()}@{os.getpid()}"
+  part = folder.with_name(name)
+  part.mkdir()
+  try:
+    make(part)
+    try:
+      part.rename(folder)
+    except OSError:
+      if not folder.exists():  # another process was the first
+        raise
+  finally:
+    shutil.rmtree(part, ignore_errors=True)
+
+
+def _remove_left(folder: pathlib.Path) -> None:
+  """Removes what killed processes left of a folder."""
+  for part in folder.parent.glob(f".{folder.name}@*@*"):
+    _, host, pid = part.name.rsplit("@", 2)
+    if host == socket.gethostname():
+      is_left = not _is_alive(int(pid))
+    else:
+      is_left = time.time() - part.stat().st_mtime > _DAY
+    if is_left:
+      shutil.rmtree(part, ignore_errors=True)
+
+
+def _is_alive(pid: int) -> bool:
+  if sys.platform == "win32":  # there os.kill ends the process
+    return True
+  try:
+    os.kill(pid, 0)
+  except ProcessLookupError:
+    return False
+  except PermissionError:
+    pass
+  return True
+
+
+@contextlib.contextmanager
+def _locked(folder: pathlib.Path) -> Iterator[None]:
+  """Returns a context that other processes wait for; the system ends it."""
+  try:
+    import fcntl
+  except ImportError:  # Windows
+    yield
+    return
+  with open(folder.with_name(f".{folder.name}.lock"), "wb") as file:
+    try:
+      fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+      print(f"waiting for another process that makes {folder}", file=sys.stderr)
+      fcntl.flock(file, fcntl.LOCK_EX)
+    except OSError:
+      pass  # a file system without locks
+    yield

@@ -1,0 +1,317 @@
+"""From what a user calls a checkpoint to its folder, its model, its config.
+
+A user may give the folder of a run or of one checkpoint, the file of another
+code base, a name of `published.py`, an https:// address, or hf:owner/model.
+All but a folder are converted once, into the cache, with the readers of
+`conversion/`: nothing in such a file is executed.
+"""
+
+import dataclasses
+import functools
+import hashlib
+import importlib.util
+import pathlib
+import re
+import sys
+from typing import Any
+
+import ml_collections
+from etils import epath
+
+from solo_jax import published
+from solo_jax.building import build_method, build_model, check_config
+from solo_jax.cache import cache_folder, fill_once
+from solo_jax.checkpoints import converted, hub, store
+from solo_jax.checkpoints.damage import reason
+from solo_jax.checkpoints.folders import absolute
+from solo_jax.checkpoints.state import variable_shapes
+from solo_jax.conversion import checkpoint_file
+from solo_jax.conversion.converter import convert_checkpoint, suggest_config
+from solo_jax.conversion.families import find_family, recognize
+from solo_jax.errors import UserError, printable
+from solo_jax.inference.predictor import Model
+from solo_jax.published import Published
+
+_ENDINGS = (".pth", ".pt", ".bin", ".pkl", ".safetensors")
+_LIST = "python -m solo_jax.convert --list"
+
+
+def load(text: str) -> store.Checkpoint:
+  """Returns the checkpoint that a user's text means.
+
+  Args:
+    text: See the top of this file.
+
+  Returns:
+    The checkpoint.
+
+  Raises:
+    UserError: If there is none, it cannot be had, converted or read.
+  """
+  return store.load(find_folder(text))
+
+
+def load_model(text: str) -> Model:
+  """Returns the model of the checkpoint that a user's text means.
+
+  Args:
+    text: See the top of this file.
+
+  Returns:
+    The model.
+
+  Raises:
+    UserError: As `load`.
+  """
+  checkpoint = load(text)
+  model = build_model(
+    checkpoint.config,
+    checkpoint.variables,
+    class_names=checkpoint.class_names,
+    category_ids=checkpoint.category_ids,
+  )
+  return dataclasses.replace(model, exif=checkpoint.exif)
+
+
+def find_folder(text: str) -> str:
+  """Returns the folder of a checkpoint, downloaded and converted if need be.
+
+  The cache is asked first: what is in it needs no network.
+
+  Args:
+    text: See the top of this file.
+
+  Returns:
+    The folder, which is not there if the text is a path of nothing.
+
+  Raises:
+    UserError: If the text is no path and no name, or the file cannot be had,
+      or not be converted.
+  """
+  if _is_path(text):
+    is_file = text.endswith(_ENDINGS) and epath.Path(text).is_file()
+    return _converted_file(text) if is_file else text
+  row = published.find(text)
+  if row is None and not hub.is_address(text):
+    raise _unknown(text)
+  if row is not None and row.config is None:
+    raise UserError(
+      f"{text} is a backbone without a head; train on it with "
+      f"--config.backbone.weights={text}"
+    )
+  key = row.name if row is not None else _key(text)
+  folder = cache_folder() / "checkpoints" / key
+  return str(fill_once(folder, functools.partial(_fetch, text, row)) / "run")
+
+
+def find_file(text: str) -> str:
+  """Returns the path of a file of weights, downloaded if need be.
+
+  Args:
+    text: A path, a name of `published.py` or an address; any other text is
+      returned as it is.
+
+  Returns:
+    The path.
+
+  Raises:
+    UserError: If the file cannot be had, or is not of a backbone.
+  """
+  row = None if epath.Path(text).exists() else published.find(text)
+  if row is None and not hub.is_address(text):
+    return text
+  if row is not None and row.config is not None:
+    raise UserError(
+      f"{text} is a whole network, not a backbone; start from it with "
+      f"--config.training.init_from={text}"
+    )
+  folder = cache_folder() / "files" / (row.name if row else _key(text))
+  fill_once(folder, lambda part: _download(text, row, part))
+  return str(next(folder.iterdir()))
+
+
+def is_cached(row: Published) -> pathlib.Path | None:
+  """Returns the folder in the cache that holds a row, None if there is none."""
+  kind = "files" if row.config is None else "checkpoints"
+  folder = cache_folder() / kind / row.name
+  return folder if folder.exists() else None
+
+
+def convert_file(
+  path: str,
+  out: str,
+  *,
+  config: ml_collections.ConfigDict | None,
+  origin: dict[str, Any],
+  **options: Any,
+) -> tuple[str, ...]:
+  """Converts a foreign file to a checkpoint.
+
+  Args:
+    path: The file.
+    out: Folder for the checkpoint; refused unless it is new or empty.
+    config: Of the network; None raises an error that says which.
+    origin: Saved with the checkpoint, with what the conversion adds.
+    **options: See `converter.convert_checkpoint`.
+
+  Returns:
+    What is to be said of it, in lines.
+
+  Raises:
+    UserError: See `converter.convert_checkpoint`. Nothing is written then.
+  """
+  if config is not None:
+    check_config(config)
+  conversion = convert_checkpoint(path, config, find_shapes, **options)
+  converted.save_converted(
+    out,
+    variables=conversion.variables,
+    config=config,
+    class_names=tuple(name for _, name in conversion.classes),
+    category_ids=tuple(number for number, _ in conversion.classes),
+    origin={**conversion.origin, **origin},
+  )
+  return conversion.lines
+
+
+def config_folder() -> pathlib.Path:
+  """Returns the folder of the config files: of the package, or the clone's."""
+  here = pathlib.Path(__file__).parent
+  inside = here / "configs"
+  return inside if inside.is_dir() else here.parent / "configs"
+
+
+def load_config(text: str) -> ml_collections.ConfigDict:
+  """Returns one of this project's configs.
+
+  Args:
+    text: File in configs/ with its argument after a colon.
+
+  Returns:
+    The configuration, locked.
+  """
+  name, _, argument = text.partition(":")
+  path = config_folder() / name
+  spec = importlib.util.spec_from_file_location(path.stem, path)
+  module = importlib.util.module_from_spec(spec)
+  spec.loader.exec_module(module)
+  return module.get_config(argument)
+
+
+def find_shapes(config: ml_collections.ConfigDict) -> dict[str, Any]:
+  """Returns the shapes of the variables of a config's network."""
+  return variable_shapes(
+    build_method(config).network, image_size=config.transforms.image_size
+  )
+
+
+def _is_path(text: str) -> bool:
+  """Returns whether a text can only be a path: such is never sent anywhere."""
+  if hub.is_address(text):
+    return False
+  looks_like_one = re.search(r"[/\\]|^[.~]", text) is not None
+  return looks_like_one or epath.Path(text).exists()
+
+
+def _unknown(text: str) -> UserError:
+  nearest = published.nearest(text)
+  hint = f"; did you mean {' or '.join(nearest)}?" if nearest else ""
+  return UserError(
+    f"no checkpoint at {absolute(text)}: the folder does not exist, and "
+    f"{text!r} is no name of published weights{hint}\n{_LIST} shows the names; "
+    "train a checkpoint with python -m solo_jax.train --config=... "
+    "--workdir=..."
+  )
+
+
+def _key(text: str) -> str:
+  """Returns the name of an address's folder in the cache."""
+  words = re.sub(r"[^\w.-]+", "-", text.split("://")[-1])[-60:].strip("-.")
+  return f"{words}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
+
+
+def _fetch(text: str, row: Published | None, part: pathlib.Path) -> None:
+  """Downloads and converts into an empty folder; the file does not stay."""
+  origin = _download(text, row, part)
+  path = part / origin["file"]
+  _convert(str(path), part / "run", row and row.config, origin)
+  path.unlink()
+
+
+def _download(
+  text: str, row: Published | None, part: pathlib.Path
+) -> dict[str, Any]:
+  """Downloads a file and shows from where it is and under which licence."""
+  if row is not None and row.source is None:
+    raise UserError(
+      f"{row.name}: its authors give the file {row.published_as} on a page "
+      f"only, {row.page}; download it there (licence: {row.licence}), then\n"
+      f"python -m solo_jax.convert --checkpoint=FILE "
+      f"--config=configs/{row.config} --out=checkpoints/{row.name}"
+    )
+  if row is not None:
+    remote = hub.find_remote(row.source, row.digest)
+  else:
+    remote = hub.find_remote(text)
+  licence = row.licence if row is not None else remote.licence
+  _say(f"name       {text}")
+  _say(f"source     {remote.address}")
+  _say(f"licence    {licence or 'not stated; ask where you got the address'}")
+  origin = hub.download(remote, part)
+  origin |= dict(licence=licence, name=row and row.name)
+  if row is not None:
+    origin |= dict(page=row.page, published_ap=row.ap)
+  return origin
+
+
+def _converted_file(text: str) -> str:
+  """Returns the folder of a user's own file, converted."""
+  with open(text, "rb") as file:
+    digest = hashlib.file_digest(file, "sha256").hexdigest()
+  name = f"{pathlib.Path(text).stem}-{digest[:8]}"
+  folder = cache_folder() / "checkpoints" / name
+
+  def make(part):
+    _say(f"converting {text}")
+    _convert(text, part / "run", None, {"source": pathlib.Path(text).name})
+
+  return str(fill_once(folder, make) / "run")
+
+
+def _convert(
+  path: str, out: pathlib.Path, config: str | None, origin: dict[str, Any]
+) -> None:
+  """Converts with a config in configs/, or with the one a file looks like."""
+  made = load_config(config) if config else _guess_config(path)
+  try:
+    lines = convert_file(path, str(out), config=made, origin=origin)
+  except (OSError, UserError):
+    raise
+  except Exception as error:  # Orbax, on a full disk for one
+    raise UserError(
+      f"{out} cannot be written ({reason(error)}); nothing was kept"
+    ) from error
+  for line in lines:
+    _say(line)
+
+
+def _guess_config(path: str) -> ml_collections.ConfigDict:
+  """Returns the config that a file looks like, for its number of classes."""
+  arrays = checkpoint_file.read(path).arrays
+  family = find_family(None, arrays)
+  network = recognize(family, arrays)
+  if network.method is None:
+    raise UserError(
+      f"{path} is a backbone without a head; train on it with "
+      f"--config.backbone.weights={path}"
+    )
+  text = suggest_config(family, network).removeprefix("configs/")
+  config = load_config(text)
+  _say(f"config     configs/{text}")
+  with config.unlocked():
+    config.dataset.num_classes = network.num_classes
+  return config
+
+
+def _say(line: str) -> None:
+  print(printable(line), file=sys.stderr, flush=True)
