@@ -29,7 +29,6 @@ import sys
 import jax
 import rich.table
 from absl import flags
-from rich.console import Console
 
 from solo_jax import cli, terminal
 from solo_jax.evaluation import judging
@@ -40,6 +39,7 @@ from solo_jax.scoring.checkpoint import (
   Request,
   evaluate_checkpoint,
 )
+from solo_jax.terminal import Console
 
 # Row titles for the values of `Metrics.box_source`.
 BOX_NAMES = {"mask": "box of the mask", "predicted": "predicted box"}
@@ -114,13 +114,9 @@ def define_flags() -> None:
     [],
     f"Extra metrics to compute: {','.join(judging.METRICS)}.",
   )
-  flags.DEFINE_float(
-    "score_threshold",
-    0.3,
+  cli.define_score_flag(
     "Leave detections of a lower score out of the report's pictures, its "
-    "confusion matrix and the metrics of label images.",
-    lower_bound=0.0,
-    upper_bound=1.0,
+    "confusion matrix and the metrics of label images."
   )
   cli.define_process_flags()
   cli.define_augmentation_flags()

@@ -55,18 +55,16 @@ import sys
 import time
 
 from absl import flags
-from rich.console import Console
 
 from solo_jax import api, cli
 from solo_jax.data import exif
-from solo_jax.data.file_tree import MAX_PIXELS, PIXELS_LIMIT
 from solo_jax.errors import printable
 from solo_jax.inference.compilation_cache import use_compilation_cache
 from solo_jax.media.inputs import describe_others, find_inputs
 from solo_jax.media.prediction import predict_inputs
 from solo_jax.media.reading import ImageReader
 from solo_jax.media.saving import KINDS
-from solo_jax.terminal import plural
+from solo_jax.terminal import Console, plural
 from solo_jax.visualization import COLORS, SHOWN, Look
 
 FLAGS = flags.FLAGS
@@ -78,23 +76,11 @@ def define_flags() -> None:
   flags.DEFINE_string(
     "out", None, "Folder for the results; created if missing."
   )
-  flags.DEFINE_float(
-    "score_threshold",
-    0.3,
-    "Leave out detections of a lower score.",
-    lower_bound=0.0,
-    upper_bound=1.0,
-  )
-  flags.DEFINE_integer(
-    "batch_size", 1, "Number of images per network call.", lower_bound=1
-  )
-  flags.DEFINE_integer(
-    "max_pixels",
-    MAX_PIXELS,
+  cli.define_score_flag("Leave out detections of a lower score.")
+  cli.define_batch_size_flag("Number of images per network call.")
+  cli.define_max_pixels_flag(
     "Do not read image files whose header declares more pixels: they would "
-    "fill the memory.",
-    lower_bound=1,
-    upper_bound=PIXELS_LIMIT,
+    "fill the memory."
   )
   flags.DEFINE_enum(
     "exif",

@@ -20,7 +20,6 @@ from absl import flags
 from solo_jax import cli, types, visualization
 from solo_jax.api import Predictor
 from solo_jax.data import transforms
-from solo_jax.data.file_tree import PIXELS_LIMIT
 from solo_jax.errors import UserError
 from solo_jax.inference.compilation_cache import use_compilation_cache
 from solo_jax.media.reading import ImageReader
@@ -359,18 +358,12 @@ def define_flags() -> None:
     "there is no password.",
   )
   flags.DEFINE_integer("port", 7860, "Port to listen on.", lower_bound=0)
-  flags.DEFINE_float(
-    "score_threshold", 0.3, "Initial value of the score slider.", 0, 1
-  )
+  cli.define_score_flag("Initial value of the score slider.")
   flags.DEFINE_integer(
     "max_upload_mb", 20, "Reject larger uploads.", lower_bound=1
   )
-  flags.DEFINE_integer(
-    "max_pixels",
-    50_000_000,
-    "Reject images whose header declares more pixels.",
-    lower_bound=1,
-    upper_bound=PIXELS_LIMIT,
+  cli.define_max_pixels_flag(
+    "Reject images whose header declares more pixels.", default=50_000_000
   )
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import rich.progress
 
 from solo_jax import types
-from solo_jax.errors import UserError
+from solo_jax.errors import UserError, printable
 from solo_jax.inference.predictor import Predictor
 from solo_jax.inference.segmentation import KINDS as SEGMENTS
 from solo_jax.inference.segmentation import Segmenter
@@ -197,7 +197,7 @@ def _predict_video(
   tracker = Tracker(
     score_threshold=job.score_threshold, max_missed=MISSED_SECONDS
   )
-  task = job.progress.add_task(path.name, total=source.num_frames)
+  task = job.progress.add_task(printable(path.name), total=source.num_frames)
   waiting = collections.deque()
 
   def read():
