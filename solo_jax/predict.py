@@ -28,6 +28,11 @@ of --score_threshold starts a track; a lower one can continue it.
                                   score wins; scores.json has the scores
   views     views/<name>.png      for associative embedding: tags as colours,
                                   seeds and groups next to the image
+  panoptic  panoptic/<name>.png   COCO's panoptic format: a pixel's colour is
+                                  the id of its segment, panoptic.json lists
+                                  them; overlays then show things and stuff
+  semantic  semantic/<name>.png   the category id of each pixel;
+                                  semantic/classes.json has the names
 
 --show=contour,fill,boxes,labels says what overlays show, --colors=class gives
 each class one colour; without it each instance, or track, has its own.

@@ -46,6 +46,7 @@ ALLOWED = {
   "scoring": (
     "data",
     "evaluation",
+    "methods",
     "inference",
     "media",
     "checkpoints",

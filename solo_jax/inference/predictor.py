@@ -70,6 +70,7 @@ class Predictor:
   the programs for the next start.
 
   Attributes:
+    model: What it was made from, without the variables.
     class_names: Name of each label.
     category_ids: The dataset's own id of each label.
     exif: See `Model`.
@@ -120,6 +121,7 @@ class Predictor:
     self._replicated = NamedSharding(mesh, whole)
     self._split = NamedSharding(mesh, rows)
     self.variables = model.variables
+    self.model = dataclasses.replace(model, variables={})
     self.class_names = model.class_names
     self.category_ids = model.category_ids
     self.exif = model.exif
