@@ -332,7 +332,9 @@ def write_json(
     class_names=predictor.class_names,
     category_ids=predictor.category_ids,
   ) as results:
-    results.add(image, instances, file_name=name, name="image", views={})
+    results.add(
+      image, instances, file_name=name, name="image", views={}, maps={}
+    )
   return folder / "predictions.json"
 
 
@@ -368,7 +370,7 @@ def define_flags() -> None:
 def main() -> None:
   """Runs the command."""
   use_compilation_cache()
-  predictor = Predictor.from_checkpoint(FLAGS.checkpoint)
+  predictor = Predictor.from_checkpoint(FLAGS.checkpoint, few_shapes=True)
   page = build_page(
     predictor,
     title=make_title(FLAGS.checkpoint, predictor.class_names),
