@@ -16,8 +16,8 @@ def trace(encoded: dict, unit: int) -> Outline:
 
   Args:
     encoded: COCO RLE.
-    unit: Steps of the outline per pixel. With more than one the steps of the
-      pixels are smoothed.
+    unit: Steps of the outline per pixel. With more than one, pixel edges are
+      smoothed.
 
   Returns:
     Its outline, holes included, in steps from the corner of the image.
@@ -53,7 +53,7 @@ def trace(encoded: dict, unit: int) -> Outline:
 
 
 def _to_path(points: np.ndarray) -> str:
-  """Writes a closed line of whole numbers, each relative to the one before."""
+  """Returns a closed path of whole numbers, relative to the previous ones."""
   (x, y), *_ = points.tolist()
   steps = "".join(f"{dx} {dy} " for dx, dy in np.diff(points, axis=0).tolist())
   return f"M{x} {y}l{steps.strip()}z" if steps else f"M{x} {y}z"
