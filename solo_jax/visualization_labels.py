@@ -111,6 +111,8 @@ def free_place(
   box: np.ndarray, size: np.ndarray, taken: np.ndarray, frame: tuple[int, int]
 ) -> np.ndarray | None:
   """Returns a free place next to `box` (x1, y1, x2, y2), or None."""
+  if np.greater(size, frame).any():  # of one row of pixels, for example
+    return None
   left, top, right, bottom = box
   middle = (left + right - size[0]) / 2
   for corner in (

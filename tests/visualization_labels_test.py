@@ -61,3 +61,16 @@ def test_the_deepest_point_by_hand():
   mask[10:51, 30:71] = True  # and a square of 41 pixels below it
   box = np.array([10, 10, 71, 51])
   assert visualization_labels.deepest_point(mask, box) == (50, 30)
+
+
+def test_a_picture_of_one_row_has_no_room_for_labels():
+  for size in ((1, 5000), (3, 700), (5000, 1)):
+    picture = np.full((*size, 3), 90, np.uint8)
+    drawn = visualization_labels.draw_labels(
+      picture,
+      ["cat 0.90"],
+      np.array([[0.0, 0.0, size[1], size[0]]]),
+      np.ones((1, *size), bool),
+      [sv.Color.WHITE],
+    )
+    np.testing.assert_array_equal(drawn, picture)
