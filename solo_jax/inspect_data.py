@@ -27,11 +27,11 @@ import pathlib
 import sys
 
 from absl import flags
-from rich.console import Console
 
 from solo_jax import cli
 from solo_jax.inference.compilation_cache import use_compilation_cache
 from solo_jax.inspection.doctor import inspect
+from solo_jax.terminal import Console
 
 FLAGS = flags.FLAGS
 

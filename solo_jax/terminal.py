@@ -1,7 +1,24 @@
-"""What all commands print alike: tables, and counts with their nouns."""
+"""What all commands print alike: lines, tables, counts with their nouns."""
+
+from typing import Any
 
 import rich.box
+import rich.console
 import rich.table
+import rich.text
+
+from solo_jax.errors import printable
+
+
+class Console(rich.console.Console):
+  """A console that shows control characters of names as escapes.
+
+  Names come from files: a terminal would act on what is in them.
+  """
+
+  def render_str(self, text: str, **options: Any) -> rich.text.Text:
+    """Returns a text, or the cell of a table, as it is printed."""
+    return super().render_str(printable(text, keep="\n\t"), **options)
 
 
 def plural(count: int, noun: str) -> str:

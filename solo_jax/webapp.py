@@ -21,7 +21,6 @@ from solo_jax import cli, visualization
 from solo_jax import webapp_results as results
 from solo_jax.api import Predictor
 from solo_jax.data import transforms
-from solo_jax.data.file_tree import PIXELS_LIMIT
 from solo_jax.errors import UserError
 from solo_jax.inference.compilation_cache import use_compilation_cache
 from solo_jax.media.inputs import find_inputs
@@ -305,21 +304,15 @@ def define_flags() -> None:
     "there is no password.",
   )
   flags.DEFINE_integer("port", 7860, "Port to listen on.", lower_bound=0)
-  flags.DEFINE_float(
-    "score_threshold", 0.3, "Initial value of the score slider.", 0, 1
-  )
+  cli.define_score_flag("Initial value of the score slider.")
   flags.DEFINE_integer(
     "max_upload_mb", 20, "Reject larger uploads.", lower_bound=1
   )
   flags.DEFINE_string(
     "examples", None, "Folder of images to try by a click, the first eight."
   )
-  flags.DEFINE_integer(
-    "max_pixels",
-    50_000_000,
-    "Reject images whose header declares more pixels.",
-    lower_bound=1,
-    upper_bound=PIXELS_LIMIT,
+  cli.define_max_pixels_flag(
+    "Reject images whose header declares more pixels.", default=50_000_000
   )
 
 
@@ -335,7 +328,7 @@ def _list_examples(folder: str | None) -> list[str]:
 def main() -> None:
   """Runs the command."""
   use_compilation_cache()
-  predictor = Predictor.from_checkpoint(FLAGS.checkpoint)
+  predictor = Predictor.from_checkpoint(FLAGS.checkpoint, few_shapes=True)
   page = build_page(
     predictor,
     title=make_title(FLAGS.checkpoint, predictor.class_names),

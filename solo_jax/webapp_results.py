@@ -95,5 +95,7 @@ def write_json(
     class_names=predictor.class_names,
     category_ids=predictor.category_ids,
   ) as results:
-    results.add(image, instances, file_name=name, name="image", views={})
+    results.add(
+      image, instances, file_name=name, name="image", views={}, maps={}
+    )
   return folder / "predictions.json"

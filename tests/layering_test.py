@@ -46,6 +46,7 @@ ALLOWED = {
   "scoring": (
     "data",
     "evaluation",
+    "methods",
     "inference",
     "media",
     "checkpoints",
@@ -82,6 +83,7 @@ READS_CONFIG = (
   "scoring/checkpoint.py",
   "training/loop.py",
   "training/setup.py",
+  "weights.py",
 )
 ONLY_IN = {
   "grain": ("data/pipeline.py",),

@@ -299,7 +299,7 @@ def test_command_serves_the_checkpoint(monkeypatch, capsys, tmp_path):
   monkeypatch.setattr(
     webapp.Predictor,
     "from_checkpoint",
-    lambda path: SimpleNamespace(class_names=[f"c{i}" for i in range(15)]),
+    lambda path, **_: SimpleNamespace(class_names=[f"c{i}" for i in range(15)]),
   )
 
   def build_page(predictor, **options):

@@ -2,12 +2,12 @@
 
 import functools
 import pathlib
+import shlex
 from collections.abc import Callable
 from typing import Any
 
 import ml_collections
 import rich.progress
-from rich.console import Console
 
 from solo_jax.building import check_config
 from solo_jax.evaluation.page import Heading
@@ -22,6 +22,7 @@ from solo_jax.inspection.files import (
   write_report,
 )
 from solo_jax.inspection.verdict import verdict_table
+from solo_jax.terminal import Console
 
 
 def inspect(
@@ -75,7 +76,6 @@ def inspect(
   for table in tables:
     table.print(console)
   if out is not None:
-    check_config(found.made.config)
     drawn = write_pictures(out, found)
     write_report(out, config, found, tables, content, drawn)
     title = f"{config.dataset.name}, {config.method}: dataset doctor"
@@ -86,7 +86,8 @@ def inspect(
     if found.made.reasons and not found.warning:
       console.print(
         f"Train on the suggestion ({compare_steps(*find_costs(found))}) with\n"
-        f"python -m solo_jax.train --config={out / SUGGESTED} --workdir=...",
+        "python -m solo_jax.train "
+        f"{shlex.quote(f'--config={out / SUGGESTED}')} --workdir=...",
         soft_wrap=True,
       )
   return content

@@ -16,12 +16,12 @@ import numpy as np
 from absl import logging
 from etils import epath
 from PIL import Image
-from rich.console import Console
 from tensorboardX import summary
 from tensorboardX.event_file_writer import EventsWriter
 from tensorboardX.proto.event_pb2 import Event, SessionLog
 
 from solo_jax.errors import UserError, printable
+from solo_jax.terminal import Console
 from solo_jax.training.log_lines import COUNTERS, Line, describe_steps
 from solo_jax.training.step import is_count
 from solo_jax.training.workdir import LogFolder
