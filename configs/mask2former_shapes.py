@@ -1,7 +1,7 @@
 r"""Mask2Former on drawn shapes: the demo's data and budget.
 
-Follows https://arxiv.org/abs/2112.01527 in miniature: queries that look at what
-their masks cover, losses on points, no grid and no suppression.
+Follows https://arxiv.org/abs/2112.01527 in miniature: queries that attend to
+the pixels of their masks, losses on points, no grid and no suppression.
 
 Run:
 

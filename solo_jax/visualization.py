@@ -297,7 +297,8 @@ def enlarge_masks(masks: np.ndarray, factor: int) -> np.ndarray:
   if factor == 1 or not len(masks):
     return masks
   size = masks.shape[2] * factor, masks.shape[1] * factor
-  # A Gaussian takes off the steps; up to .74 pixels lines of one pixel survive.
+  # A Gaussian takes off the steps; up to 0.74 pixels lines of one pixel
+  # survive.
   sigma = 0.65 * factor
   return np.stack(
     [_enlarge_mask(mask.astype(np.uint8) * 255, size, sigma) for mask in masks]
