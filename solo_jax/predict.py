@@ -28,6 +28,11 @@ of --score_threshold starts a track; a lower one can continue it.
                                   score wins; scores.json has the scores
   views     views/<name>.png      for associative embedding: tags as colours,
                                   seeds and groups next to the image
+  panoptic  panoptic/<name>.png   COCO's panoptic format: a pixel's colour is
+                                  the id of its segment, panoptic.json lists
+                                  them; overlays then show things and stuff
+  semantic  semantic/<name>.png   the category id of each pixel;
+                                  semantic/classes.json has the names
 
 --show=contour,fill,boxes,labels says what overlays show, --colors=class gives
 each class one colour; without it each instance, or track, has its own.
@@ -53,7 +58,6 @@ from absl import flags
 
 from solo_jax import api, cli
 from solo_jax.data import exif
-from solo_jax.data.file_tree import MAX_PIXELS, PIXELS_LIMIT
 from solo_jax.errors import printable
 from solo_jax.inference.compilation_cache import use_compilation_cache
 from solo_jax.media.inputs import describe_others, find_inputs
@@ -72,23 +76,11 @@ def define_flags() -> None:
   flags.DEFINE_string(
     "out", None, "Folder for the results; created if missing."
   )
-  flags.DEFINE_float(
-    "score_threshold",
-    0.3,
-    "Leave out detections of a lower score.",
-    lower_bound=0.0,
-    upper_bound=1.0,
-  )
-  flags.DEFINE_integer(
-    "batch_size", 1, "Number of images per network call.", lower_bound=1
-  )
-  flags.DEFINE_integer(
-    "max_pixels",
-    MAX_PIXELS,
+  cli.define_score_flag("Leave out detections of a lower score.")
+  cli.define_batch_size_flag("Number of images per network call.")
+  cli.define_max_pixels_flag(
     "Do not read image files whose header declares more pixels: they would "
-    "fill the memory.",
-    lower_bound=1,
-    upper_bound=PIXELS_LIMIT,
+    "fill the memory."
   )
   flags.DEFINE_enum(
     "exif",
@@ -125,7 +117,10 @@ def main(*arguments: str) -> None:
     batch_size=FLAGS.batch_size,
     scales=FLAGS.scale,
     flip=FLAGS.flip,
+    few_shapes=True,
   )
+  progress = cli.make_progress(Console(stderr=True, highlight=False))
+  predictor.compilations.tell = progress.console.print
   start = time.perf_counter()
   num_images, problems = predict_inputs(
     predictor,
@@ -137,7 +132,7 @@ def main(*arguments: str) -> None:
     reader=ImageReader(
       max_pixels=FLAGS.max_pixels, exif=FLAGS.exif or predictor.exif
     ),
-    progress=cli.make_progress(Console(stderr=True)),
+    progress=progress,
   )
   seconds = time.perf_counter() - start
   if num_images:

@@ -52,7 +52,6 @@ from solo_jax.data import (
   shapes,
 )
 from solo_jax.data.builder import TOLERANT, RecordsBuilder, Tolerance
-from solo_jax.data.file_tree import MAX_PIXELS, PIXELS_LIMIT
 from solo_jax.data.records import Records, find_prepared, list_splits
 from solo_jax.data.summary import print_summary
 from solo_jax.errors import UserError
@@ -118,13 +117,8 @@ def define_flags() -> None:
     "foreground masks of 0 and 255.",
   )
   flags.DEFINE_integer("seed", 0, "Seed of the drawn scenes.")
-  flags.DEFINE_integer(
-    "max_pixels",
-    MAX_PIXELS,
-    "Skip images whose header declares more pixels: they would fill "
-    "the memory.",
-    lower_bound=1,
-    upper_bound=PIXELS_LIMIT,
+  cli.define_max_pixels_flag(
+    "Skip images whose header declares more pixels: they would fill the memory."
   )
   flags.DEFINE_string("class_name", "object", "Class name for labeled_images.")
   flags.DEFINE_float(

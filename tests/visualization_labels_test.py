@@ -74,3 +74,11 @@ def test_a_picture_of_one_row_has_no_room_for_labels():
       [sv.Color.WHITE],
     )
     np.testing.assert_array_equal(drawn, picture)
+
+
+def test_smaller_masks_own_what_they_cover():
+  large, small = np.zeros((2, 4, 6), bool)
+  large[:, :4] = True
+  small[1:3, 2:6] = True
+  owner = visualization_labels.find_owners([large, small], (4, 6))
+  np.testing.assert_array_equal(owner, large * 1 + small * (2 - large))
