@@ -15,13 +15,8 @@ from solo_jax.data import transforms
 from solo_jax.errors import UserError
 from solo_jax.evaluation import coco_metrics, rle
 from solo_jax.evaluation.label_images import flatten
-<<<<<<< HEAD
-from solo_jax.media import video
-from solo_jax.media.coco_file import CocoFile, area_of, to_polygons
-=======
 from solo_jax.media import segment_files, video
-from solo_jax.media.coco_file import CocoFile, to_polygons
->>>>>>> main
+from solo_jax.media.coco_file import CocoFile, area_of, to_polygons
 
 KINDS = ("overlay", "masks", "polygons", "rle", "labels", "views")
 KINDS += segment_files.KINDS
