@@ -58,12 +58,11 @@ class Look:
   colors: str = "instance"
 
   def __post_init__(self):
-    """Raises a UserError if a name is unknown or there is none."""
+    """Raises a UserError if a name is unknown."""
     unknown = sorted(set(self.show) - set(SHOWN))
-    if unknown or not self.show:
+    if unknown:
       raise UserError(
-        f"--show: unknown {', '.join(unknown) or '(none given)'}; choose from "
-        f"{', '.join(SHOWN)}"
+        f"--show: unknown {', '.join(unknown)}; choose from {', '.join(SHOWN)}"
       )
     if self.colors not in COLORS:
       raise UserError(

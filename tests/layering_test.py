@@ -66,7 +66,14 @@ ALLOWED = {
     "scoring",
     "weights",
   ),
-  "inspection": (*LEAVES, "methods", "inference", "building"),
+  "inspection": (
+    *LEAVES,
+    "methods",
+    "inference",
+    "building",
+    "published",
+    "weights",
+  ),
   "api": ("inference",),
 }
 # Imports of a higher layer, inside of a function: Predictor.from_checkpoint is
@@ -82,6 +89,7 @@ READS_CONFIG = (
   "inspection/doctor.py",
   "scoring/checkpoint.py",
   "training/loop.py",
+  "training/following.py",
   "training/setup.py",
   "weights.py",
 )
