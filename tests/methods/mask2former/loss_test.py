@@ -125,7 +125,7 @@ def test_fixture_costs_and_matching(golden):
 
 
 def ordered(points):
-  """Points in an order of their own: theirs means nothing."""
+  """Points in a different order: theirs means nothing."""
   points = np.asarray(points)
   return points[np.lexsort(points.T)]
 
