@@ -215,10 +215,7 @@ def join(
   """
   if tile_size is None:
     return parts[0]
-  size = tuple(
-    max(frame.origin[axis] + frame.size[axis] for frame in frames)
-    for axis in (0, 1)
-  )
+  size = frames[0].sample.original_size
   pieces = [
     tiling.cut_out(found, frame.origin, size)
     for frame, found in zip(frames, parts, strict=True)
