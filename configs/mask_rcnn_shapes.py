@@ -19,7 +19,7 @@ from solo_jax.config import make_config, parse_arg
 
 def get_config(arg: str = "") -> ml_collections.ConfigDict:
   """Returns the configuration; `arg` takes `steps=...`."""
-  arg = parse_arg(arg, steps=6000)
+  arg = parse_arg(arg, steps=9000)
   return make_config(
     method="mask_rcnn",
     dataset=dict(name="shapes", num_classes=5),
@@ -52,7 +52,12 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
       dense_channels=128,
       mask_convs=2,
     ),
-    loss=dict(anchor_samples=64, region_samples=32, mask_target_threshold=None),
+    loss=dict(
+      anchor_samples=64,
+      anchor_high=0.6,
+      region_samples=64,
+      mask_target_threshold=None,
+    ),
     optimizer=dict(
       learning_rate=2e-3,
       reference_batch_size=4,

@@ -19,7 +19,7 @@ from solo_jax.config import make_config, parse_arg
 
 def get_config(arg: str = "") -> ml_collections.ConfigDict:
   """Returns the configuration; `arg` takes `steps=...`."""
-  arg = parse_arg(arg, steps=6000)
+  arg = parse_arg(arg, steps=9000)
   return make_config(
     method="point_rend",
     dataset=dict(name="shapes", num_classes=5),
@@ -55,7 +55,8 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
     ),
     loss=dict(
       anchor_samples=64,
-      region_samples=32,
+      anchor_high=0.6,
+      region_samples=64,
       mask_target_threshold=None,
       points=98,
     ),

@@ -1,85 +1,22 @@
 """The published checkpoints that have a short name, in one table.
 
 A name without an ending is of weights that anyone may download; those whose
-authors keep them behind a web page end in their code base. AP is what the code
+authors keep them behind a web page, or of a method that several code bases
+published, end in their code base. AP is what the code
 base reports; nothing here was measured by this project.
 """
 
-import dataclasses
 import difflib
-import re
+
+from solo_jax.published_regions import REGIONS
+from solo_jax.published_rows import Published, in_openmmlab, make_rows
 
 COCO = "COCO val2017 mask AP"
-_OPENMMLAB = "https://download.openmmlab.com/mmdetection/v2.0/"
 _PYTORCH = "https://download.pytorch.org/models/"
 _ACADEMIC = "BSD-2-Clause, academic use only"
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Published:
-  """A row of the table.
-
-  Attributes:
-    name: What a user writes.
-    code_base: Who published it, the heading in docs/model_zoo.md.
-    original: Name of its config there.
-    published_as: The file, or the name in the code base's list of models.
-    config: File in configs/ with its argument; None of a backbone alone, which
-      is for `backbone.weights`.
-    ap: Published figure; None of a backbone alone.
-    licence: Of the weights.
-    source: Address of the file, or hf:owner/model; None: only a page has it.
-    page: Where a person finds it.
-    megabytes: Of its float32 weights; None if not known.
-  """
-
-  name: str
-  code_base: str
-  original: str
-  published_as: str
-  config: str | None
-  ap: float | None
-  licence: str
-  source: str | None
-  page: str
-  megabytes: int | None
-
-  @property
-  def digest(self) -> str | None:
-    """Returns the first digits of its SHA-256 that the file's name carries."""
-    found = re.search(r"-([0-9a-f]{8})\.pth$", self.published_as)
-    return found and found[1]
-
-
-def _rows(code_base, licence, page, make_source, rows):
-  """Returns the rows of a code base."""
-  return tuple(
-    Published(
-      name=name,
-      code_base=code_base,
-      original=original,
-      published_as=published_as,
-      config=config,
-      ap=ap,
-      licence=licence,
-      source=make_source(published_as),
-      page=page,
-      megabytes=megabytes,
-    )
-    for name, original, published_as, config, ap, megabytes in rows
-  )
-
-
-def _in_openmmlab(folder):
-  """Returns the addresses of mmdetection: a folder is a name without a date."""
-
-  def address(file):
-    return f"{_OPENMMLAB}{folder}/{re.split('_20|-', file)[0]}/{file}"
-
-  return address
-
-
-OFFICIAL = _rows(
+OFFICIAL = make_rows(
   "WXinlong/SOLO",
   _ACADEMIC,
   "https://github.com/WXinlong/SOLO",
@@ -223,7 +160,7 @@ OFFICIAL = _rows(
     ),
   ),
 )
-ADELAIDET = _rows(
+ADELAIDET = make_rows(
   "AdelaiDet",
   _ACADEMIC,
   "https://github.com/aim-uofa/AdelaiDet/tree/master/configs/SOLOv2",
@@ -247,11 +184,11 @@ ADELAIDET = _rows(
     ),
   ),
 )
-MMDET_SOLO = _rows(
+MMDET_SOLO = make_rows(
   "mmdetection 3",
   "Apache-2.0",
   "https://github.com/open-mmlab/mmdetection/tree/main/configs/solo",
-  _in_openmmlab("solo"),
+  in_openmmlab("solo"),
   (
     (
       "solo_r50_1x",
@@ -295,11 +232,11 @@ MMDET_SOLO = _rows(
     ),
   ),
 )
-MMDET_SOLOV2 = _rows(
+MMDET_SOLOV2 = make_rows(
   "mmdetection 3",
   "Apache-2.0",
   "https://github.com/open-mmlab/mmdetection/tree/main/configs/solov2",
-  _in_openmmlab("solov2"),
+  in_openmmlab("solov2"),
   (
     (
       "solov2_r50_1x",
@@ -351,7 +288,7 @@ MMDET_SOLOV2 = _rows(
     ),
   ),
 )
-BACKBONES = _rows(
+BACKBONES = make_rows(
   "torchvision",
   "BSD-3-Clause",
   "https://docs.pytorch.org/vision/stable/models.html",
@@ -369,7 +306,14 @@ BACKBONES = _rows(
     )
   ),
 )
-PUBLISHED = (*OFFICIAL, *ADELAIDET, *MMDET_SOLO, *MMDET_SOLOV2, *BACKBONES)
+PUBLISHED = (
+  *OFFICIAL,
+  *ADELAIDET,
+  *MMDET_SOLO,
+  *MMDET_SOLOV2,
+  *REGIONS,
+  *BACKBONES,
+)
 _BY_TEXT = {row.name: row for row in PUBLISHED}
 _BY_TEXT |= {row.source: row for row in PUBLISHED if row.source is not None}
 

@@ -17,10 +17,12 @@ from solo_jax.conversion import (
   efficientnet_lite,
   mask2former,
   mmdet,
+  regions,
   solo_official,
   torchvision,
 )
 from solo_jax.conversion.mapping import Rule, route
+from solo_jax.conversion.region_configs import find_traits
 from solo_jax.errors import UserError
 
 # Fields of a config that the weights of a family were trained with.
@@ -45,6 +47,14 @@ _TORCHVISION_RESNET = {
   "backbone.stride_in_1x1": False,
 }
 _CAFFE_RESNET = _TORCHVISION_RESNET | {"backbone.stride_in_1x1": True}
+_ROUNDED_DOWN = (
+  _TORCHVISION_INPUT
+  | _TORCHVISION_RESNET
+  | {
+    "preprocessing.interpolation": "bilinear",
+    "preprocessing.size_rounding": "down",
+  }
+)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -133,6 +143,49 @@ FAMILIES = (
     prepare=mask2former.prepare,
   ),
   Family(
+    name="torchvision_mask_rcnn",
+    marks=(r"roi_heads\.box_head\.fc6\.", r"backbone\.body\."),
+    rules={"mask_rcnn": regions.TORCHVISION_MASK_RCNN},
+    # Its code sets this after loading these weights.
+    fields=_ROUNDED_DOWN | {"backbone.norm_epsilon": 0.0},
+    label_of_first_class=1,
+  ),
+  Family(
+    name="torchvision_mask_rcnn_v2",
+    marks=(r"roi_heads\.box_head\.5\.", r"backbone\.body\."),
+    rules={"mask_rcnn": regions.TORCHVISION_MASK_RCNN},
+    fields=_ROUNDED_DOWN | {"backbone.norm_epsilon": 1e-5},
+    label_of_first_class=1,
+  ),
+  Family(
+    name="detectron2_mask_rcnn",
+    marks=(r"roi_heads\.box_predictor\.", r"backbone\.bottom_up\."),
+    rules={
+      "mask_rcnn": regions.DETECTRON2_MASK_RCNN,
+      "point_rend": regions.DETECTRON2_POINT_REND,
+    },
+    # Standard deviations and strides differ with the backbone.
+    fields={
+      "backbone.name": "resnet",
+      "preprocessing.channel_order": "bgr",
+      "preprocessing.mean": (103.53, 116.28, 123.675),
+      "preprocessing.interpolation": "antialias",
+    },
+  ),
+  Family(
+    name="mmdet_mask_rcnn",
+    marks=(r"roi_head\.bbox_head\.", r"backbone\."),
+    rules={
+      "mask_rcnn": regions.MMDET_MASK_RCNN,
+      "point_rend": regions.MMDET_POINT_REND,
+    },
+    fields={
+      "backbone.name": "resnet",
+      "preprocessing.interpolation": "bilinear",
+      "preprocessing.size_rounding": "nearest",
+    },
+  ),
+  Family(
     name="torchvision",
     marks=(r"conv1\.weight", r"layer4\."),
     rules={None: torchvision.BACKBONE},
@@ -159,6 +212,8 @@ _METHOD_MARKS = {
   "solo": r"params/mask_\d/",
   "decoupled_solo": r"params/mask_x_\d/",
   "mask2former": r"params/decoder/query_position_embedding",
+  "mask_rcnn": r"params/masks_0/logits/",
+  "point_rend": r"params/points/logits/",
 }
 # Channels of the first stage and blocks of the third.
 _SWINS = {(96, 6): "t", (96, 18): "s", (128, 18): "b", (192, 18): "l"}
@@ -212,6 +267,8 @@ class Network:
     num_classes: Outputs of the class head; None for a single backbone.
     is_light: Whether it is one of the small networks (SOLOv2: 128 kernel
       channels; Decoupled SOLO: one tower for both directions).
+    traits: What kind of network of regions it is, see
+      `region_configs.find_traits`.
   """
 
   method: str | None
@@ -219,6 +276,7 @@ class Network:
   deformable: str | None
   num_classes: int | None
   is_light: bool
+  traits: frozenset[str] = frozenset()
 
 
 def recognize(family: Family, arrays: Mapping[str, np.ndarray]) -> Network:
@@ -250,6 +308,7 @@ def recognize(family: Family, arrays: Mapping[str, np.ndarray]) -> Network:
         is_light="params/mask_convs_0/conv/kernel" in paths
         if method == "decoupled_solo"
         else np.size(paths.get("params/kernel/bias", ())) == 128,
+        traits=find_traits(paths),
       )
   raise UserError(
     f"the names match no method of {family.name}, which has "
@@ -260,6 +319,8 @@ def recognize(family: Family, arrays: Mapping[str, np.ndarray]) -> Network:
 def _count_classes(paths: Mapping[str, np.ndarray]) -> int | None:
   if "params/decoder/category/bias" in paths:
     return paths["params/decoder/category/bias"].size - 1  # 'no object'
+  if "params/box_heads_0/logits/bias" in paths:
+    return paths["params/box_heads_0/logits/bias"].size - 1  # background
   bias = paths.get("params/category/bias")
   return None if bias is None else bias.size
 
