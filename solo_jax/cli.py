@@ -22,10 +22,11 @@ import jax
 import rich.progress
 from absl import app, flags, logging
 from ml_collections import config_flags
-from rich.console import Console
 
 from solo_jax import parallel
+from solo_jax.data.file_tree import MAX_PIXELS, PIXELS_LIMIT
 from solo_jax.errors import UserError, printable
+from solo_jax.terminal import Console
 
 # Error messages of CPU collectives and of JAX's coordination service when a
 # process is gone; other backends stop all processes by themselves.
@@ -218,15 +219,46 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
     cause = cause.__cause__ or cause.__context__
 
 
-def define_checkpoint_flag() -> None:
-  """Defines --checkpoint of the commands that use a trained model."""
-  flags.DEFINE_string(
-    "checkpoint",
-    None,
-    "Folder of a run (its newest checkpoint is used) or of one checkpoint; a "
-    "name of published weights (python -m solo_jax.convert --list), an "
-    "https:// address, hf:owner/model, or a file of another code base.",
-    required=True,
+# What commands that use a trained model take as --checkpoint.
+CHECKPOINT = (
+  "Folder of a run (its newest checkpoint is used) or of one checkpoint; a "
+  "name of published weights (python -m solo_jax.convert --list), an https:// "
+  "address, hf:owner/model, or a file of another code base."
+)
+
+
+def define_checkpoint_flag(
+  values: flags.FlagValues = flags.FLAGS,
+  *,
+  meaning: str = CHECKPOINT,
+  required: bool = True,
+) -> None:
+  """Defines --checkpoint of the commands that read one.
+
+  Args:
+    values: Where to; tests pass their own.
+    meaning: What is read.
+    required: Whether the command runs without it.
+  """
+  flags.DEFINE_string("checkpoint", None, meaning, flag_values=values)
+  if required:
+    flags.mark_flag_as_required("checkpoint", flag_values=values)
+
+
+def define_score_flag(meaning: str) -> None:
+  """Defines --score_threshold of the commands that show detections."""
+  flags.DEFINE_float("score_threshold", 0.3, meaning, 0.0, 1.0)
+
+
+def define_batch_size_flag(meaning: str) -> None:
+  """Defines --batch_size of the commands that run a trained network."""
+  flags.DEFINE_integer("batch_size", 1, meaning, lower_bound=1)
+
+
+def define_max_pixels_flag(meaning: str, default: int = MAX_PIXELS) -> None:
+  """Defines --max_pixels of the commands that read image files of others."""
+  flags.DEFINE_integer(
+    "max_pixels", default, meaning, lower_bound=1, upper_bound=PIXELS_LIMIT
   )
 
 
@@ -330,7 +362,7 @@ def make_progress(console: Console) -> rich.progress.Progress:
   """Returns a progress bar for images; a task's total may be unknown."""
   return rich.progress.Progress(
     rich.progress.TextColumn("{task.description}", markup=False),
-    rich.progress.BarColumn(),
+    rich.progress.BarColumn(complete_style="cyan", finished_style="green"),
     rich.progress.MofNCompleteColumn(),
     SpeedColumn(),
     rich.progress.TimeRemainingColumn(),

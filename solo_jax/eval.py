@@ -19,7 +19,8 @@ reports.
 --flip and --scale are test-time augmentation, see solo_jax.predict.
 
 Compiled programs are kept for the next run, see inference/compilation_cache.py.
-The last line printed is one JSON object with the metrics.
+Where the output is no terminal, its last line is one JSON object with the
+metrics.
 """
 
 import json
@@ -28,9 +29,8 @@ import sys
 import jax
 import rich.table
 from absl import flags
-from rich.console import Console
 
-from solo_jax import cli
+from solo_jax import cli, terminal
 from solo_jax.evaluation import judging
 from solo_jax.evaluation.coco_metrics import Metrics
 from solo_jax.inference.compilation_cache import use_compilation_cache
@@ -39,6 +39,7 @@ from solo_jax.scoring.checkpoint import (
   Request,
   evaluate_checkpoint,
 )
+from solo_jax.terminal import Console
 
 # Row titles for the values of `Metrics.box_source`.
 BOX_NAMES = {"mask": "box of the mask", "predicted": "predicted box"}
@@ -55,10 +56,7 @@ def make_table(metrics: Metrics) -> rich.table.Table:
   Returns:
     A table: the metrics of all classes together, then AP and AP50 by class.
   """
-  table = rich.table.Table(box=None, pad_edge=False)
-  table.add_column("metric")
-  table.add_column("AP", justify="right")
-  table.add_column("AP50", justify="right")
+  table = terminal.make_table("metric", "AP", "AP50")
   all_classes = {
     "mask, IoU 0.50:0.95": (metrics.mask_AP, metrics.mask_AP50),
     "mask, IoU 0.75": (metrics.mask_AP75, None),
@@ -114,13 +112,9 @@ def define_flags() -> None:
     [],
     f"Extra metrics to compute: {','.join(judging.METRICS)}.",
   )
-  flags.DEFINE_float(
-    "score_threshold",
-    0.3,
+  cli.define_score_flag(
     "Leave detections of a lower score out of the report's pictures, its "
-    "confusion matrix and the metrics of label images.",
-    lower_bound=0.0,
-    upper_bound=1.0,
+    "confusion matrix and the metrics of label images."
   )
   cli.define_process_flags()
   cli.define_augmentation_flags()
@@ -150,7 +144,8 @@ def main() -> None:
   )
   if is_writer:
     Console(markup=False, highlight=False).print(make_table(metrics))
-    print(json.dumps(metrics.scalars()))
+    if not sys.stdout.isatty():  # the table has the same for a person
+      print(json.dumps(metrics.scalars()))
 
 
 if __name__ == "__main__":

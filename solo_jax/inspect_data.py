@@ -14,6 +14,7 @@ targets themselves, decoded like predictions: the highest AP that the
 configuration allows. Then it suggests a configuration and scores that one, too.
 It writes below --out:
 
+  report.html               a page: verdict, pictures, tables
   report.md, report.json    what the terminal shows, and more
   suggested_config.py       to train with: --config=doctor/suggested_config.py
   training.png              training inputs, mask targets, cells or groups
@@ -23,13 +24,14 @@ It writes below --out:
 """
 
 import pathlib
+import sys
 
 from absl import flags
-from rich.console import Console
 
 from solo_jax import cli
 from solo_jax.inference.compilation_cache import use_compilation_cache
 from solo_jax.inspection.doctor import inspect
+from solo_jax.terminal import Console
 
 FLAGS = flags.FLAGS
 
@@ -75,6 +77,7 @@ def main() -> None:
     progress=cli.make_progress(
       Console(stderr=True, markup=False, highlight=False)
     ),
+    command=cli.command_line(sys.argv),
   )
 
 

@@ -7,9 +7,10 @@ find scans -name '*.tif' | python -m solo_jax.predict --checkpoint=... \
 
 Arguments are image files, videos, folders (without their sub-folders), the
 number of a camera (0 for the first; stop it with Ctrl-C) and '-' for a list of
-paths on standard input. Images may be of any size: RGB, grey or 16-bit. Pixels
-are used as stored: EXIF orientation is ignored, as in COCO's annotations;
-videos are rotated upright.
+paths on standard input. Images may be of any size: RGB, grey or 16-bit; each
+page of a TIFF stack is an image. --exif=apply turns photographs as their
+orientation tag says, --exif=ignore uses pixels as stored; the default is the
+choice with which the training data were prepared. Videos are rotated upright.
 
 In a video an instance keeps its number, the track, from frame to frame. A score
 of --score_threshold starts a track; a lower one can continue it.
@@ -31,8 +32,11 @@ of --score_threshold starts a track; a lower one can continue it.
 --show=contour,fill,boxes,labels says what overlays show, --colors=class gives
 each class one colour; without it each instance, or track, has its own.
 
-The <name> of a frame is <video>/<frame>, counted from 000000. Its annotations
-have a track_id; its image entry has video_id, frame_index and seconds.
+The <name> is the input's path below the folder that all inputs share, without
+its suffix; with it where two would have one name. That of a frame or a page is
+<video>/<frame> or <stack>/<page>, counted from 000000. Annotations of a frame
+have a track_id, its image entry has video_id, frame_index and seconds; that of
+a page has page_index.
 
 --flip and --scale are test-time augmentation: the network also processes each
 image mirrored, and at several sizes. Compiled programs are kept for the next
@@ -40,20 +44,22 @@ run, see inference/compilation_cache.py. Files that cannot be read completely
 are reported, all others are processed, and the exit code is then 1.
 """
 
+import io
 import pathlib
 import sys
 import time
 
 from absl import flags
-from rich.console import Console
 
 from solo_jax import api, cli
-from solo_jax.data.file_tree import MAX_PIXELS, PIXELS_LIMIT
+from solo_jax.data import exif
+from solo_jax.errors import printable
 from solo_jax.inference.compilation_cache import use_compilation_cache
-from solo_jax.media.inputs import find_inputs
+from solo_jax.media.inputs import describe_others, find_inputs
 from solo_jax.media.prediction import predict_inputs
+from solo_jax.media.reading import ImageReader
 from solo_jax.media.saving import KINDS
-from solo_jax.terminal import plural
+from solo_jax.terminal import Console, plural
 from solo_jax.visualization import COLORS, SHOWN, Look
 
 FLAGS = flags.FLAGS
@@ -65,23 +71,18 @@ def define_flags() -> None:
   flags.DEFINE_string(
     "out", None, "Folder for the results; created if missing."
   )
-  flags.DEFINE_float(
-    "score_threshold",
-    0.3,
-    "Leave out detections of a lower score.",
-    lower_bound=0.0,
-    upper_bound=1.0,
-  )
-  flags.DEFINE_integer(
-    "batch_size", 1, "Number of images per network call.", lower_bound=1
-  )
-  flags.DEFINE_integer(
-    "max_pixels",
-    MAX_PIXELS,
+  cli.define_score_flag("Leave out detections of a lower score.")
+  cli.define_batch_size_flag("Number of images per network call.")
+  cli.define_max_pixels_flag(
     "Do not read image files whose header declares more pixels: they would "
-    "fill the memory.",
-    lower_bound=1,
-    upper_bound=PIXELS_LIMIT,
+    "fill the memory."
+  )
+  flags.DEFINE_enum(
+    "exif",
+    None,
+    exif.CHOICES,
+    "Whether to turn photographs as their orientation tag says. Default: what "
+    "was done to the training data.",
   )
   flags.DEFINE_list(
     "save", ["overlay", "rle"], f"What to write, any of {', '.join(KINDS)}."
@@ -102,6 +103,8 @@ def main(*arguments: str) -> None:
   """Runs the command."""
   use_compilation_cache()
   look = Look(show=FLAGS.show, colors=FLAGS.colors)
+  if isinstance(sys.stdin, io.TextIOWrapper):  # names need not be UTF-8
+    sys.stdin.reconfigure(errors="surrogateescape")
   inputs = find_inputs(arguments, sys.stdin)
   out = pathlib.Path(FLAGS.out)
   predictor = api.Predictor.from_checkpoint(
@@ -118,7 +121,9 @@ def main(*arguments: str) -> None:
     score_threshold=FLAGS.score_threshold,
     save=FLAGS.save,
     look=look,
-    max_pixels=FLAGS.max_pixels,
+    reader=ImageReader(
+      max_pixels=FLAGS.max_pixels, exif=FLAGS.exif or predictor.exif
+    ),
     progress=cli.make_progress(Console(stderr=True)),
   )
   seconds = time.perf_counter() - start
@@ -130,8 +135,11 @@ def main(*arguments: str) -> None:
     print(predictor.summary(predictor.num_dropped), file=sys.stderr)
   else:
     print("nothing written")
+  if inputs.passed_over:
+    others = describe_others(inputs.passed_over)
+    print(f"not read in folders: {others}", file=sys.stderr)
   for problem in problems:
-    print(f"{problem.path}: {problem.reason}", file=sys.stderr)
+    print(printable(f"{problem.path}: {problem.reason}"), file=sys.stderr)
   if problems:
     sys.exit(f"{len(problems)} of {len(inputs)} inputs could not be read")
 

@@ -39,7 +39,6 @@ import shlex
 from collections.abc import Mapping
 from typing import Any
 
-import rich.console
 from absl import app, flags
 
 from solo_jax import cli
@@ -53,11 +52,10 @@ from solo_jax.data import (
   shapes,
 )
 from solo_jax.data.builder import TOLERANT, RecordsBuilder, Tolerance
-from solo_jax.data.file_tree import MAX_PIXELS, PIXELS_LIMIT
 from solo_jax.data.records import Records, find_prepared, list_splits
 from solo_jax.data.summary import print_summary
 from solo_jax.errors import UserError
-from solo_jax.terminal import plural
+from solo_jax.terminal import Console, plural
 
 _DATASETS = (
   "shapes",
@@ -119,13 +117,8 @@ def define_flags() -> None:
     "foreground masks of 0 and 255.",
   )
   flags.DEFINE_integer("seed", 0, "Seed of the drawn scenes.")
-  flags.DEFINE_integer(
-    "max_pixels",
-    MAX_PIXELS,
-    "Skip images whose header declares more pixels: they would fill "
-    "the memory.",
-    lower_bound=1,
-    upper_bound=PIXELS_LIMIT,
+  cli.define_max_pixels_flag(
+    "Skip images whose header declares more pixels: they would fill the memory."
   )
   flags.DEFINE_string("class_name", "object", "Class name for labeled_images.")
   flags.DEFINE_float(
@@ -342,7 +335,7 @@ def main() -> None:
       "prepare them there and copy the folder, for example with "
       f"gcloud storage cp --recursive data {FLAGS.data_dir}"
     )
-  console = rich.console.Console()
+  console = Console()
   name = _pick_name()
   full_name = "/".join(filter(None, (FLAGS.dataset, name)))
   path = find_prepared(FLAGS.data_dir, full_name)

@@ -1,7 +1,24 @@
-"""What all commands print alike: tables, and counts with their nouns."""
+"""What all commands print alike: lines, tables, counts with their nouns."""
+
+from typing import Any
 
 import rich.box
+import rich.console
 import rich.table
+import rich.text
+
+from solo_jax.errors import printable
+
+
+class Console(rich.console.Console):
+  """A console that shows control characters of names as escapes.
+
+  Names come from files: a terminal would act on what is in them.
+  """
+
+  def render_str(self, text: str, **options: Any) -> rich.text.Text:
+    """Returns a text, or the cell of a table, as it is printed."""
+    return super().render_str(printable(text, keep="\n\t"), **options)
 
 
 def plural(count: int, noun: str) -> str:
@@ -20,7 +37,10 @@ def make_table(*columns: str) -> rich.table.Table:
     A table without rows: one line below its heading, no frame, no colour.
   """
   table = rich.table.Table(
-    box=rich.box.SIMPLE_HEAD, pad_edge=False, show_edge=False
+    box=rich.box.SIMPLE_HEAD,
+    show_edge=False,
+    pad_edge=False,
+    padding=(0, 1, 0, 0),  # two letters between columns
   )
   for i, name in enumerate(columns):
     table.add_column(name, justify="right" if i else "left")

@@ -297,8 +297,8 @@ def enlarge_masks(masks: np.ndarray, factor: int) -> np.ndarray:
   if factor == 1 or not len(masks):
     return masks
   size = masks.shape[2] * factor, masks.shape[1] * factor
-  # A Gaussian of half a pixel takes off the steps; lines of one pixel survive.
-  sigma = 0.5 * factor
+  # A Gaussian takes off the steps; up to .74 pixels lines of one pixel survive.
+  sigma = 0.65 * factor
   return np.stack(
     [_enlarge_mask(mask.astype(np.uint8) * 255, size, sigma) for mask in masks]
   )
@@ -341,6 +341,28 @@ def _draw_contours(
     dark = tuple(c // 4 for c in color)
     for line, width in ((dark, thickness + 2), (color, thickness)):
       cv2.drawContours(picture, contours, -1, line, width, cv2.LINE_AA)
+
+
+def draw_outlines(
+  picture: np.ndarray, masks: np.ndarray, color: tuple[int, int, int]
+) -> np.ndarray:
+  """Outlines masks by a thick line.
+
+  Args:
+    picture: RGB. [H, W, 3] uint8.
+    masks: [M, H, W] bool.
+    color: RGB.
+
+  Returns:
+    RGB picture. [H, W, 3] uint8.
+  """
+  picture = picture.copy()
+  for mask in masks:
+    contours, _ = cv2.findContours(
+      mask.astype(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE
+    )
+    cv2.drawContours(picture, contours, -1, color, 3)
+  return picture
 
 
 def _draw_boxes(

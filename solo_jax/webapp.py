@@ -20,11 +20,11 @@ from absl import flags
 from solo_jax import cli, types, visualization
 from solo_jax.api import Predictor
 from solo_jax.data import transforms
-from solo_jax.data.file_tree import PIXELS_LIMIT
 from solo_jax.errors import UserError
 from solo_jax.inference.compilation_cache import use_compilation_cache
-from solo_jax.media.reading import read_image
+from solo_jax.media.reading import ImageReader
 from solo_jax.media.saving import Results
+from solo_jax.visitors import NO_ADDRESSES, Guard, refuse_addresses
 
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # read when it is imported
 
@@ -79,7 +79,8 @@ def build_page(
       with gr.Column(scale=3):
         picture, text, download = _add_results()
     table = gr.HTML(elem_id="table")
-    detect, show = _make_handlers(predictor, download, max_pixels)
+    reader = ImageReader(max_pixels=max_pixels, exif=predictor.exif)
+    detect, show = _make_handlers(predictor, download, reader)
     # One image at a time: they share the device.
     shown = dict(
       inputs=[state, score, area], outputs=[picture, text, table, download]
@@ -105,9 +106,9 @@ def _add_inputs(score_threshold: float) -> tuple[Any, Any, Any]:
     height=360,
     elem_id="source",
   )
-  # The original file, with its 16 bits: `read_image` reports what is wrong with
-  # it.
+  # The original file, with its 16 bits: `ImageReader` reports its problems.
   source.preprocess = lambda data: data and data.path
+  refuse_addresses(source, gr.Error(NO_ADDRESSES, print_exception=False))
   score = gr.Slider(
     0,
     1,
@@ -139,7 +140,7 @@ def _add_results() -> tuple[Any, Any, Any]:
 
 
 def _make_handlers(
-  predictor: Predictor, download: Any, max_pixels: int
+  predictor: Predictor, download: Any, reader: ImageReader
 ) -> tuple[Callable, Callable]:
   """Returns the handlers for a new image and for a new threshold."""
   gr = _import_gradio()
@@ -148,7 +149,7 @@ def _make_handlers(
     if path is None:
       return None
     try:
-      image = read_image(pathlib.Path(path), max_pixels)
+      image = reader.read(pathlib.Path(path))
     except (OSError, UserError) as error:
       message = f"{pathlib.Path(path).name}: {error}"
       raise gr.Error(message, print_exception=False) from error
@@ -218,6 +219,9 @@ def launch(page: Any, *, host: str, port: int, max_upload_mb: int) -> str:
     share=False,
     theme=theme,
     css=STYLE,
+    app_kwargs=dict(
+      middleware=[(Guard, (), dict(max_bytes=max_upload_mb * 10**6))]
+    ),
     state_session_capacity=32,  # visitors whose image is kept in memory
     ssr_mode=False,
     run_history=False,
@@ -352,18 +356,12 @@ def define_flags() -> None:
     "there is no password.",
   )
   flags.DEFINE_integer("port", 7860, "Port to listen on.", lower_bound=0)
-  flags.DEFINE_float(
-    "score_threshold", 0.3, "Initial value of the score slider.", 0, 1
-  )
+  cli.define_score_flag("Initial value of the score slider.")
   flags.DEFINE_integer(
     "max_upload_mb", 20, "Reject larger uploads.", lower_bound=1
   )
-  flags.DEFINE_integer(
-    "max_pixels",
-    50_000_000,
-    "Reject images whose header declares more pixels.",
-    lower_bound=1,
-    upper_bound=PIXELS_LIMIT,
+  cli.define_max_pixels_flag(
+    "Reject images whose header declares more pixels.", default=50_000_000
   )
 
 

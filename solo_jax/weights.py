@@ -6,6 +6,7 @@ All but a folder are converted once, into the cache, with the readers of
 `conversion/`: nothing in such a file is executed.
 """
 
+import dataclasses
 import functools
 import hashlib
 import importlib.util
@@ -63,12 +64,13 @@ def load_model(text: str) -> Model:
     UserError: As `load`.
   """
   checkpoint = load(text)
-  return build_model(
+  model = build_model(
     checkpoint.config,
     checkpoint.variables,
     class_names=checkpoint.class_names,
     category_ids=checkpoint.category_ids,
   )
+  return dataclasses.replace(model, exif=checkpoint.exif)
 
 
 def find_folder(text: str) -> str:

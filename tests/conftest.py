@@ -12,7 +12,10 @@ from typing import ClassVar
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 # Full compiler optimisation costs more than it saves on tiny arrays, and the
 # tests check values, not speed.
-XLA_FLAGS = ["--xla_backend_optimization_level=0"]
+XLA_FLAGS = [
+  "--xla_backend_optimization_level=0",
+  "--xla_cpu_parallel_codegen_split_count=1",
+]
 if tuple(map(int, version("jaxlib").split(".")[:2])) < (0, 11):
   XLA_FLAGS += ["--xla_cpu_use_fusion_emitters=false"]
 os.environ.setdefault("XLA_FLAGS", " ".join(XLA_FLAGS))

@@ -15,6 +15,7 @@ class NothingPredictor:
   class_names = ("cat",)
   category_ids = (3,)
   num_dropped = 0
+  exif = "ignore"
 
   def summary(self, num_dropped):
     return f"nothing compiled, {num_dropped} dropped"
@@ -59,6 +60,7 @@ def test_main_exits_with_1_after_a_bad_file(tmp_path, monkeypatch, capsys):
       flip=True,
       scale=[1.0, 1.5],
       max_pixels=2400,
+      exif=None,
       show=["contour"],
       colors="class",
     ),

@@ -21,6 +21,20 @@ def test_plural(count, noun, text):
   assert terminal.plural(count, noun) == text
 
 
+def test_control_characters_are_shown_as_escapes():
+  """In lines and in cells; colours are rich's own."""
+  file = io.StringIO()
+  console = terminal.Console(file=file, width=80, markup=False)
+  console.print("class \x1b]0;x\x07 of\nfile \udcff", style="bold")
+  table = terminal.make_table("name", "n\x1b[31m")
+  table.add_row("a\x9b31m\rb", "1")
+  console.print(table)
+  text = file.getvalue()
+  assert not set(text) & {"\x1b", "\x07", "\x9b", "\r", "\udcff"}
+  assert "class \\x1b]0;x\\x07 of\nfile \\udcff" in text
+  assert "a\\x9b31m\\rb" in text and "n\\x1b[31m" in text
+
+
 def test_tables_are_narrow_and_plain():
   table = terminal.make_table("", "train", "validation")
   table.add_row("images", "2,000", "200")

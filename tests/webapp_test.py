@@ -1,10 +1,14 @@
 """Tests of solo_jax/webapp.py; the page itself in a real browser."""
 
+import http.server
 import json
 import pathlib
 import socket
 import tempfile
+import threading
+import urllib.error
 import urllib.parse
+import urllib.request
 from types import SimpleNamespace
 
 import contrast
@@ -21,6 +25,7 @@ class Bands:
 
   class_names = ("cat", "dog")
   category_ids = (3, 44)
+  exif = "ignore"
 
   def __call__(self, image):
     height, width = image.shape[:2]
@@ -205,6 +210,68 @@ def test_no_file_outlives_the_page(tmp_path, monkeypatch):
   page.close(verbose=False)
   left = [x for x in tmp_path.rglob("gradio/**/*") if x.is_file()]
   assert not left
+
+
+def _post(address, path, body, kind="application/json"):
+  """Returns (status, text) of the server's answer."""
+  request = urllib.request.Request(
+    address.rstrip("/") + path, body, {"Content-Type": kind}
+  )
+  try:
+    with urllib.request.urlopen(request, timeout=60) as answer:
+      return answer.status, answer.read().decode()
+  except urllib.error.HTTPError as error:
+    return error.code, error.read().decode()
+  except OSError as error:  # the server does not wait for what is too long
+    return None, str(error)
+
+
+def test_server_fetches_nothing_and_stores_no_more_than_it_says(
+  served, tmp_path, monkeypatch
+):
+  """A visitor who writes requests of their own, past the page."""
+  asked = []
+
+  class Server(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+      asked.append(self.path)
+      self.send_response(200)
+      self.end_headers()
+      self.wfile.write(bytes(10**6))
+
+    def log_message(self, *_):
+      pass
+
+  async def validate(hostname):
+    return "127.0.0.1"  # as if its name led to a public address
+
+  safehttpx = pytest.importorskip("safehttpx")
+  monkeypatch.setattr(safehttpx, "async_validate_url", validate)
+  server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Server)
+  threading.Thread(target=server.serve_forever, daemon=True).start()
+  other = f"http://public.example:{server.server_port}/a.png"
+  file = {"path": other, "meta": {"_type": "gradio.FileData"}}
+  calls = [{"data": [file]}, {"data": [{**file, "path": "x", "url": other}]}]
+  for call in calls:
+    _, text = _post(
+      served, "/gradio_api/call/detect", json.dumps(call).encode()
+    )
+    event = json.loads(text)["event_id"]
+    with urllib.request.urlopen(
+      f"{served.rstrip('/')}/gradio_api/call/detect/{event}", timeout=60
+    ) as answer:
+      assert "event: error" in answer.read().decode()
+  for path in (f"/gradio_api/file={other}", f"/gradio_api/proxy={other}"):
+    assert _post(served, path, None)[0] == 403
+  form = (
+    b"--x\r\nContent-Disposition: form-data; name=files; filename=a.png\r\n\r\n"
+    + bytes(3 * 10**6)
+    + b"\r\n--x--\r\n"
+  )
+  kind = "multipart/form-data; boundary=x"
+  assert _post(served, "/gradio_api/upload", form, kind)[0] in (413, None)
+  server.shutdown()
+  assert not asked
 
 
 def test_thresholds_and_table():

@@ -21,11 +21,11 @@ from typing import Any
 
 import requests
 import rich.progress
-from rich.console import Console
 
 from solo_jax.cache import VARIABLE, offline_variable
 from solo_jax.checkpoints.refusals import explain, explain_status
 from solo_jax.errors import UserError
+from solo_jax.terminal import Console
 
 HUB = "hf:"
 ATTEMPTS = 4

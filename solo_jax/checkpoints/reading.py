@@ -7,6 +7,7 @@ other file is read.
 
 import json
 import math
+import shlex
 from typing import Any
 
 import jax
@@ -68,8 +69,8 @@ def read(folder: epath.Path, *, is_unsigned_read: bool = False) -> dict:
     raise UserError(
       f"checkpoint {folder} has no checksum: it was saved before there were "
       "any, or changed since. If you know where it is from, take it over with "
-      f"python -m solo_jax.convert --checkpoint={folder} --out=..., which "
-      "gives it one"
+      f"python -m solo_jax.convert {shlex.quote(f'--checkpoint={folder}')} "
+      "--out=..., which gives it one"
     )
   return {"state": state, "info": info}
 

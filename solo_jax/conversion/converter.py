@@ -205,10 +205,9 @@ def suggest_config(family: Family, network: Network) -> str:
   backbone = network.backbone + ("_dcn" if network.deformable else "")
   if network.method is None:
     return f"configs/solov2_coco.py:backbone={backbone}"
-  if network.method in ("mask_rcnn", "point_rend"):
+  if network.traits is not None:
     return "configs/" + region_configs.suggest(
       family.name,
-      network.method,
       network.backbone,
       is_deformable=network.deformable is not None,
       num_classes=network.num_classes,

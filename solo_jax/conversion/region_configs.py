@@ -9,13 +9,14 @@ import numpy as np
 _TRAITS = {
   "cascade": "params/box_heads_1/codes/kernel",
   "fed": "params/masks_1/fed/kernel",
+  "points": "params/points/logits/kernel",
   "semantic": "params/semantic/logits/kernel",
   "normed": "params/masks_0/conv_0/norm/scale",
   "batch": "batch_stats/masks_0/conv_0/norm/mean",
 }
 
 
-def find_traits(paths: Mapping[str, np.ndarray]) -> frozenset[str]:
+def find_traits(paths: Mapping[str, np.ndarray]) -> frozenset[str] | None:
   """Returns what kind of network of regions it is.
 
   Args:
@@ -23,10 +24,10 @@ def find_traits(paths: Mapping[str, np.ndarray]) -> frozenset[str]:
 
   Returns:
     Words of `_TRAITS`, and for grouped convolutions their number and width,
-    such as '32x8d'. None of a network of another kind.
+    such as '32x8d'. None for networks of other kinds.
   """
   if "params/box_heads_0/logits/bias" not in paths:
-    return frozenset()
+    return None
   found = {word for word, path in _TRAITS.items() if path in paths}
   kernel = paths.get("params/backbone/layer1_0/conv2/kernel")  # still OIHW
   if kernel is not None and kernel.ndim == 4:
@@ -38,7 +39,6 @@ def find_traits(paths: Mapping[str, np.ndarray]) -> frozenset[str]:
 
 def suggest(
   family: str,
-  method: str,
   backbone: str,
   *,
   is_deformable: bool,
@@ -53,7 +53,6 @@ def suggest(
   Args:
     family: Name of the code base: 'torchvision', 'detectron2' or 'mmdet' with
       an ending.
-    method: 'mask_rcnn' or 'point_rend'.
     backbone: 'r50', 'x101' and so on.
     is_deformable: Whether its convolutions are.
     num_classes: K.
@@ -65,7 +64,7 @@ def suggest(
   base = family.partition("_")[0]
   groups = [x for x in traits if re.fullmatch(r"\d+x\d+d", x)]
   backbone = "_".join([backbone, *groups, *(["dcn"] if is_deformable else [])])
-  if method == "point_rend":
+  if "points" in traits:
     caffe = "" if groups else "_caffe"
     return f"point_rend_coco.py:recipe={base},backbone={backbone}{caffe}"
   if "fed" in traits:

@@ -28,7 +28,7 @@ from solo_jax.data.findings import Findings, list_kinds
 from solo_jax.data.prepared_folder import make_features, shard_mark
 from solo_jax.data.records import FEDERATED_FIELDS, INDEX_FIELDS
 from solo_jax.errors import UserError
-from solo_jax.terminal import plural
+from solo_jax.terminal import Console, plural
 
 # Records per shard; TFDS keeps one shard in memory while it writes.
 _SHARD_LENGTH = 1024
@@ -208,7 +208,7 @@ class RecordsBuilder(tfds.core.ShardBasedBuilder, skip_registration=True):
     tfds.disable_progress_bar()  # our own single bar per split instead of three
     columns = rich.progress.Progress.get_default_columns()
     counter = rich.progress.MofNCompleteColumn()
-    console = rich.console.Console(file=sys.stdout)
+    console = Console(file=sys.stdout)
     # TFDS announces a download of unknown size even if there is none.
     with (
       contextlib.redirect_stdout(io.StringIO()),

@@ -134,7 +134,7 @@ function followAddress() {
   readAddress();
   applyChoice();
   const open = chosen.findIndex(
-    ({ image }) => String(image.image_id) === choice.image);
+    ({ image }) => image.image_id === choice.image);
   if (open >= 0) openViewer(open);
   else if ($("viewer").open) $("viewer").close();
 }

@@ -177,7 +177,12 @@ def join(
       (folder / FOLDER).mkdir(exist_ok=True)
       (folder / source).write_bytes(picture.jpeg)
     entry = dict(
-      image.entry, name=picture.name, unit=picture.unit, picture=source
+      image.entry,
+      # As text: numbers of a browser are exact up to 2^53 only.
+      image_id=str(image.image_id),
+      name=picture.name,
+      unit=picture.unit,
+      picture=source,
     )
     for part in ("objects", "found"):
       entry[part] = [

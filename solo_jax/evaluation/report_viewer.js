@@ -57,7 +57,7 @@ function openViewer(index) {
     if (x.marks.has(m.mark)) $("mistakes").children[i].firstChild.click();
   });
   fit();
-  choice.image = String(image.image_id);
+  choice.image = image.image_id;
   writeAddress();
 }
 

@@ -47,6 +47,8 @@ class Model:
     mask_threshold: A pixel belongs to a mask above this probability.
     class_names: Name of each label; empty if unused.
     category_ids: The dataset's own id of each label; empty if unused.
+    exif: What training did with orientation tags, 'apply' or 'ignore'; arrays
+      have none, so that it concerns whoever reads files.
   """
 
   method: Method
@@ -55,6 +57,7 @@ class Model:
   mask_threshold: float
   class_names: tuple[str, ...] = ()
   category_ids: tuple[int, ...] = ()
+  exif: str = "ignore"
 
 
 class Predictor:
@@ -68,6 +71,7 @@ class Predictor:
   Attributes:
     class_names: Name of each label.
     category_ids: The dataset's own id of each label.
+    exif: See `Model`.
     num_compiled: Padded shapes compiled so far.
     num_dropped: Candidates above the score threshold that did not fit the
       decoder's capacity, over all images so far.
@@ -113,6 +117,7 @@ class Predictor:
     self.variables = model.variables
     self.class_names = model.class_names
     self.category_ids = model.category_ids
+    self.exif = model.exif
     self.num_compiled = 0
     self.num_dropped = 0
     self.clock = StageClock()

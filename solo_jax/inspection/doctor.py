@@ -2,15 +2,16 @@
 
 import functools
 import pathlib
+import shlex
 from collections.abc import Callable
 from typing import Any
 
 import ml_collections
 import rich.progress
-from rich.console import Console
 
 from solo_jax.building import check_config
-from solo_jax.inspection import lost_instances, report
+from solo_jax.evaluation.page import Heading
+from solo_jax.inspection import lost_instances, page, report
 from solo_jax.inspection.cost import compare_steps
 from solo_jax.inspection.diagnosis import GIVEN, SUGGESTION, Diagnosis, diagnose
 from solo_jax.inspection.files import (
@@ -20,6 +21,8 @@ from solo_jax.inspection.files import (
   write_pictures,
   write_report,
 )
+from solo_jax.inspection.verdict import verdict_table
+from solo_jax.terminal import Console
 
 
 def inspect(
@@ -30,6 +33,7 @@ def inspect(
   num_oracle_images: int,
   console: Console,
   progress: rich.progress.Progress,
+  command: str = "",
 ) -> dict[str, Any]:
   """Returns the inspection of a config's dataset and a suggested config.
 
@@ -40,6 +44,7 @@ def inspect(
     num_oracle_images: Images of the evaluation split to score; 0: all.
     console: Where the report is printed.
     progress: Shows the stages; without a terminal, its console prints lines.
+    command: The command line, for the page.
 
   Returns:
     The contents of report.json.
@@ -71,16 +76,18 @@ def inspect(
   for table in tables:
     table.print(console)
   if out is not None:
-    check_config(found.made.config)
     drawn = write_pictures(out, found)
     write_report(out, config, found, tables, content, drawn)
+    title = f"{config.dataset.name}, {config.method}: dataset doctor"
+    page.write(out, Heading(title=title, command=command), tables, drawn)
     if "lost" not in drawn:
       console.print(NONE_LOST)
     console.print(f"Report and pictures: {out}", soft_wrap=True)
     if found.made.reasons and not found.warning:
       console.print(
         f"Train on the suggestion ({compare_steps(*find_costs(found))}) with\n"
-        f"python -m solo_jax.train --config={out / SUGGESTED} --workdir=...",
+        "python -m solo_jax.train "
+        f"{shlex.quote(f'--config={out / SUGGESTED}')} --workdir=...",
         soft_wrap=True,
       )
   return content
@@ -99,13 +106,14 @@ def lay_out(
   for name, ceiling in found.ceilings.items():
     judged[f"evaluation, {name}"] = lost_instances.merge(ceiling.fates)
   tables = [
-    report.counts_table(found.splits),
-    report.sizes_table(found.splits),
-    report.classes_table(found.splits),
+    verdict_table(found, judged, changes),
+    report.changes_table(changes, found.made.config, costs),
     report.findings_table(found.findings),
     report.fates_table(judged),
     report.ceiling_table(found.ceilings, len(found.scored)),
-    report.changes_table(changes, found.made.config, costs),
+    report.counts_table(found.splits),
+    report.sizes_table(found.splits),
+    report.classes_table(found.splits),
   ]
   content = dict(
     dataset=config.dataset.name,

@@ -17,6 +17,7 @@ from solo_jax.inspection.config_file import format_config
 from solo_jax.inspection.cost import Cost, compare_costs, find_cost
 from solo_jax.inspection.diagnosis import GIVEN, SUGGESTION, Diagnosis
 from solo_jax.inspection.frames import Frame, inference_frames, training_frame
+from solo_jax.inspection.page import CAPTIONS
 
 NUM_PICTURES = 4
 SUGGESTED = "suggested_config.py"
@@ -65,7 +66,8 @@ def write_report(
   title = f"{config.dataset.name}, {config.method}"
   parts = [f"# {title}", "", *(table.markdown() for table in tables)]
   for name in drawn:
-    parts += [f"## {name}.png", "", f"![{name}]({name}.png)", ""]
+    heading, text = CAPTIONS[name]
+    parts += [f"## {heading}", "", f"![{name}]({name}.png)", "", text, ""]
   if "lost" not in drawn:
     parts += [NONE_LOST, ""]
   (out / "report.md").write_text("\n".join(parts), encoding="utf-8")
@@ -96,17 +98,18 @@ def describe(
   ceilings = [
     f"{name}: {ceiling.oracle.mask_AP:.3f}"
     for name, ceiling in found.ceilings.items()
-    if ceiling.oracle.mask_AP is not None
+    if ceiling.oracle is not None and ceiling.oracle.mask_AP is not None
   ]
   warning = f"\n{textwrap.fill(found.warning, 80)}\n" if found.warning else ""
   cost = textwrap.fill(compare_costs(*find_costs(found)), 80)
-  return f"""{config.method} on {config.dataset.name}, by inspect_data.
-
+  oracle = f"""
 Mask AP of a perfect network on the evaluation split, the ceiling of a
 configuration:
 
   {"; ".join(ceilings)}
-
+"""
+  return f"""{config.method} on {config.dataset.name}, by inspect_data.
+{oracle if ceilings else ""}
 {cost}
 {warning}
 Comments say what was changed and why. Run:

@@ -15,7 +15,7 @@ from solo_jax.inspection.frames import (
   mask_weights,
   target_masks,
 )
-from solo_jax.inspection.lost_instances import judge_frame, to_batch
+from solo_jax.inspection.lost_instances import judge_frame, make_judge, to_batch
 from solo_jax.methods.interface import Method
 
 LOST_COLOR, SIGN_COLOR = (255, 59, 48), (255, 244, 242)
@@ -36,7 +36,7 @@ def draw_frames(
 
   Each shows the network's input, the mask targets at their resolution, and the
   method's own targets, if it draws them: the cells of every instance in its
-  colour, or the groups of perfect tags. Red boxes mark lost instances.
+  colour, or the groups of perfect tags. Red outlines mark lost instances.
 
   Args:
     frames: At least one.
@@ -47,11 +47,8 @@ def draw_frames(
 
   Returns:
     RGB picture. [height, width, 3] uint8.
-
-  Raises:
-    errors.UserError: If the method does not list lost instances.
   """
-  judge = jax.jit(method.require("lost_instances"))
+  judge = make_judge(method)
   draw = method.target_views
   draw = (lambda *_: {}) if draw is None else jax.jit(draw)
   rows = []
@@ -78,7 +75,15 @@ def draw_frames(
       },
     }
     *others, last = panels  # which shows the lost instances
-    picture = _draw_lost(panels[last], fates.boxes_xyxy * factor, fates.rows)
+    is_lost = fates.rows != ""
+    picture = visualization.draw_outlines(
+      panels[last],
+      visualization.enlarge_masks(targets.masks[is_lost], factor),
+      LOST_COLOR,
+    )
+    picture = _draw_signs(
+      picture, fates.boxes_xyxy[is_lost] * factor, fates.rows[is_lost]
+    )
     lost = [f"{number} {way}" for way, number in fates.lost.items() if number]
     title = f"{last}; lost: {', '.join(lost)}" if lost else last
     panels = {name: panels[name] for name in others} | {title: picture}
@@ -123,18 +128,15 @@ def _targets(example):
   )
 
 
-def _draw_lost(picture, boxes_xyxy, rows):
+def _draw_signs(picture, boxes_xyxy, rows):
   """Frames lost instances and adds the reason if there is room."""
   canvas = Image.fromarray(picture)
   draw = ImageDraw.Draw(canvas)
   font = ImageFont.load_default(size=max(12, max(picture.shape[:2]) // 48))
-  is_lost = rows != ""
-  for box in boxes_xyxy[is_lost]:
-    draw.rectangle(tuple(box), outline=LOST_COLOR, width=2)
-  if is_lost.sum() > MAX_SIGNS:
-    return np.array(canvas)
+  if len(rows) > MAX_SIGNS:
+    return picture
   taken = []
-  for box, way in zip(boxes_xyxy[is_lost], rows[is_lost], strict=True):
+  for box, way in zip(boxes_xyxy, rows, strict=True):
     size = draw.textlength(way, font) + 8, font.size + 6
     sign = _free_place(box, size, taken, canvas.size)
     if sign is None:

@@ -29,8 +29,5 @@ def sigmoid_cross_entropy(logits: jax.Array, targets: jax.Array) -> jax.Array:
     [...] float32.
   """
   logits = logits.astype(jnp.float32)
-  return (
-    jnp.maximum(logits, 0)
-    - logits * targets
-    + jnp.log1p(jnp.exp(-jnp.abs(logits)))
-  )
+  # softplus has its own derivative: that of max and abs is wrong at 0.
+  return jax.nn.softplus(logits) - logits * targets

@@ -1,14 +1,18 @@
 """The inputs of predict (files, folders, cameras) and the names of outputs."""
 
+import collections
 import dataclasses
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TextIO
 
+from solo_jax.data import image_files
+from solo_jax.data.file_tree import is_left_behind
 from solo_jax.errors import UserError
 from solo_jax.media import video
 
-SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".webp")
+SUFFIXES = (*image_files.SUFFIXES, *video.SUFFIXES)
+_MAX_DIGITS = 3  # of the number of a camera
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -19,11 +23,13 @@ class Inputs:
     images: Image files.
     videos: Video files.
     cameras: Numbers of cameras.
+    passed_over: How many files of the folders are of other kinds, by suffix.
   """
 
   images: Sequence[pathlib.Path] = ()
   videos: Sequence[pathlib.Path] = ()
   cameras: Sequence[int] = ()
+  passed_over: Mapping[str, int] = dataclasses.field(default_factory=dict)
 
   def __len__(self) -> int:
     return len(self.images) + len(self.videos) + len(self.cameras)
@@ -44,15 +50,19 @@ def find_inputs(arguments: Sequence[str], listed: TextIO) -> Inputs:
   Raises:
     UserError: If there are no inputs, or a folder has no such files.
   """
-  paths, cameras = [], []
+  paths, cameras, passed_over = [], [], collections.Counter()
   for argument in arguments:
     path = pathlib.Path(argument)
     if argument == "-":
-      paths += [pathlib.Path(x) for line in listed if (x := line.strip())]
-    elif argument.isdecimal() and not path.exists():
+      paths += _read_list(listed.read())
+    elif (
+      argument.isdecimal()
+      and len(argument) <= _MAX_DIGITS
+      and not path.exists()
+    ):
       cameras.append(int(argument))
     elif path.is_dir():
-      paths += _find_files(path)
+      paths += _find_files(path, passed_over)
     else:
       paths.append(path)
   is_video = [path.suffix.lower() in video.SUFFIXES for path in paths]
@@ -60,6 +70,7 @@ def find_inputs(arguments: Sequence[str], listed: TextIO) -> Inputs:
     images=[p for p, moves in zip(paths, is_video, strict=True) if not moves],
     videos=[p for p, moves in zip(paths, is_video, strict=True) if moves],
     cameras=cameras,
+    passed_over=passed_over,
   )
   if not len(inputs):
     raise UserError(
@@ -70,35 +81,40 @@ def find_inputs(arguments: Sequence[str], listed: TextIO) -> Inputs:
   return inputs
 
 
-def _find_files(folder: pathlib.Path) -> list[pathlib.Path]:
-  suffixes = (*SUFFIXES, *video.SUFFIXES)
-  found = sorted(
-    path
-    for path in folder.iterdir()
-    if path.suffix.lower() in suffixes and path.is_file()
-  )
+def _read_list(text: str) -> list[pathlib.Path]:
+  """Returns the paths of a list, one per line or as of `find -print0`."""
+  lines = text.split("\0") if "\0" in text else text.splitlines()
+  return [pathlib.Path(x) for line in lines if (x := line.strip())]
+
+
+def _find_files(
+  folder: pathlib.Path, passed_over: collections.Counter[str]
+) -> list[pathlib.Path]:
+  """Returns images and videos of a folder by name; counts all others."""
+  found = []
+  for path in sorted(folder.iterdir()):
+    if is_left_behind(path.name) or not path.is_file():
+      continue
+    if path.suffix.lower() in SUFFIXES:
+      found.append(path)
+    else:
+      passed_over[path.suffix.lower() or "(no suffix)"] += 1
   if not found:
+    others = describe_others(passed_over)
     raise UserError(
       f"no images or videos in {folder} (sub-folders are not searched): "
-      f"expected files with {', '.join(suffixes)}"
+      f"expected files with {', '.join(SUFFIXES)}"
+      + (f"; found {others}" if others else "")
     )
   return found
 
 
-def unique_names(paths: Sequence[pathlib.Path]) -> list[str]:
-  """Returns the output name of each file: its stem, numbered if repeated.
-
-  Args:
-    paths: Input files.
-
-  Returns:
-    One name per file, all different: 'a', 'b', 'a_2'.
-  """
-  names = {}  # in order
-  for path in paths:
-    name, number = path.stem, 1
-    while name in names:
-      number += 1
-      name = f"{path.stem}_{number}"
-    names[name] = None
-  return list(names)
+def describe_others(passed_over: Mapping[str, int]) -> str:
+  """Returns what was passed over in words: '3 .heic, 1 .txt'."""
+  items = sorted(passed_over.items(), key=lambda item: (-item[1], item[0]))
+  text = ", ".join(f"{count} {suffix}" for suffix, count in items[:10])
+  if len(items) > 10:
+    text += f", {sum(count for _, count in items[10:])} others"
+  if not {".heic", ".heif"}.isdisjoint(passed_over):
+    text += " (HEIC photographs are not read: convert them to JPEG or PNG)"
+  return text

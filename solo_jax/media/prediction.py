@@ -9,12 +9,12 @@ import numpy as np
 import rich.progress
 
 from solo_jax import types
-from solo_jax.data.file_tree import MAX_PIXELS
-from solo_jax.errors import UserError
+from solo_jax.errors import UserError, printable
 from solo_jax.inference.predictor import Predictor
 from solo_jax.media import video
-from solo_jax.media.inputs import Inputs, unique_names
-from solo_jax.media.reading import read_image
+from solo_jax.media.inputs import Inputs
+from solo_jax.media.output_names import output_names
+from solo_jax.media.reading import ImageReader
 from solo_jax.media.saving import Results
 from solo_jax.media.tracking import Tracker
 from solo_jax.visualization import Look
@@ -42,7 +42,7 @@ class _Job:
   Attributes:
     predictor: Predictor of a checkpoint.
     score_threshold: Detections of a lower score are left out.
-    max_pixels: Image files that declare more pixels are not read.
+    reader: How image files are read.
     results: Writer of the results.
     progress: Progress display.
     problems: Problems so far.
@@ -50,7 +50,7 @@ class _Job:
 
   predictor: Predictor
   score_threshold: float
-  max_pixels: int
+  reader: ImageReader
   results: Results
   progress: rich.progress.Progress
   problems: list[Problem]
@@ -73,7 +73,7 @@ def predict_inputs(
   *,
   score_threshold: float,
   save: Collection[str],
-  max_pixels: int = MAX_PIXELS,
+  reader: ImageReader = ImageReader(),  # noqa: B008, frozen
   progress: rich.progress.Progress,
   look: Look = Look(),  # noqa: B008, frozen
 ) -> tuple[int, list[Problem]]:
@@ -85,7 +85,7 @@ def predict_inputs(
     out: Folder for the results; created if missing.
     score_threshold: Detections of a lower score are left out.
     save: Kinds of results, see `saving.KINDS`.
-    max_pixels: Image files that declare more pixels are not read.
+    reader: How image files are read.
     progress: Progress display; started and stopped here.
     look: Of the overlays.
 
@@ -100,7 +100,8 @@ def predict_inputs(
       "--save=views: this checkpoint's method has no maps to show"
     )
   cameras = [pathlib.Path(f"camera {index}") for index in inputs.cameras]
-  names = unique_names([*inputs.images, *inputs.videos, *cameras])
+  names = output_names([*inputs.images, *inputs.videos])
+  names += output_names(cameras)
   results = Results(
     out,
     save,
@@ -112,7 +113,7 @@ def predict_inputs(
     job = _Job(
       predictor=predictor,
       score_threshold=score_threshold,
-      max_pixels=max_pixels,
+      reader=reader,
       results=results,
       progress=progress,
       problems=[],
@@ -145,24 +146,27 @@ def _predict_images(
   def read():
     for path, name in zip(paths, names, strict=False):
       try:
-        image = read_image(path, job.max_pixels)
+        pages = job.reader.open(path)
+        for page, image in enumerate(pages):
+          output, index = name, None
+          if len(pages) > 1:
+            output, index = f"{name}/{page:06d}", page
+          waiting.append((path, output, image, index))
+          yield image
       except (OSError, UserError) as error:
         job.fail(path, error)
-        job.progress.advance(task)
-        continue
-      waiting.append((path, name, image))
-      yield image
+      job.progress.advance(task)
 
   for found in _in_order(job.predictor.stream(read())):
-    path, name, image = waiting.popleft()
+    path, name, image, page = waiting.popleft()
     job.results.add(
       image,
       found.above(job.score_threshold),
       file_name=str(path),
       name=name,
+      page=page,
       views=job.views(image),
     )
-    job.progress.advance(task)
 
 
 def _predict_video(
@@ -180,7 +184,7 @@ def _predict_video(
   tracker = Tracker(
     score_threshold=job.score_threshold, max_missed=MISSED_SECONDS
   )
-  task = job.progress.add_task(path.name, total=source.num_frames)
+  task = job.progress.add_task(printable(path.name), total=source.num_frames)
   waiting = collections.deque()
 
   def read():

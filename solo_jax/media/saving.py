@@ -147,6 +147,7 @@ class Results(contextlib.ExitStack):
     file_name: str,
     name: str,
     views: dict[str, np.ndarray],
+    page: int | None = None,
   ) -> None:
     """Writes the results of an image.
 
@@ -156,8 +157,10 @@ class Results(contextlib.ExitStack):
       file_name: For the COCO files.
       name: Name of the output files.
       views: Pictures of the network's maps by title, for the kind 'views'.
+      page: Page of the file, from 0, if it has several.
     """
-    self._add(image, instances, name, file_name, {}, views, None)
+    entry = {} if page is None else {"page_index": page}
+    self._add(image, instances, name, file_name, entry, views, None)
     if self.has("overlay"):
       picture = self._draw(image, instances, file_name, None)
       self._write_picture("overlay", name, picture)
@@ -234,8 +237,8 @@ class Results(contextlib.ExitStack):
     path.parent.mkdir(parents=True, exist_ok=True)
     if picture.ndim == 3:
       picture = picture[..., ::-1]  # OpenCV writes BGR
-    if not cv2.imwrite(str(path), picture):
-      raise UserError(f"cannot write {path}")
+    # OpenCV itself writes to no path that is not UTF-8.
+    path.write_bytes(cv2.imencode(".png", picture)[1].tobytes())
 
 
 class VideoResults:

@@ -1,5 +1,6 @@
 """Reads videos and cameras as streams of RGB frames, and writes videos."""
 
+import contextlib
 import dataclasses
 import fractions
 import pathlib
@@ -13,6 +14,10 @@ import numpy as np
 from solo_jax.errors import UserError
 
 SUFFIXES = (".mp4", ".mov", ".m4v", ".avi", ".mkv", ".webm", ".mpg", ".mpeg")
+# Of FFmpeg; playlists and the like, which name other files, are not among them.
+_FORMATS = (
+  "mov,mp4,m4a,3gp,3g2,mj2,avi,matroska,webm,mpeg,mpegvideo,mpegts,m4v,wav"
+)
 TICKS = 90_000  # of a second; a multiple of usual frame durations
 # A last frame that is shown for longer than this means missing frames.
 LAST_SECONDS = 1.0
@@ -53,9 +58,8 @@ class VideoFile:
       UserError: If it holds no video that can be decoded.
     """
     self._path = path
-    path.open("rb").close()  # FFmpeg may call a damaged file an I/O error
     try:
-      with av.open(path) as container:
+      with _open(path) as container:
         if not container.streams.video:
           raise UserError("no video in the file")
         stream = container.streams.video[0]
@@ -66,7 +70,7 @@ class VideoFile:
           self.num_frames = round(self._declared * self.rate)
         first = next(container.decode(stream), None)
     except av.error.FFmpegError as error:
-      raise UserError(f"not a video, or damaged ({error.strerror})") from error
+      raise _damaged(error) from error
     if first is None:
       raise UserError("no frame of the video can be decoded")
     self._stored_size = first.height, first.width
@@ -81,7 +85,7 @@ class VideoFile:
     height, width = self._stored_size  # also if a video changes its size
     seconds = longest = 0.0  # time of this frame; interval between frames
     last = None  # the file's own time of a frame, which may not start at 0
-    with av.open(self._path) as container:
+    with _open(self._path) as container:
       stream = container.streams.video[0]
       stream.thread_type = "AUTO"
       for packet in container.demux(stream):
@@ -118,6 +122,27 @@ class VideoFile:
         f"damaged or cut off: only {num_decoded} frames could be decoded, the "
         f"last at {at:.1f}{of} s"
       )
+
+
+@contextlib.contextmanager
+def _open(path: pathlib.Path) -> Iterator[av.container.InputContainer]:
+  """Opens a video, and nothing else.
+
+  FFmpeg gets the open file: it would take some names for addresses, cannot
+  read those that are not UTF-8, and calls damage an I/O error. Of its formats
+  only those are tried that lead to no other file.
+  """
+  with path.open("rb") as file:
+    try:
+      container = av.open(file, options={"format_whitelist": _FORMATS})
+    except (av.error.FFmpegError, OSError) as error:
+      raise _damaged(error) from error
+    with container:
+      yield container
+
+
+def _damaged(error: OSError | av.error.FFmpegError) -> UserError:
+  return UserError(f"not a video, or damaged ({error.strerror})")
 
 
 def _declared_seconds(container: av.container.InputContainer) -> float | None:
@@ -187,7 +212,8 @@ class VideoWriter:
       path: The file.
       rate: Approximate frames per second.
     """
-    self._container = av.open(path, "w")
+    self._file = path.open("wb")
+    self._container = av.open(self._file, "w", format="mp4")
     self._stream = self._container.add_stream("libx264", rate=rate)
     self._stream.pix_fmt = "yuv420p"  # the format that every player supports
     self._stream.options = {"crf": "20"}
@@ -212,3 +238,4 @@ class VideoWriter:
     if self._next:
       self._container.mux(self._stream.encode(None))
     self._container.close()
+    self._file.close()

@@ -207,11 +207,19 @@ class Method:
     """
     function = getattr(self, ability)
     if function is None:
-      raise errors.UserError(
-        f"the method {self.name!r}, as it is configured, has no "
-        f"{ABILITIES[ability]} (`Method.{ability}` is None)"
-      )
+      raise errors.UserError(self.lack(ability))
     return function
+
+  def lack(self, ability: str) -> str:
+    """Returns the message that the method lacks an ability.
+
+    Args:
+      ability: A key of ABILITIES.
+    """
+    return (
+      f"the method {self.name!r}, as it is configured, has no "
+      f"{ABILITIES[ability]} (`Method.{ability}` is None)"
+    )
 
 
 def one_pass(loss: Callable[[Any, types.Batch], Any]) -> Loss:

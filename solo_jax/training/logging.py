@@ -1,7 +1,7 @@
 """Output of a run: log lines, metrics.jsonl, TensorBoard, pictures.
 
-Log lines are plain text, coloured only on a terminal, so that log files are
-readable, too.
+Log lines are plain text, short and coloured only on a terminal, so that log
+files are readable, too.
 """
 
 import contextlib
@@ -16,27 +16,15 @@ import numpy as np
 from absl import logging
 from etils import epath
 from PIL import Image
-from rich.console import Console
 from tensorboardX import summary
 from tensorboardX.event_file_writer import EventsWriter
 from tensorboardX.proto.event_pb2 import Event, SessionLog
 
 from solo_jax.errors import UserError, printable
+from solo_jax.terminal import Console
+from solo_jax.training.log_lines import COUNTERS, Line, describe_steps
 from solo_jax.training.step import is_count
 from solo_jax.training.workdir import LogFolder
-
-_COUNTERS = ("nonfinite_total", "nonfinite_in_row")
-# Metrics with a fixed place in a log line; the method's terms are between them.
-_SHOWN_APART = (
-  "loss",
-  "learning_rate",
-  "images_per_second",
-  "data_wait",
-  "seconds_left",
-  "num_compiled",
-  *_COUNTERS,
-)
-
 
 # A bucket gets the log before each checkpoint, and at least this often.
 UPLOAD_SECONDS = 60.0
@@ -93,7 +81,7 @@ class RunLog:
     self._print(f"== {title}", style="bold", highlight=False)
 
   def metrics(
-    self, step: int, values: dict[str, float | None], text: str
+    self, step: int, values: dict[str, float | None], line: Line
   ) -> None:
     """Writes a row of metrics and prints its line.
 
@@ -101,9 +89,9 @@ class RunLog:
       step: Training step.
       values: Name to number; names like 'train/loss' group in TensorBoard.
         None and non-finite values become null, as JSON has no others.
-      text: The line.
+      line: The line, of which a terminal gets the short form.
     """
-    self._print(text)
+    self._print(line.short if self._console.is_terminal else line.whole)
     if not self._is_writer:
       return
     row = {name: _finite(value) for name, value in values.items()}
@@ -274,7 +262,7 @@ class Progress:
 
   def summarize(
     self, step: int, rows: list[dict[str, float]], num_compiled: int
-  ) -> tuple[dict[str, float], str]:
+  ) -> tuple[dict[str, float], Line]:
     """Returns a summary of the steps since the last call; restarts the clock.
 
     Args:
@@ -301,36 +289,8 @@ class Progress:
     self.start_clock(step)
     row = {f"train/{name}": value for name, value in values.items()}
     totals = {f"train/{name}_total": x for name, x in self.totals.items()}
-    return row | totals, self._line(step, values)
-
-  def _line(self, step: int, values: dict[str, float]) -> str:
-    width = len(str(self._num_steps))
-    shown = [
-      name for name in values if name not in _SHOWN_APART and not is_count(name)
-    ]
-    shown.sort(key=lambda name: not name.endswith("_loss"))
-    terms = [
-      f"{name.removesuffix('_loss').replace('_', ' ')} {values[name]:.4g}"
-      for name in shown
-    ]
-    parts = [
-      f"step {step:{width}d}/{self._num_steps}",
-      f"loss {values['loss']:.4f}",
-      *terms,
-      f"lr {values['learning_rate']:.2e}",
-      f"{values['images_per_second']:.1f} images/s",
-      f"data wait {values['data_wait']:.0%}",
-      f"ETA {format_seconds(values['seconds_left'])}",
-      f"compiled {values['num_compiled']}",
-    ]
-    parts += [
-      f"{name.replace('_', ' ')} {total:.0f}"
-      for name, total in self.totals.items()
-      if total
-    ]
-    if values["nonfinite_total"]:
-      parts.append(f"non-finite steps {values['nonfinite_total']:.0f}")
-    return "  ".join(parts)
+    line = describe_steps(step, self._num_steps, values, self.totals)
+    return row | totals, line
 
 
 def summarize_rows(rows: list[dict[str, float]]) -> dict[str, float]:
@@ -352,7 +312,7 @@ def summarize_rows(rows: list[dict[str, float]]) -> dict[str, float]:
   for name, last in rows[-1].items():
     if is_count(name):
       values[name] = float(sum(row[name] for row in rows))
-    elif name in _COUNTERS or name == "learning_rate":
+    elif name in COUNTERS or name == "learning_rate":
       values[name] = float(last)
     else:
       numbers = [row[name] for row in finite]
@@ -363,10 +323,3 @@ def summarize_rows(rows: list[dict[str, float]]) -> dict[str, float]:
 def _finite(value: float | None) -> float | None:
   value = math.nan if value is None else float(value)
   return value if math.isfinite(value) else None
-
-
-def format_seconds(seconds: float) -> str:
-  """Returns a duration as h:mm:ss."""
-  minutes, seconds = divmod(round(seconds), 60)
-  hours, minutes = divmod(minutes, 60)
-  return f"{hours}:{minutes:02d}:{seconds:02d}"

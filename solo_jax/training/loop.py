@@ -4,6 +4,7 @@
 """
 
 import contextlib
+import shlex
 
 import jax
 import ml_collections
@@ -167,5 +168,6 @@ def _check_start(
   if newest == 0:  # saved by `convert`, never by a run
     raise UserError(
       f"--workdir={workdir} contains converted weights; start from them with "
-      f"--config.training.init_from={workdir} and another --workdir"
+      f"{shlex.quote(f'--config.training.init_from={workdir}')} and another "
+      "--workdir"
     )

@@ -15,6 +15,7 @@ from solo_jax.data.records import Records, read_sample
 from solo_jax.inference.predictor import Predictor
 from solo_jax.media.pictures import MAX_PICTURE_PIXELS, truth_of
 from solo_jax.scoring.records import count_dropped, evaluate_records
+from solo_jax.training.log_lines import describe_metrics
 from solo_jax.training.logging import Progress, RunLog
 from solo_jax.training.step import check_finite
 from solo_jax.training.stopping import StopRequest
@@ -236,11 +237,7 @@ class Run:
       self._report_saved(wait=True)
     self._writer.add_metrics(step, metrics)
     row = {f"val/{name}": value for name, value in metrics.items()}
-    line = "  ".join(
-      f"{name} {'-' if value is None else format(value, '.4f')}"
-      for name, value in metrics.items()
-    )
-    self._log.metrics(step, row, f"evaluated step {step}  {line}")
+    self._log.metrics(step, row, describe_metrics(step, metrics))
     return metrics
 
   def _evaluate(self, state: TrainState) -> dict[str, float | None]:

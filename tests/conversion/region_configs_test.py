@@ -16,14 +16,13 @@ def test_traits_are_found_by_paths_and_groups():
   assert find_traits(paths) == {"cascade", "normed", "32x8d"}
   paths["params/backbone/layer1_0/conv2/kernel"] = np.zeros((64, 64, 3, 3))
   assert find_traits(paths) == {"cascade", "normed"}
-  assert find_traits({}) == frozenset()
+  assert find_traits({}) is None
 
 
 def test_a_deformable_htc_without_semantic_branch():
   assert (
     suggest(
       "mmdet_mask_rcnn",
-      "mask_rcnn",
       "x101",
       is_deformable=True,
       num_classes=80,

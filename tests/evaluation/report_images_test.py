@@ -63,7 +63,10 @@ def test_pictures_beyond_the_limit_lie_next_to_the_page(
   scenes, tmp_path, monkeypatch, limit
 ):
   monkeypatch.setattr(report_images, "MAX_BYTES", limit)
-  built = scenes("cat").image(1).image(2).truth("cat", (0, 0, 5, 5), 2)
+  large_id = 2**60 + 7  # more than a browser's numbers hold exactly
+  built = (
+    scenes("cat").image(1).image(large_id).truth("cat", (0, 0, 5, 5), large_id)
+  )
   shown = describe(built)
   outline = report_images.Outline(
     path="M0 0z", box=(0, 0, 5, 5), deepest=(2, 2)
@@ -71,7 +74,7 @@ def test_pictures_beyond_the_limit_lie_next_to_the_page(
   pictures = {
     image.image_id: report_images.Picture(
       name=f"{image.image_id}.png",
-      jpeg=b"picture" + bytes([image.image_id]),
+      jpeg=b"picture" + bytes([image.image_id % 256]),
       unit=1,
       objects=[outline] * len(image.objects),
       found=[],
@@ -79,6 +82,7 @@ def test_pictures_beyond_the_limit_lie_next_to_the_page(
     for image in shown
   }
   first, second = report_images.join(shown, pictures, epath.Path(tmp_path))
+  assert [first["image_id"], second["image_id"]] == ["1", str(large_id)]
   kind, _, content = first["picture"].partition(",")
   assert kind == "data:image/jpeg;base64"
   assert base64.b64decode(content) == b"picture\x01"
@@ -89,4 +93,4 @@ def test_pictures_beyond_the_limit_lie_next_to_the_page(
     assert second["picture"].startswith("data:")
     assert not [*tmp_path.iterdir()]
   else:  # what is looked at first is in the page all the same
-    assert (tmp_path / second["picture"]).read_bytes() == b"picture\x02"
+    assert (tmp_path / second["picture"]).read_bytes() == b"picture\x07"

@@ -52,7 +52,7 @@ from solo_jax.data.records import (
   to_coco,
 )
 from solo_jax.errors import UserError
-from solo_jax.media.reading import read_image
+from solo_jax.media.reading import ImageReader
 
 # Bytes by which one case may raise the peak of the process; images of more
 # than MAX_PIXELS are refused.
@@ -137,7 +137,9 @@ def write_coco(rng, folder, kind):
   (folder / "a.json").write_bytes(text)
   if kind == "image":
     try:
-      read_image(folder / "images" / name, max_pixels=MAX_PIXELS)
+      reader = ImageReader(max_pixels=MAX_PIXELS, exif="apply")
+      for _ in reader.open(folder / "images" / name):
+        pass
     except (OSError, UserError):
       pass
   return str(folder / "a.json"), str(images)

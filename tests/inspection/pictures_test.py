@@ -54,7 +54,7 @@ def test_cells_lie_on_their_instance_and_a_lost_one_is_framed():
 def test_signs_do_not_lie_on_each_other():
   boxes = np.array([[40, 40, 44, 44]] * 4, float)
   rows = np.array(["no cell left"] * 4, object)
-  picture = pictures._draw_lost(np.zeros((200, 200, 3), np.uint8), boxes, rows)
+  picture = pictures._draw_signs(np.zeros((200, 200, 3), np.uint8), boxes, rows)
   is_sign = (picture == pictures.SIGN_COLOR).all(2)
   count, _, areas, _ = cv2.connectedComponentsWithStats(
     is_sign.astype(np.uint8), connectivity=4

@@ -38,3 +38,12 @@ def test_large_logits_stay_finite():
   np.testing.assert_allclose(sigmoid_cross_entropy(logits, targets), [1e4, 1e4])
   gradient = jax.grad(lambda x: sigmoid_cross_entropy(x, targets).sum())(logits)
   np.testing.assert_allclose(gradient, [1, -1])
+
+
+def test_gradient_at_zero():
+  """Where prototypes or features are 0, logits are 0 exactly."""
+  targets = np.array([0.0, 0.25, 1.0], np.float32)
+  gradient = jax.grad(lambda x: sigmoid_cross_entropy(x, targets).sum())(
+    np.zeros(3, np.float32)
+  )
+  np.testing.assert_allclose(gradient, 0.5 - targets, atol=1e-7)

@@ -1,12 +1,11 @@
 """Tests of solo_jax/media/inputs.py."""
 
 import io
-import pathlib
 
 import pytest
 
 from solo_jax.errors import UserError
-from solo_jax.media.inputs import find_inputs, unique_names
+from solo_jax.media.inputs import describe_others, find_inputs
 
 
 def test_inputs_are_files_of_folders_videos_cameras_and_a_list(
@@ -49,7 +48,34 @@ def test_no_files_is_an_error(tmp_path, monkeypatch, arguments, message):
     find_inputs(arguments, io.StringIO("\n"))
 
 
-def test_equal_names_do_not_overwrite_each_other():
-  paths = [pathlib.Path(x) for x in ("x/a.png", "y/a.jpg", "a_2.png", "b.png")]
-  names = unique_names(paths)
-  assert names == ["a", "a_2", "a_2_2", "b"]
+def test_what_is_passed_over_in_folders_is_counted(tmp_path):
+  names = ("a.heic", "b.HEIC", "c.txt", "d", "e.gif", "f.jp2", "g.avif")
+  left_behind = ("._e.gif", ".DS_Store", "Thumbs.db")
+  for name in names + left_behind:
+    (tmp_path / name).touch()
+  inputs = find_inputs([str(tmp_path)], io.StringIO())
+  assert [x.name for x in inputs.images] == ["e.gif", "f.jp2", "g.avif"]
+  assert inputs.passed_over == {".heic": 2, ".txt": 1, "(no suffix)": 1}
+  text = describe_others(inputs.passed_over)
+  assert text.startswith("2 .heic, 1 (no suffix), 1 .txt (HEIC photographs are")
+
+
+def test_folder_of_other_kinds_says_which(tmp_path):
+  for name in ("a.heic", "b.heic", "notes.txt"):
+    (tmp_path / name).touch()
+  with pytest.raises(UserError, match="; found 2 .heic, 1 .txt .HEIC photo"):
+    find_inputs([str(tmp_path)], io.StringIO())
+
+
+def test_a_list_may_end_its_names_with_zeros():
+  listed = io.StringIO("a b.png\0c\nd.png\0")
+  inputs = find_inputs(["-"], listed)
+  assert [str(x) for x in inputs.images] == ["a b.png", "c\nd.png"]
+
+
+@pytest.mark.parametrize(
+  "number", ["99999999999999999999", "4294967296", "\u00b2"]
+)
+def test_what_is_no_number_of_a_camera_is_a_file(number):
+  inputs = find_inputs([number], io.StringIO())
+  assert [str(x) for x in inputs.images] == [number] and not inputs.cameras

@@ -42,6 +42,23 @@ def write(
   return path
 
 
+@pytest.mark.parametrize(
+  "text",
+  [
+    "#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\n{}\n#EXT-X-ENDLIST\n",
+    "ffconcat version 1.0\nfile {}\n",
+    "v=0\no=- 0 0 IN IP4 127.0.0.1\ns=x\nm=video 5004 RTP/AVP 96\n",
+  ],
+)
+def test_a_file_that_names_others_leads_to_none(tmp_path, text):
+  """Playlists could read any file, or ask any server."""
+  other = write(tmp_path / "other.mp4")
+  path = tmp_path / "list.mp4"
+  path.write_text(text.format(other))
+  with pytest.raises(UserError, match="not a video, or damaged"):
+    video.VideoFile(path)
+
+
 def read(path):
   source = video.VideoFile(path)
   return source, list(source.frames())

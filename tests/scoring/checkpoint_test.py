@@ -103,7 +103,7 @@ def test_report_and_more_metrics(run, tmp_path):
   assert data["metrics"].keys() == metrics.scalars().keys()
   assert '<h1 id="title">solov2 on shapes, validation</h1>' in text
   assert data["facts"]["step"] == "0" and data["score_threshold"] == 0.002
-  assert {x["image_id"] for x in data["images"]} == {2, 3, 4}
+  assert {x["image_id"] for x in data["images"]} == {"2", "3", "4"}
   assert all(o["path"] for x in data["images"] for o in x["objects"])
   stages = data["stages"]
   assert list(stages)[:2] == ["reading", "preprocessing"]

@@ -11,10 +11,10 @@ import pytest
 from tensorboardX.proto.event_pb2 import Event, SessionLog
 
 from solo_jax.errors import UserError
+from solo_jax.training.log_lines import Line
 from solo_jax.training.logging import (
   Progress,
   RunLog,
-  format_seconds,
   read_rows,
   summarize_rows,
 )
@@ -47,7 +47,7 @@ def test_closed_terminal_does_not_end_a_run(tmp_path):
   terminal = log._console.file = Terminal()
   log.message("class \x1b]0;x")
   log.message("gone")
-  log.metrics(1, {"train/loss": 0.5}, "step 1")
+  log.metrics(1, {"train/loss": 0.5}, Line("step 1", "step 1"))
   log.close()
   assert terminal.getvalue() == "class \\x1b]0;x\n"
   assert len(read_rows(tmp_path / "metrics.jsonl")) == 1
@@ -88,7 +88,7 @@ def test_line_and_row_of_an_interval(monkeypatch):
   assert row["train/seconds_left"] == 190.0
   assert row["train/data_wait"] == 0.25
   assert row["train/positives_dropped"] == 150.0
-  assert line == (
+  assert line.whole == (
     "step   50/1000  loss 1.0000  mask 0.25  gradient norm 2  lr 1.00e-01  "
     "40.0 images/s  data wait 25%  ETA 0:03:10  compiled 1  "
     "positives dropped 150"
@@ -98,7 +98,7 @@ def test_line_and_row_of_an_interval(monkeypatch):
   )
   assert row["train/positives_dropped_total"] == 300.0
   assert row["train/data_wait"] == 0.0
-  assert line.endswith("positives dropped 300  non-finite steps 4")
+  assert line.whole.endswith("positives dropped 300  non-finite steps 4")
 
 
 def test_time_between_steps_does_not_count(monkeypatch):
@@ -114,7 +114,11 @@ def test_files_of_a_run(tmp_path, capsys):
   log = RunLog(str(tmp_path), first_step=0)
   log.section("Training")
   log.message("[not markup] " + "long " * 40)
-  log.metrics(5, {"val/mask_AP": 0.5, "val/mask_AP_L": None}, "line of step 5")
+  log.metrics(
+    5,
+    {"val/mask_AP": 0.5, "val/mask_AP_L": None},
+    Line("line of step 5", "line of step 5"),
+  )
   image = np.zeros((4, 6, 3), np.uint8)
   image[..., 0] = 255  # red
   log.picture(5, "image", image)
@@ -157,12 +161,12 @@ class FullDisk:
 
 def test_log_that_cannot_be_written(tmp_path):
   log = RunLog(str(tmp_path), first_step=0)
-  log.metrics(1, {"a": 1.0}, "line")
+  log.metrics(1, {"a": 1.0}, Line("line", "line"))
   log._file.close()
   log._file = FullDisk()
   message = f"log in {tmp_path} cannot be written .No space left on device.;"
   with pytest.raises(UserError, match=message):
-    log.metrics(2, {"a": 1.0}, "line")
+    log.metrics(2, {"a": 1.0}, Line("line", "line"))
   log.close()
   assert [row["step"] for row in read_rows(tmp_path / "metrics.jsonl")] == [1]
   (tmp_path / "file").touch()
@@ -174,7 +178,7 @@ def test_clock_put_back_costs_no_events(tmp_path, monkeypatch):
   monkeypatch.setattr("time.time", lambda: 1e9)
   for first_step in (0, 4):
     log = RunLog(str(tmp_path), first_step=first_step)
-    log.metrics(first_step + 1, {"a": 1.0}, "line")
+    log.metrics(first_step + 1, {"a": 1.0}, Line("line", "line"))
     log.close()
   paths = sorted((tmp_path / "tensorboard").iterdir())
   assert [read_events(path)[-1].step for path in paths] == [1, 5]
@@ -186,7 +190,7 @@ def test_resuming_drops_rows_after_the_checkpoint(tmp_path):
   text = "".join(json.dumps(row) + "\n" for row in rows)
   path.write_text(text + '{"step": 8, "tra')  # cut short by a kill
   log = RunLog(str(tmp_path), first_step=4)
-  log.metrics(5, {"train/loss": math.inf}, "")
+  log.metrics(5, {"train/loss": math.inf}, Line("", ""))
   log.close()
   assert [row["step"] for row in read_rows(path)] == [2, 4, 5]
   assert read_rows(path)[-1]["train/loss"] is None
@@ -219,32 +223,25 @@ def test_damaged_line_is_named_left_out_and_kept(tmp_path, caplog, damage):
 def test_other_processes_write_nothing(tmp_path, capsys):
   log = RunLog(str(tmp_path / "run"), first_step=0, is_writer=False)
   log.message("text")
-  log.metrics(1, {"a": 1.0}, "line")
+  log.metrics(1, {"a": 1.0}, Line("line", "line"))
   log.picture(1, "image", np.zeros((2, 2, 3), np.uint8))
   log.close()
   assert not list(tmp_path.iterdir())
   assert capsys.readouterr().out == ""
 
 
-@pytest.mark.parametrize(
-  "seconds, text", [(0, "0:00:00"), (59.6, "0:01:00"), (90061, "25:01:01")]
-)
-def test_format_seconds(seconds, text):
-  assert format_seconds(seconds) == text
-
-
 def test_log_on_a_bucket_goes_on_there(bucket):
   """Local files that grow, copied before checkpoints and at the end."""
   log = RunLog("gs://bucket/run", first_step=0)
   for step in (1, 2, 3):
-    log.metrics(step, {"loss": 1.0 / step}, "")
+    log.metrics(step, {"loss": 1.0 / step}, Line("", ""))
   log.picture(3, "7", np.zeros((4, 4, 3), np.uint8))
   log.flush()
   assert len(read_rows("gs://bucket/run/metrics.jsonl")) == 3
-  log.metrics(4, {"loss": 0.25}, "")  # killed here
+  log.metrics(4, {"loss": 0.25}, Line("", ""))  # killed here
 
   again = RunLog("gs://bucket/run", first_step=2)
-  again.metrics(3, {"loss": 9.0}, "")
+  again.metrics(3, {"loss": 9.0}, Line("", ""))
   again.close()
   rows = read_rows("gs://bucket/run/metrics.jsonl")
   assert [(x["step"], x["loss"]) for x in rows] == [(1, 1), (2, 0.5), (3, 9)]
@@ -252,3 +249,15 @@ def test_log_on_a_bucket_goes_on_there(bucket):
   assert found == {"000003_7.png"}
   assert len(list((bucket / "run" / "tensorboard").iterdir())) == 2
   log.close()
+
+
+def test_a_terminal_gets_the_short_line(tmp_path):
+  log = RunLog(str(tmp_path), first_step=0)
+  shown = log._console.file = io.StringIO()
+  log._console._force_terminal = True
+  log.metrics(1, {"a": 1.0}, Line("whole", "short"))
+  log._console._force_terminal = False
+  log.metrics(2, {"a": 1.0}, Line("whole", "short"))
+  log.close()
+  assert "short" in shown.getvalue().splitlines()[0]
+  assert shown.getvalue().splitlines()[1] == "whole"

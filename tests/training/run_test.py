@@ -126,7 +126,7 @@ def test_finished_run_is_not_evaluated_again(toy, finished, capsys):
   again, metrics = train(toy, workdir, evaluate=evaluate)
   assert metrics == {"mask_AP": 0.25}
   jax.tree.map(np.testing.assert_array_equal, again, state)
-  assert "evaluated already" in capsys.readouterr().out
+  assert "already been evaluated" in capsys.readouterr().out
 
 
 def test_stopped_run_saves_and_resumes_bit_for_bit(

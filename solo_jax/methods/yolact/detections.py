@@ -1,0 +1,131 @@
+"""Which priors become detections.
+
+Shape letters: B images, A priors of all levels, K classes, k prototypes, M
+detections.
+"""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from solo_jax.grouping.fast_nms import fast_nms
+from solo_jax.methods.regions.box_coding import clip, decode
+
+# Factors of the codes dx, dy, dw, dh: the variances 0.1 and 0.2.
+CODE_WEIGHTS = (10.0, 10.0, 5.0, 5.0)
+SCORED = ("prior", "detection")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Detecting:
+  """How detections are chosen.
+
+  Attributes:
+    min_score: Score that must be exceeded ...
+    scored: ... by the best class of a 'prior' that takes part (the authors'
+      code), or by each 'detection' (mmdetection).
+    candidates_per_level: Priors of a level that take part at most, those of
+      the best scores; None: all.
+    clip_boxes: Whether boxes are clipped to the image before they compete
+      (mmdetection).
+    top_k: Boxes of a class that compete.
+    nms_threshold: Overlap above which a box is removed.
+    max_detections: M.
+  """
+
+  min_score: float
+  scored: str
+  candidates_per_level: int | None
+  clip_boxes: bool
+  top_k: int
+  nms_threshold: float
+  max_detections: int
+
+  def __post_init__(self):
+    if self.scored not in SCORED:
+      raise ValueError(f"scored must be in {SCORED}, got {self.scored!r}.")
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Detections:
+  """Detections by falling score, the valid ones first.
+
+  Attributes:
+    boxes_xyxy: Continuous network pixels. [B, M, 4] float32.
+    coefficients: [B, M, k] float32.
+    scores: 0 where not valid. [B, M] float32.
+    labels: [B, M] int32.
+    valid: [B, M] bool.
+  """
+
+  boxes_xyxy: jax.Array
+  coefficients: jax.Array
+  scores: jax.Array
+  labels: jax.Array
+  valid: jax.Array
+
+
+def find_detections(
+  class_logits: jax.Array,
+  box_codes: jax.Array,
+  coefficients: jax.Array,
+  image_size: jax.Array,
+  *,
+  priors: np.ndarray,
+  level_sizes: tuple[int, ...],
+  rule: Detecting,
+) -> Detections:
+  """Returns the detections of one image.
+
+  Args:
+    class_logits: Background first. [A, K + 1] float32.
+    box_codes: [A, 4] float32.
+    coefficients: [A, k] float32.
+    image_size: Valid (height, width). [2] int32.
+    priors: See `priors.make_priors`. [A, 4] float32.
+    level_sizes: Number of priors of each level.
+    rule: How.
+
+  Returns:
+    Detections without the dimension of the batch.
+  """
+  scores = jax.nn.softmax(class_logits)[:, 1:]
+  best = jnp.max(scores, axis=1)
+  takes_part = jnp.ones(len(best), bool)
+  if rule.scored == "prior":
+    takes_part &= best > rule.min_score
+  if rule.candidates_per_level is not None:
+    takes_part &= _best_of_levels(best, level_sizes, rule.candidates_per_level)
+  boxes = decode(box_codes, priors, CODE_WEIGHTS, log_clamp="both")
+  if rule.clip_boxes:
+    boxes = clip(boxes, image_size)
+  index, labels, scores, valid = fast_nms(
+    boxes,
+    scores,
+    takes_part,
+    top_k=rule.top_k,
+    threshold=rule.nms_threshold,
+    min_score=rule.min_score if rule.scored == "detection" else None,
+    max_detections=rule.max_detections,
+  )
+  return Detections(
+    boxes_xyxy=boxes[index],
+    coefficients=coefficients[index],
+    scores=scores,
+    labels=labels,
+    valid=valid,
+  )
+
+
+def _best_of_levels(scores, level_sizes, number):
+  """Returns which priors are among the best of their level. [A] bool."""
+  found, start = jnp.zeros(len(scores), bool), 0
+  for size in level_sizes:
+    level = scores[start : start + size]
+    _, index = jax.lax.top_k(level, min(number, size))
+    found = found.at[start + index].set(True)
+    start += size
+  return found

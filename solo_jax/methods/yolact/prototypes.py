@@ -1,0 +1,75 @@
+"""Masks as combinations of prototypes, cropped to boxes.
+
+Shape letters: h, w prototype resolution, k prototypes, n instances.
+"""
+
+import jax
+import jax.numpy as jnp
+
+
+def crop_weights(
+  boxes_xyxy: jax.Array, size: tuple[int, int], padded_size: tuple[int, int]
+) -> jax.Array:
+  """Returns where masks may be: in their box and one pixel around it.
+
+  Args:
+    boxes_xyxy: Continuous network pixels. [n, 4] float32.
+    size: (h, w).
+    padded_size: (H, W) of the network input.
+
+  Returns:
+    [n, h, w] bool.
+  """
+  inside = []
+  for axis, length, side in (
+    (1, size[0], padded_size[0]),
+    (0, size[1], padded_size[1]),
+  ):
+    # In this order, as the published code rounds: a border may be whole.
+    ends = boxes_xyxy[:, axis::2] / side * length
+    low = jnp.maximum(jnp.min(ends, axis=-1) - 1, 0)
+    high = jnp.minimum(jnp.max(ends, axis=-1) + 1, length)
+    cells = jnp.arange(length)
+    inside.append((cells >= low[:, None]) & (cells < high[:, None]))
+  rows, columns = inside
+  return rows[:, :, None] & columns[:, None, :]
+
+
+def mask_logits(prototypes: jax.Array, coefficients: jax.Array) -> jax.Array:
+  """Returns logits of masks before the crop (eq. 1 of YOLACT).
+
+  Args:
+    prototypes: [h, w, k] float.
+    coefficients: [n, k] float.
+
+  Returns:
+    [n, h, w] float32.
+  """
+  return jnp.einsum(
+    "hwk,nk->nhw",
+    prototypes,
+    coefficients,
+    preferred_element_type=jnp.float32,
+  )
+
+
+def mask_probs(
+  prototypes: jax.Array,
+  coefficients: jax.Array,
+  boxes_xyxy: jax.Array,
+  padded_size: tuple[int, int],
+) -> jax.Array:
+  """Returns the masks of boxes, 0 outside of them.
+
+  Args:
+    prototypes: [h, w, k] float.
+    coefficients: [n, k] float.
+    boxes_xyxy: Continuous network pixels. [n, 4] float32.
+    padded_size: (H, W) of the network input.
+
+  Returns:
+    In [0, 1]. [n, h, w] float32.
+  """
+  logits = mask_logits(prototypes, coefficients)
+  inside = crop_weights(boxes_xyxy, prototypes.shape[:2], padded_size)
+  return jnp.where(inside, jax.nn.sigmoid(logits), 0.0)

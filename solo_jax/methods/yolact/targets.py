@@ -1,0 +1,76 @@
+"""Which prior is trained on which instance.
+
+Shape letters: N instances of an image, A priors.
+"""
+
+import jax
+import jax.numpy as jnp
+
+RULES = ("greedy", "best_prior")
+HIGH = 0.5  # from this overlap a prior is positive
+LOW = 0.4  # below this overlap it is background; between both it is left out
+
+
+def assign(
+  iou: jax.Array, valid: jax.Array, rule: str
+) -> tuple[jax.Array, jax.Array]:
+  """Returns the instance assigned to each prior.
+
+  Args:
+    iou: Overlap of instances and priors. [N, A] float32.
+    valid: Which instances are real. [N] bool.
+    rule: How each instance gets a prior of its own. 'greedy': pairs of instance
+      and prior by falling overlap, each instance and each prior once (the
+      authors' code). 'best_prior': the prior that overlaps it most, of several
+      instances that want one the last (mmdetection).
+
+  Returns:
+    instance: [A] int32; of those that are not positive, the instance of the
+      highest overlap.
+    kind: 1 positive, 0 background, -1 left out. [A] int32.
+
+  Raises:
+    ValueError: If the rule is unknown.
+  """
+  if rule not in RULES:
+    raise ValueError(f"rule must be in {RULES}, got {rule!r}.")
+  num_instances, num_priors = iou.shape
+  if num_instances == 0:
+    zeros = jnp.zeros(num_priors, jnp.int32)
+    return zeros, zeros
+  iou = jnp.where(valid[:, None], iou, -1.0)
+  best = jnp.max(iou, axis=0)
+  instance = jnp.argmax(iou, axis=0).astype(jnp.int32)
+  claim = _greedy if rule == "greedy" else _best_prior
+  claimed = claim(iou, valid)
+  instance = jnp.where(claimed >= 0, claimed, instance)
+  kind = jnp.where(best < LOW, 0, -1)
+  kind = jnp.where((best >= HIGH) | (claimed >= 0), 1, kind)
+  return instance.astype(jnp.int32), kind.astype(jnp.int32)
+
+
+def _greedy(iou, valid):
+  """Returns the instance that claims each prior, -1 for none. [A] int32."""
+  num_instances, num_priors = iou.shape
+
+  def claim_one(_, state):
+    left, claimed = state
+    place = jnp.argmax(left)
+    row, column = place // num_priors, place % num_priors
+    is_real = left[row, column] >= 0
+    claimed = jnp.where(
+      is_real, claimed.at[column].set(row.astype(jnp.int32)), claimed
+    )
+    left = left.at[:, column].set(-1.0).at[row].set(-1.0)
+    return left, claimed
+
+  del valid  # those that are not real have no overlap left
+  start = iou, jnp.full(num_priors, -1, jnp.int32)
+  return jax.lax.fori_loop(0, num_instances, claim_one, start)[1]
+
+
+def _best_prior(iou, valid):
+  """Returns the last instance whose best prior each is. [A] int32."""
+  rows = jnp.where(valid, jnp.arange(len(iou)), -1)
+  claimed = jnp.full(iou.shape[1], -1, jnp.int32)
+  return claimed.at[jnp.argmax(iou, axis=1)].max(rows)

@@ -1,0 +1,74 @@
+"""Tests of solo_jax/methods/yolact/targets.py."""
+
+import functools
+
+import jax
+import numpy as np
+import pytest
+from loss_test import make_batch
+from scene import kind, make_priors_rule, side
+
+from solo_jax.methods.regions.box_coding import pairwise_iou
+from solo_jax.methods.yolact.priors import make_priors
+from solo_jax.methods.yolact.targets import assign
+
+
+@pytest.mark.golden("yolact_*_loss.npz")
+def test_fixture(golden):
+  batch, config = make_batch(golden), golden.config
+  lengths = config.get("level_sizes", [18, 9, 5, 3, 2])
+  size = side(golden)
+  priors = make_priors(
+    make_priors_rule(golden), [(s, s) for s in lengths], (size, size)
+  )
+  is_mmdet = kind(golden) == "mmdet"
+  rule = "best_prior" if is_mmdet else "greedy"
+  run = jax.jit(functools.partial(assign, rule=rule))
+  for i in range(len(batch.row)):
+    iou = pairwise_iou(batch.boxes_xyxy[i], priors)
+    instance, assigned = map(np.asarray, run(iou, batch.valid[i]))
+    positive = assigned == 1
+    if is_mmdet:
+      expected = np.zeros(len(priors), bool)
+      expected[golden[f"positive_anchor_{i}"]] = True
+      np.testing.assert_array_equal(positive, expected)
+      order = golden[f"positive_anchor_{i}"]
+      np.testing.assert_array_equal(instance[order], golden[f"positive_gt_{i}"])
+    else:
+      labels = np.where(positive, batch.labels[i][instance] + 1, assigned)
+      np.testing.assert_array_equal(labels, golden["target_class"][i])
+      np.testing.assert_array_equal(instance, golden["target_gt"][i])
+
+
+IOU = np.array([[0.6, 0.45, 0.1], [0.7, 0.3, 0.0]], np.float32)
+
+
+@pytest.mark.parametrize(
+  ("rule", "instance", "kind"),
+  [
+    # The second instance has the larger overlap with prior 0; the first gets
+    # the next best.
+    ("greedy", [1, 0, 0], [1, 1, 0]),
+    # Both want prior 0; prior 1 lies between the thresholds.
+    ("best_prior", [1, 0, 0], [1, -1, 0]),
+  ],
+)
+def test_two_instances_want_one_prior(rule, instance, kind):
+  found = assign(IOU, np.array([True, True]), rule)
+  np.testing.assert_array_equal(found[0], instance)
+  np.testing.assert_array_equal(found[1], kind)
+
+
+@pytest.mark.parametrize("rule", ["greedy", "best_prior"])
+def test_padding_and_no_instances(rule):
+  _, kind = assign(IOU, np.zeros(2, bool), rule)
+  np.testing.assert_array_equal(kind, [0, 0, 0])
+  _, kind = assign(IOU, np.array([True, False]), rule)
+  np.testing.assert_array_equal(kind, [1, -1, 0])
+  _, kind = assign(np.zeros((0, 3), np.float32), np.zeros(0, bool), rule)
+  np.testing.assert_array_equal(kind, [0, 0, 0])
+
+
+def test_unknown_rule():
+  with pytest.raises(ValueError, match="rule must be in"):
+    assign(IOU, np.ones(2, bool), "best")
