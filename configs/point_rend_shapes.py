@@ -1,7 +1,7 @@
 r"""PointRend on drawn shapes: the demo, minutes on two CPU cores.
 
 Follows https://arxiv.org/abs/1912.08193 in miniature: the backbone of
-solov2_shapes, anchors for objects of 10 px and more, 64 regions of an image,
+solov2_shapes, anchors for objects of 10 px and more, 32 regions of an image,
 masks refined point by point to 56 x 56 in their boxes.
 
 Run:
@@ -19,7 +19,7 @@ from solo_jax.config import make_config, parse_arg
 
 def get_config(arg: str = "") -> ml_collections.ConfigDict:
   """Returns the configuration; `arg` takes `steps=...`."""
-  arg = parse_arg(arg, steps=9000)
+  arg = parse_arg(arg, steps=6000)
   return make_config(
     method="point_rend",
     dataset=dict(name="shapes", num_classes=5),
@@ -55,8 +55,7 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
     ),
     loss=dict(
       anchor_samples=64,
-      anchor_high=0.6,
-      region_samples=64,
+      region_samples=32,
       mask_target_threshold=None,
       points=98,
     ),

@@ -24,6 +24,7 @@ from absl import app, flags, logging
 from ml_collections import config_flags
 
 from solo_jax import parallel
+from solo_jax.config import config_folder
 from solo_jax.data.file_tree import MAX_PIXELS, PIXELS_LIMIT
 from solo_jax.errors import UserError, printable
 from solo_jax.terminal import Console
@@ -182,7 +183,7 @@ def parse_flags(argv: Sequence[str]) -> list[str]:
     SystemExit: For any other mistake in a flag.
   """
   try:
-    arguments = flags.FLAGS(argv)
+    arguments = flags.FLAGS([find_config(x) for x in argv])
     if "config" in flags.FLAGS and flags.FLAGS["config"].present:
       flags.FLAGS.config.items()  # of a missing file, only use raises
     return arguments
@@ -197,6 +198,27 @@ def parse_flags(argv: Sequence[str]) -> list[str]:
     if isinstance(error, AttributeError):  # carries a quoted message
       reason = ". ".join(ast.literal_eval(str(error)).splitlines())
     raise UserError(f"--config: {reason}") from error
+
+
+def find_config(argument: str) -> str:
+  """Returns --config=configs/... with this project's file if it is not here.
+
+  So the commands in the documents also work without a clone, from a folder
+  without configs/.
+
+  Args:
+    argument: Any command-line argument.
+
+  Returns:
+    The argument, changed only if it names a config file of this project.
+  """
+  found = re.match(r"(--?config=)(?:configs/)?(\w+\.py)(:.*)?$", argument)
+  if (
+    not found or pathlib.Path(found[0].split("=", 1)[1].split(":")[0]).exists()
+  ):
+    return argument
+  path = config_folder() / found[2]
+  return f"{found[1]}{path}{found[3] or ''}" if path.exists() else argument
 
 
 def _is_raised_by_config_flag(error: BaseException) -> bool:

@@ -44,6 +44,9 @@ from solo_jax.terminal import Console
 # Row titles for the values of `Metrics.box_source`.
 BOX_NAMES = {"mask": "box of the mask", "predicted": "predicted box"}
 
+# Counts and differences of counts are not percentages.
+COUNTS = {"abs_DiC": "{:.2f}".format, "num_PQ_classes": "{}".format}
+
 FLAGS = flags.FLAGS
 
 
@@ -67,8 +70,7 @@ def make_table(metrics: Metrics) -> rich.table.Table:
     BOX_NAMES[metrics.box_source]: (metrics.box_AP, None),
   } | {name: (value, None) for name, value in metrics.extra.items()}
   for name, (value, value50) in all_classes.items():
-    # A difference of counts is not a percentage.
-    text = f"{value:.2f}" if name == "abs_DiC" else _percent(value)
+    text = COUNTS.get(name, _percent)(value)
     table.add_row(name, text, "" if value50 is None else _percent(value50))
   table.add_section()
   for name, value in metrics.class_mask_AP.items():

@@ -28,6 +28,11 @@ of --score_threshold starts a track; a lower one can continue it.
                                   score wins; scores.json has the scores
   views     views/<name>.png      for associative embedding: tags as colours,
                                   seeds and groups next to the image
+  panoptic  panoptic/<name>.png   COCO's panoptic format: a pixel's colour is
+                                  the id of its segment, panoptic.json lists
+                                  them; overlays then show things and stuff
+  semantic  semantic/<name>.png   the category id of each pixel;
+                                  semantic/classes.json has the names
 
 --show=contour,fill,boxes,labels says what overlays show, --colors=class gives
 each class one colour; without it each instance, or track, has its own.
@@ -112,7 +117,10 @@ def main(*arguments: str) -> None:
     batch_size=FLAGS.batch_size,
     scales=FLAGS.scale,
     flip=FLAGS.flip,
+    few_shapes=True,
   )
+  progress = cli.make_progress(Console(stderr=True, highlight=False))
+  predictor.compilations.tell = progress.console.print
   start = time.perf_counter()
   num_images, problems = predict_inputs(
     predictor,
@@ -124,7 +132,7 @@ def main(*arguments: str) -> None:
     reader=ImageReader(
       max_pixels=FLAGS.max_pixels, exif=FLAGS.exif or predictor.exif
     ),
-    progress=cli.make_progress(Console(stderr=True)),
+    progress=progress,
   )
   seconds = time.perf_counter() - start
   if num_images:

@@ -56,12 +56,11 @@ class Look:
   colors: str = "instance"
 
   def __post_init__(self):
-    """Raises a UserError if a name is unknown or there is none."""
+    """Raises a UserError if a name is unknown."""
     unknown = sorted(set(self.show) - set(SHOWN))
-    if unknown or not self.show:
+    if unknown:
       raise UserError(
-        f"--show: unknown {', '.join(unknown) or '(none given)'}; choose from "
-        f"{', '.join(SHOWN)}"
+        f"--show: unknown {', '.join(unknown)}; choose from {', '.join(SHOWN)}"
       )
     if self.colors not in COLORS:
       raise UserError(
@@ -297,7 +296,8 @@ def enlarge_masks(masks: np.ndarray, factor: int) -> np.ndarray:
   if factor == 1 or not len(masks):
     return masks
   size = masks.shape[2] * factor, masks.shape[1] * factor
-  # A Gaussian takes off the steps; up to .74 pixels lines of one pixel survive.
+  # A Gaussian takes off the steps; up to 0.74 pixels lines of one pixel
+  # survive.
   sigma = 0.65 * factor
   return np.stack(
     [_enlarge_mask(mask.astype(np.uint8) * 255, size, sigma) for mask in masks]

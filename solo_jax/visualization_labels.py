@@ -41,9 +41,13 @@ def draw_labels(
   canvas = Image.fromarray(picture)
   draw = ImageDraw.Draw(canvas)
   taken = np.zeros((0, 4))
-  for text, box, mask, color in zip(
-    texts, boxes_xyxy, masks, palette, strict=True
+  owner = find_owners(masks, (height, width))
+  for i, (text, box, color) in enumerate(
+    zip(texts, boxes_xyxy, palette, strict=True)
   ):
+    # What smaller ones cover is theirs; of one that is hidden, all of it.
+    mask = owner == i + 1
+    mask = mask if mask.any() else masks[i]
     size = np.array([draw.textlength(text, font) + 8, font.size * 1.25 + 4])
     if len(texts) > CROWDED and size[0] > 1.5 * (box[2] - box[0]):
       continue
@@ -68,6 +72,24 @@ def draw_labels(
       anchor="mm",
     )
   return np.array(canvas)
+
+
+def find_owners(
+  masks: Sequence[np.ndarray], size: tuple[int, int]
+) -> np.ndarray:
+  """Says which mask is seen where smaller ones lie over larger ones.
+
+  Args:
+    masks: [H, W] bool each, M.
+    size: (H, W).
+
+  Returns:
+    Position of the mask plus 1; 0 where there is none. [H, W] int32.
+  """
+  owner = np.zeros(size, np.int32)
+  for i in np.argsort([-mask.sum() for mask in masks], kind="stable"):
+    owner[masks[i]] = i + 1
+  return owner
 
 
 def deepest_point(mask: np.ndarray, box: np.ndarray) -> tuple[int, int]:
@@ -111,6 +133,8 @@ def free_place(
   box: np.ndarray, size: np.ndarray, taken: np.ndarray, frame: tuple[int, int]
 ) -> np.ndarray | None:
   """Returns a free place next to `box` (x1, y1, x2, y2), or None."""
+  if np.greater(size, frame).any():  # of one row of pixels, for example
+    return None
   left, top, right, bottom = box
   middle = (left + right - size[0]) / 2
   for corner in (

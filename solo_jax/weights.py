@@ -25,6 +25,7 @@ from solo_jax.checkpoints import converted, hub, store
 from solo_jax.checkpoints.damage import reason
 from solo_jax.checkpoints.folders import absolute
 from solo_jax.checkpoints.state import variable_shapes
+from solo_jax.config import config_folder
 from solo_jax.conversion import checkpoint_file
 from solo_jax.conversion.converter import convert_checkpoint, suggest_config
 from solo_jax.conversion.families import find_family, recognize
@@ -172,13 +173,6 @@ def convert_file(
     origin={**conversion.origin, **origin},
   )
   return conversion.lines
-
-
-def config_folder() -> pathlib.Path:
-  """Returns the folder of the config files: of the package, or the clone's."""
-  here = pathlib.Path(__file__).parent
-  inside = here / "configs"
-  return inside if inside.is_dir() else here.parent / "configs"
 
 
 def load_config(text: str) -> ml_collections.ConfigDict:

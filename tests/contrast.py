@@ -23,8 +23,9 @@ _SCRIPT = """
     NodeFilter.SHOW_TEXT);
   while (walker.nextNode()) {
     const node = walker.currentNode, element = node.parentElement;
-    if (!node.textContent.trim() || !element.checkVisibility({
-      checkOpacity: true, checkVisibilityCSS: true })) continue;
+    if (element.closest(":disabled") || !node.textContent.trim()) continue;
+    if (!element.checkVisibility({ checkOpacity: true,
+      checkVisibilityCSS: true })) continue;
     const range = document.createRange();
     range.selectNodeContents(node);
     const { width, height } = range.getBoundingClientRect();

@@ -46,6 +46,7 @@ ALLOWED = {
   "scoring": (
     "data",
     "evaluation",
+    "methods",
     "inference",
     "media",
     "checkpoints",
@@ -65,7 +66,14 @@ ALLOWED = {
     "scoring",
     "weights",
   ),
-  "inspection": (*LEAVES, "methods", "inference", "building"),
+  "inspection": (
+    *LEAVES,
+    "methods",
+    "inference",
+    "building",
+    "published",
+    "weights",
+  ),
   "api": ("inference",),
 }
 # Imports of a higher layer, inside of a function: Predictor.from_checkpoint is
@@ -81,7 +89,9 @@ READS_CONFIG = (
   "inspection/doctor.py",
   "scoring/checkpoint.py",
   "training/loop.py",
+  "training/following.py",
   "training/setup.py",
+  "weights.py",
 )
 ONLY_IN = {
   "grain": ("data/pipeline.py",),

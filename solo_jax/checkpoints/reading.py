@@ -11,6 +11,7 @@ import shlex
 from typing import Any
 
 import jax
+import ml_collections
 import numpy as np
 import orbax.checkpoint as ocp
 from etils import epath
@@ -73,6 +74,26 @@ def read(folder: epath.Path, *, is_unsigned_read: bool = False) -> dict:
       "--out=..., which gives it one"
     )
   return {"state": state, "info": info}
+
+
+def read_config(folder: epath.Path) -> ml_collections.ConfigDict:
+  """Returns the config of a checkpoint, without reading its arrays.
+
+  Args:
+    folder: Of one checkpoint.
+
+  Returns:
+    The config with the fields that configs have today, locked.
+
+  Raises:
+    UserError: If it cannot be read.
+  """
+  try:
+    return from_json(json.dumps(_read_info(folder)["config"]))
+  except Exception as error:  # damage shows itself in many ways
+    raise UserError(
+      f"the config of checkpoint {folder} cannot be read ({reason(error)})"
+    ) from error
 
 
 def check_opens(folder: epath.Path) -> None:

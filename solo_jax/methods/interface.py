@@ -175,6 +175,8 @@ class Method:
       own fields need to suit the data.
     mask_strides: Strides that `network.mask_stride` may have, from cheap to
       fine; empty if the resolution of masks follows from other fields.
+    is_thing: Whether each label is one of things, not stuff; empty where all
+      are.
   """
 
   network: nn.Module
@@ -192,6 +194,7 @@ class Method:
     None
   )
   mask_strides: tuple[int, ...] = ()
+  is_thing: tuple[bool, ...] = ()
 
   def require(self, ability: str) -> Callable:
     """Returns an ability.

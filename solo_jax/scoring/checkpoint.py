@@ -16,7 +16,7 @@ from solo_jax.building import build_predictor, check_config
 from solo_jax.checkpoints import store
 from solo_jax.checkpoints.compatibility import flatten
 from solo_jax.config import parse_arg
-from solo_jax.data.records import Records, find_prepared, open_records, to_coco
+from solo_jax.data.records import Records, find_prepared, open_records
 from solo_jax.errors import UserError
 from solo_jax.evaluation import judging, report
 from solo_jax.evaluation.coco_metrics import Metrics
@@ -24,8 +24,11 @@ from solo_jax.inference.predictor import Predictor
 from solo_jax.media.pictures import draw_images, palette
 from solo_jax.scoring.records import (
   check_classes,
+  check_things,
   count_dropped,
   detect_records,
+  instances_of,
+  segment_metrics,
 )
 
 # Sections of the config that an evaluation may change.
@@ -102,6 +105,7 @@ def evaluate_checkpoint(
     scales=request.scales,
     flip=request.flip,
   )
+  check_things(predictor.model.method, records)
   console = progress.console
   console.print(
     f"step {checkpoint.step} of {config.method}, {len(records)} images of "
@@ -113,12 +117,16 @@ def evaluate_checkpoint(
   console.print(f"comparing {len(results)} detections with the truth")
   with predictor.clock("metrics"):
     judged = judging.judge(
-      to_coco(records),
+      instances_of(records),
       results,
       max_detections=config.evaluation.max_detections,
       more_metrics=request.more_metrics,
       score_threshold=request.score_threshold,
     )
+  extra = judged.metrics.extra | segment_metrics(predictor, records)
+  judged = dataclasses.replace(
+    judged, metrics=dataclasses.replace(judged.metrics, extra=extra)
+  )
   seconds = time.perf_counter() - start
   console.print(
     f"{len(results)} detections in {seconds:.1f} s, "

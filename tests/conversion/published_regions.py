@@ -5,7 +5,7 @@ import re
 
 import region_layouts
 
-from solo_jax.published_regions import REGIONS
+from solo_jax.published import PUBLISHED
 
 NORMS = {"mask_rcnn_r50_gn_3x": "GN"} | {
   f"mask_rcnn_r50_{epochs}ep": "SyncBN" for epochs in (100, 200, 400)
@@ -34,4 +34,9 @@ def find_layout(name):
   return functools.partial(region_layouts.mmdet, kind, **options)
 
 
-LAYOUTS = {row.name: find_layout(row.name) for row in REGIONS}
+LAYOUTS = {
+  row.name: find_layout(row.name)
+  for row in PUBLISHED
+  if row.config and row.name.startswith(tuple(KINDS))
+}
+assert len(LAYOUTS) == 53

@@ -59,6 +59,7 @@ class MemoryRecords(list):
   category_ids = (3, 44)
   path = "memory"
   federated = None
+  is_thing = ()
 
   @property
   def image_ids(self):

@@ -66,6 +66,7 @@ def make(
     lost_instances=functools.partial(
       lost_instances, num_queries=module.num_queries
     ),
+    is_thing=tuple(label in things for label in range(num_classes)),
   )
 
 

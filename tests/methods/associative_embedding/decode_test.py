@@ -87,7 +87,7 @@ def test_scores_are_products_of_their_terms(batch, terms, expected):
 def test_a_group_of_two_classes_is_two_detections():
   batch = make_batch(((2, 2, 6, 1),))
   outputs = make_perfect(batch)
-  # Softmax over three classes, of which two share: .7 and .3.
+  # Softmax over three classes, of which two share: 0.7 and 0.3.
   logits = np.array(outputs.category_logits)
   inside = logits[..., 1] > 0
   logits[inside] = np.log([0.3, 0.7, 1e-9]) + 12

@@ -121,7 +121,7 @@ def test_skipped_branches_belong_to_the_row_of_the_global_batch(tiny):
 
 def test_skipping_keeps_the_mean_of_a_branch(tiny):
   # The branches of the first block are never skipped; those of the last one
-  # are, in 60 % of the images, and worth 1 / .4 elsewhere.
+  # are, in 60 % of the images, and worth 1 / 0.4 elsewhere.
   variables, x = tiny
   network = Swin(**TINY, drop_path_rate=0.6)
   factors = jax.vmap(

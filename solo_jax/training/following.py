@@ -1,0 +1,75 @@
+"""Fields that follow the checkpoint a run starts from, unless they are set.
+
+Weights expect the input that they were trained with, and frozen statistics the
+layers that were frozen. Shapes do not show either.
+"""
+
+from collections.abc import Collection
+
+import ml_collections
+from etils import epath
+
+from solo_jax.checkpoints.folders import find_checkpoint
+from solo_jax.checkpoints.reading import read_config
+from solo_jax.config import stated
+from solo_jax.errors import UserError
+from solo_jax.weights import find_folder
+
+FOLLOWING = (
+  "preprocessing.channel_order",
+  "preprocessing.mean",
+  "preprocessing.std",
+  "preprocessing.interpolation",
+  "backbone.stride_in_1x1",
+  "backbone.norm",
+  "backbone.frozen_stages",
+)
+
+
+def follow(
+  config: ml_collections.ConfigDict, workdir: str, given: Collection[str]
+) -> list[str]:
+  """Sets fields to what they are in the checkpoint of `training.init_from`.
+
+  A run that is resumed takes them from its own checkpoints, so it does not
+  need the other one any more.
+
+  Args:
+    config: Of the run; changed in place.
+    workdir: Folder of the run.
+    given: Names of fields that the command line sets. These keep their values,
+      and so do those to which the config file gives another than the neutral
+      one.
+
+  Returns:
+    A line for each field that was changed.
+
+  Raises:
+    UserError: If the checkpoint cannot be had or read.
+  """
+  path = config.training.init_from
+  if path is None:
+    return []
+  saved = _own_config(workdir)
+  if saved is None:
+    saved = read_config(find_checkpoint(find_folder(path)))
+  kept = {field.name for field, _ in stated(config)}.union(given)
+  lines = []
+  for name in FOLLOWING:
+    section, _, key = name.partition(".")
+    if name in kept or not (key in config[section] and key in saved[section]):
+      continue
+    if config[section][key] != saved[section][key]:
+      config[section][key] = saved[section][key]
+      lines.append(f"{name}={saved[section][key]!r}, as of {path}")
+  return lines
+
+
+def _own_config(workdir: str) -> ml_collections.ConfigDict | None:
+  """Returns the config of the newest checkpoint of a run, None without one."""
+  if not (epath.Path(workdir) / "checkpoints").is_dir():
+    return None
+  try:
+    return read_config(find_checkpoint(workdir))
+  except UserError:  # none, or it is damaged: `restore` reports that
+    return None
