@@ -88,7 +88,7 @@ def problems(config: Mapping[str, Any]) -> list[str]:
     config: Nested mappings.
 
   Returns:
-    A line for each problem.
+    One line per problem.
   """
   network, found = config["network"], []
   channels, heads = network["channels"], network["num_heads"]
