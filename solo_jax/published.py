@@ -1,8 +1,9 @@
 """The published checkpoints with a short name: the rows of published.csv.
 
-Names without a suffix are weights that anyone may download; names of weights
-that are only available on a web page end in their code base. AP is the figure
-that the code base reports; nothing here was measured by this project.
+A name without an ending is of weights that anyone may download; those whose
+authors keep them behind a web page, and of methods that several code bases
+published, end in their code base. AP is what the code
+base reports; nothing here was measured by this project.
 """
 
 import csv
@@ -28,6 +29,10 @@ CODE_BASES = {
   "facebookresearch/Mask2Former": (
     "CC-BY-NC-4.0",
     "https://github.com/facebookresearch/Mask2Former",
+  ),
+  "detectron2": (
+    "CC-BY-SA-3.0",
+    "https://github.com/facebookresearch/detectron2/blob/main/MODEL_ZOO.md",
   ),
   "torchvision": (
     "BSD-3-Clause",

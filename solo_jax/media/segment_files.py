@@ -9,7 +9,6 @@ import numpy as np
 
 from solo_jax import types
 from solo_jax.data.panoptic_segments import to_colors
-from solo_jax.errors import UserError
 
 KINDS = ("panoptic", "semantic")
 
@@ -58,9 +57,6 @@ class SegmentFiles:
       maps: By kind.
       name: Name of the output files.
       file_name: File name of the image, for panoptic.json.
-
-    Raises:
-      UserError: If a file cannot be written.
     """
     if "panoptic" in self._kinds:
       found = maps["panoptic"]
@@ -107,8 +103,8 @@ class SegmentFiles:
   def _write(self, kind: str, name: str, picture: np.ndarray) -> None:
     path = self._out / kind / f"{name}.png"
     path.parent.mkdir(parents=True, exist_ok=True)
-    if not cv2.imwrite(str(path), picture):
-      raise UserError(f"cannot write {path}")
+    # OpenCV itself writes to no path that is not UTF-8.
+    path.write_bytes(cv2.imencode(".png", picture)[1].tobytes())
 
   def finish(self) -> None:
     """Writes the meaning of the values in all maps so far."""
