@@ -1,7 +1,7 @@
-r"""CPU time of the kernel gradient of a convolution, beside XLA's own.
+r"""CPU time of the kernel gradient of a convolution, compared with XLA's own.
 
-One core and one thread, so that CPU time compares; the two run in turns on the
-same input:
+One core and one thread, so that CPU times are comparable; the two run
+alternately on the same input:
 
 XLA_FLAGS=--xla_cpu_multi_thread_eigen=false OMP_NUM_THREADS=1 \
     JAX_PLATFORMS=cpu taskset -c 1 python benchmarks/conv_gradient.py
@@ -23,7 +23,7 @@ _SHAPES = flags.DEFINE_list(
   "shapes",
   "8x64x64x48x3,8x64x64x48x1,8x32x32x64x3,8x16x16x96x3,"
   "1x128x128x64x3,1x128x128x256x1,1x64x64x256x3,1x40x40x512x3",
-  "BATCHxHEIGHTxWIDTHxCHANNELSxKERNEL; as many channels go out as come in.",
+  "BATCHxHEIGHTxWIDTHxCHANNELSxKERNEL; with equal input and output channels.",
 )
 _PASSES = flags.DEFINE_integer("passes", 5, "Runs; the fastest counts.")
 

@@ -64,7 +64,7 @@ def cpu_ms(work: Callable[[int], object], num: int) -> float:
 
 
 def measure_stages(source: records.Records, options: dict) -> dict[str, float]:
-  """Times each stage on the images of a split, in CPU ms an image."""
+  """Times each stage on the images of a split, in CPU ms per image."""
   num = min(_NUM_IMAGES.value, len(source))
   rows = [source[i] for i in range(num)]
   samples = [records.read_sample(row) for row in rows]
@@ -115,13 +115,15 @@ def measure_stream(
   """Times the stream as training sees it; workers count in wall time only."""
   batches = pipeline.train_batches(
     source,
-    batch_size=BATCH_SIZE,
+    pipeline.Reading(
+      batch_size=BATCH_SIZE,
+      seed=0,
+      num_workers=_WORKERS.value,
+      transforms=options,
+      keep_empty=True,
+      group_by_orientation=by_orientation,
+    ),
     step=0,
-    seed=0,
-    num_workers=_WORKERS.value,
-    transforms=options,
-    keep_empty=True,
-    group_by_orientation=by_orientation,
     process_index=0,
     process_count=1,
   )
@@ -176,7 +178,7 @@ def main(_) -> None:
   stream = measure_stream(source, options, by_orientation)
   stages |= {"sum of stages": sum(stages.values()), STREAM: stream.pop(STREAM)}
   table = rich.table.Table(
-    "stage", "CPU-ms an image", title=f"{_NAME.value}, {title}"
+    "stage", "CPU-ms per image", title=f"{_NAME.value}, {title}"
   )
   for stage, milliseconds in stages.items():
     table.add_row(stage, f"{milliseconds:.2f}")

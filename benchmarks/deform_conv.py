@@ -1,7 +1,7 @@
-r"""CPU time of deformable and grouped convolutions beside a plain 3x3.
+r"""CPU time of deformable and grouped convolutions compared with a plain 3x3.
 
-One core and one thread, so that CPU time compares; all layers run in turns on
-the same input, with as many output as input channels:
+One core and one thread, so that CPU times are comparable; all layers run
+alternately on the same input, with equal input and output channels:
 
 XLA_FLAGS=--xla_cpu_multi_thread_eigen=false OMP_NUM_THREADS=1 \
     JAX_PLATFORMS=cpu taskset -c 1 python benchmarks/deform_conv.py

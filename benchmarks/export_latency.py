@@ -1,7 +1,7 @@
-r"""CPU time of an image: the native predictor beside its exports.
+r"""CPU time per image of the native predictor and its exports.
 
-Exports a checkpoint, loads it through the predictor.py beside it and runs all
-in turns on the same images, which are drawn scenes or those of a folder:
+Exports a checkpoint, loads it with the exported predictor.py and runs all
+alternately on the same images, which are drawn scenes or those of a folder:
 
 XLA_FLAGS=--xla_cpu_multi_thread_eigen=false OMP_NUM_THREADS=1 \
     JAX_PLATFORMS=cpu taskset -c 1 \
@@ -73,7 +73,8 @@ def main(_) -> None:
   runs = {"native": Predictor.from_checkpoint(_CHECKPOINT.value)}
   with tempfile.TemporaryDirectory() as folder:
     folder = pathlib.Path(folder) / "exported"
-    # The native predictor pads each image as little as it can: so do these.
+    # The native predictor pads each image as little as possible, and so do
+    # these.
     sizes = sorted({runs["native"].padded_size(x.shape[:2]) for x in images})
     tile = checkpoint.config.preprocessing.tile_size
     export_checkpoint(
@@ -93,7 +94,9 @@ def main(_) -> None:
       for name, run in runs.items():
         times = cpu_ms(run, images)
         best[name] = np.minimum(times, best.setdefault(name, times))
-  table = rich.table.Table("predictor", "CPU ms an image", "first round, CPU s")
+  table = rich.table.Table(
+    "predictor", "CPU ms per image", "first round, CPU s"
+  )
   result = dict(
     checkpoint=checkpoint.config.method,
     images=len(images),

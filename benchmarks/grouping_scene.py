@@ -12,7 +12,7 @@ class Scene:
   Attributes:
     truth: Instance of each pixel, 1..N; 0 for background. [Q] int32.
     embedding: Cluster means plus noise. [Q, T] float32.
-    seed: Constant: tells nothing. [Q] float32.
+    seed: Constant, thus uninformative. [Q] float32.
     size: (h, w).
   """
 
@@ -61,7 +61,7 @@ def make_scene(
     u = (x - cx) * np.cos(angle) + (y - cy) * np.sin(angle)
     v = (y - cy) * np.cos(angle) - (x - cx) * np.sin(angle)
     truth[(u / a) ** 2 + (v / b) ** 2 < 1] = k
-  # Slivers that others leave visible are no fair object.
+  # Slivers that others leave visible are not fair objects.
   area = np.bincount(truth.ravel(), minlength=num_objects + 1)
   truth[(area < 20)[truth]] = 0
   truth = np.unique(truth, return_inverse=True)[1].astype(np.int32).reshape(-1)

@@ -1,7 +1,7 @@
 r"""CPU time of Mask2Former and its parts, next to PyTorch's in transformers.
 
-The same weights and inputs run in both, in turns in one process, on one core
-and one thread so that CPU time compares. Needs torch and transformers:
+The same weights and inputs run in both, alternately in one process, on one core
+and one thread so that CPU times are comparable. Needs torch and transformers:
 
 XLA_FLAGS=--xla_cpu_multi_thread_eigen=false OMP_NUM_THREADS=1 \
     JAX_PLATFORMS=cpu taskset -c 1 python benchmarks/mask2former.py
@@ -91,7 +91,7 @@ def make_attention() -> dict:
 def make_loss() -> dict:
   """Matching of one output, and the loss of ten, of 2 images with 20 objects.
 
-  Both sample 12544 points a mask; solo_jax has room for 40 objects an image.
+  Both sample 12544 points per mask; solo_jax has room for 40 objects per image.
   """
   rng = np.random.default_rng(0)
   images, queries, classes, objects, room, outputs = 2, 100, 80, 20, 40, 10

@@ -1,13 +1,13 @@
-r"""What perfect masks would score: the bound that mask stride and targets set.
+r"""The score of perfect masks: the bound set by mask stride and targets.
 
-The mask targets of the annotations themselves take the place of predictions
-and go the real way to the original size and into COCO's metrics.
+The mask targets of the annotations replace predictions: they are resized to the
+original size and scored by COCO's metrics.
 
 python -m solo_jax.prepare --dataset=shapes --data_dir=data
 python benchmarks/mask_ceiling.py --short_side=128 --max_side=128
 
-Hard targets are bits, 'coverage' is soft. Crowds are no targets. What grids and
-capacities allow beside that, for a whole config: solo_jax.inspect_data.
+Hard targets are bits, 'coverage' is soft. Crowds are not targets. For the
+bounds of grids and capacities of a complete config, see solo_jax.inspect_data.
 """
 
 import json

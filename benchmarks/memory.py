@@ -1,18 +1,18 @@
 r"""Peak memory of the compiled training step, with and without remat.
 
-Nothing runs and no array is made: the step is compiled for shapes alone, and
-XLA says what it has planned to allocate on a device; beside it stands what the
-backbone as written keeps for the backward pass. That needs no TPU either, only
-its compiler (pip install 'jax[tpu]'):
+Nothing runs and no array is created: the step is compiled for shapes only, and
+XLA reports the memory it plans to allocate on a device, next to the values that
+the backbone as written keeps for the backward pass. A TPU is not needed either,
+only its compiler (pip install 'jax[tpu]'):
 
 TPU_SKIP_MDS_QUERY=1 JAX_PLATFORMS=cpu python benchmarks/memory.py \
     --topology=v5e:2x2 --config.training.precision=bfloat16
 JAX_PLATFORMS=cpu python benchmarks/memory.py
 
-On the CPU remat saves nothing: XLA joins what is computed twice there, see
-docs/scaling.md, where the figures for SOLOv2-R50 are. What libraries allocate
-on top (cuDNN's workspaces, Eigen's buffers) is not in them. One compilation
-takes a minute or more.
+On the CPU remat saves nothing: XLA merges the repeated computations there, see
+docs/scaling.md, which has the figures for SOLOv2-R50. Allocations of libraries
+(cuDNN's workspaces, Eigen's buffers) are not included. One compilation takes a
+minute or more.
 """
 
 import functools
@@ -43,7 +43,9 @@ _REMAT = flags.DEFINE_list(
   "remat", ["none", "1234"], "Stages of backbone.remat, as one word each."
 )
 _TOPOLOGY = flags.DEFINE_string(
-  "topology", None, "TPU to compile for, as 'v5e:2x2'; default: what is here."
+  "topology",
+  None,
+  "TPU to compile for, such as 'v5e:2x2'; default: the local device.",
 )
 
 MIB = 2**20
@@ -95,8 +97,8 @@ def backbone_keeps(
 ) -> float:
   """Counts what the backbone keeps of an image for the backward pass.
 
-  Of the program as written, whatever a compiler makes of it: what its vjp
-  closes over.
+  Counts the values that the vjp of the program as written closes over, before
+  compilation.
 
   Args:
     config: The whole configuration; `backbone.remat` is set here.
@@ -104,7 +106,7 @@ def backbone_keeps(
     remat: Stages.
 
   Returns:
-    MiB an image.
+    MiB per image.
   """
   config.backbone.remat = remat
   backbone = building.build_method(config, parallel.AXIS_NAME).network.backbone

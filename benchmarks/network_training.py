@@ -1,7 +1,7 @@
 """Forward, backward and update of a network, in JAX and in PyTorch.
 
 The same weights, images, frozen parts, loss (the mean square of all outputs)
-and SGD in both, so that what is compared is the network and its gradient.
+and SGD in both, so that only the network and its gradient are compared.
 """
 
 from collections.abc import Callable
@@ -28,7 +28,7 @@ TOLERANCE = {"float32": 1e-3, "bfloat16": 3e-2}
 
 
 def is_in_torch(config) -> bool:
-  """Tells whether torch_network.py is the network of a config."""
+  """Returns whether torch_network.py is the network of a config."""
   backbone = config.backbone
   return (
     torch is not None

@@ -1,7 +1,8 @@
 r"""CPU time of SOLOv2's stages, and of the same work in PyTorch.
 
-One core and one thread, so that CPU time compares; where torch is installed
-both networks (same weights) and both decoders (same inputs) run in turns:
+One core and one thread, so that CPU times are comparable; if torch is
+installed, both networks (same weights) and both decoders (same inputs) run
+alternately:
 
 XLA_FLAGS=--xla_cpu_multi_thread_eigen=false OMP_NUM_THREADS=1 \
     JAX_PLATFORMS=cpu taskset -c 1 \
@@ -164,7 +165,7 @@ def check_outputs(outputs, torch_outputs) -> None:
 
 
 def measure_train_step(config, method, variables, batch: types.Batch) -> dict:
-  """Times forward, backward and update with one image a device."""
+  """Times forward, backward and update with one image per device."""
   optimizer, learning_rate = setup.build_optimizer(
     config, variables["params"], config.optimizer.learning_rate
   )
@@ -286,7 +287,7 @@ def compare(times, detected, jax_masks, torch_result) -> dict:
   """Checks that both decoders agree and divides their CPU times.
 
   Raises:
-    ValueError: If labels, scores (1e-3) or masks (mean IoU .99) differ.
+    ValueError: If labels, scores (1e-3) or masks (mean IoU 0.99) differ.
   """
   torch_masks, scores, labels = (x.numpy() for x in torch_result)
   valid = detected.valid[0]
@@ -310,7 +311,7 @@ def compare(times, detected, jax_masks, torch_result) -> dict:
 
 
 def describe_run() -> dict[str, Any]:
-  """Says what ran where."""
+  """Returns what ran where."""
   variables = ("XLA_FLAGS", "OMP_NUM_THREADS", "JAX_PLATFORMS")
   settings = [f"{v}={os.environ[v]}" for v in variables if v in os.environ]
   command = ["python", *sys.argv]
@@ -326,7 +327,7 @@ def describe_run() -> dict[str, Any]:
 
 
 def cpu_model() -> str:
-  """Names the host's processor."""
+  """Returns the name of the host's processor."""
   if os.path.exists("/proc/cpuinfo"):
     with open("/proc/cpuinfo") as lines:
       for line in lines:

@@ -1,4 +1,4 @@
-r"""Images a second of training, and what the host adds to the devices' work.
+r"""Images per second of training, and the host's overhead.
 
 loop       The loop, the pipeline and the step that train, on prepared records:
            images/s, share of the time in which the devices wait for data, CPU

@@ -2,10 +2,10 @@ r"""Associative embedding on COCO instance segmentation: a first recipe.
 
 Data, input, backbones and schedules are those of solov2_coco.py, the embedding
 that of associative_embedding_nuclei.py (https://arxiv.org/abs/1906.11109). No
-pixel-embedding method has published a mask AP on COCO val2017 that this could
-be compared with, and nobody has run this recipe to its end: a starting point,
-no result. Expect less than SOLOv2: classes are told apart pixel by pixel, large
-and cut-up objects by place.
+pixel-embedding method has published a comparable mask AP on COCO val2017, and
+this recipe has not been trained to the end: it is a starting point. Expect less
+than SOLOv2: classes are distinguished pixel by pixel, large and divided objects
+by position.
 
 python -m solo_jax.prepare --dataset=coco_instances --source=COCO_DIR
 python -m solo_jax.train \

@@ -2,8 +2,8 @@ r"""Associative embedding on nuclei: hundreds of small touching cells.
 
 Data and input of solov2_nuclei.py. `spatial` (https://arxiv.org/abs/1906.11109)
 sends pixels to the centre of their nucleus; the other losses learn free tags.
-Measured: label images with Kaggle .553 [.503, .599], AP50 .842 on the 54
-fluorescence images of validation, .493 and .748 on all 67; 84 CPU-min on one
+Measured: label images with Kaggle 0.553 [0.503, 0.599], AP50 0.842 on the 54
+fluorescence images of validation, 0.493 and 0.748 on all 67; 84 CPU-min on one
 core of an Intel Xeon (2026-11-26; docs/associative_embedding.md has the rest).
 
 python -m solo_jax.prepare --dataset=labeled_images --name=nuclei \

@@ -1,14 +1,14 @@
 r"""Associative embedding on drawn shapes: the demo's data and budget.
 
-Pixels get an embedding and are grouped by clustering; `loss` chooses what makes
-the embedding: `spatial` (https://arxiv.org/abs/1906.11109), `discriminative`
-(https://arxiv.org/abs/1708.02551) or `pull_push`
+Pixels get an embedding and are grouped by clustering; `loss` selects how the
+embedding is trained: `spatial` (https://arxiv.org/abs/1906.11109),
+`discriminative` (https://arxiv.org/abs/1708.02551) or `pull_push`
 (https://arxiv.org/abs/1611.05424). `grouping` is seed, histogram or mean_shift,
-`tags` the length of the tags that are free of place.
+`tags` the length of free tags.
 
-Measured: mask AP .495 (S .439, M .718) on the 200 held-out scenes, 12.6 CPU-min
-on one core (2026-11-24); .290 with `loss=discriminative,tags=2`, .175 with
-`loss=pull_push,tags=2`.
+Measured: mask AP 0.495 (S 0.439, M 0.718) on the 200 held-out scenes, 12.6
+CPU-min on one core (2026-11-24); 0.290 with `loss=discriminative,tags=2`, 0.175
+with `loss=pull_push,tags=2`.
 
 Run:
 

@@ -3,7 +3,7 @@ r"""Mask2Former on ADE20K (150 classes), the published recipes.
 Follows https://arxiv.org/abs/2112.01527 and the authors' configs. Published on
 val, not measured here: semantic mIoU r50 47.2, r101 47.8, swin_t 47.7, swin_s
 51.3, swin_b 53.9, swin_l 56.1; PQ r50 39.7, swin_l 48.1; AP 26.4 and 34.9.
-Differs from these runs: short sides are any from .5 to 2 x that of the input
+Differs from these runs: short sides are any from 0.5 to 2 x that of the input
 and not 16 of them; colours change as in torchvision, not as in SSD; divisors
 count over all devices; bfloat16 in place of float16.
 

@@ -1,7 +1,7 @@
 r"""Mask2Former on nuclei: hundreds of small touching cells.
 
 Data and input of solov2_nuclei.py; https://arxiv.org/abs/2112.01527 in
-miniature. Each nucleus needs a query of its own.
+miniature. Each nucleus needs its own query.
 
 python -m solo_jax.prepare --dataset=labeled_images --name=nuclei \
     --source=../shared/data/nuclei

@@ -1,7 +1,7 @@
 r"""Mask2Former on drawn shapes: the demo's data and budget.
 
-Follows https://arxiv.org/abs/2112.01527 in miniature: queries that look at what
-their masks cover, losses on points, no grid and no suppression.
+Follows https://arxiv.org/abs/2112.01527 in miniature: queries that attend to
+the pixels of their masks, losses on points, no grid and no suppression.
 
 Run:
 
@@ -18,7 +18,7 @@ from solo_jax.config import make_config, parse_arg
 
 def get_config(arg: str = "") -> ml_collections.ConfigDict:
   """Returns the configuration; `arg` takes `steps=...`."""
-  arg = parse_arg(arg, steps=9000)
+  arg = parse_arg(arg, steps=7000)
   return make_config(
     method="mask2former",
     dataset=dict(name="shapes", num_classes=5),
@@ -30,7 +30,7 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
       ),
       mask_stride=1,
       mask_rule="majority",
-      max_instances=16,
+      max_instances=12,
     ),
     preprocessing=dict(short_side=128, max_side=128),
     backbone=dict(
@@ -41,18 +41,18 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
       stem="space_to_depth",
     ),
     network=dict(
-      num_queries=20,
+      num_queries=12,
       channels=64,
       mask_channels=64,
       num_heads=4,
       num_encoder_layers=1,
       encoder_hidden=128,
-      num_decoder_layers=6,
+      num_decoder_layers=3,
       decoder_hidden=128,
     ),
     loss=dict(num_points=400),
     optimizer=dict(
-      learning_rate=1e-3,
+      learning_rate=2e-3,
       reference_batch_size=4,
       warmup_steps=200,
       weight_decay=0.05,

@@ -32,7 +32,7 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
     schedule=("1x", "3x"),
   )
   is_1x, is_mmdet = arg.schedule == "1x", arg.recipe == "mmdet"
-  # Length of the run, and after what the rate falls to a tenth.
+  # Length of the run, and when the rate falls to a tenth.
   epochs = (12, 9, 11) if is_1x else (36, 27, 33)
   length, *decay_steps = (EPOCH * epoch for epoch in epochs)
   if is_mmdet and is_1x:

@@ -4,10 +4,10 @@ Choices from the data (2018 Data Science Bowl, 664 images; sqrt of the area of
 a nucleus: 5 to 53 px, median 17): tiles of 256 px at the image's own
 resolution, a 64 x 64 grid (4 px a cell) on the stride-4 pyramid level, and
 mask features at stride 2 with coverage targets, where perfect masks decode
-to a mean recall of .979 over IoU .50:.95 (stride 4: .852).
+to a mean recall of 0.979 over IoU 0.50:0.95 (stride 4: 0.852).
 
-Measured: mask AP .525, AP50 .829 on the 67 validation images after 3,900 steps,
-72 CPU-min on one core (2026-11-23).
+Measured: mask AP 0.525, AP50 0.829 on the 67 validation images after 3,900
+steps, 72 CPU-min on one core (2026-11-23).
 
 Run:
 

@@ -1,9 +1,10 @@
-r"""SOLOv2 for a few dozen to a few thousand photographs of your own.
+r"""SOLOv2 for your own photographs, a few dozen to a few thousand.
 
 EfficientNet-Lite0 with ImageNet weights, mask features at stride 2, images of
-320 to 480 px drawn anew each time and mirrored. A start for the dataset doctor,
-which fits sizes, grids, capacities and schedule to the data. Not trained to its
-end yet; docs/own_data.md has what 200 small steps gave on 54 photographs.
+random sizes of 320 to 480 px, mirrored at random. A starting point for the
+dataset doctor, which adapts sizes, grids, capacities and schedule to the data.
+Not trained to the end yet; docs/own_data.md has the result of 200 small steps
+on 54 photographs.
 
 python -m solo_jax.prepare --dataset=coco_instances --name=my_data \
     --train_annotations=train.json --train_images=images/ \

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Several processes on this machine: to try out a run of several hosts, or one
+# Several processes on this machine: to try a run of several hosts, or one
 # process for each GPU (process i gets GPU i). Needs bash 4.3.
 #
 #   launch/local_multiprocess.sh [--dry-run] NUM_PROCESSES TRAIN_FLAGS...
@@ -7,7 +7,7 @@
 #
 # Output of process i goes to WORKDIR.process<i>.log (of a workdir on a bucket:
 # to a file of its last name here), of process 0 also to the terminal. When one
-# fails the others are ended, and so is this script, with its exit code. After
+# fails, the others are stopped, and this script exits with its exit code. After
 # Ctrl-C or SIGTERM it waits until they have saved.
 set -euo pipefail
 dry_run=false
@@ -36,7 +36,7 @@ tee=
 end_all() { kill "${pids[@]}" 2>/dev/null || true; }
 stop() {
   end_all
-  wait || true # they save first; a second signal is passed on, and ends them
+  wait || true # they save first; a second signal is passed on and stops them
   exit "$1"
 }
 trap end_all EXIT
@@ -73,5 +73,5 @@ for _ in "${pids[@]}"; do
   }
 done
 if [[ $tee ]]; then
-  wait "$tee" # until the log is whole
+  wait "$tee" # until the log is complete
 fi

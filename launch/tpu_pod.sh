@@ -6,12 +6,12 @@
 #       --config.dataset.data_dir=gs://bucket/data --workdir=gs://bucket/runs/solov2
 #
 # Each host needs a clone of the repository, in the home directory or where
-# DIRECTORY says, and the package: run once
+# DIRECTORY points, and the package: run once
 #
 #   gcloud compute tpus tpu-vm ssh TPU_NAME --zone=ZONE --worker=all --command=\
 #       "git clone REPOSITORY solo_jax && cd solo_jax && pip install -e '.[tpu,gcs]'"
 #
-# The run ends with the connection: start it in tmux. The same command goes on
+# The run stops with the connection: start it in tmux. The same command resumes
 # from the last checkpoint.
 set -euo pipefail
 dry_run=false

@@ -26,11 +26,14 @@ def check_config(config: Mapping[str, Any]) -> None:
     UserError: Listing every problem, by field, with what to do. The method's
       own rules are checked only if all fields are valid.
   """
-  problems = find_problems(config) or (
-    table.find(config["method"]).problems(config)
-  )
+  problems = list_problems(config)
   if problems:
     raise_problems(problems)
+
+
+def list_problems(config: Mapping[str, Any]) -> list[str]:
+  """Returns the problems of a config, a line each; see `check_config`."""
+  return find_problems(config) or table.find(config["method"]).problems(config)
 
 
 def build_method(

@@ -24,6 +24,8 @@ from absl import app, flags, logging
 from ml_collections import config_flags
 
 from solo_jax import parallel
+from solo_jax.config import config_folder
+from solo_jax.data.file_tree import MAX_PIXELS, PIXELS_LIMIT
 from solo_jax.errors import UserError, printable
 from solo_jax.terminal import Console
 
@@ -181,7 +183,7 @@ def parse_flags(argv: Sequence[str]) -> list[str]:
     SystemExit: For any other mistake in a flag.
   """
   try:
-    arguments = flags.FLAGS(argv)
+    arguments = flags.FLAGS([find_config(x) for x in argv])
     if "config" in flags.FLAGS and flags.FLAGS["config"].present:
       flags.FLAGS.config.items()  # of a missing file, only use raises
     return arguments
@@ -196,6 +198,27 @@ def parse_flags(argv: Sequence[str]) -> list[str]:
     if isinstance(error, AttributeError):  # carries a quoted message
       reason = ". ".join(ast.literal_eval(str(error)).splitlines())
     raise UserError(f"--config: {reason}") from error
+
+
+def find_config(argument: str) -> str:
+  """Returns --config=configs/... with this project's file if it is not here.
+
+  So the commands in the documents also work without a clone, from a folder
+  without configs/.
+
+  Args:
+    argument: Any command-line argument.
+
+  Returns:
+    The argument, changed only if it names a config file of this project.
+  """
+  found = re.match(r"(--?config=)(?:configs/)?(\w+\.py)(:.*)?$", argument)
+  if (
+    not found or pathlib.Path(found[0].split("=", 1)[1].split(":")[0]).exists()
+  ):
+    return argument
+  path = config_folder() / found[2]
+  return f"{found[1]}{path}{found[3] or ''}" if path.exists() else argument
 
 
 def _is_raised_by_config_flag(error: BaseException) -> bool:
@@ -218,15 +241,46 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
     cause = cause.__cause__ or cause.__context__
 
 
-def define_checkpoint_flag() -> None:
-  """Defines --checkpoint of the commands that use a trained model."""
-  flags.DEFINE_string(
-    "checkpoint",
-    None,
-    "Folder of a run (its newest checkpoint is used) or of one checkpoint; a "
-    "name of published weights (python -m solo_jax.convert --list), an "
-    "https:// address, hf:owner/model, or a file of another code base.",
-    required=True,
+# What commands that use a trained model take as --checkpoint.
+CHECKPOINT = (
+  "Folder of a run (its newest checkpoint is used) or of one checkpoint; a "
+  "name of published weights (python -m solo_jax.convert --list), an https:// "
+  "address, hf:owner/model, or a file of another code base."
+)
+
+
+def define_checkpoint_flag(
+  values: flags.FlagValues = flags.FLAGS,
+  *,
+  meaning: str = CHECKPOINT,
+  required: bool = True,
+) -> None:
+  """Defines --checkpoint of the commands that read one.
+
+  Args:
+    values: Where to; tests pass their own.
+    meaning: What is read.
+    required: Whether the command runs without it.
+  """
+  flags.DEFINE_string("checkpoint", None, meaning, flag_values=values)
+  if required:
+    flags.mark_flag_as_required("checkpoint", flag_values=values)
+
+
+def define_score_flag(meaning: str) -> None:
+  """Defines --score_threshold of the commands that show detections."""
+  flags.DEFINE_float("score_threshold", 0.3, meaning, 0.0, 1.0)
+
+
+def define_batch_size_flag(meaning: str) -> None:
+  """Defines --batch_size of the commands that run a trained network."""
+  flags.DEFINE_integer("batch_size", 1, meaning, lower_bound=1)
+
+
+def define_max_pixels_flag(meaning: str, default: int = MAX_PIXELS) -> None:
+  """Defines --max_pixels of the commands that read image files of others."""
+  flags.DEFINE_integer(
+    "max_pixels", default, meaning, lower_bound=1, upper_bound=PIXELS_LIMIT
   )
 
 

@@ -8,6 +8,7 @@ values that differ from the defaults of the table in config_fields.py.
 
 import difflib
 import json
+import pathlib
 import types
 from collections.abc import Container, Mapping
 from typing import Any
@@ -19,6 +20,13 @@ from solo_jax.config_augmentations import from_former_fields
 from solo_jax.config_checks import REQUIRED, Field
 from solo_jax.config_fields import FIELDS
 from solo_jax.errors import UserError
+
+
+def config_folder() -> pathlib.Path:
+  """Returns the folder of the config files: of the package, or the clone's."""
+  here = pathlib.Path(__file__).parent
+  inside = here / "configs"
+  return inside if inside.is_dir() else here.parent / "configs"
 
 
 def parse_arg(arg: str, **defaults: Any) -> types.SimpleNamespace:
@@ -35,6 +43,11 @@ def parse_arg(arg: str, **defaults: Any) -> types.SimpleNamespace:
   Raises:
     UserError: If a key is unknown, or a value has the wrong type or is not one
       of the choices.
+
+  Example:
+    >>> arg = parse_arg("schedule=3x", backbone="r50", schedule=("1x", "3x"))
+    >>> arg.backbone, arg.schedule
+    ('r50', '3x')
   """
   choices = {k: x for k, x in defaults.items() if isinstance(x, tuple)}
   values = defaults | {key: known[0] for key, known in choices.items()}

@@ -115,7 +115,7 @@ FIELDS = (
   *section(
     "backbone",
     ALL,
-    Field("name", REQUIRED, TEXT, "'resnet', 'swin' or 'efficientnet_lite0'"),
+    Field("name", REQUIRED, TEXT, "a row of solo_jax/backbones.py"),
     Field("frozen_stages", 0, COUNT, "1: stem and first stage get no gradient"),
     Field(
       "remat", (), each(one_of(1, 2, 3, 4)), "stages recomputed to save memory"
@@ -124,7 +124,7 @@ FIELDS = (
       "weights",
       None,
       optional(TEXT),
-      "'efficientnet_lite0'; or a file, name or address: ResNet, Swin",
+      "a file, name or address, or a package's: see solo_jax/backbones.py",
     ),
   ),
   *section(

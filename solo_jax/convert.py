@@ -32,8 +32,7 @@ from etils import epath
 from solo_jax import cli, published, weights
 from solo_jax.cache import VARIABLE, cache_folder
 from solo_jax.checkpoints import converted, store
-from solo_jax.conversion import efficientnet_lite
-from solo_jax.conversion.families import NAMES
+from solo_jax.conversion.families import NAMES, find_family
 from solo_jax.errors import printable
 from solo_jax.terminal import Console
 
@@ -102,12 +101,12 @@ def define_flags(values: flags.FlagValues = flags.FLAGS) -> None:
     "Code base that wrote the checkpoint; detected from its names by default.",
     flag_values=values,
   )
-  flags.DEFINE_string(
-    "checkpoint",
-    None,
-    "The .pth or .safetensors file, or the folder of a checkpoint without a "
-    "checksum. Default for --family=lite0: the file of the installed package.",
-    flag_values=values,
+  cli.define_checkpoint_flag(
+    values,
+    meaning="The .pth or .safetensors file, or the folder of a checkpoint "
+    "without a checksum. Default for --family=lite0: the file of the installed "
+    "package.",
+    required=False,
   )
   flags.DEFINE_string(
     "out",
@@ -159,8 +158,9 @@ def main() -> None:
   if values.out is None:
     raise app.UsageError("--out is required")
   path = values.checkpoint
-  if path is None and values.family == "lite0":
-    path = str(efficientnet_lite.find_weights())
+  if path is None and values.family is not None:
+    find_file = find_family(values.family, ()).find_file
+    path = find_file and str(find_file())
   if path is None:
     raise app.UsageError("--checkpoint is required")
   if epath.Path(path).is_dir():

@@ -19,7 +19,7 @@ reports.
 --flip and --scale are test-time augmentation, see solo_jax.predict.
 
 Compiled programs are kept for the next run, see inference/compilation_cache.py.
-Where the output is no terminal, its last line is one JSON object with the
+If the output is not a terminal, its last line is one JSON object with the
 metrics.
 """
 
@@ -44,6 +44,9 @@ from solo_jax.terminal import Console
 # Row titles for the values of `Metrics.box_source`.
 BOX_NAMES = {"mask": "box of the mask", "predicted": "predicted box"}
 
+# Counts and differences of counts are not percentages.
+COUNTS = {"abs_DiC": "{:.2f}".format, "num_PQ_classes": "{}".format}
+
 FLAGS = flags.FLAGS
 
 
@@ -67,8 +70,7 @@ def make_table(metrics: Metrics) -> rich.table.Table:
     BOX_NAMES[metrics.box_source]: (metrics.box_AP, None),
   } | {name: (value, None) for name, value in metrics.extra.items()}
   for name, (value, value50) in all_classes.items():
-    # A difference of counts is not a percentage.
-    text = f"{value:.2f}" if name == "abs_DiC" else _percent(value)
+    text = COUNTS.get(name, _percent)(value)
     table.add_row(name, text, "" if value50 is None else _percent(value50))
   table.add_section()
   for name, value in metrics.class_mask_AP.items():
@@ -84,13 +86,13 @@ def _percent(value: float | None) -> str:
 
 
 def define_flags() -> None:
-  """Defines the flags: when run, so that commands can be imported together."""
+  """Defines the flags, not on import, so that commands can share a process."""
   cli.define_checkpoint_flag()
   flags.DEFINE_string(
     "data_dir",
     "data",
-    "Folder of the prepared datasets. If training had them elsewhere, name it: "
-    "a checkpoint does not choose what is opened.",
+    "Folder of the prepared datasets. Pass it if it differs from training: "
+    "a checkpoint does not decide which folder is opened.",
   )
   flags.DEFINE_string(
     "split", None, "Split to evaluate. Default: the config's eval_split."
@@ -112,13 +114,9 @@ def define_flags() -> None:
     [],
     f"Extra metrics to compute: {','.join(judging.METRICS)}.",
   )
-  flags.DEFINE_float(
-    "score_threshold",
-    0.3,
+  cli.define_score_flag(
     "Leave detections of a lower score out of the report's pictures, its "
-    "confusion matrix and the metrics of label images.",
-    lower_bound=0.0,
-    upper_bound=1.0,
+    "confusion matrix and the metrics of label images."
   )
   cli.define_process_flags()
   cli.define_augmentation_flags()
@@ -148,7 +146,7 @@ def main() -> None:
   )
   if is_writer:
     Console(markup=False, highlight=False).print(make_table(metrics))
-    if not sys.stdout.isatty():  # the table has the same for a person
+    if not sys.stdout.isatty():  # the table has the same for people
       print(json.dumps(metrics.scalars()))
 
 

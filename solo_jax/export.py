@@ -69,9 +69,7 @@ def define_flags() -> None:
     "HxW of the largest image accepted. Default: a tile, or a square of "
     f"{IMAGE_SIDE} or preprocessing.max_side, whichever is larger.",
   )
-  flags.DEFINE_integer(
-    "batch_size", 1, "Number of images per call of a program.", lower_bound=1
-  )
+  cli.define_batch_size_flag("Number of images per call of a program.")
   flags.DEFINE_list(
     "platforms",
     ["cpu"],

@@ -28,12 +28,17 @@ of --score_threshold starts a track; a lower one can continue it.
                                   score wins; scores.json has the scores
   views     views/<name>.png      for associative embedding: tags as colours,
                                   seeds and groups next to the image
+  panoptic  panoptic/<name>.png   COCO's panoptic format: a pixel's colour is
+                                  the id of its segment, panoptic.json lists
+                                  them; overlays then show things and stuff
+  semantic  semantic/<name>.png   the category id of each pixel;
+                                  semantic/classes.json has the names
 
---show=contour,fill,boxes,labels says what overlays show, --colors=class gives
-each class one colour; without it each instance, or track, has its own.
+--show=contour,fill,boxes,labels selects the parts of overlays. --colors=class
+gives each class one colour; by default each instance, or track, has its own.
 
 The <name> is the input's path below the folder that all inputs share, without
-its suffix; with it where two would have one name. That of a frame or a page is
+its suffix unless two names would be equal. That of a frame or a page is
 <video>/<frame> or <stack>/<page>, counted from 000000. Annotations of a frame
 have a track_id, its image entry has video_id, frame_index and seconds; that of
 a page has page_index.
@@ -53,7 +58,6 @@ from absl import flags
 
 from solo_jax import api, cli
 from solo_jax.data import exif
-from solo_jax.data.file_tree import MAX_PIXELS, PIXELS_LIMIT
 from solo_jax.errors import printable
 from solo_jax.inference.compilation_cache import use_compilation_cache
 from solo_jax.media.inputs import describe_others, find_inputs
@@ -67,35 +71,23 @@ FLAGS = flags.FLAGS
 
 
 def define_flags() -> None:
-  """Defines the flags: when run, so that commands can be imported together."""
+  """Defines the flags, not on import, so that commands can share a process."""
   cli.define_checkpoint_flag()
   flags.DEFINE_string(
     "out", None, "Folder for the results; created if missing."
   )
-  flags.DEFINE_float(
-    "score_threshold",
-    0.3,
-    "Leave out detections of a lower score.",
-    lower_bound=0.0,
-    upper_bound=1.0,
-  )
-  flags.DEFINE_integer(
-    "batch_size", 1, "Number of images per network call.", lower_bound=1
-  )
-  flags.DEFINE_integer(
-    "max_pixels",
-    MAX_PIXELS,
+  cli.define_score_flag("Leave out detections of a lower score.")
+  cli.define_batch_size_flag("Number of images per network call.")
+  cli.define_max_pixels_flag(
     "Do not read image files whose header declares more pixels: they would "
-    "fill the memory.",
-    lower_bound=1,
-    upper_bound=PIXELS_LIMIT,
+    "fill the memory."
   )
   flags.DEFINE_enum(
     "exif",
     None,
     exif.CHOICES,
-    "Whether to turn photographs as their orientation tag says. Default: what "
-    "was done to the training data.",
+    "Whether to turn photographs as their orientation tag says. Default: as "
+    "for the training data.",
   )
   flags.DEFINE_list(
     "save", ["overlay", "rle"], f"What to write, any of {', '.join(KINDS)}."
@@ -103,10 +95,13 @@ def define_flags() -> None:
   flags.DEFINE_list(
     "show",
     list(Look().show),
-    f"What overlays show of each instance, of {', '.join(SHOWN)}.",
+    f"Parts to draw of each instance, any of {', '.join(SHOWN)}.",
   )
   flags.DEFINE_enum(
-    "colors", Look().colors, COLORS, "What has a colour of its own in overlays."
+    "colors",
+    Look().colors,
+    COLORS,
+    "Whether each instance or each class has its own colour in overlays.",
   )
   cli.define_augmentation_flags()
   flags.mark_flag_as_required("out")
@@ -125,7 +120,10 @@ def main(*arguments: str) -> None:
     batch_size=FLAGS.batch_size,
     scales=FLAGS.scale,
     flip=FLAGS.flip,
+    few_shapes=True,
   )
+  progress = cli.make_progress(Console(stderr=True, highlight=False))
+  predictor.compilations.tell = progress.console.print
   start = time.perf_counter()
   num_images, problems = predict_inputs(
     predictor,
@@ -137,7 +135,7 @@ def main(*arguments: str) -> None:
     reader=ImageReader(
       max_pixels=FLAGS.max_pixels, exif=FLAGS.exif or predictor.exif
     ),
-    progress=cli.make_progress(Console(stderr=True)),
+    progress=progress,
   )
   seconds = time.perf_counter() - start
   if num_images:

@@ -1,18 +1,44 @@
-"""The published checkpoints that have a short name, in one table.
+"""The published checkpoints with a short name: the rows of published.csv.
 
 A name without an ending is of weights that anyone may download; those whose
-authors keep them behind a web page end in their code base. AP is what the code
+authors keep them behind a web page, and of methods that several code bases
+published, end in their code base. AP is what the code
 base reports; nothing here was measured by this project.
 """
 
+import csv
 import dataclasses
 import difflib
+import pathlib
 import re
 
 COCO = "COCO val2017 mask AP"
-_OPENMMLAB = "https://download.openmmlab.com/mmdetection/v2.0/"
-_PYTORCH = "https://download.pytorch.org/models/"
 _ACADEMIC = "BSD-2-Clause, academic use only"
+# Licence of the weights, and their web page.
+CODE_BASES = {
+  "WXinlong/SOLO": (_ACADEMIC, "https://github.com/WXinlong/SOLO"),
+  "AdelaiDet": (_ACADEMIC, "https://github.com/aim-uofa/AdelaiDet"),
+  "mmdetection 3": (
+    "Apache-2.0",
+    "https://github.com/open-mmlab/mmdetection",
+  ),
+  "Mask2Former on the Hugging Face Hub": (
+    "CC-BY-NC-4.0",
+    "https://huggingface.co/facebook",
+  ),
+  "facebookresearch/Mask2Former": (
+    "CC-BY-NC-4.0",
+    "https://github.com/facebookresearch/Mask2Former",
+  ),
+  "detectron2": (
+    "CC-BY-SA-3.0",
+    "https://github.com/facebookresearch/detectron2/blob/main/MODEL_ZOO.md",
+  ),
+  "torchvision": (
+    "BSD-3-Clause",
+    "https://docs.pytorch.org/vision/stable/models.html",
+  ),
+}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -20,17 +46,17 @@ class Published:
   """A row of the table.
 
   Attributes:
-    name: What a user writes.
+    name: Name for users.
     code_base: Who published it, the heading in docs/model_zoo.md.
     original: Name of its config there.
     published_as: The file, or the name in the code base's list of models.
-    config: File in configs/ with its argument; None of a backbone alone, which
-      is for `backbone.weights`.
-    ap: Published figure; None of a backbone alone.
-    licence: Of the weights.
-    source: Address of the file, or hf:owner/model; None: only a page has it.
-    page: Where a person finds it.
-    megabytes: Of its float32 weights; None if not known.
+    config: File in configs/ with its argument; None for a single backbone, to
+      be used as `backbone.weights`.
+    ap: Published figure; None for a single backbone.
+    licence: Licence of the weights.
+    source: Address of the file, or hf:owner/model; None if only on a page.
+    page: Web page of the file.
+    megabytes: Size of its float32 weights; None if unknown.
   """
 
   name: str
@@ -51,325 +77,31 @@ class Published:
     return found and found[1]
 
 
-def _rows(code_base, licence, page, make_source, rows):
-  """Returns the rows of a code base."""
-  return tuple(
-    Published(
-      name=name,
-      code_base=code_base,
-      original=original,
-      published_as=published_as,
-      config=config,
-      ap=ap,
-      licence=licence,
-      source=make_source(published_as),
-      page=page,
-      megabytes=megabytes,
-    )
-    for name, original, published_as, config, ap, megabytes in rows
+def _read() -> tuple[Published, ...]:
+  """Returns the rows of published.csv."""
+  path = pathlib.Path(__file__).with_suffix(".csv")
+  with open(path, newline="", encoding="utf-8") as file:
+    return tuple(_to_row(values) for values in csv.DictReader(file))
+
+
+def _to_row(values: dict[str, str]) -> Published:
+  licence, page = CODE_BASES[values["code_base"]]
+  ap, megabytes = values["ap"], values["megabytes"]
+  return Published(
+    name=values["name"],
+    code_base=values["code_base"],
+    original=values["original"],
+    published_as=values["published_as"],
+    config=values["config"] or None,
+    ap=float(ap) if ap else None,
+    licence=licence,
+    source=values["source"] or None,
+    page=page,
+    megabytes=int(megabytes) if megabytes else None,
   )
 
 
-def _in_openmmlab(folder):
-  """Returns the addresses of mmdetection: a folder is a name without a date."""
-
-  def address(file):
-    return f"{_OPENMMLAB}{folder}/{re.split('_20|-', file)[0]}/{file}"
-
-  return address
-
-
-OFFICIAL = _rows(
-  "WXinlong/SOLO",
-  _ACADEMIC,
-  "https://github.com/WXinlong/SOLO",
-  lambda _: None,
-  (
-    (
-      "solov2_r50_1x_official",
-      "solov2_r50_fpn_8gpu_1x",
-      "SOLOv2_R50_1x",
-      "solov2_coco.py:backbone=r50,recipe=official,schedule=1x",
-      34.8,
-      187,
-    ),
-    (
-      "solov2_r50_3x_official",
-      "solov2_r50_fpn_8gpu_3x",
-      "SOLOv2_R50_3x",
-      "solov2_coco.py:backbone=r50,recipe=official,schedule=3x",
-      37.5,
-      187,
-    ),
-    (
-      "solov2_r101_3x_official",
-      "solov2_r101_fpn_8gpu_3x",
-      "SOLOv2_R101_3x",
-      "solov2_coco.py:backbone=r101,recipe=official,schedule=3x",
-      39.1,
-      263,
-    ),
-    (
-      "solov2_r101_dcn_3x_official",
-      "solov2_r101_dcn_fpn_8gpu_3x",
-      "SOLOv2_R101_DCN_3x",
-      "solov2_coco.py:backbone=r101_dcn,recipe=official,schedule=3x",
-      41.4,
-      275,
-    ),
-    (
-      "solov2_x101_dcn_3x_official",
-      "solov2_x101_dcn_fpn_8gpu_3x",
-      "SOLOv2_X101_DCN_3x",
-      "solov2_coco.py:backbone=x101_dcn,recipe=official,schedule=3x",
-      42.4,
-      454,
-    ),
-    (
-      "solov2_light_448_r18_3x_official",
-      "solov2_light_448_r18_fpn_8gpu_3x",
-      "SOLOv2_Light_448_R18_3x",
-      "solov2_light_coco.py:backbone=r18,recipe=official",
-      29.6,
-      73,
-    ),
-    (
-      "solov2_light_448_r34_3x_official",
-      "solov2_light_448_r34_fpn_8gpu_3x",
-      "SOLOv2_Light_448_R34_3x",
-      "solov2_light_coco.py:backbone=r34,recipe=official",
-      32.0,
-      114,
-    ),
-    (
-      "solov2_light_448_r50_3x_official",
-      "solov2_light_448_r50_fpn_8gpu_3x",
-      "SOLOv2_Light_448_R50_3x",
-      "solov2_light_coco.py:backbone=r50,recipe=official",
-      33.7,
-      126,
-    ),
-    (
-      "solov2_light_512_dcn_r50_3x_official",
-      "solov2_light_512_dcn_r50_fpn_8gpu_3x",
-      "SOLOv2_Light_512_DCN_R50_3x",
-      "solov2_light_coco.py:backbone=r50_dcn,recipe=official",
-      36.4,
-      133,
-    ),
-    (
-      "solo_r50_1x_official",
-      "solo_r50_fpn_8gpu_1x",
-      "SOLO_R50_1x",
-      "solo_coco.py:backbone=r50,recipe=official,schedule=1x",
-      32.9,
-      145,
-    ),
-    (
-      "solo_r50_3x_official",
-      "solo_r50_fpn_8gpu_3x",
-      "SOLO_R50_3x",
-      "solo_coco.py:backbone=r50,recipe=official,schedule=3x",
-      35.8,
-      145,
-    ),
-    (
-      "solo_r101_3x_official",
-      "solo_r101_fpn_8gpu_3x",
-      "SOLO_R101_3x",
-      "solo_coco.py:backbone=r101,recipe=official,schedule=3x",
-      37.1,
-      222,
-    ),
-    (
-      "decoupled_solo_r50_1x_official",
-      "decoupled_solo_r50_fpn_8gpu_1x",
-      "Decoupled_SOLO_R50_1x",
-      "decoupled_solo_coco.py:backbone=r50,recipe=official,schedule=1x",
-      33.9,
-      160,
-    ),
-    (
-      "decoupled_solo_r50_3x_official",
-      "decoupled_solo_r50_fpn_8gpu_3x",
-      "Decoupled_SOLO_R50_3x",
-      "decoupled_solo_coco.py:backbone=r50,recipe=official,schedule=3x",
-      36.4,
-      160,
-    ),
-    (
-      "decoupled_solo_r101_3x_official",
-      "decoupled_solo_r101_fpn_8gpu_3x",
-      "Decoupled_SOLO_R101_3x",
-      "decoupled_solo_coco.py:backbone=r101,recipe=official,schedule=3x",
-      37.9,
-      237,
-    ),
-    (
-      "decoupled_solo_light_r50_3x_official",
-      "decoupled_solo_light_r50_fpn_8gpu_3x",
-      "Decoupled_SOLO_Light_R50_3x",
-      "decoupled_solo_light_coco.py:backbone=r50,recipe=official",
-      33.0,
-      130,
-    ),
-    (
-      "decoupled_solo_light_dcn_r50_3x_official",
-      "decoupled_solo_light_dcn_r50_fpn_8gpu_3x",
-      "Decoupled_SOLO_Light_DCN_R50_3x",
-      "decoupled_solo_light_coco.py:backbone=r50_dcn,recipe=official",
-      35.0,
-      132,
-    ),
-  ),
-)
-ADELAIDET = _rows(
-  "AdelaiDet",
-  _ACADEMIC,
-  "https://github.com/aim-uofa/AdelaiDet/tree/master/configs/SOLOv2",
-  lambda _: None,
-  (
-    (
-      "solov2_r50_3x_adelaidet",
-      "SOLOv2_R50_3x",
-      "SOLOv2_R50_3x",
-      "solov2_coco.py:backbone=r50,recipe=adelaidet,schedule=3x",
-      37.6,
-      187,
-    ),
-    (
-      "solov2_r101_3x_adelaidet",
-      "SOLOv2_R101_3x",
-      "SOLOv2_R101_3x",
-      "solov2_coco.py:backbone=r101,recipe=adelaidet,schedule=3x",
-      39.0,
-      263,
-    ),
-  ),
-)
-MMDET_SOLO = _rows(
-  "mmdetection 3",
-  "Apache-2.0",
-  "https://github.com/open-mmlab/mmdetection/tree/main/configs/solo",
-  _in_openmmlab("solo"),
-  (
-    (
-      "solo_r50_1x",
-      "solo_r50_fpn_1x_coco",
-      "solo_r50_fpn_1x_coco_20210821_035055-2290a6b8.pth",
-      "solo_coco.py:backbone=r50,recipe=mmdet,schedule=1x",
-      33.1,
-      145,
-    ),
-    (
-      "solo_r50_3x",
-      "solo_r50_fpn_3x_coco",
-      "solo_r50_fpn_3x_coco_20210901_012353-11d224d7.pth",
-      "solo_coco.py:backbone=r50,recipe=mmdet,schedule=3x",
-      35.9,
-      145,
-    ),
-    (
-      "decoupled_solo_r50_1x",
-      "decoupled-solo_r50_fpn_1x_coco",
-      "decoupled_solo_r50_fpn_1x_coco_20210820_233348-6337c589.pth",
-      "decoupled_solo_coco.py:backbone=r50,recipe=mmdet,schedule=1x",
-      33.9,
-      160,
-    ),
-    (
-      "decoupled_solo_r50_3x",
-      "decoupled-solo_r50_fpn_3x_coco",
-      "decoupled_solo_r50_fpn_3x_coco_20210821_042504-7b3301ec.pth",
-      "decoupled_solo_coco.py:backbone=r50,recipe=mmdet,schedule=3x",
-      36.7,
-      160,
-    ),
-    (
-      "decoupled_solo_light_r50_3x",
-      "decoupled-solo-light_r50_fpn_3x_coco",
-      "decoupled_solo_light_r50_fpn_3x_coco_20210906_142703-e70e226f.pth",
-      "decoupled_solo_light_coco.py:backbone=r50,recipe=mmdet",
-      32.9,
-      130,
-    ),
-  ),
-)
-MMDET_SOLOV2 = _rows(
-  "mmdetection 3",
-  "Apache-2.0",
-  "https://github.com/open-mmlab/mmdetection/tree/main/configs/solov2",
-  _in_openmmlab("solov2"),
-  (
-    (
-      "solov2_r50_1x",
-      "solov2_r50_fpn_1x_coco",
-      "solov2_r50_fpn_1x_coco_20220512_125858-a357fa23.pth",
-      "solov2_coco.py:backbone=r50,recipe=mmdet,schedule=1x",
-      34.8,
-      187,
-    ),
-    (
-      "solov2_r50_3x",
-      "solov2_r50_fpn_ms-3x_coco",
-      "solov2_r50_fpn_3x_coco_20220512_125856-fed092d4.pth",
-      "solov2_coco.py:backbone=r50,recipe=mmdet,schedule=3x",
-      37.5,
-      187,
-    ),
-    (
-      "solov2_r101_dcn_3x",
-      "solov2_r101-dcn_fpn_ms-3x_coco",
-      "solov2_r101_dcn_fpn_3x_coco_20220513_214734-16c966cb.pth",
-      "solov2_coco.py:backbone=r101_dcn,recipe=mmdet,schedule=3x",
-      41.2,
-      275,
-    ),
-    (
-      "solov2_x101_dcn_3x",
-      "solov2_x101-dcn_fpn_ms-3x_coco",
-      "solov2_x101_dcn_fpn_3x_coco_20220513_214337-aef41095.pth",
-      "solov2_coco.py:backbone=x101_dcn,recipe=mmdet,schedule=3x",
-      42.4,
-      454,
-    ),
-    (
-      "solov2_light_r18_3x",
-      "solov2-light_r18_fpn_ms-3x_coco",
-      "solov2_light_r18_fpn_3x_coco_20220511_083717-75fa355b.pth",
-      "solov2_light_coco.py:backbone=r18,recipe=mmdet",
-      29.7,
-      73,
-    ),
-    (
-      "solov2_light_r50_3x",
-      "solov2-light_r50_fpn_ms-3x_coco",
-      "solov2_light_r50_fpn_3x_coco_20220512_165256-c93a6074.pth",
-      "solov2_light_coco.py:backbone=r50,recipe=mmdet",
-      33.7,
-      126,
-    ),
-  ),
-)
-BACKBONES = _rows(
-  "torchvision",
-  "BSD-3-Clause",
-  "https://docs.pytorch.org/vision/stable/models.html",
-  lambda file: _PYTORCH + file,
-  tuple(
-    (f"{file.partition('-')[0]}_torchvision", file.partition("-")[0], file)
-    + (None, None, megabytes)
-    for file, megabytes in (
-      ("resnet18-f37072fd.pth", 47),
-      ("resnet34-b627a593.pth", 87),
-      ("resnet50-0676ba61.pth", 102),
-      ("resnet101-63fe2227.pth", 179),
-      ("resnet152-394f9c45.pth", 242),
-      ("resnext101_64x4d-173b62eb.pth", 335),
-    )
-  ),
-)
-PUBLISHED = (*OFFICIAL, *ADELAIDET, *MMDET_SOLO, *MMDET_SOLOV2, *BACKBONES)
+PUBLISHED = _read()
 _BY_TEXT = {row.name: row for row in PUBLISHED}
 _BY_TEXT |= {row.source: row for row in PUBLISHED if row.source is not None}
 

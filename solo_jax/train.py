@@ -7,6 +7,11 @@ Rerunning the same command resumes from the last checkpoint. Ctrl-C, SIGTERM and
 a closed terminal (SIGHUP) save a checkpoint first; the exit code is then 130,
 143 or 129. The last line of a finished run is the metrics as JSON.
 
+--config.training.init_from=... starts from the weights of another checkpoint,
+or from published ones by name (python -m solo_jax.convert --list). What input
+and frozen layers these expect is then followed, unless the config or a flag
+says otherwise.
+
 Several processes: start the same command in each, with --distributed on a TPU
 pod, under Slurm or in Kubernetes, and elsewhere with
 
@@ -19,8 +24,10 @@ import json
 
 import jax
 from absl import flags, logging
+from ml_collections import config_flags
 
 from solo_jax import cli
+from solo_jax.training.following import follow
 from solo_jax.training.loop import train_and_evaluate
 
 
@@ -57,7 +64,11 @@ def define_flags(values: flags.FlagValues = flags.FLAGS) -> None:
 def main() -> None:
   """Runs the command."""
   given = flags.FLAGS
+  overrides = config_flags.get_override_values(given["config"])
+  lines = follow(given.config, given.workdir, overrides)
   if jax.process_index() == 0:
+    for line in lines:
+      print(f"{line} (set it to keep another value)")
     print("reading the data and making the network", flush=True)
   metrics = train_and_evaluate(
     given.config,

@@ -13,6 +13,7 @@ from absl import app, flags
 from rich.console import Console
 
 from solo_jax import cli, parallel, train
+from solo_jax.config import config_folder
 from solo_jax.errors import UserError
 from solo_jax.losses.dice import dice_loss
 from solo_jax.parallel import check_batch_size
@@ -103,7 +104,7 @@ def test_the_end_of_another_process_is_explained(monkeypatch):
 
 
 def parse(monkeypatch, *arguments):
-  """Parses a command line of train into flags of its own."""
+  """Parses a command line of train into separate flags."""
   values = flags.FlagValues()
   train.define_flags(values)
   monkeypatch.setattr(sys, "argv", ["train", *arguments])
@@ -268,3 +269,20 @@ def test_a_command_line_can_be_typed_again():
   line = cli.command_line([module, "--checkpoint=a b", "--report=r"])
   assert line == "python -m solo_jax.eval '--checkpoint=a b' --report=r"
   assert cli.command_line(["/x/bin/tool", "-v"]) == "tool -v"
+
+
+def test_configs_of_the_project_are_found_from_any_folder(
+  tmp_path, monkeypatch
+):
+  monkeypatch.chdir(tmp_path)
+  folder = config_folder()
+  assert cli.find_config("--config=configs/solov2_coco.py:backbone=r50") == (
+    f"--config={folder / 'solov2_coco.py'}:backbone=r50"
+  )
+  assert cli.find_config("-config=solov2_coco.py") == (
+    f"-config={folder / 'solov2_coco.py'}"
+  )
+  for other in ("--config=mine.py", "--config.seed=1", "solov2_coco.py", "x"):
+    assert cli.find_config(other) == other
+  (tmp_path / "solov2_coco.py").touch()  # what is here wins
+  assert cli.find_config("--config=solov2_coco.py") == "--config=solov2_coco.py"

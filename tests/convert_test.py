@@ -1,5 +1,6 @@
 """Tests of solo_jax/convert.py, the command."""
 
+import dataclasses
 import pathlib
 import sys
 
@@ -8,6 +9,7 @@ from absl import app, flags
 
 from solo_jax import convert, published, weights
 from solo_jax.checkpoints import store
+from solo_jax.conversion.families import find_family
 from solo_jax.errors import UserError
 from tests.conversion.converter_test import make_config, make_content
 from tests.conversion.torch_writer import TorchWriter
@@ -66,9 +68,10 @@ def test_main_writes_only_what_fits(
 def test_lite0_is_found_in_its_package(monkeypatch, tmp_path):
   parse(monkeypatch, f"--out={tmp_path / 'out'}", "--family=lite0")
   weights = tmp_path / "lite0.pth"
-  monkeypatch.setattr(
-    convert.efficientnet_lite, "find_weights", lambda: weights
+  family = dataclasses.replace(
+    find_family("lite0", ()), find_file=lambda: weights
   )
+  monkeypatch.setattr(convert, "find_family", lambda name, arrays: family)
   with pytest.raises(FileNotFoundError, match="lite0.pth"):
     convert.main()
 

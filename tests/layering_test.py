@@ -16,7 +16,7 @@ LEAVES = (
   "visualization",
   "visualization_labels",
 )
-# What each part of the package may import beside itself, `types` and `errors`.
+# What each part of the package may import next to itself, `types` and `errors`.
 ALLOWED = {
   "target_masks": (),
   "types": ("target_masks",),
@@ -46,6 +46,7 @@ ALLOWED = {
   "scoring": (
     "data",
     "evaluation",
+    "methods",
     "inference",
     "media",
     "checkpoints",
@@ -65,7 +66,14 @@ ALLOWED = {
     "scoring",
     "weights",
   ),
-  "inspection": (*LEAVES, "methods", "inference", "building"),
+  "inspection": (
+    *LEAVES,
+    "methods",
+    "inference",
+    "building",
+    "published",
+    "weights",
+  ),
   "api": ("inference",),
 }
 # Imports of a higher layer, inside of a function: Predictor.from_checkpoint is
@@ -81,7 +89,9 @@ READS_CONFIG = (
   "inspection/doctor.py",
   "scoring/checkpoint.py",
   "training/loop.py",
+  "training/following.py",
   "training/setup.py",
+  "weights.py",
 )
 ONLY_IN = {
   "grain": ("data/pipeline.py",),

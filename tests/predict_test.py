@@ -15,6 +15,7 @@ class NothingPredictor:
   class_names = ("cat",)
   category_ids = (3,)
   num_dropped = 0
+  compilations = SimpleNamespace()
   exif = "ignore"
 
   def summary(self, num_dropped):
@@ -71,5 +72,5 @@ def test_main_exits_with_1_after_a_bad_file(tmp_path, monkeypatch, capsys):
     predict.main(str(good), str(bad))
   told = capsys.readouterr().err
   assert f"{bad}: the file is empty" in told and "nothing compiled" in told
-  options = dict(batch_size=2, scales=[1.0, 1.5], flip=True)
+  options = dict(batch_size=2, scales=[1.0, 1.5], flip=True, few_shapes=True)
   assert loaded == [("run", options)] * 2

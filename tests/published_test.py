@@ -19,6 +19,7 @@ def test_names_and_sources_are_of_one_row_each():
     assert published.find(row.name) is row
     assert row.source is None or published.find(row.source) is row
     assert row.licence and row.page.startswith("https://")
+    assert row.source is None or row.source.startswith(("https://", "hf:"))
   assert published.find("nothing") is None
 
 
@@ -50,11 +51,14 @@ def test_every_config_is_here(text):
 
 
 def test_the_model_zoo_lists_every_row():
-  shown = [
-    tuple(cell.strip(" `") for cell in line.strip("|").split("|"))
-    for line in ZOO.read_text().splitlines()
-    if line.startswith("| `")
-  ]
+  shown, is_named = [], False
+  for line in ZOO.read_text().splitlines():
+    if line.startswith("| name |"):
+      is_named = True
+    elif is_named and line.startswith("| `"):
+      shown.append(tuple(x.strip(" `") for x in line.strip("|").split("|")))
+    elif not line.startswith("|"):
+      is_named = False
   assert [row[:5] for row in shown] == [
     (r.name, r.original, r.published_as, r.config, str(r.ap))
     for r in PUBLISHED

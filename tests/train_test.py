@@ -13,7 +13,7 @@ CONFIG = pathlib.Path(__file__).parents[1] / "configs" / "solov2_shapes.py"
 
 
 def parse(monkeypatch, *arguments):
-  """Parses a command line into flags of its own."""
+  """Parses a command line into separate flags."""
   values = flags.FlagValues()
   train.define_flags(values)
   # The config flag looks for its overrides in sys.argv itself.
@@ -97,3 +97,24 @@ def test_config_is_locked(monkeypatch):
   parse(monkeypatch, f"--config={CONFIG}", "--workdir=somewhere")
   with pytest.raises(AttributeError, match="Did you mean"):
     train.flags.FLAGS.config.optimizer.learning_rat = 1.0
+
+
+def test_what_follows_the_start_is_printed(monkeypatch, capsys):
+  monkeypatch.setattr(train, "train_and_evaluate", lambda *_, **__: {})
+  asked = []
+  monkeypatch.setattr(
+    train, "follow", lambda *given: asked.append(given) or ["a=1, as of x"]
+  )
+  parse(
+    monkeypatch,
+    f"--config={CONFIG}",
+    "--workdir=somewhere",
+    "--config.training.init_from=x",
+  )
+  train.main()
+  assert "a=1, as of x (set it to keep another value)" in (
+    capsys.readouterr().out
+  )
+  ((config, workdir, given),) = asked
+  assert config.training.init_from == "x" and workdir == "somewhere"
+  assert list(given) == ["training.init_from"]

@@ -94,7 +94,7 @@ def test_scores_are_drawn_on_request():
   )
   changed = np.nonzero((with_scores != without).any(2))
   assert len(changed[0])
-  # The label lies in the middle of the object.
+  # The label is in the middle of the object.
   np.testing.assert_allclose(changed[0].mean(), 300, atol=4)
 
 
@@ -149,11 +149,11 @@ def test_detections_match_the_objects_they_cover():
   )
   found = make_instances(
     [
-      rectangle(0, 110, 100, 200),  # IoU .9 with the second
+      rectangle(0, 110, 100, 200),  # IoU 0.9 with the second
       rectangle(300, 300, 400, 400),
       rectangle(0, 100, 100, 200),  # taken by the better score
-      rectangle(0, 0, 100, 60),  # .6 with the first
-      rectangle(0, 0, 60, 60),  # .36
+      rectangle(0, 0, 100, 60),  # 0.6 with the first
+      rectangle(0, 0, 60, 60),  # 0.36
     ]
   )
   assert visualization.match(found, truth).tolist() == [1, -1, -1, 0, -1]

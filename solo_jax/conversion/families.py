@@ -5,6 +5,7 @@ need.
 """
 
 import dataclasses
+import pathlib
 import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
@@ -17,10 +18,12 @@ from solo_jax.conversion import (
   efficientnet_lite,
   mask2former,
   mmdet,
+  regions,
   solo_official,
   torchvision,
 )
 from solo_jax.conversion.mapping import Rule, route
+from solo_jax.conversion.region_configs import find_traits
 from solo_jax.errors import UserError
 
 # Fields of a config that the weights of a family were trained with.
@@ -45,6 +48,14 @@ _TORCHVISION_RESNET = {
   "backbone.stride_in_1x1": False,
 }
 _CAFFE_RESNET = _TORCHVISION_RESNET | {"backbone.stride_in_1x1": True}
+_ROUNDED_DOWN = (
+  _TORCHVISION_INPUT
+  | _TORCHVISION_RESNET
+  | {
+    "preprocessing.interpolation": "bilinear",
+    "preprocessing.size_rounding": "down",
+  }
+)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -62,6 +73,7 @@ class Family:
     label_of_first_class: Label that training there gave to the class of the
       head's first output: 1 where 0 is the background. Outputs and our labels
       count from 0 in every family.
+    find_file: Finds the weights where a Python package brings them along.
   """
 
   name: str
@@ -70,6 +82,7 @@ class Family:
   fields: Mapping[str, Any]
   prepare: Callable[[Mapping[str, np.ndarray]], dict[str, np.ndarray]] = dict
   label_of_first_class: int = 0
+  find_file: Callable[[], pathlib.Path] | None = None
 
   @property
   def is_backbone(self) -> bool:
@@ -133,6 +146,49 @@ FAMILIES = (
     prepare=mask2former.prepare,
   ),
   Family(
+    name="torchvision_mask_rcnn",
+    marks=(r"roi_heads\.box_head\.fc6\.", r"backbone\.body\."),
+    rules={"mask_rcnn": regions.TORCHVISION_MASK_RCNN},
+    # Its code sets this after loading these weights.
+    fields=_ROUNDED_DOWN | {"backbone.norm_epsilon": 0.0},
+    label_of_first_class=1,
+  ),
+  Family(
+    name="torchvision_mask_rcnn_v2",
+    marks=(r"roi_heads\.box_head\.5\.", r"backbone\.body\."),
+    rules={"mask_rcnn": regions.TORCHVISION_MASK_RCNN},
+    fields=_ROUNDED_DOWN | {"backbone.norm_epsilon": 1e-5},
+    label_of_first_class=1,
+  ),
+  Family(
+    name="detectron2_mask_rcnn",
+    marks=(r"roi_heads\.box_predictor\.", r"backbone\.bottom_up\."),
+    rules={
+      "mask_rcnn": regions.DETECTRON2_MASK_RCNN,
+      "point_rend": regions.DETECTRON2_POINT_REND,
+    },
+    # Standard deviations and strides differ with the backbone.
+    fields={
+      "backbone.name": "resnet",
+      "preprocessing.channel_order": "bgr",
+      "preprocessing.mean": (103.53, 116.28, 123.675),
+      "preprocessing.interpolation": "antialias",
+    },
+  ),
+  Family(
+    name="mmdet_mask_rcnn",
+    marks=(r"roi_head\.bbox_head\.", r"backbone\."),
+    rules={
+      "mask_rcnn": regions.MMDET_MASK_RCNN,
+      "point_rend": regions.MMDET_POINT_REND,
+    },
+    fields={
+      "backbone.name": "resnet",
+      "preprocessing.interpolation": "bilinear",
+      "preprocessing.size_rounding": "nearest",
+    },
+  ),
+  Family(
     name="torchvision",
     marks=(r"conv1\.weight", r"layer4\."),
     rules={None: torchvision.BACKBONE},
@@ -149,19 +205,55 @@ FAMILIES = (
     marks=(r"_conv_stem\.", r"_blocks\."),
     rules={None: efficientnet_lite.BACKBONE},
     fields=_LITE_INPUT | {"backbone.name": "efficientnet_lite0"},
+    find_file=efficientnet_lite.find_weights,
   ),
 )
 NAMES = tuple(family.name for family in FAMILIES)
 
-# Paths that only one method has; each of its variants has at least one.
-_METHOD_MARKS = {
-  "solov2": r"params/kernel/",
-  "solo": r"params/mask_\d/",
-  "decoupled_solo": r"params/mask_x_\d/",
-  "mask2former": r"params/decoder/query_position_embedding",
+Paths = Mapping[str, np.ndarray]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Head:
+  """What is known of a method's weights, by their converted names.
+
+  Attributes:
+    mark: Regular expression of paths that only this method has; each of its
+      variants has at least one.
+    category_bias: Path of the class head's bias.
+    num_no_class: Outputs of the class head that are no class.
+    is_light: Returns whether weights are of the light variant.
+  """
+
+  mark: str
+  category_bias: str = "params/category/bias"
+  num_no_class: int = 0
+  is_light: Callable[[Paths], bool] = lambda paths: False
+
+
+def _region_head(mark: str) -> Head:
+  bias = "params/box_heads_0/logits/bias"
+  return Head(mark=mark, category_bias=bias, num_no_class=1)
+
+
+HEADS = {
+  "solov2": Head(
+    mark=r"params/kernel/",
+    is_light=lambda paths: np.size(paths.get("params/kernel/bias", ())) == 128,
+  ),
+  "solo": Head(mark=r"params/mask_\d/"),
+  "decoupled_solo": Head(
+    mark=r"params/mask_x_\d/",
+    is_light=lambda paths: "params/mask_convs_0/conv/kernel" in paths,
+  ),
+  "mask2former": Head(
+    mark=r"params/decoder/query_position_embedding",
+    category_bias="params/decoder/category/bias",
+    num_no_class=1,
+  ),
+  "mask_rcnn": _region_head(r"params/masks_0/logits/"),
+  "point_rend": _region_head(r"params/points/logits/"),
 }
-# Channels of the first stage and blocks of the third.
-_SWINS = {(96, 6): "t", (96, 18): "s", (128, 18): "b", (192, 18): "l"}
 
 
 def find_family(name: str | None, arrays: Iterable[str]) -> Family:
@@ -212,6 +304,8 @@ class Network:
     num_classes: Outputs of the class head; None for a single backbone.
     is_light: Whether it is one of the small networks (SOLOv2: 128 kernel
       channels; Decoupled SOLO: one tower for both directions).
+    traits: What kind of network of regions it is, see
+      `region_configs.find_traits`.
   """
 
   method: str | None
@@ -219,6 +313,7 @@ class Network:
   deformable: str | None
   num_classes: int | None
   is_light: bool
+  traits: frozenset[str] | None = None
 
 
 def recognize(family: Family, arrays: Mapping[str, np.ndarray]) -> Network:
@@ -238,44 +333,32 @@ def recognize(family: Family, arrays: Mapping[str, np.ndarray]) -> Network:
   for method, rules in family.rules.items():
     paths = route(arrays, rules)
     prefix = "params/" if family.is_backbone else "params/backbone/"
-    if family.is_backbone or any(
-      re.match(_METHOD_MARKS[method], path) for path in paths
-    ):
-      num_classes = _count_classes(paths)
-      return Network(
-        method=method,
-        backbone=_name_backbone(family, paths, prefix),
-        deformable=_deformable(paths, prefix),
-        num_classes=num_classes,
-        is_light="params/mask_convs_0/conv/kernel" in paths
-        if method == "decoupled_solo"
-        else np.size(paths.get("params/kernel/bias", ())) == 128,
-      )
+    head = HEADS.get(method)  # None for a single backbone
+    if head and not any(re.match(head.mark, path) for path in paths):
+      continue
+    bias = paths.get(head.category_bias) if head else None
+    return Network(
+      method=method,
+      backbone=_name_backbone(paths, prefix),
+      deformable=_deformable(paths, prefix),
+      num_classes=None if bias is None else bias.size - head.num_no_class,
+      is_light=bool(head) and head.is_light(paths),
+      traits=find_traits(paths),
+    )
   raise UserError(
     f"the names match no method of {family.name}, which has "
     f"{', '.join(map(str, family.rules))}"
   )
 
 
-def _count_classes(paths: Mapping[str, np.ndarray]) -> int | None:
-  if "params/decoder/category/bias" in paths:
-    return paths["params/decoder/category/bias"].size - 1  # 'no object'
-  bias = paths.get("params/category/bias")
-  return None if bias is None else bias.size
+def _name_swin(paths: Paths, prefix: str) -> str:
+  channels = paths[f"{prefix}patch_embed/kernel"].shape[:1]
+  blocks = {m[1] for p in paths if (m := re.match(rf"{prefix}stage3_(\d+)", p))}
+  size = _SWINS.get((*channels, len(blocks)), "of another size")
+  return f"swin_{size}"
 
 
-def _name_backbone(
-  family: Family, paths: Mapping[str, np.ndarray], prefix: str
-) -> str:
-  if family.name == "lite0":
-    return "lite0"
-  patch = paths.get(f"{prefix}patch_embed/kernel")
-  if patch is not None:
-    blocks = {
-      m[1] for p in paths if (m := re.match(rf"{prefix}stage3_(\d+)", p))
-    }
-    size = _SWINS.get((*patch.shape[:1], len(blocks)), "of another size")
-    return f"swin_{size}"
+def _name_resnet(paths: Paths, prefix: str) -> str:
   num_blocks = [
     len({m[1] for path in paths if (m := re.match(block, path))})
     for block in (rf"{prefix}layer{stage}_(\d+)/" for stage in range(1, 5))
@@ -291,7 +374,24 @@ def _name_backbone(
   return f"{'x' if is_grouped else 'r'}{depth}"
 
 
-def _deformable(paths: Mapping[str, np.ndarray], prefix: str) -> str | None:
+# Channels of the first stage and blocks of the third.
+_SWINS = {(96, 6): "t", (96, 18): "s", (128, 18): "b", (192, 18): "l"}
+# A path that only one backbone has, and how its size is named.
+BACKBONES = {
+  "patch_embed/kernel": _name_swin,
+  "stem_conv/kernel": lambda paths, prefix: "lite0",
+  "conv1/kernel": _name_resnet,
+}
+
+
+def _name_backbone(paths: Paths, prefix: str) -> str:
+  for mark, name in BACKBONES.items():
+    if f"{prefix}{mark}" in paths:
+      return name(paths, prefix)
+  return "an unknown backbone"
+
+
+def _deformable(paths: Paths, prefix: str) -> str | None:
   bias = paths.get(f"{prefix}layer4_0/conv2/offset/bias")
   if bias is None:
     return None

@@ -12,7 +12,7 @@ import unicodedata
 import urllib.parse
 from typing import NamedTuple
 
-from solo_jax.data.file_tree import FileTree, is_outside, is_text
+from solo_jax.data.file_tree import FileTree, is_outside, is_text, split_suffix
 from solo_jax.errors import UserError
 
 
@@ -118,11 +118,11 @@ class NameFinder:
       )
     near = self._list().get(parts[-1] if parts else "", ())
     if not near:
-      stem = parts[-1].rpartition(".")[0] if parts else ""
+      stem = split_suffix(parts[-1])[0] if parts else ""
       near = [
         y
         for last, names in self._list().items()
-        if stem and last.rpartition(".")[0] == stem
+        if stem and split_suffix(last)[0] == stem
         for y in names
       ]
     hint = f"; there is {_show(near[0])}" if near else ""

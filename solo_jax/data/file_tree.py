@@ -7,6 +7,7 @@ outside of the folder.
 import lzma
 import os
 import pathlib
+import posixpath
 import re
 import stat
 import struct
@@ -187,6 +188,19 @@ def what_file_is(path: pathlib.Path) -> str | None:
   with open(path, "rb") as file:
     found = file_kinds.what_it_is(file.read(256))
   return None if found == file_kinds.UNKNOWN else found
+
+
+def split_suffix(name: str) -> tuple[str, str]:
+  """Returns a file's name without its suffix, and the suffix.
+
+  Args:
+    name: With its folders, divided by '/'.
+
+  Returns:
+    The stem, and the suffix in lower case with its dot; '' for none.
+  """
+  stem, suffix = posixpath.splitext(name)
+  return stem, suffix.lower()
 
 
 def is_text(value: Any) -> bool:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from solo_jax.data import exif, image_files
 from solo_jax.data.coco_images import kind_of_file
-from solo_jax.data.file_tree import MAX_PIXELS, FileTree, is_text
+from solo_jax.data.file_tree import MAX_PIXELS, FileTree, is_text, split_suffix
 from solo_jax.data.findings import Findings
 from solo_jax.errors import UserError
 
@@ -92,9 +92,8 @@ def find_source(
 
 
 def _is_label(name: str) -> bool:
-  stem, _, suffix = name.rpartition(".")
-  is_image = f".{suffix.lower()}" in _LABEL_SUFFIXES
-  return is_image and bool(_LABEL_ENDING.search(stem))
+  stem, suffix = split_suffix(name)
+  return suffix in _LABEL_SUFFIXES and bool(_LABEL_ENDING.search(stem))
 
 
 def list_images(source: LabelSource, findings: Findings) -> dict[str, str]:
@@ -110,7 +109,7 @@ def list_images(source: LabelSource, findings: Findings) -> dict[str, str]:
   names = source.images.list_names()
   if source.images is source.labels:
     names = [x for x in names if not _is_label(x)]
-    names = [x for x in names if not _NO_IMAGE.search(x.rpartition(".")[0])]
+    names = [x for x in names if not _NO_IMAGE.search(split_suffix(x)[0])]
   return _by_id(source.images, names, image_files.SUFFIXES, findings)
 
 
@@ -188,14 +187,14 @@ def _by_id(
   """Returns {id: file name}, the id being the name without its suffix."""
   found = {}
   for name in names:
-    stem, _, suffix = name.rpartition(".")
+    stem, suffix = split_suffix(name)
     if not is_text(name):
       findings.problems.add(
         "file whose name is not UTF-8",
         f"{files}: the name {name!r} is not UTF-8.",
       )
-    elif f".{suffix.lower()}" not in suffixes:
-      kind = f".{suffix.lower()[:20]}" if stem else "no suffix"
+    elif suffix not in suffixes:
+      kind = suffix[:21] or "no suffix"
       findings.notes.add(
         f"file ignored: {kind} is not read here", f"{files}: {name}"
       )

@@ -15,6 +15,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pycocotools import mask as coco_mask
 
 from solo_jax.data import builder, examples, image_files
+from solo_jax.data.file_tree import split_suffix
 from solo_jax.data.findings import Findings
 from solo_jax.data.label_files import read_label_image
 from solo_jax.data.label_pairs import LabelSource, Pair, find_pairs, list_images
@@ -167,9 +168,9 @@ def read_index(path: pathlib.Path) -> dict[str, str]:
         f"{path}: {key!r} has the split {split!r:.80}; a split is named by "
         "letters, digits and _."
       )
-    stem, _, suffix = str(key).rpartition(".")
-    is_file = f".{suffix.lower()}" in image_files.SUFFIXES
-    name, split = stem if is_file else str(key), _SPLIT_NAMES.get(split, split)
+    stem, suffix = split_suffix(str(key))
+    name = stem if suffix in image_files.SUFFIXES else str(key)
+    split = _SPLIT_NAMES.get(split, split)
     if names.setdefault(name, split) != split:
       raise UserError(
         f"{path}: {name!r} is in the splits {names[name]} and {split}; an "

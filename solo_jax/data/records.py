@@ -307,9 +307,10 @@ def to_coco(records: Records) -> dict[str, Any]:
   Returns:
     The form of `pycocotools.coco.COCO.dataset`: images, annotations (RLE at
     original size; ids, areas and boxes exactly as in the source), categories
-    with their original ids. For a federated dataset, the images also have
-    neg_category_ids and not_exhaustive_category_ids, and the categories their
-    frequency if it is known.
+    with their original ids, and isthing where every pixel is labelled. For a
+    federated dataset, the images also have neg_category_ids and
+    not_exhaustive_category_ids, and the categories their frequency if it is
+    known.
   """
   images, annotations = [], []
   for i in range(len(records)):
@@ -342,6 +343,8 @@ def to_coco(records: Records) -> dict[str, Any]:
       )
   pairs = zip(records.category_ids, records.class_names, strict=True)
   categories = [dict(id=key, name=name) for key, name in pairs]
+  for category, is_thing in zip(categories, records.is_thing, strict=False):
+    category["isthing"] = int(is_thing)
   if records.federated is not None:
     _add_federated(records, images, categories)
   return dict(images=images, annotations=annotations, categories=categories)

@@ -296,7 +296,7 @@ def _to_plain(value: Any) -> Any:
   """Returns numpy values for JSON, null for NaN.
 
   Arrays are rounded to six decimals, to save space. Single numbers, such as AP,
-  are whole: rounded twice, .523545 would be 52.4 or 52.3.
+  are whole: rounded twice, 0.523545 would be 52.4 or 52.3.
   """
   if isinstance(value, Mapping):
     return {str(k): _to_plain(v) for k, v in value.items()}

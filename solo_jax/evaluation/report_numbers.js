@@ -11,10 +11,13 @@ const LABELS = {
   boundary_AP_L: "boundary, large", mask_AP_r: "AP rare",
   mask_AP_c: "AP common", mask_AP_f: "AP frequent", dsb_AP: "DSB AP",
   dsb_AP50: "DSB, IoU .50", SBD: "SBD", abs_DiC: "|DiC|",
+  PQ_things: "PQ, things", PQ_stuff: "PQ, stuff", SQ_things: "SQ, things",
+  SQ_stuff: "SQ, stuff", RQ_things: "RQ, things", RQ_stuff: "RQ, stuff",
+  num_PQ_classes: "classes in PQ", mean_IoU: "mean IoU",
 };
 for (const [name, value] of Object.entries(data.metrics))
   $("tiles").append(make("div", { class: "tile" },
-    make("b", {}, name === "abs_DiC"
+    make("b", {}, name === "num_PQ_classes" ? value : name === "abs_DiC"
       ? (value === null ? "–" : value.toFixed(2)) : points(value)),
     make("span", {}, LABELS[name] || name)));
 

@@ -29,4 +29,7 @@ def use_compilation_cache() -> pathlib.Path:
   if folder is None:
     folder = cache_folder() / "compiled"
     jax.config.update("jax_compilation_cache_dir", str(folder))
+    # Also of programs that compile within a second: the next start then
+    # compiles nothing.
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
   return pathlib.Path(folder)

@@ -11,6 +11,7 @@ most 2 (L / p + 2) padded shapes, 88 for the published 800, 1333 and 32.
 """
 
 import dataclasses
+import functools
 import os
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -19,12 +20,12 @@ from typing import Any, Self
 import jax
 import jax.numpy as jnp
 import numpy as np
-from absl import logging
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from solo_jax import types
 from solo_jax.errors import UserError
 from solo_jax.inference import augmentation, masks, tiling
+from solo_jax.inference.compilation_report import CompilationReport
 from solo_jax.inference.instances import to_instances
 from solo_jax.inference.preparation import Preparation, Prepared
 from solo_jax.inference.stage_clock import StageClock
@@ -69,6 +70,7 @@ class Predictor:
   the programs for the next start.
 
   Attributes:
+    model: What it was made from, without the variables.
     class_names: Name of each label.
     category_ids: The dataset's own id of each label.
     exif: See `Model`.
@@ -76,6 +78,7 @@ class Predictor:
     num_dropped: Candidates above the score threshold that did not fit the
       decoder's capacity, over all images so far.
     clock: The host's time by stage, over all images so far.
+    compilations: Its `tell` gets a line before and after a compilation.
   """
 
   def __init__(
@@ -86,6 +89,7 @@ class Predictor:
     scales: Sequence[float] = (1.0,),
     flip: bool = False,
     devices: Sequence[jax.Device] | None = None,
+    few_shapes: bool = False,
   ):
     """Prepares a predictor; compiles on first use.
 
@@ -98,6 +102,8 @@ class Predictor:
       flip: Whether each of them is also processed mirrored.
       devices: Devices of this process to spread the images over; None: the
         first.
+      few_shapes: Whether fewer programs are compiled by padding more, see
+        `preparation.pad_to_few`; scores differ a little from an evaluation's.
 
     Raises:
       UserError: If a scale is not positive, or the method has no test-time
@@ -115,6 +121,7 @@ class Predictor:
     self._replicated = NamedSharding(mesh, whole)
     self._split = NamedSharding(mesh, rows)
     self.variables = model.variables
+    self.model = dataclasses.replace(model, variables={})
     self.class_names = model.class_names
     self.category_ids = model.category_ids
     self.exif = model.exif
@@ -123,7 +130,10 @@ class Predictor:
     self.clock = StageClock()
     self._tile_size = model.preprocessing["tile_size"]
     self._tile_overlap = model.preprocessing["tile_overlap"]
-    self._preparation = Preparation(model.preprocessing, scales)
+    self._preparation = Preparation(
+      model.preprocessing, scales, few_shapes=few_shapes
+    )
+    self.compilations = CompilationReport()
     self._mask_threshold = model.mask_threshold
     self._batch_size = batch_size * len(devices)
     # Held while tracing and starting a program, not while it runs, and for the
@@ -132,11 +142,6 @@ class Predictor:
 
     def detect(variables, images, image_sizes):
       self.num_compiled += 1  # runs only while tracing: once per shape
-      logging.info(
-        "compiling for padded shape %d: %s",
-        self.num_compiled,
-        [image.shape for image in images],
-      )
       if is_augmented:
         return augmentation.detect_variants(
           method, variables, images, image_sizes, flip=flip
@@ -171,6 +176,7 @@ class Predictor:
     batch_size: int = 1,
     scales: Sequence[float] = (1.0,),
     flip: bool = False,
+    few_shapes: bool = False,
   ) -> Self:
     """Returns the predictor of a model on JAX's first device.
 
@@ -181,6 +187,7 @@ class Predictor:
       batch_size: See `__init__`.
       scales: See `__init__`.
       flip: See `__init__`.
+      few_shapes: See `__init__`.
 
     Returns:
       The predictor.
@@ -193,8 +200,8 @@ class Predictor:
     # loop, which has both, builds its predictor without this function.
     from solo_jax.weights import load_model
 
-    model = load_model(os.fspath(path))
-    return cls(model, batch_size=batch_size, scales=scales, flip=flip)
+    make = functools.partial(cls, load_model(os.fspath(path)), flip=flip)
+    return make(batch_size=batch_size, scales=scales, few_shapes=few_shapes)
 
   def __call__(self, image: np.ndarray) -> types.Instances:
     """Returns the instances of one image.
@@ -267,7 +274,9 @@ class Predictor:
     Returns:
       Instances of each image.
     """
-    return [found for _, found in sorted(self.stream(images), key=_index)]
+    return [
+      found for _, found in sorted(self.stream(images), key=lambda x: x[0])
+    ]
 
   def stream(
     self, images: Iterable[np.ndarray]
@@ -365,7 +374,8 @@ class Predictor:
     )
     batch = jax.device_put((images, image_sizes), self._split)
     with self._lock, self.clock("compiling, starting"):
-      decoded = self._detect(self.variables, *batch)
+      with self.compilations(images):
+        decoded = self._detect(self.variables, *batch)
     return list(group), decoded
 
   def _finish(
@@ -390,7 +400,3 @@ class Predictor:
           threshold=self._mask_threshold,
         )
       yield prepared.index, found
-
-
-def _index(result: tuple[int, types.Instances]) -> int:
-  return result[0]

@@ -30,15 +30,24 @@ class Prepared:
 class Preparation:
   """The rule of a checkpoint's `preprocessing`, at one or several scales."""
 
-  def __init__(self, preprocessing: dict, scales: Sequence[float]):
-    """Stores the rule.
+  def __init__(
+    self,
+    preprocessing: Mapping[str, Any],
+    scales: Sequence[float],
+    *,
+    few_shapes: bool = False,
+  ):
+    """Keeps the rule.
 
     Args:
       preprocessing: See Predictor.
       scales: See Predictor.
+      few_shapes: See Predictor.
     """
     self._rule = preprocessing
     self._scales = tuple(scales)
+    # Tiles have few shapes anyway.
+    self._has_few = few_shapes and preprocessing["tile_size"] is None
 
   def __call__(self, index: int, image: np.ndarray) -> Prepared:
     """Returns an image, resized and padded.
@@ -60,10 +69,10 @@ class Preparation:
       images=tuple(
         batching.render_image(
           sample,
-          image_size=pad(sample.image_size, self._rule),
+          image_size=self._pad(sample.image_size, scale),
           interpolation=self._rule["interpolation"],
         )
-        for sample in samples
+        for sample, scale in zip(samples, self._scales, strict=True)
       ),
       image_sizes=tuple(sample.image_size for sample in samples),
       original_size=whole.original_size,
@@ -73,7 +82,12 @@ class Preparation:
     """Returns the (height, width) of the network input of an image."""
     blank = np.broadcast_to(np.uint8(0), (*size, 3))
     sample = resize(_unlabeled_sample(blank), self._rule, self._scales[0])
-    return pad(sample.image_size, self._rule)
+    return self._pad(sample.image_size, self._scales[0])
+
+  def _pad(self, size: tuple[int, int], scale: float) -> tuple[int, int]:
+    if self._has_few:
+      return pad_to_few(size, self._rule, scale)
+    return pad(size, self._rule)
 
 
 def resize(
@@ -108,6 +122,33 @@ def pad(size: tuple[int, int], rule: Mapping[str, Any]) -> tuple[int, int]:
   multiple = rule["pad_multiple"]
   height, width = (-(-side // multiple) * multiple for side in size)
   return height, width
+
+
+def pad_to_few(
+  size: tuple[int, int], rule: Mapping[str, Any], scale: float
+) -> tuple[int, int]:
+  """Returns (height, width) rounded up so that photographs share few sizes.
+
+  With a short side S and a long side L, each side becomes the first of S / 4,
+  S / 2, S, (S + L) / 2 and L in which it fits, in multiples of `pad_multiple`:
+  224, 416, 800, 1088 or 1344 for 800, 1333 and 32. So there are at most 9
+  padded sizes, in place of 88.
+
+  Args:
+    size: Of the resized image.
+    rule: short_side, max_side and pad_multiple of a config's `preprocessing`.
+    scale: The factor it was resized with, as of `resize`.
+
+  Returns:
+    The size, at least that of `pad`.
+  """
+  short, long = scale * rule["short_side"], scale * rule["max_side"]
+  wanted = (short / 4, short / 2, short, (short + long) / 2, long)
+  steps = [pad((round(side), 1), rule)[0] for side in wanted]
+  height, width = (
+    next((step for step in steps if step >= side), side) for side in size
+  )
+  return pad((height, width), rule)
 
 
 def _unlabeled_sample(image: np.ndarray) -> types.Sample:

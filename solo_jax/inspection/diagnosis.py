@@ -4,13 +4,14 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from solo_jax.building import build_method
+from solo_jax.building import build_method, list_problems
 from solo_jax.data.records import open_records
 from solo_jax.inspection import lost_instances, statistics
 from solo_jax.inspection.oracle import Ceiling, measure_ceiling
 from solo_jax.inspection.selection import Selection
 from solo_jax.inspection.suggested_config import Suggestion
 from solo_jax.inspection.suggestion import suggest
+from solo_jax.methods.interface import Method
 
 GIVEN, SUGGESTION = "this config", "suggestion"
 # Training images to try a suggestion on: evenly spread and most crowded ones.
@@ -72,13 +73,9 @@ def diagnose(
     The findings.
 
   Raises:
-    errors.UserError: If the dataset is not prepared or has no instances, or the
-      method has no perfect outputs or does not list lost instances.
+    errors.UserError: If the dataset is not prepared or has no instances.
   """
   dataset = config["dataset"]
-  method = build_method(config)
-  for ability in ("perfect_outputs", "lost_instances"):
-    method.require(ability)  # before anything is read
   train, evaluated = (
     Selection(
       open_records(dataset["data_dir"], dataset["name"], dataset[split]),
@@ -115,7 +112,8 @@ def diagnose(
     num_classes=dataset["num_classes"],
     keep_empty=dataset["keep_empty"],
   )
-  warning = compare_ceilings(ceilings)
+  findings += list_lacks(build_method(config))
+  warning = compare_ceilings(ceilings) or warn_of_problems(made)
   return Diagnosis(
     given=given,
     made=made,
@@ -127,6 +125,24 @@ def diagnose(
     training=training,
     ceilings=ceilings,
   )
+
+
+def warn_of_problems(made: Suggestion) -> str:
+  """Returns a warning of a suggestion that the method refuses, or ''.
+
+  What a method needs changed together with a suggested field, only its own
+  `suggest` can know.
+  """
+  problems = list_problems(made.config)
+  if not problems:
+    return ""
+  return "beware: the suggestion needs more changes: " + "; ".join(problems)
+
+
+def list_lacks(method: Method) -> list[str]:
+  """Returns a line for each part of the inspection that a method lacks."""
+  parts = ("perfect_outputs", "lost_instances", "target_views", "suggest")
+  return [method.lack(x) for x in parts if getattr(method, x) is None]
 
 
 def compare_ceilings(ceilings: Mapping[str, Ceiling]) -> str:
@@ -141,7 +157,11 @@ def compare_ceilings(ceilings: Mapping[str, Ceiling]) -> str:
   Returns:
     A line; empty if there is no reason for a warning.
   """
-  scores = [ceiling.oracle.mask_AP for ceiling in ceilings.values()]
+  scores = [
+    ceiling.oracle.mask_AP
+    for ceiling in ceilings.values()
+    if ceiling.oracle is not None
+  ]
   if len(scores) < 2 or None in scores:
     return ""
   given, suggested = scores

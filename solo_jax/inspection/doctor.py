@@ -21,6 +21,7 @@ from solo_jax.inspection.files import (
   write_pictures,
   write_report,
 )
+from solo_jax.inspection.start import describe_start, find_start
 from solo_jax.inspection.verdict import verdict_table
 from solo_jax.terminal import Console
 
@@ -76,7 +77,6 @@ def inspect(
   for table in tables:
     table.print(console)
   if out is not None:
-    check_config(found.made.config)
     drawn = write_pictures(out, found)
     write_report(out, config, found, tables, content, drawn)
     title = f"{config.dataset.name}, {config.method}: dataset doctor"
@@ -84,6 +84,10 @@ def inspect(
     if "lost" not in drawn:
       console.print(NONE_LOST)
     console.print(f"Report and pictures: {out}", soft_wrap=True)
+    num_images = found.splits[0].num_trained(config.dataset.keep_empty)
+    start = find_start(config.to_dict(), num_images)
+    if start is not None:
+      console.print(describe_start(start, num_images), soft_wrap=True)
     if found.made.reasons and not found.warning:
       console.print(
         f"Train on the suggestion ({compare_steps(*find_costs(found))}) with\n"

@@ -98,17 +98,18 @@ def describe(
   ceilings = [
     f"{name}: {ceiling.oracle.mask_AP:.3f}"
     for name, ceiling in found.ceilings.items()
-    if ceiling.oracle.mask_AP is not None
+    if ceiling.oracle is not None and ceiling.oracle.mask_AP is not None
   ]
   warning = f"\n{textwrap.fill(found.warning, 80)}\n" if found.warning else ""
   cost = textwrap.fill(compare_costs(*find_costs(found)), 80)
-  return f"""{config.method} on {config.dataset.name}, by inspect_data.
-
+  oracle = f"""
 Mask AP of a perfect network on the evaluation split, the ceiling of a
 configuration:
 
   {"; ".join(ceilings)}
-
+"""
+  return f"""{config.method} on {config.dataset.name}, by inspect_data.
+{oracle if ceilings else ""}
 {cost}
 {warning}
 Comments say what was changed and why. Run:

@@ -60,6 +60,17 @@ class Fates:
   padded_size: tuple[int, int]
 
 
+def make_judge(method: Method) -> Callable[[types.Batch], LostInstances]:
+  """Returns `Method.lost_instances`, jitted.
+
+  Args:
+    method: A method that lists none is taken to lose none by itself.
+  """
+  if method.lost_instances is None:
+    return lambda batch: LostInstances(ways=(), is_lost=())
+  return jax.jit(method.lost_instances)
+
+
 def judge_frame(
   frame: Frame,
   example: Mapping[str, Any],
@@ -73,7 +84,7 @@ def judge_frame(
   Args:
     frame: The frame.
     example: The result of `frames.make_example` for it.
-    judge: `Method.lost_instances`, jitted.
+    judge: From `make_judge`.
     min_mask_area: `transforms.min_mask_area` of the config.
     max_detections: `decode.max_detections` if the frame is for inference.
 
@@ -188,11 +199,8 @@ def training_fates(
 
   Returns:
     The fates of each image's frame.
-
-  Raises:
-    errors.UserError: If the method does not list lost instances.
   """
-  judge = jax.jit(method.require("lost_instances"))
+  judge = make_judge(method)
   rng = np.random.default_rng(seed)
   fates = []
   for sample in selection.samples():

@@ -26,6 +26,7 @@ from solo_jax.inspection.frames import (
 from solo_jax.inspection.lost_instances import (
   Fates,
   judge_frame,
+  make_judge,
   to_batch,
 )
 from solo_jax.inspection.selection import Selection
@@ -39,14 +40,15 @@ class Ceiling:
   Attributes:
     masks: Metrics of the mask targets themselves, without grid, grouping or
       capacities of the decoder: what resolution and target rule allow.
-    oracle: Metrics of the decoded outputs of a perfect network.
+    oracle: Metrics of the decoded outputs of a perfect network; None where the
+      method has no perfect outputs.
     num_dropped: Candidates beyond the decoder's capacity, over all frames.
     fates: The fates of the instances of each frame.
     places: Image in the selection and frame in the image of each of `fates`.
   """
 
   masks: coco_metrics.Metrics
-  oracle: coco_metrics.Metrics
+  oracle: coco_metrics.Metrics | None
   num_dropped: int
   fates: list[Fates]
   places: list[tuple[int, int]]
@@ -75,18 +77,13 @@ def measure_ceiling(
 
   Returns:
     The ceiling.
-
-  Raises:
-    errors.UserError: If the method has no perfect outputs or does not list lost
-      instances.
   """
-  perfect_outputs = method.require("perfect_outputs")
-  judge = jax.jit(method.require("lost_instances"))
+  judge = make_judge(method)
   threshold = decode["mask_threshold"]
 
   @jax.jit
   def detect(batch):
-    return method.decode(perfect_outputs(batch), batch.image_size)
+    return method.decode(method.perfect_outputs(batch), batch.image_size)
 
   target_results, results, fates, places, num_dropped = [], [], [], [], 0
   for index, sample in enumerate(selection.samples()):
@@ -105,6 +102,8 @@ def measure_ceiling(
         )
       )
       targets.append(target_instances(frame, example, threshold))
+      if method.perfect_outputs is None:
+        continue
       decoded = jax.device_get(detect(to_batch(example)))
       num_dropped += int(decoded.num_dropped[0])
       found.append(
@@ -118,6 +117,8 @@ def measure_ceiling(
         )
       )
     for parts, collected in ((targets, target_results), (found, results)):
+      if not parts:
+        continue
       whole = join(frames, parts, preprocessing["tile_size"])
       collected += coco_metrics.to_results(
         whole, sample.image_id, selection.category_ids
@@ -128,7 +129,9 @@ def measure_ceiling(
     # With more than the evaluation accepts, its limit would count against the
     # masks.
     masks=coco_metrics.evaluate(truth, target_results, max_detections=10**4),
-    oracle=coco_metrics.evaluate(truth, results, max_detections=max_detections),
+    oracle=None
+    if method.perfect_outputs is None
+    else coco_metrics.evaluate(truth, results, max_detections=max_detections),
     num_dropped=num_dropped,
     fates=fates,
     places=places,

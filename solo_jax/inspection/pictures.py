@@ -15,7 +15,7 @@ from solo_jax.inspection.frames import (
   mask_weights,
   target_masks,
 )
-from solo_jax.inspection.lost_instances import judge_frame, to_batch
+from solo_jax.inspection.lost_instances import judge_frame, make_judge, to_batch
 from solo_jax.methods.interface import Method
 
 LOST_COLOR, SIGN_COLOR = (255, 59, 48), (255, 244, 242)
@@ -47,11 +47,8 @@ def draw_frames(
 
   Returns:
     RGB picture. [height, width, 3] uint8.
-
-  Raises:
-    errors.UserError: If the method does not list lost instances.
   """
-  judge = jax.jit(method.require("lost_instances"))
+  judge = make_judge(method)
   draw = method.target_views
   draw = (lambda *_: {}) if draw is None else jax.jit(draw)
   rows = []

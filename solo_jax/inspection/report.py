@@ -16,6 +16,16 @@ from solo_jax.terminal import Console, make_table
 
 PERCENTILES = (0, 5, 25, 50, 75, 95, 100)
 MAX_ROWS = 25  # of a table in the terminal; Markdown has all
+# Metrics of a perfect network, by their names in `Metrics` without "mask_".
+ORACLE = {
+  "AP": "AP",
+  "AP50": "AP50",
+  "AP75": "AP75",
+  "AP_S": "AP small",
+  "AP_M": "AP medium",
+  "AP_L": "AP large",
+  "AR": "recall",
+}
 NO_CHANGE = "Nothing to change: the config fits the data."
 TRIED = (
   "Suggestions go by up to 40 training images, each as trained and as "
@@ -72,7 +82,7 @@ class Table:
 
   @property
   def is_wordy(self) -> bool:
-    """Whether cells of other columns than the first are sentences."""
+    """Returns whether cells of columns after the first are sentences."""
     return any(len(cell) > 40 for row in self.rows for cell in row[1:])
 
   def markdown(self) -> str:
@@ -226,30 +236,12 @@ def ceiling_table(ceilings: Mapping[str, Ceiling], num_images: int) -> Table:
     num_images: Images that were scored.
   """
   rows = [["recall of the mask targets alone"]]
-  rows += [
-    [f"oracle {name}"]
-    for name in (
-      "AP",
-      "AP50",
-      "AP75",
-      "AP small",
-      "AP medium",
-      "AP large",
-      "recall",
-    )
-  ]
+  rows += [[f"oracle {name}"] for name in ORACLE.values()]
   rows.append(["candidates beyond decode.max_candidates"])
   for ceiling in ceilings.values():
-    oracle = ceiling.oracle
     values = (
       ceiling.masks.mask_AR,
-      oracle.mask_AP,
-      oracle.mask_AP50,
-      oracle.mask_AP75,
-      oracle.mask_AP_S,
-      oracle.mask_AP_M,
-      oracle.mask_AP_L,
-      oracle.mask_AR,
+      *(getattr(ceiling.oracle, f"mask_{name}", None) for name in ORACLE),
     )
     for row, value in zip(rows, values, strict=False):
       row.append("-" if value is None else f"{value:.3f}")
@@ -315,7 +307,7 @@ def to_json(value: Any) -> Any:
   if isinstance(value, Ceiling):
     return dict(
       masks=value.masks.scalars(),
-      oracle=value.oracle.scalars(),
+      oracle=None if value.oracle is None else value.oracle.scalars(),
       candidates_dropped=value.num_dropped,
       fates=to_json(lost_instances.merge(value.fates)),
     )

@@ -11,6 +11,8 @@ import rich.progress
 from solo_jax import types
 from solo_jax.errors import UserError, printable
 from solo_jax.inference.predictor import Predictor
+from solo_jax.inference.segmentation import KINDS as SEGMENTS
+from solo_jax.inference.segmentation import Segmenter
 from solo_jax.media import video
 from solo_jax.media.inputs import Inputs
 from solo_jax.media.output_names import output_names
@@ -41,6 +43,7 @@ class _Job:
 
   Attributes:
     predictor: Predictor of a checkpoint.
+    segmenter: Of panoptic and semantic maps; None where none are wanted.
     score_threshold: Detections of a lower score are left out.
     reader: How image files are read.
     results: Writer of the results.
@@ -49,6 +52,7 @@ class _Job:
   """
 
   predictor: Predictor
+  segmenter: Segmenter | None
   score_threshold: float
   reader: ImageReader
   results: Results
@@ -58,6 +62,10 @@ class _Job:
   def views(self, image: np.ndarray) -> dict[str, np.ndarray]:
     """Returns the pictures of the network's maps if they are wanted."""
     return self.predictor.views(image) if self.results.has("views") else {}
+
+  def maps(self, image: np.ndarray) -> dict[str, types.SegmentMap]:
+    """Returns the panoptic and semantic maps that are wanted."""
+    return {} if self.segmenter is None else self.segmenter(image)
 
   def fail(self, path: pathlib.Path, error: OSError | UserError) -> None:
     """Records why an input could not be used."""
@@ -93,12 +101,14 @@ def predict_inputs(
     The number of images and frames, and the problems.
 
   Raises:
-    UserError: If a kind is unknown, or the method has no views.
+    UserError: If a kind is unknown, or the method has no views or maps.
   """
   if "views" in save and not predictor.has_views:
     raise UserError(
       "--save=views: this checkpoint's method has no maps to show"
     )
+  kinds = [kind for kind in SEGMENTS if kind in save]
+  segmenter = Segmenter(predictor, kinds) if kinds else None
   cameras = [pathlib.Path(f"camera {index}") for index in inputs.cameras]
   names = output_names([*inputs.images, *inputs.videos])
   names += output_names(cameras)
@@ -107,11 +117,13 @@ def predict_inputs(
     save,
     class_names=predictor.class_names,
     category_ids=predictor.category_ids,
+    is_thing=() if segmenter is None else segmenter.is_thing,
     look=look,
   )
   with results, progress:
     job = _Job(
       predictor=predictor,
+      segmenter=segmenter,
       score_threshold=score_threshold,
       reader=reader,
       results=results,
@@ -166,6 +178,7 @@ def _predict_images(
       name=name,
       page=page,
       views=job.views(image),
+      maps=job.maps(image),
     )
 
 
@@ -197,7 +210,13 @@ def _predict_video(
     for found in frames:
       frame = waiting.popleft()
       instances, tracks = tracker.update(found, frame.seconds)
-      of_video.add(frame, instances, tracks, views=job.views(frame.image))
+      of_video.add(
+        frame,
+        instances,
+        tracks,
+        views=job.views(frame.image),
+        maps=job.maps(frame.image),
+      )
       job.progress.advance(task)
   if source.problem is not None:
     job.problems.append(Problem(path=path, reason=source.problem))

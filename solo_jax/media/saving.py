@@ -15,10 +15,11 @@ from solo_jax.data import transforms
 from solo_jax.errors import UserError
 from solo_jax.evaluation import coco_metrics, rle
 from solo_jax.evaluation.label_images import flatten
-from solo_jax.media import video
-from solo_jax.media.coco_file import CocoFile, to_polygons
+from solo_jax.media import segment_files, video
+from solo_jax.media.coco_file import CocoFile, area_of, to_polygons
 
 KINDS = ("overlay", "masks", "polygons", "rle", "labels", "views")
+KINDS += segment_files.KINDS
 # Kinds with a folder that has one file per image.
 FOLDERS = {
   "overlay": "overlays",
@@ -49,6 +50,7 @@ class Results(contextlib.ExitStack):
     *,
     class_names: Sequence[str],
     category_ids: Sequence[int],
+    is_thing: Sequence[bool] = (),
     look: visualization.Look = visualization.Look(),  # noqa: B008, frozen
   ):
     """Creates the folders.
@@ -58,6 +60,7 @@ class Results(contextlib.ExitStack):
       kinds: Names from KINDS.
       class_names: Name of each label.
       category_ids: Category id of each label.
+      is_thing: Whether each label is one of things; empty where all are.
       look: Of the overlays.
 
     Raises:
@@ -79,6 +82,13 @@ class Results(contextlib.ExitStack):
     out.mkdir(parents=True, exist_ok=True)
     for kind in self._kinds & set(FOLDERS):
       (out / FOLDERS[kind]).mkdir(exist_ok=True)
+    self._segments = segment_files.SegmentFiles(
+      out,
+      self._kinds & set(segment_files.KINDS),
+      class_names=class_names,
+      category_ids=category_ids,
+      is_thing=is_thing,
+    )
     self._scores = {}  # of label images, by name
     self._videos = []
     categories = [
@@ -95,6 +105,7 @@ class Results(contextlib.ExitStack):
     """Returns this writer with its files open."""
     for file in self._coco.values():
       self.enter_context(file)
+    self.callback(self._segments.finish)
     if self.has("labels"):
       self.callback(
         lambda: (self._out / "scores.json").write_text(
@@ -147,6 +158,7 @@ class Results(contextlib.ExitStack):
     file_name: str,
     name: str,
     views: dict[str, np.ndarray],
+    maps: dict[str, types.SegmentMap],
     page: int | None = None,
   ) -> None:
     """Writes the results of an image.
@@ -157,11 +169,15 @@ class Results(contextlib.ExitStack):
       file_name: For the COCO files.
       name: Name of the output files.
       views: Pictures of the network's maps by title, for the kind 'views'.
+      maps: Panoptic and semantic maps, for the kinds of these names.
       page: Page of the file, from 0, if it has several.
     """
     entry = {} if page is None else {"page_index": page}
     self._add(image, instances, name, file_name, entry, views, None)
+    self._segments.add(maps, name=name, file_name=file_name)
     if self.has("overlay"):
+      if "panoptic" in maps:  # things and stuff
+        instances = segment_files.to_instances(maps["panoptic"])
       picture = self._draw(image, instances, file_name, None)
       self._write_picture("overlay", name, picture)
 
@@ -211,7 +227,8 @@ class Results(contextlib.ExitStack):
       self._coco["rle"].add(entry, annotations)
     if self.has("polygons"):
       for i, annotation in enumerate(annotations):
-        annotation["segmentation"] = to_polygons(*instances.crop(i))
+        polygons = to_polygons(*instances.crop(i))
+        annotation |= dict(segmentation=polygons, area=area_of(polygons))
       self._coco["polygons"].add(entry, annotations)
 
   def _draw(self, image, instances, file_name, tracks):
@@ -275,6 +292,7 @@ class VideoResults:
     tracks: np.ndarray,
     *,
     views: dict[str, np.ndarray],
+    maps: dict[str, types.SegmentMap],
   ) -> None:
     """Writes the results of the next frame.
 
@@ -283,6 +301,7 @@ class VideoResults:
       instances: Its instances, by falling score.
       tracks: Track of each instance, from 1. [M] int.
       views: See `Results.add`.
+      maps: See `Results.add`.
     """
     results, file_name = self._results, self._file_name
     entry = dict(
@@ -290,7 +309,11 @@ class VideoResults:
     )
     name = f"{self._name}/{self._index:06d}"
     results._add(frame.image, instances, name, file_name, entry, views, tracks)
+    results._segments.add(maps, name=name, file_name=file_name)
     if self._writer is not None:
+      if "panoptic" in maps:  # segments have no tracks
+        instances = segment_files.to_instances(maps["panoptic"])
+        tracks = None
       picture = results._draw(frame.image, instances, file_name, tracks)
       self._writer.write(video.Frame(image=picture, seconds=frame.seconds))
     self._index += 1

@@ -175,6 +175,8 @@ class Method:
       own fields need to suit the data.
     mask_strides: Strides that `network.mask_stride` may have, from cheap to
       fine; empty if the resolution of masks follows from other fields.
+    is_thing: Whether each label is one of things, not stuff; empty where all
+      are.
   """
 
   network: nn.Module
@@ -192,6 +194,7 @@ class Method:
     None
   )
   mask_strides: tuple[int, ...] = ()
+  is_thing: tuple[bool, ...] = ()
 
   def require(self, ability: str) -> Callable:
     """Returns an ability.
@@ -207,11 +210,19 @@ class Method:
     """
     function = getattr(self, ability)
     if function is None:
-      raise errors.UserError(
-        f"the method {self.name!r}, as it is configured, has no "
-        f"{ABILITIES[ability]} (`Method.{ability}` is None)"
-      )
+      raise errors.UserError(self.lack(ability))
     return function
+
+  def lack(self, ability: str) -> str:
+    """Returns the message that the method lacks an ability.
+
+    Args:
+      ability: A key of ABILITIES.
+    """
+    return (
+      f"the method {self.name!r}, as it is configured, has no "
+      f"{ABILITIES[ability]} (`Method.{ability}` is None)"
+    )
 
 
 def one_pass(loss: Callable[[Any, types.Batch], Any]) -> Loss:

@@ -16,7 +16,7 @@ from solo_jax.building import build_predictor, check_config
 from solo_jax.checkpoints import store
 from solo_jax.checkpoints.compatibility import flatten
 from solo_jax.config import parse_arg
-from solo_jax.data.records import Records, find_prepared, open_records, to_coco
+from solo_jax.data.records import Records, find_prepared, open_records
 from solo_jax.errors import UserError
 from solo_jax.evaluation import judging, report
 from solo_jax.evaluation.coco_metrics import Metrics
@@ -24,8 +24,11 @@ from solo_jax.inference.predictor import Predictor
 from solo_jax.media.pictures import draw_images, palette
 from solo_jax.scoring.records import (
   check_classes,
+  check_things,
   count_dropped,
   detect_records,
+  instances_of,
+  segment_metrics,
 )
 
 # Sections of the config that an evaluation may change.
@@ -102,23 +105,28 @@ def evaluate_checkpoint(
     scales=request.scales,
     flip=request.flip,
   )
+  check_things(predictor.model.method, records)
   console = progress.console
   console.print(
     f"step {checkpoint.step} of {config.method}, {len(records)} images of "
     f"{config.dataset.name} {records.split}"
   )
   start = time.perf_counter()
-  results = _detect(predictor, records, progress)
+  results = _detect(predictor, records, checkpoint.category_ids, progress)
   num_dropped = count_dropped(predictor)
   console.print(f"comparing {len(results)} detections with the truth")
   with predictor.clock("metrics"):
     judged = judging.judge(
-      to_coco(records),
+      instances_of(records),
       results,
       max_detections=config.evaluation.max_detections,
       more_metrics=request.more_metrics,
       score_threshold=request.score_threshold,
     )
+  extra = judged.metrics.extra | segment_metrics(predictor, records)
+  judged = dataclasses.replace(
+    judged, metrics=dataclasses.replace(judged.metrics, extra=extra)
+  )
   seconds = time.perf_counter() - start
   console.print(
     f"{len(results)} detections in {seconds:.1f} s, "
@@ -215,14 +223,20 @@ def _load(
 
 
 def _detect(
-  predictor: Predictor, records: Records, progress: rich.progress.Progress
+  predictor: Predictor,
+  records: Records,
+  category_ids: Sequence[int],
+  progress: rich.progress.Progress,
 ) -> list[dict]:
   """Returns the detections of all records, showing this process's progress."""
   share = range(jax.process_index(), len(records), jax.process_count())
   with progress:
     task = progress.add_task("evaluating", total=len(share))
     return detect_records(
-      predictor, records, on_image=lambda: progress.advance(task)
+      predictor,
+      records,
+      category_ids=category_ids,
+      on_image=lambda: progress.advance(task),
     )
 
 

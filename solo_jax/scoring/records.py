@@ -1,8 +1,10 @@
 """Evaluates a predictor on records: detections, results and metrics."""
 
 import collections
+import dataclasses
 from collections.abc import Callable, Iterator, Sequence
 from concurrent import futures
+from typing import Any
 
 import jax
 import numpy as np
@@ -13,13 +15,18 @@ from solo_jax.data import records as data_records
 from solo_jax.errors import UserError
 from solo_jax.evaluation import coco_metrics
 from solo_jax.inference.predictor import Predictor
+from solo_jax.inference.segmentation import Segmenter
 from solo_jax.inference.stage_clock import StageClock
+from solo_jax.methods.interface import Method
+from solo_jax.scoring.segments import evaluate_segments
 from solo_jax.terminal import plural
 
 # Threads that encode masks.
 NUM_ENCODERS = 2
 # Images whose masks may wait to be encoded: 100 masks of 640 x 480 are 31 MB.
 MAX_WAITING = 8
+# Class of an output that was never trained (conversion/classes.py).
+NO_CATEGORY = "N/A"
 
 
 def evaluate_records(
@@ -43,15 +50,67 @@ def evaluate_records(
   results = detect_records(predictor, records, on_image=on_image)
   with predictor.clock("metrics"):
     metrics = coco_metrics.evaluate(
-      data_records.to_coco(records), results, max_detections=max_detections
+      instances_of(records), results, max_detections=max_detections
     )
-  return metrics, results
+  extra = metrics.extra | segment_metrics(predictor, records)
+  return dataclasses.replace(metrics, extra=extra), results
+
+
+def instances_of(records: data_records.Records) -> dict[str, Any]:
+  """Returns the instances of a split in COCO's format: its things.
+
+  Args:
+    records: Any split.
+  """
+  dataset = data_records.to_coco(records)
+  if not records.is_thing:
+    return dataset
+  things = {x["id"] for x in dataset["categories"] if x["isthing"]}
+  return dataset | dict(
+    categories=[x for x in dataset["categories"] if x["id"] in things],
+    annotations=[
+      x for x in dataset["annotations"] if x["category_id"] in things
+    ],
+  )
+
+
+def segment_metrics(
+  predictor: Predictor,
+  records: data_records.Records,
+  *,
+  on_image: Callable[[], None] | None = None,
+) -> dict[str, float | None]:
+  """Returns panoptic quality and mean IoU where every pixel is labelled.
+
+  Args:
+    predictor: Predictor of the records' classes.
+    records: Split to evaluate.
+    on_image: Called after each image, for showing progress.
+
+  Returns:
+    See `evaluate_segments`; empty for data of instances and for methods that
+    find nothing else.
+  """
+  if not records.is_thing:
+    return {}
+  method = predictor.model.method
+  kinds = dict(panoptic=method.decode_panoptic, semantic=method.decode_semantic)
+  kinds = [kind for kind, decode in kinds.items() if decode is not None]
+  if not any(records.is_thing):
+    kinds = [kind for kind in kinds if kind != "panoptic"]
+  if not kinds:
+    return {}
+  with predictor.clock("segment maps"):
+    return evaluate_segments(
+      Segmenter(predictor, kinds), records, on_image=on_image
+    )
 
 
 def detect_records(
   predictor: Predictor,
   records: data_records.Records,
   *,
+  category_ids: Sequence[int] | None = None,
   on_image: Callable[[], None] | None = None,
 ) -> list[dict]:
   """Returns the instances detected in every record.
@@ -63,6 +122,9 @@ def detect_records(
   Args:
     predictor: Predictor of the records' classes.
     records: Split to read.
+    category_ids: Category id of each label of the predictor; None: those of
+      the records. What is detected as a category that these do not have is
+      left out, as no annotation can be meant.
     on_image: Called after each image, for showing progress.
 
   Returns:
@@ -71,6 +133,9 @@ def detect_records(
   """
   found = {}
   corrupt = set()
+  known = set(records.category_ids)
+  if category_ids is None:
+    category_ids = records.category_ids
   # Sorted by padded shape, so that batches are full; within a shape, in order.
   sizes = zip(records.heights, records.widths, strict=True)
   shapes = [predictor.padded_size((int(h), int(w))) for h, w in sizes]
@@ -79,9 +144,10 @@ def detect_records(
 
   def encode(index: int, instances: types.Instances) -> None:
     with predictor.clock("run-length encoding"):
-      found[index] = coco_metrics.to_results(
-        instances, records.image_ids[index], records.category_ids
+      results = coco_metrics.to_results(
+        instances, records.image_ids[index], category_ids
       )
+      found[index] = [x for x in results if x["category_id"] in known]
 
   images = _read_images(records, order, corrupt, predictor.clock)
   waiting = collections.deque()
@@ -112,6 +178,28 @@ def count_dropped(predictor: Predictor) -> int:
   return sum(parallel.gather_json(predictor.num_dropped))
 
 
+def check_things(method: Method, records: data_records.Records) -> None:
+  """Checks that a method separates the same things as the data do.
+
+  Args:
+    method: Any method; one without panoptic maps takes every segment for an
+      object.
+    records: Split to train or evaluate on.
+
+  Raises:
+    errors.UserError: If it takes stuff for things, or the other way round.
+  """
+  if method.decode_panoptic is None or not records.is_thing:
+    return
+  if method.is_thing != records.is_thing:
+    things = tuple(i for i, is_thing in enumerate(records.is_thing) if is_thing)
+    raise UserError(
+      f"{plural(sum(method.is_thing), 'class')} of things in the config, "
+      f"{len(things)} in the data, and they must be the same labels: set "
+      f"--config.decode.things={things}"
+    )
+
+
 def check_classes(
   records: data_records.Records,
   *,
@@ -126,9 +214,14 @@ def check_classes(
     category_ids: Category ids of the model, in label order.
 
   Raises:
-    UserError: If names, ids or their order differ.
+    UserError: If names, ids or their order differ, but for outputs of the model
+      that no class belongs to.
   """
-  expected = list(zip(category_ids, class_names, strict=True))
+  expected = [
+    (category, name)
+    for category, name in zip(category_ids, class_names, strict=True)
+    if name != NO_CATEGORY
+  ]
   found = list(zip(records.category_ids, records.class_names, strict=True))
   if expected != found:
     differing = [

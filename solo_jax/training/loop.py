@@ -19,6 +19,7 @@ from solo_jax.checkpoints.state import (
 from solo_jax.checkpoints.store import CheckpointWriter
 from solo_jax.data.records import Records
 from solo_jax.errors import UserError
+from solo_jax.scoring.records import check_things
 from solo_jax.training.logging import RunLog
 from solo_jax.training.optimizer import scale_learning_rate
 from solo_jax.training.run import Run
@@ -91,6 +92,7 @@ def _train_and_evaluate(
 
   # --- Method, model, optimizer, mapped step
   method = build_method(config, axis_name=parallel.AXIS_NAME)
+  check_things(method, train_records)
   variables = init_variables(
     method.network, image_size=config.transforms.image_size, seed=config.seed
   )

@@ -1,7 +1,7 @@
 """Tests of benchmarks/mask_ceiling.py: the bounds that choose stride and rule.
 
-The figures (.66, .83, .83, .975) are those of another implementation on other
-drawings of scenes of the same kind.
+The figures (0.66, 0.83, 0.83, 0.975) are those of another implementation on
+other drawings of scenes of the same kind.
 """
 
 import pathlib

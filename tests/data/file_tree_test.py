@@ -14,6 +14,7 @@ from solo_jax.data import file_tree
 from solo_jax.data.file_tree import (
   FileTree,
   is_outside,
+  split_suffix,
 )
 from solo_jax.errors import UserError
 
@@ -225,3 +226,15 @@ def test_member_whose_name_is_spoiled_is_damaged(tmp_path):
     FileTree(path).read_header("é.png")
   with pytest.raises(UserError, match="damaged in .*x.zip"):
     FileTree(path).read("é.png")
+
+
+@pytest.mark.parametrize(
+  ("name", "expected"),
+  [
+    ("a/b.tar.PNG", ("a/b.tar", ".png")),
+    ("a.b/c", ("a.b/c", "")),
+    ("a/.hidden", ("a/.hidden", "")),
+  ],
+)
+def test_suffixes_are_those_of_the_last_part(name, expected):
+  assert split_suffix(name) == expected

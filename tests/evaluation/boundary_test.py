@@ -51,11 +51,11 @@ def test_small_objects_are_all_boundary():
 
 def test_boundary_ap_by_hand(scenes):
   # Diagonal 100, distance 2. A square of 40 with its left 4 columns missing:
-  # mask IoU 36 / 40 = .9, a hit at nine of ten thresholds. Boundaries: of 40 x
+  # mask IoU 36 / 40 = 0.9, a hit at nine of ten thresholds. Boundaries: of 40 x
   # 40 without 36 x 36, 304; of 36 x 40 without 32 x 36, 288; both share all
   # but the left columns: rows 4 x 36 and right columns 2 x 36, and of the
-  # detection's own left columns (2 x 36) none: 216. IoU 216 / 376 = .574, a
-  # hit at .50 and .55.
+  # detection's own left columns (2 x 36) none: 216. IoU 216 / 376 = 0.574, a
+  # hit at 0.50 and 0.55.
   built = scenes().image(1)
   built.truth("cat", (20, 10, 40, 40)).found("cat", (24, 10, 36, 40), 0.9)
   metrics = coco_metrics.evaluate(

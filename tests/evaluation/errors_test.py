@@ -24,14 +24,14 @@ def by_score(outcomes):
 def every_error(scenes):
   built = scenes().image(1).image(2)
   built.truth("cat", (0, 0, 20, 10))
-  built.found("cat", (0, 0, 20, 9), 0.9)  # IoU .9
-  built.found("cat", (0, 0, 18, 10), 0.8)  # IoU .9 with the same object
+  built.found("cat", (0, 0, 20, 9), 0.9)  # IoU 0.9
+  built.found("cat", (0, 0, 18, 10), 0.8)  # IoU 0.9 with the same object
   built.truth("cat", (40, 0, 20, 10))
-  built.found("cat", (52, 0, 20, 10), 0.7)  # IoU 80 / 320 = .25
+  built.found("cat", (52, 0, 20, 10), 0.7)  # IoU 80 / 320 = 0.25
   built.truth("dog", (0, 30, 10, 10))
   built.found("cat", (0, 30, 10, 10), 0.6)
   built.truth("dog", (30, 30, 20, 10), 1)
-  built.found("cat", (42, 30, 20, 10), 0.5)  # IoU .25
+  built.found("cat", (42, 30, 20, 10), 0.5)  # IoU 0.25
   built.found("dog", (60, 50, 9, 9), 0.4)
   built.found("dog", (0, 0, 9, 9), 0.3, 2)  # an image without objects
   built.truth("cat", (60, 20, 20, 20), iscrowd=1)
@@ -63,7 +63,7 @@ def test_every_kind_of_error(scenes):
 
 def test_hits_at_all_thresholds(scenes):
   outcomes = errors.find_outcomes(compare(every_error(scenes)))
-  # The detection of score .9 has IoU .9, a hit at .50 to .90.
+  # The detection of score 0.9 has IoU 0.9, a hit at 0.50 to 0.90.
   (best,) = np.flatnonzero(outcomes.scores == 0.9)
   assert outcomes.hits[:, best].tolist() == [True] * 9 + [False]
   assert outcomes.hits.sum() == 9

@@ -22,10 +22,10 @@ def evaluate(scenes, score_threshold=0.3):
 def test_by_hand(scenes):
   built = scenes().image(1)
   built.truth("cat", (0, 0, 10, 10)).truth("cat", (20, 0, 10, 10))
-  # IoU .8, Dice 160 / 180; one that hits nothing; one below the threshold.
+  # IoU 0.8, Dice 160 / 180; one that hits nothing; one below the threshold.
   built.found("cat", (0, 0, 10, 8), 0.9).found("dog", (50, 40, 5, 5), 0.8)
   built.found("cat", (20, 0, 10, 10), 0.2)
-  # TP / (TP + FP + FN) is 1 / 3 at .50 to .75; IoU .8 is not above .80.
+  # TP / (TP + FP + FN) is 1 / 3 at 0.50 to 0.75; IoU 0.8 is not above 0.80.
   assert evaluate(built) == {
     "dsb_AP": pytest.approx(0.6 / 3),
     "dsb_AP50": pytest.approx(1 / 3),
@@ -33,7 +33,7 @@ def test_by_hand(scenes):
     "SBD": pytest.approx(80 / 180),
     "abs_DiC": 0,
   }
-  # From .1 on all is found, with one too many.
+  # From 0.1 on all is found, with one too many.
   assert evaluate(built, 0.1) == {
     "dsb_AP": pytest.approx((6 * 2 / 3 + 4 * 1 / 4) / 10),
     "dsb_AP50": pytest.approx(2 / 3),

@@ -55,7 +55,7 @@ def test_calibration_by_hand(scenes):
   built.found("cat", (0, 0, 10, 10), 1.0).found("cat", (40, 0, 9, 9), 0.92)
   built.found("cat", (20, 0, 10, 10), 0.3)
   calibration = operating_point.calibrate(judge(built)[1])
-  # Scores 0.92 and 1 share the last tenth: mean .96, half of them right.
+  # Scores 0.92 and 1 share the last tenth: mean 0.96, half of them right.
   assert calibration.counts.tolist() == [0, 0, 0, 1, 0, 0, 0, 0, 0, 2]
   assert calibration.scores[[3, 9]] == pytest.approx([0.3, 0.96])
   assert calibration.precisions[[3, 9]] == pytest.approx([1, 0.5])
@@ -80,7 +80,7 @@ def test_sweep_by_hand(scenes):
 
 def test_images_by_hand(scenes):
   built = scenes().image(1).image(2).image(3).image(4)
-  built.truth("cat", (0, 0, 10, 10)).found("cat", (0, 0, 10, 8), 0.9)  # IoU .8
+  built.truth("cat", (0, 0, 10, 10)).found("cat", (0, 0, 10, 8), 0.9)  # IoU 0.8
   built.truth("cat", (0, 0, 10, 10), 2).truth("dog", (20, 0, 10, 10), 2)
   built.found("cat", (20, 0, 10, 10), 0.8, 2).found("cat", (0, 0, 5, 5), 0.2, 2)
   built.found("dog", (0, 0, 9, 9), 0.4, 3).found("dog", (20, 0, 9, 9), 0.5, 3)

@@ -79,7 +79,7 @@ def expect_images(page, *names):
 
 
 def test_scores_are_those_of_the_terminal(scenes, tmp_path, opened, page):
-  """52.35 from .52349 and 52.4 from .523545: rounded once."""
+  """52.35 from 0.52349 and 52.4 from 0.523545: rounded once."""
   data, images = summarize(build(scenes, "cat", "dog"), ())
   for value, text in ((0.523545, "52.4"), (0.5234999, "52.3")):
     data["metrics"]["mask_AP"] = value
@@ -152,7 +152,7 @@ def test_an_address_opens_what_it_names(page, report):
 
 def test_a_higher_score_leaves_fewer_detections(page):
   go(page, score="0.7")
-  # The dog of .6 in image 2 is gone; that of .5 in image 1 is missed.
+  # The dog of 0.6 in image 2 is gone; that of 0.5 in image 1 is missed.
   page.wait_for_function(
     "document.querySelector('#score-value').textContent === '0.70'"
   )

@@ -48,6 +48,37 @@ def test_number_of_padded_shapes_is_bounded(short_side, max_side, multiple):
   assert 4 <= len(shapes) <= 2 * (max_side / multiple + 2)
 
 
+def test_photographs_share_few_padded_shapes():
+  rule = dict(short_side=800, max_side=1333, pad_multiple=32)
+  exact = prepare_with(**rule)
+  few = Preparation(exact._rule, (1.0,), few_shapes=True)
+  # 4:3, 3:2 and 16:9 of cameras, a square, a panorama.
+  for size, expected in {
+    (480, 640): (800, 1088),
+    (4000, 6000): (800, 1344),
+    (1080, 1920): (800, 1344),
+    (1920, 1080): (1344, 800),
+    (512, 512): (800, 800),
+    (500, 4000): (224, 1344),
+  }.items():
+    assert few.padded_size(size) == expected
+    padded = exact.padded_size(size)
+    assert expected[0] >= padded[0] and expected[1] >= padded[1]
+  rng = np.random.default_rng(0)
+  sizes = np.exp(rng.uniform(np.log(20), np.log(5000), (4000, 2))).astype(int)
+  shapes = {few.padded_size(tuple(size)) for size in sizes.tolist()}
+  assert len(shapes) == 9
+  twice = Preparation(exact._rule, (0.5,), few_shapes=True)
+  assert twice.padded_size((480, 640)) == (416, 544)
+  # Tiles are as they were.
+  tiled = Preparation(
+    {**exact._rule, "tile_size": 512}, (1.0,), few_shapes=True
+  )
+  assert tiled.padded_size((100, 50)) == prepare_with(
+    **rule, tile_size=512
+  ).padded_size((100, 50))
+
+
 def test_to_rgb_refuses_what_is_no_image():
   for image, message in (
     (np.zeros((4, 4, 3), np.float32), "expected uint8 or uint16 .* float32"),

@@ -6,9 +6,13 @@ from types import SimpleNamespace
 import pytest
 
 from solo_jax.building import build_method
-from solo_jax.errors import UserError
-from solo_jax.inspection import diagnosis
-from solo_jax.inspection.diagnosis import compare_ceilings, diagnose
+from solo_jax.inspection.diagnosis import (
+  compare_ceilings,
+  diagnose,
+  list_lacks,
+  warn_of_problems,
+)
+from solo_jax.inspection.suggested_config import Suggestion
 from tests.inspection.conftest import sections
 
 
@@ -68,15 +72,17 @@ def test_every_stage_is_told_of_its_images(scenes):
   }
 
 
-@pytest.mark.parametrize("ability", ["perfect_outputs", "lost_instances"])
-def test_a_method_that_cannot_be_inspected_is_refused_at_once(
-  monkeypatch, ability
-):
-  monkeypatch.setattr(
-    diagnosis,
-    "build_method",
-    lambda config: dataclasses.replace(build_method(config), **{ability: None}),
+def test_what_a_method_lacks_is_named():
+  method = build_method(sections("solov2_shapes"))
+  assert list_lacks(method) == []
+  (line,) = list_lacks(dataclasses.replace(method, perfect_outputs=None))
+  assert "'solov2', as it is configured, has no perfect outputs" in line
+
+
+def test_a_suggestion_that_the_method_refuses():
+  made = Suggestion(sections("solov2_shapes"))
+  assert warn_of_problems(made) == ""
+  made.set("network.mask_stride", 4, "for a test")
+  assert warn_of_problems(made).startswith(
+    "beware: the suggestion needs more changes: network.mask_stride is 4"
   )
-  config = sections("solov2_shapes", dataset__data_dir="nowhere")
-  with pytest.raises(UserError, match=f"'solov2'.* has no .*{ability}"):
-    diagnose(config, num_images=0, num_oracle_images=0, add_stage=None)

@@ -6,11 +6,10 @@ What gets lost in the targets of a method is in the tests of the methods.
 import dataclasses
 
 import numpy as np
-import pytest
 
 from solo_jax.building import build_method
-from solo_jax.errors import UserError
 from solo_jax.inspection import lost_instances
+from solo_jax.inspection.lost_instances import TOO_MANY, TOO_SMALL
 from solo_jax.inspection.selection import Selection
 from solo_jax.methods.grid.lost_instances import CELLS, NO_LEVEL
 from tests.inspection.conftest import (
@@ -68,10 +67,11 @@ def test_sizes_of_all_frames_are_kept():
   assert len(sizes) == 3 and np.sum(sizes > 0) == 2  # one hides another
 
 
-def test_a_method_that_cannot_say_is_named():
-  config = sections("solov2_shapes")
+def test_a_method_that_lists_none_loses_what_all_lose():
+  config = sections("solov2_shapes", transforms__max_instances=1)
   method = dataclasses.replace(build_method(config), lost_instances=None)
-  with pytest.raises(
-    UserError, match="'solov2', as it is configured, has no list"
-  ):
-    find_fates(method, config, [])
+  config["transforms"]["min_mask_area"] = 150
+  sample = make_sample([(8, 8, 24, 24), (30, 8, 44, 24), (2, 2, 3, 3)])
+  (found,) = find_fates(method, config, [sample])
+  assert found.lost == {TOO_SMALL: 1, TOO_MANY: 1}
+  assert found.rows.tolist() == [""] and not found.taken

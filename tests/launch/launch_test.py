@@ -92,7 +92,7 @@ BUSY = """
 count=0
 trap 'count=$((count + 1)); echo "signal $count"' TERM INT
 echo ready
-until ((count == {enough})); do sleep .1; done
+until ((count == {enough})); do sleep 0.1; done
 sleep 1 # saving
 echo saved
 exit 143"""

@@ -59,6 +59,7 @@ def test_files_are_whole_after_an_error(tmp_path):
         file_name=f"{name}.png",
         name=name,
         views={},
+        maps={},
       )
     raise KeyboardInterrupt
   for name in ("predictions.json", "polygons.json"):
@@ -87,7 +88,7 @@ def test_predicted_boxes_are_written_and_masks_stay_whole(tmp_path):
   kinds = ["rle", "polygons", "labels"]
   with saving.Results(tmp_path, kinds, **CLASSES) as results:
     image = np.zeros((12, 14, 3), np.uint8)
-    results.add(image, found, file_name="a.png", name="a", views={})
+    results.add(image, found, file_name="a.png", name="a", views={}, maps={})
   for name in ("predictions.json", "polygons.json"):
     (entry,) = json.loads((tmp_path / name).read_text())["annotations"]
     assert entry["bbox"] == [5.5, 3.25, 4, 4]

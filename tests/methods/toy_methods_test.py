@@ -214,8 +214,23 @@ def test_is_exported(trained, predictor, image, tmp_path):
 def test_names_what_it_lacks(trained, model):
   with pytest.raises(UserError, match=f"'{trained.name}'.*augmentation"):
     Predictor(model, batch_size=1, flip=True)
-  with pytest.raises(UserError, match=f"'{trained.name}'.*perfect outputs"):
-    run_doctor(trained.config)
+
+
+def test_is_inspected_as_far_as_it_goes(trained, tmp_path):
+  """Without perfect outputs and a list of lost instances, by name."""
+  content, _ = run_doctor(trained.config, tmp_path / "doctor")
+  (given, *_) = content["ceilings"].values()
+  assert given["oracle"] is None and given["masks"]["mask_AR"] > 0.2
+  assert given["fates"]["instances"] > 0
+  for ability in ("perfect outputs", "list of the instances", "suggestions"):
+    assert any(
+      f"'{trained.name}'" in line and ability in line
+      for line in content["findings"]
+    )
+  assert any("needs more changes" in line for line in content["findings"])
+  assert (tmp_path / "doctor" / "training.png").exists()
+  report = (tmp_path / "doctor" / "report.md").read_text()
+  assert "Method.perfect_outputs" in report
 
 
 def test_knows_its_own_problems(trained):

@@ -63,7 +63,7 @@ def test_rounds_like_torch(source, target, index, value):
 
 
 def test_doubling_by_hand():
-  # Positions -.25, .25, .75, 1.25 of (0, 4): 0, 1, 3, 4 with clamped ends.
+  # Positions -0.25, 0.25, 0.75, 1.25 of (0, 4): 0, 1, 3, 4 with clamped ends.
   x = jnp.asarray([0.0, 4.0]).reshape(1, 1, 2, 1)
   result = resize_bilinear(x, (1, 4))
   np.testing.assert_array_equal(result.ravel(), [0, 1, 3, 4])

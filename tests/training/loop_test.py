@@ -16,6 +16,7 @@ class Records(list):
   class_names = ("nucleus",)
   category_ids = (1,)
   exif, fingerprint = "ignore", "f"
+  is_thing = ()
 
 
 def test_converted_weights_are_no_run_to_go_on_with(toy, tmp_path, monkeypatch):

@@ -300,6 +300,7 @@ def make_instances(sample):
 class Records(list):
   class_names = ("nucleus",)
   category_ids = (1,)
+  is_thing = ()
 
 
 def test_is_due():

@@ -87,7 +87,7 @@ def test_scores_are_products_of_their_terms(batch, terms, expected):
 def test_a_group_of_two_classes_is_two_detections():
   batch = make_batch(((2, 2, 6, 1),))
   outputs = make_perfect(batch)
-  # Softmax over three classes, of which two share: .7 and .3.
+  # Softmax over three classes, of which two share: 0.7 and 0.3.
   logits = np.array(outputs.category_logits)
   inside = logits[..., 1] > 0
   logits[inside] = np.log([0.3, 0.7, 1e-9]) + 12
@@ -132,9 +132,9 @@ def test_groups_may_compete_for_pixels(competing):
   member = 1 / (1 + np.exp(-4 * (1 - (places - [[0], [3]]) ** 2)))
   expected = member / (member.sum(axis=0) + 0.05) if competing else member
   np.testing.assert_allclose(probs[:2], expected, rtol=1e-4, atol=1e-6)
-  # 1.2 lies beyond the radius, but nearer to the first than to anything else.
+  # 1.2 is beyond the radius, but nearer to the first than to anything else.
   np.testing.assert_array_equal(probs[0] > 0.5, [1, competing, 0, 0, 0])
-  # 2 lies at the radius of the second, which gets it if groups compete.
+  # 2 is at the radius of the second, which gets it if groups compete.
   np.testing.assert_array_equal(scores[:, 0] > 0, [True, competing, False])
 
 
@@ -146,7 +146,7 @@ def test_nothing_found_is_a_result(batch):
 
 
 def test_padding_is_not_grouped(batch):
-  """The lower square lies beyond an image of 18 px, 9 pixels of the map."""
+  """The lower square is beyond an image of 18 px, 9 pixels of the map."""
   masks, _ = found_masks(run(make_perfect(batch), size=18))
   expected = batch.masks.data[0, :2] > 0
   expected[:, :, 9:] = False  # the second square is cut

@@ -199,7 +199,7 @@ def test_right_outputs_lose_little(batch, mask_loss):
   np.testing.assert_allclose(terms["mask_iou"], 1)
   for name in ("foreground_loss", "category_loss", "quality_loss"):
     np.testing.assert_allclose(terms[name], 0, atol=1e-3, err_msg=name)
-  assert terms["embedding_loss"] < 0.15  # membership is .98 in the middle
+  assert terms["embedding_loss"] < 0.15  # membership is 0.98 in the middle
   assert terms["seed_loss"] < 0.1
 
 

@@ -44,7 +44,7 @@ def make_logits():
 
 
 def stripe_masks(maps, cell, valid):
-  """Cell c has probability .9 in row c % 4 of a 4 x 6 mask; .8 for cell 11."""
+  """Cell c has probability 0.9 in row c % 4 of a 4 x 6 mask, cell 11 0.8."""
   del valid
   inside = jnp.where(cell == 11, 0.8, 0.9)[:, None, None]
   is_row = jnp.arange(4)[None, :, None] == (cell % 4)[:, None, None]
@@ -108,7 +108,7 @@ def test_capacities():
 
 
 def column_masks(maps, cell, valid):
-  """Cell c has probability .9 in column c % 6 of a 4 x 6 mask."""
+  """Cell c has probability 0.9 in column c % 6 of a 4 x 6 mask."""
   del maps, valid
   is_column = jnp.arange(6)[None, None] == (cell % 6)[:, None, None]
   return 0.9 * jnp.broadcast_to(is_column, (len(cell), 4, 6))

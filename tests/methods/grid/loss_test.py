@@ -45,7 +45,7 @@ def jitted(shared_cells="all", **settings):
     lambda logits, batch: cell_loss(
       (logits,),
       batch,
-      lambda targets: jnp.sum(targets.valid * 0.5),  # dice of .5 a mask
+      lambda targets: jnp.sum(targets.valid * 0.5),  # dice of 0.5 a mask
       make_loss_settings(settings, shared_cells=shared_cells),
       None,
     )
