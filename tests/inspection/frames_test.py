@@ -91,7 +91,7 @@ def test_frames_are_what_the_predictor_shows_its_network(rule, size):
       inside = np.arange(2, shown_size[axis] - 2)
       expected = 2 * ((inside + 0.5 - offset) / scale - 0.5) + 20
       line = shown.take(shown_size[1 - axis] // 2, 1 - axis)[inside, axis]
-      # A pixel of the network beside it would be 1.3 off.
+      # A pixel of the network next to it would be 1.3 off.
       np.testing.assert_allclose(line, expected, rtol=0, atol=1)
 
 
