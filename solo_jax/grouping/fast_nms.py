@@ -30,7 +30,7 @@ def fast_nms(
     valid: Which boxes take part. [A] bool.
     top_k: T, boxes of the highest scores in each class.
     threshold: Overlap (IoU) above which a box is removed.
-    min_score: A detection's score must be above it; None takes all.
+    min_score: A detection's score must be above it; None accepts all.
     max_detections: M.
 
   Returns:
