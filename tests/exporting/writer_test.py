@@ -198,7 +198,16 @@ def test_equals_the_native_predictor(folders, method):
 
 
 # The converter lacks operations of non-maximum suppression.
-@pytest.mark.parametrize("method", [x for x in METHODS if x != "mask_rcnn"])
+@pytest.mark.parametrize(
+  "method",
+  [
+    "solov2",
+    "associative_embedding",
+    # Their decoder is SOLOv2's.
+    pytest.param("solo", marks=pytest.mark.slow),
+    pytest.param("decoupled_solo", marks=pytest.mark.slow),
+  ],
+)
 def test_onnx_runtime_equals_the_native_predictor(tmp_path, method):
   onnx = pytest.importorskip("onnx", reason="ONNX is an extra")
   folder = tmp_path / method
