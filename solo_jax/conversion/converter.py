@@ -215,10 +215,10 @@ def suggest_config(family: Family, network: Network) -> str:
     )
   light = "_light" if network.is_light else ""
   recipe = family.name.removeprefix("solo_")
-  return (
-    f"configs/{network.method}{light}_coco.py:"
-    f"backbone={backbone},recipe={recipe}"
-  )
+  argument = f"backbone={backbone}"
+  if network.method != "mask2former":  # one recipe for all code bases
+    argument += f",recipe={recipe}"
+  return f"configs/{network.method}{light}_coco.py:{argument}"
 
 
 def _check_config(

@@ -61,7 +61,7 @@ class Results(contextlib.ExitStack):
       class_names: Name of each label.
       category_ids: Category id of each label.
       is_thing: Whether each label is one of things; empty where all are.
-      look: Of the overlays.
+      look: Look of the overlays.
 
     Raises:
       UserError: If a kind is unknown, or there is none.

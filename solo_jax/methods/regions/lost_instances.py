@@ -43,7 +43,7 @@ def lost_instances(
 
   Args:
     batch: Batch of one image.
-    anchors: Of the network.
+    anchors: Anchors of the network.
     proposals: How the proposal head is trained.
     sampling: How the regions that train the heads are sampled.
 
