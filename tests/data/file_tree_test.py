@@ -140,7 +140,7 @@ def test_link_in_an_archive_is_refused(tmp_path):
   link.external_attr = (stat.S_IFLNK | 0o777) << 16
   with zipfile.ZipFile(path, "w") as archive:
     archive.writestr(link, "/etc/passwd")
-  with pytest.raises(UserError, match="member 'a.png' points outside .* no links"):
+  with pytest.raises(UserError, match="'a.png' points outside .* no links"):
     FileTree(path)
 
 
