@@ -63,6 +63,19 @@ def test_the_deepest_point_by_hand():
   assert visualization_labels.deepest_point(mask, box) == (50, 30)
 
 
+def test_a_picture_of_one_row_has_no_room_for_labels():
+  for size in ((1, 5000), (3, 700), (5000, 1)):
+    picture = np.full((*size, 3), 90, np.uint8)
+    drawn = visualization_labels.draw_labels(
+      picture,
+      ["cat 0.90"],
+      np.array([[0.0, 0.0, size[1], size[0]]]),
+      np.ones((1, *size), bool),
+      [sv.Color.WHITE],
+    )
+    np.testing.assert_array_equal(drawn, picture)
+
+
 def test_smaller_masks_own_what_they_cover():
   large, small = np.zeros((2, 4, 6), bool)
   large[:, :4] = True

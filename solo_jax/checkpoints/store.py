@@ -320,7 +320,7 @@ def load(path: str, *, is_unsigned_read: bool = False) -> Checkpoint:
   Args:
     path: Folder of a run (its newest checkpoint is used) or of one
       checkpoint, `workdir/checkpoints/<step>` or a copy of it elsewhere.
-    is_unsigned_read: As of `reading.read`.
+    is_unsigned_read: See `reading.read`.
 
   Returns:
     The checkpoint.

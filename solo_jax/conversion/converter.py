@@ -9,7 +9,7 @@ from typing import Any
 import ml_collections
 import numpy as np
 
-from solo_jax.conversion import checkpoint_file
+from solo_jax.conversion import checkpoint_file, region_configs
 from solo_jax.conversion.classes import find_classes
 from solo_jax.conversion.families import (
   Family,
@@ -205,12 +205,20 @@ def suggest_config(family: Family, network: Network) -> str:
   backbone = network.backbone + ("_dcn" if network.deformable else "")
   if network.method is None:
     return f"configs/solov2_coco.py:backbone={backbone}"
+  if network.traits is not None:
+    return "configs/" + region_configs.suggest(
+      family.name,
+      network.backbone,
+      is_deformable=network.deformable is not None,
+      num_classes=network.num_classes,
+      traits=network.traits,
+    )
   light = "_light" if network.is_light else ""
   recipe = family.name.removeprefix("solo_")
-  return (
-    f"configs/{network.method}{light}_coco.py:"
-    f"backbone={backbone},recipe={recipe}"
-  )
+  argument = f"backbone={backbone}"
+  if network.method != "mask2former":  # one recipe for all code bases
+    argument += f",recipe={recipe}"
+  return f"configs/{network.method}{light}_coco.py:{argument}"
 
 
 def _check_config(

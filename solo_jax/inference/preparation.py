@@ -135,7 +135,7 @@ def pad_to_few(
   padded sizes, in place of 88.
 
   Args:
-    size: Of the resized image.
+    size: Size of the resized image.
     rule: short_side, max_side and pad_multiple of a config's `preprocessing`.
     scale: The factor it was resized with, as of `resize`.
 

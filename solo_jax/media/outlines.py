@@ -21,8 +21,8 @@ def trace(
   Args:
     encoded: COCO RLE.
     size: (height, width) of the image.
-    unit: Steps of the outline per pixel. With more than one the steps of the
-      pixels are smoothed.
+    unit: Steps of the outline per pixel. With more than one, pixel edges are
+      smoothed.
 
   Returns:
     An outline for each, holes included, in steps from the corner of the image.

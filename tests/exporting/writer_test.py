@@ -107,7 +107,7 @@ def make_variables(config):
 
 
 def load_module(path):
-  """Imports the predictor.py of an export, as a program beside it would."""
+  """Imports the predictor.py of an export, as a program next to it would."""
   spec = importlib.util.spec_from_file_location(f"{path.parent.name}_", path)
   module = importlib.util.module_from_spec(spec)
   sys.modules[spec.name] = module
@@ -149,7 +149,7 @@ def assert_same(found, expected, size):
   for detection, mask, box in zip(
     found, expected.masks, expected.tight_boxes_xyxy, strict=True
   ):
-    # A pixel may lie within rounding of the threshold.
+    # A pixel may be within rounding of the threshold.
     assert (detection.full_mask(size) != mask).mean() < 1e-3
     np.testing.assert_allclose(detection.box_xyxy, box, atol=1)
     assert detection.class_name == "abcde"[detection.label]
