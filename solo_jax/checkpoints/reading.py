@@ -102,7 +102,7 @@ def check_opens(folder: epath.Path) -> None:
     folder: Folder of one checkpoint.
 
   Raises:
-    Exception: Exception of various kinds, if it cannot.
+    Exception: Various kinds, if it cannot.
   """
   if "checksum" not in _read_info(folder):
     raise ValueError("it has no checksum")

@@ -229,7 +229,9 @@ class Results(contextlib.ExitStack):
       for i, annotation in enumerate(annotations):
         polygons = to_polygons(*instances.crop(i))
         annotation |= dict(segmentation=polygons, area=area_of(polygons))
-      self._coco["polygons"].add(entry, annotations)
+      # Readers take an empty list of polygons for damage.
+      drawn = [x for x in annotations if x["segmentation"]]
+      self._coco["polygons"].add(entry, drawn)
 
   def _draw(self, image, instances, file_name, tracks):
     drawn = instances.to_dense(MAX_DRAWN_PIXELS)
