@@ -44,7 +44,7 @@ def parse_arg(arg: str, **defaults: Any) -> types.SimpleNamespace:
     UserError: If a key is unknown, or a value has the wrong type or is not one
       of the choices.
 
-  Example:
+  Examples:
     >>> arg = parse_arg("schedule=3x", backbone="r50", schedule=("1x", "3x"))
     >>> arg.backbone, arg.schedule
     ('r50', '3x')

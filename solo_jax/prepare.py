@@ -137,6 +137,11 @@ def define_flags() -> None:
     "index.json, and of --train_annotations without --validation_annotations "
     "(0 there: none).",
   )
+  _define_split_flags()
+
+
+def _define_split_flags() -> None:
+  """Defines the flags that name the files of each split."""
   for split in _SPLITS:
     flags.DEFINE_string(
       f"{split}_annotations", None, f"COCO annotation file of {split}."

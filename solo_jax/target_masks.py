@@ -49,7 +49,7 @@ class PackedMasks:
       Weights in [0, 1]. [..., N or len(rows), h, w] float32; a numpy array if
       `data` is one.
 
-    Example:
+    Examples:
       >>> bits = np.array([[[0b10100000]]], np.uint8)  # one mask of 1 x 8 cells
       >>> masks = PackedMasks(data=bits, encoding="bits", stride=4)
       >>> masks.unpack().tolist()
@@ -73,8 +73,8 @@ class PackedMasks:
     """Returns single cells of the masks of a batch, without unpacking them.
 
     Args:
-      row: Of each cell. [B, N or 1, P] int32.
-      column: Of each cell. [B, N or 1, P] int32.
+      row: Row of each cell. [B, N or 1, P] int32.
+      column: Column of each cell. [B, N or 1, P] int32.
 
     Returns:
       Weights in [0, 1]. [B, N, P] float32.

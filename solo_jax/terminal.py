@@ -24,7 +24,7 @@ class Console(rich.console.Console):
 def plural(count: int, noun: str) -> str:
   """Returns '1 class' or '1,200 classes'.
 
-  Example:
+  Examples:
     >>> plural(1, "class"), plural(1200, "class")
     ('1 class', '1,200 classes')
   """

@@ -255,7 +255,7 @@ class Instances:
   def above(self, score: float) -> "Instances":
     """Returns the instances of at least a score; no mask is copied.
 
-    Example:
+    Examples:
       >>> found = Instances(
       ...   masks=np.ones((2, 4, 4), bool),
       ...   scores=np.array([0.9, 0.2], np.float32),

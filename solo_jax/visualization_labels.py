@@ -77,7 +77,7 @@ def draw_labels(
 def find_owners(
   masks: Sequence[np.ndarray], size: tuple[int, int]
 ) -> np.ndarray:
-  """Says which mask is seen where smaller ones lie over larger ones.
+  """Returns the visible mask of each pixel, smaller masks in front.
 
   Args:
     masks: [H, W] bool each, M.

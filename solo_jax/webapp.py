@@ -309,7 +309,7 @@ def define_flags() -> None:
     "max_upload_mb", 20, "Reject larger uploads.", lower_bound=1
   )
   flags.DEFINE_string(
-    "examples", None, "Folder of images to try by a click, the first eight."
+    "examples", None, "Folder of images to offer as examples, the first eight."
   )
   cli.define_max_pixels_flag(
     "Reject images whose header declares more pixels.", default=50_000_000

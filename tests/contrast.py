@@ -1,4 +1,4 @@
-"""Finds text of a page that cannot be read on what lies behind it."""
+"""Finds text of a page that cannot be read on what is behind it."""
 
 # Colours are painted onto a canvas: CSS has many ways to write them.
 _SCRIPT = """

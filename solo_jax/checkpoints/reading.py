@@ -79,7 +79,7 @@ def read_config(folder: epath.Path) -> ml_collections.ConfigDict:
   """Returns the config of a checkpoint, without reading its arrays.
 
   Args:
-    folder: Of one checkpoint.
+    folder: Folder of one checkpoint.
 
   Returns:
     The config with the fields that configs have today, locked.
@@ -99,10 +99,10 @@ def check_opens(folder: epath.Path) -> None:
   """Checks that a checkpoint can be opened and has all its arrays.
 
   Args:
-    folder: Of one checkpoint.
+    folder: Folder of one checkpoint.
 
   Raises:
-    Exception: Of various kinds, if it cannot.
+    Exception: Various kinds, if it cannot.
   """
   if "checksum" not in _read_info(folder):
     raise ValueError("it has no checksum")

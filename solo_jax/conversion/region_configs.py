@@ -56,7 +56,7 @@ def suggest(
     backbone: 'r50', 'x101' and so on.
     is_deformable: Whether its convolutions are.
     num_classes: K.
-    traits: As of `find_traits`.
+    traits: See `find_traits`.
 
   Returns:
     File, colon and argument.

@@ -182,7 +182,7 @@ def read_split(files: PanopticFiles, exif_choice: str | None = None) -> _Split:
   """Returns a split, its JSON checked against the names of its files.
 
   Args:
-    files: Of the split.
+    files: Files of the split.
     exif_choice: One of `exif.CHOICES`; None ignores orientation tags and
       reports them.
 

@@ -22,7 +22,7 @@ def encode(
   Returns:
     M dicts {'size': [H0, W0], 'counts': str}, ready for JSON.
 
-  Example:
+  Examples:
     >>> masks = np.array([[[False, True], [False, True]]])
     >>> encode(masks)
     [{'size': [2, 2], 'counts': '22'}]
@@ -60,7 +60,7 @@ def decode(rles: list[dict], size: tuple[int, int]) -> np.ndarray:
     ValueError: If an entry has another size, or its runs cover another number
       of pixels; pycocotools would return uninitialised memory.
 
-  Example:
+  Examples:
     >>> rle = {"size": [2, 2], "counts": [2, 2]}  # off, on; down the columns
     >>> decode([rle], (2, 2)).astype(int).tolist()
     [[[0, 1], [0, 1]]]

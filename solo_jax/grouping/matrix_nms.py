@@ -47,7 +47,7 @@ def matrix_nms(
   Raises:
     ValueError: If `kernel` is neither 'gaussian' nor 'linear'.
 
-  Example:
+  Examples:
     >>> import jax.numpy as jnp
     >>> import numpy as np
     >>> masks = jnp.array([[1, 1, 0, 0], [1, 1, 0, 0], [0, 0, 1, 1]], bool)

@@ -14,7 +14,7 @@ def softmax_cross_entropy(logits: jax.Array, labels: jax.Array) -> jax.Array:
   Returns:
     [...] float32.
 
-  Example:
+  Examples:
     >>> import jax.numpy as jnp
     >>> logits = jnp.log(jnp.array([0.5, 0.25, 0.25]))
     >>> round(float(jnp.exp(-softmax_cross_entropy(logits, jnp.array(0)))), 3)

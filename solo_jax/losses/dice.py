@@ -23,7 +23,7 @@ def dice_loss(probs: jax.Array, targets: jax.Array) -> jax.Array:
   Raises:
     ValueError: If `probs` and `targets` differ in shape.
 
-  Example:
+  Examples:
     >>> import jax.numpy as jnp
     >>> mask = jnp.array([[1.0, 1.0], [0.0, 0.0]])
     >>> half = jnp.array([[1.0, 0.0], [0.0, 0.0]])

@@ -22,7 +22,7 @@ def sigmoid_focal_loss(
   Returns:
     Loss per logit, >= 0. [...] float32.
 
-  Example:
+  Examples:
     >>> import jax.numpy as jnp
     >>> import numpy as np
     >>> logits = jnp.array([4.0, 0.0, -4.0])

@@ -44,7 +44,7 @@ def push_loss(means: jax.Array, valid: jax.Array) -> jax.Array:
   Returns:
     [] float32.
 
-  Example:
+  Examples:
     >>> import jax.numpy as jnp
     >>> valid = jnp.array([True, True])
     >>> near = push_loss(jnp.array([[0.0], [0.0]]), valid)

@@ -19,7 +19,7 @@ def smooth_l1_loss(
   Returns:
     [...] float32.
 
-  Example:
+  Examples:
     >>> import jax.numpy as jnp
     >>> codes = jnp.array([0.0, 1.0, 3.0])
     >>> smooth_l1_loss(codes, jnp.zeros(3), beta=2.0).tolist()

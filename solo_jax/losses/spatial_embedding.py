@@ -36,7 +36,7 @@ def membership(
   Returns:
     [N, Q] float32 in [0, 1].
 
-  Example:
+  Examples:
     >>> import jax.numpy as jnp
     >>> import numpy as np
     >>> embedding = jnp.array([[0.0, 0.0], [1.0, 0.0], [3.0, 0.0]])

@@ -61,7 +61,7 @@ class Results(contextlib.ExitStack):
       class_names: Name of each label.
       category_ids: Category id of each label.
       is_thing: Whether each label is one of things; empty where all are.
-      look: Of the overlays.
+      look: Look of the overlays.
 
     Raises:
       UserError: If a kind is unknown, or there is none.
@@ -229,7 +229,9 @@ class Results(contextlib.ExitStack):
       for i, annotation in enumerate(annotations):
         polygons = to_polygons(*instances.crop(i))
         annotation |= dict(segmentation=polygons, area=area_of(polygons))
-      self._coco["polygons"].add(entry, annotations)
+      # Readers take an empty list of polygons for damage.
+      drawn = [x for x in annotations if x["segmentation"]]
+      self._coco["polygons"].add(entry, drawn)
 
   def _draw(self, image, instances, file_name, tracks):
     drawn = instances.to_dense(MAX_DRAWN_PIXELS)

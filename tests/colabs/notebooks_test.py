@@ -1,6 +1,8 @@
 """Runs every notebook of colabs/, on a tiny setting."""
 
+import base64
 import importlib.util
+import io
 import json
 import os
 import pathlib
@@ -8,13 +10,21 @@ import re
 import subprocess
 import sys
 
+import PIL.Image
 import pytest
 
 ROOT = pathlib.Path(__file__).parents[2]
 NOTEBOOKS = sorted((ROOT / "colabs").glob("*.ipynb"))
-TRAINED = [p for p in NOTEBOOKS if p.stem != "convert_and_evaluate"]
+GIVEN = ("convert_and_evaluate", "quickstart")  # start from weights
+TRAINED = [p for p in NOTEBOOKS if p.stem not in GIVEN]
 HEAD = """\
-import subprocess, sys
+import subprocess, sys, types
+
+# What shows pages in a notebook; here their beginning is printed.
+shown = types.ModuleType("IPython.display")
+shown.IFrame = lambda address, **size: address[:40]
+shown.display = print
+sys.modules["IPython.display"] = shown
 
 def _shell(command):
   command = command.replace("python ", sys.executable + " ", 1)
@@ -77,6 +87,19 @@ def test_outputs_are_stripped_and_the_badge_opens_it(path):
   assert "requirements.lock" in "".join(install[0]["source"])
 
 
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_a_reader_sees_a_result(path):
+  """A picture in the text, as outputs are stripped; small, as it is in Git."""
+  first, *others = load(path)["cells"]
+  (name,) = first["attachments"]
+  assert f"](attachment:{name})" in "".join(first["source"])
+  content = first["attachments"][name]["image/jpeg"]
+  assert len(content) <= 60_000
+  picture = PIL.Image.open(io.BytesIO(base64.b64decode(content)))
+  assert picture.format == "JPEG" and picture.width >= 600
+  assert not any("attachments" in cell for cell in others)
+
+
 def test_badges_and_clones_name_one_repository():
   text = "".join(path.read_text() for path in NOTEBOOKS)
   badges = re.findall(
@@ -105,6 +128,9 @@ def test_runs_from_top_to_bottom(path, shapes, tmp_path):
     train_shapes="mask_AP",
   )
   assert expected[path.stem] in printed
+  if path.stem == "finetune_own_data":
+    assert (tmp_path / "doctor" / "report.html").exists()
+    assert "data:text/html;base64," in printed
 
 
 @pytest.mark.slow
@@ -133,3 +159,29 @@ def test_a_checkpoint_is_converted(golden, tmp_path, monkeypatch):
     SOLO_JAX_CONFIG=str(config),
   )
   assert "7 classes" in printed and "no coco" in printed
+
+
+@pytest.mark.slow
+@pytest.mark.golden("model_solov2_*.npz", limit=1)
+def test_the_quick_start_finds_objects(golden, tmp_path, monkeypatch):
+  """With the folder of a small network in place of a name."""
+  import cv2
+
+  from tests.conversion.converter_test import (
+    convert,
+    make_config,
+    make_content,
+    save,
+  )
+  from tests.conversion.torch_writer import TorchWriter
+
+  file = TorchWriter(monkeypatch).zip(tmp_path / "s.pth", make_content(golden))
+  config = make_config(golden)
+  save(tmp_path / "small", convert(file, config), config)
+  cv2.imwrite(str(tmp_path / "photo.jpg"), golden["image_bgr_uint8"])
+  printed = run(
+    ROOT / "colabs" / "quickstart.ipynb",
+    tmp_path,
+    SOLO_JAX_NAME=str(tmp_path / "small"),
+  )
+  assert "1 image in" in printed

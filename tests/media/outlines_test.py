@@ -58,7 +58,7 @@ def test_the_edge_of_the_image_and_small_masks():
 
 
 def test_the_deepest_point_is_seen():
-  """The middle of a table lies below the plate on it."""
+  """The middle of a table is below the plate on it."""
   table = np.ones((60, 80), bool)
   plate = np.zeros((60, 80), bool)
   plate[5:55, 10:60] = True

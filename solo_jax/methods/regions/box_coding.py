@@ -112,7 +112,7 @@ def pairwise_iou(a: jax.Array, b: jax.Array) -> jax.Array:
   Returns:
     0 for two boxes without area. [N, M] float32.
 
-  Example:
+  Examples:
     >>> import jax.numpy as jnp
     >>> a = jnp.array([[0.0, 0.0, 2.0, 2.0]])
     >>> b = jnp.array([[0.0, 0.0, 2.0, 1.0], [5.0, 5.0, 6.0, 6.0]])
