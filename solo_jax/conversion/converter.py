@@ -223,6 +223,8 @@ def suggest_config(family: Family, network: Network) -> str:
   argument = f"backbone={backbone}"
   if network.method != "mask2former":  # one recipe for all code bases
     argument += f",recipe={recipe}"
+  elif network.num_classes == 133:  # COCO's things and stuff
+    argument += ",task=panoptic"
   return f"configs/{network.method}{light}_coco.py:{argument}"
 
 
