@@ -1,9 +1,9 @@
 """The published checkpoints with a short name: the rows of published.csv.
 
-A name without an ending is of weights that anyone may download; those whose
-authors keep them behind a web page, and of methods that several code bases
-published, end in their code base. AP is what the code
-base reports; nothing here was measured by this project.
+A name without a suffix stands for weights that anyone may download. Names of
+weights that are only available through a web page, and of methods that several
+code bases published, have their code base as suffix. AP is the figure that the
+code base reports; this project did not measure any of them.
 """
 
 import csv
@@ -33,6 +33,10 @@ CODE_BASES = {
   "detectron2": (
     "CC-BY-SA-3.0",
     "https://github.com/facebookresearch/detectron2/blob/main/MODEL_ZOO.md",
+  ),
+  "Swin Transformer": (
+    "MIT",
+    "https://github.com/microsoft/Swin-Transformer",
   ),
   "torchvision": (
     "BSD-3-Clause",

@@ -46,6 +46,7 @@ ALL = [
   ("solo_shapes", ""),
   ("solov2_shapes", ""),
   ("solov2_shapes", "steps=10"),
+  ("yolact_shapes", ""),
   ("solov2_nuclei", ""),
   ("solov2_overfit", ""),
   ("solov2_own_data", "steps=10"),

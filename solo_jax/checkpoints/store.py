@@ -326,8 +326,8 @@ def load(path: str, *, is_unsigned_read: bool = False) -> Checkpoint:
     The checkpoint.
 
   Raises:
-    UserError: If there is no checkpoint (says what is there), or it is
-      damaged or without a checksum.
+    UserError: If there is none (the message lists what is there), or it
+      is damaged or without a checksum.
   """
   folder = find_checkpoint(path)
   saved = read(folder, is_unsigned_read=is_unsigned_read)

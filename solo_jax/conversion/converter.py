@@ -46,6 +46,7 @@ def convert_checkpoint(
   *,
   family: str | None = None,
   categories: str | None = None,
+  class_names: tuple[str, ...] | None = None,
   use_ema: bool = False,
   is_other_input: bool = False,
 ) -> Conversion:
@@ -58,6 +59,7 @@ def convert_checkpoint(
       called once the config is known to fit.
     family: One of NAMES, or None to detect it from the names in the file.
     categories: COCO annotation file with the classes, or None.
+    class_names: Name of each label, for a file without names; or None.
     use_ema: Use the weights called EMA, see `checkpoint_file.read`.
     is_other_input: Accept a config with other preprocessing than the family's.
 
@@ -69,8 +71,11 @@ def convert_checkpoint(
     UserError: If the file cannot be read, belongs to another network than the
       config's, or needs other preprocessing.
   """
+  source = checkpoint_file.read(path, use_ema=use_ema)
+  if source.class_names is None:
+    source = dataclasses.replace(source, class_names=class_names)
   conversion = convert_source(
-    checkpoint_file.read(path, use_ema=use_ema),
+    source,
     config,
     find_shapes,
     family=family,
@@ -218,6 +223,8 @@ def suggest_config(family: Family, network: Network) -> str:
   argument = f"backbone={backbone}"
   if network.method != "mask2former":  # one recipe for all code bases
     argument += f",recipe={recipe}"
+  elif network.num_classes == 133:  # COCO's things and stuff
+    argument += ",task=panoptic"
   return f"configs/{network.method}{light}_coco.py:{argument}"
 
 

@@ -137,7 +137,7 @@ def pad_to_few(
   Args:
     size: Size of the resized image.
     rule: short_side, max_side and pad_multiple of a config's `preprocessing`.
-    scale: The factor it was resized with, as of `resize`.
+    scale: The factor it was resized with, as in `resize`.
 
   Returns:
     The size, at least that of `pad`.

@@ -71,7 +71,7 @@ def test_latest_and_best_are_kept(toy, saved):
 
 
 def test_checkpoint_is_whole_when_it_is_finished(toy, state, tmp_path):
-  """A kill straight after it was told must find it."""
+  """A kill right after it is reported must find it."""
   writer = open_writer(toy, tmp_path)
   assert writer.finished(wait=True) is None
   for step in (4, 8):

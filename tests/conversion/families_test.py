@@ -83,7 +83,7 @@ def test_unknown_names():
 
 @pytest.mark.parametrize("odd", [np.zeros(()), np.zeros(3), np.zeros((0,))])
 def test_tensors_of_another_rank_are_left_to_the_table(odd):
-  """Nothing is told from a shape that is not what the name says."""
+  """Nothing is inferred from a shape that does not fit the name."""
   source = layouts.Layout()
   resnet(source, 18)
   source = dict(source, **{"layer1.0.conv2.weight": odd})
