@@ -71,7 +71,7 @@ def load_model(text: str) -> Model:
     class_names=checkpoint.class_names,
     category_ids=checkpoint.category_ids,
   )
-  return dataclasses.replace(model, exif=checkpoint.exif)
+  return dataclasses.replace(model, exif=checkpoint.exif or "ignore")
 
 
 def find_folder(text: str) -> str:
