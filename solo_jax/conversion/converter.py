@@ -12,6 +12,7 @@ import numpy as np
 from solo_jax.conversion import checkpoint_file
 from solo_jax.conversion.classes import find_classes
 from solo_jax.conversion.families import (
+  HEADS,
   Family,
   Network,
   find_family,
@@ -48,6 +49,7 @@ def convert_checkpoint(
   categories: str | None = None,
   use_ema: bool = False,
   is_other_input: bool = False,
+  class_names: tuple[str, ...] | None = None,
 ) -> Conversion:
   """Returns a converted foreign checkpoint; writes nothing.
 
@@ -60,6 +62,7 @@ def convert_checkpoint(
     categories: COCO annotation file with the classes, or None.
     use_ema: Use the weights called EMA, see `checkpoint_file.read`.
     is_other_input: Accept a config with other preprocessing than the family's.
+    class_names: Name of each label where another file says them, else None.
 
   Returns:
     The conversion.
@@ -69,8 +72,11 @@ def convert_checkpoint(
     UserError: If the file cannot be read, belongs to another network than the
       config's, or needs other preprocessing.
   """
+  source = checkpoint_file.read(path, use_ema=use_ema)
+  if class_names is not None:
+    source = dataclasses.replace(source, class_names=class_names)
   conversion = convert_source(
-    checkpoint_file.read(path, use_ema=use_ema),
+    source,
     config,
     find_shapes,
     family=family,
@@ -117,7 +123,9 @@ def convert_source(
   else:
     target = shapes
   try:
-    variables = convert(found.prepare(source.arrays), rules, target)
+    filled = convert(found.prepare(source.arrays), rules, target)
+    # Statistics may be empty: no batch norm.
+    variables = {name: {} for name in target} | filled
   except UserError as error:
     raise UserError(
       f"the weights look like {describe(found, network)}, "
@@ -136,6 +144,7 @@ def convert_source(
   lines = (
     f"weights    {describe(found, network)}",
     *(f"           {note}" for note in source.notes),
+    *([f"licence    {found.licence}"] if found.licence else []),
     f"tensors    {len(source.arrays)} in the file, "
     f"{len(source.arrays) - len(unused)} used, {len(unused)} dropped by rule"
     + (f" ({_abbreviate(unused)})" if unused else ""),
@@ -151,6 +160,7 @@ def convert_source(
     origin=dict(
       family=found.name,
       label_of_first_class=found.label_of_first_class,
+      licence=found.licence,
     ),
   )
 
@@ -206,10 +216,12 @@ def suggest_config(family: Family, network: Network) -> str:
   if network.method is None:
     return f"configs/solov2_coco.py:backbone={backbone}"
   light = "_light" if network.is_light else ""
-  recipe = family.name.removeprefix("solo_")
+  recipe = family.recipe or family.name.removeprefix("solo_")
+  task = HEADS[network.method].tasks.get(network.num_classes)
+  argument = f",task={task}" if task else ""
   return (
     f"configs/{network.method}{light}_coco.py:"
-    f"backbone={backbone},recipe={recipe}"
+    f"backbone={backbone},recipe={recipe}{argument}"
   )
 
 
