@@ -3,6 +3,10 @@ PYTHON ?= python3
 BIN := .venv/bin
 # Config of the demo: solo_shapes, decoupled_solo_shapes, ...
 CONFIG ?= solov2_shapes
+# Training steps of the demo; nothing for those of the config.
+STEPS ?=
+# A run of other steps is another run.
+RUN := $(CONFIG)$(STEPS:%=_%)
 # Test files or folders; nothing for all of them.
 FILE ?=
 # What users and new methods call: its types are checked.
@@ -36,15 +40,15 @@ install: .venv/installed ## Create .venv with the pinned packages
 	$(BIN)/python -m pip install --quiet --no-deps --requirement requirements-extras.lock
 	touch $@
 
-demo: install ## Draw a dataset, train on it, evaluate, predict
+demo: install ## Draw data, train, evaluate, predict; STEPS=1500: a quick look
 	$(BIN)/python -m solo_jax.prepare --dataset=shapes --data_dir=data
-	$(BIN)/python -m solo_jax.train --config=configs/$(CONFIG).py \
-	  --workdir=workdirs/$(CONFIG)
-	$(BIN)/python -m solo_jax.predict --checkpoint=workdirs/$(CONFIG) \
-	  --out=workdirs/$(CONFIG)/found data/shapes/examples
-	@echo "Look at workdirs/$(CONFIG)/found/overlays. Next, what is good and wrong:"
+	$(BIN)/python -m solo_jax.train --config=configs/$(CONFIG).py$(STEPS:%=:steps=%) \
+	  --workdir=workdirs/$(RUN)
+	$(BIN)/python -m solo_jax.predict --checkpoint=workdirs/$(RUN) \
+	  --out=workdirs/$(RUN)/found data/shapes/examples
+	@echo "Look at workdirs/$(RUN)/found/overlays. Next, what is good and wrong:"
 	@echo ". .venv/bin/activate"
-	@echo "python -m solo_jax.eval --checkpoint=workdirs/$(CONFIG) --report=reports"
+	@echo "python -m solo_jax.eval --checkpoint=workdirs/$(RUN) --report=reports"
 
 test: .venv/extras ## Run the tests; FILE=tests/nn for some of them
 	$(BIN)/python $(PYTEST) $(FILE)

@@ -115,13 +115,15 @@ def measure_stream(
   """Times the stream as training sees it; workers count in wall time only."""
   batches = pipeline.train_batches(
     source,
-    batch_size=BATCH_SIZE,
+    pipeline.Reading(
+      batch_size=BATCH_SIZE,
+      seed=0,
+      num_workers=_WORKERS.value,
+      transforms=options,
+      keep_empty=True,
+      group_by_orientation=by_orientation,
+    ),
     step=0,
-    seed=0,
-    num_workers=_WORKERS.value,
-    transforms=options,
-    keep_empty=True,
-    group_by_orientation=by_orientation,
     process_index=0,
     process_count=1,
   )

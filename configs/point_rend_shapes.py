@@ -1,7 +1,7 @@
 r"""PointRend on drawn shapes: the demo, minutes on two CPU cores.
 
 Follows https://arxiv.org/abs/1912.08193 in miniature: the backbone of
-solov2_shapes, anchors for objects of 10 px and more, 64 regions of an image,
+solov2_shapes, anchors for objects of 10 px and more, 32 regions of an image,
 masks refined point by point to 56 x 56 in their boxes.
 
 Run:

@@ -13,7 +13,6 @@ import numpy as np
 import PIL.Image
 
 from solo_jax.api import Predictor
-from solo_jax.building import load_model
 from solo_jax.checkpoints.store import load
 from solo_jax.data.records import open_records, read_sample
 from solo_jax.media.pictures import truth_of
@@ -59,7 +58,7 @@ def main(file: str, *sources: str) -> None:
     checkpoint, positions = source.rsplit(":", 1)
     dataset = load(checkpoint).config.dataset
     records = open_records(dataset.data_dir, dataset.name, "train")
-    predictor = Predictor(load_model(checkpoint))
+    predictor = Predictor.from_checkpoint(checkpoint)
     panels = []
     for position in positions.split(","):
       panels += make_panels(predictor, records[int(position)])

@@ -1,4 +1,4 @@
-"""All commands by one name: `solo train ...` is `python -m solo_jax.train ...`.
+"""Runs all commands: `solo train ...` is `python -m solo_jax.train ...`.
 
 `python -m solo_jax` does the same and, like `solo` alone, lists the commands.
 """
@@ -53,7 +53,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     print(f"solo: no command {argv[1]!r}\n\n{usage()}", file=sys.stderr)
     sys.exit(2)
   module = f"solo_jax.{COMMANDS[argv[1]][0]}"
-  # As `python -m`: what a command starts finds its module again.
+  # Like `python -m`, so that processes started by a command find its module.
   sys.argv = [importlib.util.find_spec(module).origin, *argv[2:]]
   runpy.run_module(module, run_name="__main__", alter_sys=True)
 

@@ -1,8 +1,8 @@
 """The folder where downloads, converted checkpoints and programs are kept.
 
-Everything in it may be deleted at any time, and is plain folders and files: no
-links. What is in it under its final name is whole, whatever happened: it is
-made under a name of its own, and then renamed.
+Everything in it may be deleted at any time and consists of plain folders and
+files, without links. A folder with its final name is always complete: it is
+made under a temporary name and then renamed.
 """
 
 import contextlib
@@ -18,7 +18,9 @@ from solo_jax.errors import UserError
 
 VARIABLE = "SOLO_JAX_CACHE"
 OFFLINE = ("SOLO_JAX_OFFLINE", "HF_HUB_OFFLINE")
-_DAY = 24 * 3600.0  # after which what another machine left is removed
+_DAY = (
+  24 * 3600.0
+)  # after which incomplete folders of other machines are removed
 
 
 def cache_folder() -> pathlib.Path:
@@ -46,10 +48,11 @@ def offline_variable() -> str | None:
 def fill_once(
   folder: pathlib.Path, make: Callable[[pathlib.Path], None]
 ) -> pathlib.Path:
-  """Makes a folder of the cache unless it is there: whole or not at all.
+  """Returns a folder of the cache, made atomically if it does not exist.
 
-  Processes that want the same folder wait for the first. Where the file system
-  has no locks they work at the same time, and the first to finish counts.
+  Processes that need the same folder wait for the first. On file systems
+  without locks they work in parallel, and the result of the first to finish is
+  used.
 
   Args:
     folder: The folder, below `cache_folder()`.
@@ -95,7 +98,7 @@ def _make(folder: pathlib.Path, make: Callable[[pathlib.Path], None]) -> None:
 
 
 def _remove_left(folder: pathlib.Path) -> None:
-  """Removes what killed processes left of a folder."""
+  """Removes incomplete folders of killed processes."""
   for part in folder.parent.glob(f".{folder.name}@*@*"):
     _, host, pid = part.name.rsplit("@", 2)
     if host == socket.gethostname():

@@ -43,6 +43,11 @@ def parse_arg(arg: str, **defaults: Any) -> types.SimpleNamespace:
   Raises:
     UserError: If a key is unknown, or a value has the wrong type or is not one
       of the choices.
+
+  Examples:
+    >>> arg = parse_arg("schedule=3x", backbone="r50", schedule=("1x", "3x"))
+    >>> arg.backbone, arg.schedule
+    ('r50', '3x')
   """
   choices = {k: x for k, x in defaults.items() if isinstance(x, tuple)}
   values = defaults | {key: known[0] for key, known in choices.items()}

@@ -28,6 +28,7 @@ from solo_jax.config_checks import (
 from solo_jax.config_methods import METHOD_FIELDS
 from solo_jax.config_queries import QUERY_FIELDS
 from solo_jax.config_regions import REGION_FIELDS
+from solo_jax.config_yolact import YOLACT_FIELDS
 
 FIELDS = (
   *section(
@@ -183,6 +184,7 @@ FIELDS = (
   *METHOD_FIELDS,
   *REGION_FIELDS,
   *QUERY_FIELDS,
+  *YOLACT_FIELDS,
   *section(
     "decode",
     ALL,

@@ -72,7 +72,7 @@ def take_over(folder: str, out: str) -> None:
   """Saves the weights of a checkpoint anew, so that it has a checksum.
 
   Args:
-    folder: Of a run or of one checkpoint.
+    folder: Folder of a run or of one checkpoint.
     out: Folder for the checkpoint; must be new.
 
   Raises:
@@ -141,7 +141,7 @@ def define_flags(values: flags.FlagValues = flags.FLAGS) -> None:
     "list",
     False,
     "Show the names of published weights, their AP, size, licence and source, "
-    "and what of them is in the cache.",
+    "and whether they are cached.",
     flag_values=values,
   )
 

@@ -19,7 +19,7 @@ reports.
 --flip and --scale are test-time augmentation, see solo_jax.predict.
 
 Compiled programs are kept for the next run, see inference/compilation_cache.py.
-Where the output is no terminal, its last line is one JSON object with the
+If the output is not a terminal, its last line is one JSON object with the
 metrics.
 """
 
@@ -86,13 +86,13 @@ def _percent(value: float | None) -> str:
 
 
 def define_flags() -> None:
-  """Defines the flags: when run, so that commands can be imported together."""
+  """Defines the flags, not on import, so that commands can share a process."""
   cli.define_checkpoint_flag()
   flags.DEFINE_string(
     "data_dir",
     "data",
-    "Folder of the prepared datasets. If training had them elsewhere, name it: "
-    "a checkpoint does not choose what is opened.",
+    "Folder of the prepared datasets. Pass it if it differs from training: "
+    "a checkpoint does not decide which folder is opened.",
   )
   flags.DEFINE_string(
     "split", None, "Split to evaluate. Default: the config's eval_split."
@@ -146,7 +146,7 @@ def main() -> None:
   )
   if is_writer:
     Console(markup=False, highlight=False).print(make_table(metrics))
-    if not sys.stdout.isatty():  # the table has the same for a person
+    if not sys.stdout.isatty():  # the table has the same for people
       print(json.dumps(metrics.scalars()))
 
 

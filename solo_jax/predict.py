@@ -34,11 +34,11 @@ of --score_threshold starts a track; a lower one can continue it.
   semantic  semantic/<name>.png   the category id of each pixel;
                                   semantic/classes.json has the names
 
---show=contour,fill,boxes,labels says what overlays show, --colors=class gives
-each class one colour; without it each instance, or track, has its own.
+--show=contour,fill,boxes,labels selects the parts of overlays. --colors=class
+gives each class one colour; by default each instance, or track, has its own.
 
 The <name> is the input's path below the folder that all inputs share, without
-its suffix; with it where two would have one name. That of a frame or a page is
+its suffix unless two names would be equal. That of a frame or a page is
 <video>/<frame> or <stack>/<page>, counted from 000000. Annotations of a frame
 have a track_id, its image entry has video_id, frame_index and seconds; that of
 a page has page_index.
@@ -71,7 +71,7 @@ FLAGS = flags.FLAGS
 
 
 def define_flags() -> None:
-  """Defines the flags: when run, so that commands can be imported together."""
+  """Defines the flags, not on import, so that commands can share a process."""
   cli.define_checkpoint_flag()
   flags.DEFINE_string(
     "out", None, "Folder for the results; created if missing."
@@ -86,8 +86,8 @@ def define_flags() -> None:
     "exif",
     None,
     exif.CHOICES,
-    "Whether to turn photographs as their orientation tag says. Default: what "
-    "was done to the training data.",
+    "Whether to turn photographs as their orientation tag says. Default: as "
+    "for the training data.",
   )
   flags.DEFINE_list(
     "save", ["overlay", "rle"], f"What to write, any of {', '.join(KINDS)}."
@@ -95,10 +95,13 @@ def define_flags() -> None:
   flags.DEFINE_list(
     "show",
     list(Look().show),
-    f"What overlays show of each instance, of {', '.join(SHOWN)}.",
+    f"Parts to draw of each instance, any of {', '.join(SHOWN)}.",
   )
   flags.DEFINE_enum(
-    "colors", Look().colors, COLORS, "What has a colour of its own in overlays."
+    "colors",
+    Look().colors,
+    COLORS,
+    "Whether each instance or each class has its own colour in overlays.",
   )
   cli.define_augmentation_flags()
   flags.mark_flag_as_required("out")

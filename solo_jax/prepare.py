@@ -1,6 +1,7 @@
 r"""Converts a dataset to records and prints a summary.
 
-Drawn scenes, which need no source; data/shapes/examples has some to try:
+Drawn scenes, which need no source (some are written to data/shapes/examples as
+images to try):
 
 python -m solo_jax.prepare --dataset=shapes --data_dir=data
 
@@ -21,7 +22,7 @@ Pairs of images/ and labels/, split by index.json or by ratio:
 
 python -m solo_jax.prepare --dataset=labeled_images --source=DIR --name=nuclei
 
-Panoptic data in COCO's format, JSON and PNG; your own are given by
+Panoptic data in COCO's format, JSON and PNG; for your own, pass
 --train_annotations, --train_segments (the PNG files) and --train_images:
 
 python -m solo_jax.prepare --dataset=coco_panoptic --source=DIR
@@ -64,7 +65,7 @@ _DATASETS = (
   "labeled_images",
   "semantic_images",
 )
-# What each split of your own annotations is given by.
+# Flags of each split of your own annotations.
 _PARTS = {
   "coco_instances": ("annotations", "images"),
   "coco_panoptic": ("annotations", "segments", "images"),
@@ -77,7 +78,7 @@ FLAGS = flags.FLAGS
 
 
 def define_flags() -> None:
-  """Defines the flags: when run, so that commands can be imported together."""
+  """Defines the flags, not on import, so that commands can share a process."""
   flags.DEFINE_enum(
     "dataset", None, _DATASETS, "Kind of the source.", required=True
   )
@@ -128,6 +129,11 @@ def define_flags() -> None:
     "index.json, and of --train_annotations without --validation_annotations "
     "(0 there: none).",
   )
+  _define_split_flags()
+
+
+def _define_split_flags() -> None:
+  """Defines the flags that name the files of each split."""
   for split in _SPLITS:
     flags.DEFINE_string(
       f"{split}_annotations", None, f"COCO annotation file of {split}."
@@ -279,11 +285,11 @@ def config_flags(path: pathlib.Path, data_dir: str, name: str) -> list[str]:
 
 
 def write_examples(path: pathlib.Path, folder: pathlib.Path) -> pathlib.Path:
-  """Writes the first held-out scenes as files: there is something to try.
+  """Writes the first held-out scenes as image files, as examples.
 
   Args:
     path: Folder of the prepared dataset.
-    folder: Where the folder `examples` goes.
+    folder: Parent of the folder `examples`.
 
   Returns:
     The folder of the PNG files.

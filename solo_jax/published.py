@@ -1,8 +1,9 @@
 """The published checkpoints with a short name: the rows of published.csv.
 
-A name without an ending is of weights that anyone may download; those whose
-authors keep them behind a web page end in their code base. AP is what the code
-base reports; nothing here was measured by this project.
+A name without a suffix stands for weights that anyone may download. Names of
+weights that are only available through a web page, and of methods that several
+code bases published, have their code base as suffix. AP is the figure that the
+code base reports; this project did not measure any of them.
 """
 
 import csv
@@ -13,7 +14,7 @@ import re
 
 COCO = "COCO val2017 mask AP"
 _ACADEMIC = "BSD-2-Clause, academic use only"
-# Licence of the weights, and the page where a person finds them.
+# Licence of the weights, and their web page.
 CODE_BASES = {
   "WXinlong/SOLO": (_ACADEMIC, "https://github.com/WXinlong/SOLO"),
   "AdelaiDet": (_ACADEMIC, "https://github.com/aim-uofa/AdelaiDet"),
@@ -29,6 +30,10 @@ CODE_BASES = {
     "CC-BY-NC-4.0",
     "https://github.com/facebookresearch/Mask2Former",
   ),
+  "detectron2": (
+    "CC-BY-SA-3.0",
+    "https://github.com/facebookresearch/detectron2/blob/main/MODEL_ZOO.md",
+  ),
   "torchvision": (
     "BSD-3-Clause",
     "https://docs.pytorch.org/vision/stable/models.html",
@@ -41,17 +46,17 @@ class Published:
   """A row of the table.
 
   Attributes:
-    name: What a user writes.
+    name: Name for users.
     code_base: Who published it, the heading in docs/model_zoo.md.
     original: Name of its config there.
     published_as: The file, or the name in the code base's list of models.
-    config: File in configs/ with its argument; None of a backbone alone, which
-      is for `backbone.weights`.
-    ap: Published figure; None of a backbone alone.
-    licence: Of the weights.
-    source: Address of the file, or hf:owner/model; None: only a page has it.
-    page: Where a person finds it.
-    megabytes: Of its float32 weights; None if not known.
+    config: File in configs/ with its argument; None for a single backbone, to
+      be used as `backbone.weights`.
+    ap: Published figure; None for a single backbone.
+    licence: Licence of the weights.
+    source: Address of the file, or hf:owner/model; None if only on a page.
+    page: Web page of the file.
+    megabytes: Size of its float32 weights; None if unknown.
   """
 
   name: str

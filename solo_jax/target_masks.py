@@ -48,6 +48,12 @@ class PackedMasks:
     Returns:
       Weights in [0, 1]. [..., N or len(rows), h, w] float32; a numpy array if
       `data` is one.
+
+    Examples:
+      >>> bits = np.array([[[0b10100000]]], np.uint8)  # one mask of 1 x 8 cells
+      >>> masks = PackedMasks(data=bits, encoding="bits", stride=4)
+      >>> masks.unpack().tolist()
+      [[[1.0, 0.0, 1.0, 0.0, 0.0, 0.0, 0.0, 0.0]]]
     """
     xp = np if isinstance(self.data, np.ndarray) else jnp
     data = self.data if rows is None else self.data[rows]
@@ -67,8 +73,8 @@ class PackedMasks:
     """Returns single cells of the masks of a batch, without unpacking them.
 
     Args:
-      row: Of each cell. [B, N or 1, P] int32.
-      column: Of each cell. [B, N or 1, P] int32.
+      row: Row of each cell. [B, N or 1, P] int32.
+      column: Column of each cell. [B, N or 1, P] int32.
 
     Returns:
       Weights in [0, 1]. [B, N, P] float32.

@@ -1,4 +1,4 @@
-"""What all commands print alike: lines, tables, counts with their nouns."""
+"""Output of all commands: lines, tables, counts with nouns."""
 
 from typing import Any
 
@@ -11,18 +11,23 @@ from solo_jax.errors import printable
 
 
 class Console(rich.console.Console):
-  """A console that shows control characters of names as escapes.
+  """A console that escapes control characters in names.
 
-  Names come from files: a terminal would act on what is in them.
+  Names come from files, and a terminal would act on control characters.
   """
 
   def render_str(self, text: str, **options: Any) -> rich.text.Text:
-    """Returns a text, or the cell of a table, as it is printed."""
+    """Returns a text, or the cell of a table, with escapes."""
     return super().render_str(printable(text, keep="\n\t"), **options)
 
 
 def plural(count: int, noun: str) -> str:
-  """Returns '1 class' or '1,200 classes'."""
+  """Returns '1 class' or '1,200 classes'.
+
+  Examples:
+    >>> plural(1, "class"), plural(1200, "class")
+    ('1 class', '1,200 classes')
+  """
   ending = "es" if noun.endswith(("s", "x")) else "s"
   return f"{count:,} {noun}{'' if count == 1 else ending}"
 
@@ -31,7 +36,7 @@ def make_table(*columns: str) -> rich.table.Table:
   """Returns a table for a terminal or a log file.
 
   Args:
-    columns: Headings. The first column holds names, the others numbers.
+    columns: Headings. The first column has names, the others numbers.
 
   Returns:
     A table without rows: one line below its heading, no frame, no colour.

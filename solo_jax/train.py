@@ -54,7 +54,7 @@ def define_flags(values: flags.FlagValues = flags.FLAGS) -> None:
   flags.DEFINE_boolean(
     "change_data",
     False,
-    "Go on from a checkpoint that was trained on other data of the same name.",
+    "Resume a checkpoint that was trained on other data of the same name.",
     flag_values=values,
   )
   cli.define_process_flags(values)

@@ -245,7 +245,18 @@ class Instances:
     return len(self.scores)
 
   def above(self, score: float) -> "Instances":
-    """Returns the instances of at least a score; no mask is copied."""
+    """Returns the instances of at least a score; no mask is copied.
+
+    Examples:
+      >>> found = Instances(
+      ...   masks=np.ones((2, 4, 4), bool),
+      ...   scores=np.array([0.9, 0.2], np.float32),
+      ...   labels=np.array([0, 1], np.int32),
+      ...   boxes_xyxy=np.array([[0, 0, 4, 4]] * 2, np.float32),
+      ... )
+      >>> len(found), len(found.above(0.5))
+      (2, 1)
+    """
     return self.first(int(np.sum(self.scores >= score)))
 
   def crop(self, index: int) -> tuple[slice, slice, np.ndarray]:

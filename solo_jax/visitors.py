@@ -1,9 +1,9 @@
-"""The limits of what visitors of the web page may ask of its server.
+"""Limits requests of visitors to the server of the web page.
 
 Gradio fetches any address that a visitor names (in a path, or as the file of a
-call), stores what comes whatever its size, and limits uploads by file, not by
-request. Here a request that names an address is refused before Gradio sees it,
-and so is one that is too long.
+call), stores the result whatever its size, and limits uploads by file, not by
+request. Here, requests that name an address or are too long are rejected before
+they reach Gradio.
 """
 
 import urllib.parse
@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 NO_ADDRESSES = "No address is fetched for a visitor: upload the file."
-# Of a request beside its file: boundaries of forms, thresholds.
+# Bytes of a request in addition to its file: boundaries of forms, thresholds.
 _MAX_EXTRA_BYTES = 2**16
 _Send = Callable[[dict[str, Any]], Awaitable[None]]
 
@@ -20,11 +20,11 @@ class Guard:
   """An ASGI application in front of another one."""
 
   def __init__(self, app: Callable, *, max_bytes: int):
-    """Takes the application.
+    """Wraps an application.
 
     Args:
       app: The application.
-      max_bytes: Longest body of a request, but for what forms add to it.
+      max_bytes: Longest body of a request, without the overhead of forms.
     """
     self._app = app
     self._max_bytes = max_bytes + _MAX_EXTRA_BYTES
@@ -32,7 +32,7 @@ class Guard:
   async def __call__(
     self, scope: dict[str, Any], receive: Callable, send: _Send
   ) -> None:
-    """Answers a request, or has it answered."""
+    """Answers a request, or passes it on."""
     if scope["type"] != "http":
       await self._app(scope, receive, send)
     elif names_address(scope["path"]):
@@ -43,7 +43,7 @@ class Guard:
       await self._app(scope, self._bounded(receive), send)
 
   def _bounded(self, receive: Callable) -> Callable:
-    """Returns a receiver that ends the request when it becomes too long."""
+    """Returns a receiver that aborts a request that becomes too long."""
     left = self._max_bytes
 
     async def receive_part():
@@ -56,15 +56,15 @@ class Guard:
 
 
 def names_address(path: str) -> bool:
-  """Returns whether a path asks the server to fetch something elsewhere.
+  """Returns whether a path asks the server to fetch an address.
 
   Args:
-    path: Of a request, decoded or not.
+    path: Path of a request, decoded or not.
 
   Returns:
     True for '/file=https://...' and '/proxy=...' in any spelling.
   """
-  for _ in range(3):  # coded more than once
+  for _ in range(3):  # encoded more than once
     path = urllib.parse.unquote(path)
   path = path.replace("\\", "/").lower()
   return "proxy=" in path or any(
@@ -73,7 +73,7 @@ def names_address(path: str) -> bool:
 
 
 def refuse_addresses(component: Any, error: Exception) -> None:
-  """Lets a component take files that were uploaded, and no addresses.
+  """Makes a component accept only uploaded files, no addresses.
 
   Args:
     component: A Gradio component that takes a file.

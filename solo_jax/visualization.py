@@ -33,7 +33,9 @@ PALETTE = sv.ColorPalette.from_hex(
     "#19b5a5",
   ]
 )
-UNMATCHED = sv.Color.from_hex("#d8b4b8")  # of what is no object, greyish red
+UNMATCHED = sv.Color.from_hex(
+  "#d8b4b8"
+)  # for detections without an object, greyish red
 SHOWN = ("contour", "fill", "boxes", "labels")
 COLORS = ("instance", "class")
 MIN_LONG_SIDE = 512  # smaller images are enlarged by a whole factor
@@ -45,23 +47,22 @@ MATCH_IOU = 0.5
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Look:
-  """What of an instance is drawn, and in which colours.
+  """The drawn parts of an instance, and their colours.
 
   Attributes:
-    show: Of SHOWN.
-    colors: Of COLORS: one for each instance or track, or one for each class.
+    show: Names from SHOWN.
+    colors: Name from COLORS: one colour per instance or track, or per class.
   """
 
   show: Sequence[str] = ("contour", "fill", "labels")
   colors: str = "instance"
 
   def __post_init__(self):
-    """Raises a UserError if a name is unknown or there is none."""
+    """Raises a UserError if a name is unknown."""
     unknown = sorted(set(self.show) - set(SHOWN))
-    if unknown or not self.show:
+    if unknown:
       raise UserError(
-        f"--show: unknown {', '.join(unknown) or '(none given)'}; choose from "
-        f"{', '.join(SHOWN)}"
+        f"--show: unknown {', '.join(unknown)}; choose from {', '.join(SHOWN)}"
       )
     if self.colors not in COLORS:
       raise UserError(
@@ -82,8 +83,9 @@ def draw_instances(
   """Returns the image with its instances drawn on it.
 
   Small images are enlarged so that labels can be read, and edges of masks are
-  smoothed. Labels lie on their object where it has room. They never overlap:
-  one that finds no free place next to those of higher scores is left out.
+  smoothed. Labels are placed on their object if there is room. They never
+  overlap: a label without free space next to those of higher scores is left
+  out.
 
   Args:
     image: RGB. [H0, W0, 3] uint8.
@@ -91,8 +93,8 @@ def draw_instances(
     class_names: Name of each label.
     show_scores: False for ground truth, which has none.
     tracks: Number of each instance in a video, shown before its class.
-    colors: Colour of each instance in the palette, -1 for UNMATCHED, in place
-      of that of `look`. See `match`.
+    colors: Colour of each instance in the palette, -1 for UNMATCHED, instead of
+      that of `look`. See `match`.
     look: What is drawn.
 
   Returns:
@@ -142,7 +144,7 @@ def match(predicted: types.Instances, truth: types.Instances) -> np.ndarray:
     truth: Objects at the same size, N.
 
   Returns:
-    Row of the object, -1 where no free one has an IoU of MATCH_IOU. [M] int.
+    Row of the object, -1 if no free one has an IoU of MATCH_IOU. [M] int.
   """
   rows = np.full(len(predicted), -1)
   if not len(predicted) or not len(truth):
@@ -291,7 +293,7 @@ def enlarge_masks(masks: np.ndarray, factor: int) -> np.ndarray:
     factor: 1 leaves them as they are.
 
   Returns:
-    [M, factor H, factor W] bool. What is too thin to be smoothed keeps its
+    [M, factor H, factor W] bool. Parts too thin to be smoothed keep their
     steps.
   """
   if factor == 1 or not len(masks):
@@ -347,7 +349,7 @@ def _draw_contours(
 def draw_outlines(
   picture: np.ndarray, masks: np.ndarray, color: tuple[int, int, int]
 ) -> np.ndarray:
-  """Outlines masks by a thick line.
+  """Returns the picture with masks outlined by a thick line.
 
   Args:
     picture: RGB. [H, W, 3] uint8.

@@ -1,4 +1,4 @@
-"""Signs with the names of instances, on their objects or next to them."""
+"""Labels with the names of instances, on their objects or next to them."""
 
 from collections.abc import Sequence
 
@@ -7,10 +7,10 @@ import numpy as np
 import supervision as sv
 from PIL import Image, ImageDraw, ImageFont
 
-# In a picture of more instances than this, small ones go without a label.
+# In a picture of more instances than this, small ones get no label.
 CROWDED = 25
-# Share of a sign that lies on its object, and how much larger that has to be:
-# a sign must not hide what it names.
+# Share of a label that must be on its object, and how much larger the object
+# must be, so that a label does not hide its object.
 INSIDE, ROOM = 0.95, 3
 
 
@@ -23,27 +23,31 @@ def draw_labels(
 ) -> np.ndarray:
   """Returns the picture with a small label for each text.
 
-  It lies on its object where that has room for it, else next to it, with a line
-  between the two. One that finds no free place is left out.
+  A label is placed on its object if there is room, else next to it, with a line
+  between the two. A label without free space is left out.
 
   Args:
     picture: RGB. [H, W, 3] uint8.
-    texts: One for each instance, the most important first, M.
-    boxes_xyxy: Around the masks. [M, 4].
+    texts: One per instance, the most important first, M.
+    boxes_xyxy: Boxes around the masks. [M, 4].
     masks: Each with at least one pixel. [M, H, W] bool.
     palette: Colour of each instance, M.
 
   Returns:
-    RGB picture with the signs. [H, W, 3] uint8.
+    RGB picture with the labels. [H, W, 3] uint8.
   """
   height, width = picture.shape[:2]
   font = ImageFont.load_default(size=text_size(height, width))
   canvas = Image.fromarray(picture)
   draw = ImageDraw.Draw(canvas)
   taken = np.zeros((0, 4))
-  for text, box, mask, color in zip(
-    texts, boxes_xyxy, masks, palette, strict=True
+  owner = find_owners(masks, (height, width))
+  for i, (text, box, color) in enumerate(
+    zip(texts, boxes_xyxy, palette, strict=True)
   ):
+    # What smaller ones cover is theirs; of one that is hidden, all of it.
+    mask = owner == i + 1
+    mask = mask if mask.any() else masks[i]
     size = np.array([draw.textlength(text, font) + 8, font.size * 1.25 + 4])
     if len(texts) > CROWDED and size[0] > 1.5 * (box[2] - box[0]):
       continue
@@ -70,6 +74,24 @@ def draw_labels(
   return np.array(canvas)
 
 
+def find_owners(
+  masks: Sequence[np.ndarray], size: tuple[int, int]
+) -> np.ndarray:
+  """Returns the visible mask of each pixel, smaller masks in front.
+
+  Args:
+    masks: [H, W] bool each, M.
+    size: (H, W).
+
+  Returns:
+    Position of the mask plus 1; 0 where there is none. [H, W] int32.
+  """
+  owner = np.zeros(size, np.int32)
+  for i in np.argsort([-mask.sum() for mask in masks], kind="stable"):
+    owner[masks[i]] = i + 1
+  return owner
+
+
 def deepest_point(mask: np.ndarray, box: np.ndarray) -> tuple[int, int]:
   """Returns the pixel of a mask that is farthest from its edge.
 
@@ -90,7 +112,7 @@ def deepest_point(mask: np.ndarray, box: np.ndarray) -> tuple[int, int]:
 def _place_on(
   mask: np.ndarray, point: tuple[int, int], size: np.ndarray
 ) -> np.ndarray | None:
-  """Returns the place of a sign in the middle of its mask, if there is room."""
+  """Returns the place of a label inside its mask, None without room."""
   corner = np.array(point) - size / 2
   place = np.concatenate([corner, corner + size])
   left, top, right, bottom = place.round().astype(int)
@@ -111,6 +133,8 @@ def free_place(
   box: np.ndarray, size: np.ndarray, taken: np.ndarray, frame: tuple[int, int]
 ) -> np.ndarray | None:
   """Returns a free place next to `box` (x1, y1, x2, y2), or None."""
+  if np.greater(size, frame).any():  # of one row of pixels, for example
+    return None
   left, top, right, bottom = box
   middle = (left + right - size[0]) / 2
   for corner in (

@@ -1,29 +1,30 @@
 r"""A web page to try a model: drop an image, set thresholds, download JSON.
 
-python -m solo_jax.webapp --checkpoint=workdirs/shapes
+python -m solo_jax.webapp --checkpoint=workdirs/shapes \
+    --examples=data/shapes/examples
 
 Then open the address that it prints. Without --host, only this machine can open
 the page. It loads nothing from other servers and sends nothing to them. Needs
 the extra 'demo' (Gradio).
 """
 
-import html
 import os
 import pathlib
+import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import numpy as np
 from absl import flags
 
-from solo_jax import cli, types, visualization
+from solo_jax import cli, visualization
+from solo_jax import webapp_results as results
 from solo_jax.api import Predictor
 from solo_jax.data import transforms
 from solo_jax.errors import UserError
 from solo_jax.inference.compilation_cache import use_compilation_cache
+from solo_jax.media.inputs import find_inputs
 from solo_jax.media.reading import ImageReader
-from solo_jax.media.saving import Results
 from solo_jax.visitors import NO_ADDRESSES, Guard, refuse_addresses
 
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # read when it is imported
@@ -31,16 +32,9 @@ os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # read when it is imported
 # Pixels of all masks that a picture shows at once, one byte each.
 MAX_DRAWN_PIXELS = 2**30
 
-STYLE = """
-#table { max-height: 26em; overflow: auto }
-#table table { width: 100%; font-variant-numeric: tabular-nums }
-#table :is(th, td) {
-  border: 0; border-bottom: 1px solid var(--border-color-primary);
-  padding: 0.3em 0.8em; text-align: left;
-}
-#table th { font-weight: 600; position: sticky; top: 0;
-  background: var(--background-fill-primary) }
-"""
+STYLE = pathlib.Path(__file__).with_suffix(".css")
+MAX_EXAMPLES = 8
+HEIGHT = 440  # pixels of both pictures
 
 FLAGS = flags.FLAGS
 
@@ -51,6 +45,7 @@ def build_page(
   title: str,
   score_threshold: float,
   max_pixels: int,
+  examples: Sequence[str] = (),
 ) -> Any:
   """Returns the page; nothing is served yet.
 
@@ -59,6 +54,7 @@ def build_page(
     title: Heading, in Markdown.
     score_threshold: Initial value of the slider.
     max_pixels: Images that declare more pixels are rejected before decoding.
+    examples: Image files to try by a click.
 
   Returns:
     A gradio.Blocks.
@@ -74,53 +70,76 @@ def build_page(
     # State of each visitor, deleted an hour after the last image.
     state = gr.State(time_to_live=3600)
     with gr.Row():
-      with gr.Column(scale=2):
-        source, score, area = _add_inputs(score_threshold)
-      with gr.Column(scale=3):
+      with gr.Column():
+        source = _add_source()
+        if examples:
+          gr.Examples([*examples], source, label="Try one of these")
+      with gr.Column():
         picture, text, download = _add_results()
+    score, area, parts, colors = _add_controls(score_threshold)
     table = gr.HTML(elem_id="table")
     reader = ImageReader(max_pixels=max_pixels, exif=predictor.exif)
     detect, show = _make_handlers(predictor, download, reader)
     # One image at a time: they share the device.
     shown = dict(
-      inputs=[state, score, area], outputs=[picture, text, table, download]
+      inputs=[state, score, area, parts, colors],
+      outputs=[picture, text, table, download],
     )
     source.change(
       detect, source, state, concurrency_limit=1, show_progress="full"
     ).then(show, **shown)
-    for slider in (score, area):
-      slider.change(
+    for control in (score, area, parts, colors):
+      control.change(
         show, **shown, trigger_mode="always_last", show_progress="hidden"
       )
   return page
 
 
-def _add_inputs(score_threshold: float) -> tuple[Any, Any, Any]:
-  """Returns the image input and the sliders for score and area."""
+def _add_source() -> Any:
+  """Returns the image input."""
   gr = _import_gradio()
   source = gr.Image(
     show_label=False,
     buttons=["fullscreen"],
     type="filepath",
     sources=["upload", "clipboard"],
-    height=360,
+    height=HEIGHT,
     elem_id="source",
   )
   # The original file, with its 16 bits: `ImageReader` reports its problems.
   source.preprocess = lambda data: data and data.path
   refuse_addresses(source, gr.Error(NO_ADDRESSES, print_exception=False))
-  score = gr.Slider(
-    0,
-    1,
-    score_threshold,
-    step=0.01,
-    label="Minimum score",
-    elem_id="score",
-  )
-  area = gr.Slider(
-    0, 2000, 0, step=1, label="Minimum area in pixels", elem_id="area"
-  )
-  return source, score, area
+  return source
+
+
+def _add_controls(score_threshold: float) -> tuple[Any, Any, Any, Any]:
+  """Returns the controls for score and area, for what is drawn, and colours."""
+  gr = _import_gradio()
+  with gr.Row():
+    score = gr.Slider(
+      0,
+      1,
+      score_threshold,
+      step=0.01,
+      label="Minimum score",
+      elem_id="score",
+    )
+    area = gr.Slider(
+      0, 2000, 0, step=1, label="Minimum area in pixels", elem_id="area"
+    )
+    parts = gr.CheckboxGroup(
+      [*visualization.SHOWN],
+      value=[*visualization.Look().show],
+      label="Show",
+      elem_id="parts",
+    )
+    colors = gr.Radio(
+      [*visualization.COLORS],
+      value=visualization.Look().colors,
+      label="Colours by",
+      elem_id="colors",
+    )
+  return score, area, parts, colors
 
 
 def _add_results() -> tuple[Any, Any, Any]:
@@ -131,11 +150,13 @@ def _add_results() -> tuple[Any, Any, Any]:
     buttons=["download", "fullscreen"],  # not "share"
     format="png",
     interactive=False,
-    height=480,
+    height=HEIGHT,
     elem_id="picture",
   )
   text = gr.Markdown(elem_id="count")
-  download = gr.DownloadButton("Download JSON (COCO)", elem_id="json")
+  download = gr.DownloadButton(
+    "Download JSON (COCO)", elem_id="json", interactive=False
+  )
   return picture, text, download
 
 
@@ -155,25 +176,30 @@ def _make_handlers(
       raise gr.Error(message, print_exception=False) from error
     return pathlib.Path(path).name, image, predictor(image)
 
-  def show(state, score, area):
+  def show(state, score, area, parts, colors):
     if state is None:
-      return None, "", "", None
+      return None, "", "", gr.update(value=None, interactive=False)
     name, image, found = state
-    shown = select(found, score, area)
+    shown = results.select(found, score, area)
     picture = visualization.draw_instances(
       transforms.to_uint8(image),
       shown.to_dense(MAX_DRAWN_PIXELS),
       predictor.class_names,
+      tracks=range(1, len(shown) + 1),  # the numbers of the table
+      look=visualization.Look(show=parts, colors=colors),
     )
     with tempfile.TemporaryDirectory(prefix="solo_jax_demo_") as folder:
-      path = write_json(pathlib.Path(folder), predictor, image, shown, name)
+      path = results.write_json(
+        pathlib.Path(folder), predictor, image, shown, name
+      )
       # Gradio deletes its copy like uploads, see `delete_cache`.
       path = download.move_resource_to_block_cache(path)
     text = (
       f"**{len(shown)} of {len(found)}** detections, image of "
       f"{image.shape[1]} x {image.shape[0]} pixels"
     )
-    return picture, text, to_html(describe(predictor, shown)), path
+    table = results.to_html(results.describe(predictor, shown))
+    return picture, text, table, gr.update(value=path, interactive=True)
 
   return detect, show
 
@@ -203,12 +229,17 @@ def launch(page: Any, *, host: str, port: int, max_upload_mb: int) -> str:
     # The theme's own have a contrast of 2.2 to 3.7 with what is behind them.
     **{
       f"{name}{scheme}": color
-      for scheme, grey in (("", "*neutral_600"), ("_dark", "*neutral_300"))
+      for scheme, grey, chosen in (
+        ("", "*neutral_600", "*primary_100"),
+        ("_dark", "*neutral_300", "*primary_900"),
+      )
       for name, color in (
         ("block_label_text_color", "*body_text_color"),
         ("block_title_text_color", "*body_text_color"),
         ("block_title_background_fill", "transparent"),
         ("body_text_color_subdued", grey),
+        ("checkbox_label_text_color_selected", "*body_text_color"),
+        ("checkbox_label_background_fill_selected", chosen),
       )
     }
   )
@@ -218,7 +249,7 @@ def launch(page: Any, *, host: str, port: int, max_upload_mb: int) -> str:
     max_file_size=max_upload_mb * 10**6,
     share=False,
     theme=theme,
-    css=STYLE,
+    css=STYLE.read_text(encoding="utf-8"),
     app_kwargs=dict(
       middleware=[(Guard, (), dict(max_bytes=max_upload_mb * 10**6))]
     ),
@@ -241,101 +272,16 @@ def make_title(checkpoint: str, class_names: Sequence[str]) -> str:
     class_names: Classes it detects; the first dozen are listed.
 
   Returns:
-    A heading and one line.
+    A heading and two lines.
   """
   names = ", ".join(class_names[:12])
   more = len(class_names) - 12
   rest = f" and {more} more" if more > 0 else ""
-  return f"# solo_jax\n`{checkpoint}` finds: {names}{rest}"
-
-
-def select(
-  instances: types.Instances, score: float, area: float
-) -> types.Instances:
-  """Returns the instances of at least a score and an area.
-
-  Args:
-    instances: By falling score.
-    score: Smallest score.
-    area: Fewest pixels.
-
-  Returns:
-    The selected instances, in the same order.
-  """
-  instances = instances.above(score)
-  areas = np.array([instances.crop(i)[2].sum() for i in range(len(instances))])
-  return instances.take(np.flatnonzero(areas >= area))
-
-
-def describe(
-  predictor: Predictor, instances: types.Instances
-) -> list[dict[str, Any]]:
-  """Returns a description of each instance.
-
-  Args:
-    predictor: Predictor of the checkpoint.
-    instances: By falling score.
-
-  Returns:
-    One table row per instance, by column.
-  """
-  rows = []
-  for i in range(len(instances)):
-    left, top, right, bottom = instances.boxes_xyxy[i].astype(int).tolist()
-    rows.append(
-      {
-        "#": i + 1,
-        "class": predictor.class_names[instances.labels[i]],
-        "score": f"{instances.scores[i]:.3f}",
-        "area": int(instances.crop(i)[2].sum()),
-        "box": f"{left}, {top} to {right}, {bottom}",
-      }
-    )
-  return rows
-
-
-def to_html(rows: Sequence[dict[str, Any]]) -> str:
-  """Returns an HTML table of rows of equal columns; '' without rows."""
-  if not rows:
-    return ""
-
-  def line(cells, tag):
-    cells = (f"<{tag}>{html.escape(str(x))}</{tag}>" for x in cells)
-    return f"<tr>{''.join(cells)}</tr>"
-
-  body = "".join(line(row.values(), "td") for row in rows)
-  return f"<table>{line(rows[0], 'th')}{body}</table>"
-
-
-def write_json(
-  folder: pathlib.Path,
-  predictor: Predictor,
-  image: np.ndarray,
-  instances: types.Instances,
-  name: str,
-) -> pathlib.Path:
-  """Writes instances in COCO's format, as `predict` does.
-
-  Args:
-    folder: Folder to write to.
-    predictor: Predictor of the checkpoint.
-    image: The image.
-    instances: What to write.
-    name: Name of the image's file.
-
-  Returns:
-    Path of the file.
-  """
-  with Results(
-    folder,
-    kinds=["rle"],
-    class_names=predictor.class_names,
-    category_ids=predictor.category_ids,
-  ) as results:
-    results.add(
-      image, instances, file_name=name, name="image", views={}, maps={}
-    )
-  return folder / "predictions.json"
+  return (
+    f"# Find {names}{rest}\n"
+    "Drop or paste a picture. It goes to the machine that serves this page and "
+    f"nowhere else.\n\nModel: `{checkpoint}`"
+  )
 
 
 def _import_gradio():
@@ -362,9 +308,21 @@ def define_flags() -> None:
   flags.DEFINE_integer(
     "max_upload_mb", 20, "Reject larger uploads.", lower_bound=1
   )
+  flags.DEFINE_string(
+    "examples", None, "Folder of images to offer as examples, the first eight."
+  )
   cli.define_max_pixels_flag(
     "Reject images whose header declares more pixels.", default=50_000_000
   )
+
+
+def _list_examples(folder: str | None) -> list[str]:
+  """Returns the first image files of a folder."""
+  if folder is None:
+    return []
+  return [
+    str(x) for x in find_inputs([folder], sys.stdin).images[:MAX_EXAMPLES]
+  ]
 
 
 def main() -> None:
@@ -376,6 +334,7 @@ def main() -> None:
     title=make_title(FLAGS.checkpoint, predictor.class_names),
     score_threshold=FLAGS.score_threshold,
     max_pixels=FLAGS.max_pixels,
+    examples=_list_examples(FLAGS.examples),
   )
   address = launch(
     page,

@@ -1,9 +1,9 @@
-"""From what a user calls a checkpoint to its folder, its model, its config.
+"""Finds the folder, model and config of a checkpoint that a user names.
 
-A user may give the folder of a run or of one checkpoint, the file of another
-code base, a name of `published.py`, an https:// address, or hf:owner/model.
-All but a folder are converted once, into the cache, with the readers of
-`conversion/`: nothing in such a file is executed.
+A user may pass the folder of a run or of one checkpoint, the file of another
+code base, a name in `published.py`, an https:// address, or hf:owner/model. All
+but folders are converted once, into the cache, with the readers of
+`conversion/`, which execute nothing in a file.
 """
 
 import dataclasses
@@ -38,7 +38,7 @@ _LIST = "python -m solo_jax.convert --list"
 
 
 def load(text: str) -> store.Checkpoint:
-  """Returns the checkpoint that a user's text means.
+  """Returns the checkpoint that a user names.
 
   Args:
     text: See the top of this file.
@@ -47,13 +47,13 @@ def load(text: str) -> store.Checkpoint:
     The checkpoint.
 
   Raises:
-    UserError: If there is none, it cannot be had, converted or read.
+    UserError: If it does not exist or cannot be downloaded, converted or read.
   """
   return store.load(find_folder(text))
 
 
 def load_model(text: str) -> Model:
-  """Returns the model of the checkpoint that a user's text means.
+  """Returns the model of the checkpoint that a user names.
 
   Args:
     text: See the top of this file.
@@ -62,7 +62,7 @@ def load_model(text: str) -> Model:
     The model.
 
   Raises:
-    UserError: As `load`.
+    UserError: See `load`.
   """
   checkpoint = load(text)
   model = build_model(
@@ -77,17 +77,17 @@ def load_model(text: str) -> Model:
 def find_folder(text: str) -> str:
   """Returns the folder of a checkpoint, downloaded and converted if need be.
 
-  The cache is asked first: what is in it needs no network.
+  Checks the cache first, which needs no network.
 
   Args:
     text: See the top of this file.
 
   Returns:
-    The folder, which is not there if the text is a path of nothing.
+    The folder, which does not exist if the text is a path to nothing.
 
   Raises:
-    UserError: If the text is no path and no name, or the file cannot be had,
-      or not be converted.
+    UserError: If the text is neither a path nor a name, or the file cannot be
+      downloaded or converted.
   """
   if _is_path(text):
     is_file = text.endswith(_ENDINGS) and epath.Path(text).is_file()
@@ -112,13 +112,13 @@ def find_file(text: str) -> str:
 
   Args:
     text: A path, a name of `published.py` or an address; any other text is
-      returned as it is.
+      returned unchanged.
 
   Returns:
     The path.
 
   Raises:
-    UserError: If the file cannot be had, or is not of a backbone.
+    UserError: If the file cannot be downloaded, or is not a backbone.
   """
   row = None if epath.Path(text).exists() else published.find(text)
   if row is None and not hub.is_address(text):
@@ -148,17 +148,17 @@ def convert_file(
   origin: dict[str, Any],
   **options: Any,
 ) -> tuple[str, ...]:
-  """Converts a foreign file to a checkpoint.
+  """Returns a report after converting a foreign file to a checkpoint.
 
   Args:
     path: The file.
-    out: Folder for the checkpoint; refused unless it is new or empty.
-    config: Of the network; None raises an error that says which.
-    origin: Saved with the checkpoint, with what the conversion adds.
+    out: Folder for the checkpoint; must be new or empty.
+    config: Config of the network; None raises an error that names it.
+    origin: Saved with the checkpoint, with additions of the conversion.
     **options: See `converter.convert_checkpoint`.
 
   Returns:
-    What is to be said of it, in lines.
+    Lines for the user.
 
   Raises:
     UserError: See `converter.convert_checkpoint`. Nothing is written then.
@@ -233,7 +233,7 @@ def find_shapes(config: ml_collections.ConfigDict) -> dict[str, Any]:
 
 
 def _is_path(text: str) -> bool:
-  """Returns whether a text can only be a path: such is never sent anywhere."""
+  """Returns whether a text can only be a path, which is never sent."""
   if hub.is_address(text):
     return False
   looks_like_one = re.search(r"[/\\]|^[.~]", text) is not None
@@ -258,7 +258,7 @@ def _key(text: str) -> str:
 
 
 def _fetch(text: str, row: Published | None, part: pathlib.Path) -> None:
-  """Downloads and converts into an empty folder; the file does not stay."""
+  """Downloads and converts into an empty folder; deletes the file."""
   origin = _download(text, row, part)
   path = part / origin["file"]
   _convert(str(path), part / "run", row and row.config, origin)
@@ -268,7 +268,7 @@ def _fetch(text: str, row: Published | None, part: pathlib.Path) -> None:
 def _download(
   text: str, row: Published | None, part: pathlib.Path
 ) -> dict[str, Any]:
-  """Downloads a file and shows from where it is and under which licence."""
+  """Downloads a file and prints its source and licence."""
   if row is not None and row.source is None:
     raise UserError(
       f"{row.name}: its authors give the file {row.published_as} on a page "
@@ -321,7 +321,7 @@ def _convert(
     lines = convert_file(path, str(out), config=made, origin=origin)
   except (OSError, UserError):
     raise
-  except Exception as error:  # Orbax, on a full disk for one
+  except Exception as error:  # Orbax, for example on a full disk
     raise UserError(
       f"{out} cannot be written ({reason(error)}); nothing was kept"
     ) from error

@@ -41,7 +41,7 @@ class ColorNetwork(nn.Module):
 
 
 def find_boxes(maps):
-  """Finds the box of each colour and what lies in it. Of one image.
+  """Finds the box of each colour and what is in it. Of one image.
 
   Args:
     maps: [H, W, 3] float32.

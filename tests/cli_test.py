@@ -104,7 +104,7 @@ def test_the_end_of_another_process_is_explained(monkeypatch):
 
 
 def parse(monkeypatch, *arguments):
-  """Parses a command line of train into flags of its own."""
+  """Parses a command line of train into separate flags."""
   values = flags.FlagValues()
   train.define_flags(values)
   monkeypatch.setattr(sys, "argv", ["train", *arguments])

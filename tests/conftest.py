@@ -37,7 +37,7 @@ GOLDEN = pathlib.Path(
 )
 
 
-# Equal examples in every run and no files beside the tests; a slow machine is
+# Equal examples in every run and no files next to the tests; a slow machine is
 # no error.
 hypothesis.settings.register_profile(
   "solo_jax",
@@ -133,7 +133,7 @@ def golden(request):
 class Golden(types.SimpleNamespace):
   """Arrays in the layout of the fixtures, with converters to ours.
 
-  `path` is that of the file; what its config names lies next to it.
+  `path` is that of the file; what its config names is next to it.
   """
 
   def __init__(self, config, arrays, path):

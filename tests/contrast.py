@@ -1,4 +1,4 @@
-"""Finds text of a page that cannot be read on what lies behind it."""
+"""Finds text of a page that cannot be read on what is behind it."""
 
 # Colours are painted onto a canvas: CSS has many ways to write them.
 _SCRIPT = """
@@ -23,8 +23,9 @@ _SCRIPT = """
     NodeFilter.SHOW_TEXT);
   while (walker.nextNode()) {
     const node = walker.currentNode, element = node.parentElement;
-    if (!node.textContent.trim() || !element.checkVisibility({
-      checkOpacity: true, checkVisibilityCSS: true })) continue;
+    if (element.closest(":disabled") || !node.textContent.trim()) continue;
+    if (!element.checkVisibility({ checkOpacity: true,
+      checkVisibilityCSS: true })) continue;
     const range = document.createRange();
     range.selectNodeContents(node);
     const { width, height } = range.getBoundingClientRect();

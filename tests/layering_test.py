@@ -16,7 +16,7 @@ LEAVES = (
   "visualization",
   "visualization_labels",
 )
-# What each part of the package may import beside itself, `types` and `errors`.
+# What each part of the package may import next to itself, `types` and `errors`.
 ALLOWED = {
   "target_masks": (),
   "types": ("target_masks",),

@@ -117,7 +117,7 @@ def test_wrong_addresses_are_refused(address, message):
 
 
 def test_no_cluster_is_told():
-  """In a process of its own, as JAX must not be in use yet."""
+  """In a separate process, as JAX must not be in use yet."""
   program = "from solo_jax import parallel; parallel.connect(None, None, None)"
   done = subprocess.run(
     [sys.executable, "-c", program], capture_output=True, text=True

@@ -13,7 +13,7 @@ CONFIG = pathlib.Path(__file__).parents[1] / "configs" / "solov2_shapes.py"
 
 
 def parse(monkeypatch, *arguments):
-  """Parses a command line into flags of its own."""
+  """Parses a command line into separate flags."""
   values = flags.FlagValues()
   train.define_flags(values)
   # The config flag looks for its overrides in sys.argv itself.

@@ -61,3 +61,24 @@ def test_the_deepest_point_by_hand():
   mask[10:51, 30:71] = True  # and a square of 41 pixels below it
   box = np.array([10, 10, 71, 51])
   assert visualization_labels.deepest_point(mask, box) == (50, 30)
+
+
+def test_a_picture_of_one_row_has_no_room_for_labels():
+  for size in ((1, 5000), (3, 700), (5000, 1)):
+    picture = np.full((*size, 3), 90, np.uint8)
+    drawn = visualization_labels.draw_labels(
+      picture,
+      ["cat 0.90"],
+      np.array([[0.0, 0.0, size[1], size[0]]]),
+      np.ones((1, *size), bool),
+      [sv.Color.WHITE],
+    )
+    np.testing.assert_array_equal(drawn, picture)
+
+
+def test_smaller_masks_own_what_they_cover():
+  large, small = np.zeros((2, 4, 6), bool)
+  large[:, :4] = True
+  small[1:3, 2:6] = True
+  owner = visualization_labels.find_owners([large, small], (4, 6))
+  np.testing.assert_array_equal(owner, large * 1 + small * (2 - large))

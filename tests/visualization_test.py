@@ -94,7 +94,7 @@ def test_scores_are_drawn_on_request():
   )
   changed = np.nonzero((with_scores != without).any(2))
   assert len(changed[0])
-  # The label lies in the middle of the object.
+  # The label is in the middle of the object.
   np.testing.assert_allclose(changed[0].mean(), 300, atol=4)
 
 

@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 import pytest
 
-from solo_jax import types, webapp
+from solo_jax import types, webapp, webapp_results
 from solo_jax.evaluation import rle
 
 
@@ -92,6 +92,7 @@ def shown_picture(page):
 
 
 def test_an_image_becomes_a_picture_a_table_and_json(page, tmp_path):
+  assert page.locator("#json").is_disabled()
   drop(page, write(tmp_path / "street.png", np.full((40, 60, 3), 90, np.uint8)))
   page.locator("#count", has_text="2 of 2").wait_for()
   assert "60 x 40 pixels" in page.locator("#count").inner_text()
@@ -143,6 +144,7 @@ def test_all_text_can_be_read(served, browser, tmp_path, scheme):
   page = browser.new_page(color_scheme=scheme)
   page.set_default_timeout(60_000)
   page.goto(served)
+  page.add_style_tag(content="* { transition: none !important }")
   page.locator("#source input[type=file]").wait_for(state="attached")
   assert not contrast.find_faint_text(page)
   drop(page, write(tmp_path / "street.png", np.full((40, 60, 3), 90, np.uint8)))
@@ -203,7 +205,8 @@ def test_no_file_outlives_the_page(tmp_path, monkeypatch):
   image = write(tmp_path / "a.png", np.full((40, 60, 3), 90, np.uint8))
   client.predict(gradio_client.handle_file(str(image)), api_name="/detect")
   for score in (0.1, 0.6, 0.95):
-    *_, found = client.predict(score, 0, api_name="/show")
+    *_, found = client.predict(score, 0, ["fill"], "class", api_name="/show")
+    found = found["value"] if isinstance(found, dict) else found
     assert json.loads(pathlib.Path(found).read_text())["images"]
   assert [*tmp_path.rglob("gradio/*/predictions.json")]
   assert not [*tmp_path.glob("solo_jax_demo_*")]
@@ -277,26 +280,26 @@ def test_server_fetches_nothing_and_stores_no_more_than_it_says(
 def test_thresholds_and_table():
   predictor = Bands()
   found = predictor(np.full((40, 60, 3), 9, np.uint8))
-  assert len(webapp.select(found, 0.0, 0)) == 2
-  assert webapp.select(found, 0.6, 0).labels.tolist() == [1]
-  assert webapp.select(found, 0.0, 301).labels.tolist() == [1]
-  assert webapp.select(found, 0.95, 0).masks.shape == (0, 40, 60)
-  rows = webapp.describe(predictor, found)
+  assert len(webapp_results.select(found, 0.0, 0)) == 2
+  assert webapp_results.select(found, 0.6, 0).labels.tolist() == [1]
+  assert webapp_results.select(found, 0.0, 301).labels.tolist() == [1]
+  assert webapp_results.select(found, 0.95, 0).masks.shape == (0, 40, 60)
+  rows = webapp_results.describe(predictor, found)
   assert [tuple(row.values()) for row in rows] == [
     (1, "dog", "0.900", 1200, "0, 0 to 60, 20"),
     (2, "cat", "0.500", 300, "0, 20 to 15, 40"),
   ]
-  assert webapp.to_html([]) == ""
-  assert "<td>&lt;b&gt;</td>" in webapp.to_html([{"class": "<b>"}])
+  assert webapp_results.to_html([]) == ""
+  assert "<td>&lt;b&gt;</td>" in webapp_results.to_html([{"class": "<b>"}])
 
 
-def test_command_serves_the_checkpoint(monkeypatch, capsys):
+def test_command_serves_the_checkpoint(monkeypatch, capsys, tmp_path):
   served = {}
   monkeypatch.setattr(webapp, "use_compilation_cache", lambda: None)
   monkeypatch.setattr(
     webapp.Predictor,
     "from_checkpoint",
-    lambda path: SimpleNamespace(class_names=[f"c{i}" for i in range(15)]),
+    lambda path, **_: SimpleNamespace(class_names=[f"c{i}" for i in range(15)]),
   )
 
   def build_page(predictor, **options):
@@ -319,14 +322,18 @@ def test_command_serves_the_checkpoint(monkeypatch, capsys):
       score_threshold=0.25,
       max_upload_mb=20,
       max_pixels=2_000_000,
+      examples=str(tmp_path),
     ),
   )
+  for name in "abcdefghi":
+    (tmp_path / f"{name}.png").touch()
   webapp.main()
   assert "open http://127.0.0.1:7860/" in capsys.readouterr().out
+  title = served.pop("title")
+  names = ", ".join(f"c{i}" for i in range(12))
+  assert title.startswith(f"# Find {names} and 3 more\n") and "`run`" in title
   assert served == dict(
-    title="# solo_jax\n`run` finds: "
-    + ", ".join(f"c{i}" for i in range(12))
-    + " and 3 more",
+    examples=[str(tmp_path / f"{name}.png") for name in "abcdefgh"],
     score_threshold=0.25,
     max_pixels=2_000_000,
     host="127.0.0.1",

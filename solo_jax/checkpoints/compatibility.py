@@ -66,20 +66,20 @@ def check_same_run(saved: dict, expected: dict, where: str) -> None:
 def check_same_data(
   saved: dict | None, expected: dict, where: str, *, is_change_accepted: bool
 ) -> None:
-  """Refuses to go on with other data under the same name.
+  """Raises if the data changed under the same name.
 
   Args:
-    saved: The checkpoint's 'data', see `CheckpointWriter`; None of one from
-      before it was saved, which a warning says.
-    expected: That of this run.
-    where: First words of the error.
-    is_change_accepted: Whether other data are only reported.
+    saved: The checkpoint's 'data', see `CheckpointWriter`; None for older
+      checkpoints without it, which is logged as a warning.
+    expected: The same of this run.
+    where: First words of the error message.
+    is_change_accepted: Whether to only report other data.
 
   Raises:
     UserError: Naming the differences, unless accepted.
   """
   if saved is None:
-    logging.warning("%s: it does not say on which data it was trained", where)
+    logging.warning("%s: its training data are not recorded", where)
     return
   differing = [
     f"  {key}: saved {saved.get(key, '(absent)')}, now {value}"

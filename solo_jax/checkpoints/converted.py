@@ -1,4 +1,4 @@
-"""Weights that were not trained here, saved as a checkpoint of their own."""
+"""Saves weights that were not trained here as a checkpoint."""
 
 import json
 from typing import Any
@@ -26,21 +26,21 @@ def save_converted(
   """Saves weights that were not trained here, as the step 0 of a run.
 
   Args:
-    folder: Of the run; made, and refused unless it is new or empty.
+    folder: Folder of the run; created, must be new or empty.
     variables: {'params', 'batch_stats'} of numpy arrays.
-    config: Of their network.
+    config: Config of their network.
     class_names: Name of each label 0..K-1.
     category_ids: The dataset's own id of each label.
-    origin: Where they are from, for a reader of the checkpoint; plain JSON.
+    origin: Source of the weights, for readers of the checkpoint; plain JSON.
 
   Raises:
-    UserError: If there is something in the folder, or it cannot be one.
+    UserError: If the folder is not empty or cannot be created.
   """
   check_writable(folder)
   path = absolute(folder)
   if path.exists() and (not path.is_dir() or children(path)):
     raise UserError(
-      f"{path} is there already and not an empty folder; remove it or choose "
+      f"{path} already exists and is not an empty folder; remove it or choose "
       "another one"
     )
   info = {

@@ -48,9 +48,9 @@ def find_checkpoint(path: str) -> epath.Path:
 
 
 def check_writable(path: str) -> None:
-  """Refuses a folder in which Orbax would not find what it wrote.
+  """Refuses a folder in which Orbax would not find its own files.
 
-  It takes the whole path for a pattern when it puts a checkpoint together.
+  Orbax treats the whole path as a glob pattern when it assembles a checkpoint.
 
   Args:
     path: Folder of a run.

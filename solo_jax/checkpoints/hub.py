@@ -1,10 +1,9 @@
 """Downloads files of weights: from any address, and from the Hugging Face Hub.
 
-Both go through one function, so that both are checked in the same way: size,
-digest, and what was sent in place of a file. A connection that is cut is taken
-up again where the server can do so, otherwise the file is started again.
-The Hub's own two addresses are used directly: one that lists a model's files
-with their digests, one that sends a file.
+Both use the same function and the same checks: size, digest, and whether a file
+was sent. An interrupted download is resumed if the server supports it,
+otherwise restarted. The Hub's own two addresses are used directly: one that
+lists a model's files with their digests, one that sends a file.
 """
 
 import contextlib
@@ -43,13 +42,13 @@ class Remote:
   """A file to download.
 
   Attributes:
-    address: Where it is.
-    file_name: Its name, for the copy.
-    source: What the user would recognise it by.
+    address: Address of the file.
+    file_name: Name of the copy.
+    source: Name that the user recognises.
     digest: First digits of its SHA-256, or None.
-    size: In bytes, or None.
-    licence: Of the weights, or None.
-    headers: To send along.
+    size: Size in bytes, or None.
+    licence: Licence of the weights, or None.
+    headers: HTTP headers to send.
   """
 
   address: str
@@ -67,7 +66,7 @@ def is_address(text: str) -> bool:
 
 
 def find_remote(text: str, digest: str | None = None) -> Remote:
-  """Returns the file that an address stands for.
+  """Returns the file of an address.
 
   Args:
     text: https://... or hf:owner/model, with a revision after '@' if wanted.
@@ -77,7 +76,7 @@ def find_remote(text: str, digest: str | None = None) -> Remote:
     The file. Of a model on the Hub: of the newest commit, pinned.
 
   Raises:
-    UserError: If the Hub cannot be asked, or the model has no file of weights.
+    UserError: If the Hub does not answer, or the model has no file of weights.
   """
   if text.startswith(HUB):
     return _find_on_hub(text)
@@ -144,18 +143,18 @@ def _choose_weights(text: str, names: list[str]) -> str:
 
 
 def download(remote: Remote, folder: pathlib.Path) -> dict[str, Any]:
-  """Downloads a file, shows how far it is, and checks it.
+  """Downloads a file with a progress display, and checks it.
 
   Args:
     remote: The file.
-    folder: Where to put it, under `remote.file_name`.
+    folder: Folder to write it to, named `remote.file_name`.
 
   Returns:
-    What is known of it: source, sha256, bytes, etag.
+    Facts about it: source, sha256, bytes, etag.
 
   Raises:
-    UserError: If it cannot be had, or is not the expected one. Then the folder
-      holds nothing, or a file that the caller must throw away.
+    UserError: If it cannot be downloaded, or is not the expected file. The
+      folder is then empty, or contains a file that the caller must delete.
     OSError: If it cannot be written.
   """
   path = folder / remote.file_name
@@ -186,7 +185,7 @@ def download(remote: Remote, folder: pathlib.Path) -> dict[str, Any]:
 
 
 class _Copy:
-  """A download under way.
+  """A running download.
 
   Attributes:
     done: Bytes so far.
@@ -201,7 +200,7 @@ class _Copy:
     self._remote, self._file, self._report = remote, file, report
 
   def run(self) -> None:
-    """Downloads until the file is whole or there is no hope."""
+    """Downloads until the file is complete or a retry is pointless."""
     for attempt in range(ATTEMPTS):
       try:
         with _open(
@@ -228,7 +227,7 @@ class _Copy:
     return headers
 
   def _take(self, response: requests.Response) -> None:
-    """Writes what a server sends."""
+    """Writes the data that a server sends."""
     if response.headers.get("Content-Type", "").startswith("text/html"):
       raise UserError(
         f"{self._remote.source}: {response.url} sent a web page, not a file: a "
@@ -255,7 +254,7 @@ class _Copy:
       self._report(self.done, self.total)
 
   def _check_space(self) -> None:
-    """Refuses before the first byte: the converted copy takes as much."""
+    """Raises if the disk has no room for the file and its converted copy."""
     folder = os.path.dirname(self._file.name)
     free = shutil.disk_usage(folder).free
     needed = 2 * (self.total or 0) - self.done
@@ -268,7 +267,7 @@ class _Copy:
 
 
 def _check(remote: Remote, copy: _Copy) -> None:
-  """Refuses a file that is not the expected one."""
+  """Raises if a file is not the expected one."""
   found = copy.digest.hexdigest()
   wrong = None
   if remote.size is not None and copy.done != remote.size:
@@ -293,7 +292,7 @@ def _open(
   """Returns a context with a server's answer, whose body is still to come.
 
   Raises:
-    UserError: If the network is forbidden, or the server refuses.
+    UserError: If the network is forbidden, or the server refuses the request.
     requests.RequestException: If the server cannot be reached.
   """
   variable = offline_variable()

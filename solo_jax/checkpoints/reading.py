@@ -1,8 +1,7 @@
-"""One checkpoint, read from its folder wherever that lies.
+"""Reads one checkpoint from its folder.
 
-A folder is what somebody gave: what it declares is compared with what it holds
-before memory is taken for it, and nothing in it says what is imported or which
-other file is read.
+A folder is not trusted: its declared sizes are compared with its contents
+before memory is allocated, and it cannot cause imports or reads of other files.
 """
 
 import json
@@ -20,11 +19,11 @@ from solo_jax.checkpoints.damage import check_signed, reason
 from solo_jax.config import from_json, to_json
 from solo_jax.errors import UserError
 
-# What a checkpoint says of itself; all but the first three may be missing.
+# Information in a checkpoint; all but the first three may be missing.
 _KNOWN = ("config", "class_names", "category_ids", "data", "converted_from")
 _REQUIRED = _KNOWN[:3]
-# Declared bytes for each byte in the files. Trained numbers hardly compress,
-# but those of frozen layers have a momentum of zeros.
+# Declared bytes per byte in the files. Trained numbers hardly compress, but
+# frozen layers have a momentum of zeros.
 _MAX_RATIO = 32
 _FREE_BYTES = 2**26
 _MAX_INFO_BYTES = 2**26
@@ -35,12 +34,12 @@ def read(folder: epath.Path, *, is_unsigned_read: bool = False) -> dict:
   """Returns a checkpoint.
 
   Args:
-    folder: Of one checkpoint, under any name; gs:// too.
-    is_unsigned_read: Whether one without a checksum is read as well.
+    folder: Folder of one checkpoint, with any name; gs:// too.
+    is_unsigned_read: Whether to also read one without a checksum.
 
   Returns:
-    'state': nested dicts of numpy arrays; 'info': what it says of itself, the
-    config with the fields that configs have today.
+    'state': nested dicts of numpy arrays; 'info': its information, the config
+    upgraded to the current fields.
 
   Raises:
     UserError: If it is damaged, declares more than it holds, or has no
@@ -57,11 +56,11 @@ def read(folder: epath.Path, *, is_unsigned_read: bool = False) -> dict:
     unknown = sorted(set(info) - set(_KNOWN))
     if unknown or not set(_REQUIRED) <= set(info):
       raise ValueError(
-        f"it says {', '.join(map(ascii, sorted(info)))} of itself; expected "
+        f"it has the fields {', '.join(map(ascii, sorted(info)))}; expected "
         f"{', '.join(_KNOWN)}"
       )
     info["config"] = json.loads(to_json(from_json(json.dumps(info["config"]))))
-  except Exception as error:  # damage shows itself in many ways
+  except Exception as error:  # damage causes various exceptions
     raise UserError(
       f"checkpoint {folder} cannot be read ({reason(error)}); remove the "
       "folder to use an older one"
@@ -80,7 +79,7 @@ def read_config(folder: epath.Path) -> ml_collections.ConfigDict:
   """Returns the config of a checkpoint, without reading its arrays.
 
   Args:
-    folder: Of one checkpoint.
+    folder: Folder of one checkpoint.
 
   Returns:
     The config with the fields that configs have today, locked.
@@ -97,13 +96,13 @@ def read_config(folder: epath.Path) -> ml_collections.ConfigDict:
 
 
 def check_opens(folder: epath.Path) -> None:
-  """Checks that a checkpoint can be opened: that all arrays are found in it.
+  """Checks that a checkpoint can be opened and has all its arrays.
 
   Args:
-    folder: Of one checkpoint.
+    folder: Folder of one checkpoint.
 
   Raises:
-    Exception: Of many kinds, if it cannot.
+    Exception: Various kinds, if it cannot.
   """
   if "checksum" not in _read_info(folder):
     raise ValueError("it has no checksum")
@@ -121,13 +120,13 @@ def _read_info(folder: epath.Path) -> dict[str, Any]:
 
 
 def _check_declared(folder: epath.Path) -> None:
-  """Refuses arrays that would take far more memory than their files hold."""
+  """Raises for arrays that need far more memory than their files contain."""
   arrays = ocp.StandardCheckpointHandler().metadata(folder)
   arrays = jax.tree.leaves(getattr(arrays, "tree", arrays))
   declared = 0
   for array in arrays:
     shapes = [array.shape]
-    if array.storage is not None:  # a chunk is decoded as a whole
+    if array.storage is not None:  # chunks are decoded as a whole
       shapes += [array.storage.chunk_shape or ()]
     if max(map(len, shapes)) > _MAX_DIMENSIONS:
       raise ValueError(f"an array of {max(map(len, shapes))} dimensions")

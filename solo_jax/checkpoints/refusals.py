@@ -1,4 +1,4 @@
-"""Why a download failed, in words: one message for each cause."""
+"""Messages for failed downloads, one per cause."""
 
 import dataclasses
 
@@ -7,11 +7,11 @@ import requests
 
 @dataclasses.dataclass(frozen=True)
 class Reason:
-  """Why a server could not be reached.
+  """The reason why a server could not be reached.
 
   Attributes:
-    text: For the user, with what to do.
-    is_final: Whether another attempt would end in the same way.
+    text: Message for the user, with what to do.
+    is_final: Whether another attempt would fail in the same way.
   """
 
   text: str
@@ -19,11 +19,11 @@ class Reason:
 
 
 def explain(error: requests.RequestException, address: str) -> Reason:
-  """Returns the reason of an error of the network.
+  """Returns the reason for a network error.
 
   Args:
-    error: As `requests` raises it.
-    address: What was to be downloaded.
+    error: Raised by `requests`.
+    address: Address of the download.
 
   Returns:
     The reason.
@@ -39,7 +39,7 @@ def explain(error: requests.RequestException, address: str) -> Reason:
   if isinstance(error, requests.exceptions.SSLError):
     return Reason(
       f"the certificate of {host} cannot be verified. If your company has "
-      "certificates of its own, set SSL_CERT_FILE to its file (.pem); "
+      "its own certificates, set SSL_CERT_FILE to its file (.pem); "
       f"verification is never switched off: {_short(cause)}",
       True,
     )
@@ -78,15 +78,15 @@ def explain(error: requests.RequestException, address: str) -> Reason:
 
 
 def explain_status(response: requests.Response) -> str:
-  """Returns the reason of a server's refusal, in words.
+  """Returns the reason why a server refused a request.
 
   Args:
-    response: Its answer, of a status from 400.
+    response: Its answer, with a status from 400.
   """
   status, address = response.status_code, response.url
   if status == 401:
     return (
-      f"{address} wants to know who asks (401): the model is private or "
+      f"{address} needs authentication (401): the model is private or "
       "misspelled; set HF_TOKEN to a token that may read it"
     )
   if status == 403:

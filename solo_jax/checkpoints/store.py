@@ -320,14 +320,14 @@ def load(path: str, *, is_unsigned_read: bool = False) -> Checkpoint:
   Args:
     path: Folder of a run (its newest checkpoint is used) or of one
       checkpoint, `workdir/checkpoints/<step>` or a copy of it elsewhere.
-    is_unsigned_read: As of `reading.read`.
+    is_unsigned_read: See `reading.read`.
 
   Returns:
     The checkpoint.
 
   Raises:
-    UserError: If there is no checkpoint (says what is there), or it is
-      damaged or without a checksum.
+    UserError: If there is no checkpoint (the message lists those there), or it
+      is damaged or without a checksum.
   """
   folder = find_checkpoint(path)
   saved = read(folder, is_unsigned_read=is_unsigned_read)

@@ -9,7 +9,7 @@ from typing import Any
 import ml_collections
 import numpy as np
 
-from solo_jax.conversion import checkpoint_file
+from solo_jax.conversion import checkpoint_file, region_configs
 from solo_jax.conversion.classes import find_classes
 from solo_jax.conversion.families import (
   HEADS,
@@ -215,6 +215,14 @@ def suggest_config(family: Family, network: Network) -> str:
   backbone = network.backbone + ("_dcn" if network.deformable else "")
   if network.method is None:
     return f"configs/solov2_coco.py:backbone={backbone}"
+  if network.traits is not None:
+    return "configs/" + region_configs.suggest(
+      family.name,
+      network.backbone,
+      is_deformable=network.deformable is not None,
+      num_classes=network.num_classes,
+      traits=network.traits,
+    )
   light = "_light" if network.is_light else ""
   recipe = family.recipe or family.name.removeprefix("solo_")
   task = HEADS[network.method].tasks.get(network.num_classes)

@@ -18,10 +18,12 @@ from solo_jax.conversion import (
   efficientnet_lite,
   mask2former,
   mmdet,
+  regions,
   solo_official,
   torchvision,
 )
 from solo_jax.conversion.mapping import Rule, route
+from solo_jax.conversion.region_configs import find_traits
 from solo_jax.errors import UserError
 
 # Fields of a config that the weights of a family were trained with.
@@ -47,6 +49,14 @@ _TORCHVISION_RESNET = {
 }
 _ZOO = "CC BY-NC 4.0, of the authors' model zoo: no commercial use"
 _CAFFE_RESNET = _TORCHVISION_RESNET | {"backbone.stride_in_1x1": True}
+_ROUNDED_DOWN = (
+  _TORCHVISION_INPUT
+  | _TORCHVISION_RESNET
+  | {
+    "preprocessing.interpolation": "bilinear",
+    "preprocessing.size_rounding": "down",
+  }
+)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -146,6 +156,49 @@ FAMILIES = (
     recipe="mmdet",
   ),
   Family(
+    name="torchvision_mask_rcnn",
+    marks=(r"roi_heads\.box_head\.fc6\.", r"backbone\.body\."),
+    rules={"mask_rcnn": regions.TORCHVISION_MASK_RCNN},
+    # Its code sets this after loading these weights.
+    fields=_ROUNDED_DOWN | {"backbone.norm_epsilon": 0.0},
+    label_of_first_class=1,
+  ),
+  Family(
+    name="torchvision_mask_rcnn_v2",
+    marks=(r"roi_heads\.box_head\.5\.", r"backbone\.body\."),
+    rules={"mask_rcnn": regions.TORCHVISION_MASK_RCNN},
+    fields=_ROUNDED_DOWN | {"backbone.norm_epsilon": 1e-5},
+    label_of_first_class=1,
+  ),
+  Family(
+    name="detectron2_mask_rcnn",
+    marks=(r"roi_heads\.box_predictor\.", r"backbone\.bottom_up\."),
+    rules={
+      "mask_rcnn": regions.DETECTRON2_MASK_RCNN,
+      "point_rend": regions.DETECTRON2_POINT_REND,
+    },
+    # Standard deviations and strides differ with the backbone.
+    fields={
+      "backbone.name": "resnet",
+      "preprocessing.channel_order": "bgr",
+      "preprocessing.mean": (103.53, 116.28, 123.675),
+      "preprocessing.interpolation": "antialias",
+    },
+  ),
+  Family(
+    name="mmdet_mask_rcnn",
+    marks=(r"roi_head\.bbox_head\.", r"backbone\."),
+    rules={
+      "mask_rcnn": regions.MMDET_MASK_RCNN,
+      "point_rend": regions.MMDET_POINT_REND,
+    },
+    fields={
+      "backbone.name": "resnet",
+      "preprocessing.interpolation": "bilinear",
+      "preprocessing.size_rounding": "nearest",
+    },
+  ),
+  Family(
     name="torchvision",
     marks=(r"conv1\.weight", r"layer4\."),
     rules={None: torchvision.BACKBONE},
@@ -190,6 +243,11 @@ class Head:
   tasks: Mapping[int, str] = dataclasses.field(default_factory=dict)
 
 
+def _region_head(mark: str) -> Head:
+  bias = "params/box_heads_0/logits/bias"
+  return Head(mark=mark, category_bias=bias, num_no_class=1)
+
+
 HEADS = {
   "solov2": Head(
     mark=r"params/kernel/",
@@ -206,6 +264,8 @@ HEADS = {
     num_no_class=1,
     tasks={133: "panoptic"},
   ),
+  "mask_rcnn": _region_head(r"params/masks_0/logits/"),
+  "point_rend": _region_head(r"params/points/logits/"),
 }
 
 
@@ -257,6 +317,8 @@ class Network:
     num_classes: Outputs of the class head; None for a single backbone.
     is_light: Whether it is one of the small networks (SOLOv2: 128 kernel
       channels; Decoupled SOLO: one tower for both directions).
+    traits: What kind of network of regions it is, see
+      `region_configs.find_traits`.
   """
 
   method: str | None
@@ -264,6 +326,7 @@ class Network:
   deformable: str | None
   num_classes: int | None
   is_light: bool
+  traits: frozenset[str] | None = None
 
 
 def recognize(family: Family, arrays: Mapping[str, np.ndarray]) -> Network:
@@ -293,6 +356,7 @@ def recognize(family: Family, arrays: Mapping[str, np.ndarray]) -> Network:
       deformable=_deformable(paths, prefix),
       num_classes=None if bias is None else bias.size - head.num_no_class,
       is_light=bool(head) and head.is_light(paths),
+      traits=find_traits(paths),
     )
   raise UserError(
     f"the names match no method of {family.name}, which has "

@@ -29,6 +29,19 @@ EMPTY_BYTES = "__builtin__.bytes"  # called without arguments by protocol 2
 DTYPES = ("f2", "f4", "f8", "i1", "i2", "i4", "i8", "u1", "b1")
 
 
+class _Bounded:
+  """A file that takes no memory for bytes that it does not have."""
+
+  def __init__(self, file: BinaryIO):
+    self._file = file
+    self._size = file.seek(0, os.SEEK_END)
+    file.seek(0)
+    self.readline, self.tell = file.readline, file.tell
+
+  def read(self, size: int) -> bytes:
+    return self._file.read(min(size, self._size - self._file.tell()))
+
+
 class _Spent:
   """Placeholder in the memo for content that was too long to keep."""
 
@@ -182,7 +195,7 @@ def read(path: str | os.PathLike) -> Any:
   path = epath.Path(path)
   with path.open("rb") as file:
     try:
-      return load(file)
+      return load(_Bounded(file))
     except RefusedError as error:
       raise UserError(f"{path}: {error}") from error
     except Exception as error:  # damaged files fail in many ways

@@ -222,13 +222,10 @@ _D2_MASKS = (
   *layer_rules(rf"{_D2_MASK}\.deconv", "masks_0/upsample", UPSAMPLE),
   *conv_rules(rf"{_D2_MASK}\.predictor", "masks_0/logits"),
 )
+# Mask R-CNN, and its cascade with heads by number.
 DETECTRON2_MASK_RCNN = (
   *_D2_COMMON,
   *_d2_boxes("", "box_heads_0"),
-  *_D2_MASKS,
-)
-DETECTRON2_CASCADE = (
-  *_D2_COMMON,
   *(
     rule
     for stage in range(3)
@@ -291,15 +288,13 @@ def _mm_masks(stage: str, target: str) -> tuple[Rule, ...]:
   )
 
 
+_MM_SEMANTIC = r"roi_head\.semantic_head"
+# Mask R-CNN; Cascade Mask R-CNN and HTC, with heads by number; HTC's semantic
+# branch.
 MMDET_MASK_RCNN = (
   *_MM_COMMON,
   *_mm_boxes("", "box_heads_0"),
   *_mm_masks("", "masks_0"),
-)
-_MM_SEMANTIC = r"roi_head\.semantic_head"
-# Cascade Mask R-CNN and HTC, with and without the semantic branch.
-MMDET_CASCADE = (
-  *_MM_COMMON,
   *(
     rule
     for stage in range(3)

@@ -33,7 +33,7 @@ ORIGINAL = (
   ),
   *conv_rules(r"fpn\.downsample_layers\.0", "pyramid/output_6"),
   *conv_rules(r"fpn\.downsample_layers\.1", "pyramid/output_7"),
-  # A level that version 1.0 computed and never used.
+  # A level that version 1.0 computed but never used.
   Rule(r"fpn\.downsample_layers\.2\..*", None),
   *(
     rule
@@ -89,7 +89,7 @@ def prepare_original(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     arrays: The arrays of a file.
 
   Returns:
-    The arrays that are kept, by their new names.
+    The remaining arrays, by their new names.
   """
   is_layers = any(name.startswith("backbone.layers.") for name in arrays)
   scores = sorted(

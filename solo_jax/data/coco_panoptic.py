@@ -32,7 +32,7 @@ _YEARS = {"train": "train2017", "validation": "val2017"}
 
 @dataclasses.dataclass(frozen=True)
 class PanopticFiles:
-  """Where a split comes from.
+  """The files of a split.
 
   Attributes:
     annotations: Folder or archive with the annotation file.
@@ -127,7 +127,7 @@ class PanopticImages:
     images: The images, without objects.
     files: The PNG files.
     names: PNG file of each image.
-    segments: What the JSON says of the segments of each image.
+    segments: Entries of the JSON for the segments of each image.
   """
 
   images: AnnotatedImages
@@ -162,7 +162,7 @@ class PanopticImages:
 
 @dataclasses.dataclass(frozen=True)
 class _Split:
-  """What is known of a split before its PNG files are read."""
+  """What is known about a split before its PNG files are read."""
 
   images: PanopticImages
   categories: Categories
@@ -173,7 +173,7 @@ class _Split:
 
   @property
   def num_skipped(self) -> tuple[int, int]:
-    """Images and segments that are left out."""
+    """Returns the numbers of skipped images and segments."""
     kept = sum(map(len, self.images.segments))
     return self.num_images - len(self.images), self.num_segments - kept
 
@@ -182,12 +182,12 @@ def read_split(files: PanopticFiles, exif_choice: str | None = None) -> _Split:
   """Returns a split, its JSON checked against the names of its files.
 
   Args:
-    files: Of the split.
+    files: Files of the split.
     exif_choice: One of `exif.CHOICES`; None ignores orientation tags and
       reports them.
 
   Raises:
-    UserError: If the file is no panoptic one.
+    UserError: If the file is not a panoptic one.
   """
   name, findings = files.name, Findings()
   content = parse(files.annotations.read(name), name)
@@ -252,7 +252,7 @@ def _by_image(
       detail = f"annotation with the unknown image_id {show(key)}"
       findings.problems.add(kind, f"{name}: {detail}.")
     elif key in found:
-      kind = "image with a second annotation, which is left out"
+      kind = "image with a second annotation, which is skipped"
       findings.problems.add(kind, f"{name}: image {key}.")
     else:
       found[key] = item
@@ -328,13 +328,13 @@ class CocoPanoptic(builder.RecordsBuilder):
       splits: Files of each split.
       exif_choice: One of `exif.CHOICES`; None ignores orientation tags and
         reports them.
-      tolerance: Of problems.
+      tolerance: How many problems are tolerated.
     """
     super().__init__(data_dir=data_dir, name=name, tolerance=tolerance)
     self._files, self._exif = splits, exif_choice
 
   def read_splits(self, dl_manager) -> dict[str, PanopticImages]:
-    """Reads and checks the annotations of each split."""
+    """Returns the splits, with annotations checked."""
     del dl_manager  # nothing to download
     read = {}
     for split, files in self._files.items():

@@ -87,7 +87,7 @@ class FileTree:
         member.external_attr >> 16
       ):
         raise UserError(
-          f"{path}: the member {member.filename!r} leads out of the archive: "
+          f"{path}: the member {member.filename!r} points outside the archive: "
           "only files below it are read, no links. Pack the files themselves."
         )
     names = self._archive.namelist()

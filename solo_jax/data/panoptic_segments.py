@@ -1,4 +1,4 @@
-"""Segments of panoptic PNG files, and what the JSON says of them.
+"""Segments of panoptic PNG files and their entries in the JSON.
 
 A pixel's colour is the id of its segment: R + 256 G + 65536 B, 0 for none
 (https://arxiv.org/abs/1801.00868, COCO's format).
@@ -23,13 +23,13 @@ MAX_ID = 2**24 - 1
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Segment:
-  """What the JSON says of a segment.
+  """The JSON entry of a segment.
 
   Attributes:
     id: Its value in the PNG, 1 to MAX_ID.
     label: Class of the segment.
     is_crowd: COCO's iscrowd.
-    area: Pixels; None where nothing is said.
+    area: Area in pixels; None if missing.
   """
 
   id: int
@@ -80,7 +80,7 @@ def to_colors(ids: np.ndarray) -> np.ndarray:
 def read_segments(
   items: Any, labels: Mapping[int, int], where: str, findings: Findings
 ) -> list[Segment]:
-  """Returns the segments of an image that are sound.
+  """Returns the valid segments of an image.
 
   Args:
     items: Its segments_info.
@@ -89,7 +89,7 @@ def read_segments(
     findings: Collects problems.
 
   Returns:
-    The segments; a segment that is left out leaves its pixels void.
+    The segments; the pixels of a skipped segment become void.
   """
   if not isinstance(items, list):
     kind = "image without a list segments_info"
@@ -115,7 +115,7 @@ def read_segments(
 def _find_problem(
   item: Any, labels: Mapping[int, int], seen: Mapping[int, Segment]
 ) -> tuple[str, str] | None:
-  """Returns what is wrong with an entry of segments_info, if anything."""
+  """Returns the problem of an entry of segments_info, or None."""
   key = to_int(item.get("id")) if isinstance(item, dict) else None
   if key is None or not 1 <= key <= MAX_ID:
     kind = "segment without an id from 1 to 16777215"
@@ -138,13 +138,13 @@ def _find_problem(
 def make_objects(
   ids: np.ndarray, segments: Sequence[Segment], image_number: int, where: str
 ) -> tuple[list[ObjectRecord], list[tuple[str, str]]]:
-  """Returns the segments of an image as objects, the mask being the truth.
+  """Returns the segments of an image as objects, with masks from the PNG.
 
   Args:
     ids: Segment of each pixel. [H, W] int64.
-    segments: What the JSON says.
-    image_number: Of the image in its split: annotation ids are this times 2^24
-      plus the segment's id, so that they can be traced.
+    segments: Entries of the JSON.
+    image_number: Number of the image in its split: annotation ids are this
+      times 2^24 plus the segment's id, to be traceable.
     where: File and image, for messages.
 
   Returns:
@@ -170,11 +170,11 @@ def make_objects(
 def _compare(
   encoded: Mapping[int, dict], segments: Sequence[Segment], where: str
 ) -> Iterator[tuple[str, str]]:
-  """Yields (kind, line) of what PNG and JSON say differently."""
+  """Yields (kind, line) for differences between PNG and JSON."""
   listed = {segment.id for segment in segments}
   for segment in segments:
     if segment.id not in encoded:
-      kind = "segment without a pixel, left out"
+      kind = "segment without a pixel, skipped"
       yield kind, f"{where}: segment {segment.id} has no pixel"
       continue
     area = int(coco_mask.area(encoded[segment.id]))

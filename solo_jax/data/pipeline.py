@@ -27,16 +27,36 @@ _READ_AHEAD = grain.ReadOptions(num_threads=1, prefetch_buffer_size=4)
 _RECORD_FIELD = "record"
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Reading:
+  """How records become batches.
+
+  Attributes:
+    batch_size: Global batch size, over all processes.
+    seed: Seed of order and augmentation.
+    num_workers: Worker processes; 0 reads in a thread of this process.
+    transforms: The `transforms` section of a config: see
+      `augmentations.build`, `mask_frames.from_settings` and
+      `make_example`.
+    keep_empty: Whether to also train on images without instances.
+    group_by_orientation: Whether to batch portrait images (higher than wide)
+      separately, in the swapped `image_size`. Batches of both kinds alternate
+      in proportion to their images, at the same steps in every process.
+  """
+
+  batch_size: int
+  seed: int
+  num_workers: int
+  transforms: Mapping[str, Any]
+  keep_empty: bool
+  group_by_orientation: bool
+
+
 def train_batches(
   records: Records,
+  reading: Reading,
   *,
-  batch_size: int,
   step: int,
-  seed: int,
-  num_workers: int,
-  transforms: Mapping[str, Any],
-  keep_empty: bool,
-  group_by_orientation: bool,
   process_index: int,
   process_count: int,
 ) -> Iterator[Batch]:
@@ -50,17 +70,8 @@ def train_batches(
 
   Args:
     records: Training split.
-    batch_size: Global batch size, over all processes.
+    reading: How records become batches.
     step: First batch to yield.
-    seed: Seed of order and augmentation.
-    num_workers: Worker processes; 0 reads in a thread of this process.
-    transforms: The `transforms` section of a config: see
-      `augmentations.build`, `mask_frames.from_settings` and
-      `make_example`.
-    keep_empty: Whether to also train on images without instances.
-    group_by_orientation: Whether to batch portrait images (higher than wide)
-      separately, in the swapped `image_size`. Batches of both kinds alternate
-      in proportion to their images, at the same steps in every process.
     process_index: Index of this process.
     process_count: Number of processes.
 
@@ -76,13 +87,13 @@ def train_batches(
     RuntimeError: While iterating, if workers are killed at the same batch
       twice.
   """
-  if batch_size < 1 or batch_size % process_count:
+  if reading.batch_size < 1 or reading.batch_size % process_count:
     raise ValueError(
-      f"batch_size {batch_size} must be a positive multiple of the number of "
-      f"processes, {process_count}."
+      f"batch_size {reading.batch_size} must be a positive multiple of the "
+      f"number of processes, {process_count}."
     )
   indices = np.arange(len(records))
-  if not keep_empty:
+  if not reading.keep_empty:
     indices = indices[np.asarray(records.num_objects) > 0]
   if not len(indices):
     reason = (
@@ -94,9 +105,9 @@ def train_batches(
       f"no image to train on: split {records.split!r} at {records.path} has "
       f"{len(records)} images, {reason}."
     )
-  height, width = transforms["image_size"]
+  height, width = reading.transforms["image_size"]
   groups = [(indices, (height, width))]
-  if group_by_orientation:
+  if reading.group_by_orientation:
     is_portrait = np.asarray(records.heights > records.widths)[indices]
     groups = [
       (indices[~is_portrait], (height, width)),
@@ -104,14 +115,14 @@ def train_batches(
     ]
     groups = [group for group in groups if len(group[0])]
   parts = [
-    grain.MapDataset.source(_Epochs(members, seed))
-    .seed(seed)
+    grain.MapDataset.source(_Epochs(members, reading.seed))
+    .seed(reading.seed)
     # Before the slice, so that the augmentation of an image does not depend on
     # the process.
-    .random_map(_MakeExample.of(records, members, transforms, size))
+    .random_map(_MakeExample.of(records, members, reading.transforms, size))
     # Each process has a block of the global batch, so that row i is on the same
     # device, and in the same micro-batch, for any number of processes.
-    .batch(batch_size // process_count, drop_remainder=True)[
+    .batch(reading.batch_size // process_count, drop_remainder=True)[
       process_index::process_count
     ]
     for members, size in groups
@@ -121,10 +132,10 @@ def train_batches(
     weights = [float(len(members)) for members, _ in groups]
     batches = grain.MapDataset.mix(parts, weights)
   _init_worker()
-  if num_workers and not flags.FLAGS.is_parsed():
+  if reading.num_workers and not flags.FLAGS.is_parsed():
     flags.FLAGS.mark_as_parsed()  # Grain reads flags
-  start = functools.partial(_start, batches, num_workers)
-  first_row = process_index * (batch_size // process_count)
+  start = functools.partial(_start, batches, reading.num_workers)
+  first_row = process_index * (reading.batch_size // process_count)
   return _stream(start, step, records, first_row, start(step))
 
 

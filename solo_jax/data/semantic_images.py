@@ -1,9 +1,9 @@
 """Builder of semantic label images: each pixel's value is its class.
 
 A source has `images/<id>.*` and `labels/<id>.*` (one channel) and
-`classes.json`, which says what each value is: {"0": "wall", "1": "floor",
-"255": null}. null is void: not trained, not scored. Nothing is subtracted and
-nothing assumed: a value that the table lacks is a problem.
+`classes.json`, which names each value: {"0": "wall", "1": "floor", "255":
+null}. null means void: not trained and not scored. Values are used unchanged; a
+value that is missing in the table is a problem.
 """
 
 import collections
@@ -26,24 +26,24 @@ from solo_jax.errors import UserError
 
 
 def read_classes(path: pathlib.Path) -> dict[int, str | None]:
-  """Reads what the values of label images mean.
+  """Returns the names of the values in label images.
 
   Args:
-    path: Of classes.json.
+    path: Path of classes.json.
 
   Returns:
     Name of each value, by rising value; None for void.
 
   Raises:
-    UserError: If it is no such table.
+    UserError: If it is not such a table.
   """
   try:
     table = json.loads(path.read_bytes())
     names = {to_int(value): name for value, name in table.items()}
   except (OSError, ValueError, AttributeError, RecursionError) as error:
     raise UserError(
-      f"{path} cannot be read ({error}). It says what the values of label "
-      'images are: {"0": "wall", "1": "floor", "255": null}, null for void.'
+      f"{path} cannot be read ({error}). It names the values of label "
+      'images: {"0": "wall", "1": "floor", "255": null}, null for void.'
     ) from error
   wrong = [
     (value, name)
@@ -55,7 +55,7 @@ def read_classes(path: pathlib.Path) -> dict[int, str | None]:
   found = [name for name in names.values() if name is not None]
   if wrong or len(set(found)) < len(found) or not found:
     raise UserError(
-      f"{path}: need values from 0, each with a name of its own or null; got "
+      f"{path}: need values from 0, each with its own name or null; got "
       f"{wrong[:3] or sorted(found)[:3]}."
     )
   return dict(sorted(names.items()))
@@ -67,7 +67,7 @@ class SemanticPairs(LabeledPairs):
 
   Attributes:
     classes: Name of each value, None for void.
-    pixels: Counts the pixels of each value, as images are read.
+    pixels: Number of pixels of each value in the images read so far.
   """
 
   classes: Mapping[int, str | None] = dataclasses.field(default_factory=dict)
@@ -104,10 +104,10 @@ class SemanticPairs(LabeledPairs):
   def _make_objects(
     self, image_id: int, labels: np.ndarray
   ) -> list[examples.ObjectRecord]:
-    """Returns an object for each class, void left out."""
+    """Returns one object per class, without void."""
     values = [value for value, name in self.classes.items() if name is not None]
     label_of = {value: label for label, value in enumerate(values)}
-    # 0 may be a class, and is nothing to the encoder.
+    # 0 may be a class, but the encoder skips it.
     encoded = encode_labels(labels + 1)
     return [
       examples.ObjectRecord(
@@ -141,8 +141,8 @@ class SemanticImages(builder.RecordsBuilder):
       data_dir: Directory of all prepared datasets.
       name: Name below `semantic_images`.
       source: See `label_pairs.find_source`.
-      validation_fraction: Used where there is no `index.json`.
-      tolerance: Of problems.
+      validation_fraction: Used if there is no `index.json`.
+      tolerance: How many problems are tolerated.
     """
     super().__init__(data_dir=data_dir, name=name, tolerance=tolerance)
     self._source = source
@@ -151,7 +151,7 @@ class SemanticImages(builder.RecordsBuilder):
     self._pixels = collections.Counter()
 
   def _finish(self, state) -> None:
-    """Adds what each value is, and how many pixels have it."""
+    """Adds the name and the number of pixels of each value."""
     super()._finish(state)
     self.info.metadata["values"] = [
       f"{value:>5}  {name or '(void)'}: {self._pixels[value]:,} pixels"
@@ -159,7 +159,7 @@ class SemanticImages(builder.RecordsBuilder):
     ]
 
   def read_splits(self, dl_manager) -> Mapping[str, Sequence]:
-    """Pairs and splits the files."""
+    """Returns the splits, with files paired."""
     del dl_manager  # nothing to download
     findings = Findings()
     pairs = find_pairs(self._source, findings)

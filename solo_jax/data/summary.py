@@ -1,4 +1,4 @@
-"""What a prepared dataset holds, for the person who prepared it."""
+"""Prints a summary of a prepared dataset."""
 
 import functools
 import pathlib
@@ -16,7 +16,7 @@ _NUM_LISTED = 20  # problems shown; the dataset's metadata keeps more
 
 
 def print_summary(path: pathlib.Path, console: rich.console.Console) -> None:
-  """Prints what a prepared dataset holds and what was skipped.
+  """Prints the contents of a prepared dataset and the skipped data.
 
   Args:
     path: Folder of the prepared dataset.

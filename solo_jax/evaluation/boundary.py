@@ -24,8 +24,8 @@ def evaluate(
   """Returns boundary AP.
 
   Args:
-    dataset: Ground truth, as of `coco_metrics.compare`.
-    results: COCO results, as of `coco_metrics.compare`.
+    dataset: Ground truth, as in `coco_metrics.compare`.
+    results: COCO results, as in `coco_metrics.compare`.
     max_detections: See `coco_metrics.compare`.
 
   Returns:

@@ -139,8 +139,8 @@ def evaluate(
   """Returns the COCO metrics of results, compared with their ground truth.
 
   Args:
-    dataset: Ground truth, as of `compare`.
-    results: Detections, as of `compare`.
+    dataset: Ground truth, as in `compare`.
+    results: Detections, as in `compare`.
     max_detections: See `compare`.
 
   Returns:
@@ -283,7 +283,7 @@ def drop_unjudged(
   """Returns results without those that a federated dataset cannot judge.
 
   Args:
-    dataset: Ground truth, as of `compare`.
+    dataset: Ground truth, as in `compare`.
     results: COCO results.
     max_detections: Detections per image that count.
 

@@ -279,6 +279,12 @@ def average_precision(
 
   Returns:
     In [0, 1].
+
+  Examples:
+    >>> scores = np.array([0.9, 0.8, 0.7])
+    >>> is_hit = np.array([True, False, True])
+    >>> round(average_precision(scores, is_hit, num_truth=2), 3)
+    0.835
   """
   order = np.argsort(-scores, kind="mergesort")
   hits = np.cumsum(is_hit[order])

@@ -23,6 +23,12 @@ def flatten(
 
   Returns:
     1 + index of the mask that has the pixel, 0 for none. [H0, W0] int32.
+
+  Examples:
+    >>> best = (slice(0, 2), slice(0, 2), np.ones((2, 2), bool))
+    >>> next_ = (slice(1, 3), slice(1, 4), np.ones((2, 3), bool))
+    >>> flatten([best, next_], (3, 4)).tolist()
+    [[1, 1, 0, 0], [1, 1, 2, 2], [0, 2, 2, 2]]
   """
   owner = np.zeros(size, np.int32)
   for i, (rows, columns, mask) in enumerate(crops):

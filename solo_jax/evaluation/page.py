@@ -1,7 +1,7 @@
-"""A web page in one file that needs nothing else: report and doctor have it.
+"""A self-contained web page, for report and doctor.
 
-Which version made it, when and by which command stands below its title, so that
-a page sent by mail can be placed.
+Version, date and command are shown below its title, so that the origin of a
+page sent by mail is known.
 """
 
 import dataclasses
@@ -18,11 +18,11 @@ _FOLDER = pathlib.Path(__file__).parent
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Heading:
-  """What stands above a page.
+  """The heading of a page.
 
   Attributes:
-    title: Of the page.
-    command: The command line that made it; '' leaves it out.
+    title: Title of the page.
+    command: The command line that made it; '' for none.
   """
 
   title: str
@@ -40,10 +40,10 @@ def build(
   """Returns a page.
 
   Args:
-    heading: What stands above it.
+    heading: The heading.
     body: HTML.
     data: For the scripts, plain values that JSON has.
-    styles: Names of style sheets next to this file, besides page.css.
+    styles: Names of style sheets next to this file, in addition to page.css.
     scripts: Names of scripts next to this file, in their order.
 
   Returns:
@@ -53,7 +53,7 @@ def build(
   made = f"Made {time:%Y-%m-%d %H:%M} UTC by solo_jax "
   rest = ""
   if data is not None:
-    # Nothing can end the script element that holds the data.
+    # Escaped, so that no text can close the script element of the data.
     text = json.dumps(data, allow_nan=False).replace("<", "\\u003c")
     rest += f'<script type="application/json" id="data">{text}</script>\n'
   if scripts:

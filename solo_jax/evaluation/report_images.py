@@ -1,7 +1,7 @@
-"""The images of a report: objects, detections and what is wrong with them.
+"""The images of a report: objects, detections and mistakes.
 
-Pictures are drawn in the browser, from the image and the outlines of its masks:
-so whoever looks may choose colours, sizes and what is shown.
+Pictures are drawn in the browser, from the image and the outlines of its masks,
+so that colours, sizes and contents can be changed there.
 """
 
 import base64
@@ -15,8 +15,8 @@ from etils import epath
 from solo_jax.evaluation import errors, operating_point
 from solo_jax.evaluation.coco_metrics import AREA_NAMES, Comparison
 
-# A page of at most so many bytes of pictures opens in two seconds; those of a
-# larger one lie in a folder next to it and are read when they are shown.
+# A page with at most this many bytes of pictures opens in two seconds; pictures
+# of a larger one are in a folder next to it and are read when they are shown.
 MAX_BYTES = 48_000_000
 FOLDER = "report_images"
 
@@ -26,10 +26,10 @@ class Shown:
   """An image of a report before it is drawn.
 
   Attributes:
-    entry: What the page gets of it, but for the picture and the outlines.
+    entry: Its data in the page, without picture and outlines.
     objects: Masks of the objects, as COCO RLE, in the order of `entry`.
     found: Masks of the detections, likewise.
-    is_large: Whether it is among those that are looked at first.
+    is_large: Whether it is among the images shown first.
   """
 
   entry: dict[str, Any]
@@ -60,14 +60,14 @@ class Outline:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Picture:
-  """What the browser draws an image from.
+  """The data from which the browser draws an image.
 
   Attributes:
-    name: Of the image's file.
+    name: Name of the image's file.
     jpeg: The image, maybe reduced.
     unit: Steps of the outlines per pixel of the image.
-    objects: One for each of `Shown.objects`.
-    found: One for each of `Shown.found`.
+    objects: One per entry of `Shown.objects`.
+    found: One per entry of `Shown.found`.
   """
 
   name: str
@@ -88,23 +88,23 @@ def describe(
   """Returns the objects and detections of an image.
 
   Args:
-    image: Its quality.
+    image: Quality of the image.
     masks: Finished comparison.
     outcomes: Its outcomes.
     score_threshold: Detections of a lower score are left out.
     is_large: See `Shown`.
 
   Returns:
-    The image. Of a detection, `object` is the row of the object that it found
-    or should have found and `match` that of the object that it covers whatever
-    its class; -1: none.
+    The image. For a detection, `object` is the row of the object that it found
+    or should have found, and `match` that of the object that it covers in any
+    class; -1 for none.
   """
   rows = operating_point.rows_of(outcomes.object_image_ids, image.image_id)
   here = operating_point.rows_of(outcomes.image_ids, image.image_id)
   kept = here.start + np.flatnonzero(outcomes.scores[here] >= score_threshold)
   kept = kept[np.argsort(-outcomes.scores[kept], kind="mergesort")]
   truth, found = masks.cocoGt.anns, masks.cocoDt.anns
-  # As the confusion matrix, which leaves out what is ignored.
+  # Like the confusion matrix, which leaves out ignored detections.
   counted = outcomes.kinds[kept] != errors.IGNORED
   matches = np.full(len(kept), -1)
   matches[counted] = operating_point.match_any_class(
@@ -159,11 +159,11 @@ def join(
   Args:
     shown: Images of the page.
     pictures: By image id.
-    folder: Of the page. If the pictures are too much for one file, those that
-      are not looked at first go below it.
+    folder: Folder of the page. If the pictures are too large for one file,
+      those not shown first are written below it.
 
   Returns:
-    What the page gets, one dict for each image.
+    The data of the page, one dict per image.
   """
   is_one_file = sum(len(p.jpeg) for p in pictures.values()) <= MAX_BYTES
   entries = []

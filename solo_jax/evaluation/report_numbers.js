@@ -10,7 +10,7 @@ const LABELS = {
   boundary_AP_S: "boundary, small", boundary_AP_M: "boundary, medium",
   boundary_AP_L: "boundary, large", mask_AP_r: "AP rare",
   mask_AP_c: "AP common", mask_AP_f: "AP frequent", dsb_AP: "DSB AP",
-  dsb_AP50: "DSB, IoU .50", SBD: "SBD", abs_DiC: "|DiC|",
+  dsb_AP50: "DSB, IoU 0.50", SBD: "SBD", abs_DiC: "|DiC|",
   PQ_things: "PQ, things", PQ_stuff: "PQ, stuff", SQ_things: "SQ, things",
   SQ_stuff: "SQ, stuff", RQ_things: "RQ, things", RQ_stuff: "RQ, stuff",
   num_PQ_classes: "classes in PQ", mean_IoU: "mean IoU",
@@ -28,7 +28,7 @@ function drawCurves(index) {
   const curve = data.curves[index];
   if (!curve) { $("curves").textContent = "Nothing to find."; return; }
   const recalls = curve.precisions[0].map((_, i) => i / 100);
-  const titles = ["IoU .50", "IoU .75", "IoU .90", "mean of .50:.95"];
+  const titles = ["IoU 0.50", "IoU 0.75", "IoU 0.90", "mean of 0.50:0.95"];
   lineChart($("curves"), recalls,
     curve.precisions.map((values, i) => ({ values, name: titles[i],
       color: i === 3 ? "var(--text)" : COLORS[i],
@@ -38,7 +38,7 @@ function drawCurves(index) {
       curve.precisions.map((p, j) => `${points(p[i])} (${titles[j]})`)
         .join(", ") +
       (curve.scores && curve.precisions[0][i] > 0
-        ? `; score from ${curve.scores[i].toFixed(2)} at IoU .50` : ""),
+        ? `; score from ${curve.scores[i].toFixed(2)} at IoU 0.50` : ""),
     (i) => pick(curve.scores && curve.precisions[0][i] > 0
       ? { class: curve.name, score: curve.scores[i].toFixed(2) }
       : curve.scores ? { class: curve.name } : {}));
@@ -89,7 +89,7 @@ for (const size of data.sizes)
   });
   $("qualities").append(svg);
   $("qualities-note").textContent = "Images by quality: the mean over IoU " +
-    ".50:.95 of TP / (TP + FP + FN), with detections of a score from " +
+    "0.50:0.95 of TP / (TP + FP + FN), with detections of a score from " +
     `${data.score_threshold}.`;
 }
 
@@ -150,7 +150,7 @@ const KINDS = {
   const say = (name, values) => values.some((v) => v > 0)
     ? ` ${name} is best, ${points(values[best(values)])}, from ` +
       `${sweep.thresholds[best(values)].toFixed(2)}.` : "";
-  $("sweep-note").textContent = "All classes together, IoU .50." +
+  $("sweep-note").textContent = "All classes together, IoU 0.50." +
     say("F1", sweep.f1) + (sweep.dsb_AP ? say("DSB AP", sweep.dsb_AP) : "") +
     " Chosen on these images; expect slightly less on new ones.";
   const c = data.calibration;
@@ -182,7 +182,7 @@ const KINDS = {
     ...numbers);
   $("calibration").append(svg);
   $("calibration-note").textContent =
-    "Share of detections that are correct at IoU .50 by score, with their " +
+    "Share of detections that are correct at IoU 0.50 by score, with their " +
     "number; darker bars have more, an empty one has none that is correct. " +
     "On the line, a score is a probability. Expected calibration error " +
     `${points(c.error)}.`;

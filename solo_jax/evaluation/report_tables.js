@@ -64,7 +64,7 @@ const COLUMNS = [["name", "class"], ["num_objects", "objects"],
         }));
     })));
   $("confusion-note").textContent = "Detections of a score from " +
-    `${data.score_threshold} by the object that they cover with IoU .50 or ` +
+    `${data.score_threshold} by the object that they cover with IoU 0.50 or ` +
     "more, whatever its class." + (names.length < numClasses
       ? ` The ${names.length} of ${numClasses} classes that are confused ` +
         "most." : "");

@@ -21,6 +21,11 @@ def encode(
 
   Returns:
     M dicts {'size': [H0, W0], 'counts': str}, ready for JSON.
+
+  Examples:
+    >>> masks = np.array([[[False, True], [False, True]]])
+    >>> encode(masks)
+    [{'size': [2, 2], 'counts': '22'}]
   """
   if not len(masks):
     return []
@@ -54,6 +59,11 @@ def decode(rles: list[dict], size: tuple[int, int]) -> np.ndarray:
   Raises:
     ValueError: If an entry has another size, or its runs cover another number
       of pixels; pycocotools would return uninitialised memory.
+
+  Examples:
+    >>> rle = {"size": [2, 2], "counts": [2, 2]}  # off, on; down the columns
+    >>> decode([rle], (2, 2)).astype(int).tolist()
+    [[[0, 1], [0, 1]]]
   """
   planes = np.zeros((len(rles), size[1], size[0]), bool)
   for i, rle in enumerate(rles):

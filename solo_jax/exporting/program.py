@@ -61,27 +61,11 @@ def make_program(
   ) -> dict[str, jax.Array]:
     canvas_size = image.shape[1:3]
 
-    def prepare(image, original_size):
-      image_size = device_resize.fitted_size(
-        original_size,
-        short_side=preprocessing["short_side"],
-        max_side=preprocessing["max_side"],
-        tile_size=preprocessing["tile_size"],
-        size_rounding=preprocessing["size_rounding"],
-      )
-      resized = device_resize.resize_image(
-        image,
-        original_size,
-        image_size,
-        input_size,
-        interpolation=preprocessing["interpolation"],
-      )
-      return resized, image_size
-
     # Image by image; unrolled, since ONNX converters lose the shapes of loops.
     batch = range(image.shape[0])
     image, image_size = _stack(
-      prepare(image[i], original_size[i]) for i in batch
+      _prepare(image[i], original_size[i], input_size, preprocessing)
+      for i in batch
     )
     variables = jax.tree.unflatten(treedef, weights)
     outputs = method.network.apply(variables, image, image_size, train=False)
@@ -117,6 +101,30 @@ def make_program(
     return results
 
   return program
+
+
+def _prepare(
+  image: jax.Array,
+  original_size: jax.Array,
+  input_size: tuple[int, int],
+  preprocessing: dict[str, Any],
+) -> tuple[jax.Array, jax.Array]:
+  """Returns an image, resized as the predictor does, and its new size."""
+  image_size = device_resize.fitted_size(
+    original_size,
+    short_side=preprocessing["short_side"],
+    max_side=preprocessing["max_side"],
+    tile_size=preprocessing["tile_size"],
+    size_rounding=preprocessing["size_rounding"],
+  )
+  resized = device_resize.resize_image(
+    image,
+    original_size,
+    image_size,
+    input_size,
+    interpolation=preprocessing["interpolation"],
+  )
+  return resized, image_size
 
 
 def flatten_results(

@@ -26,11 +26,11 @@ def fast_nms(
 
   Args:
     boxes_xyxy: [A, 4] float32.
-    scores: Of each class, without the background. [A, K] float32, >= 0.
+    scores: Scores of each class, without the background. [A, K] float32, >= 0.
     valid: Which boxes take part. [A] bool.
     top_k: T, boxes of the highest scores in each class.
     threshold: Overlap (IoU) above which a box is removed.
-    min_score: A detection's score must be above it; None takes all.
+    min_score: A detection's score must be above it; None accepts all.
     max_detections: M.
 
   Returns:

@@ -46,6 +46,18 @@ def matrix_nms(
 
   Raises:
     ValueError: If `kernel` is neither 'gaussian' nor 'linear'.
+
+  Examples:
+    >>> import jax.numpy as jnp
+    >>> import numpy as np
+    >>> masks = jnp.array([[1, 1, 0, 0], [1, 1, 0, 0], [0, 0, 1, 1]], bool)
+    >>> scores, labels = jnp.array([0.9, 0.8, 0.7]), jnp.zeros(3, int)
+    >>> valid = jnp.ones(3, bool)
+    >>> decayed = matrix_nms(
+    ...   masks, scores, labels, valid, kernel="gaussian", sigma=2.0
+    ... )
+    >>> print(np.asarray(decayed).round(3))
+    [0.9   0.108 0.7  ]
   """
   if kernel not in ("gaussian", "linear"):
     raise ValueError(f"kernel must be 'gaussian' or 'linear', not {kernel!r}")

@@ -27,7 +27,7 @@ def mean_shift(
   radius of each other, the one with most samples is kept.
 
   Args:
-    pixels: Of the image; the foreground is grouped.
+    pixels: Pixels of the image; the foreground is grouped.
     max_groups: M.
     min_pixels: Smaller groups are left out.
     num_samples: S.

@@ -16,6 +16,13 @@ def points_nms(probs: jax.Array) -> jax.Array:
 
   Returns:
     `probs` where a cell is a maximum of its window, 0 elsewhere.
+
+  Examples:
+    >>> import jax.numpy as jnp
+    >>> probs = jnp.array([[0.1, 0.6], [0.9, 0.2]])[..., None]
+    >>> print(points_nms(probs)[..., 0])
+    [[0.1 0.6]
+     [0.9 0. ]]
   """
   pad = [(0, 0)] * (probs.ndim - 3) + [(1, 0), (1, 0), (0, 0)]
   padded = jnp.pad(probs, pad)

@@ -41,7 +41,7 @@ def seed_clustering(
   takes four times as long.
 
   Args:
-    pixels: Of the image; the foreground is grouped.
+    pixels: Pixels of the image; the foreground is grouped.
     seed: In [0, 1]. [Q] float.
     max_groups: M.
     seed_threshold: Pixels below cannot be seeds.

@@ -32,8 +32,8 @@ def tag_histogram(
   category are a group.
 
   Args:
-    pixels: Of the image; the foreground is grouped. T is 1 or 2, categories are
-      0..K-1.
+    pixels: Pixels of the image; the foreground is grouped. T is 1 or 2,
+      categories are 0..K-1.
     num_categories: K.
     max_groups: M.
     min_pixels: Smaller groups are left out.

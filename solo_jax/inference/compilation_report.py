@@ -25,7 +25,7 @@ class CompilationReport:
     """Returns a context for one call.
 
     Args:
-      images: What the program is called with. [B, H, W, 3] each.
+      images: Arguments of the program. [B, H, W, 3] each.
     """
     shapes = tuple(image.shape for image in images)
     if shapes in self._shapes:

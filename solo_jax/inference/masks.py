@@ -45,7 +45,7 @@ class AxisWeights:
 
   @functools.cached_property
   def weights(self) -> np.ndarray:
-    """Weights of all pixels on all cells. [pixels, cells] float32."""
+    """Returns all weights of pixels on cells. [pixels, cells] float32."""
     return _spread(self.taps, self.first, self.num_cells)
 
   def band(self, start: int, stop: int) -> np.ndarray:

@@ -340,7 +340,8 @@ class Predictor:
     """Returns a log line about compilations and dropped candidates so far.
 
     Args:
-      num_dropped: Of this predictor, or the sum over all processes.
+      num_dropped: Number of dropped of this predictor, or the sum over all
+        processes.
     """
     return (
       f"{plural(self.num_compiled, 'padded shape')} compiled, "

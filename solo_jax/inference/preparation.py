@@ -135,9 +135,9 @@ def pad_to_few(
   padded sizes, in place of 88.
 
   Args:
-    size: Of the resized image.
+    size: Size of the resized image.
     rule: short_side, max_side and pad_multiple of a config's `preprocessing`.
-    scale: The factor it was resized with, as of `resize`.
+    scale: The factor it was resized with, as in `resize`.
 
   Returns:
     The size, at least that of `pad`.

@@ -17,19 +17,19 @@ KINDS = ("panoptic", "semantic")
 class Segmenter:
   """Runs the network of a predictor for maps of whole images.
 
-  However large, an image is seen in one piece: segments do not end at tiles.
-  May be called from several threads.
+  Images are never tiled, so segments do not end at tiles. May be called from
+  several threads.
 
   Attributes:
     is_thing: Whether each label is one of things.
   """
 
   def __init__(self, predictor: Predictor, kinds: Sequence[str] = KINDS):
-    """Makes the segmenter; it compiles once for each padded size.
+    """Makes the segmenter, which compiles once per padded size.
 
     Args:
-      predictor: Whose variables are used, also after they change.
-      kinds: Which of KINDS to make.
+      predictor: The source of the variables, also after they change.
+      kinds: Names from KINDS.
 
     Raises:
       errors.UserError: If the method has no such maps.
@@ -53,10 +53,10 @@ class Segmenter:
     self._run = run
 
   def __call__(self, image: np.ndarray) -> dict[str, types.SegmentMap]:
-    """Segments one image.
+    """Returns the maps of one image.
 
     Args:
-      image: As of `Predictor.__call__`.
+      image: See `Predictor.__call__`.
 
     Returns:
       Maps at the image's size, by kind.

@@ -36,6 +36,10 @@ def tile_origins(
   Returns:
     (top, left) of each tile, row by row; one tile at (0, 0) for an image that
     is not larger than a tile.
+
+  Examples:
+    >>> tile_origins((256, 600), tile_size=256, overlap=64)
+    [(0, 0), (0, 172), (0, 344)]
   """
 
   def starts(length):

@@ -1,4 +1,4 @@
-"""Writing a configuration as a file like those of configs/."""
+"""Writes a configuration as a file like those of configs/."""
 
 import json
 import textwrap

@@ -130,8 +130,8 @@ def diagnose(
 def warn_of_problems(made: Suggestion) -> str:
   """Returns a warning of a suggestion that the method refuses, or ''.
 
-  What a method needs changed together with a suggested field, only its own
-  `suggest` can know.
+  Only a method's own `suggest` knows which other fields must change with a
+  suggested one.
   """
   problems = list_problems(made.config)
   if not problems:

@@ -17,7 +17,7 @@ class Frame:
   """An image, or one tile of it, in network coordinates.
 
   Attributes:
-    sample: The whole image; its affine maps into the frame.
+    sample: The whole image, or the tile; its affine maps into the frame.
     padded_size: (H, W) of the network input.
     origin: (top, left) of the tile in the image.
     size: (height, width) of the tile in original pixels.
@@ -55,6 +55,10 @@ def inference_frames(
   for top, left in origins:
     size = min(side, height - top), min(side, width - left)
     tile = transforms.cropped(sample, top=top, left=left, size=size)
+    if tile_size is not None:
+      # Cut before it is resized, as the predictor does: the origin of a tile
+      # need not be a whole pixel of the resized image.
+      tile = batching.render_sample(tile, interpolation="bilinear")
     tile = resize(tile, preprocessing)
     frames.append(
       Frame(

@@ -215,7 +215,10 @@ def join(
   """
   if tile_size is None:
     return parts[0]
-  size = frames[0].sample.original_size
+  size = tuple(
+    max(frame.origin[axis] + frame.size[axis] for frame in frames)
+    for axis in (0, 1)
+  )
   pieces = [
     tiling.cut_out(found, frame.origin, size)
     for frame, found in zip(frames, parts, strict=True)

@@ -1,4 +1,4 @@
-"""The doctor's report as a page in one file, in the frame of all pages."""
+"""The doctor's report as a self-contained page."""
 
 import base64
 import html
@@ -12,7 +12,7 @@ from solo_jax.evaluation import page
 from solo_jax.inspection.pictures import LOST_COLOR
 from solo_jax.inspection.report import Table
 
-# Headings of the pictures and what they show, by name of the file.
+# Headings and captions of the pictures, by name of the file.
 CAPTIONS = {
   "training": (
     "What the network sees in training",
@@ -42,9 +42,9 @@ def write(
 
   Args:
     out: Folder with the pictures.
-    heading: What stands above the page.
+    heading: Heading of the page.
     tables: Parts of the report: verdict, changes, findings, then the others.
-    drawn: Names of the pictures, of CAPTIONS.
+    drawn: Names of the pictures, from CAPTIONS.
 
   Returns:
     The path of the file.

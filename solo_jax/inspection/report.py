@@ -82,7 +82,7 @@ class Table:
 
   @property
   def is_wordy(self) -> bool:
-    """Whether cells of other columns than the first are sentences."""
+    """Returns whether cells of columns after the first are sentences."""
     return any(len(cell) > 40 for row in self.rows for cell in row[1:])
 
   def markdown(self) -> str:

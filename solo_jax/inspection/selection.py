@@ -19,6 +19,7 @@ class Selection:
     category_ids: Original category id of each label.
     num_objects: Instances of each image without crowds. [len] int64.
     num_crowds: Crowd regions of each image. [len] int64.
+    is_thing: See `Records`.
     federated: See `Records`.
     metadata: See `Records`.
   """
@@ -40,6 +41,7 @@ class Selection:
     self.category_ids = records.category_ids
     self.num_objects = records.num_objects[self.indices]
     self.num_crowds = records.num_crowds[self.indices]
+    self.is_thing = records.is_thing
     self.federated = records.federated
     self.metadata = records.metadata
 

@@ -1,4 +1,4 @@
-"""The answer of the dataset doctor in a few lines: they come first."""
+"""The summary of the dataset doctor in a few lines, shown first."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -13,7 +13,7 @@ def verdict_table(
   judged: Mapping[str, Mapping[str, Any]],
   changes: Mapping[str, Any],
 ) -> Table:
-  """Says what the configuration allows, what is lost and what to change.
+  """Returns what the configuration allows, what is lost and what to change.
 
   Args:
     found: The diagnosis.
@@ -36,7 +36,7 @@ def verdict_table(
 
 
 def _ceiling(found: Diagnosis) -> str:
-  """Returns what a perfect network would score."""
+  """Returns a line about the score of a perfect network."""
   values = {
     name: ceiling.oracle.mask_AP for name, ceiling in found.ceilings.items()
   }
@@ -52,7 +52,7 @@ def _ceiling(found: Diagnosis) -> str:
 
 
 def _lost(training: Mapping[str, Any], scored: Mapping[str, Any]) -> str:
-  """Returns how many objects get lost, and most of them in which way."""
+  """Returns a line about the number of lost objects and the main reason."""
   parts = []
   for name, column in (("to train on", training), ("evaluated", scored)):
     lost = sum(column["lost"].values())
@@ -66,7 +66,7 @@ def _lost(training: Mapping[str, Any], scored: Mapping[str, Any]) -> str:
 
 
 def _advice(found: Diagnosis, changes: Mapping[str, Any]) -> str:
-  """Returns what to do."""
+  """Returns a line with the advice."""
   if found.warning:
     return "Keep this config: the suggestion allows less."
   if not changes:

@@ -13,6 +13,12 @@ def softmax_cross_entropy(logits: jax.Array, labels: jax.Array) -> jax.Array:
 
   Returns:
     [...] float32.
+
+  Examples:
+    >>> import jax.numpy as jnp
+    >>> logits = jnp.log(jnp.array([0.5, 0.25, 0.25]))
+    >>> round(float(jnp.exp(-softmax_cross_entropy(logits, jnp.array(0)))), 3)
+    0.5
   """
   logs = jax.nn.log_softmax(logits.astype(jnp.float32))
   return -jnp.take_along_axis(logs, labels[..., None], axis=-1)[..., 0]

@@ -22,6 +22,13 @@ def dice_loss(probs: jax.Array, targets: jax.Array) -> jax.Array:
 
   Raises:
     ValueError: If `probs` and `targets` differ in shape.
+
+  Examples:
+    >>> import jax.numpy as jnp
+    >>> mask = jnp.array([[1.0, 1.0], [0.0, 0.0]])
+    >>> half = jnp.array([[1.0, 0.0], [0.0, 0.0]])
+    >>> [round(float(dice_loss(x, mask)), 2) for x in (mask, half, 1 - mask)]
+    [0.0, 0.33, 1.0]
   """
   if probs.shape != targets.shape:
     raise ValueError(

@@ -21,6 +21,15 @@ def sigmoid_focal_loss(
 
   Returns:
     Loss per logit, >= 0. [...] float32.
+
+  Examples:
+    >>> import jax.numpy as jnp
+    >>> import numpy as np
+    >>> logits = jnp.array([4.0, 0.0, -4.0])
+    >>> targets = jnp.array([1.0, 1.0, 1.0])
+    >>> loss = sigmoid_focal_loss(logits, targets, alpha=0.25, gamma=2.0)
+    >>> print(np.asarray(loss).round(3))
+    [0.    0.043 0.969]
   """
   logits = logits.astype(jnp.float32)
   targets = targets.astype(jnp.float32)

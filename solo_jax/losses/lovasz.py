@@ -21,6 +21,13 @@ def lovasz_hinge(logits: jax.Array, targets: jax.Array) -> jax.Array:
 
   Returns:
     Loss per mask, >= 0; 0 for Q = 0. [...] float32.
+
+  Examples:
+    >>> import jax.numpy as jnp
+    >>> targets = jnp.array([True, True, False])
+    >>> logits = jnp.array([2.0, -1.0, -2.0])
+    >>> float(lovasz_hinge(logits, targets))
+    1.0
   """
   logits = logits.astype(jnp.float32)
   signs = jnp.where(targets, 1.0, -1.0)

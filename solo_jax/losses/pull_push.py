@@ -43,6 +43,14 @@ def push_loss(means: jax.Array, valid: jax.Array) -> jax.Array:
 
   Returns:
     [] float32.
+
+  Examples:
+    >>> import jax.numpy as jnp
+    >>> valid = jnp.array([True, True])
+    >>> near = push_loss(jnp.array([[0.0], [0.0]]), valid)
+    >>> far = push_loss(jnp.array([[0.0], [9.0]]), valid)
+    >>> round(float(near), 3), round(float(far), 3)
+    (0.5, 0.0)
   """
   pairs = jnp.triu(valid[:, None] & valid[None, :], k=1)
   similarity = jnp.exp(-pair_distances(means))

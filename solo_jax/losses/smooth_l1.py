@@ -18,6 +18,12 @@ def smooth_l1_loss(
 
   Returns:
     [...] float32.
+
+  Examples:
+    >>> import jax.numpy as jnp
+    >>> codes = jnp.array([0.0, 1.0, 3.0])
+    >>> smooth_l1_loss(codes, jnp.zeros(3), beta=2.0).tolist()
+    [0.0, 0.25, 2.0]
   """
   difference = codes.astype(jnp.float32) - targets
   size = jnp.abs(difference)

@@ -35,6 +35,15 @@ def membership(
 
   Returns:
     [N, Q] float32 in [0, 1].
+
+  Examples:
+    >>> import jax.numpy as jnp
+    >>> import numpy as np
+    >>> embedding = jnp.array([[0.0, 0.0], [1.0, 0.0], [3.0, 0.0]])
+    >>> center, log_precision = jnp.array([[0.0, 0.0]]), jnp.array([0.0])
+    >>> probs = membership(embedding, center, log_precision)
+    >>> print(np.asarray(probs).round(2))
+    [[0.98 0.5  0.  ]]
   """
   precision = jnp.exp(log_precision.astype(jnp.float32))[:, None]
   distances = squared_distances(embedding, centers)

@@ -86,3 +86,19 @@ def to_polygons(
     ((outline[:, 0] + 1) // 2 + corner).astype(float).ravel().tolist()
     for outline in outlines
   ]
+
+
+def area_of(polygons: list[list[float]]) -> float:
+  """Returns the pixels inside of polygons of `to_polygons`, holes filled.
+
+  Args:
+    polygons: x1, y1, x2, y2, ... of each part, parts apart.
+
+  Returns:
+    The sum of their areas (the shoelace formula).
+  """
+  area = 0.0
+  for polygon in polygons:
+    x, y = np.reshape(polygon, (-1, 2)).T
+    area += abs(np.dot(x, np.roll(y, -1)) - np.dot(y, np.roll(x, -1))) / 2
+  return float(area)

@@ -1,5 +1,7 @@
 """Outlines of masks, for pictures that a browser draws."""
 
+from collections.abc import Sequence
+
 import cv2
 import numpy as np
 
@@ -11,49 +13,69 @@ from solo_jax.visualization_labels import deepest_point
 TOLERANCE = 1.0  # steps by which an outline may leave the edge of its mask
 
 
-def trace(encoded: dict, unit: int) -> Outline:
-  """Returns the outlines of a mask.
+def trace(
+  encoded: Sequence[dict], size: tuple[int, int], unit: int
+) -> list[Outline]:
+  """Returns the outlines of masks of one image.
 
   Args:
     encoded: COCO RLE.
-    unit: Steps of the outline per pixel. With more than one the steps of the
-      pixels are smoothed.
+    size: (height, width) of the image.
+    unit: Steps of the outline per pixel. With more than one, pixel edges are
+      smoothed.
 
   Returns:
-    Its outline, holes included, in steps from the corner of the image.
+    An outline for each, holes included, in steps from the corner of the image.
+    Its deepest point is where the mask is seen, with smaller ones over larger
+    ones.
   """
-  left, top, right, bottom = rle.boxes([encoded])[0].astype(int).tolist()
-  if right <= left or bottom <= top:
+  boxes = [
+    np.s_[top:bottom, left:right]
+    for left, top, right, bottom in rle.boxes([*encoded]).astype(int).tolist()
+  ]
+  crops = []
+  for item, box in zip(encoded, boxes, strict=True):
+    (mask,) = rle.decode([item], tuple(size))
+    crops.append(np.ascontiguousarray(mask[box]))
+  owner = np.zeros(size, np.int32)
+  for i in np.argsort([-crop.sum() for crop in crops], kind="stable"):
+    owner[boxes[i]][crops[i]] = i + 1
+  return [
+    _trace(crop, owner[box] == i + 1, (box[1].start, box[0].start), unit)
+    for i, (crop, box) in enumerate(zip(crops, boxes, strict=True))
+  ]
+
+
+def _trace(
+  mask: np.ndarray, is_seen: np.ndarray, corner: tuple[int, int], unit: int
+) -> Outline:
+  """Returns the outline of a mask cut out at `corner` (x, y)."""
+  if not mask.size:
     return Outline(path="", box=(0, 0, 0, 0), deepest=(0, 0))
-  (mask,) = rle.decode([encoded], tuple(encoded["size"]))
-  mask = np.pad(mask[top:bottom, left:right], 1)
-  deepest = deepest_point(
-    mask, np.array([1, 1, *np.array(mask.shape[::-1]) - 1])
-  )
+  height, width = mask.shape
+  mask = np.pad(mask, 1)
+  is_seen = np.pad(is_seen, 1) if is_seen.any() else mask
+  deepest = deepest_point(is_seen, np.array([1, 1, width + 1, height + 1]))
   large = visualization.enlarge_masks(mask[None], unit)[0].astype(np.uint8)
   contours, _ = cv2.findContours(large, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
-  # Pixel 0 of the crop is the one left of the box.
-  corner = np.array([left - 1, top - 1]) * unit
+  # Pixel 0 of the padded crop is the one left of the box.
+  start = (np.array(corner) - 1) * unit
   path = "".join(
-    _to_path(cv2.approxPolyDP(contour, TOLERANCE, True)[:, 0] + corner)
+    _to_path(cv2.approxPolyDP(contour, TOLERANCE, True)[:, 0] + start)
     for contour in contours
   )
+  left, top = corner
   return Outline(
     path=path,
-    box=(
-      left * unit,
-      top * unit,
-      (right - left) * unit,
-      (bottom - top) * unit,
-    ),
+    box=(left * unit, top * unit, width * unit, height * unit),
     deepest=tuple(
-      int((x + 0.5) * unit + c) for x, c in zip(deepest, corner, strict=True)
+      int((x + 0.5) * unit + s) for x, s in zip(deepest, start, strict=True)
     ),
   )
 
 
 def _to_path(points: np.ndarray) -> str:
-  """Writes a closed line of whole numbers, each relative to the one before."""
+  """Returns a closed line of whole numbers, each relative to the one before."""
   (x, y), *_ = points.tolist()
   steps = "".join(f"{dx} {dy} " for dx, dy in np.diff(points, axis=0).tolist())
   return f"M{x} {y}l{steps.strip()}z" if steps else f"M{x} {y}z"

@@ -1,7 +1,7 @@
-"""Names of the outputs: like the inputs, and no two alike.
+"""Names of the outputs: similar to the inputs, and unique.
 
-No name leads out of its folder, none is longer than file systems allow, and
-none is a folder of another: a video and a stack have a folder of their own.
+No name points outside of its folder, none is longer than file systems allow,
+and none is the folder of another one: videos and stacks have their own folder.
 """
 
 import collections
@@ -11,8 +11,8 @@ import pathlib
 import unicodedata
 from collections.abc import Sequence
 
-# Bytes of a part of a name that is kept as it is: most file systems allow 255,
-# and a number and a suffix come behind it.
+# Bytes of a part of a name that is kept unchanged: most file systems allow 255,
+# including a number and a suffix.
 _MAX_BYTES = 200
 
 
@@ -24,9 +24,8 @@ def output_names(paths: Sequence[pathlib.Path]) -> list[str]:
 
   Returns:
     The path below the folder that all inputs share, without its suffix: 'a' or
-    'day 1/a'. With the suffix where another input has the same name but for it
-    ('a.png', 'a.jpg'), or is in a folder of this name; numbered where an input
-    is given twice.
+    'day 1/a'. With the suffix if another input differs only in it ('a.png',
+    'a.jpg') or is in a folder of this name; numbered if an input is repeated.
   """
   absolute = [pathlib.Path(os.path.abspath(path)) for path in paths]
   if not absolute:
@@ -68,7 +67,7 @@ def _shorten(part: str) -> str:
 
 
 def _key(name: str) -> str:
-  """Returns what is equal of names that some file system takes for equal."""
+  """Returns a form that is equal for names equal on some file system."""
   return unicodedata.normalize("NFC", name).casefold()
 
 

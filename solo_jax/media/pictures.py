@@ -46,8 +46,8 @@ def draw_images(
         MAX_SIDE if image.is_large else SMALL_SIDE,
       ),
       unit=unit,
-      objects=[trace(encoded, unit) for encoded in image.objects],
-      found=[trace(encoded, unit) for encoded in image.found],
+      objects=trace(image.objects, sample.original_size, unit),
+      found=trace(image.found, sample.original_size, unit),
     )
   return pictures
 

@@ -43,7 +43,8 @@ class _Job:
 
   Attributes:
     predictor: Predictor of a checkpoint.
-    segmenter: Of panoptic and semantic maps; None where none are wanted.
+    segmenter: Segmenter of panoptic and semantic maps; None where none are
+      wanted.
     score_threshold: Detections of a lower score are left out.
     reader: How image files are read.
     results: Writer of the results.
@@ -95,7 +96,7 @@ def predict_inputs(
     save: Kinds of results, see `saving.KINDS`.
     reader: How image files are read.
     progress: Progress display; started and stopped here.
-    look: Of the overlays.
+    look: Look of the overlays.
 
   Returns:
     The number of images and frames, and the problems.

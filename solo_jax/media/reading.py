@@ -58,7 +58,7 @@ class ImageReader:
 
     Raises:
       OSError: If the file cannot be opened.
-      UserError: As of `read`, here and when a page is decoded.
+      UserError: See `read`, here and when a page is decoded.
     """
     if "\0" in str(path):
       raise UserError("no file has a name with a zero in it")

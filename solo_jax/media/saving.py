@@ -16,7 +16,7 @@ from solo_jax.errors import UserError
 from solo_jax.evaluation import coco_metrics, rle
 from solo_jax.evaluation.label_images import flatten
 from solo_jax.media import segment_files, video
-from solo_jax.media.coco_file import CocoFile, to_polygons
+from solo_jax.media.coco_file import CocoFile, area_of, to_polygons
 
 KINDS = ("overlay", "masks", "polygons", "rle", "labels", "views")
 KINDS += segment_files.KINDS
@@ -61,7 +61,7 @@ class Results(contextlib.ExitStack):
       class_names: Name of each label.
       category_ids: Category id of each label.
       is_thing: Whether each label is one of things; empty where all are.
-      look: Of the overlays.
+      look: Look of the overlays.
 
     Raises:
       UserError: If a kind is unknown, or there is none.
@@ -227,8 +227,11 @@ class Results(contextlib.ExitStack):
       self._coco["rle"].add(entry, annotations)
     if self.has("polygons"):
       for i, annotation in enumerate(annotations):
-        annotation["segmentation"] = to_polygons(*instances.crop(i))
-      self._coco["polygons"].add(entry, annotations)
+        polygons = to_polygons(*instances.crop(i))
+        annotation |= dict(segmentation=polygons, area=area_of(polygons))
+      # Readers take an empty list of polygons for damage.
+      drawn = [x for x in annotations if x["segmentation"]]
+      self._coco["polygons"].add(entry, drawn)
 
   def _draw(self, image, instances, file_name, tracks):
     drawn = instances.to_dense(MAX_DRAWN_PIXELS)

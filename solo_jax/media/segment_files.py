@@ -9,19 +9,17 @@ import numpy as np
 
 from solo_jax import types
 from solo_jax.data.panoptic_segments import to_colors
-from solo_jax.errors import UserError
 
 KINDS = ("panoptic", "semantic")
 
 
 class SegmentFiles:
-  """Writes maps, a PNG file for each image, and what their values mean.
+  """Writes maps, one PNG file per image, and the meaning of their values.
 
   panoptic/<name>.png has a segment's id as colour, R + 256 G + 65536 B;
-  panoptic.json lists the segments, as COCO does. semantic/<name>.png has the
-  category id of each pixel, of 8 bits or where these do not do 16;
-  semantic/classes.json names them, as `prepare --dataset=semantic_images` reads
-  it.
+  panoptic.json lists the segments, as in COCO. semantic/<name>.png has the
+  category id of each pixel, in 8 bits or, if needed, 16; semantic/classes.json
+  names them, in the form that `prepare --dataset=semantic_images` reads.
   """
 
   def __init__(
@@ -58,10 +56,7 @@ class SegmentFiles:
     Args:
       maps: By kind.
       name: Name of the output files.
-      file_name: Of the image, for panoptic.json.
-
-    Raises:
-      UserError: If a file cannot be written.
+      file_name: File name of the image, for panoptic.json.
     """
     if "panoptic" in self._kinds:
       found = maps["panoptic"]
@@ -108,11 +103,11 @@ class SegmentFiles:
   def _write(self, kind: str, name: str, picture: np.ndarray) -> None:
     path = self._out / kind / f"{name}.png"
     path.parent.mkdir(parents=True, exist_ok=True)
-    if not cv2.imwrite(str(path), picture):
-      raise UserError(f"cannot write {path}")
+    # OpenCV itself writes to no path that is not UTF-8.
+    path.write_bytes(cv2.imencode(".png", picture)[1].tobytes())
 
   def finish(self) -> None:
-    """Writes what the values of all maps so far mean."""
+    """Writes the meaning of the values in all maps so far."""
     categories = [
       dict(id=int(key), name=name, isthing=int(is_thing))
       for key, name, is_thing in zip(
@@ -134,13 +129,13 @@ class SegmentFiles:
 
 
 def to_instances(found: types.SegmentMap) -> types.Instances:
-  """Returns things and stuff of a map as masks, to be drawn.
+  """Returns things and stuff of a map as masks, for drawing.
 
   Args:
     found: Panoptic map.
 
   Returns:
-    A mask for each segment, by falling score.
+    One mask per segment, by falling score.
   """
   segments = sorted(found.segments, key=lambda segment: -segment.score)
   planes = np.stack(

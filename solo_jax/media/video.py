@@ -126,7 +126,7 @@ class VideoFile:
 
 @contextlib.contextmanager
 def _open(path: pathlib.Path) -> Iterator[av.container.InputContainer]:
-  """Opens a video, and nothing else.
+  """Yields an open video, rejecting other kinds of input.
 
   FFmpeg gets the open file: it would take some names for addresses, cannot
   read those that are not UTF-8, and calls damage an I/O error. Of its formats

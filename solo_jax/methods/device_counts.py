@@ -1,4 +1,4 @@
-"""Counts over all devices, which losses are divided by.
+"""Counts over all devices, as divisors of losses.
 
 The loss of a step is the mean of the devices' losses. A device's sum divided by
 the mean of the devices' counts gives, in that mean, the sum over the global
@@ -10,7 +10,7 @@ import jax.numpy as jnp
 
 
 def share_of_one(axis_name: str | None) -> float:
-  """Returns what each device adds for a count to grow by one.
+  """Returns the amount that each device adds to raise a count by one.
 
   Args:
     axis_name: Mapped device axis; None on a single device.
@@ -43,8 +43,7 @@ def count_everywhere(
   Args:
     count: Count of this device. [] int or float.
     axis_name: Mapped device axis; None on a single device.
-    least: What a smaller count over all devices is raised to, so that a sum of
-      nothing is divided by something.
+    least: Smallest count over all devices, to avoid a division by zero.
 
   Returns:
     [] float32.

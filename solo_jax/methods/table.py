@@ -20,6 +20,7 @@ from solo_jax.methods.mask_rcnn import method as mask_rcnn
 from solo_jax.methods.point_rend import method as point_rend
 from solo_jax.methods.solo import method as solo
 from solo_jax.methods.solov2 import method as solov2
+from solo_jax.methods.yolact import method as yolact
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,6 +50,7 @@ METHODS = {
   "mask2former": Row(mask2former.make, mask2former.problems),
   "solo": Row(solo.make, solo.problems),
   "solov2": Row(solov2.make, solov2.problems),
+  "yolact": Row(yolact.make, yolact.problems),
 }
 
 

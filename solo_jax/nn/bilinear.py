@@ -1,7 +1,7 @@
 """Bilinear reads of maps at single points.
 
-Points are (x, y) in cells, continuous: the centre of cell 0 is at 0.5. Around a
-map lie zeros. Points get no gradient.
+Points are (x, y) in cells, continuous: the centre of cell 0 is at 0.5. A map is
+surrounded by zeros. Points get no gradient.
 
 Shape letters: h, w size of a map, C channels, P points.
 """

@@ -112,7 +112,7 @@ def evaluate_checkpoint(
     f"{config.dataset.name} {records.split}"
   )
   start = time.perf_counter()
-  results = _detect(predictor, records, progress)
+  results = _detect(predictor, records, checkpoint.category_ids, progress)
   num_dropped = count_dropped(predictor)
   console.print(f"comparing {len(results)} detections with the truth")
   with predictor.clock("metrics"):
@@ -223,14 +223,20 @@ def _load(
 
 
 def _detect(
-  predictor: Predictor, records: Records, progress: rich.progress.Progress
+  predictor: Predictor,
+  records: Records,
+  category_ids: Sequence[int],
+  progress: rich.progress.Progress,
 ) -> list[dict]:
   """Returns the detections of all records, showing this process's progress."""
   share = range(jax.process_index(), len(records), jax.process_count())
   with progress:
     task = progress.add_task("evaluating", total=len(share))
     return detect_records(
-      predictor, records, on_image=lambda: progress.advance(task)
+      predictor,
+      records,
+      category_ids=category_ids,
+      on_image=lambda: progress.advance(task),
     )
 
 

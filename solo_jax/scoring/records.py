@@ -25,6 +25,8 @@ from solo_jax.terminal import plural
 NUM_ENCODERS = 2
 # Images whose masks may wait to be encoded: 100 masks of 640 x 480 are 31 MB.
 MAX_WAITING = 8
+# Class of an output that was never trained (conversion/classes.py).
+NO_CATEGORY = "N/A"
 
 
 def evaluate_records(
@@ -108,6 +110,7 @@ def detect_records(
   predictor: Predictor,
   records: data_records.Records,
   *,
+  category_ids: Sequence[int] | None = None,
   on_image: Callable[[], None] | None = None,
 ) -> list[dict]:
   """Returns the instances detected in every record.
@@ -119,6 +122,9 @@ def detect_records(
   Args:
     predictor: Predictor of the records' classes.
     records: Split to read.
+    category_ids: Category id of each label of the predictor; None: those of
+      the records. What is detected as a category that these do not have is
+      left out, as no annotation can be meant.
     on_image: Called after each image, for showing progress.
 
   Returns:
@@ -127,6 +133,9 @@ def detect_records(
   """
   found = {}
   corrupt = set()
+  known = set(records.category_ids)
+  if category_ids is None:
+    category_ids = records.category_ids
   # Sorted by padded shape, so that batches are full; within a shape, in order.
   sizes = zip(records.heights, records.widths, strict=True)
   shapes = [predictor.padded_size((int(h), int(w))) for h, w in sizes]
@@ -135,9 +144,10 @@ def detect_records(
 
   def encode(index: int, instances: types.Instances) -> None:
     with predictor.clock("run-length encoding"):
-      found[index] = coco_metrics.to_results(
-        instances, records.image_ids[index], records.category_ids
+      results = coco_metrics.to_results(
+        instances, records.image_ids[index], category_ids
       )
+      found[index] = [x for x in results if x["category_id"] in known]
 
   images = _read_images(records, order, corrupt, predictor.clock)
   waiting = collections.deque()
@@ -204,9 +214,14 @@ def check_classes(
     category_ids: Category ids of the model, in label order.
 
   Raises:
-    UserError: If names, ids or their order differ.
+    UserError: If names, ids or their order differ, but for outputs of the model
+      that no class belongs to.
   """
-  expected = list(zip(category_ids, class_names, strict=True))
+  expected = [
+    (category, name)
+    for category, name in zip(category_ids, class_names, strict=True)
+    if name != NO_CATEGORY
+  ]
   found = list(zip(records.category_ids, records.class_names, strict=True))
   if expected != found:
     differing = [

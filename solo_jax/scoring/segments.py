@@ -1,4 +1,4 @@
-"""Panoptic quality and mean IoU of a split that has every pixel labelled."""
+"""Panoptic quality and mean IoU of a split with labels for every pixel."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -22,21 +22,21 @@ def evaluate_segments(
   *,
   on_image: Callable[[], None] | None = None,
 ) -> dict[str, float | None]:
-  """Segments every record and compares the maps with the truth.
+  """Returns the metrics of every record's maps, compared with the truth.
 
-  A corrupt image counts as one in which nothing was found. Each process takes a
-  share of the images; all get all results.
+  A corrupt image counts as one without predictions. Each process handles a part
+  of the images; all get all results.
 
   Args:
-    segmenter: For panoptic maps where the records have things, and semantic
+    segmenter: Makes panoptic maps if the records have things, and semantic
       maps.
     records: Split whose `is_thing` is not empty.
     on_image: Called after each image, for showing progress.
 
   Returns:
     PQ, SQ, RQ of all classes, of things and of stuff (PQ_things, ...), of data
-    with things only; num_PQ_classes, over how many the mean is; and mean_IoU,
-    of the classes that occur in the truth. None where there is no such class.
+    with things only; num_PQ_classes, the number of classes in the mean; and
+    mean_IoU, of the classes that occur in the truth. None without such classes.
   """
   num_classes = len(records.class_names)
   void = max(VOID, num_classes)
@@ -93,7 +93,7 @@ def _to_labels(
 def _summarize(
   quality: PanopticQuality, overlap: MeanIou, is_thing: tuple[bool, ...]
 ) -> dict[str, float | None]:
-  """Adds up what all processes found, and names the means."""
+  """Returns the means over the results of all processes, by name."""
   parts = parallel.gather_json(
     dict(
       counts={

@@ -1,7 +1,7 @@
-"""Fields that follow the checkpoint a run starts from, unless they are set.
+"""Copies fields from the checkpoint a run starts from, unless they are set.
 
-Weights expect the input that they were trained with, and frozen statistics the
-layers that were frozen. Shapes do not show either.
+Weights need the input that they were trained with, and frozen statistics the
+layers that were frozen. Shapes reveal neither.
 """
 
 from collections.abc import Collection
@@ -29,23 +29,22 @@ FOLLOWING = (
 def follow(
   config: ml_collections.ConfigDict, workdir: str, given: Collection[str]
 ) -> list[str]:
-  """Sets fields to what they are in the checkpoint of `training.init_from`.
+  """Returns lines about fields copied from `training.init_from`.
 
-  A run that is resumed takes them from its own checkpoints, so it does not
-  need the other one any more.
+  A resumed run copies them from its own checkpoints and no longer needs the
+  other one.
 
   Args:
-    config: Of the run; changed in place.
+    config: Config of the run; changed in place.
     workdir: Folder of the run.
-    given: Names of fields that the command line sets. These keep their values,
-      and so do those to which the config file gives another than the neutral
-      one.
+    given: Names of fields set on the command line. These keep their values, and
+      so do fields that the config file sets to non-default values.
 
   Returns:
-    A line for each field that was changed.
+    One line per changed field.
 
   Raises:
-    UserError: If the checkpoint cannot be had or read.
+    UserError: If the checkpoint cannot be downloaded or read.
   """
   path = config.training.init_from
   if path is None:

@@ -1,4 +1,4 @@
-"""Lines of a run's log: whole ones for a file, short ones for a terminal."""
+"""Lines of a run's log: complete ones for a file, short ones for a terminal."""
 
 import re
 from collections.abc import Mapping
@@ -7,7 +7,8 @@ from typing import NamedTuple
 from solo_jax.training.step import is_count
 
 COUNTERS = ("nonfinite_total", "nonfinite_in_row")
-# Have their own place in a whole line; the method's terms stand between them.
+# Metrics with a fixed place in a complete line; the method's terms are between
+# them.
 _SHOWN_APART = (
   "loss",
   "learning_rate",
@@ -17,10 +18,10 @@ _SHOWN_APART = (
   "num_compiled",
   *COUNTERS,
 )
-WIDTH = 78  # letters of a short line
-# Share of the time from which a short line says that training waits for data.
+WIDTH = 78  # characters of a short line
+# Share of time waiting for data from which a short line shows it.
 MUCH_WAITING = 0.1
-# What a terminal shows of an evaluation, and what it is called there.
+# Metrics of an evaluation that a terminal shows, and their titles.
 _SHOWN_METRICS = {
   "mask_AP": "mask AP",
   "mask_AP50": "AP50",
@@ -33,8 +34,8 @@ class Line(NamedTuple):
   """A line of the log.
 
   Attributes:
-    whole: For a file.
-    short: For a terminal, at most WIDTH letters.
+    whole: Complete line, for a file.
+    short: Short line, for a terminal, at most WIDTH characters.
   """
 
   whole: str
@@ -47,7 +48,7 @@ def describe_steps(
   values: Mapping[str, float],
   totals: Mapping[str, float],
 ) -> Line:
-  """Describes the steps since the line before.
+  """Returns a line about the steps since the previous line.
 
   Args:
     step: Last step taken.
@@ -98,11 +99,11 @@ def describe_steps(
 
 
 def describe_metrics(step: int, metrics: Mapping[str, float | None]) -> Line:
-  """Describes an evaluation.
+  """Returns a line about an evaluation.
 
   Args:
     step: Step of the checkpoint.
-    metrics: Shares in [0, 1] by name; None where there is nothing to find.
+    metrics: Shares in [0, 1] by name; None without ground truth.
 
   Returns:
     The line; a short one has points from 0 to 100, as `eval` prints them.
@@ -128,14 +129,14 @@ def describe_metrics(step: int, metrics: Mapping[str, float | None]) -> Line:
 
 
 def _fit(parts: list[str]) -> str:
-  """Joins the first parts that fit into WIDTH letters."""
+  """Returns the first parts that fit into WIDTH characters, joined."""
   while len("  ".join(parts)) > WIDTH:
     parts = parts[:-1]
   return "  ".join(parts)
 
 
 def format_seconds(seconds: float) -> str:
-  """Formats a duration as h:mm:ss."""
+  """Returns a duration as h:mm:ss."""
   minutes, seconds = divmod(round(seconds), 60)
   hours, minutes = divmod(minutes, 60)
   return f"{hours}:{minutes:02d}:{seconds:02d}"

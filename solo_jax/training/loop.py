@@ -52,7 +52,7 @@ def train_and_evaluate(
       number of devices and processes.
     change_batch_size: Whether to resume from a checkpoint of another
       `training.batch_size`.
-    change_data: Whether to go on from a checkpoint that was trained on other
+    change_data: Whether to resume from a checkpoint that was trained on other
       data of the same name.
 
   Returns:

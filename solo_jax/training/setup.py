@@ -181,13 +181,15 @@ def iterate_batches(
   """
   batches = pipeline.train_batches(
     records,
-    batch_size=config.training.batch_size,
+    pipeline.Reading(
+      batch_size=config.training.batch_size,
+      seed=config.seed,
+      num_workers=config.dataset.num_workers,
+      transforms=config.transforms.to_dict(),
+      keep_empty=config.dataset.keep_empty,
+      group_by_orientation=config.dataset.group_by_orientation,
+    ),
     step=step,
-    seed=config.seed,
-    num_workers=config.dataset.num_workers,
-    transforms=config.transforms.to_dict(),
-    keep_empty=config.dataset.keep_empty,
-    group_by_orientation=config.dataset.group_by_orientation,
     process_index=jax.process_index(),
     process_count=jax.process_count(),
   )

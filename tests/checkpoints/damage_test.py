@@ -46,7 +46,7 @@ def test_tracebacks_of_threads_are_not_printed_twice(monkeypatch, caplog):
 
 
 def test_context_that_is_dropped_lasts(monkeypatch, caplog):
-  """Also for what asyncio logs of tasks that nobody waits for."""
+  """Also for what asyncio logs of tasks that no one waits for."""
   asyncio = std_logging.getLogger("asyncio")
   for logger in (logging.get_absl_logger(), asyncio):
     monkeypatch.setattr(logger, "filters", [])

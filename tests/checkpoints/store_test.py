@@ -71,7 +71,7 @@ def test_latest_and_best_are_kept(toy, saved):
 
 
 def test_checkpoint_is_whole_when_it_is_finished(toy, state, tmp_path):
-  """A kill straight after it was told must find it."""
+  """A kill right after it is reported must find it."""
   writer = open_writer(toy, tmp_path)
   assert writer.finished(wait=True) is None
   for step in (4, 8):
@@ -176,7 +176,7 @@ def test_checkpoint_that_does_not_name_its_data_says_so(
   writer = open_writer(toy, tmp_path)
   assert writer.restore(state).step == 3
   writer.close()
-  assert "does not say on which data" in caplog.messages[-1]
+  assert "training data are not recorded" in caplog.messages[-1]
 
 
 def test_only_the_batch_size_is_let_pass(toy, saved, state):

@@ -12,7 +12,8 @@ import pytest
 
 ROOT = pathlib.Path(__file__).parents[2]
 NOTEBOOKS = sorted((ROOT / "colabs").glob("*.ipynb"))
-TRAINED = [p for p in NOTEBOOKS if p.stem != "convert_and_evaluate"]
+GIVEN = ("convert_and_evaluate", "quickstart")  # start from weights
+TRAINED = [p for p in NOTEBOOKS if p.stem not in GIVEN]
 HEAD = """\
 import subprocess, sys
 
@@ -133,3 +134,29 @@ def test_a_checkpoint_is_converted(golden, tmp_path, monkeypatch):
     SOLO_JAX_CONFIG=str(config),
   )
   assert "7 classes" in printed and "no coco" in printed
+
+
+@pytest.mark.slow
+@pytest.mark.golden("model_solov2_*.npz", limit=1)
+def test_the_quick_start_finds_objects(golden, tmp_path, monkeypatch):
+  """With the folder of a small network in place of a name."""
+  import cv2
+
+  from tests.conversion.converter_test import (
+    convert,
+    make_config,
+    make_content,
+    save,
+  )
+  from tests.conversion.torch_writer import TorchWriter
+
+  file = TorchWriter(monkeypatch).zip(tmp_path / "s.pth", make_content(golden))
+  config = make_config(golden)
+  save(tmp_path / "small", convert(file, config), config)
+  cv2.imwrite(str(tmp_path / "photo.jpg"), golden["image_bgr_uint8"])
+  printed = run(
+    ROOT / "colabs" / "quickstart.ipynb",
+    tmp_path,
+    SOLO_JAX_NAME=str(tmp_path / "small"),
+  )
+  assert "1 image in" in printed

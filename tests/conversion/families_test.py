@@ -83,7 +83,7 @@ def test_unknown_names():
 
 @pytest.mark.parametrize("odd", [np.zeros(()), np.zeros(3), np.zeros((0,))])
 def test_tensors_of_another_rank_are_left_to_the_table(odd):
-  """Nothing is told from a shape that is not what the name says."""
+  """Nothing is inferred from a shape that does not fit the name."""
   source = layouts.Layout()
   resnet(source, 18)
   source = dict(source, **{"layer1.0.conv2.weight": odd})
@@ -98,8 +98,10 @@ def test_two_families_in_one_file():
     find_family(None, source)
 
 
-def test_only_the_official_code_counts_a_background_first():
+def test_official_code_and_torchvision_count_a_background_first():
   """Its 80 outputs are labels 1 to 80 in training, 0 to 79 here."""
   offsets = {f.name: f.label_of_first_class for f in families.FAMILIES}
+  for name in ("", "_v2"):
+    assert offsets.pop(f"torchvision_mask_rcnn{name}") == 1
   assert offsets.pop("solo_official") == 1
   assert not any(offsets.values())

@@ -11,7 +11,7 @@ import pytest
 from published import CHECKPOINTS
 
 from solo_jax.building import build_method
-from solo_jax.checkpoints.state import count_parameters, variable_shapes
+from solo_jax.checkpoints.state import count_parameters
 from solo_jax.conversion.checkpoint_file import Source
 from solo_jax.conversion.converter import convert_source, suggest_config
 from solo_jax.conversion.families import find_family, recognize
@@ -26,34 +26,37 @@ def padded_size(rule):
   )
 
 
-def detection_shapes(network, *, decode, variables, size):
-  """Shapes of what network and decoding give for one image."""
-
-  def detect(variables, image, image_size):
-    outputs = network.apply(variables, image, image_size, train=False)
-    return decode(outputs, image_size)
-
-  image = jax.ShapeDtypeStruct((1, *size, 3), jnp.uint8)
-  image_size = jax.ShapeDtypeStruct((1, 2), jnp.int32)
-  return jax.eval_shape(detect, variables, image, image_size)
-
-
 @pytest.fixture(scope="module")
-def once():
-  """Calls a function once for each network: several checkpoints share one."""
+def trace():
+  """Returns the shapes of variables and detections of a config's network.
+
+  Each network is traced once: several checkpoints share one.
+  """
   results = {}
 
-  def call(function, network, **options):
-    key = function, repr(network), repr(options)
+  def traced(config, size):
+    method = build_method(config)
+
+    def run(image, image_size):
+      outputs, variables = method.network.init_with_output(
+        jax.random.key(0), image, image_size, train=False
+      )
+      return variables, method.decode(outputs, image_size)
+
+    key = repr(method.network), repr(config.decode), size
     if key not in results:
-      results[key] = function(network, **options)
+      results[key] = jax.eval_shape(
+        run,
+        jax.ShapeDtypeStruct((1, *size, 3), jnp.uint8),
+        jax.ShapeDtypeStruct((1, 2), jnp.int32),
+      )
     return results[key]
 
-  return call
+  return traced
 
 
 @pytest.mark.parametrize("checkpoint", CHECKPOINTS, ids=lambda x: x.name)
-def test_nothing_is_left_over(checkpoint, once, record_property):
+def test_nothing_is_left_over(checkpoint, trace, record_property):
   config = load_config(checkpoint.config)
   arrays = checkpoint.state_dict()
   family = find_family(None, arrays)
@@ -64,15 +67,9 @@ def test_nothing_is_left_over(checkpoint, once, record_property):
   assert set(argument.split(",")) <= set(expected.split(","))
 
   source = Source(arrays=arrays, class_names=None, notes=())
-  conversion = convert_source(
-    source,
-    config,
-    lambda config: once(
-      variable_shapes,
-      build_method(config).network,
-      image_size=config.transforms.image_size,
-    ),
-  )
+  size = padded_size(config.preprocessing)
+  variables, decoded = trace(config, size)
+  conversion = convert_source(source, config, lambda config: variables)
   assert [number for number, _ in conversion.classes][-1] == 90
   counters = [x for x in arrays if x.endswith(".num_batches_tracked")]
   leaves = jax.tree.leaves(conversion.variables)
@@ -84,16 +81,6 @@ def test_nothing_is_left_over(checkpoint, once, record_property):
   )
   megabytes = sum(x.size for x in leaves) * 4 / 1e6
   assert checkpoint.megabytes == round(megabytes)
-  method, size = build_method(config), padded_size(config.preprocessing)
-  decoded = once(
-    detection_shapes,
-    method.network,
-    decode=method.decode,
-    variables=jax.tree.map(
-      lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), conversion.variables
-    ),
-    size=size,
-  )
   detections = config.decode.max_detections
   assert decoded.scores.shape == decoded.labels.shape == (1, detections)
   assert decoded.masks.probs.shape == (

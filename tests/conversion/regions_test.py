@@ -4,182 +4,126 @@ That converted weights give the published outputs is tested with the networks.
 Here every published file's layout fills its network at full size.
 """
 
-import functools
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 import region_layouts
+from published_regions import LAYOUTS
 
-from solo_jax.checkpoints.state import count_parameters
+from solo_jax import published
+from solo_jax.building import build_method
+from solo_jax.checkpoints.state import count_parameters, variable_shapes
 from solo_jax.conversion import regions
+from solo_jax.conversion.checkpoint_file import Source
+from solo_jax.conversion.converter import convert_source, suggest_config
+from solo_jax.conversion.families import find_family, recognize
 from solo_jax.conversion.mapping import convert
 from solo_jax.errors import UserError
-from solo_jax.methods.point_rend.network import PointRend
-from solo_jax.methods.point_rend.subdivision import Subdivision
-from solo_jax.nn.backbones.resnet import DEPTHS, ResNet
-from tests.methods.small_regions import ARGUMENTS, make_network
+from solo_jax.weights import load_config
+from tests.methods.small_regions import make_network
 
-R50, R101 = dict(depth=50), dict(depth=101)
-X32X4D = R101 | dict(groups=32, group_width=4)
-X64X4D = R101 | dict(groups=64, group_width=4)
-X32X8D = R101 | dict(groups=32, group_width=8)
-ONE, THREE = ((10.0, 10.0, 5.0, 5.0),), ((10.0, 10.0, 5.0, 5.0),) * 3
-
-# Published file or files: layout, rules, backbone, and what its network has.
-MASK = dict(box_dense=2, mask_convs=4)
-CASCADE = MASK | dict(stage_weights=THREE, box_classes="all")
-EACH = CASCADE | dict(mask_heads="each")
-HTC = EACH | dict(mask_flow=True, semantic_classes=183)
-CONV_HEADS = MASK | dict(box_convs=4, box_dense=1)
-
-
-def torchvision(layout, **network):
-  return (
-    layout,
-    regions.TORCHVISION_MASK_RCNN,
-    R50,
-    dict(num_classes=90) | network,
-  )
-
-
-def detectron2(kind, backbone, network, **layout):
-  rules = {
-    "mask": regions.DETECTRON2_MASK_RCNN,
-    "cascade": regions.DETECTRON2_CASCADE,
-    "point_rend": regions.DETECTRON2_POINT_REND,
-  }[kind]
-  make = functools.partial(region_layouts.detectron2, kind, **backbone)
-  return functools.partial(make, **layout), rules, backbone, network
-
-
-def mmdet(kind, backbone, network, **layout):
-  rules = {
-    "mask": regions.MMDET_MASK_RCNN,
-    "point_rend": regions.MMDET_POINT_REND,
-  }.get(kind, regions.MMDET_CASCADE)
-  make = functools.partial(region_layouts.mmdet, kind, **backbone)
-  return functools.partial(make, **layout), rules, backbone, network
-
-
-FILES = {
-  # torchvision
-  "bf2d0c1e": torchvision(
-    functools.partial(region_layouts.torchvision_v1, in_file=True), **MASK
-  ),
-  "bf2d0c1e in memory": torchvision(
-    functools.partial(region_layouts.torchvision_v1, in_file=False), **MASK
-  ),
-  "73cbd019": torchvision(
-    region_layouts.torchvision_v2,
-    norm="batch",
-    proposal_convs=2,
-    **CONV_HEADS,
-  ),
-  # detectron2
-  "a54504 f10217": detectron2("mask", R50, MASK),
-  "a3ec72": detectron2("mask", R101, MASK),
-  "2d9806": detectron2("mask", X32X8D, MASK),
-  "dc5d9e": detectron2("mask", R50, CONV_HEADS | dict(norm="group"), norm="GN"),
-  "bb69de 89a8d3 14d201": detectron2(
-    "mask",
-    R50,
-    CONV_HEADS | dict(norm="batch", proposal_convs=2),
-    norm="SyncBN",
-  ),
-  "e9d89b 480dd8": detectron2("cascade", R50, CASCADE),
-  "736f5a edd263": detectron2("point_rend", R50, MASK),
-  "736f5a old": detectron2("point_rend", R50, MASK, old=True),
-  "3f4d2a": detectron2("point_rend", R101, MASK),
-  "ba17b9": detectron2("point_rend", X32X8D, MASK),
-  # mmdetection
-  "d4b0c5d6 3e542a40 21b550bb 0ebd1859 42aa3d00": mmdet("mask", R50, MASK),
-  "1efe0ed5 14b391c7 5675c317": mmdet("mask", R101, MASK),
-  "478d0b67 faef898c abcd7859": mmdet("mask", X32X4D, MASK),
-  "9352eb0d 39d6f70c c376f129": mmdet("mask", X64X4D, MASK),
-  "0aaf329e b4637974": mmdet("mask", X32X8D, MASK),
-  "1bcb5fb4 e0ebb6b7": mmdet("point_rend", R50, MASK),
-  "9d4dcb24 4af8e66e 5bdc3824 6e29b3a6": mmdet("cascade", R50, EACH),
-  "befdf6ee 005947da 51a2d363": mmdet("cascade", R101, EACH),
-  "0f411b1f ed1f4751 40773067": mmdet("cascade", X32X4D, EACH),
-  "9a2db89d bdb5126a d3e64ba0": mmdet("cascade", X64X4D, EACH),
-  "7332cf16 fe28c577": mmdet("htc", R50, HTC),
-  "9b41b48f": mmdet("htc", R101, HTC),
-  "de97ae01": mmdet("htc", X32X4D, HTC),
-  "b181fd7a": mmdet("htc", X64X4D, HTC),
-  "946fd751": mmdet("htc", X64X4D | dict(dcn="v1"), HTC),
-  "none, htc-without-semantic": mmdet(
-    "htc", R50, HTC | dict(semantic_classes=0), semantic=False
-  ),
-}
 # Parameters in millions, from the reference's table of costs.
 MILLIONS = {
-  "a54504 f10217": 44.4,
-  "a3ec72": 63.4,
-  "73cbd019": 46.4,
-  "478d0b67 faef898c abcd7859": 63.0,
-  "9352eb0d 39d6f70c c376f129": 102.3,
-  "2d9806": 107.6,
-  "e9d89b 480dd8": 72.0,
-  "9d4dcb24 4af8e66e 5bdc3824 6e29b3a6": 77.3,
-  "befdf6ee 005947da 51a2d363": 96.3,
-  "7332cf16 fe28c577": 80.3,
-  "9b41b48f": 99.3,
-  "b181fd7a": 138.2,
-  "736f5a edd263": 60.2,
+  "mask_rcnn_v2_r50_torchvision": 46.4,
+  "mask_rcnn_r50_3x_detectron2": 44.4,
+  "mask_rcnn_r101_3x_detectron2": 63.4,
+  "mask_rcnn_x101_32x8d_3x_detectron2": 107.6,
+  "cascade_mask_rcnn_r50_3x_detectron2": 72.0,
+  "point_rend_r50_3x_detectron2": 60.2,
+  "mask_rcnn_x101_32x4d_1x_mmdet": 63.0,
+  "mask_rcnn_x101_64x4d_1x_mmdet": 102.3,
+  "cascade_mask_rcnn_r50_1x_mmdet": 77.3,
+  "cascade_mask_rcnn_r101_1x_mmdet": 96.3,
+  "htc_r50_1x_mmdet": 80.3,
+  "htc_r101_20e_mmdet": 99.3,
+  "htc_x101_64x4d_20e_mmdet": 138.2,
 }
 
 
-def full_size(kind, backbone, changed):
-  backbone = dict(backbone)
-  given = dict(
-    num_classes=80, fpn_channels=256, dense_channels=1024, stage_weights=ONE
-  )
-  given |= dict(
-    backbone=ResNet(
-      **DEPTHS[backbone.pop("depth")],
-      groups=backbone.pop("groups", 1),
-      group_width=backbone.pop("group_width", 64),
-      deformable=backbone.pop("dcn", None),
-      norm="group" if changed.get("norm") == "group" else "frozen",
-    )
-  )
-  assert not backbone
-  if kind == "point_rend":
-    changed = {k: v for k, v in changed.items() if not k.startswith("mask")}
-    return PointRend(
-      **ARGUMENTS
-      | given
-      | changed
-      | dict(subdivision=Subdivision(steps=5, num_points=784))
-    )
-  return make_network(**given | changed)
+@pytest.fixture(scope="module")
+def find_shapes():
+  """Shapes of the variables of a config's network, once for each network."""
+  found = {}
+
+  def find(config):
+    network = build_method(config).network
+    if repr(network) not in found:
+      # Nothing depends on the size of the input.
+      found[repr(network)] = variable_shapes(network, image_size=(64, 64))
+    return found[repr(network)]
+
+  return find
 
 
-def shapes_of(network):
-  return jax.eval_shape(
-    functools.partial(network.init, train=False),
-    jax.random.key(0),
-    jnp.zeros((1, 64, 64, 3), jnp.uint8),
-    jnp.full((1, 2), 64, jnp.int32),
+def convert_layout(arrays, config, find_shapes):
+  source = Source(arrays=arrays, class_names=None, notes=())
+  return convert_source(source, load_config(config), find_shapes)
+
+
+@pytest.mark.parametrize("name", LAYOUTS)
+def test_published_file_fills_its_network(name, find_shapes, record_property):
+  row, arrays = published.find(name), LAYOUTS[name]()
+  family = find_family(None, arrays)
+  path, _, argument = row.config.partition(":")
+  suggested = suggest_config(family, recognize(family, arrays))
+  # Names and shapes of caffe's ResNets are those of any other.
+  suggested, _, given = suggested.replace("_caffe", "").partition(":")
+  assert suggested == f"configs/{path}"
+  assert set(given.split(",")) <= set(argument.replace("_caffe", "").split(","))
+  conversion = convert_layout(arrays, row.config, find_shapes)
+  assert [number for number, _ in conversion.classes][-1] == 90
+  leaves = jax.tree.leaves(conversion.variables)
+  assert row.megabytes == round(sum(x.size for x in leaves) * 4 / 1e6)
+  number = count_parameters(conversion.variables["params"])
+  if name in MILLIONS:  # the reference's, with those of batch norms
+    np.testing.assert_allclose(number / 1e6, MILLIONS[name], atol=0.06)
+  record_property(
+    "published",
+    {
+      "family": family.name,
+      "checkpoint": name,
+      "config": row.config,
+      "AP, published": row.ap,
+      "tensors": len(leaves),
+      "dropped": len(arrays) - len(leaves),
+      "parameters": f"{number:,}",
+      "input": "-",
+      "masks": "-",
+    },
   )
 
 
-@pytest.mark.parametrize("name", FILES)
-def test_published_file_fills_its_network(name):
-  layout, rules, backbone, changed = FILES[name]
-  is_points = rules in (
-    regions.DETECTRON2_POINT_REND,
-    regions.MMDET_POINT_REND,
-  )
-  network = full_size("point_rend" if is_points else None, backbone, changed)
-  target = shapes_of(network)
-  result = convert(layout(), rules, target)
-  if name in MILLIONS:
-    # Reference: parameters with those of batch norms.
-    found = count_parameters(result["params"]) / 1e6
-    np.testing.assert_allclose(found, MILLIONS[name], atol=0.06)
+@pytest.mark.parametrize(
+  ("layout", "config"),
+  [
+    (
+      region_layouts.torchvision_v1(in_file=False),
+      published.find("mask_rcnn_r50_torchvision").config,
+    ),
+    (
+      region_layouts.detectron2("point_rend", old=True),
+      published.find("point_rend_r50_3x_detectron2").config,
+    ),
+    (
+      region_layouts.mmdet("htc", semantic=False),
+      "htc_coco.py:semantic=false",
+    ),
+  ],
+  ids=["torchvision in memory", "point_rend of 2020", "htc without semantic"],
+)
+def test_other_spellings_and_networks(layout, config, find_shapes):
+  convert_layout(layout, config, find_shapes)
+
+
+def test_outputs_of_ids_that_coco_skips_have_no_names(find_shapes):
+  arrays = region_layouts.torchvision_v1(in_file=True)
+  config = published.find("mask_rcnn_r50_torchvision").config
+  classes = convert_layout(arrays, config, find_shapes).classes
+  assert [number for number, _ in classes] == [*range(1, 91)]
+  assert classes[11] == (12, "N/A") and classes[12] == (13, "stop sign")
+  with pytest.raises(UserError, match="outputs=90"):
+    convert_layout(arrays, config.replace(",outputs=90", ""), find_shapes)
 
 
 def test_pooled_features_are_read_row_by_row():
@@ -222,12 +166,24 @@ def test_what_is_left_over_is_listed():
   layout = region_layouts.mmdet("mask")
   layout.put("roi_head.mask_head.extra.weight", 3)
   del layout["rpn_head.rpn_cls.bias"]
-  target = shapes_of(full_size(None, R50, MASK | dict(num_classes=79)))
+  small = make_network()
+  target = jax.eval_shape(
+    lambda: small.init(
+      jax.random.key(0),
+      jnp.zeros((1, 64, 64, 3), jnp.uint8),
+      jnp.full((1, 2), 64),
+      train=False,
+    )
+  )
   with pytest.raises(UserError, match="does not fit the network") as error:
     convert(layout, regions.MMDET_MASK_RCNN, target)
-  for part in (
-    "roi_head.mask_head.extra.weight (3,): matches no rule",
-    "params/proposal_head/logits/bias (3,): not in the checkpoint",
-    "roi_head.bbox_head.fc_cls.weight: gives shape (1024, 81)",
-  ):
-    assert part in str(error.value)
+  assert "roi_head.mask_head.extra.weight (3,): matches no rule" in str(
+    error.value
+  )
+  del layout["roi_head.mask_head.extra.weight"]
+  target = {
+    "params": {"proposal_head": {"logits": {"bias": np.zeros(3, np.float32)}}}
+  }
+  few = {"rpn_head.rpn_reg.bias": layout["rpn_head.rpn_reg.bias"]}
+  with pytest.raises(UserError, match="logits/bias .3,.: not in the check"):
+    convert(few, regions.MMDET_MASK_RCNN, target)

@@ -19,7 +19,7 @@ KINDS = {
 
 
 class _Storage:
-  """Pickled as a reference to bytes beside the pickle."""
+  """Pickled as a reference to bytes next to the pickle."""
 
   def __init__(self, kind, key, size):
     self.reference = ("storage", kind, key, "cpu", size)

@@ -103,7 +103,7 @@ def test_probabilities_zero_and_one():
   ),
 )
 def test_any_augmentation_shows_the_image_within_the_input(size, seed, options):
-  """The frame fits, lies in the image, and every pixel comes from one of it."""
+  """The frame fits, is in the image, and every pixel comes from one of it."""
   rng = np.random.default_rng(seed)
   sample = make_sample(*size)
   out = augment(sample, rng, **options)

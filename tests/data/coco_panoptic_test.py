@@ -108,7 +108,7 @@ def test_missing_and_surplus_parts_are_counted(source, tmp_path):
   counts = {x.name: x.count for x in split.findings.problems.kinds()}
   assert counts == {
     "annotation of an unknown image": 1,
-    "image with a second annotation, which is left out": 1,
+    "image with a second annotation, which is skipped": 1,
     "image without an annotation": 2,
     "segment of an unknown category": 1,
   }

@@ -6,6 +6,9 @@ import numpy as np
 import pytest
 from pycocotools import mask as coco_mask
 
+from solo_jax.data.annotations import read_annotations
+from solo_jax.data.file_tree import FileTree
+
 HEIGHT, WIDTH = 20, 30
 
 
@@ -92,3 +95,16 @@ def ring_mask():
 @pytest.fixture
 def image_size():
   return types.SimpleNamespace(height=HEIGHT, width=WIDTH)
+
+
+@pytest.fixture
+def read(tmp_path, write_coco, tiny_coco):
+  """Writes changed content and reads it; `change` edits it in place."""
+
+  def run(change=lambda content: None):
+    change(tiny_coco)
+    write_coco(tmp_path / "a.json", tmp_path / "images", tiny_coco)
+    text = (tmp_path / "a.json").read_bytes()
+    return read_annotations(text, "a.json", FileTree(tmp_path / "images"))
+
+  return run

@@ -36,7 +36,7 @@ def tight_boxes(masks):
 
 
 def supersampled(sample, index, box, size, samples=24):
-  """Share of points of each cell that lie on the mask, point by point."""
+  """Share of points of each cell that are on the mask, point by point."""
   left, top, right, bottom = np.float64(box)
   steps = (np.arange(size * samples) + 0.5) / (size * samples)
   x, y = np.meshgrid(

@@ -89,7 +89,7 @@ def test_objects_are_what_the_pixels_say():
     "segment with another area than its pixels, which count": (
       "a.png: segment 300 has 3 pixels, area 9"
     ),
-    "segment without a pixel, left out": "a.png: segment 8 has no pixel",
+    "segment without a pixel, skipped": "a.png: segment 8 has no pixel",
     "pixels of a segment that is not listed, read as void": (
       "a.png: 1 ids such as 4 are not listed"
     ),

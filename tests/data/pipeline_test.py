@@ -1,6 +1,7 @@
 """Tests of solo_jax/data/pipeline.py."""
 
 import concurrent.futures
+import dataclasses
 import multiprocessing
 import os
 import signal
@@ -33,17 +34,24 @@ TRANSFORMS = dict(
   max_instances=3,
   min_mask_area=1.0,
 )
-OPTIONS = dict(
+READING = pipeline.Reading(
   batch_size=4,
-  step=0,
   seed=0,
   num_workers=0,
   transforms=TRANSFORMS,
   keep_empty=True,
   group_by_orientation=False,
-  process_index=0,
-  process_count=1,
 )
+
+
+def make_batches(source, step=0, process_index=0, process_count=1, **changed):
+  return pipeline.train_batches(
+    source,
+    dataclasses.replace(READING, **changed),
+    step=step,
+    process_index=process_index,
+    process_count=process_count,
+  )
 
 
 class SceneRecords:
@@ -104,7 +112,7 @@ def scenes():
 
 def take(source, num, **options):
   """The first batches, as lists of (field, array)."""
-  batches = pipeline.train_batches(source, **OPTIONS | options)
+  batches = make_batches(source, **options)
   try:
     return [next(batches) for _ in range(num)]
   finally:
@@ -246,7 +254,7 @@ def test_any_number_of_workers_gives_the_same_stream(scenes):
 
 def test_killed_worker_is_replaced_and_the_stream_goes_on(scenes, caplog):
   expected = take(scenes, 30)
-  batches = pipeline.train_batches(scenes, **OPTIONS | dict(num_workers=2))
+  batches = make_batches(scenes, num_workers=2)
   found = [next(batches)]
   # All: the first may be one that an earlier test has left to end.
   for worker in multiprocessing.active_children():

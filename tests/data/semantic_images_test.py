@@ -72,10 +72,10 @@ def test_a_value_that_is_not_in_the_table_is_named(source, tmp_path):
   ("classes", "message"),
   [
     (["wall"], "cannot be read"),
-    ({"0": "wall", "1": "wall"}, "a name of its own"),
-    ({"x": "wall"}, "a name of its own"),
-    ({"-1": "wall"}, "a name of its own"),
-    ({"0": None}, "a name of its own"),
+    ({"0": "wall", "1": "wall"}, "its own name"),
+    ({"x": "wall"}, "its own name"),
+    ({"-1": "wall"}, "its own name"),
+    ({"0": None}, "its own name"),
   ],
 )
 def test_tables_that_are_none(tmp_path, classes, message):

@@ -276,7 +276,7 @@ def test_equals_pycocotools_on_real_images():
 
 
 def federated(scenes):
-  """Image 1: cats annotated, dogs verified absent, of cows nobody knows."""
+  """Image 1: cats annotated, dogs verified absent, of cows no one knows."""
   built = scenes("cat", "dog", "cow")
   built.image(1, neg_category_ids=[10], not_exhaustive_category_ids=[])
   built.image(2, neg_category_ids=[], not_exhaustive_category_ids=[3])

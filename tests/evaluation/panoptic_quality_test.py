@@ -84,7 +84,7 @@ def test_predictions_on_void_or_their_crowd_do_not_count():
   assert on_crowd.counts[1].extra == 0
   of_another = quality(truth_ids, truth, [[0, 0, 5, 5, 5]], {5: 2})
   assert of_another.counts[2].extra == 1
-  assert of_another.counts[1].missed == 0  # nobody has to find a crowd
+  assert of_another.counts[1].missed == 0  # no one has to find a crowd
 
 
 @pytest.mark.parametrize(

@@ -266,7 +266,7 @@ def test_curves_of_a_class_and_their_values(page):
   area = page.locator("#curves rect")
   area.hover(position=dict(x=1, y=5))
   readout = page.locator("#curves-readout").inner_text()
-  assert readout.startswith("recall 0: precision 50.0 (IoU .50)")
+  assert readout.startswith("recall 0: precision 50.0 (IoU 0.50)")
   area.click(position=dict(x=1, y=5))
   expect_images(page, "2.png", "1.png")
   assert "class=dog&score=0.60" in page.url

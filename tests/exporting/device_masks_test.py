@@ -88,7 +88,7 @@ def test_box_masks_equal_those_of_the_host(rule, original, resized):
   assert expected.any((1, 2)).sum() > 20 and not expected[-1].any()
   inside = found[:, : original[0], : original[1]]
   assert found.sum() == inside.sum()  # nothing beyond the image
-  # A pixel may lie within rounding of the threshold.
+  # A pixel may be within rounding of the threshold.
   assert (inside != expected).sum() <= 3
   is_same = (inside == expected).all((1, 2))
   np.testing.assert_array_equal(tight[is_same], expected_tight[is_same])

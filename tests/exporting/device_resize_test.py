@@ -39,7 +39,7 @@ def compiled(interpolation):
 
 
 def resize(image, size, interpolation):
-  """Resizes on a canvas of noise; what lies beyond the image must be zero."""
+  """Resizes on a canvas of noise; what is beyond the image must be zero."""
   rng = np.random.default_rng(1)
   canvas = rng.integers(0, 256, (*CANVAS, 3), np.uint8)
   canvas[: image.shape[0], : image.shape[1]] = image

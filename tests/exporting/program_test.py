@@ -140,7 +140,7 @@ def assert_boxes_and_masks(run, model, box_method):
     )
     masks = np.unpackbits(np.asarray(found["masks"][0]), axis=2).astype(bool)
     inside = masks[:, : size[0], : size[1]]
-    # A pixel may lie within rounding of the threshold.
+    # A pixel may be within rounding of the threshold.
     assert (inside != expected.masks).sum() <= 2
     assert masks.sum() == inside.sum()
     tight = np.asarray(found["boxes_xyxy"][0])

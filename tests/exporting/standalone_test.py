@@ -1,4 +1,4 @@
-"""Tests of solo_jax/exporting/standalone.py beside what it stands for.
+"""Tests of solo_jax/exporting/standalone.py next to what it stands for.
 
 tests/export_test.py runs it on exported models.
 """

@@ -30,6 +30,7 @@ METHODS = (
   "decoupled_solo",
   "associative_embedding",
   "mask_rcnn",
+  "yolact",
 )
 SIDE = 64
 # With the weights of `make_variables`: nothing in MEAN, a few objects in most
@@ -46,6 +47,7 @@ THRESHOLDS = dict(
     max_detections=3,
   ),
   mask_rcnn=dict(score_threshold=0.2),
+  yolact=dict(score_threshold=0.2),
 )
 # Sizes of the network, and what else makes it small.
 SMALL = dict(num_head_convs=1, head_channels=8, fpn_channels=8)
@@ -61,6 +63,7 @@ NETWORKS = dict(
     proposals_before_nms=(20, 20),
     proposals_after_nms=(10, 10),
   ),
+  yolact=dict(fpn_channels=8, num_protos=4),
 )
 MEAN = np.full((SIDE, SIDE, 3), (124, 116, 104), np.uint8)
 NOISE = np.random.default_rng(0).integers(0, 256, (SIDE, SIDE, 3), np.uint8)
@@ -107,7 +110,7 @@ def make_variables(config):
 
 
 def load_module(path):
-  """Imports the predictor.py of an export, as a program beside it would."""
+  """Imports the predictor.py of an export, as a program next to it would."""
   spec = importlib.util.spec_from_file_location(f"{path.parent.name}_", path)
   module = importlib.util.module_from_spec(spec)
   sys.modules[spec.name] = module
@@ -149,7 +152,7 @@ def assert_same(found, expected, size):
   for detection, mask, box in zip(
     found, expected.masks, expected.tight_boxes_xyxy, strict=True
   ):
-    # A pixel may lie within rounding of the threshold.
+    # A pixel may be within rounding of the threshold.
     assert (detection.full_mask(size) != mask).mean() < 1e-3
     np.testing.assert_allclose(detection.box_xyxy, box, atol=1)
     assert detection.class_name == "abcde"[detection.label]
@@ -198,7 +201,16 @@ def test_equals_the_native_predictor(folders, method):
 
 
 # The converter lacks operations of non-maximum suppression.
-@pytest.mark.parametrize("method", [x for x in METHODS if x != "mask_rcnn"])
+@pytest.mark.parametrize(
+  "method",
+  [
+    "solov2",
+    "associative_embedding",
+    # Their decoder is SOLOv2's.
+    pytest.param("solo", marks=pytest.mark.slow),
+    pytest.param("decoupled_solo", marks=pytest.mark.slow),
+  ],
+)
 def test_onnx_runtime_equals_the_native_predictor(tmp_path, method):
   onnx = pytest.importorskip("onnx", reason="ONNX is an extra")
   folder = tmp_path / method

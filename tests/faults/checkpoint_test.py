@@ -75,7 +75,7 @@ def test_resuming_goes_by_steps_and_not_by_the_age_of_files(
 
 
 def test_full_disk_during_a_checkpoint(data_dir, undisturbed, tmp_path, mount):
-  """Room for two or three checkpoints on a file system of their own."""
+  """Room for two or three checkpoints on a separate file system."""
   workdir = tmp_path / "run"
   enlarge = mount(workdir / "checkpoints", "size=200k")
   keep = "--config.training.keep_latest=10"

@@ -55,7 +55,7 @@ def test_twenty_kills_change_nothing_and_lose_nothing(data_dir, tmp_path):
     assert run.kill() == -signal.SIGKILL, (moment, run.output)
     is_inside = toy_runs.has_unfinished(killed)
     num_inside += is_inside
-    # What earlier processes reported as saved, this one went on from.
+    # What earlier processes reported as saved, this one resumed from.
     if "starting at" in run.output or "resuming" in run.output:
       assert toy_runs.resumed_from(run.output) >= saved
     saved = max([saved, *toy_runs.steps_reported(run.output)])

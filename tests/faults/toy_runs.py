@@ -23,7 +23,7 @@ TIMEOUT = 600  # seconds, of anything: nothing may hang
 
 
 class Run:
-  """A run of the command in a process of its own, with its output."""
+  """A run of the command in a separate process, with its output."""
 
   def __init__(self, process, log, start):
     self.process = process
@@ -39,7 +39,7 @@ class Run:
     return self.process.wait(TIMEOUT)
 
   def wait_until(self, happened):
-    """Waits until `happened()`; fails if the run ends before."""
+    """Waits until `happened()`; fails if the run exits first."""
     wait_until(lambda: happened() or self.process.poll() is not None)
     assert happened(), self.output
 
@@ -155,7 +155,7 @@ def steps_saved(workdir):
 
 
 def has_unfinished(workdir):
-  """Tells whether a checkpoint is being written, or was when a run ended."""
+  """Returns whether a checkpoint is being written, or was when a run exited."""
   folder = pathlib.Path(workdir) / "checkpoints"
   return folder.exists() and any("tmp" in x.name for x in folder.iterdir())
 
@@ -166,7 +166,7 @@ def steps_reported(output):
 
 
 def resumed_from(output):
-  """Step that a run went on from; 0 if it started anew."""
+  """Step that a run resumed from; 0 if it started anew."""
   match = re.search(r"resuming from step (\d+)", output)
   return int(match[1]) if match else 0
 

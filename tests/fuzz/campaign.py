@@ -1,11 +1,11 @@
-"""Prepares thousands of spoiled data sets and watches what happens.
+"""Prepares thousands of damaged data sets and watches what happens.
 
 python tests/fuzz/campaign.py --count=10000
 
 Case n is a function of n alone; `--start=n --count=1` runs it again. Every
 case is read and checked as by the prepare command, and its records are read
-back, augmented and packed as in training. Allowed are sound records beside
-problems that are told, or an error with a message for the user; see
+back, augmented and packed as in training. Allowed are sound records next to
+reported problems, or an error with a message for the user; see
 solo_jax/cli.py. Any other exception, a write outside of the data directory
 (an audit hook sees all of Python's) and memory beyond the limit are failures,
 printed as JSON lines with their number.
@@ -58,7 +58,7 @@ from solo_jax.media.reading import ImageReader
 # than MAX_PIXELS are refused.
 MAX_RISE = 256 << 20
 MAX_PIXELS = 2**20
-# One case in so many goes through TFDS to disk and back; that takes ten times
+# One case in this many goes through TFDS to disk and back; that takes ten times
 # as long as reading, checking, encoding and decoding alone.
 EVERY = 25
 TOLERANCE = builder.Tolerance(max_lost=1.0)
@@ -107,7 +107,7 @@ class Guard:
 
 
 def write_coco(rng, folder, kind):
-  """Writes a spoiled COCO source; returns the paths of its two parts."""
+  """Writes a damaged COCO source; returns the paths of its two parts."""
   images = folder / "images"
   images.mkdir(parents=True)
   names = [str(x) for x in rng.choice(list(IMAGES), 2, replace=False)]
@@ -146,16 +146,16 @@ def write_coco(rng, folder, kind):
 
 
 def believe(image, data):
-  """Lets an entry of an image say what its file declares."""
+  """Lets an entry of an image say its declared size."""
   try:
     with PIL.Image.open(io.BytesIO(data)) as found:
       image.update(height=found.height, width=found.width)
-  except Exception:  # whatever Pillow says of a spoiled file
+  except Exception:  # any error of Pillow for a damaged file
     pass
 
 
 def write_labels(rng, folder, kind):
-  """Writes spoiled pairs of images and label images; returns their folder."""
+  """Writes damaged pairs of images and label images; returns their folder."""
   for part in ("images", "labels"):
     (folder / part).mkdir(parents=True)
   rows = []

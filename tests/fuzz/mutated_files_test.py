@@ -1,6 +1,6 @@
-"""Runs the campaign of spoiled files in a process of its own.
+"""Runs the campaign of damaged files in a separate process.
 
-Decoders written in C may end a process without a word; the case that was
+Decoders written in C may crash a process without a word; the case that was
 running is then known by the file that holds its number.
 """
 
@@ -37,7 +37,7 @@ def test_spoiled_files_are_prepared_or_refused(tmp_path, start, count):
   )
   outcomes = json.loads(summary)["outcomes"]
   assert sum(outcomes.values()) == count
-  # Every kind was spoiled in ways that are told and in ways that are not.
+  # Every kind was damaged in ways that are reported and in ways that are not.
   for kind in ("annotations", "bytes", "image", "archive", "labels", "index"):
     found = {x for x in outcomes if x.startswith(f"{kind}: ")}
     assert f"{kind}: clean" in found and len(found) > 1, outcomes

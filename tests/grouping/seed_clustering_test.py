@@ -177,7 +177,7 @@ def test_no_foreground_and_no_seed_give_no_group(scene):
 
 
 def test_a_seed_that_claims_nothing_ends(scene):
-  """A radius of nearly 0 gathers not even the seed; the loop must go on."""
+  """A radius of nearly 0 gathers not even the seed; the loop must continue."""
   scene.log_precision[:] = 200
   groups = group(*arguments(scene))
   assert not groups.valid.any()

@@ -144,7 +144,7 @@ def test_equals_every_pixel_of_the_image(rule, threshold):
 def test_by_hand():
   """Of two cells 1, 0 over four pixels: 3/4, 3/4, 1/4, 0.
 
-  Pixel centres 0.5, 1.5, 2.5 and 3.5 lie at -0.25, 0.25, 0.75 and 1.25 of the
+  Pixel centres 0.5, 1.5, 2.5 and 3.5 are at -0.25, 0.25, 0.75 and 1.25 of the
   cells; before the first one a quarter of the mask is missing.
   """
   for threshold, row in (

@@ -227,7 +227,7 @@ def test_memory_follows_the_objects_not_the_image():
   ),
 )
 def test_any_tiles_cover_the_image_and_share_the_overlap(size, tile):
-  """Whatever fits into the overlap lies whole in one tile."""
+  """Whatever fits into the overlap is complete in one tile."""
   tile, overlap = tile
   origins = tile_origins(size, tile, overlap)
   rows, columns = (sorted({x[axis] for x in origins}) for axis in (0, 1))

@@ -98,6 +98,7 @@ class SampleRecords(python_types.SimpleNamespace):
     self.widths = np.array([s.original_size[1] for s in samples])
     self.num_objects = np.array([np.sum(~s.is_crowd) for s in samples])
     self.num_crowds = np.array([np.sum(s.is_crowd) for s in samples])
+    self.is_thing = ()
     self.federated = None
     self.metadata = dict(problems=[], num_problems=0)
 

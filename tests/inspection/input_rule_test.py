@@ -100,7 +100,11 @@ def photographs():
 
 def test_padding_that_compiles_few_shapes():
   rule = dict(
-    short_side=640, max_side=640, tile_size=None, interpolation="bilinear"
+    short_side=640,
+    max_side=640,
+    tile_size=None,
+    size_rounding="nearest",
+    interpolation="bilinear",
   )
   found = {
     multiple: measure_padding(rule | dict(pad_multiple=multiple), photographs())

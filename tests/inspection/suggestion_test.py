@@ -111,7 +111,7 @@ def test_what_an_input_may_have_can_be_evaluated():
 
 
 def test_batch_and_length_of_a_small_dataset():
-  config = sections("solov2_coco")  # 16 images a step, 0.01
+  config = sections("solov2_coco")  # 16 images per step, 0.01
   made = after(suggestion.choose_schedule, config, make_statistics(images=40))
   assert made.config["training"]["batch_size"] == 8
   for field in ("learning_rate", "reference_batch_size"):  # linear rule

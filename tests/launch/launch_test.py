@@ -107,7 +107,7 @@ def wait_for(files, text):
 
 @pytest.fixture
 def start_busy(tmp_path):
-  """Starts two processes that count signals; kills what is left of them."""
+  """Starts two processes that count signals; kills those that are left."""
   logs = [tmp_path / f"w.process{i}.log" for i in range(2)]
   scripts = []
 

@@ -5,7 +5,7 @@ import pytest
 from pycocotools import mask as coco_mask
 from scipy import ndimage
 
-from solo_jax.media.coco_file import to_polygons
+from solo_jax.media.coco_file import area_of, to_polygons
 
 
 @pytest.mark.parametrize("width", [0.0, 1.5, 4.0])
@@ -22,13 +22,16 @@ def test_polygons_are_the_masks_without_their_holes(width):
     drawn = coco_mask.decode(
       coco_mask.merge(coco_mask.frPyObjects(polygons, 60, 50))
     )
-    np.testing.assert_array_equal(drawn, ndimage.binary_fill_holes(mask))
+    filled = ndimage.binary_fill_holes(mask)
+    np.testing.assert_array_equal(drawn, filled)
+    assert area_of(polygons) == filled.sum()
 
 
 def test_a_mask_of_two_parts_has_two_polygons():
   mask = np.zeros((3, 7), bool)
   mask[:2, :2] = mask[1:, 5:] = True
   polygons = to_polygons(slice(10, 13), slice(20, 27), mask)
+  assert area_of(polygons) == 8
   corners = [
     sorted(zip(x[::2], x[1::2], strict=True)) for x in sorted(polygons)
   ]

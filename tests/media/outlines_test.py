@@ -33,7 +33,7 @@ def test_an_outline_encloses_the_mask_and_its_hole(unit):
   rows, columns = np.mgrid[:100, :120]
   radius = np.hypot(rows - 45, columns - 70)
   ring = (radius < 40) & (radius > 15)
-  traced = outlines.trace(encode(ring), unit)
+  (traced,) = outlines.trace([encode(ring)], (100, 120), unit)
   inside = fill(traced.path, (100 * unit, 120 * unit))
   large = ring.repeat(unit, 0).repeat(unit, 1)
   assert (inside & large).sum() / (inside | large).sum() > 0.95
@@ -49,9 +49,24 @@ def test_an_outline_encloses_the_mask_and_its_hole(unit):
 
 def test_the_edge_of_the_image_and_small_masks():
   mask = np.zeros((10, 12), bool)
-  assert outlines.trace(encode(mask), 4).path == ""
+  assert outlines.trace([encode(mask)], (10, 12), 4)[0].path == ""
   mask[9, 11] = True
-  assert outlines.trace(encode(mask), 1).path == "M11 9z"
+  assert outlines.trace([encode(mask)], (10, 12), 1)[0].path == "M11 9z"
   mask[:] = True
-  traced = outlines.trace(encode(mask), 1)
+  (traced,) = outlines.trace([encode(mask)], (10, 12), 1)
   assert fill(traced.path, (10, 12)).all()
+
+
+def test_the_deepest_point_is_seen():
+  """The middle of a table is below the plate on it."""
+  table = np.ones((60, 80), bool)
+  plate = np.zeros((60, 80), bool)
+  plate[5:55, 10:60] = True
+  below, above = outlines.trace([encode(table), encode(plate)], (60, 80), 1)
+  x, y = below.deepest
+  assert not plate[y, x]
+  x, y = above.deepest
+  assert plate[y, x]
+  twins = outlines.trace([encode(plate)] * 2, (60, 80), 1)
+  assert twins[0].deepest == twins[1].deepest
+  assert outlines.trace([], (60, 80), 1) == []

@@ -31,7 +31,7 @@ def names(*paths):
     # No name is the folder of another.
     (["clip.mp4", "clip/000000.png"], ["clip.mp4", "clip/000000"]),
     (["a.png.png", "a.png", "a.jpg"], ["a.png.png", "a.png", "a.jpg"]),
-    # Nothing leads out of the folder.
+    # Nothing points outside of the folder.
     (["...png"], ["_...png"]),
     (["..png", "x/...png"], ["_..png", "x/_...png"]),
     ([".png"], [".png"]),

@@ -114,3 +114,23 @@ def test_unknown_kinds(tmp_path, kinds, message):
   with pytest.raises(UserError, match=message):
     saving.Results(tmp_path / "out", kinds, **CLASSES)
   assert not (tmp_path / "out").exists()
+
+
+def test_a_mask_without_a_pixel_has_no_polygons(tmp_path):
+  """Readers of polygons would call an empty list damage."""
+  masks = np.zeros((2, 4, 5), bool)
+  masks[0] = True
+  found = types.Instances(
+    masks=masks,
+    scores=np.array([0.9, 0.8], np.float32),
+    labels=np.array([1, 1]),
+    boxes_xyxy=np.array([[0, 0, 5, 4], [0, 0, 0, 0]], np.float32),
+  )
+  with saving.Results(tmp_path, ["rle", "polygons"], **CLASSES) as results:
+    image = np.zeros((4, 5, 3), np.uint8)
+    results.add(image, found, file_name="a.png", name="a", views={}, maps={})
+  counts = [
+    len(json.loads((tmp_path / name).read_text())["annotations"])
+    for name in ("predictions.json", "polygons.json")
+  ]
+  assert counts == [2, 1]

@@ -284,7 +284,7 @@ def mmdet_parts(golden):
       **arguments,
     )
     settings["semantic_weight"] = 0.2
-    rules = layouts.MMDET_CASCADE if is_cascade else layouts.MMDET_MASK_RCNN
+    rules = layouts.MMDET_MASK_RCNN
   return network, settings, rules, config["image_sizes"]
 
 

@@ -36,7 +36,7 @@ def test_gradient_is_linear_in_the_map():
 
 
 def test_corners_by_hand():
-  """A point in the last cell of a map of 2 x 3: two corners lie outside."""
+  """A point in the last cell of a map of 2 x 3: two corners are outside."""
   found = corners(jnp.asarray([2.75, 1.0]), (2, 3))
   assert [(int(row), int(column)) for row, column, _ in found] == [
     (0, 2),

@@ -85,7 +85,7 @@ def test_first_offsets_point_around_the_circle():
 
 def test_module_at_first_reads_the_star():
   # With the first parameters all 12 weights are equal, and a constant pyramid
-  # gives its value wherever all samples lie inside.
+  # gives its value wherever all samples are inside.
   layer = DeformableAttention(num_heads=4, dtype=jnp.bfloat16)
   sizes = ((9, 9), (12, 12))
   pyramid = jnp.ones((1, 81 + 144, 8))

@@ -8,11 +8,13 @@ import numpy as np
 import pytest
 
 from solo_jax import types
+from solo_jax.conversion import classes
 from solo_jax.errors import UserError
 from solo_jax.evaluation import coco_metrics, rle
 from solo_jax.inference.stage_clock import StageClock
 from solo_jax.scoring.records import (
   MAX_WAITING,
+  NO_CATEGORY,
   check_classes,
   count_dropped,
   detect_records,
@@ -204,3 +206,21 @@ def test_other_classes_are_refused(class_names, category_ids, message):
     check_classes(
       MemoryRecords(), class_names=class_names, category_ids=category_ids
     )
+
+
+def test_outputs_that_no_class_belongs_to_are_left_out():
+  check_classes(
+    MemoryRecords(),
+    class_names=("cat", NO_CATEGORY, "dog"),
+    category_ids=(3, 4, 44),
+  )
+  assert NO_CATEGORY == classes.NO_CATEGORY
+  # It finds label 1 only: here the output that no class belongs to, then the
+  # one of the first class.
+  records, predictor = MemoryRecords([make_record(1)]), ThresholdPredictor()
+  (found,) = detect_records(predictor, records)
+  assert found["category_id"] == 44
+  assert detect_records(predictor, records, category_ids=(3, 4, 44)) == []
+  assert detect_records(predictor, records, category_ids=(4, 3, 44)) == [
+    found | dict(category_id=3)
+  ]

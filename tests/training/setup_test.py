@@ -47,8 +47,8 @@ def test_missing_records_name_the_command(config, tmp_path):
 def test_batches_follow_the_config_and_are_closed(config, monkeypatch):
   seen = {}
 
-  def train_batches(records, **options):
-    seen.update(options)
+  def train_batches(records, reading, **options):
+    seen.update(options, **vars(reading))
     try:
       while True:
         yield np.zeros((8 * jax.device_count(), 3), np.float32)

@@ -94,7 +94,7 @@ def environment(num_devices, **more):
 
 
 def finish(commands, environments):
-  """Runs processes beside each other to their end.
+  """Runs processes in parallel to their end.
 
   Processes may wait for each other for ever: nothing is left of them then.
 
@@ -108,7 +108,7 @@ def finish(commands, environments):
   with contextlib.ExitStack() as stack:
     started = []
     for command, env in zip(commands, environments, strict=True):
-      # Files, as a pipe that nobody reads yet may fill up.
+      # Files, as a pipe that no one reads yet may fill up.
       output = stack.enter_context(tempfile.TemporaryFile("w+"))
       process = subprocess.Popen(
         list(map(str, command)),
@@ -313,7 +313,7 @@ def run_evaluations(topology, workdir, out):
 
 @pytest.mark.slow
 def test_metrics_are_the_same_on_any_topology(data_dir, tmp_path):
-  """All metrics, of each process, with 1, 7 and 8 images a device.
+  """All metrics, of each process, with 1, 7 and 8 images per device.
 
   20 images fill no batch of 8 devices but that of 1 image, nor their last one.
   """
@@ -432,7 +432,7 @@ def run_python(*command):
 
 @pytest.mark.slow
 def test_data_and_run_on_a_bucket(runs, data_dir, tmp_path, storage):
-  """Bit for bit the run on disk, also when it goes on from the bucket."""
+  """Bit for bit the run on disk, also when it continues from the bucket."""
   workdir, expected = runs((1, 1))
   data, run = "gs://bucket/data", "gs://bucket/run"
   run_python("-c", COPY, data_dir, data)

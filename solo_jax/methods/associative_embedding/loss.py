@@ -25,15 +25,15 @@ VARIANCE_MARGIN, DISTANCE_MARGIN = 0.5, 1.5
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class LossSettings:
-  """Which losses, and their weights.
+  """The losses and their weights.
 
   Attributes:
     embedding_loss: 'pull_push', 'discriminative' or 'spatial'.
     mask_loss: 'dice' or 'lovasz', of 'spatial'.
     foreground_weight: Weight of the cross-entropy of foreground and background.
     category_weight: Weight of the cross-entropy of the classes of instances.
-    pull_weight: Weight of what pulls tags to their mean.
-    push_weight: Weight of what pushes means apart.
+    pull_weight: Weight of pulling tags to their mean.
+    push_weight: Weight of pushing means apart.
     norm_weight: Weight of the norms of the means, of 'discriminative'.
     mask_weight: Weight of the mask loss, of 'spatial'.
     spread_weight: Weight of the bandwidth's spread, of 'spatial'.

@@ -34,7 +34,7 @@ def draw_views(
   Args:
     outputs: Network outputs.
     image_size: Valid (height, width). [B, 2] int32.
-    settings: Of the decoder.
+    settings: Settings of the decoder.
 
   Returns:
     RGB pictures by name. [B, h, w, 3] float32 in [0, 1].

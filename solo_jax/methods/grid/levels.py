@@ -181,7 +181,7 @@ def lost_share(
 def grid_loss(
   frames: Frames, scale_range: tuple[float, float], num_grid: int
 ) -> float:
-  """Returns the number of a level's objects that have no cell on it.
+  """Returns the share of a level's objects that have no cell on it.
 
   Args:
     frames: Inputs of the network.

@@ -91,7 +91,7 @@ def cell_loss(
     batch: The batch; images with `image_valid` False are ignored.
     mask_sum: Sums the loss of the masks of all positive pairs, given the
       batched targets (leaves [B, ...]).
-    settings: Of the assignment and of both losses.
+    settings: Settings of the assignment and of both losses.
     axis_name: Name of the mapped device axis; None on a single device.
 
   Returns:

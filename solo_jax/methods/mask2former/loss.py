@@ -49,6 +49,29 @@ class Weights:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class LossSettings:
+  """The `loss` section of a config.
+
+  Attributes:
+    category_weight: See `Weights`.
+    mask_weight: See `Weights`.
+    dice_weight: See `Weights`.
+    no_object_weight: See `Weights`.
+    num_points: See `draw_points`.
+    oversample_ratio: See `draw_points`.
+    importance_sample_ratio: See `draw_points`.
+  """
+
+  category_weight: float
+  mask_weight: float
+  dice_weight: float
+  no_object_weight: float
+  num_points: int
+  oversample_ratio: float
+  importance_sample_ratio: float
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Points:
   """Random points for one output.
 
@@ -107,28 +130,16 @@ def draw_points(
 def mask2former_loss(
   network: nn.Module,
   batch: types.Batch,
+  settings: LossSettings,
   *,
-  category_weight: float,
-  mask_weight: float,
-  dice_weight: float,
-  no_object_weight: float,
-  num_points: int,
-  oversample_ratio: float,
-  importance_sample_ratio: float,
   axis_name: str | None,
 ) -> tuple[jax.Array, dict[str, jax.Array]]:
-  """Runs the network and computes the loss of a batch.
+  """Returns the loss of a batch; runs the network.
 
   Args:
     network: Bound, with a random stream named 'draws'.
     batch: The batch.
-    category_weight: See `Weights`, as the next three.
-    mask_weight: See there.
-    dice_weight: See there.
-    no_object_weight: See there.
-    num_points: See `draw_points`, as the next two.
-    oversample_ratio: See there.
-    importance_sample_ratio: See there.
+    settings: See `LossSettings`.
     axis_name: Name of the mapped device axis; None on a single device.
 
   Returns:
@@ -140,9 +151,9 @@ def mask2former_loss(
     draw_points,
     row_keys(network.make_rng("draws"), batch.row),
     num_instances=targets.valid.shape[1],
-    num_points=num_points,
-    oversample_ratio=oversample_ratio,
-    importance_sample_ratio=importance_sample_ratio,
+    num_points=settings.num_points,
+    oversample_ratio=settings.oversample_ratio,
+    importance_sample_ratio=settings.importance_sample_ratio,
   )
   loss, terms = outputs_loss(
     outputs,
@@ -150,10 +161,10 @@ def mask2former_loss(
     batch.image_valid,
     draw,
     Weights(
-      category=category_weight,
-      mask=mask_weight,
-      dice=dice_weight,
-      no_object=no_object_weight,
+      category=settings.category_weight,
+      mask=settings.mask_weight,
+      dice=settings.dice_weight,
+      no_object=settings.no_object_weight,
     ),
     axis_name,
   )

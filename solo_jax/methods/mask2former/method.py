@@ -8,7 +8,7 @@ import flax.linen as nn
 
 from solo_jax.methods.interface import Method
 from solo_jax.methods.mask2former.decode import decode as decode_instances
-from solo_jax.methods.mask2former.loss import mask2former_loss
+from solo_jax.methods.mask2former.loss import LossSettings, mask2former_loss
 from solo_jax.methods.mask2former.lost_instances import lost_instances
 from solo_jax.methods.mask2former.merging import (
   SegmentQueries,
@@ -54,7 +54,9 @@ def make(
   )
   return Method(
     network=module,
-    loss=functools.partial(mask2former_loss, axis_name=axis_name, **loss),
+    loss=functools.partial(
+      mask2former_loss, settings=LossSettings(**loss), axis_name=axis_name
+    ),
     decode=functools.partial(
       decode_instances,
       things=things,
@@ -86,7 +88,7 @@ def problems(config: Mapping[str, Any]) -> list[str]:
     config: Nested mappings.
 
   Returns:
-    A line for each problem.
+    One line per problem.
   """
   network, found = config["network"], []
   channels, heads = network["channels"], network["num_heads"]

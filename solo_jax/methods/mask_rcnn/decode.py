@@ -45,7 +45,7 @@ def merge(
   max_detections: int,
   paste: str,
 ) -> types.Decoded:
-  """Joins the detections of variants of B images.
+  """Returns the joined detections of variants of B images.
 
   All compete in the frame of the first: one suppresses another of its class as
   in a single pass. A detection keeps the mask that it was found with.

@@ -23,7 +23,7 @@ from solo_jax.methods.regions.sections import (
   read_network,
 )
 
-# Fields of `network` that go to `MaskRCNN` as they are.
+# Fields of `network` that are passed to `MaskRCNN` unchanged.
 MASKS = (
   "mask_convs",
   "mask_heads",
@@ -70,11 +70,11 @@ def make_abilities(
   *,
   mask_size: int,
 ) -> dict[str, Any]:
-  """Makes what all networks of regions with masks do but for their losses.
+  """Returns the parts shared by networks of regions with masks.
 
   Args:
     module: The network.
-    settings: As `read_loss` returns them.
+    settings: From `read_loss`.
     decode: Section of the config.
     mask_size: Cells a side of a predicted mask.
 
@@ -112,7 +112,7 @@ def problems(config: Mapping[str, Any]) -> list[str]:
     config: Nested mappings.
 
   Returns:
-    A line for each problem.
+    One line per problem.
   """
   network, found = config["network"], find_problems(config)
   if network["mask_flow"] and network["mask_heads"] != "each":

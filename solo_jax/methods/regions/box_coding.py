@@ -111,6 +111,13 @@ def pairwise_iou(a: jax.Array, b: jax.Array) -> jax.Array:
 
   Returns:
     0 for two boxes without area. [N, M] float32.
+
+  Examples:
+    >>> import jax.numpy as jnp
+    >>> a = jnp.array([[0.0, 0.0, 2.0, 2.0]])
+    >>> b = jnp.array([[0.0, 0.0, 2.0, 1.0], [5.0, 5.0, 6.0, 6.0]])
+    >>> pairwise_iou(a, b).tolist()
+    [[0.5, 0.0]]
   """
   low = jnp.maximum(a[:, None, :2], b[None, :, :2])
   high = jnp.minimum(a[:, None, 2:], b[None, :, 2:])

@@ -1,4 +1,4 @@
-"""Which instances the proposal head cannot learn, and where its anchors are.
+"""Finds instances that the proposal head cannot learn, and anchor positions.
 
 Shape letters: B images, H, W padded input, N instances, A anchors.
 """
@@ -43,13 +43,13 @@ def lost_instances(
 
   Args:
     batch: Batch of one image.
-    anchors: Of the network.
+    anchors: Anchors of the network.
     proposals: How the proposal head is trained.
-    sampling: Of the regions that train the heads.
+    sampling: How the regions that train the heads are sampled.
 
   Returns:
-    Who gets lost. An instance takes as many regions as are needed for one of
-    them to be positive.
+    The lost instances. An instance uses as many regions as are needed for one
+    of them to be positive.
   """
   _, owner = find_owners(batch, anchors, proposals)
   valid, number = batch.valid[0], batch.valid.shape[1]
@@ -70,12 +70,12 @@ def lost_instances(
 def find_owners(
   batch: types.Batch, anchors: Anchors, proposals: ProposalLoss
 ) -> tuple[tuple[tuple[int, int], ...], jax.Array]:
-  """Finds whose anchors are.
+  """Returns the instance of each anchor.
 
   Args:
     batch: Batch of one image.
-    anchors: As of `lost_instances`.
-    proposals: As of `lost_instances`.
+    anchors: See `lost_instances`.
+    proposals: See `lost_instances`.
 
   Returns:
     map_sizes: (h, w) of P2 to P6.
@@ -103,13 +103,13 @@ def target_views(
   anchors: Anchors,
   proposals: ProposalLoss,
 ) -> dict[str, jax.Array]:
-  """Draws the places of positive anchors in the colours of their instances.
+  """Returns a picture of positive anchors in their instances' colours.
 
   Args:
     batch: Batch of one image.
     colors: RGB of the instances. [N, 3] float32 in [0, 1].
-    anchors: As of `lost_instances`.
-    proposals: As of `lost_instances`.
+    anchors: See `lost_instances`.
+    proposals: See `lost_instances`.
 
   Returns:
     A picture by its name. [1, H, W, 3] float32 in [0, 1].

@@ -1,4 +1,4 @@
-"""Which priors become detections.
+"""Selects the priors that become detections.
 
 Shape letters: B images, A priors of all levels, K classes, k prototypes, M
 detections.
@@ -87,10 +87,10 @@ def find_detections(
     image_size: Valid (height, width). [2] int32.
     priors: See `priors.make_priors`. [A, 4] float32.
     level_sizes: Number of priors of each level.
-    rule: How.
+    rule: The rule.
 
   Returns:
-    Detections without the dimension of the batch.
+    Detections without the batch dimension.
   """
   scores = jax.nn.softmax(class_logits)[:, 1:]
   best = jnp.max(scores, axis=1)

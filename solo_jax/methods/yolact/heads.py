@@ -41,7 +41,7 @@ class PriorHead(nn.Module):
     channels: Channels of the convolution before the predictors.
     num_classes: K.
     num_protos: k.
-    per_position: Priors of a position.
+    per_position: Priors per position.
     dtype: Compute type.
   """
 
@@ -63,7 +63,7 @@ class PriorHead(nn.Module):
   def __call__(
     self, pyramid: Sequence[jax.Array]
   ) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Returns what is predicted for the priors of P3 to P7.
+    """Returns the predictions for the priors of P3 to P7.
 
     Args:
       pyramid: [B, h, w, C] each.

@@ -43,9 +43,9 @@ class Settings:
     assignment: See `targets.assign`.
     empty_image: Negatives of an image without positives: 'positives': three
       for each, so none (the authors' code); 'all': all (mmdetection).
-    least_count: What each image adds at least to the divisor of classes and
+    least_count: Least amount that each image adds to the divisor of classes and
       boxes: 0 (the authors' code) or 1 (mmdetection).
-    max_masks: P; more positives are drawn from.
+    max_masks: P; if there are more positives, P are drawn.
     semantic_labels: 'own', or 'previous': a class is trained as the one before
       it (mmdetection, by mistake; its weights know no other).
     semantic_on_empty: Whether images without instances train the semantic
@@ -108,15 +108,15 @@ def prediction_loss(
   score_masks,
   axis_name: str | None,
 ) -> tuple[jax.Array, dict[str, jax.Array]]:
-  """Returns the loss of what the heads predict.
+  """Returns the loss of the heads' predictions.
 
   Args:
-    predictions: What the heads predict.
+    predictions: Predictions of the heads.
     batch: The batch; masks at any resolution, which is resized to that of the
       prototypes.
     keys: A random key for each image. [B].
-    settings: How.
-    score_masks: `YOLACT.score_masks`, None where masks are not scored.
+    settings: The settings.
+    score_masks: `YOLACT.score_masks`, None if masks are not scored.
     axis_name: Mapped device axis.
 
   Returns:
@@ -171,8 +171,8 @@ def prediction_loss(
 def _category_loss(predictions, batch, instance, kind, settings):
   """Returns the cross-entropy of positives and of the hardest negatives.
 
-  A negative is hard when its background has little probability. Rank by rank,
-  ties by index, as many as three for each positive are taken.
+  A negative is hard if its background has a low probability. By rank, ties by
+  index, up to three per positive are used.
   """
   labels = jnp.take_along_axis(batch.labels, instance, axis=1)
   targets = jnp.where(kind == 1, labels + 1, 0)
@@ -211,8 +211,8 @@ def _resized_masks(
 def _mask_losses(predictions, batch, assigned, keys, *, max_masks, score_masks):
   """Returns the sums of the losses of masks and of mask scores.
 
-  Of more than `max_masks` positives of an image some are drawn, and the sum is
-  scaled to all of them.
+  If an image has more than `max_masks` positives, some are drawn, and the sum
+  is scaled to all of them.
   """
   instance, positive = assigned
   draw = jax.vmap(lambda key: jax.random.uniform(key, positive.shape[1:]))(keys)

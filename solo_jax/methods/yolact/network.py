@@ -33,7 +33,7 @@ from solo_jax.nn.layers import normalize_image
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Predictions:
-  """What the heads predict.
+  """Predictions of the heads.
 
   Attributes:
     class_logits: Background first. [B, A, K + 1] float32.
@@ -41,7 +41,7 @@ class Predictions:
     coefficients: In [-1, 1]. [B, A, k] float32.
     prototypes: >= 0. [B, h, w, k] float.
     semantic_logits: Classes of pixels at half the resolution of the
-      prototypes, which training alone uses. [B, h / 2, w / 2, K] float32.
+      prototypes, only used in training. [B, h / 2, w / 2, K] float32.
     priors: [A, 4] float32.
     level_sizes: Number of priors of each level. Static.
   """
@@ -80,7 +80,7 @@ class YOLACT(nn.Module, kw_only=True):
     is_rectified: See `Pyramid`.
     p6_source: See `Pyramid.source`.
     num_protos: k.
-    priors: What priors there are.
+    priors: Sizes and ratios of the priors.
     mask_score_channels: See `MaskScoreHead`; empty: masks are not scored.
     detecting: How detections are chosen.
     mean: Per channel, 0..255.
@@ -150,7 +150,7 @@ class YOLACT(nn.Module, kw_only=True):
     train: bool,
     row: jax.Array | None = None,
   ) -> Predictions:
-    """Returns what the heads predict; arguments as of `__call__`."""
+    """Returns the heads' predictions; arguments as in `__call__`."""
     x = normalize_image(
       image,
       image_size,
@@ -165,7 +165,7 @@ class YOLACT(nn.Module, kw_only=True):
   def head(
     self, features: Sequence[jax.Array], padded_size: tuple[int, int]
   ) -> Predictions:
-    """Returns what the heads predict on C2 to C5 of an [H, W] input."""
+    """Returns the heads' predictions on C2 to C5 of an [H, W] input."""
     pyramid = self.pyramid(features[1:])
     logits, codes, coefficients = self.prior_head(pyramid)
     map_sizes = [x.shape[1:3] for x in pyramid]
@@ -188,7 +188,7 @@ class YOLACT(nn.Module, kw_only=True):
     """Returns the detections among the priors.
 
     Args:
-      predictions: What the heads predict.
+      predictions: Predictions of the heads.
       image_size: Valid (height, width) of each image. [B, 2] int32.
       padded_size: (H, W).
 

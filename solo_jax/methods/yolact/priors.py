@@ -11,14 +11,14 @@ import numpy as np
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Priors:
-  """What prior boxes there are at each position.
+  """Sizes and ratios of the prior boxes at each position.
 
   Attributes:
     sizes: Square roots of the areas, network pixels, for each level.
     ratios: Height / width; for each size all ratios.
     is_square: Whether a prior is as high as it is wide. The published weights
-      of YOLACT were trained with such ones by mistake; YOLACT++ and
-      mmdetection are not.
+      of YOLACT were trained this way by mistake, unlike YOLACT++ and
+      mmdetection.
   """
 
   sizes: tuple[tuple[float, ...], ...]
@@ -27,7 +27,7 @@ class Priors:
 
   @property
   def per_position(self) -> int:
-    """Returns the number of priors of a position."""
+    """Returns the number of priors per position."""
     return len(self.sizes[0]) * len(self.ratios)
 
 
@@ -39,7 +39,7 @@ def make_priors(
   """Returns the priors by level, position (row, column), size and ratio.
 
   Args:
-    priors: What priors there are.
+    priors: Sizes and ratios.
     map_sizes: (h, w) of each level.
     padded_size: (H, W) of the network input.
 

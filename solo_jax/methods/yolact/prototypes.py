@@ -72,4 +72,8 @@ def mask_probs(
   """
   logits = mask_logits(prototypes, coefficients)
   inside = crop_weights(boxes_xyxy, prototypes.shape[:2], padded_size)
-  return jnp.where(inside, jax.nn.sigmoid(logits), 0.0)
+  # Where all prototypes are 0 the probability is one half, which is outside;
+  # rounding of a resize must not lift it above.
+  limit = jnp.where(logits > 0, 1.0, 0.5 - 1e-6)
+  probs = jnp.minimum(jax.nn.sigmoid(logits), limit)
+  return jnp.where(inside, probs, 0.0)

@@ -22,7 +22,7 @@ class Pyramid(nn.Module):
     channels: Channels of every level.
     is_rectified: Whether P3 to P5 end in a ReLU (the authors' code) or are
       linear (mmdetection).
-    source: What P6 is computed from: 'p5' (the authors' code) or 'c5'
+    source: Input of P6: 'p5' (the authors' code) or 'c5'
       (mmdetection).
     dtype: Type of the convolutions and of the result.
   """

@@ -1,4 +1,4 @@
-"""Which prior is trained on which instance.
+"""Assigns instances to priors for training.
 
 Shape letters: N instances of an image, A priors.
 """
@@ -19,10 +19,10 @@ def assign(
   Args:
     iou: Overlap of instances and priors. [N, A] float32.
     valid: Which instances are real. [N] bool.
-    rule: How each instance gets a prior of its own. 'greedy': pairs of instance
+    rule: How each instance gets its own prior. 'greedy': pairs of instance
       and prior by falling overlap, each instance and each prior once (the
-      authors' code). 'best_prior': the prior that overlaps it most, of several
-      instances that want one the last (mmdetection).
+      authors' code). 'best_prior': the prior that overlaps it most; if several
+      instances claim one, the last (mmdetection).
 
   Returns:
     instance: [A] int32; of those that are not positive, the instance of the
@@ -64,7 +64,7 @@ def _greedy(iou, valid):
     left = left.at[:, column].set(-1.0).at[row].set(-1.0)
     return left, claimed
 
-  del valid  # those that are not real have no overlap left
+  del valid  # invalid instances have no overlap left
   start = iou, jnp.full(num_priors, -1, jnp.int32)
   return jax.lax.fori_loop(0, num_instances, claim_one, start)[1]
 

@@ -13,6 +13,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from solo_jax.nn.attention import layer_norm
+from solo_jax.nn.backbones.swin_windows import (
+  relative_position_index,
+  shift_mask,
+)
 from solo_jax.nn.draws import row_keys
 
 # Table 7 of the paper; windows of B and L as in the models trained at 384.
@@ -33,7 +37,6 @@ SIZES = {
   ),
 }
 PATCH = 4
-BLOCKED = -100.0  # added to a score, as published; not infinity
 
 _normal = nn.initializers.truncated_normal(0.02)
 
@@ -65,64 +68,6 @@ def drop_path_rates(depths: Sequence[int], rate: float) -> np.ndarray:
     From 0 to `rate`, one for each block of all stages. [blocks] float64.
   """
   return np.linspace(0.0, rate, sum(depths))
-
-
-def relative_position_index(window_size: int) -> np.ndarray:
-  """Returns numbers of a window's pixel pairs by their relative position.
-
-  Args:
-    window_size: w.
-
-  Returns:
-    Row of the table of biases for (query, key), both row by row.
-    [w^2, w^2] int64.
-  """
-  y, x = np.divmod(np.arange(window_size**2), window_size)
-  rows, columns = (a[:, None] - a[None] + window_size - 1 for a in (y, x))
-  return rows * (2 * window_size - 1) + columns
-
-
-def window_regions(length: int, window_size: int, shift: int) -> np.ndarray:
-  """Returns which part of an axis each pixel belongs to after the shift.
-
-  Rolling brings the two ends of the axis into one window; pixels of different
-  parts do not attend to each other.
-
-  Args:
-    length: Length of the axis, a multiple of `window_size`.
-    window_size: w.
-    shift: Pixels by which the axis was rolled.
-
-  Returns:
-    0, 1 or 2. [length / w, w] int64.
-  """
-  regions = np.zeros(length, np.int64)
-  if shift:
-    regions[-window_size:] = 1
-    regions[-shift:] = 2
-  return regions.reshape(-1, window_size)
-
-
-def shift_mask(
-  height: int, width: int, window_size: int, shift: int
-) -> jax.Array:
-  """Returns the term added to the attention scores of a shifted map.
-
-  Args:
-    height: Rows, a multiple of `window_size`.
-    width: Columns, likewise.
-    window_size: w.
-    shift: Pixels by which both axes were rolled.
-
-  Returns:
-    0, or BLOCKED for a pair of different parts, windows row by row.
-    [windows, w^2, w^2] float32.
-  """
-  rows = window_regions(height, window_size, shift)
-  columns = window_regions(width, window_size, shift)
-  part = 3 * rows[:, None, :, None] + columns[None, :, None, :]
-  part = jnp.asarray(part.reshape(-1, window_size**2))
-  return jnp.where(part[:, :, None] != part[:, None, :], BLOCKED, 0.0)
 
 
 def gather_neighbours(x: jax.Array) -> jax.Array:

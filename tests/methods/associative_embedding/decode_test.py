@@ -132,9 +132,9 @@ def test_groups_may_compete_for_pixels(competing):
   member = 1 / (1 + np.exp(-4 * (1 - (places - [[0], [3]]) ** 2)))
   expected = member / (member.sum(axis=0) + 0.05) if competing else member
   np.testing.assert_allclose(probs[:2], expected, rtol=1e-4, atol=1e-6)
-  # 1.2 lies beyond the radius, but nearer to the first than to anything else.
+  # 1.2 is beyond the radius, but nearer to the first than to anything else.
   np.testing.assert_array_equal(probs[0] > 0.5, [1, competing, 0, 0, 0])
-  # 2 lies at the radius of the second, which gets it if groups compete.
+  # 2 is at the radius of the second, which gets it if groups compete.
   np.testing.assert_array_equal(scores[:, 0] > 0, [True, competing, False])
 
 
@@ -146,7 +146,7 @@ def test_nothing_found_is_a_result(batch):
 
 
 def test_padding_is_not_grouped(batch):
-  """The lower square lies beyond an image of 18 px, 9 pixels of the map."""
+  """The lower square is beyond an image of 18 px, 9 pixels of the map."""
   masks, _ = found_masks(run(make_perfect(batch), size=18))
   expected = batch.masks.data[0, :2] > 0
   expected[:, :, 9:] = False  # the second square is cut

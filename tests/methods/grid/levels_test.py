@@ -88,7 +88,7 @@ def test_levels_follow_the_sizes():
   # Bounds at 8 x 16^(1/3) = 20.2 and 8 x 16^(2/3) = 50.8.
   assert picked.scale_ranges == ((1, 29), (14, 72), (35, 256))
   # Four cells along 29, 72 and 128 px: 35.3, 14.2 and 8 of 256 px. The large
-  # objects lie side by side, 25.6 px apart, in cells of 32, and of 25.6.
+  # objects are side by side, 25.6 px apart, in cells of 32, and of 25.6.
   assert picked.num_grids == (36, 16, 10)
   assert picked.strides == (4, 8, 16)  # 36 cells are more than a map of 32
 

@@ -93,7 +93,7 @@ def test_logits_by_hand():
 
 
 def cross_entropy(logits, targets):
-  """A mask loss that somebody else wrote: it knows logits, not factors."""
+  """A mask loss that someone else wrote: it knows logits, not factors."""
   x = joint_logits(logits)
   return jnp.mean(jax.nn.softplus(x) - targets * x, axis=(1, 2))
 

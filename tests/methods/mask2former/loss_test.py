@@ -12,6 +12,7 @@ import pytest
 
 from solo_jax import types
 from solo_jax.methods.mask2former.loss import (
+  LossSettings,
   Points,
   Weights,
   draw_points,
@@ -125,7 +126,7 @@ def test_fixture_costs_and_matching(golden):
 
 
 def ordered(points):
-  """Points in an order of their own: theirs means nothing."""
+  """Points in a different order: theirs means nothing."""
   points = np.asarray(points)
   return points[np.lexsort(points.T)]
 
@@ -248,7 +249,11 @@ def gradient_of(batch, axis_name=None):
 
   def run(variables, batch):
     return nn.apply(
-      functools.partial(mask2former_loss, axis_name=axis_name, **SETTINGS),
+      functools.partial(
+        mask2former_loss,
+        settings=LossSettings(**SETTINGS),
+        axis_name=axis_name,
+      ),
       network,
     )(variables, batch, rngs={"draws": jax.random.key(1)})
 

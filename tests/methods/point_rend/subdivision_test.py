@@ -12,7 +12,7 @@ from solo_jax.nn.resize import resize_bilinear
 
 
 def edge(points):
-  """Logits of a half plane whose edge lies at x = 0.3."""
+  """Logits of a half plane whose edge is at x = 0.3."""
   return 40 * (points[..., 0] - 0.3)
 
 

@@ -31,3 +31,14 @@ def test_masks_are_combinations_of_prototypes():
   np.testing.assert_allclose(found[0], expected[0], rtol=1e-5)
   np.testing.assert_allclose(found[1, :3, 2:5], expected[1, :3, 2:5], rtol=1e-5)
   assert np.count_nonzero(found[1]) == 9
+
+
+def test_pixels_without_prototypes_stay_outside():
+  """The mean of 0.5 and 0.5 may round to more than 0.5."""
+  found = mask_probs(
+    np.zeros((2, 2, 3), "f"),
+    np.ones((1, 3), "f"),
+    np.float32([[0, 0, 2, 2]]),
+    (2, 2),
+  )
+  assert 0.499 < np.min(found) and np.max(found) < 0.5 - 1e-7

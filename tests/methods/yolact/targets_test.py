@@ -49,7 +49,7 @@ IOU = np.array([[0.6, 0.45, 0.1], [0.7, 0.3, 0.0]], np.float32)
     # The second instance has the larger overlap with prior 0; the first gets
     # the next best.
     ("greedy", [1, 0, 0], [1, 1, 0]),
-    # Both want prior 0; prior 1 lies between the thresholds.
+    # Both want prior 0; prior 1 is between the thresholds.
     ("best_prior", [1, 0, 0], [1, -1, 0]),
   ],
 )

@@ -104,7 +104,7 @@ def test_frozen_stages_get_no_gradient_and_keep_statistics():
 
   def run(params):
     gradient, stats = jax.grad(loss, has_aux=True)(params)
-    # C2 ends with block 2, C3 with block 4. What lies beyond would take most
+    # C2 ends with block 2, C3 with block 4. What is beyond would take most
     # of the compilation and say nothing new.
     names = ["stem_conv", "stem_bn", *(f"block_{i}" for i in range(5))]
     return tuple(
@@ -133,7 +133,7 @@ def test_remat_keeps_less_and_changes_no_gradient():
 
   def make_loss(remat):
     def loss(params):
-      # C2 alone: what lies beyond would take most of the compilation.
+      # C2 alone: what is beyond would take most of the compilation.
       return jnp.sum(
         EfficientNetLite0(norm="batch", remat=remat).apply(
           variables | {"params": params},

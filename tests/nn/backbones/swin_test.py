@@ -14,8 +14,6 @@ from solo_jax.nn.backbones.swin import (
   Swin,
   drop_path_rates,
   gather_neighbours,
-  relative_position_index,
-  shift_mask,
 )
 
 TINY = dict(
@@ -56,15 +54,7 @@ def test_fixture_features(golden):
 
 
 @pytest.mark.golden("m2f_swin*.npz")
-def test_fixture_tables(golden):
-  side = golden.config["window_size"]
-  height, width = golden["shift_mask_hw"].tolist()
-  np.testing.assert_array_equal(
-    shift_mask(height, width, side, side // 2), golden["shift_mask"]
-  )
-  np.testing.assert_array_equal(
-    relative_position_index(side), golden["relative_position_index"]
-  )
+def test_fixture_merged_pixels_and_rates(golden):
   height, width = golden["merge_probe_hw"]
   probe = jnp.arange(
     height * width * golden.config["embed_dim"], dtype=jnp.float32

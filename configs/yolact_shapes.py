@@ -1,0 +1,63 @@
+r"""YOLACT on drawn shapes: minutes on two CPU cores.
+
+Follows https://arxiv.org/abs/1904.02689 in miniature: the backbone of
+solov2_shapes, two sizes of prior boxes on each level, 16 prototypes at
+stride 4.
+
+Run:
+
+python -m solo_jax.prepare --dataset=shapes --data_dir=data
+python -m solo_jax.train --config=configs/yolact_shapes.py \
+    --workdir=workdirs/yolact
+python -m solo_jax.eval --checkpoint=workdirs/yolact
+"""
+
+import ml_collections
+
+from solo_jax.config import make_config, parse_arg
+
+
+def get_config(arg: str = "") -> ml_collections.ConfigDict:
+  """Returns the configuration; `arg` takes `steps=...`."""
+  arg = parse_arg(arg, steps=6000)
+  return make_config(
+    method="yolact",
+    dataset=dict(name="shapes", num_classes=5),
+    transforms=dict(
+      image_size=(128, 128),
+      augment=(
+        ("orient", dict(flip=0.5, vertical_flip=0.5, transpose=0.5)),
+        ("resize_short_side", dict(short_sides=(128,), max_side=128)),
+      ),
+      mask_rule="coverage",
+      max_instances=16,
+    ),
+    preprocessing=dict(short_side=128, max_side=128),
+    backbone=dict(
+      name="resnet",
+      block="basic",
+      stage_sizes=(1, 2, 2, 1),
+      widths=(32, 64, 96, 96),
+      stem="space_to_depth",
+    ),
+    network=dict(
+      fpn_channels=48,
+      num_protos=16,
+      prior_sizes=((10, 14), (20, 28), (40, 56), (64, 80), (96, 112)),
+      square_priors=False,
+    ),
+    optimizer=dict(
+      learning_rate=2e-3,
+      reference_batch_size=4,
+      warmup_steps=200,
+      weight_decay=0.05,
+      clip_norm=10.0,
+    ),
+    training=dict(
+      batch_size=4,
+      num_steps=arg.steps,
+      log_every_steps=100,
+      picture_every_steps=3000,
+    ),
+    decode=dict(max_detections=30),
+  )

@@ -1,0 +1,115 @@
+"""YOLACT as a row of the table of methods."""
+
+import dataclasses
+import functools
+from collections.abc import Mapping
+from typing import Any
+
+import flax.linen as nn
+
+from solo_jax import types
+from solo_jax.methods.interface import LostInstances, Method
+from solo_jax.methods.yolact import lost_instances as lost
+from solo_jax.methods.yolact.decode import decode as decode_detections
+from solo_jax.methods.yolact.detections import Detecting
+from solo_jax.methods.yolact.loss import Settings, yolact_loss
+from solo_jax.methods.yolact.network import YOLACT
+from solo_jax.methods.yolact.perfect_outputs import perfect_outputs
+from solo_jax.methods.yolact.priors import Priors, make_priors
+
+MASK_STRIDE = 4  # of the prototypes
+LEVEL_STRIDES = (8, 16, 32, 64, 128)  # P3 to P7
+
+
+def make(
+  backbone: nn.Module,
+  *,
+  num_classes: int,
+  network: dict[str, Any],
+  loss: dict[str, Any],
+  decode: dict[str, Any],
+  axis_name: str | None,
+) -> Method:
+  """Returns the method; arguments as in `table.Row.make`."""
+  sections = dict(network)
+  priors = Priors(
+    sizes=tuple(map(tuple, sections.pop("prior_sizes"))),
+    ratios=tuple(sections.pop("prior_ratios")),
+    is_square=sections.pop("square_priors"),
+  )
+  module = YOLACT(
+    backbone=backbone,
+    num_classes=num_classes,
+    priors=priors,
+    is_rectified=sections.pop("rectified_pyramid"),
+    mask_score_channels=tuple(sections.pop("mask_score_channels")),
+    detecting=Detecting(
+      min_score=decode["score_threshold"],
+      **{
+        field.name: decode[field.name]
+        for field in dataclasses.fields(Detecting)
+        if field.name != "min_score"
+      },
+    ),
+    **sections,
+  )
+  settings = Settings(**loss)
+  return Method(
+    network=module,
+    loss=functools.partial(yolact_loss, settings=settings, axis_name=axis_name),
+    decode=decode_detections,
+    perfect_outputs=functools.partial(perfect_outputs, module),
+    lost_instances=functools.partial(
+      _lost_instances, priors, settings.assignment
+    ),
+  )
+
+
+def _lost_instances(
+  priors: Priors, assignment: str, batch: types.Batch
+) -> LostInstances:
+  size = batch.image.shape[1:3]
+  map_sizes = [tuple(-(-n // stride) for n in size) for stride in LEVEL_STRIDES]
+  return lost.lost_instances(
+    batch,
+    priors=make_priors(priors, map_sizes, size),
+    assignment=assignment,
+  )
+
+
+def problems(config: Mapping[str, Any]) -> list[str]:
+  """Returns problems of a config that are specific to YOLACT.
+
+  Args:
+    config: Nested mappings.
+
+  Returns:
+    A line for each problem.
+  """
+  transforms, found = config["transforms"], []
+  if transforms["mask_frame"] != "image":
+    found.append("transforms.mask_frame must be 'image': masks of whole images")
+  if transforms["mask_stride"] != MASK_STRIDE:
+    found.append(
+      f"transforms.mask_stride is {transforms['mask_stride']}; prototypes have "
+      f"a stride of {MASK_STRIDE}"
+    )
+  multiple = config["preprocessing"]["pad_multiple"]
+  if multiple % 8 or any(side % 8 for side in transforms["image_size"]):
+    found.append(
+      "transforms.image_size and preprocessing.pad_multiple must be multiples "
+      "of 8, or the prototypes have no whole stride"
+    )
+  sizes = config["network"]["prior_sizes"]
+  if len(set(map(len, sizes))) > 1:
+    found.append(
+      f"network.prior_sizes is {sizes}; each level must have as many sizes as "
+      "the others: one head predicts for all"
+    )
+  scores = bool(config["network"]["mask_score_channels"])
+  if scores != bool(config["loss"]["mask_score_weight"]):
+    found.append(
+      "network.mask_score_channels and loss.mask_score_weight belong together: "
+      "both or neither"
+    )
+  return found
