@@ -129,7 +129,10 @@ def find_file(text: str) -> str:
       f"--config.training.init_from={text}"
     )
   folder = cache_folder() / "files" / (row.name if row else _key(text))
-  fill_once(folder, lambda part: _download(text, row, part))
+  fill_once(
+    folder,
+    lambda part: _download(text, row, _find_remote(text, row), part),
+  )
   return str(next(folder.iterdir()))
 
 
@@ -166,14 +169,19 @@ def convert_file(
   if config is not None:
     check_config(config)
   conversion = convert_checkpoint(path, config, find_shapes, **options)
-  converted.save_converted(
-    out,
-    variables=conversion.variables,
-    config=config,
-    class_names=tuple(name for _, name in conversion.classes),
-    category_ids=tuple(number for number, _ in conversion.classes),
-    origin={**conversion.origin, **origin},
-  )
+  try:
+    converted.save_converted(
+      out,
+      variables=conversion.variables,
+      config=config,
+      class_names=tuple(name for _, name in conversion.classes),
+      category_ids=tuple(number for number, _ in conversion.classes),
+      origin={**conversion.origin, **origin},
+    )
+  except (OSError, UserError):
+    raise
+  except Exception as error:  # Orbax, for example on a full disk
+    raise UserError(f"{out} cannot be written ({reason(error)})") from error
   return conversion.lines
 
 
@@ -259,27 +267,37 @@ def _key(text: str) -> str:
 
 def _fetch(text: str, row: Published | None, part: pathlib.Path) -> None:
   """Downloads and converts into an empty folder; deletes the file."""
-  origin = _download(text, row, part)
-  path = part / origin["file"]
-  _convert(str(path), part / "run", row and row.config, origin)
+  remote = _find_remote(text, row)
+  origin = _download(text, row, remote, part)
+  path = part / remote.file_name
+  _convert(
+    str(path),
+    part / "run",
+    row and row.config,
+    origin=origin,
+    class_names=remote.class_names,
+  )
   path.unlink()
 
 
-def _download(
-  text: str, row: Published | None, part: pathlib.Path
-) -> dict[str, Any]:
-  """Downloads a file and prints its source and licence."""
-  if row is not None and row.source is None:
+def _find_remote(text: str, row: Published | None) -> hub.Remote:
+  """Returns the file of a row or of an address."""
+  if row is None:
+    return hub.find_remote(text)
+  if row.source is None:
     raise UserError(
       f"{row.name}: its authors give the file {row.published_as} on a page "
       f"only, {row.page}; download it there (licence: {row.licence}), then\n"
       f"python -m solo_jax.convert --checkpoint=FILE "
       f"--config=configs/{row.config} --out=checkpoints/{row.name}"
     )
-  if row is not None:
-    remote = hub.find_remote(row.source, row.digest)
-  else:
-    remote = hub.find_remote(text)
+  return hub.find_remote(row.source, row.digest)
+
+
+def _download(
+  text: str, row: Published | None, remote: hub.Remote, part: pathlib.Path
+) -> dict[str, Any]:
+  """Downloads a file, prints its source and licence, and returns them."""
   licence = row.licence if row is not None else remote.licence
   _say(f"name       {text}")
   _say(f"source     {remote.address}")
@@ -304,7 +322,7 @@ def _converted_file(text: str) -> str:
     _say(f"converting {text}")
     origin = {"source": pathlib.Path(text).name}
     if not is_folder:
-      _convert(text, part / "run", None, origin)
+      _convert(text, part / "run", None, origin=origin)
       return
     for line in convert_folder(text, str(part / "run"), origin):
       _say(line)
@@ -313,19 +331,11 @@ def _converted_file(text: str) -> str:
 
 
 def _convert(
-  path: str, out: pathlib.Path, config: str | None, origin: dict[str, Any]
+  path: str, out: pathlib.Path, config: str | None, **options: Any
 ) -> None:
   """Converts with a config in configs/, or with the one a file looks like."""
   made = load_config(config) if config else _guess_config(path)
-  try:
-    lines = convert_file(path, str(out), config=made, origin=origin)
-  except (OSError, UserError):
-    raise
-  except Exception as error:  # Orbax, for example on a full disk
-    raise UserError(
-      f"{out} cannot be written ({reason(error)}); nothing was kept"
-    ) from error
-  for line in lines:
+  for line in convert_file(path, str(out), config=made, **options):
     _say(line)
 
 

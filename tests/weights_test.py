@@ -6,6 +6,7 @@ it under an address, on the Hub, and under a name.
 
 import dataclasses
 import hashlib
+import json
 import pathlib
 
 import numpy as np
@@ -15,9 +16,13 @@ from file_server import FileServer
 from solo_jax import published, weights
 from solo_jax.checkpoints import hub
 from solo_jax.errors import UserError
+from solo_jax.weights import load_config
+from tests.conftest import GOLDEN
 from tests.conversion.converter_test import make_config, make_content
 from tests.conversion.torch_writer import TorchWriter
 
+TINY = GOLDEN / "mask2former_tiny_hf"  # as transformers wrote it
+FILES = ("config.json", "model.safetensors", "preprocessor_config.json")
 FIXTURE = pytest.mark.golden("model_solov2_*.npz", limit=1)
 
 
@@ -131,6 +136,48 @@ def test_a_model_of_the_hub_gets_the_config_that_it_looks_like(
   assert checkpoint.origin["source"] == "hf:owner/net@c0ffee"
   assert checkpoint.origin["licence"] == "mit"
   assert checkpoint.class_names[0] == "thing 0"
+
+
+def tiny_mask2former(names, num_queries):
+  """The config of the fixture: the published one with its sizes."""
+  values = json.loads((TINY / "config.json").read_text())
+  config = load_config("mask2former_coco.py:backbone=swin_t")
+  config.dataset.num_classes = len(names)
+  config.transforms.max_instances = num_queries
+  config.decode.max_detections = num_queries
+  swin = values["backbone_config"]
+  config.backbone.update(
+    {key: swin[key] for key in ("embed_dim", "window_size")},
+    depths=tuple(swin["depths"]),
+    num_heads=tuple(swin["num_heads"]),
+  )
+  config.network.update(
+    num_queries=num_queries,
+    channels=values["hidden_dim"],
+    mask_channels=values["mask_feature_size"],
+    num_heads=values["num_attention_heads"],
+    num_encoder_layers=values["encoder_layers"],
+    encoder_hidden=values["encoder_feedforward_dim"],
+    num_decoder_layers=values["decoder_layers"] - 1,
+    decoder_hidden=values["dim_feedforward"],
+  )
+  return config
+
+
+def test_transformers_own_file_brings_its_class_names(
+  cache, server, monkeypatch
+):
+  files = {name: (TINY / name).read_bytes() for name in FILES}
+  server.add_model("owner/m2f", files, licence="other")
+  names = json.loads(files["config.json"])["id2label"]
+  expected = tuple(names[str(i)] for i in range(len(names)))
+  monkeypatch.setattr(
+    weights, "load_config", lambda _: tiny_mask2former(expected, 10)
+  )
+  checkpoint = weights.load("hf:owner/m2f")
+  assert checkpoint.class_names == expected
+  assert checkpoint.origin["family"] == "transformers"
+  assert checkpoint.origin["licence"] == "other"
 
 
 @FIXTURE

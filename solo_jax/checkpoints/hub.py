@@ -48,6 +48,7 @@ class Remote:
     digest: First digits of its SHA-256, or None.
     size: Size in bytes, or None.
     licence: Licence of the weights, or None.
+    class_names: Name of each label, if they are known next to the file.
     headers: HTTP headers to send.
   """
 
@@ -57,6 +58,7 @@ class Remote:
   digest: str | None = None
   size: int | None = None
   licence: str | None = None
+  class_names: tuple[str, ...] | None = None
   headers: dict[str, str] = dataclasses.field(default_factory=dict)
 
 
@@ -100,32 +102,54 @@ def _find_on_hub(text: str) -> Remote:
   token = os.environ.get("HF_TOKEN")
   headers = {"Authorization": f"Bearer {token}"} if token else {}
   address = f"{endpoint}/api/models/{repository}/revision/{revision or 'main'}"
+  model = _read_json(f"{address}?blobs=true", headers, text)
   try:
-    with _open(f"{address}?blobs=true", headers, text) as response:
-      body = response.content
-  except requests.RequestException as error:
-    raise UserError(f"{text}: {explain(error, address).text}") from error
-  try:
-    model = json.loads(body)
     files = {x["rfilename"]: x for x in model["siblings"]}
-    commit = model["sha"]
-  except (ValueError, KeyError, TypeError) as error:
+    base = f"{endpoint}/{repository}/resolve/{model['sha']}"
+    card = model.get("cardData") or {}
+  except (AttributeError, KeyError, TypeError) as error:
     raise UserError(
       f"{text}: {endpoint} did not answer as the Hugging Face Hub does; see "
       "HF_ENDPOINT and HTTPS_PROXY"
     ) from error
   name = _choose_weights(text, list(files))
-  entry = files[name].get("lfs") or {}
-  card = model.get("cardData") or {}
+  class_names = None
+  if "config.json" in files:
+    config = _read_json(f"{base}/config.json", headers, text)
+    class_names = _find_class_names(config)
   return Remote(
-    address=f"{endpoint}/{repository}/resolve/{commit}/{name}",
+    address=f"{base}/{name}",
     file_name=name,
-    source=f"{HUB}{repository}@{commit}",
-    digest=entry.get("sha256"),
+    source=f"{HUB}{repository}@{model['sha']}",
+    digest=(files[name].get("lfs") or {}).get("sha256"),
     size=files[name].get("size"),
     licence=card.get("license_name") or card.get("license"),
+    class_names=class_names,
     headers=headers,
   )
+
+
+def _read_json(address: str, headers: dict[str, str], source: str) -> Any:
+  """Returns the content of a small JSON file."""
+  try:
+    with _open(address, headers, source) as response:
+      return json.loads(response.content)
+  except requests.RequestException as error:
+    raise UserError(f"{source}: {explain(error, address).text}") from error
+  except ValueError as error:
+    raise UserError(
+      f"{source}: {address} is no JSON; is it the Hugging Face Hub? See "
+      "HF_ENDPOINT and HTTPS_PROXY"
+    ) from error
+
+
+def _find_class_names(config: Any) -> tuple[str, ...] | None:
+  """Returns the names in the config.json of a model; None without any."""
+  try:
+    names = {int(key): str(x) for key, x in config["id2label"].items()}
+  except (AttributeError, KeyError, TypeError, ValueError):
+    return None
+  return tuple(names[key] for key in sorted(names))
 
 
 def _choose_weights(text: str, names: list[str]) -> str:

@@ -326,7 +326,7 @@ def load(path: str, *, is_unsigned_read: bool = False) -> Checkpoint:
     The checkpoint.
 
   Raises:
-    UserError: If there is no checkpoint (the message lists those there), or it
+    UserError: If there is none (the message lists what is there), or it
       is damaged or without a checksum.
   """
   folder = find_checkpoint(path)

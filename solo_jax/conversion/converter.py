@@ -47,9 +47,9 @@ def convert_checkpoint(
   *,
   family: str | None = None,
   categories: str | None = None,
+  class_names: tuple[str, ...] | None = None,
   use_ema: bool = False,
   is_other_input: bool = False,
-  class_names: tuple[str, ...] | None = None,
 ) -> Conversion:
   """Returns a converted foreign checkpoint; writes nothing.
 
@@ -60,9 +60,9 @@ def convert_checkpoint(
       called once the config is known to fit.
     family: One of NAMES, or None to detect it from the names in the file.
     categories: COCO annotation file with the classes, or None.
+    class_names: Name of each label, for a file without names; or None.
     use_ema: Use the weights called EMA, see `checkpoint_file.read`.
     is_other_input: Accept a config with other preprocessing than the family's.
-    class_names: Name of each label where another file says them, else None.
 
   Returns:
     The conversion.
@@ -73,7 +73,7 @@ def convert_checkpoint(
       config's, or needs other preprocessing.
   """
   source = checkpoint_file.read(path, use_ema=use_ema)
-  if class_names is not None:
+  if source.class_names is None:
     source = dataclasses.replace(source, class_names=class_names)
   conversion = convert_source(
     source,

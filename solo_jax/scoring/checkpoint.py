@@ -136,6 +136,7 @@ def evaluate_checkpoint(
   if jax.process_index() == 0 and request.out:
     epath.Path(request.out).write_text(json.dumps(results))
   if jax.process_index() == 0 and request.report_folder:
+    console.print("writing the report")
     written = write_report(
       request.report_folder,
       judged,
