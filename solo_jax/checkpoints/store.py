@@ -230,7 +230,7 @@ class CheckpointWriter:
           if saved
           else "nothing was saved before"
         )
-        + ". Fix the cause and start the same command again"
+        + ". Fix the cause and rerun the same command"
       ) from error
 
   def restore(

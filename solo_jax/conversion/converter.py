@@ -224,13 +224,13 @@ def suggest_config(family: Family, network: Network) -> str:
       traits=network.traits,
     )
   light = "_light" if network.is_light else ""
-  recipe = family.recipe or family.name.removeprefix("solo_")
+  recipe = family.recipe
+  if recipe is None:
+    recipe = family.name.removeprefix("solo_")
   task = HEADS[network.method].tasks.get(network.num_classes)
-  argument = f",task={task}" if task else ""
-  return (
-    f"configs/{network.method}{light}_coco.py:"
-    f"backbone={backbone},recipe={recipe}{argument}"
-  )
+  arguments = dict(backbone=backbone, task=task, recipe=recipe)
+  text = ",".join(f"{k}={x}" for k, x in arguments.items() if x)
+  return f"configs/{network.method}{light}_coco.py:{text}"
 
 
 def _check_config(

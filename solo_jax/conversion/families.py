@@ -74,7 +74,8 @@ class Family:
     label_of_first_class: Label that training there gave to the class of the
       head's first output: 1 where 0 is the background. Outputs and our labels
       count from 0 in every family.
-    recipe: Argument of the configs for it; None: the name without its start.
+    recipe: Argument of the configs for it, '' for none; None: the name without
+      its start.
     licence: Of the authors' weights, where their code has another.
     find_file: Finds the weights where a Python package brings them along.
   """
@@ -135,7 +136,7 @@ FAMILIES = (
     rules={"mask2former": mask2former.TRANSFORMERS},
     fields=_TORCHVISION_INPUT | {"preprocessing.interpolation": "antialias"},
     prepare=mask2former.prepare,
-    recipe="official",
+    recipe="",
     licence=_ZOO,
   ),
   Family(
@@ -144,7 +145,7 @@ FAMILIES = (
     rules={"mask2former": mask2former.ORIGINAL},
     fields=_TORCHVISION_INPUT | {"preprocessing.interpolation": "antialias"},
     prepare=mask2former.prepare,
-    recipe="official",
+    recipe="",
     licence=_ZOO,
   ),
   Family(
