@@ -8,6 +8,7 @@ import json
 import pathlib
 
 from solo_jax.errors import UserError
+from solo_jax.terminal import plural
 
 # COCO 2017: (category id, name), in label order.
 COCO = (
@@ -201,14 +202,14 @@ def find_classes(
     source = "all ids that COCO has or skips, as there are 90"
   else:
     raise UserError(
-      f"the checkpoint has {num_classes} classes but no names; pass "
+      f"the checkpoint has {plural(num_classes, 'class')} but no names; pass "
       "--categories, a COCO annotation file of its training"
     )
   if len(classes) != num_classes:
     raise UserError(
       f"the class head has {num_classes} outputs, but there are "
-      f"{len(classes)} classes {source}; give --categories, a COCO annotation "
-      "file of its training"
+      f"{plural(len(classes), 'class')} {source}; give --categories, a COCO "
+      "annotation file of its training"
     )
   return classes, source
 

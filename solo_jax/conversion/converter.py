@@ -20,6 +20,7 @@ from solo_jax.conversion.families import (
 )
 from solo_jax.conversion.mapping import convert, dropped, flatten
 from solo_jax.errors import UserError
+from solo_jax.terminal import plural
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -182,7 +183,7 @@ def _check_numbers(variables: dict[str, Any]) -> None:
   if problems:
     more = len(problems) - 10
     raise UserError(
-      f"{len(problems)} parameters cannot be used:\n"
+      f"{plural(len(problems), 'parameter')} cannot be used:\n"
       + "\n".join(problems[:10])
       + (f"\n  and {more} more" if more > 0 else "")
       + "\nThe training that wrote them went wrong, or the file is damaged: "

@@ -30,6 +30,7 @@ from solo_jax.scoring.records import (
   instances_of,
   segment_metrics,
 )
+from solo_jax.terminal import plural
 
 # Sections of the config that an evaluation may change.
 SECTIONS = ("decode", "evaluation")
@@ -108,8 +109,8 @@ def evaluate_checkpoint(
   check_things(predictor.model.method, records)
   console = progress.console
   console.print(
-    f"step {checkpoint.step} of {config.method}, {len(records)} images of "
-    f"{config.dataset.name} {records.split}"
+    f"step {checkpoint.step} of {config.method}, "
+    f"{plural(len(records), 'image')} of {config.dataset.name} {records.split}"
   )
   start = time.perf_counter()
   results = _detect(predictor, records, checkpoint.category_ids, progress)
