@@ -26,7 +26,7 @@ from solo_jax.checkpoints.damage import reason
 from solo_jax.checkpoints.folders import absolute
 from solo_jax.checkpoints.state import variable_shapes
 from solo_jax.config import config_folder
-from solo_jax.conversion import checkpoint_file
+from solo_jax.conversion import checkpoint_file, transformers_config
 from solo_jax.conversion.converter import convert_checkpoint, suggest_config
 from solo_jax.conversion.families import find_family, recognize
 from solo_jax.errors import UserError, printable
@@ -71,7 +71,7 @@ def load_model(text: str) -> Model:
     class_names=checkpoint.class_names,
     category_ids=checkpoint.category_ids,
   )
-  return dataclasses.replace(model, exif=checkpoint.exif)
+  return dataclasses.replace(model, exif=checkpoint.exif or "ignore")
 
 
 def find_folder(text: str) -> str:
@@ -91,7 +91,9 @@ def find_folder(text: str) -> str:
   """
   if _is_path(text):
     is_file = text.endswith(_ENDINGS) and epath.Path(text).is_file()
-    return _converted_file(text) if is_file else text
+    if is_file or transformers_config.is_folder(text):
+      return _converted_file(text)
+    return text
   row = published.find(text)
   if row is None and not hub.is_address(text):
     raise _unknown(text)
@@ -181,6 +183,37 @@ def convert_file(
   except Exception as error:  # Orbax, for example on a full disk
     raise UserError(f"{out} cannot be written ({reason(error)})") from error
   return conversion.lines
+
+
+def convert_folder(
+  folder: str, out: str, origin: dict[str, Any]
+) -> tuple[str, ...]:
+  """Converts a folder of transformers, whose files describe the network.
+
+  Args:
+    folder: With the weights, config.json and preprocessor_config.json.
+    out: See `convert_file`.
+    origin: See `convert_file`.
+
+  Returns:
+    What is to be said of it, in lines.
+
+  Raises:
+    UserError: See `transformers_config.read` and `convert_file`.
+  """
+  described = transformers_config.read(folder)
+  config = load_config(described.config)
+  with config.unlocked():
+    config.update_from_flattened_dict(described.fields)
+  lines = convert_file(
+    str(described.weights),
+    out,
+    config=config,
+    origin=origin,
+    class_names=described.class_names,
+    is_other_input=True,
+  )
+  return *lines, *(f"           {note}" for note in described.notes)
 
 
 def load_config(text: str) -> ml_collections.ConfigDict:
@@ -277,8 +310,10 @@ def _download(
 
 
 def _converted_file(text: str) -> str:
-  """Returns the folder of a user's own file, converted."""
-  with open(text, "rb") as file:
+  """Returns the folder of a user's own file or folder, converted."""
+  is_folder = transformers_config.is_folder(text)
+  path = transformers_config.read(text).weights if is_folder else text
+  with open(path, "rb") as file:
     digest = hashlib.file_digest(file, "sha256").hexdigest()
   name = f"{pathlib.Path(text).stem}-{digest[:8]}"
   folder = cache_folder() / "checkpoints" / name
@@ -286,7 +321,11 @@ def _converted_file(text: str) -> str:
   def make(part):
     _say(f"converting {text}")
     origin = {"source": pathlib.Path(text).name}
-    _convert(text, part / "run", None, origin=origin)
+    if not is_folder:
+      _convert(text, part / "run", None, origin=origin)
+      return
+    for line in convert_folder(text, str(part / "run"), origin):
+      _say(line)
 
   return str(fill_once(folder, make) / "run")
 

@@ -12,6 +12,7 @@ import numpy as np
 from solo_jax.conversion import checkpoint_file, region_configs
 from solo_jax.conversion.classes import find_classes
 from solo_jax.conversion.families import (
+  HEADS,
   Family,
   Network,
   find_family,
@@ -123,7 +124,9 @@ def convert_source(
   else:
     target = shapes
   try:
-    variables = convert(found.prepare(source.arrays), rules, target)
+    filled = convert(found.prepare(source.arrays), rules, target)
+    # Statistics may be empty: no batch norm.
+    variables = {name: {} for name in target} | filled
   except UserError as error:
     raise UserError(
       f"the weights look like {describe(found, network)}, "
@@ -142,6 +145,7 @@ def convert_source(
   lines = (
     f"weights    {describe(found, network)}",
     *(f"           {note}" for note in source.notes),
+    *([f"licence    {found.licence}"] if found.licence else []),
     f"tensors    {len(source.arrays)} in the file, "
     f"{len(source.arrays) - len(unused)} used, {len(unused)} dropped by rule"
     + (f" ({_abbreviate(unused)})" if unused else ""),
@@ -157,6 +161,7 @@ def convert_source(
     origin=dict(
       family=found.name,
       label_of_first_class=found.label_of_first_class,
+      licence=found.licence,
     ),
   )
 
@@ -220,13 +225,13 @@ def suggest_config(family: Family, network: Network) -> str:
       traits=network.traits,
     )
   light = "_light" if network.is_light else ""
-  recipe = family.name.removeprefix("solo_")
-  argument = f"backbone={backbone}"
-  if network.method != "mask2former":  # one recipe for all code bases
-    argument += f",recipe={recipe}"
-  elif network.num_classes == 133:  # COCO's things and stuff
-    argument += ",task=panoptic"
-  return f"configs/{network.method}{light}_coco.py:{argument}"
+  recipe = family.recipe
+  if recipe is None:
+    recipe = family.name.removeprefix("solo_")
+  task = HEADS[network.method].tasks.get(network.num_classes)
+  arguments = dict(backbone=backbone, task=task, recipe=recipe)
+  text = ",".join(f"{k}={x}" for k, x in arguments.items() if x)
+  return f"configs/{network.method}{light}_coco.py:{text}"
 
 
 def _check_config(

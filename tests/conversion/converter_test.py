@@ -335,7 +335,9 @@ def test_a_fresh_process_of_1_and_of_8_devices_predicts_the_same(
   ("num_classes", "argument"),
   [(80, "backbone=swin_t"), (133, "backbone=swin_t,task=panoptic")],
 )
-def test_mask2former_has_one_recipe(num_classes, argument):
+def test_mask2former_as_its_authors_and_mmdetection_resize(
+  num_classes, argument
+):
   network = Network(
     method="mask2former",
     backbone="swin_t",
@@ -343,7 +345,11 @@ def test_mask2former_has_one_recipe(num_classes, argument):
     num_classes=num_classes,
     is_light=False,
   )
-  for name in ("transformers", "mask2former", "mmdet_mask2former"):
+  for name, recipe in (
+    ("transformers", ""),
+    ("mask2former", ""),
+    ("mmdet_mask2former", ",recipe=mmdet"),
+  ):
     assert suggest_config(find_family(name, ()), network) == (
-      f"configs/mask2former_coco.py:{argument}"
+      f"configs/mask2former_coco.py:{argument}{recipe}"
     )

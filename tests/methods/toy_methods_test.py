@@ -155,6 +155,7 @@ def test_draws_matter(trained):
 
 def test_evaluates_with_a_report(trained, tmp_path):
   request = Request(
+    data_dir=trained.config.dataset.data_dir,
     path=str(trained.workdir),
     data_dir=trained.config.dataset.data_dir,
     out=str(tmp_path / "results.json"),
