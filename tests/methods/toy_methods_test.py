@@ -157,7 +157,6 @@ def test_evaluates_with_a_report(trained, tmp_path):
   request = Request(
     data_dir=trained.config.dataset.data_dir,
     path=str(trained.workdir),
-    data_dir=trained.config.dataset.data_dir,
     out=str(tmp_path / "results.json"),
     report_folder=str(tmp_path / "report"),
     score_threshold=0.02,
