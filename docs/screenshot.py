@@ -33,7 +33,7 @@ def main(report: str, folder: str) -> None:
       )
       page.goto(url)
       if scheme == "light":
-        bottom = page.locator("#calibration").bounding_box()
+        bottom = page.locator("#curves").bounding_box()
         height = bottom["y"] + bottom["height"] + 60
         clip = dict(x=0, y=0, width=1120, height=height)
         save(page, out / "report.png", full_page=True, clip=clip)

@@ -1,12 +1,13 @@
 r"""Takes the picture of the demo page that docs/demo.md shows.
 
-python docs/screenshot_demo.py workdirs/nuclei cells.png \
-    docs/images/demo_page.png
+python docs/screenshot_demo.py workdirs/shapes \
+    data/shapes/examples/002002.png docs/images/demo_page.png
 
 Needs the extras `demo` and `test`, and Chromium.
 """
 
 import io
+import pathlib
 import shutil
 import sys
 
@@ -25,6 +26,7 @@ def main(checkpoint: str, image: str, out: str) -> None:
     title=webapp.make_title(checkpoint, predictor.class_names),
     score_threshold=0.3,
     max_pixels=10**7,
+    examples=sorted(map(str, pathlib.Path(image).parent.glob("*.png"))),
   )
   address = webapp.launch(page, host="127.0.0.1", port=0, max_upload_mb=20)
   with sync_playwright() as driver:

@@ -9,7 +9,8 @@ python -m solo_jax.eval --checkpoint=checkpoints/solov2_r50_3x
 file can be given as --checkpoint to eval, predict, export and webapp as well:
 they convert it once, into the cache (see solo_jax/weights.py).
 
-Families: solo_official (WXinlong/SOLO), adelaidet and mmdet for whole networks;
+Families: solo_official (WXinlong/SOLO), adelaidet, mmdet, transformers,
+  mask2former (the authors') and mmdet_mask2former for whole networks;
   torchvision, detectron2 (caffe-style ResNets) and lite0 for backbones, to
   start training from with --config.training.init_from=OUT. Without --family,
   the family is detected from the parameter names. The config must be that of
@@ -17,8 +18,9 @@ Families: solo_official (WXinlong/SOLO), adelaidet and mmdet for whole networks;
   of any PyTorch version, read without PyTorch and without executing anything,
   and .safetensors.
 
-A folder as --checkpoint is a checkpoint of this project without a checksum,
-from before there were any: its weights are taken over as they are.
+A folder of transformers, with config.json, needs no --config. Any other folder
+is a checkpoint of this project without a checksum, from before there were any:
+its weights are taken over as they are.
 
 Conversion is strict in both directions: a rule must use or drop every tensor,
 and every parameter must be filled. Nothing is written unless everything fits.
@@ -32,6 +34,7 @@ from etils import epath
 from solo_jax import cli, published, weights
 from solo_jax.cache import VARIABLE, cache_folder
 from solo_jax.checkpoints import converted, store
+from solo_jax.conversion import transformers_config
 from solo_jax.conversion.families import NAMES, find_family
 from solo_jax.errors import printable
 from solo_jax.terminal import Console
@@ -163,6 +166,11 @@ def main() -> None:
     path = find_file and str(find_file())
   if path is None:
     raise app.UsageError("--checkpoint is required")
+  if transformers_config.is_folder(path):
+    lines = weights.convert_folder(path, values.out, {})
+    for line in (*lines, f"written    {values.out}"):
+      console.print(printable(line))
+    return
   if epath.Path(path).is_dir():
     take_over(path, values.out)
     return

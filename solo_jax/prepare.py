@@ -51,8 +51,10 @@ from solo_jax.data import (
   labeled_images,
   semantic_images,
   shapes,
+  stuff_maps,
 )
 from solo_jax.data.builder import TOLERANT, RecordsBuilder, Tolerance
+from solo_jax.data.file_tree import FileTree
 from solo_jax.data.records import Records, find_prepared, list_splits
 from solo_jax.data.summary import print_summary
 from solo_jax.errors import UserError
@@ -116,6 +118,12 @@ def define_flags() -> None:
     False,
     "For labeled_images: treat each piece of a value as an object, as in "
     "foreground masks of 0 and 255.",
+  )
+  flags.DEFINE_string(
+    "stuff_maps",
+    None,
+    "Folder or zip of COCO-stuff's maps (stuffthingmaps_trainval2017.zip), a "
+    "PNG of each image's name; HTC's semantic branch is trained on them.",
   )
   flags.DEFINE_integer("seed", 0, "Seed of the drawn scenes.")
   cli.define_max_pixels_flag(
@@ -333,6 +341,16 @@ def check_same_request(
     )
 
 
+def _add_stuff_maps(path: pathlib.Path, console: Console) -> None:
+  tree = FileTree(FLAGS.stuff_maps, FLAGS.max_pixels)
+  missing = stuff_maps.add_stuff_maps(path, tree)
+  console.print(
+    "Maps of stuff added; images without one: "
+    + ", ".join(f"{number} of {split}" for split, number in missing.items()),
+    highlight=False,
+  )
+
+
 def main() -> None:
   """Prepares a dataset unless it is already prepared."""
   if "://" in FLAGS.data_dir:
@@ -357,6 +375,8 @@ def main() -> None:
     )
   else:
     path = _make_builder(name).prepare(_options())
+  if FLAGS.stuff_maps:
+    _add_stuff_maps(path, console)
   print_summary(path, console)
   if FLAGS.dataset == "shapes":
     folder = write_examples(path, pathlib.Path(FLAGS.data_dir) / full_name)

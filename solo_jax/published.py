@@ -34,6 +34,10 @@ CODE_BASES = {
     "CC-BY-SA-3.0",
     "https://github.com/facebookresearch/detectron2/blob/main/MODEL_ZOO.md",
   ),
+  "Swin Transformer": (
+    "MIT",
+    "https://github.com/microsoft/Swin-Transformer",
+  ),
   "torchvision": (
     "BSD-3-Clause",
     "https://docs.pytorch.org/vision/stable/models.html",

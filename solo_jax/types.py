@@ -23,6 +23,8 @@ import numpy as np
 
 from solo_jax.target_masks import BoxMaskTargets, PackedMasks
 
+NO_STUFF = 255  # in maps of stuff: a pixel of no class
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Sample:
@@ -49,6 +51,8 @@ class Sample:
       entries are nonzero after a transposition only. [2, 3] float64.
     image_size: (height, width) of the valid image content in the network
       frame, which starts at (0, 0); the rest is padding.
+    stuff: Class of each pixel, 255 for none; None where the data have no such
+      maps. [H0, W0] uint8.
     is_corrupt: The record's image could not be decoded; `image` is blank and
       there are no instances.
   """
@@ -66,6 +70,7 @@ class Sample:
   affine: np.ndarray
   image_size: tuple[int, int]
   is_corrupt: bool = False
+  stuff: np.ndarray | None = None
 
 
 @jax.tree_util.register_dataclass
@@ -88,6 +93,8 @@ class Batch:
     num_dropped: Instances beyond the capacity N. [B] int32.
     row: Row of each image in the global batch, which random draws are keyed
       by. [B] int32.
+    semantic: Class of each cell of stride 8, 255 for none; None where the data
+      have no such maps. [B, H / 8, W / 8] uint8.
   """
 
   image: jax.Array
@@ -100,6 +107,7 @@ class Batch:
   valid: jax.Array
   num_dropped: jax.Array
   row: jax.Array
+  semantic: jax.Array | None = None
 
 
 @jax.tree_util.register_dataclass

@@ -335,7 +335,7 @@ def _draw_contours(
   picture: np.ndarray, masks: np.ndarray, palette: Sequence[sv.Color]
 ) -> None:
   """Outlines the masks over a thin dark halo. Changes `picture`."""
-  thickness = _line_width(picture)
+  thickness = _line_width(picture) + 1
   for mask, color in zip(masks, palette, strict=True):
     contours, _ = cv2.findContours(
       mask.astype(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE

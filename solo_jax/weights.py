@@ -12,6 +12,7 @@ import hashlib
 import importlib.util
 import pathlib
 import re
+import shutil
 import sys
 from typing import Any
 
@@ -26,7 +27,7 @@ from solo_jax.checkpoints.damage import reason
 from solo_jax.checkpoints.folders import absolute
 from solo_jax.checkpoints.state import variable_shapes
 from solo_jax.config import config_folder
-from solo_jax.conversion import checkpoint_file
+from solo_jax.conversion import checkpoint_file, transformers_config
 from solo_jax.conversion.converter import convert_checkpoint, suggest_config
 from solo_jax.conversion.families import find_family, recognize
 from solo_jax.errors import UserError, printable
@@ -71,7 +72,7 @@ def load_model(text: str) -> Model:
     class_names=checkpoint.class_names,
     category_ids=checkpoint.category_ids,
   )
-  return dataclasses.replace(model, exif=checkpoint.exif)
+  return dataclasses.replace(model, exif=checkpoint.exif or "ignore")
 
 
 def find_folder(text: str) -> str:
@@ -91,7 +92,9 @@ def find_folder(text: str) -> str:
   """
   if _is_path(text):
     is_file = text.endswith(_ENDINGS) and epath.Path(text).is_file()
-    return _converted_file(text) if is_file else text
+    if is_file or transformers_config.is_folder(text):
+      return _converted(text)
+    return text
   row = published.find(text)
   if row is None and not hub.is_address(text):
     raise _unknown(text)
@@ -127,7 +130,10 @@ def find_file(text: str) -> str:
       f"--config.training.init_from={text}"
     )
   folder = cache_folder() / "files" / (row.name if row else _key(text))
-  fill_once(folder, lambda part: _download(text, row, part))
+  fill_once(
+    folder,
+    lambda part: _download(text, row, _find_remote(text, row), part),
+  )
   return str(next(folder.iterdir()))
 
 
@@ -164,15 +170,51 @@ def convert_file(
   if config is not None:
     check_config(config)
   conversion = convert_checkpoint(path, config, find_shapes, **options)
-  converted.save_converted(
-    out,
-    variables=conversion.variables,
-    config=config,
-    class_names=tuple(name for _, name in conversion.classes),
-    category_ids=tuple(number for number, _ in conversion.classes),
-    origin={**conversion.origin, **origin},
-  )
+  try:
+    converted.save_converted(
+      out,
+      variables=conversion.variables,
+      config=config,
+      class_names=tuple(name for _, name in conversion.classes),
+      category_ids=tuple(number for number, _ in conversion.classes),
+      origin={**conversion.origin, **origin},
+    )
+  except (OSError, UserError):
+    raise
+  except Exception as error:  # Orbax, for example on a full disk
+    raise UserError(f"{out} cannot be written ({reason(error)})") from error
   return conversion.lines
+
+
+def convert_folder(
+  folder: str, out: str, origin: dict[str, Any]
+) -> tuple[str, ...]:
+  """Converts a folder of transformers, whose files describe the network.
+
+  Args:
+    folder: With the weights, config.json and preprocessor_config.json.
+    out: See `convert_file`.
+    origin: See `convert_file`.
+
+  Returns:
+    What is to be said of it, in lines.
+
+  Raises:
+    UserError: See `transformers_config.read` and `convert_file`.
+  """
+  described = transformers_config.read(folder)
+  config = load_config(described.config)
+  with config.unlocked():
+    config.update_from_flattened_dict(described.fields)
+  lines = convert_file(
+    str(described.weights),
+    out,
+    config=config,
+    origin=origin,
+    class_names=described.class_names,
+    is_other_input=True,
+  )
+  return *lines, *(f"           {note}" for note in described.notes)
 
 
 def load_config(text: str) -> ml_collections.ConfigDict:
@@ -225,28 +267,39 @@ def _key(text: str) -> str:
 
 
 def _fetch(text: str, row: Published | None, part: pathlib.Path) -> None:
-  """Downloads and converts into an empty folder; deletes the file."""
-  origin = _download(text, row, part)
-  path = part / origin["file"]
-  _convert(str(path), part / "run", row and row.config, origin)
-  path.unlink()
+  """Downloads and converts into an empty folder; deletes the files."""
+  remote = _find_remote(text, row)
+  files = part / "files"
+  files.mkdir()
+  origin = _download(text, row, remote, files)
+  for name, content in remote.companions.items():
+    (files / name).write_bytes(content)
+  if row is None and transformers_config.is_folder(str(files)):
+    _convert(str(files), part / "run", None, origin)
+  else:
+    path = str(files / remote.file_name)
+    _convert(path, part / "run", row and row.config, origin)
+  shutil.rmtree(files)
 
 
-def _download(
-  text: str, row: Published | None, part: pathlib.Path
-) -> dict[str, Any]:
-  """Downloads a file and prints its source and licence."""
-  if row is not None and row.source is None:
+def _find_remote(text: str, row: Published | None) -> hub.Remote:
+  """Returns the file of a row or of an address."""
+  if row is None:
+    return hub.find_remote(text)
+  if row.source is None:
     raise UserError(
       f"{row.name}: its authors give the file {row.published_as} on a page "
       f"only, {row.page}; download it there (licence: {row.licence}), then\n"
       f"python -m solo_jax.convert --checkpoint=FILE "
       f"--config=configs/{row.config} --out=checkpoints/{row.name}"
     )
-  if row is not None:
-    remote = hub.find_remote(row.source, row.digest)
-  else:
-    remote = hub.find_remote(text)
+  return hub.find_remote(row.source, row.digest)
+
+
+def _download(
+  text: str, row: Published | None, remote: hub.Remote, part: pathlib.Path
+) -> dict[str, Any]:
+  """Downloads a file, prints its source and licence, and returns them."""
   licence = row.licence if row is not None else remote.licence
   _say(f"name       {text}")
   _say(f"source     {remote.address}")
@@ -258,33 +311,36 @@ def _download(
   return origin
 
 
-def _converted_file(text: str) -> str:
-  """Returns the folder of a user's own file, converted."""
-  with open(text, "rb") as file:
-    digest = hashlib.file_digest(file, "sha256").hexdigest()
-  name = f"{pathlib.Path(text).stem}-{digest[:8]}"
-  folder = cache_folder() / "checkpoints" / name
+def _converted(text: str) -> str:
+  """Returns the folder of a user's own file, or transformers folder, converted.
+
+  The content is the key: a file that was changed is converted again.
+  """
+  path = pathlib.Path(text)
+  digest = hashlib.sha256()
+  for file in sorted(path.iterdir()) if path.is_dir() else [path]:
+    if file.is_file():
+      with open(file, "rb") as content:
+        digest.update(hashlib.file_digest(content, "sha256").digest())
+  name = f"{path.absolute().stem}-{digest.hexdigest()[:8]}"
 
   def make(part):
     _say(f"converting {text}")
-    _convert(text, part / "run", None, {"source": pathlib.Path(text).name})
+    _convert(text, part / "run", None, {"source": path.name})
 
+  folder = cache_folder() / "checkpoints" / name
   return str(fill_once(folder, make) / "run")
 
 
 def _convert(
   path: str, out: pathlib.Path, config: str | None, origin: dict[str, Any]
 ) -> None:
-  """Converts with a config in configs/, or with the one a file looks like."""
-  made = load_config(config) if config else _guess_config(path)
-  try:
+  """Converts with a config in configs/, or as the files say or look like."""
+  if pathlib.Path(path).is_dir():
+    lines = convert_folder(path, str(out), origin)
+  else:
+    made = load_config(config) if config else _guess_config(path)
     lines = convert_file(path, str(out), config=made, origin=origin)
-  except (OSError, UserError):
-    raise
-  except Exception as error:  # Orbax, for example on a full disk
-    raise UserError(
-      f"{out} cannot be written ({reason(error)}); nothing was kept"
-    ) from error
   for line in lines:
     _say(line)
 

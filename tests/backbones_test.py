@@ -52,6 +52,16 @@ def test_frozen_stages_of_efficientnet_lite():
   assert not is_frozen("block_15")
 
 
+def test_constant_norms_are_frozen_in_every_stage():
+  constant = section("resnet", frozen_stages=0, norm="constant")
+  is_frozen = backbones.frozen_rule(constant)
+  assert is_frozen("layer3_0/bn1/scale")
+  assert is_frozen("layer2_0/downsample_bn/bias")
+  assert not is_frozen("layer3_0/conv1/kernel")
+  is_frozen = backbones.frozen_rule(constant | dict(norm="frozen"))
+  assert not is_frozen("layer3_0/bn1/scale")
+
+
 def test_frozen_stages_of_swin():
   is_frozen = backbones.frozen_rule(section("swin", frozen_stages=2))
   for name in ("patch_embed", "patch_norm", "stage2_1", "merge2", "norm1"):

@@ -1,6 +1,7 @@
 """Tests of solo_jax/convert.py, the command."""
 
 import dataclasses
+import json
 import pathlib
 import sys
 
@@ -100,3 +101,22 @@ def test_out_is_required(monkeypatch):
   parse(monkeypatch, "--checkpoint=x.pth")
   with pytest.raises(app.UsageError, match="--out is required"):
     convert.main()
+
+
+@pytest.mark.golden("m2f_model_hf*.npz", limit=1)
+def test_a_folder_of_transformers_needs_no_config(
+  golden, monkeypatch, tmp_path, capsys
+):
+  out = tmp_path / "out"
+  folder = golden.path.parent / golden.config["folder"]
+  parse(monkeypatch, f"--out={out}", f"--checkpoint={folder}")
+  convert.main()
+  shown = capsys.readouterr().out
+  assert "licence    CC BY-NC 4.0" in shown and "all filled" in shown
+  checkpoint = store.load(str(out))
+  said = json.loads((folder / "config.json").read_text())
+  network, backbone = checkpoint.config.network, checkpoint.config.backbone
+  assert network.num_queries == said["num_queries"]
+  assert network.num_decoder_layers == said["decoder_layers"] - 1
+  assert backbone.window_size == said["backbone_config"]["window_size"]
+  assert checkpoint.class_names == tuple(said["id2label"].values())

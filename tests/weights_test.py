@@ -6,6 +6,7 @@ it under an address, on the Hub, and under a name.
 
 import dataclasses
 import hashlib
+import json
 import pathlib
 
 import numpy as np
@@ -15,9 +16,12 @@ from file_server import FileServer
 from solo_jax import published, weights
 from solo_jax.checkpoints import hub
 from solo_jax.errors import UserError
+from tests.conftest import GOLDEN
 from tests.conversion.converter_test import make_config, make_content
 from tests.conversion.torch_writer import TorchWriter
 
+TINY = GOLDEN / "mask2former_tiny_hf"  # as transformers wrote it
+FILES = ("config.json", "model.safetensors", "preprocessor_config.json")
 FIXTURE = pytest.mark.golden("model_solov2_*.npz", limit=1)
 
 
@@ -131,6 +135,23 @@ def test_a_model_of_the_hub_gets_the_config_that_it_looks_like(
   assert checkpoint.origin["source"] == "hf:owner/net@c0ffee"
   assert checkpoint.origin["licence"] == "mit"
   assert checkpoint.class_names[0] == "thing 0"
+
+
+def test_transformers_own_files_describe_the_network(cache, server):
+  files = {name: (TINY / name).read_bytes() for name in FILES}
+  server.add_model("owner/m2f", files, licence="other")
+  checkpoint = weights.load("hf:owner/m2f")
+  described = json.loads(files["config.json"])
+  names = described["id2label"]
+  assert checkpoint.class_names == tuple(names[str(i)] for i in range(7))
+  assert checkpoint.config.network.num_queries == described["num_queries"]
+  assert checkpoint.origin["family"] == "transformers"
+  assert checkpoint.origin["licence"] == "other"
+  assert not list(cache.rglob("*.safetensors"))
+  # A folder on disk does as well.
+  own = weights.load(str(TINY))
+  assert own.config.to_json() == checkpoint.config.to_json()
+  assert own.class_names == checkpoint.class_names
 
 
 @FIXTURE

@@ -49,7 +49,8 @@ def save_converted(
     "category_ids": [int(x) for x in category_ids],
     "converted_from": origin,
   }
-  state = {**variables, "step": np.int32(0), "ema_params": None}
+  state = {"batch_stats": {}, **variables}  # none without batch norm
+  state |= {"step": np.int32(0), "ema_params": None}
   with ocp.CheckpointManager(path / "checkpoints") as manager:
     manager.save(
       0,

@@ -34,6 +34,7 @@ TIMEOUT_SECONDS = (10.0, 60.0)  # to connect, and between two pieces
 _CHUNK = 2**16  # bytes, the most that a cut loses
 # Files of weights on the Hub in the order of preference.
 _WEIGHTS = ("model.safetensors", "pytorch_model.bin")
+_COMPANIONS = ("config.json", "preprocessor_config.json")
 _ENDINGS = (".safetensors", ".pth", ".pt", ".bin", ".pkl")
 
 
@@ -48,6 +49,7 @@ class Remote:
     digest: First digits of its SHA-256, or None.
     size: Size in bytes, or None.
     licence: Licence of the weights, or None.
+    companions: Small files next to it that describe the network, by name.
     headers: HTTP headers to send.
   """
 
@@ -57,6 +59,7 @@ class Remote:
   digest: str | None = None
   size: int | None = None
   licence: str | None = None
+  companions: dict[str, bytes] = dataclasses.field(default_factory=dict)
   headers: dict[str, str] = dataclasses.field(default_factory=dict)
 
 
@@ -100,32 +103,40 @@ def _find_on_hub(text: str) -> Remote:
   token = os.environ.get("HF_TOKEN")
   headers = {"Authorization": f"Bearer {token}"} if token else {}
   address = f"{endpoint}/api/models/{repository}/revision/{revision or 'main'}"
-  try:
-    with _open(f"{address}?blobs=true", headers, text) as response:
-      body = response.content
-  except requests.RequestException as error:
-    raise UserError(f"{text}: {explain(error, address).text}") from error
+  body = _read(f"{address}?blobs=true", headers, text)
   try:
     model = json.loads(body)
     files = {x["rfilename"]: x for x in model["siblings"]}
-    commit = model["sha"]
-  except (ValueError, KeyError, TypeError) as error:
+    base = f"{endpoint}/{repository}/resolve/{model['sha']}"
+    card = model.get("cardData") or {}
+  except (AttributeError, KeyError, TypeError, ValueError) as error:
     raise UserError(
       f"{text}: {endpoint} did not answer as the Hugging Face Hub does; see "
       "HF_ENDPOINT and HTTPS_PROXY"
     ) from error
   name = _choose_weights(text, list(files))
-  entry = files[name].get("lfs") or {}
-  card = model.get("cardData") or {}
+  companions = {
+    x: _read(f"{base}/{x}", headers, text) for x in _COMPANIONS if x in files
+  }
   return Remote(
-    address=f"{endpoint}/{repository}/resolve/{commit}/{name}",
+    address=f"{base}/{name}",
     file_name=name,
-    source=f"{HUB}{repository}@{commit}",
-    digest=entry.get("sha256"),
+    source=f"{HUB}{repository}@{model['sha']}",
+    digest=(files[name].get("lfs") or {}).get("sha256"),
     size=files[name].get("size"),
     licence=card.get("license_name") or card.get("license"),
+    companions=companions,
     headers=headers,
   )
+
+
+def _read(address: str, headers: dict[str, str], source: str) -> bytes:
+  """Returns the content of a small file."""
+  try:
+    with _open(address, headers, source) as response:
+      return response.content
+  except requests.RequestException as error:
+    raise UserError(f"{source}: {explain(error, address).text}") from error
 
 
 def _choose_weights(text: str, names: list[str]) -> str:

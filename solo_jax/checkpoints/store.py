@@ -61,7 +61,7 @@ class Checkpoint:
       averaged ones if the run kept an average.
     step: Training steps taken.
     exif: What was done in training with orientation tags of images: 'apply' or
-      'ignore'.
+      'ignore'; None where it is not known.
     origin: Where converted weights are from: file, code base, licence and so
       on; empty of what was trained here.
   """
@@ -71,7 +71,7 @@ class Checkpoint:
   category_ids: tuple[int, ...]
   variables: dict[str, Any]
   step: int
-  exif: str = "ignore"
+  exif: str | None = None
   origin: dict[str, Any] = dataclasses.field(default_factory=dict)
 
 
@@ -230,7 +230,7 @@ class CheckpointWriter:
           if saved
           else "nothing was saved before"
         )
-        + ". Fix the cause and start the same command again"
+        + ". Fix the cause and rerun the same command"
       ) from error
 
   def restore(
@@ -326,7 +326,7 @@ def load(path: str, *, is_unsigned_read: bool = False) -> Checkpoint:
     The checkpoint.
 
   Raises:
-    UserError: If there is no checkpoint (the message lists those there), or it
+    UserError: If there is none (the message lists what is there), or it
       is damaged or without a checksum.
   """
   folder = find_checkpoint(path)
@@ -345,7 +345,7 @@ def load(path: str, *, is_unsigned_read: bool = False) -> Checkpoint:
       "batch_stats": state["batch_stats"] or {},
     },
     step=int(state["step"]),
-    exif=info.get("data", {}).get("exif", "ignore"),
+    exif=info.get("data", {}).get("exif"),
     origin=info.get("converted_from", {}),
   )
 

@@ -8,6 +8,7 @@ import json
 import pathlib
 
 from solo_jax.errors import UserError
+from solo_jax.terminal import plural
 
 # COCO 2017: (category id, name), in label order.
 COCO = (
@@ -93,6 +94,64 @@ COCO = (
   (90, "toothbrush"),
 )
 
+# Of COCO's panoptic maps, after the things.
+COCO_STUFF = (
+  (92, "banner"),
+  (93, "blanket"),
+  (95, "bridge"),
+  (100, "cardboard"),
+  (107, "counter"),
+  (109, "curtain"),
+  (112, "door-stuff"),
+  (118, "floor-wood"),
+  (119, "flower"),
+  (122, "fruit"),
+  (125, "gravel"),
+  (128, "house"),
+  (130, "light"),
+  (133, "mirror-stuff"),
+  (138, "net"),
+  (141, "pillow"),
+  (144, "platform"),
+  (145, "playingfield"),
+  (147, "railroad"),
+  (148, "river"),
+  (149, "road"),
+  (151, "roof"),
+  (154, "sand"),
+  (155, "sea"),
+  (156, "shelf"),
+  (159, "snow"),
+  (161, "stairs"),
+  (166, "tent"),
+  (168, "towel"),
+  (171, "wall-brick"),
+  (175, "wall-stone"),
+  (176, "wall-tile"),
+  (177, "wall-wood"),
+  (178, "water-other"),
+  (180, "window-blind"),
+  (181, "window-other"),
+  (184, "tree-merged"),
+  (185, "fence-merged"),
+  (186, "ceiling-merged"),
+  (187, "sky-other-merged"),
+  (188, "cabinet-merged"),
+  (189, "table-merged"),
+  (190, "floor-other-merged"),
+  (191, "pavement-merged"),
+  (192, "mountain-merged"),
+  (193, "grass-merged"),
+  (194, "dirt-merged"),
+  (195, "paper-merged"),
+  (196, "food-other-merged"),
+  (197, "building-other-merged"),
+  (198, "rock-merged"),
+  (199, "wall-other-merged"),
+  (200, "rug-merged"),
+)
+COCO_PANOPTIC = (*COCO, *COCO_STUFF)
+
 
 # Names of ids that COCO skips; torchvision has untrained outputs for them.
 NO_CATEGORY = "N/A"
@@ -125,26 +184,32 @@ def find_classes(
   """
   if categories is not None:
     classes, source = _read_categories(categories), f"from {categories}"
-  elif noted is not None and _is_coco(noted):
+  elif noted is not None and _is(COCO, noted):
     classes, source = COCO, "COCO's, as noted in the checkpoint"
+  elif noted is not None and _is(COCO_PANOPTIC, noted):
+    classes = COCO_PANOPTIC
+    source = "COCO's things and stuff, as noted in the checkpoint"
   elif noted is not None:
     classes = tuple(enumerate(noted, start=1))
     source = "as noted in the checkpoint, with ids from 1"
   elif num_classes == len(COCO):
     classes, source = COCO, "COCO's, as there are 80"
+  elif num_classes == len(COCO_PANOPTIC):
+    classes = COCO_PANOPTIC
+    source = "COCO's things and stuff, as there are 133"
   elif num_classes == len(COCO_WITH_HOLES):
     classes = COCO_WITH_HOLES
     source = "all ids that COCO has or skips, as there are 90"
   else:
     raise UserError(
-      f"the checkpoint has {num_classes} classes but no names; pass "
+      f"the checkpoint has {plural(num_classes, 'class')} but no names; pass "
       "--categories, a COCO annotation file of its training"
     )
   if len(classes) != num_classes:
     raise UserError(
       f"the class head has {num_classes} outputs, but there are "
-      f"{len(classes)} classes {source}; give --categories, a COCO annotation "
-      "file of its training"
+      f"{plural(len(classes), 'class')} {source}; give --categories, a COCO "
+      "annotation file of its training"
     )
   return classes, source
 
@@ -166,8 +231,8 @@ def _categories(content: bytes) -> list:
   return json.loads(content)["categories"]
 
 
-def _is_coco(names: tuple[str, ...]) -> bool:
+def _is(classes: tuple[tuple[int, str], ...], names: tuple[str, ...]) -> bool:
   """Returns whether names are COCO's, including older ones with underscores."""
   return tuple(name.replace("_", " ") for name in names) == tuple(
-    name for _, name in COCO
+    name for _, name in classes
   )

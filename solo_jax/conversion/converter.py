@@ -12,6 +12,7 @@ import numpy as np
 from solo_jax.conversion import checkpoint_file, region_configs
 from solo_jax.conversion.classes import find_classes
 from solo_jax.conversion.families import (
+  HEADS,
   Family,
   Network,
   find_family,
@@ -19,6 +20,7 @@ from solo_jax.conversion.families import (
 )
 from solo_jax.conversion.mapping import convert, dropped, flatten
 from solo_jax.errors import UserError
+from solo_jax.terminal import plural
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -46,6 +48,7 @@ def convert_checkpoint(
   *,
   family: str | None = None,
   categories: str | None = None,
+  class_names: tuple[str, ...] | None = None,
   use_ema: bool = False,
   is_other_input: bool = False,
 ) -> Conversion:
@@ -58,6 +61,7 @@ def convert_checkpoint(
       called once the config is known to fit.
     family: One of NAMES, or None to detect it from the names in the file.
     categories: COCO annotation file with the classes, or None.
+    class_names: Name of each label, for a file without names; or None.
     use_ema: Use the weights called EMA, see `checkpoint_file.read`.
     is_other_input: Accept a config with other preprocessing than the family's.
 
@@ -69,8 +73,11 @@ def convert_checkpoint(
     UserError: If the file cannot be read, belongs to another network than the
       config's, or needs other preprocessing.
   """
+  source = checkpoint_file.read(path, use_ema=use_ema)
+  if source.class_names is None:
+    source = dataclasses.replace(source, class_names=class_names)
   conversion = convert_source(
-    checkpoint_file.read(path, use_ema=use_ema),
+    source,
     config,
     find_shapes,
     family=family,
@@ -117,7 +124,9 @@ def convert_source(
   else:
     target = shapes
   try:
-    variables = convert(found.prepare(source.arrays), rules, target)
+    filled = convert(found.prepare(source.arrays), rules, target)
+    # Statistics may be empty: no batch norm.
+    variables = {name: {} for name in target} | filled
   except UserError as error:
     raise UserError(
       f"the weights look like {describe(found, network)}, "
@@ -136,6 +145,7 @@ def convert_source(
   lines = (
     f"weights    {describe(found, network)}",
     *(f"           {note}" for note in source.notes),
+    *([f"licence    {found.licence}"] if found.licence else []),
     f"tensors    {len(source.arrays)} in the file, "
     f"{len(source.arrays) - len(unused)} used, {len(unused)} dropped by rule"
     + (f" ({_abbreviate(unused)})" if unused else ""),
@@ -151,6 +161,7 @@ def convert_source(
     origin=dict(
       family=found.name,
       label_of_first_class=found.label_of_first_class,
+      licence=found.licence,
     ),
   )
 
@@ -172,7 +183,7 @@ def _check_numbers(variables: dict[str, Any]) -> None:
   if problems:
     more = len(problems) - 10
     raise UserError(
-      f"{len(problems)} parameters cannot be used:\n"
+      f"{plural(len(problems), 'parameter')} cannot be used:\n"
       + "\n".join(problems[:10])
       + (f"\n  and {more} more" if more > 0 else "")
       + "\nThe training that wrote them went wrong, or the file is damaged: "
@@ -214,11 +225,13 @@ def suggest_config(family: Family, network: Network) -> str:
       traits=network.traits,
     )
   light = "_light" if network.is_light else ""
-  recipe = family.name.removeprefix("solo_")
-  argument = f"backbone={backbone}"
-  if network.method != "mask2former":  # one recipe for all code bases
-    argument += f",recipe={recipe}"
-  return f"configs/{network.method}{light}_coco.py:{argument}"
+  recipe = family.recipe
+  if recipe is None:
+    recipe = family.name.removeprefix("solo_")
+  task = HEADS[network.method].tasks.get(network.num_classes)
+  arguments = dict(backbone=backbone, task=task, recipe=recipe)
+  text = ",".join(f"{k}={x}" for k, x in arguments.items() if x)
+  return f"configs/{network.method}{light}_coco.py:{text}"
 
 
 def _check_config(

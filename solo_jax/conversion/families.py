@@ -47,6 +47,7 @@ _TORCHVISION_RESNET = {
   "backbone.stem": "conv7",
   "backbone.stride_in_1x1": False,
 }
+_ZOO = "CC BY-NC 4.0, of the authors' model zoo: no commercial use"
 _CAFFE_RESNET = _TORCHVISION_RESNET | {"backbone.stride_in_1x1": True}
 _ROUNDED_DOWN = (
   _TORCHVISION_INPUT
@@ -73,6 +74,9 @@ class Family:
     label_of_first_class: Label that training there gave to the class of the
       head's first output: 1 where 0 is the background. Outputs and our labels
       count from 0 in every family.
+    recipe: Argument of the configs for it, '' for none; None: the name without
+      its start.
+    licence: Of the authors' weights, where their code has another.
     find_file: Finds the weights where a Python package brings them along.
   """
 
@@ -82,6 +86,8 @@ class Family:
   fields: Mapping[str, Any]
   prepare: Callable[[Mapping[str, np.ndarray]], dict[str, np.ndarray]] = dict
   label_of_first_class: int = 0
+  recipe: str | None = None
+  licence: str | None = None
   find_file: Callable[[], pathlib.Path] | None = None
 
   @property
@@ -130,6 +136,8 @@ FAMILIES = (
     rules={"mask2former": mask2former.TRANSFORMERS},
     fields=_TORCHVISION_INPUT | {"preprocessing.interpolation": "antialias"},
     prepare=mask2former.prepare,
+    recipe="",
+    licence=_ZOO,
   ),
   Family(
     name="mask2former",
@@ -137,6 +145,8 @@ FAMILIES = (
     rules={"mask2former": mask2former.ORIGINAL},
     fields=_TORCHVISION_INPUT | {"preprocessing.interpolation": "antialias"},
     prepare=mask2former.prepare,
+    recipe="",
+    licence=_ZOO,
   ),
   Family(
     name="mmdet_mask2former",
@@ -144,6 +154,7 @@ FAMILIES = (
     rules={"mask2former": mask2former.MMDET},
     fields=_TORCHVISION_INPUT | {"preprocessing.interpolation": "bilinear"},
     prepare=mask2former.prepare,
+    recipe="mmdet",
   ),
   Family(
     name="torchvision_mask_rcnn",
@@ -223,12 +234,14 @@ class Head:
     category_bias: Path of the class head's bias.
     num_no_class: Outputs of the class head that are no class.
     is_light: Returns whether weights are of the light variant.
+    tasks: Argument of the configs by the number of classes.
   """
 
   mark: str
   category_bias: str = "params/category/bias"
   num_no_class: int = 0
   is_light: Callable[[Paths], bool] = lambda paths: False
+  tasks: Mapping[int, str] = dataclasses.field(default_factory=dict)
 
 
 def _region_head(mark: str) -> Head:
@@ -250,6 +263,7 @@ HEADS = {
     mark=r"params/decoder/query_position_embedding",
     category_bias="params/decoder/category/bias",
     num_no_class=1,
+    tasks={133: "panoptic"},
   ),
   "mask_rcnn": _region_head(r"params/masks_0/logits/"),
   "point_rend": _region_head(r"params/points/logits/"),

@@ -16,8 +16,9 @@ from solo_jax.data.mask_frames import BoxFrame, ImageFrame
 from solo_jax.data.mask_targets import fill_cells, find_visible, locate_cells
 from solo_jax.data.rle_masks import RleMasks
 from solo_jax.data.transforms import Axis, split_axes, to_uint8
-from solo_jax.types import CroppedMasks, Sample
+from solo_jax.types import NO_STUFF, CroppedMasks, Sample
 
+STUFF_STRIDE = 8  # of P3, which HTC's semantic branch works at
 INTERPOLATIONS = ("bilinear", "area", "antialias")
 # Two-tap bilinear sampling begins to skip source pixels visibly below this
 # scale (it does below 0.5); averaging costs 3 to 4 times as much.
@@ -180,6 +181,7 @@ def render_sample(sample: Sample, *, interpolation: str) -> Sample:
     annotation_ids=sample.annotation_ids[kept],
     original_size=size,
     affine=np.eye(2, 3),
+    stuff=None if sample.stuff is None else render_stuff(sample, size, 1),
   )
 
 
@@ -227,6 +229,9 @@ def make_example(
     masks=masks,
     num_dropped=np.array(0, np.int32),
   )
+  if sample.stuff is not None:
+    size = tuple(side // STUFF_STRIDE for side in image_size)
+    example["semantic"] = render_stuff(sample, size, STUFF_STRIDE)
   num_instances = 0
   is_transposed, y, x = split_axes(sample)
   draw = mask_frame.start(y, x, image_size)
@@ -249,6 +254,32 @@ def make_example(
     example["valid"][num_instances] = True
     num_instances += 1
   return example
+
+
+def render_stuff(
+  sample: Sample, size: tuple[int, int], stride: int
+) -> np.ndarray:
+  """Returns the map of stuff in the network frame, nearest pixels.
+
+  Args:
+    sample: Transformed sample that has a map.
+    size: (height, width) of the result.
+    stride: Network pixels per cell; a cell reads its first pixel, as published.
+
+  Returns:
+    NO_STUFF beyond the image. [*size] uint8.
+  """
+  is_transposed, *axes = split_axes(sample)
+  values = sample.stuff.T if is_transposed else sample.stuff
+  canvas = np.full(size, NO_STUFF, np.uint8)
+  places = []
+  for axis, number in zip(axes, size, strict=True):
+    at = np.arange(min(number, -(-axis.extent // stride))) * stride + 0.5
+    at = np.floor(axis.to_original(at)).astype(int)
+    places.append(np.clip(at, 0, axis.length - 1))
+  rows, columns = places
+  canvas[: len(rows), : len(columns)] = values[rows[:, None], columns]
+  return canvas
 
 
 def reaches_frame(sample: Sample, y: Axis, x: Axis) -> np.ndarray:

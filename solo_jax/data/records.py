@@ -28,7 +28,7 @@ from solo_jax.data.prepared_folder import (
 )
 from solo_jax.data.rle_masks import RleMasks
 from solo_jax.errors import UserError
-from solo_jax.types import Sample
+from solo_jax.types import NO_STUFF, Sample
 
 # Columns of a split's index file, each [number of images] int64.
 INDEX_FIELDS = ("image_id", "height", "width", "num_objects", "num_crowds")
@@ -58,6 +58,7 @@ class Records:
     fingerprint: Fingerprint of the whole split's images, annotations and
       classes: equal for the same content only. For older datasets without
       fingerprints, that of the index and the ends of the files.
+    has_stuff: Whether the dataset has maps of stuff, see stuff_maps.py.
     federated: The FEDERATED_FIELDS of a federated dataset; None for others.
   """
 
@@ -88,6 +89,8 @@ class Records:
       with np.load(io.BytesIO(federated.read_bytes())) as pairs:
         self.federated = {field: pairs[field] for field in FEDERATED_FIELDS}
     self._name, self._start, self._source = name, start, None
+    self.has_stuff = stuff_archive(path, name).exists()
+    self._stuff = None
 
   def __len__(self) -> int:
     return len(self.image_ids)
@@ -121,7 +124,18 @@ class Records:
         f"{self.image_ids[index]}: files of two datasets are mixed; prepare it "
         "again"
       )
-    return record
+    return record | self._read_stuff(record["image_id"])
+
+  def _read_stuff(self, image_id: int) -> dict[str, bytes]:
+    """Returns the map of an image, if the split has maps; b'' for none."""
+    if not self.has_stuff:
+      return {}
+    if self._stuff is None:
+      archive = stuff_archive(self.path, self._name)
+      self._stuff = zipfile.ZipFile(archive.open("rb"))
+    name = f"{image_id}.png"
+    is_there = name in self._stuff.NameToInfo
+    return {"stuff": self._stuff.read(name) if is_there else b""}
 
   def _make_fingerprint(self, columns, split) -> str:
     known = self.metadata.get("fingerprints", {}).get(split.name)
@@ -150,13 +164,14 @@ class Records:
       height=self.heights[index],
       width=self.widths[index],
       objects={name: [] for name in fields},
+      **({"stuff": b""} if self.has_stuff else {}),
     )
 
   def __repr__(self) -> str:
     return f"Records({str(self.path)!r}, {self.split!r}, len={len(self)})"
 
   def __getstate__(self) -> dict[str, Any]:
-    return self.__dict__ | {"_source": None}
+    return self.__dict__ | {"_source": None, "_stuff": None}
 
 
 def _read_index(path: epath.Path) -> list[np.ndarray]:
@@ -295,7 +310,21 @@ def read_sample(record: Mapping[str, Any]) -> Sample:
     affine=np.eye(2, 3),
     image_size=(height, width),
     is_corrupt=is_corrupt,
+    stuff=_read_map(record, (height, width)) if "stuff" in record else None,
   )
+
+
+def _read_map(record: Mapping[str, Any], size: tuple[int, int]) -> np.ndarray:
+  """Returns the map of stuff, of no class where there is none."""
+  encoded, found = record["stuff"], None
+  if encoded and stored_size(encoded) == size:
+    found = decode_image(encoded)
+  return np.full(size, NO_STUFF, np.uint8) if found is None else found[..., 0]
+
+
+def stuff_archive(path: epath.Path, split: str) -> epath.Path:
+  """Returns the path of a split's maps of stuff; there may be none."""
+  return path / f"{split}_stuff.zip"
 
 
 def to_coco(records: Records) -> dict[str, Any]:

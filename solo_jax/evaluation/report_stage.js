@@ -85,6 +85,8 @@ function makeStage(image, marks, { lit, alt, texts = null }) {
 const overlap = (a, b) => a.x < b.x + b.width && b.x < a.x + a.width &&
   a.y < b.y + b.height && b.y < a.y + a.height;
 
+const CROWDED = 25;
+
 // Puts each sign on its object where that has room, else next to it with a line
 // between the two; signs never overlap.
 function placeSigns(stage) {
@@ -92,13 +94,21 @@ function placeSigns(stage) {
   for (const line of svg.querySelectorAll(".leader")) line.remove();
   const scale = stage.clientWidth / svg.viewBox.baseVal.width;
   if (!scale) return;
+  const isLit = (sign) =>
+    stage.groups.get(sign.mark).classList.contains("lit");
   const signs = [...stage.querySelectorAll(".sign")];
+  signs.sort((a, b) => isLit(b) - isLit(a));  // otherwise as they are
   for (const sign of signs) sign.style.display = "";
   const sizes = signs.map((x) => [x.offsetWidth, x.offsetHeight]);
   const taken = [];
   signs.forEach((sign, i) => {
     const [width, height] = sizes[i], { mark } = sign;
     const [left, top, w, h] = mark.box.map((x) => x * scale);
+    // Names of small objects would hide a crowd; enlarged, they have room.
+    if (signs.length > CROWDED && width > 1.5 * w && !isLit(sign)) {
+      sign.style.display = "none";
+      return;
+    }
     const [x, y] = mark.deepest.map((v) => v * scale);
     const isInside = (px, py) => {
       const point = svg.createSVGPoint();

@@ -32,6 +32,7 @@ function openViewer(index) {
     group.classList.toggle("lit", isOn);
     const svg = group.ownerSVGElement;
     svg.classList.toggle("dim", Boolean(svg.querySelector(".lit")));
+    placeSigns(svg.parentElement);
     if (isOn && zoom > 1) group.scrollIntoView({ block: "center",
       inline: "center" });
   }

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from solo_jax.config import stated
+from solo_jax.errors import printable
 
 WIDTH = 80
 INDENT = " " * 6  # of a field
@@ -30,8 +31,10 @@ def format_config(
     that were changed, each with its reason, and those that differ from the
     defaults.
   """
+  # Names and paths in it must not end it: the file is going to be run.
+  docstring = printable(docstring.strip(), keep="\n").replace('"""', "'''")
   lines = [
-    f'r"""{docstring.strip()}',
+    f'r"""{docstring}',
     '"""',
     "",
     "import ml_collections",
@@ -52,7 +55,7 @@ def format_config(
       text = f"{name}=arg.steps,"
     entries = sections.setdefault(section, [])
     if field.name in reasons:
-      comment = _reason(field.name, given[section][name], reasons)
+      comment = printable(_reason(field.name, given[section][name], reasons))
       entries.append(_explained(text, comment, field.comment))
     else:
       _pack(entries, text)

@@ -2,6 +2,7 @@
 
 import json
 import pathlib
+import shlex
 import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -114,9 +115,10 @@ configuration:
 {warning}
 Comments say what was changed and why. Run:
 
-python -m solo_jax.train --config={out / SUGGESTED} \\
+python -m solo_jax.train {shlex.quote(f"--config={out / SUGGESTED}")} \\
     --workdir=workdirs/first
-python -m solo_jax.eval --checkpoint=workdirs/first
+python -m solo_jax.eval --checkpoint=workdirs/first \\
+    {shlex.quote(f"--data_dir={config.dataset.data_dir}")}
 """
 
 

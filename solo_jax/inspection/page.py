@@ -56,8 +56,8 @@ def write(
     title, text = CAPTIONS[name]
     body.append(
       f"<section><h2>{html.escape(title)}</h2>"
-      f'<img class="sheet" src="{_embed(out / f"{name}.png")}" '
-      f'alt="{html.escape(title)}">'
+      f'<div class="wide" tabindex="0"><img class="sheet" '
+      f'src="{_embed(out / f"{name}.png")}" alt="{html.escape(title)}"></div>'
       f'<p class="key"><span>{html.escape(text)}</span><span>'
       f'<i style="background: {red}"></i>gets lost</span></p></section>'
     )

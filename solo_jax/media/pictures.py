@@ -97,7 +97,7 @@ def _to_jpeg(picture: np.ndarray, side: int) -> bytes:
   """Returns an RGB picture as JPEG, shrunk if it is large."""
   image = Image.fromarray(picture)
   is_whole = max(image.size) <= SMALL_SIDE
-  image.thumbnail((side, side))
+  image.thumbnail((side, side), reducing_gap=2.0)
   file = io.BytesIO()
   # Small images are shown enlarged, and so are the blocks of JPEG.
   quality = dict(quality=92, subsampling=0) if is_whole else dict(quality=80)

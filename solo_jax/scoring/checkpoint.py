@@ -30,6 +30,7 @@ from solo_jax.scoring.records import (
   instances_of,
   segment_metrics,
 )
+from solo_jax.terminal import plural
 
 # Sections of the config that an evaluation may change.
 SECTIONS = ("decode", "evaluation")
@@ -108,9 +109,14 @@ def evaluate_checkpoint(
   check_things(predictor.model.method, records)
   console = progress.console
   console.print(
-    f"step {checkpoint.step} of {config.method}, {len(records)} images of "
-    f"{config.dataset.name} {records.split}"
+    f"step {checkpoint.step} of {config.method}, "
+    f"{plural(len(records), 'image')} of {config.dataset.name} {records.split}"
   )
+  if checkpoint.exif not in (None, records.exif):
+    console.print(
+      f"beware: training data were prepared with --exif={checkpoint.exif}, "
+      f"these with --exif={records.exif}"
+    )
   start = time.perf_counter()
   results = _detect(predictor, records, checkpoint.category_ids, progress)
   num_dropped = count_dropped(predictor)
@@ -136,6 +142,7 @@ def evaluate_checkpoint(
   if jax.process_index() == 0 and request.out:
     epath.Path(request.out).write_text(json.dumps(results))
   if jax.process_index() == 0 and request.report_folder:
+    console.print("writing the report")
     written = write_report(
       request.report_folder,
       judged,

@@ -150,7 +150,7 @@ class RunLog:
     except OSError as error:
       raise UserError(
         f"the log in {self._workdir} cannot be written ({error.strerror}); "
-        "fix the cause and start the same command again"
+        "fix the cause and rerun the same command"
       ) from error
 
 

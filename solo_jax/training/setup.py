@@ -14,6 +14,7 @@ from solo_jax.checkpoints.state import count_parameters
 from solo_jax.data import pipeline
 from solo_jax.data.records import Records, open_records
 from solo_jax.errors import UserError
+from solo_jax.terminal import plural
 from solo_jax.training.initial_weights import take_fitting
 from solo_jax.training.logging import RunLog
 from solo_jax.training.optimizer import make_optimizer, make_schedule
@@ -82,7 +83,7 @@ def open_data(config: ml_collections.ConfigDict, split: str) -> Records:
   if num_classes != dataset.num_classes:
     raise UserError(
       f"dataset.num_classes={dataset.num_classes}, but {dataset.name!r} in "
-      f"{dataset.data_dir!r} has {num_classes} classes "
+      f"{dataset.data_dir!r} has {plural(num_classes, 'class')} "
       f"({', '.join(records.class_names[:5])}, ...); set "
       f"--config.dataset.num_classes={num_classes}"
     )
@@ -219,8 +220,9 @@ def describe(
   training, section = config.training, config.optimizer
   log.section("Run")
   log.message(
-    f"data       {config.dataset.name}: {len(train_records)} images to train "
-    f"on, {len(eval_records)} to evaluate, {config.dataset.num_classes} classes"
+    f"data       {config.dataset.name}: {plural(len(train_records), 'image')} "
+    f"to train on, {len(eval_records)} to evaluate, "
+    f"{plural(config.dataset.num_classes, 'class')}"
   )
   log.message(
     f"network    {config.method}, {config.backbone.name}, "

@@ -128,6 +128,9 @@ def test_what_is_no_model_of_the_hub(server):
   server.add("/api/models/o/m/revision/main?blobs=true", b"<html>")
   with pytest.raises(UserError, match="did not answer as the Hugging Face Hub"):
     hub.find_remote("hf:o/m")
+  server.add("/api/models/o/m/revision/main?blobs=true", b"[]")
+  with pytest.raises(UserError, match="did not answer as the Hugging Face Hub"):
+    hub.find_remote("hf:o/m")
   for text in ("hf:net", "hf:a/b/c", "hf:/x"):
     with pytest.raises(UserError, match="expected hf:owner/model"):
       hub.find_remote(text)

@@ -1,6 +1,8 @@
 """Runs every notebook of colabs/, on a tiny setting."""
 
+import base64
 import importlib.util
+import io
 import json
 import os
 import pathlib
@@ -8,6 +10,7 @@ import re
 import subprocess
 import sys
 
+import PIL.Image
 import pytest
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -15,7 +18,13 @@ NOTEBOOKS = sorted((ROOT / "colabs").glob("*.ipynb"))
 GIVEN = ("convert_and_evaluate", "quickstart")  # start from weights
 TRAINED = [p for p in NOTEBOOKS if p.stem not in GIVEN]
 HEAD = """\
-import subprocess, sys
+import subprocess, sys, types
+
+# What shows pages in a notebook; here their beginning is printed.
+shown = types.ModuleType("IPython.display")
+shown.IFrame = lambda address, **size: address[:40]
+shown.display = print
+sys.modules["IPython.display"] = shown
 
 def _shell(command):
   command = command.replace("python ", sys.executable + " ", 1)
@@ -78,6 +87,19 @@ def test_outputs_are_stripped_and_the_badge_opens_it(path):
   assert "requirements.lock" in "".join(install[0]["source"])
 
 
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_a_reader_sees_a_result(path):
+  """A picture in the text, as outputs are stripped; small, as it is in Git."""
+  first, *others = load(path)["cells"]
+  (name,) = first["attachments"]
+  assert f"](attachment:{name})" in "".join(first["source"])
+  content = first["attachments"][name]["image/jpeg"]
+  assert len(content) <= 60_000
+  picture = PIL.Image.open(io.BytesIO(base64.b64decode(content)))
+  assert picture.format == "JPEG" and picture.width >= 600
+  assert not any("attachments" in cell for cell in others)
+
+
 def test_badges_and_clones_name_one_repository():
   text = "".join(path.read_text() for path in NOTEBOOKS)
   badges = re.findall(
@@ -106,6 +128,9 @@ def test_runs_from_top_to_bottom(path, shapes, tmp_path):
     train_shapes="mask_AP",
   )
   assert expected[path.stem] in printed
+  if path.stem == "finetune_own_data":
+    assert (tmp_path / "doctor" / "report.html").exists()
+    assert "data:text/html;base64," in printed
 
 
 @pytest.mark.slow

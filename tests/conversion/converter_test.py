@@ -19,7 +19,12 @@ import safetensors.numpy
 from solo_jax.building import build_predictor
 from solo_jax.checkpoints import converted, store
 from solo_jax.conversion.checkpoint_file import Source
-from solo_jax.conversion.converter import convert_checkpoint, convert_source
+from solo_jax.conversion.converter import (
+  convert_checkpoint,
+  convert_source,
+  suggest_config,
+)
+from solo_jax.conversion.families import Network, find_family
 from solo_jax.conversion.mapping import flatten
 from solo_jax.errors import UserError
 from solo_jax.inference.masks import masks_to_original
@@ -324,3 +329,27 @@ def test_a_fresh_process_of_1_and_of_8_devices_predicts_the_same(
       np.testing.assert_array_equal(found["scores"], here.scores)
       np.testing.assert_array_equal(found["labels"], here.labels)
       np.testing.assert_array_equal(found["masks"], here.masks)
+
+
+@pytest.mark.parametrize(
+  ("num_classes", "argument"),
+  [(80, "backbone=swin_t"), (133, "backbone=swin_t,task=panoptic")],
+)
+def test_mask2former_as_its_authors_and_mmdetection_resize(
+  num_classes, argument
+):
+  network = Network(
+    method="mask2former",
+    backbone="swin_t",
+    deformable=None,
+    num_classes=num_classes,
+    is_light=False,
+  )
+  for name, recipe in (
+    ("transformers", ""),
+    ("mask2former", ""),
+    ("mmdet_mask2former", ",recipe=mmdet"),
+  ):
+    assert suggest_config(find_family(name, ()), network) == (
+      f"configs/mask2former_coco.py:{argument}{recipe}"
+    )

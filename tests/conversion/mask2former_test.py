@@ -3,6 +3,7 @@
 That converted weights give the same outputs is tested with the networks.
 """
 
+import dataclasses
 import functools
 import re
 
@@ -17,6 +18,7 @@ from mask2former_layouts import (
   make_state_dict,
 )
 
+from solo_jax.conversion.converter import suggest_config
 from solo_jax.conversion.families import FAMILIES, find_family, recognize
 from solo_jax.conversion.mapping import convert, dropped
 from solo_jax.errors import UserError
@@ -24,25 +26,38 @@ from solo_jax.methods.mask2former.decode import decode
 from solo_jax.methods.mask2former.network import Mask2Former
 from solo_jax.nn.backbones.resnet import DEPTHS, ResNet
 from solo_jax.nn.backbones.swin import SIZES, Swin
+from solo_jax.published import PUBLISHED
+from solo_jax.weights import load_config
 
-# Classes: COCO instances, COCO panoptic, Cityscapes, ADE semantic.
+FAMILY_OF = {
+  "Mask2Former on the Hugging Face Hub": "transformers",
+  "facebookresearch/Mask2Former": "mask2former",
+  "mmdetection 3": "mmdet_mask2former",
+}
+ROWS = [row for row in PUBLISHED if row.name.startswith("mask2former_")]
+
+
+def layout_of(row):
+  """The layout of a published checkpoint."""
+  config = load_config(row.config)
+  backbone = row.config.partition("backbone=")[2].split(",")[0]
+  return Checkpoint(
+    FAMILY_OF[row.code_base],
+    backbone,
+    config.network.num_queries,
+    config.dataset.num_classes,
+  )
+
+
+# Those of Cityscapes and ADE20K have no names to be downloaded by: their config
+# is that of their folder.
 CHECKPOINTS = [
-  *(
-    Checkpoint("transformers", f"swin_{size}", queries, classes)
-    for size, queries, classes in (
-      ("t", 100, 80),
-      ("s", 100, 133),
-      ("b", 100, 150),
-      ("l", 200, 133),
-      ("l", 100, 150),
-    )
-  ),
-  Checkpoint("mask2former", "r50", 100, 80),
-  Checkpoint("mask2former", "r101", 100, 133),
+  Checkpoint("transformers", "swin_b", 100, 150),
+  Checkpoint("transformers", "swin_l", 100, 150),
+  Checkpoint("transformers", "swin_t", 100, 19),
   Checkpoint("mask2former", "swin_t", 100, 19),
-  Checkpoint("mask2former", "swin_l", 200, 80),
-  Checkpoint("mmdet_mask2former", "r50", 100, 80),
-  Checkpoint("mmdet_mask2former", "swin_s", 100, 133),
+  Checkpoint("mask2former", "r50", 100, 150),
+  Checkpoint("mask2former", "r50", 100, 80),
 ]
 
 
@@ -74,17 +89,9 @@ def name_of(checkpoint):
   return "-".join(map(str, vars(checkpoint).values()))
 
 
-@pytest.mark.parametrize("checkpoint", CHECKPOINTS, ids=name_of)
-def test_a_published_layout_converts_with_nothing_left_over(checkpoint):
-  arrays = make_state_dict(checkpoint)
-  family = find_family(None, arrays)
-  assert family.name == checkpoint.family
-  found = recognize(family, arrays)
-  assert (found.method, found.backbone, found.num_classes) == (
-    "mask2former",
-    checkpoint.backbone,
-    checkpoint.classes,
-  )
+@functools.cache
+def shapes_of(checkpoint):
+  """Shapes of variables and detections; several code bases share a network."""
   network = make_network(checkpoint)
   image = jax.ShapeDtypeStruct((1, 800, 1344, 3), jnp.uint8)
   image_size = jax.ShapeDtypeStruct((1, 2), jnp.int32)
@@ -98,7 +105,21 @@ def test_a_published_layout_converts_with_nothing_left_over(checkpoint):
     )
     return variables, found
 
-  target, decoded = jax.eval_shape(detect, jax.random.key(0), image, image_size)
+  return jax.eval_shape(detect, jax.random.key(0), image, image_size)
+
+
+def check(checkpoint):
+  """Converts zeros of all names and shapes; (used, dropped, parameters)."""
+  arrays = make_state_dict(checkpoint)
+  family = find_family(None, arrays)
+  assert family.name == checkpoint.family
+  found = recognize(family, arrays)
+  assert (found.method, found.backbone, found.num_classes) == (
+    "mask2former",
+    checkpoint.backbone,
+    checkpoint.classes,
+  )
+  target, decoded = shapes_of(dataclasses.replace(checkpoint, family=""))
   assert decoded.masks.probs.shape == (1, 100, 200, 336)
   rules = family.rules["mask2former"]
   # Values play no role: a target of bytes takes a quarter of the memory.
@@ -112,12 +133,45 @@ def test_a_published_layout_converts_with_nothing_left_over(checkpoint):
     re.search("index$|empty_weight$|num_batches_tracked$", name)
     for name in left_out
   )
+  parameters = sum(x.size for x in jax.tree.leaves(target["params"]))
+  return len(arrays) - len(left_out), len(left_out), parameters
+
+
+@pytest.mark.parametrize("checkpoint", CHECKPOINTS, ids=name_of)
+def test_a_published_layout_converts_with_nothing_left_over(checkpoint):
+  check(checkpoint)
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
+def test_a_published_name_converts_with_nothing_left_over(row, record_property):
+  checkpoint = layout_of(row)
+  used, left_out, parameters = check(checkpoint)
+  suggested = suggest_config(
+    find_family(checkpoint.family, ()),
+    recognize(find_family(checkpoint.family, ()), make_state_dict(checkpoint)),
+  )
+  network = load_config(suggested.removeprefix("configs/")).network
+  assert network == load_config(row.config).network
+  record_property(
+    "published",
+    {
+      "family": checkpoint.family,
+      "checkpoint": row.name,
+      "config": row.config,
+      "AP, published": row.ap,
+      "tensors": used,
+      "dropped": left_out,
+      "parameters": f"{parameters:,}",
+      "input": "800x1344",
+      "masks": "100x200x336",
+    },
+  )
 
 
 def test_old_names_of_the_original():
   # Before version 2 of its files the pixel decoder's names were shorter and
   # the queries called static.
-  arrays = make_state_dict(CHECKPOINTS[5])
+  arrays = make_state_dict(CHECKPOINTS[-1])
   old = {
     name.replace(".pixel_decoder.", ".").replace(
       "query_feat", "static_query"
@@ -127,7 +181,7 @@ def test_old_names_of_the_original():
   assert old.keys() != arrays.keys()
   family = find_family(None, old)
   target = jax.eval_shape(
-    functools.partial(make_network(CHECKPOINTS[5]).init, train=False),
+    functools.partial(make_network(CHECKPOINTS[-1]).init, train=False),
     jax.random.key(0),
     jax.ShapeDtypeStruct((1, 64, 64, 3), jnp.uint8),
     jax.ShapeDtypeStruct((1, 2), jnp.int32),

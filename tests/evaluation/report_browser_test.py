@@ -1,6 +1,7 @@
 """Tests of the report's page in a real browser, if there is one."""
 
 import re
+import zlib
 
 import contrast
 import pytest
@@ -317,6 +318,19 @@ def test_a_phone_shows_all_text(report, opened, scheme):
   assert page.locator("#viewer .lit").count() == 1
 
 
+def colors_of(pdf):
+  """Colours that a PDF file fills with, as 'r g b'."""
+  found = set()
+  for stream in re.findall(rb"stream\r?\n(.*?)endstream", pdf, re.DOTALL):
+    try:
+      text = zlib.decompress(stream)
+    except zlib.error:
+      continue  # an image or a font of another kind
+    for color in re.findall(rb"([\d.]+ [\d.]+ [\d.]+) rg\b", text):
+      found.add(" ".join(f"{float(x):.3f}" for x in color.split()))
+  return found
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_paper_is_white_and_has_the_bars(report, opened, scheme):
   page = opened(report, color_scheme=scheme)
@@ -334,8 +348,9 @@ def test_paper_is_white_and_has_the_bars(report, opened, scheme):
     assert exact == "exact", part
   assert not page.locator("#tools").is_visible()
   assert not contrast.find_faint_text(page)
-  # Backgrounds are off by default; the blue of bars is on the paper still.
-  assert len(page.pdf(print_background=False)) > 10_000
+  # Backgrounds are off by default; the red of the error bars is on the paper.
+  red = " ".join(f"{int(x, 16) / 255:.3f}" for x in ("c2", "2a", "41"))
+  assert red in colors_of(page.pdf(print_background=False))
 
 
 @pytest.mark.parametrize("num_objects", [0, 1])

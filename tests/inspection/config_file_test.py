@@ -62,3 +62,21 @@ def test_text_with_spaces_is_not_broken():
   values["dataset"]["data_dir"] = "a folder with " + 5 * "rather long " + "name"
   again = run(format_config(values, config, {}, "Title."))()
   assert again.dataset.data_dir == values["dataset"]["data_dir"]
+
+
+@pytest.mark.parametrize(
+  "text",
+  [
+    'a"""\nraise SystemExit("run")\n"""',
+    "short\nraise SystemExit('run')",
+    "a\r\nraise SystemExit('run')\x1b[31m\\",
+  ],
+)
+def test_names_in_comments_and_docstrings_are_not_run(text):
+  """A name of a dataset or of a class may hold anything."""
+  config = load("solov2_shapes")
+  values = config.to_dict()
+  values["network"]["num_grids"] = (24, 12)
+  source = format_config(values, config, {"network.num_grids": text}, text)
+  assert run(source)().network.num_grids == (24, 12)
+  assert "\x1b" not in source

@@ -19,7 +19,7 @@ def test_cost_of_a_training():
   ("size", "steps", "told"),
   [
     (256, 200, "a training step sees as many pixels (8 x 256 x 256), the "),
-    (512, 200, "40 epochs), prediction 4 x the pixels an image."),
+    (512, 200, "40 epochs), prediction 4 x the pixels per image."),
     (512, 200, "a training step sees 4 x the pixels (8 x 512 x 512, was 8 x"),
     (512, 100, "training 2 x the pixels (100 steps x 8 images, 20 epochs, was"),
     (512, 50, "the whole training as many pixels (50 steps"),

@@ -34,12 +34,6 @@ STAGE_STDS = (
 )
 
 
-@jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class SemanticBatch(types.Batch):
-  semantic: jax.Array | None = None
-
-
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Scene:
   """A golden model.
@@ -58,7 +52,7 @@ class Scene:
   variables: dict
   inputs: jax.Array
   image_size: jax.Array
-  batch: SemanticBatch
+  batch: types.Batch
   settings: dict
   rules: tuple
 
@@ -316,7 +310,7 @@ def make_batch(golden, padded_size, sizes, is_tv):
     masks[i, :count, : size[0], : size[1]] = own
     if f"gt_semantic_{i}" in golden.arrays:
       semantic[i, : size[0], : size[1]] = golden[f"gt_semantic_{i}"]
-  return SemanticBatch(
+  return types.Batch(
     image=np.zeros((len(sizes), *padded_size, 3), np.uint8),
     image_size=np.asarray(sizes, np.int32),
     image_valid=np.ones(len(sizes), bool),

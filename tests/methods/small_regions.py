@@ -15,7 +15,6 @@ from solo_jax.methods.regions.proposals import Selection
 from solo_jax.methods.regions.pyramid import Pooling
 from solo_jax.methods.regions.sampling import Sampling
 from solo_jax.nn.backbones.resnet import ResNet
-from tests.methods.region_scene import SemanticBatch
 
 SELECTION = Selection(
   before_nms=12,
@@ -118,7 +117,7 @@ def make_batch(num_images=2, seed=0):
   )
   masks = np.full((num_images, 3, 16, 16), 255, np.uint8)
   masks[:, :, :, 8:] = 0
-  return SemanticBatch(
+  return types.Batch(
     image=rng.integers(0, 256, (num_images, 64, 64, 3), np.uint8),
     image_size=np.full((num_images, 2), (56, 64), np.int32),
     image_valid=np.ones(num_images, bool),

@@ -163,6 +163,24 @@ def test_statistics_of_bfloat16_are_float32():
   np.testing.assert_allclose(stats["mean"], expected, rtol=1e-5)
 
 
+def test_constant_norm_learns_nothing():
+  x = jnp.asarray([[1.0, 2.0], [3.0, 5.0]])
+
+  def gradients(norm):
+    layer = make_norm(norm, train=True, dtype=jnp.float32, axis_name=None)()
+    variables = layer.init(jax.random.key(0), x)
+    value, gradient = jax.value_and_grad(
+      lambda params: layer.apply(variables | dict(params=params), x).sum()
+    )(variables["params"])
+    return float(value), jax.tree.map(np.asarray, gradient)
+
+  value, gradient = gradients("constant")
+  expected, learned = gradients("frozen")
+  assert value == expected
+  assert gradient["scale"].tolist() == gradient["bias"].tolist() == [0, 0]
+  assert learned["bias"].tolist() == [2, 2]
+
+
 def test_unknown_norm():
   with pytest.raises(ValueError, match="norm must be one of.*got 'layer'"):
     make_norm("layer", train=True, dtype=jnp.float32, axis_name=None)

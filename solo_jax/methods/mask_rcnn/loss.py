@@ -6,7 +6,7 @@ Shape letters: B images, N instances, R regions of an image.
 import jax
 import jax.numpy as jnp
 
-from solo_jax import types
+from solo_jax import errors, types
 from solo_jax.losses.cross_entropy import (
   sigmoid_cross_entropy,
   softmax_cross_entropy,
@@ -18,8 +18,6 @@ from solo_jax.methods.regions.loss import ProposalLoss, take_instances
 from solo_jax.methods.regions.mask_targets import MaskTargets, mask_targets
 from solo_jax.methods.regions.network import Features
 from solo_jax.methods.regions.sampling import Regions
-
-IGNORED = 255  # label of pixels that the semantic branch is not trained on
 
 
 def mask_rcnn_loss(
@@ -36,8 +34,7 @@ def mask_rcnn_loss(
 
   Args:
     network: Bound, with a random stream named 'draws'.
-    batch: The batch. With a semantic branch it has `semantic`: class of each
-      cell of P3, 255 where there is none, [B, H / 8, W / 8] uint8.
+    batch: The batch, with `semantic` where the network has a semantic branch.
     proposals: How the proposal head is trained.
     stages: How the stages are trained.
     masks: How mask targets are made.
@@ -46,7 +43,18 @@ def mask_rcnn_loss(
 
   Returns:
     See `region_loss`.
+
+  Raises:
+    errors.UserError: If the network has a semantic branch and the data have no
+      maps for it.
   """
+  if network.semantic_classes and batch.semantic is None:
+    raise errors.UserError(
+      f"network.semantic_classes is {network.semantic_classes}, but the "
+      "prepared dataset has no maps of stuff to train this branch on; add them "
+      "(prepare --stuff_maps=...), or train without it: "
+      "--config.network.semantic_classes=0 (htc_coco.py:semantic=false)"
+    )
   features = network.features(
     batch.image, batch.image_size, train=True, row=batch.row
   )
@@ -168,7 +176,7 @@ def semantic_loss(logits: jax.Array, batch: types.Batch) -> jax.Array:
   Returns:
     Mean over all pixels; those to be ignored count with 0. [] float32.
   """
-  counts = (batch.semantic != IGNORED) & batch.image_valid[:, None, None]
+  counts = (batch.semantic != types.NO_STUFF) & batch.image_valid[:, None, None]
   labels = jnp.where(counts, batch.semantic, 0).astype(jnp.int32)
   losses = softmax_cross_entropy(logits, labels)
   return jnp.mean(jnp.where(counts, losses, 0.0))

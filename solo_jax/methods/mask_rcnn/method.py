@@ -22,6 +22,7 @@ from solo_jax.methods.regions.sections import (
   read_loss,
   read_network,
 )
+from solo_jax.methods.regions.suggestion import suggest
 
 # Fields of `network` that are passed to `MaskRCNN` unchanged.
 MASKS = (
@@ -102,6 +103,7 @@ def make_abilities(
     target_views=functools.partial(
       target_views, anchors=module.anchors, proposals=proposals
     ),
+    suggest=suggest,
   )
 
 

@@ -1,20 +1,28 @@
 """Tests of solo_jax/methods/mask_rcnn/loss.py."""
 
+import dataclasses
 import functools
 
 import jax
 import numpy as np
 import pytest
 
+from solo_jax.errors import UserError
 from solo_jax.losses.cross_entropy import sigmoid_cross_entropy
 from solo_jax.methods.mask_rcnn.loss import (
   loss_of_features,
+  mask_rcnn_loss,
   mean_of_positives,
   semantic_loss,
 )
 from solo_jax.methods.regions.sampling import Regions
 from tests.methods.region_checks import check_training
 from tests.methods.region_scene import make_scene
+from tests.methods.small_regions import (
+  loss_settings,
+  make_batch,
+  make_network,
+)
 
 
 def regions_of(positive):
@@ -80,3 +88,10 @@ def test_fixture_of_htc(golden):
   check_training(
     golden, scene, functools.partial(loss_of_features, **scene.settings)
   )
+
+
+def test_a_semantic_branch_without_maps_is_refused():
+  network, batch = make_network(semantic_classes=3), make_batch(1)
+  batch = dataclasses.replace(batch, semantic=None)
+  with pytest.raises(UserError, match="has no maps of stuff.*semantic=false"):
+    mask_rcnn_loss(network, batch, **loss_settings())
