@@ -27,6 +27,7 @@ from solo_jax.config_checks import (
 )
 from solo_jax.config_methods import METHOD_FIELDS
 from solo_jax.config_queries import QUERY_FIELDS
+from solo_jax.config_queryinst import QUERYINST_FIELDS
 from solo_jax.config_regions import REGION_FIELDS
 from solo_jax.config_yolact import YOLACT_FIELDS
 
@@ -185,6 +186,7 @@ FIELDS = (
   *REGION_FIELDS,
   *QUERY_FIELDS,
   *YOLACT_FIELDS,
+  *QUERYINST_FIELDS,
   *section(
     "decode",
     ALL,

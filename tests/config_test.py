@@ -47,6 +47,7 @@ ALL = [
   ("solov2_shapes", ""),
   ("solov2_shapes", "steps=10"),
   ("yolact_shapes", ""),
+  ("queryinst_shapes", ""),
   ("solov2_nuclei", ""),
   ("solov2_overfit", ""),
   ("solov2_own_data", "steps=10"),

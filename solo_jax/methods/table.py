@@ -18,6 +18,7 @@ from solo_jax.methods.interface import Method
 from solo_jax.methods.mask2former import method as mask2former
 from solo_jax.methods.mask_rcnn import method as mask_rcnn
 from solo_jax.methods.point_rend import method as point_rend
+from solo_jax.methods.queryinst import method as queryinst
 from solo_jax.methods.solo import method as solo
 from solo_jax.methods.solov2 import method as solov2
 from solo_jax.methods.yolact import method as yolact
@@ -48,6 +49,7 @@ METHODS = {
   "mask_rcnn": Row(mask_rcnn.make, mask_rcnn.problems),
   "point_rend": Row(point_rend.make, point_rend.problems),
   "mask2former": Row(mask2former.make, mask2former.problems),
+  "queryinst": Row(queryinst.make, queryinst.problems),
   "solo": Row(solo.make, solo.problems),
   "solov2": Row(solov2.make, solov2.problems),
   "yolact": Row(yolact.make, yolact.problems),

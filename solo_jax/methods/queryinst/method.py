@@ -1,0 +1,74 @@
+"""QueryInst as a row of the table of methods."""
+
+import functools
+from collections.abc import Mapping
+from typing import Any
+
+import flax.linen as nn
+
+from solo_jax.methods.interface import Method
+from solo_jax.methods.queryinst.decode import decode as decode_detections
+from solo_jax.methods.queryinst.loss import Weights, queryinst_loss
+from solo_jax.methods.queryinst.network import QueryInst
+from solo_jax.methods.queryinst.perfect_outputs import perfect_outputs
+
+
+def make(
+  backbone: nn.Module,
+  *,
+  num_classes: int,
+  network: dict[str, Any],
+  loss: dict[str, Any],
+  decode: dict[str, Any],
+  axis_name: str | None,
+) -> Method:
+  """Returns the method; arguments as in `table.Row.make`."""
+  module = QueryInst(
+    backbone=backbone,
+    num_classes=num_classes,
+    max_detections=decode["max_detections"],
+    axis_name=axis_name,
+    **network,
+  )
+  return Method(
+    network=module,
+    loss=functools.partial(
+      queryinst_loss, weights=Weights(**loss), axis_name=axis_name
+    ),
+    decode=functools.partial(
+      decode_detections, score_threshold=decode["score_threshold"]
+    ),
+    perfect_outputs=functools.partial(
+      perfect_outputs, number=decode["max_detections"]
+    ),
+  )
+
+
+def problems(config: Mapping[str, Any]) -> list[str]:
+  """Returns problems of a config that are specific to QueryInst.
+
+  Args:
+    config: Nested mappings.
+
+  Returns:
+    A line for each problem.
+  """
+  network, found = config["network"], []
+  if network["channels"] % network["num_heads"]:
+    found.append(
+      f"network.channels is {network['channels']}; it must be a multiple of "
+      f"network.num_heads, {network['num_heads']}"
+    )
+  most = network["num_proposals"] * config["dataset"]["num_classes"]
+  if config["decode"]["max_detections"] > most:
+    found.append(
+      f"decode.max_detections is {config['decode']['max_detections']}; "
+      f"{network['num_proposals']} proposals and the classes give {most}"
+    )
+  capacity = config["transforms"]["max_instances"]
+  if capacity > network["num_proposals"]:
+    found.append(
+      f"transforms.max_instances is {capacity}; network.num_proposals, "
+      f"{network['num_proposals']}, can find no more at once"
+    )
+  return found

@@ -1,0 +1,25 @@
+"""Tests of solo_jax/methods/queryinst/method.py."""
+
+import copy
+
+import pytest
+
+from solo_jax.methods.queryinst.method import problems
+from tests.config_test import load
+
+
+@pytest.mark.parametrize(
+  ("section", "field", "value", "message"),
+  [
+    ("network", "num_heads", 3, "a multiple of network.num_heads"),
+    ("decode", "max_detections", 151, "proposals and the classes give 150"),
+    ("transforms", "max_instances", 31, "can find no more at once"),
+  ],
+)
+def test_problems(section, field, value, message):
+  config = load("queryinst_shapes").to_dict()
+  assert problems(config) == []
+  config = copy.deepcopy(config)
+  config[section][field] = value
+  (found,) = problems(config)
+  assert message in found
