@@ -25,6 +25,7 @@ from solo_jax.errors import UserError
 from solo_jax.inference.compilation_cache import use_compilation_cache
 from solo_jax.media.inputs import find_inputs
 from solo_jax.media.reading import ImageReader
+from solo_jax.terminal import plural
 from solo_jax.visitors import NO_ADDRESSES, Guard, refuse_addresses
 
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # read when it is imported
@@ -46,6 +47,7 @@ def build_page(
   score_threshold: float,
   max_pixels: int,
   examples: Sequence[str] = (),
+  other: Predictor | None = None,
 ) -> Any:
   """Returns the page; nothing is served yet.
 
@@ -55,6 +57,7 @@ def build_page(
     score_threshold: Initial value of the slider.
     max_pixels: Images that declare more pixels are rejected before decoding.
     examples: Image files to try by a click.
+    other: Predictor of another checkpoint, to compare on the same image.
 
   Returns:
     A gradio.Blocks.
@@ -67,32 +70,59 @@ def build_page(
     title="solo_jax", analytics_enabled=False, delete_cache=(600, 3600)
   ) as page:
     gr.Markdown(title)
-    # State of each visitor, deleted an hour after the last image.
-    state = gr.State(time_to_live=3600)
+    names = predictor.class_names
+    with gr.Accordion(plural(len(names), "class"), open=False):
+      gr.Markdown(", ".join(names), elem_id="classes")
     with gr.Row():
       with gr.Column():
         source = _add_source()
         if examples:
           gr.Examples([*examples], source, label="Try one of these")
       with gr.Column():
-        picture, text, download = _add_results()
-    score, area, parts, colors = _add_controls(score_threshold)
-    table = gr.HTML(elem_id="table")
+        results_of = [_add_results()]
+      if other is not None:
+        with gr.Column():
+          results_of.append(_add_results("_other"))
+    controls = _add_controls(score_threshold)
     reader = ImageReader(max_pixels=max_pixels, exif=predictor.exif)
-    detect, show = _make_handlers(predictor, download, reader)
-    # One image at a time: they share the device.
-    shown = dict(
-      inputs=[state, score, area, parts, colors],
-      outputs=[picture, text, table, download],
-    )
-    source.change(
-      detect, source, state, concurrency_limit=1, show_progress="full"
-    ).then(show, **shown)
-    for control in (score, area, parts, colors):
-      control.change(
-        show, **shown, trigger_mode="always_last", show_progress="hidden"
-      )
+    predictors = [predictor] if other is None else [predictor, other]
+    with gr.Row():
+      for model, shown in zip(predictors, results_of, strict=True):
+        name = "table" if model is predictor else "table_other"
+        table = gr.HTML(elem_id=name, elem_classes="detections")
+        _connect(model, source, controls, (*shown, table), reader)
   return page
+
+
+def _connect(
+  predictor: Predictor,
+  source: Any,
+  controls: Sequence[Any],
+  shown: Sequence[Any],
+  reader: ImageReader,
+) -> None:
+  """Fills the results of a predictor when the image or a control changes."""
+  gr = _import_gradio()
+  # State of each visitor, deleted an hour after the last image.
+  state = gr.State(time_to_live=3600)
+  picture, text, download, table = shown
+  detect, show = _make_handlers(predictor, download, reader)
+  given = dict(
+    inputs=[state, *controls], outputs=[picture, text, table, download]
+  )
+  # One image at a time: all share the device.
+  source.change(
+    detect,
+    source,
+    state,
+    concurrency_limit=1,
+    concurrency_id="device",
+    show_progress="full",
+  ).then(show, **given)
+  for control in controls:
+    control.change(
+      show, **given, trigger_mode="always_last", show_progress="hidden"
+    )
 
 
 def _add_source() -> Any:
@@ -142,8 +172,12 @@ def _add_controls(score_threshold: float) -> tuple[Any, Any, Any, Any]:
   return score, area, parts, colors
 
 
-def _add_results() -> tuple[Any, Any, Any]:
-  """Returns the picture, the number of detections and the download."""
+def _add_results(ending: str = "") -> tuple[Any, Any, Any]:
+  """Returns the picture, the number of detections and the download.
+
+  Args:
+    ending: Of the names of these elements in the page.
+  """
   gr = _import_gradio()
   picture = gr.Image(
     show_label=False,
@@ -151,11 +185,11 @@ def _add_results() -> tuple[Any, Any, Any]:
     format="png",
     interactive=False,
     height=HEIGHT,
-    elem_id="picture",
+    elem_id=f"picture{ending}",
   )
-  text = gr.Markdown(elem_id="count")
+  text = gr.Markdown(elem_id=f"count{ending}")
   download = gr.DownloadButton(
-    "Download JSON (COCO)", elem_id="json", interactive=False
+    "Download JSON (COCO)", elem_id=f"json{ending}", interactive=False
   )
   return picture, text, download
 
@@ -309,6 +343,9 @@ def define_flags() -> None:
     "max_upload_mb", 20, "Reject larger uploads.", lower_bound=1
   )
   flags.DEFINE_string(
+    "compare", None, "Another checkpoint, as --checkpoint, to show next to it."
+  )
+  flags.DEFINE_string(
     "examples", None, "Folder of images to offer as examples, the first eight."
   )
   cli.define_max_pixels_flag(
@@ -329,9 +366,15 @@ def main() -> None:
   """Runs the command."""
   use_compilation_cache()
   predictor = Predictor.from_checkpoint(FLAGS.checkpoint, few_shapes=True)
+  title = make_title(FLAGS.checkpoint, predictor.class_names)
+  other = None
+  if FLAGS.compare is not None:
+    title += f", next to `{FLAGS.compare}`"
+    other = Predictor.from_checkpoint(FLAGS.compare, few_shapes=True)
   page = build_page(
     predictor,
-    title=make_title(FLAGS.checkpoint, predictor.class_names),
+    other=other,
+    title=title,
     score_threshold=FLAGS.score_threshold,
     max_pixels=FLAGS.max_pixels,
     examples=_list_examples(FLAGS.examples),

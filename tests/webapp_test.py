@@ -317,6 +317,7 @@ def test_command_serves_the_checkpoint(monkeypatch, capsys, tmp_path):
     "FLAGS",
     SimpleNamespace(
       checkpoint="run",
+      compare="another",
       host="127.0.0.1",
       port=7860,
       score_threshold=0.25,
@@ -332,6 +333,8 @@ def test_command_serves_the_checkpoint(monkeypatch, capsys, tmp_path):
   title = served.pop("title")
   names = ", ".join(f"c{i}" for i in range(12))
   assert title.startswith(f"# Find {names} and 3 more\n") and "`run`" in title
+  assert title.endswith("Model: `run`, next to `another`")
+  assert served.pop("other").class_names[1] == "c1"
   assert served == dict(
     examples=[str(tmp_path / f"{name}.png") for name in "abcdefgh"],
     score_threshold=0.25,
@@ -340,3 +343,25 @@ def test_command_serves_the_checkpoint(monkeypatch, capsys, tmp_path):
     port=7860,
     max_upload_mb=20,
   )
+
+
+def test_two_checkpoints_find_side_by_side(browser, tmp_path):
+  pytest.importorskip("gradio", reason="needs the extra 'demo'")
+  other = Bands()
+  other.class_names = ("another cat", "another dog")
+  page = webapp.build_page(
+    Bands(), title="# T", score_threshold=0.3, max_pixels=10_000, other=other
+  )
+  address = webapp.launch(page, host="127.0.0.1", port=0, max_upload_mb=1)
+  try:
+    shown = browser.new_page()
+    shown.goto(address)
+    path = write(tmp_path / "a.png", np.full((40, 60, 3), 128, np.uint8))
+    shown.locator("#source input[type=file]").set_input_files(path)
+    shown.locator("#table").get_by_text("cat").first.wait_for()
+    shown.locator("#table_other").get_by_text("another cat").first.wait_for()
+    for name in ("#picture", "#picture_other"):
+      shown.locator(f"{name} img").wait_for()
+    shown.close()
+  finally:
+    page.close(verbose=False)

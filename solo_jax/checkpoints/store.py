@@ -61,7 +61,7 @@ class Checkpoint:
       averaged ones if the run kept an average.
     step: Training steps taken.
     exif: What was done in training with orientation tags of images: 'apply' or
-      'ignore'.
+      'ignore'; None where it is not known.
     origin: Where converted weights are from: file, code base, licence and so
       on; empty of what was trained here.
   """
@@ -71,7 +71,7 @@ class Checkpoint:
   category_ids: tuple[int, ...]
   variables: dict[str, Any]
   step: int
-  exif: str = "ignore"
+  exif: str | None = None
   origin: dict[str, Any] = dataclasses.field(default_factory=dict)
 
 
@@ -345,7 +345,7 @@ def load(path: str, *, is_unsigned_read: bool = False) -> Checkpoint:
       "batch_stats": state["batch_stats"] or {},
     },
     step=int(state["step"]),
-    exif=info.get("data", {}).get("exif", "ignore"),
+    exif=info.get("data", {}).get("exif"),
     origin=info.get("converted_from", {}),
   )
 

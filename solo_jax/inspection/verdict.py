@@ -38,9 +38,11 @@ def verdict_table(
 def _ceiling(found: Diagnosis) -> str:
   """Returns a line about the score of a perfect network."""
   values = {
-    name: ceiling.oracle.mask_AP for name, ceiling in found.ceilings.items()
+    name: ceiling.oracle.mask_AP
+    for name, ceiling in found.ceilings.items()
+    if ceiling.oracle is not None  # not every method has perfect outputs
   }
-  if values[GIVEN] is None:
+  if values.get(GIVEN) is None:
     return ""
   line = (
     f"A perfect network scores {100 * values[GIVEN]:.1f} mask AP on "

@@ -112,6 +112,11 @@ def evaluate_checkpoint(
     f"step {checkpoint.step} of {config.method}, "
     f"{plural(len(records), 'image')} of {config.dataset.name} {records.split}"
   )
+  if checkpoint.exif not in (None, records.exif):
+    console.print(
+      f"beware: training data were prepared with --exif={checkpoint.exif}, "
+      f"these with --exif={records.exif}"
+    )
   start = time.perf_counter()
   results = _detect(predictor, records, checkpoint.category_ids, progress)
   num_dropped = count_dropped(predictor)

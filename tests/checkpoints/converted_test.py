@@ -30,7 +30,7 @@ def test_converted_weights_load_like_a_run(toy, tmp_path):
   found = load(str(tmp_path / "new" / "x"))
   assert (found.class_names, found.category_ids) == (("disc", "star"), (3, 90))
   assert found.step == 0 and found.config == toy.make_toy_config()
-  assert found.exif == "ignore"
+  assert found.exif is None
   jax.tree.map(np.testing.assert_array_equal, found.variables, variables)
   with pytest.raises(UserError, match="not an empty folder"):
     save(toy, tmp_path / "new")

@@ -70,17 +70,21 @@ def run(tmp_path_factory):
   return folder
 
 
-def evaluate(path, **request):
+def evaluate(path, *, output=None, **request):
+  """Evaluates; what is printed goes to `output`."""
   data_dir = str(pathlib.Path(path).parent / "data")
   return checkpoint.evaluate_checkpoint(
     checkpoint.Request(path=path, **{"data_dir": data_dir} | request),
-    cli.make_progress(Console(file=io.StringIO())),
+    cli.make_progress(Console(file=output or io.StringIO())),
   )
 
 
-def test_evaluates_and_writes_results(run, tmp_path):
-  out = tmp_path / "results.json"
-  metrics = evaluate(str(run / "run"), out=str(out))
+def test_evaluates_and_writes_results(run, tmp_path, monkeypatch):
+  """Also where its images were turned and those of the training were not."""
+  out, output = tmp_path / "results.json", io.StringIO()
+  monkeypatch.setattr(checkpoint.Records, "exif", "apply")
+  metrics = evaluate(str(run / "run"), out=str(out), output=output)
+  assert "prepared with --exif=ignore," in output.getvalue()
   assert 0 <= metrics.mask_AP < 0.1
   results = json.loads(out.read_text())
   assert results

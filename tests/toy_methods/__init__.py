@@ -25,6 +25,22 @@ OWN = {
     decode=dict(score_threshold=0.02),
   ),
 }
+# A method of the package, for what is tested of its runs.
+REGIONS = dict(
+  network=dict(
+    fpn_channels=16,
+    anchor_sizes=(10, 16, 28, 48, 80),
+    proposals_before_nms=(40, 40),
+    proposals_after_nms=(24, 12),
+    pool_base_size=24,
+    pool_base_level=0,
+    pool_samples=2,
+    dense_channels=16,
+    mask_convs=1,
+  ),
+  loss=dict(anchor_samples=16, region_samples=8, anchor_divisor="sampled"),
+  decode=dict(score_threshold=0.02),
+)
 # Rows of the table of config fields.
 FIELDS = tuple(
   row
@@ -55,7 +71,7 @@ def make_config(method, data_dir, **training):
   The loss is a mean over images and nothing is normalised over a batch, so
   that the number of devices and micro-batches decides rounding alone.
   """
-  own = OWN[method]
+  own = (OWN | {"mask_rcnn": REGIONS})[method]
   return configuration.make_config(
     method=method,
     dataset=dict(name="shapes", num_classes=5, data_dir=str(data_dir)),

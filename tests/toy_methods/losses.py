@@ -59,6 +59,8 @@ def main(data_dir, out):
     for name in ROWS
     for accumulate in (1, 2)
   }
+  # Its divisors are counts of the batch, or of a micro-batch.
+  losses["mask_rcnn 1"] = first_losses(make_config("mask_rcnn", data_dir), 1)
   pathlib.Path(out).write_text(json.dumps(losses))
 
 
