@@ -12,6 +12,7 @@ import hashlib
 import importlib.util
 import pathlib
 import re
+import shutil
 import sys
 from typing import Any
 
@@ -92,7 +93,7 @@ def find_folder(text: str) -> str:
   if _is_path(text):
     is_file = text.endswith(_ENDINGS) and epath.Path(text).is_file()
     if is_file or transformers_config.is_folder(text):
-      return _converted_file(text)
+      return _converted(text)
     return text
   row = published.find(text)
   if row is None and not hub.is_address(text):
@@ -266,18 +267,19 @@ def _key(text: str) -> str:
 
 
 def _fetch(text: str, row: Published | None, part: pathlib.Path) -> None:
-  """Downloads and converts into an empty folder; deletes the file."""
+  """Downloads and converts into an empty folder; deletes the files."""
   remote = _find_remote(text, row)
-  origin = _download(text, row, remote, part)
-  path = part / remote.file_name
-  _convert(
-    str(path),
-    part / "run",
-    row and row.config,
-    origin=origin,
-    class_names=remote.class_names,
-  )
-  path.unlink()
+  files = part / "files"
+  files.mkdir()
+  origin = _download(text, row, remote, files)
+  for name, content in remote.companions.items():
+    (files / name).write_bytes(content)
+  if row is None and transformers_config.is_folder(str(files)):
+    _convert(str(files), part / "run", None, origin)
+  else:
+    path = str(files / remote.file_name)
+    _convert(path, part / "run", row and row.config, origin)
+  shutil.rmtree(files)
 
 
 def _find_remote(text: str, row: Published | None) -> hub.Remote:
@@ -309,33 +311,37 @@ def _download(
   return origin
 
 
-def _converted_file(text: str) -> str:
-  """Returns the folder of a user's own file or folder, converted."""
-  is_folder = transformers_config.is_folder(text)
-  path = transformers_config.read(text).weights if is_folder else text
-  with open(path, "rb") as file:
-    digest = hashlib.file_digest(file, "sha256").hexdigest()
-  name = f"{pathlib.Path(text).stem}-{digest[:8]}"
-  folder = cache_folder() / "checkpoints" / name
+def _converted(text: str) -> str:
+  """Returns the folder of a user's own file, or transformers folder, converted.
+
+  The content is the key: a file that was changed is converted again.
+  """
+  path = pathlib.Path(text)
+  digest = hashlib.sha256()
+  for file in sorted(path.iterdir()) if path.is_dir() else [path]:
+    if file.is_file():
+      with open(file, "rb") as content:
+        digest.update(hashlib.file_digest(content, "sha256").digest())
+  name = f"{path.absolute().stem}-{digest.hexdigest()[:8]}"
 
   def make(part):
     _say(f"converting {text}")
-    origin = {"source": pathlib.Path(text).name}
-    if not is_folder:
-      _convert(text, part / "run", None, origin=origin)
-      return
-    for line in convert_folder(text, str(part / "run"), origin):
-      _say(line)
+    _convert(text, part / "run", None, {"source": path.name})
 
+  folder = cache_folder() / "checkpoints" / name
   return str(fill_once(folder, make) / "run")
 
 
 def _convert(
-  path: str, out: pathlib.Path, config: str | None, **options: Any
+  path: str, out: pathlib.Path, config: str | None, origin: dict[str, Any]
 ) -> None:
-  """Converts with a config in configs/, or with the one a file looks like."""
-  made = load_config(config) if config else _guess_config(path)
-  for line in convert_file(path, str(out), config=made, **options):
+  """Converts with a config in configs/, or as the files say or look like."""
+  if pathlib.Path(path).is_dir():
+    lines = convert_folder(path, str(out), origin)
+  else:
+    made = load_config(config) if config else _guess_config(path)
+    lines = convert_file(path, str(out), config=made, origin=origin)
+  for line in lines:
     _say(line)
 
 

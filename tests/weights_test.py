@@ -16,7 +16,6 @@ from file_server import FileServer
 from solo_jax import published, weights
 from solo_jax.checkpoints import hub
 from solo_jax.errors import UserError
-from solo_jax.weights import load_config
 from tests.conftest import GOLDEN
 from tests.conversion.converter_test import make_config, make_content
 from tests.conversion.torch_writer import TorchWriter
@@ -138,46 +137,21 @@ def test_a_model_of_the_hub_gets_the_config_that_it_looks_like(
   assert checkpoint.class_names[0] == "thing 0"
 
 
-def tiny_mask2former(names, num_queries):
-  """The config of the fixture: the published one with its sizes."""
-  values = json.loads((TINY / "config.json").read_text())
-  config = load_config("mask2former_coco.py:backbone=swin_t")
-  config.dataset.num_classes = len(names)
-  config.transforms.max_instances = num_queries
-  config.decode.max_detections = num_queries
-  swin = values["backbone_config"]
-  config.backbone.update(
-    {key: swin[key] for key in ("embed_dim", "window_size")},
-    depths=tuple(swin["depths"]),
-    num_heads=tuple(swin["num_heads"]),
-  )
-  config.network.update(
-    num_queries=num_queries,
-    channels=values["hidden_dim"],
-    mask_channels=values["mask_feature_size"],
-    num_heads=values["num_attention_heads"],
-    num_encoder_layers=values["encoder_layers"],
-    encoder_hidden=values["encoder_feedforward_dim"],
-    num_decoder_layers=values["decoder_layers"] - 1,
-    decoder_hidden=values["dim_feedforward"],
-  )
-  return config
-
-
-def test_transformers_own_file_brings_its_class_names(
-  cache, server, monkeypatch
-):
+def test_transformers_own_files_describe_the_network(cache, server):
   files = {name: (TINY / name).read_bytes() for name in FILES}
   server.add_model("owner/m2f", files, licence="other")
-  names = json.loads(files["config.json"])["id2label"]
-  expected = tuple(names[str(i)] for i in range(len(names)))
-  monkeypatch.setattr(
-    weights, "load_config", lambda _: tiny_mask2former(expected, 10)
-  )
   checkpoint = weights.load("hf:owner/m2f")
-  assert checkpoint.class_names == expected
+  described = json.loads(files["config.json"])
+  names = described["id2label"]
+  assert checkpoint.class_names == tuple(names[str(i)] for i in range(7))
+  assert checkpoint.config.network.num_queries == described["num_queries"]
   assert checkpoint.origin["family"] == "transformers"
   assert checkpoint.origin["licence"] == "other"
+  assert not list(cache.rglob("*.safetensors"))
+  # A folder on disk does as well.
+  own = weights.load(str(TINY))
+  assert own.config.to_json() == checkpoint.config.to_json()
+  assert own.class_names == checkpoint.class_names
 
 
 @FIXTURE

@@ -34,6 +34,7 @@ TIMEOUT_SECONDS = (10.0, 60.0)  # to connect, and between two pieces
 _CHUNK = 2**16  # bytes, the most that a cut loses
 # Files of weights on the Hub in the order of preference.
 _WEIGHTS = ("model.safetensors", "pytorch_model.bin")
+_COMPANIONS = ("config.json", "preprocessor_config.json")
 _ENDINGS = (".safetensors", ".pth", ".pt", ".bin", ".pkl")
 
 
@@ -48,7 +49,7 @@ class Remote:
     digest: First digits of its SHA-256, or None.
     size: Size in bytes, or None.
     licence: Licence of the weights, or None.
-    class_names: Name of each label, if they are known next to the file.
+    companions: Small files next to it that describe the network, by name.
     headers: HTTP headers to send.
   """
 
@@ -58,7 +59,7 @@ class Remote:
   digest: str | None = None
   size: int | None = None
   licence: str | None = None
-  class_names: tuple[str, ...] | None = None
+  companions: dict[str, bytes] = dataclasses.field(default_factory=dict)
   headers: dict[str, str] = dataclasses.field(default_factory=dict)
 
 
@@ -102,21 +103,21 @@ def _find_on_hub(text: str) -> Remote:
   token = os.environ.get("HF_TOKEN")
   headers = {"Authorization": f"Bearer {token}"} if token else {}
   address = f"{endpoint}/api/models/{repository}/revision/{revision or 'main'}"
-  model = _read_json(f"{address}?blobs=true", headers, text)
+  body = _read(f"{address}?blobs=true", headers, text)
   try:
+    model = json.loads(body)
     files = {x["rfilename"]: x for x in model["siblings"]}
     base = f"{endpoint}/{repository}/resolve/{model['sha']}"
     card = model.get("cardData") or {}
-  except (AttributeError, KeyError, TypeError) as error:
+  except (AttributeError, KeyError, TypeError, ValueError) as error:
     raise UserError(
       f"{text}: {endpoint} did not answer as the Hugging Face Hub does; see "
       "HF_ENDPOINT and HTTPS_PROXY"
     ) from error
   name = _choose_weights(text, list(files))
-  class_names = None
-  if "config.json" in files:
-    config = _read_json(f"{base}/config.json", headers, text)
-    class_names = _find_class_names(config)
+  companions = {
+    x: _read(f"{base}/{x}", headers, text) for x in _COMPANIONS if x in files
+  }
   return Remote(
     address=f"{base}/{name}",
     file_name=name,
@@ -124,32 +125,18 @@ def _find_on_hub(text: str) -> Remote:
     digest=(files[name].get("lfs") or {}).get("sha256"),
     size=files[name].get("size"),
     licence=card.get("license_name") or card.get("license"),
-    class_names=class_names,
+    companions=companions,
     headers=headers,
   )
 
 
-def _read_json(address: str, headers: dict[str, str], source: str) -> Any:
-  """Returns the content of a small JSON file."""
+def _read(address: str, headers: dict[str, str], source: str) -> bytes:
+  """Returns the content of a small file."""
   try:
     with _open(address, headers, source) as response:
-      return json.loads(response.content)
+      return response.content
   except requests.RequestException as error:
     raise UserError(f"{source}: {explain(error, address).text}") from error
-  except ValueError as error:
-    raise UserError(
-      f"{source}: {address} is no JSON; is it the Hugging Face Hub? See "
-      "HF_ENDPOINT and HTTPS_PROXY"
-    ) from error
-
-
-def _find_class_names(config: Any) -> tuple[str, ...] | None:
-  """Returns the names in the config.json of a model; None without any."""
-  try:
-    names = {int(key): str(x) for key, x in config["id2label"].items()}
-  except (AttributeError, KeyError, TypeError, ValueError):
-    return None
-  return tuple(names[key] for key in sorted(names))
 
 
 def _choose_weights(text: str, names: list[str]) -> str:

@@ -126,7 +126,7 @@ def test_what_is_no_model_of_the_hub(server):
   with pytest.raises(UserError, match="found a.pth, b.pth"):
     hub.find_remote("hf:owner/two")
   server.add("/api/models/o/m/revision/main?blobs=true", b"<html>")
-  with pytest.raises(UserError, match="is no JSON; is it the Hugging Face Hub"):
+  with pytest.raises(UserError, match="did not answer as the Hugging Face Hub"):
     hub.find_remote("hf:o/m")
   server.add("/api/models/o/m/revision/main?blobs=true", b"[]")
   with pytest.raises(UserError, match="did not answer as the Hugging Face Hub"):

@@ -447,7 +447,9 @@ def test_data_and_run_on_a_bucket(runs, data_dir, tmp_path, storage):
     "3",
     "6",
   }
-  out = run_python("-m", "solo_jax.eval", f"--checkpoint={run}")
+  out = run_python(
+    *("-m", "solo_jax.eval"), f"--checkpoint={run}", f"--data_dir={data}"
+  )
   metrics = json.loads(out.splitlines()[-1])
   last = read_rows(workdir / "metrics.jsonl")[-1]
   assert metrics == {name: last[f"val/{name}"] for name in metrics}

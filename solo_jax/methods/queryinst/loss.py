@@ -1,0 +1,192 @@
+"""The losses of QueryInst (https://arxiv.org/abs/2105.01928, section 3.3).
+
+Shape letters: B images, N instances (padded), Q proposals, K classes, s side of
+masks.
+"""
+
+import dataclasses
+from collections.abc import Sequence
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from solo_jax import types
+from solo_jax.losses.focal import sigmoid_focal_loss
+from solo_jax.losses.giou import generalized_iou
+from solo_jax.methods.device_counts import count_everywhere
+from solo_jax.methods.queries.matching import match
+from solo_jax.methods.queryinst.network import MASK_SIZE, Stage
+from solo_jax.methods.regions.mask_targets import MaskTargets, mask_targets
+
+FOCAL = dict(alpha=0.25, gamma=2.0)
+TARGETS = MaskTargets(is_aligned=True, threshold=0.5)
+DICE_EPSILON = 1e-5  # added to each squared sum
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Weights:
+  """Weights of the losses, and of the costs that match them.
+
+  Attributes:
+    category_weight: Focal loss of the classes.
+    box_weight: Distance of corners, as shares of the image.
+    giou_weight: One minus the generalized IoU.
+    mask_weight: Dice loss; masks do not take part in the matching.
+  """
+
+  category_weight: float
+  box_weight: float
+  giou_weight: float
+  mask_weight: float
+
+
+def queryinst_loss(
+  network: nn.Module,
+  batch: types.Batch,
+  *,
+  weights: Weights,
+  axis_name: str | None,
+) -> tuple[jax.Array, dict[str, jax.Array]]:
+  """Returns the loss of a bound network; see `Method.loss`."""
+  pyramid = network.features(
+    batch.image, batch.image_size, train=True, row=batch.row
+  )
+  return stage_losses(
+    network, pyramid, batch, weights=weights, axis_name=axis_name, train=True
+  )
+
+
+def stage_losses(
+  network: nn.Module,
+  pyramid: Sequence[jax.Array],
+  batch: types.Batch,
+  *,
+  weights: Weights,
+  axis_name: str | None,
+  train: bool,
+) -> tuple[jax.Array, dict[str, jax.Array]]:
+  """Returns the sum of the losses of all stages, each matched anew.
+
+  Args:
+    network: Bound network.
+    pyramid: P2 to P5.
+    batch: The batch; of more instances than proposals the first are trained.
+    weights: Of the losses.
+    axis_name: Mapped device axis.
+    train: Whether the mask heads' batch norms use the batch's statistics.
+
+  Returns:
+    The sum, and the terms of each stage by name. Float32 scalars; a batch
+    without instances trains the classes alone.
+  """
+  dropped = jnp.sum(batch.valid[:, network.num_proposals :])
+  batch = _first_instances(batch, network.num_proposals)
+  valid = batch.valid & batch.image_valid[:, None]
+  count = count_everywhere(jnp.sum(valid), axis_name)
+  terms = {}
+  for i, stage in enumerate(network.find_boxes(pyramid, batch.image_size)):
+    query = match(find_costs(stage, batch, weights), valid)
+    found = _box_losses(stage, batch, query, valid)
+    matched = _take(stage, query)
+    logits = network.find_masks(pyramid, matched, i, train=train, valid=valid)
+    found["mask"] = _mask_loss(logits, matched.boxes_xyxy, batch, valid)
+    for name, value in found.items():
+      weight = getattr(weights, f"{name}_weight")
+      terms[f"loss_{name}_{i}"] = weight * value / count
+  terms = {name: x.astype(jnp.float32) for name, x in terms.items()}
+  return sum(terms.values()), terms | {"instances_dropped": dropped * 1.0}
+
+
+def find_costs(stage: Stage, batch: types.Batch, weights: Weights) -> jax.Array:
+  """Returns what it costs to train each proposal on each instance.
+
+  Args:
+    stage: Classes and boxes.
+    batch: The batch.
+    weights: Of the costs.
+
+  Returns:
+    Without gradient. [B, N, Q] float32.
+  """
+  stage = jax.lax.stop_gradient(stage)
+  probs = jax.nn.sigmoid(stage.class_logits)
+  alpha, gamma = FOCAL["alpha"], FOCAL["gamma"]
+  positive = -jnp.log(probs + 1e-12) * alpha * (1 - probs) ** gamma
+  negative = -jnp.log(1 - probs + 1e-12) * (1 - alpha) * probs**gamma
+  category = jnp.take_along_axis(
+    (positive - negative).swapaxes(1, 2), batch.labels[..., None], axis=1
+  )
+  boxes = batch.boxes_xyxy[:, :, None]
+  found = stage.boxes_xyxy[:, None]
+  distance = jnp.abs((found - boxes) / _scale(batch)[:, None])
+  return (
+    weights.category_weight * category
+    + weights.box_weight * jnp.sum(distance, axis=-1)
+    - weights.giou_weight * generalized_iou(found, boxes)
+  )
+
+
+def _first_instances(batch: types.Batch, number: int) -> types.Batch:
+  def cut(x):
+    return jax.tree.map(lambda y: y[:, :number], x)
+
+  return dataclasses.replace(
+    batch,
+    masks=cut(batch.masks),
+    boxes_xyxy=cut(batch.boxes_xyxy),
+    labels=cut(batch.labels),
+    valid=cut(batch.valid),
+  )
+
+
+def _scale(batch):
+  """Returns (w, h, w, h) of each image. [B, 1, 4] float32."""
+  return batch.image_size[:, None, [1, 0, 1, 0]].astype(jnp.float32)
+
+
+def _take(stage: Stage, query: jax.Array) -> Stage:
+  """Returns the proposals of instances. [B, N] each."""
+  return jax.tree.map(
+    lambda x: jnp.take_along_axis(x, query[..., None], axis=1), stage
+  )
+
+
+def _box_losses(stage, batch, query, valid):
+  """Returns the sums over the batch of the losses of classes and boxes."""
+  num_images, num_queries, num_classes = stage.class_logits.shape
+  rows = jnp.arange(num_images)[:, None]
+  # One row more takes what is no instance.
+  place = jnp.where(valid, query, num_queries)
+  label = jnp.full((num_images, num_queries + 1), num_classes)
+  label = label.at[rows, place].set(batch.labels)[:, :-1]
+  targets = jax.nn.one_hot(label, num_classes)
+  category = sigmoid_focal_loss(stage.class_logits, targets, **FOCAL)
+  category *= batch.image_valid[:, None, None]
+  boxes = jnp.take_along_axis(stage.boxes_xyxy, query[..., None], axis=1)
+  distance = jnp.abs((boxes - batch.boxes_xyxy) / _scale(batch))
+  overlap = generalized_iou(boxes, batch.boxes_xyxy)
+  return {
+    "category": jnp.sum(category),
+    "box": jnp.sum(jnp.where(valid[..., None], distance, 0.0)),
+    "giou": jnp.sum(jnp.where(valid, 1 - overlap, 0.0)),
+  }
+
+
+def _mask_loss(logits, boxes, batch, valid):
+  """Returns the sum of the dice losses of masks in their refined boxes."""
+  # Targets end with the input; predicted boxes need not.
+  height, width = batch.image.shape[1:3]
+  limits = jnp.array([width, height, width, height], jnp.float32)
+  boxes = jnp.clip(jax.lax.stop_gradient(boxes), 0, limits)
+  labels = batch.labels[..., None, None, None]
+  probs = jax.nn.sigmoid(jnp.take_along_axis(logits, labels, axis=-1)[..., 0])
+  targets = jax.vmap(
+    lambda masks, frames, boxes: mask_targets(
+      masks, frames, boxes, size=2 * MASK_SIZE, rule=TARGETS
+    )
+  )(batch.masks.unpack(), batch.masks.rectangles(batch.boxes_xyxy), boxes)
+  overlap = jnp.sum(probs * targets, axis=(2, 3))
+  size = jnp.sum(probs**2, axis=(2, 3)) + DICE_EPSILON
+  size += jnp.sum(targets**2, axis=(2, 3)) + DICE_EPSILON
+  return jnp.sum(jnp.where(valid, 1 - 2 * overlap / size, 0.0))

@@ -1,0 +1,123 @@
+"""Tests of solo_jax/methods/queryinst/loss.py."""
+
+import jax
+import numpy as np
+import pytest
+
+from solo_jax import types
+from solo_jax.methods.queries.matching import match
+from solo_jax.methods.queryinst.loss import Weights, find_costs, stage_losses
+from tests.methods.queryinst.network_test import make_network, make_variables
+
+WEIGHTS = Weights(
+  category_weight=2.0, box_weight=5.0, giou_weight=2.0, mask_weight=8.0
+)
+
+
+def make_batch(golden, capacity=4):
+  counts = golden.config["num_instances"]
+  height, width = (4 * side for side in golden["fpn_0"].shape[2:])
+  masks = np.zeros((len(counts), capacity, height, width), np.uint8)
+  boxes = np.zeros((len(counts), capacity, 4), np.float32)
+  labels = np.zeros((len(counts), capacity), np.int32)
+  for i, count in enumerate(counts):
+    found = golden.masks(f"gt_masks_{i}_packed", (height, width))
+    masks[i, :count] = 255 * found
+    boxes[i, :count] = golden[f"gt_boxes_{i}"]
+    labels[i, :count] = golden[f"gt_labels_{i}"]
+  return types.Batch(
+    image=np.zeros((len(counts), height, width, 3), np.uint8),
+    image_size=np.full((len(counts), 2), (height, width), np.int32),
+    image_valid=np.ones(len(counts), bool),
+    masks=types.PackedMasks(data=masks, encoding="coverage", stride=1),
+    centers=np.zeros((len(counts), capacity, 2), np.float32),
+    boxes_xyxy=boxes,
+    labels=labels,
+    valid=np.arange(capacity) < np.asarray(counts)[:, None],
+    num_dropped=np.zeros(len(counts), np.int32),
+    row=np.arange(len(counts), dtype=np.int32),
+  )
+
+
+def load_weights(golden):
+  """The state dict is that of the fixture of the whole model."""
+  path = golden.path.with_name(golden.path.name.replace("_loss", "_model"))
+  with np.load(path) as file:
+    return {
+      name.removeprefix("sd/"): file[name]
+      for name in file.files
+      if name.startswith("sd/")
+    }
+
+
+@pytest.mark.golden("queryinst_loss*.npz")
+def test_fixture(golden):
+  network = make_network(golden.config)
+  variables = make_variables(network, load_weights(golden))
+  batch = make_batch(golden)
+  num_stages = golden.config["num_stages"]
+  pyramid = [golden.channels_last(f"fpn_{i}") for i in range(4)]
+
+  def loss(params, pyramid):
+    def forward(module):
+      value, terms = stage_losses(
+        module, pyramid, batch, weights=WEIGHTS, axis_name=None, train=False
+      )
+      costs = [
+        find_costs(stage, batch, WEIGHTS)
+        for stage in module.find_boxes(pyramid, batch.image_size)
+      ]
+      return value, (terms, costs)
+
+    return network.apply({**variables, "params": params}, method=forward)
+
+  (value, (terms, costs)), (by_params, by_pyramid) = jax.jit(
+    jax.value_and_grad(loss, argnums=(0, 1), has_aux=True)
+  )(variables["params"], pyramid)
+  check_matches(golden, batch, costs)
+  np.testing.assert_allclose(value, golden["total"], rtol=1e-4)
+  for stage in range(num_stages):
+    for ours, theirs in (
+      ("category", "cls"),
+      ("box", "bbox"),
+      ("giou", "iou"),
+      ("mask", "mask"),
+    ):
+      expected = golden[f"s{stage}.loss_{theirs}"]
+      actual = terms[f"loss_{ours}_{stage}"]
+      np.testing.assert_allclose(actual, expected, rtol=1e-4, err_msg=theirs)
+  for actual, name in (
+    (by_params["proposal_boxes"], "init_proposal_bboxes"),
+    (by_params["proposal_queries"], "init_proposal_features"),
+    (by_params["boxes_0"]["dynamic_conv"]["dynamic"]["bias"], None),
+    (by_params["masks_0"]["logits"]["bias"], "mask0_logits_bias"),
+  ):
+    if name is None:
+      expected = golden["grad_stage0_dynamic_bias"]
+      actual = actual[: len(expected)]
+    else:
+      expected = golden[f"grad_{name}"]
+    scale = np.abs(expected).max()
+    np.testing.assert_allclose(
+      actual, expected, atol=5e-4 * scale, rtol=0, err_msg=name
+    )
+  for i, actual in enumerate(by_pyramid):
+    expected = golden.channels_last(f"grad_fpn_{i}")
+    scale = np.abs(expected).max()
+    np.testing.assert_allclose(actual, expected, atol=5e-4 * scale, rtol=0)
+
+
+def check_matches(golden, batch, costs):
+  for stage, cost in enumerate(costs):
+    query = np.asarray(match(cost, batch.valid))
+    for i, count in enumerate(golden.config["num_instances"]):
+      if not count:
+        continue
+      expected = golden[f"cost_{stage}_{i}"].T
+      scale = np.abs(expected).max()
+      np.testing.assert_allclose(
+        cost[i, :count], expected, atol=1e-4 * scale, rtol=0
+      )
+      matched = golden[f"match_gt_plus_1_{stage}_{i}"]
+      for instance in range(count):
+        assert matched[query[i, instance]] == instance + 1
