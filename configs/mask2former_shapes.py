@@ -3,6 +3,10 @@ r"""Mask2Former on drawn shapes: the demo's data and budget.
 Follows https://arxiv.org/abs/2112.01527 in miniature: queries that attend to
 the pixels of their masks, losses on points, no grid and no suppression.
 
+Measured: mask AP 0.042 (AP50 0.081) on the 200 held-out scenes, 9.5 CPU-min on
+one busy core (2026-11-29), where SOLOv2 has 0.524: masks are found, classes not
+yet. On 4 scenes without augmentation, 600 steps give 0.975 on these.
+
 Run:
 
 python -m solo_jax.prepare --dataset=shapes --data_dir=data

@@ -38,7 +38,7 @@ def test_flags_reach_the_export_and_files_are_listed(
     (out / "manifest.json").write_text(json.dumps(manifest))
 
   monkeypatch.setattr(export, "export_checkpoint", export_checkpoint)
-  monkeypatch.setattr(export.store, "load", lambda path: f"loaded {path}")
+  monkeypatch.setattr(export.weights, "load", lambda path: f"loaded {path}")
   monkeypatch.setattr(
     export,
     "FLAGS",

@@ -12,12 +12,12 @@ import numpy as np
 from solo_jax.conversion import checkpoint_file, region_configs
 from solo_jax.conversion.classes import find_classes
 from solo_jax.conversion.families import (
-  HEADS,
   Family,
   Network,
   find_family,
   recognize,
 )
+from solo_jax.conversion.heads import HEADS
 from solo_jax.conversion.mapping import convert, dropped, flatten
 from solo_jax.errors import UserError
 from solo_jax.terminal import plural

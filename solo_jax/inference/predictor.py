@@ -64,10 +64,8 @@ class Model:
 class Predictor:
   """Runs a trained method on images of any size.
 
-  It may be called from several threads at once: they prepare images and finish
-  masks in parallel and take turns in starting the network. It compiles once for
-  each padded shape; `inference.compilation_cache.use_compilation_cache` keeps
-  the programs for the next start.
+  Threads may call it at once. It compiles once for each padded shape;
+  `inference.compilation_cache` keeps the programs for the next start.
 
   Attributes:
     model: What it was made from, without the variables.
@@ -75,8 +73,7 @@ class Predictor:
     category_ids: The dataset's own id of each label.
     exif: See `Model`.
     num_compiled: Padded shapes compiled so far.
-    num_dropped: Candidates above the score threshold that did not fit the
-      decoder's capacity, over all images so far.
+    num_dropped: Candidates beyond the decoder's capacity so far.
     clock: The host's time by stage, over all images so far.
     compilations: Its `tell` gets a line before and after a compilation.
   """

@@ -125,6 +125,7 @@ def test_runs_from_top_to_bottom(path, shapes, tmp_path):
     associative_embedding="mean_shift ",
     finetune_own_data="'id': 42",
     inside_solov2="detections; ",
+    mask2former="queries [",
     train_shapes="mask_AP",
   )
   assert expected[path.stem] in printed

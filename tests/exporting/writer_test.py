@@ -6,6 +6,7 @@ import json
 import os
 import pathlib
 import re
+import runpy
 import subprocess
 import sys
 
@@ -15,7 +16,7 @@ import numpy as np
 import pytest
 
 from solo_jax.building import build_method, build_predictor
-from solo_jax.checkpoints.state import variable_shapes
+from solo_jax.checkpoints.state import init_variables, variable_shapes
 from solo_jax.checkpoints.store import Checkpoint
 from solo_jax.errors import UserError
 from solo_jax.exporting.writer import (
@@ -223,6 +224,54 @@ def test_onnx_runtime_equals_the_native_predictor(tmp_path, method):
   module = load_module(folder / "predictor.py")
   exported = module.Predictor(folder, runtime="onnx")
   assert_same_everywhere(exported, native(method))
+
+
+def make_mask2former():
+  """A checkpoint of a small Mask2Former; its queries must differ."""
+  path = CONFIGS / "mask2former_shapes.py"
+  config = runpy.run_path(str(path))["get_config"]()
+  config.preprocessing.update(short_side=SIDE, max_side=SIDE)
+  config.backbone.update(stage_sizes=(1, 1, 1, 1), widths=(8, 8, 8, 8))
+  config.network.update(
+    num_queries=6,
+    channels=32,
+    mask_channels=8,
+    encoder_hidden=16,
+    num_decoder_layers=1,
+    decoder_hidden=16,
+  )
+  config.decode.max_detections = 8
+  network = build_method(config).network
+  return Checkpoint(
+    config=config.lock(),
+    class_names=tuple("abcde"),
+    category_ids=(3, 4, 5, 6, 7),
+    variables=init_variables(network, image_size=(SIDE, SIDE), seed=0),
+    step=7,
+  )
+
+
+@pytest.mark.parametrize(
+  "runtime", ["jax", pytest.param("onnx", marks=pytest.mark.slow)]
+)
+def test_mask2former_where_images_fill_the_input(tmp_path, runtime):
+  """Its attention takes padding for image, and an export pads to one size."""
+  if runtime == "onnx":
+    pytest.importorskip("onnx", reason="ONNX is an extra")
+  checkpoint = make_mask2former()
+  export_checkpoint(
+    checkpoint, tmp_path / "out", image_size=(90, 90), onnx=runtime == "onnx"
+  )
+  predictor = build_predictor(
+    checkpoint.config, checkpoint.variables, batch_size=1
+  )
+  module = load_module(tmp_path / "out" / "predictor.py")
+  exported = module.Predictor(tmp_path / "out", runtime=runtime)
+  for side, seed in ((SIDE, 0), (31, 1), (90, 2)):
+    image = smooth((side, side), seed=seed)
+    expected = predictor(image)
+    assert len(expected) > 2
+    assert_same(exported(image), expected, image.shape[:2])
 
 
 def test_tiles_and_batches(tmp_path):

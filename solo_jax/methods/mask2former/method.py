@@ -7,6 +7,7 @@ from typing import Any
 import flax.linen as nn
 
 from solo_jax.methods.interface import Method
+from solo_jax.methods.mask2former.average import average_queries
 from solo_jax.methods.mask2former.decode import decode as decode_instances
 from solo_jax.methods.mask2former.loss import LossSettings, mask2former_loss
 from solo_jax.methods.mask2former.lost_instances import lost_instances
@@ -52,15 +53,19 @@ def make(
     min_score=decode["min_score"],
     min_visible=decode["min_visible"],
   )
+  decode_outputs = functools.partial(
+    decode_instances,
+    things=things,
+    max_detections=decode["max_detections"],
+  )
   return Method(
     network=module,
     loss=functools.partial(
       mask2former_loss, settings=LossSettings(**loss), axis_name=axis_name
     ),
-    decode=functools.partial(
-      decode_instances,
-      things=things,
-      max_detections=decode["max_detections"],
+    decode=decode_outputs,
+    merge=lambda variants: decode_outputs(
+      average_queries(variants), variants[0].image_size
     ),
     decode_panoptic=functools.partial(_last_queries, merge),
     decode_semantic=functools.partial(_last_queries, merge_semantic),

@@ -1,0 +1,54 @@
+"""What is known of each method's weights, by their converted names."""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+
+import numpy as np
+
+Paths = Mapping[str, np.ndarray]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Head:
+  """What is known of a method's weights, by their converted names.
+
+  Attributes:
+    mark: Regular expression of paths that only this method has; each of its
+      variants has at least one.
+    category_bias: Path of the class head's bias.
+    num_no_class: Outputs of the class head that are no class.
+    is_light: Returns whether weights are of the light variant.
+    tasks: Argument of the configs by the number of classes.
+  """
+
+  mark: str
+  category_bias: str = "params/category/bias"
+  num_no_class: int = 0
+  is_light: Callable[[Paths], bool] = lambda paths: False
+  tasks: Mapping[int, str] = dataclasses.field(default_factory=dict)
+
+
+def _region_head(mark: str) -> Head:
+  bias = "params/box_heads_0/logits/bias"
+  return Head(mark=mark, category_bias=bias, num_no_class=1)
+
+
+HEADS = {
+  "solov2": Head(
+    mark=r"params/kernel/",
+    is_light=lambda paths: np.size(paths.get("params/kernel/bias", ())) == 128,
+  ),
+  "solo": Head(mark=r"params/mask_\d/"),
+  "decoupled_solo": Head(
+    mark=r"params/mask_x_\d/",
+    is_light=lambda paths: "params/mask_convs_0/conv/kernel" in paths,
+  ),
+  "mask2former": Head(
+    mark=r"params/decoder/query_position_embedding",
+    category_bias="params/decoder/category/bias",
+    num_no_class=1,
+    tasks={133: "panoptic"},
+  ),
+  "mask_rcnn": _region_head(r"params/masks_0/logits/"),
+  "point_rend": _region_head(r"params/points/logits/"),
+}
