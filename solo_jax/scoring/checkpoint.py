@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 import jax
 import ml_collections
+import rich.console
 import rich.progress
 from etils import epath
 
@@ -112,26 +113,13 @@ def evaluate_checkpoint(
     f"step {checkpoint.step} of {config.method}, "
     f"{plural(len(records), 'image')} of {config.dataset.name} {records.split}"
   )
-  if checkpoint.exif not in (None, records.exif):
-    console.print(
-      f"beware: training data were prepared with --exif={checkpoint.exif}, "
-      f"these with --exif={records.exif}"
-    )
+  _warn_of_exif(checkpoint, records, console)
   start = time.perf_counter()
   results = _detect(predictor, records, checkpoint.category_ids, progress)
   num_dropped = count_dropped(predictor)
   console.print(f"comparing {len(results)} detections with the truth")
-  with predictor.clock("metrics"):
-    judged = judging.judge(
-      instances_of(records),
-      results,
-      max_detections=config.evaluation.max_detections,
-      more_metrics=request.more_metrics,
-      score_threshold=request.score_threshold,
-    )
-  extra = judged.metrics.extra | segment_metrics(predictor, records)
-  judged = dataclasses.replace(
-    judged, metrics=dataclasses.replace(judged.metrics, extra=extra)
+  judged = _judge(
+    request, predictor, records, results, config.evaluation.max_detections
   )
   seconds = time.perf_counter() - start
   console.print(
@@ -158,6 +146,39 @@ def evaluate_checkpoint(
     )
     console.print(f"report: {written}", soft_wrap=True)
   return judged.metrics
+
+
+def _warn_of_exif(
+  checkpoint: store.Checkpoint, records: Records, console: rich.console.Console
+) -> None:
+  """Prints a warning if photographs were turned otherwise in training."""
+  if checkpoint.exif not in (None, records.exif):
+    console.print(
+      f"beware: training data were prepared with --exif={checkpoint.exif}, "
+      f"these with --exif={records.exif}"
+    )
+
+
+def _judge(
+  request: Request,
+  predictor: Predictor,
+  records: Records,
+  results: list[dict],
+  max_detections: int,
+) -> judging.Judged:
+  """Returns detections compared with the truth, with all metrics asked for."""
+  with predictor.clock("metrics"):
+    judged = judging.judge(
+      instances_of(records),
+      results,
+      max_detections=max_detections,
+      more_metrics=request.more_metrics,
+      score_threshold=request.score_threshold,
+    )
+  extra = judged.metrics.extra | segment_metrics(predictor, records)
+  return dataclasses.replace(
+    judged, metrics=dataclasses.replace(judged.metrics, extra=extra)
+  )
 
 
 def _facts(

@@ -96,11 +96,7 @@ def _train_and_evaluate(
   variables = init_variables(
     method.network, image_size=config.transforms.image_size, seed=config.seed
   )
-  peak = scale_learning_rate(
-    config.optimizer.learning_rate,
-    batch_size=config.training.batch_size,
-    reference_batch_size=config.optimizer.reference_batch_size,
-  )
+  peak = _peak(config)
   optimizer, learning_rate = build_optimizer(config, variables["params"], peak)
   train_step = make_train_step(
     method,
@@ -148,6 +144,15 @@ def _train_and_evaluate(
   with StopRequest() as stop:
     state = run.take_steps(state, train_step, batches, stop)
     return run.finish(state, stop)
+
+
+def _peak(config: ml_collections.ConfigDict) -> float:
+  """Returns the peak learning rate, scaled by the linear rule."""
+  return scale_learning_rate(
+    config.optimizer.learning_rate,
+    batch_size=config.training.batch_size,
+    reference_batch_size=config.optimizer.reference_batch_size,
+  )
 
 
 def _check_start(
