@@ -264,6 +264,7 @@ def gradient_of(batch, axis_name=None):
   return jax.vmap(function, (None, 0), axis_name=axis_name)(variables, parts)
 
 
+@pytest.mark.slow
 def test_split_over_devices_it_is_the_same():
   batch = make_batch(4, [2, 0, 0, 3])
   (loss, terms), gradient = gradient_of(batch)

@@ -63,6 +63,7 @@ def compile_loss(network, settings):
   return compute
 
 
+@pytest.mark.slow
 def test_every_parameter_of_the_three_stages_is_trained():
   # HTC with the semantic branch: all that a network can have.
   network = make_network(
@@ -147,6 +148,7 @@ def record_regions(network, settings, batch):
   return found
 
 
+@pytest.mark.slow
 def test_what_the_next_stage_trains_on():
   network, batch = make_network(**THREE), make_batch(1)
   settings = loss_settings(**THREE_LOSS)
