@@ -57,6 +57,7 @@ def measure_ceiling(
     preprocessing=dict(
       short_side=short_side,
       max_side=max_side,
+      size_rounding="nearest",
       pad_multiple=MULTIPLE,
       tile_size=None,
       tile_overlap=0,
