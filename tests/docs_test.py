@@ -1,4 +1,4 @@
-"""What docs/ says of tests and files is there."""
+"""Tests and files that docs/ names exist."""
 
 import pathlib
 import re

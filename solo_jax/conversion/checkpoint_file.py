@@ -162,10 +162,10 @@ def _unwrap(
   for wrapper in WRAPPERS:
     if isinstance(content.get(wrapper), dict):
       found = content[wrapper]
-      beside = [str(key) for key in content if key != wrapper][:10]
+      others = [str(key) for key in content if key != wrapper][:10]
       notes.append(
         f"weights under {wrapper!r}"
-        + (f"; set aside {', '.join(beside)}" if beside else "")
+        + (f"; set aside {', '.join(others)}" if others else "")
       )
       break
   arrays = _arrays(found)

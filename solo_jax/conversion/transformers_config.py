@@ -1,4 +1,4 @@
-"""What a folder of transformers says of its Mask2Former, besides the weights.
+"""The config files of a transformers folder of Mask2Former.
 
 Such a folder has `model.safetensors` or `pytorch_model.bin`, `config.json` and
 `preprocessor_config.json`. Keys that these files lack have the value that

@@ -168,7 +168,7 @@ def test_record_damaged_on_disk_is_a_corrupt_sample(data_dir, copied, caplog):
   assert samples[bad].image.shape == (128, 128, 3)
   assert len(samples[bad].masks) == 0
   assert samples[bad].file_name == f"damaged record {bad} of train"
-  # The truth is incomplete, and that is told.
+  # The truth is incomplete, and that is reported.
   count = records.num_objects[bad] + records.num_crowds[bad]
   lost = len(data_records.to_coco(before)["annotations"]) - len(
     data_records.to_coco(records)["annotations"]

@@ -246,8 +246,8 @@ def test_missing_arguments_are_told(script):
   "script", ["local_multiprocess.sh", "tpu_pod.sh", "slurm.sbatch"]
 )
 def test_shellcheck_finds_nothing(script):
-  beside = os.path.join(os.path.dirname(sys.executable), "shellcheck")
-  shellcheck = shutil.which("shellcheck") or shutil.which(beside)
+  local = os.path.join(os.path.dirname(sys.executable), "shellcheck")
+  shellcheck = shutil.which("shellcheck") or shutil.which(local)
   if shellcheck is None:
     pytest.skip("shellcheck is not installed")
   done = subprocess.run(

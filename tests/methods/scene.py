@@ -1,4 +1,4 @@
-"""An image of four objects and what a perfect network says of it."""
+"""An image of four objects and a perfect network's outputs for it."""
 
 import functools
 

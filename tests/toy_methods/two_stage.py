@@ -21,7 +21,7 @@ MAP_STRIDE = 4  # of the map that boxes are cut from
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Regions:
-  """What the second stage says of R boxes of each image."""
+  """Outputs of the second stage for R boxes of each image."""
 
   category_logits: jax.Array  # [B, R, K + 1], the last no object
   boxes_xyxy: jax.Array  # [B, R, 4], refined
