@@ -279,13 +279,14 @@ from solo_jax import cli
 from solo_jax import parallel
 from solo_jax.scoring.checkpoint import Request, evaluate_checkpoint
 cli.define_process_flags()
-_, checkpoint, out = flags.FLAGS(sys.argv)
+_, data_dir, checkpoint, out = flags.FLAGS(sys.argv)
 if (address := cli.process_address(flags.FLAGS)) is not None:
   parallel.connect(*address)
 for batch_size in (1, 7, 8):
   metrics = evaluate_checkpoint(
     Request(
       path=checkpoint,
+      data_dir=data_dir,
       overrides=f"evaluation.batch_size={batch_size}",
       out=f"{out}.{batch_size}.json",
     ),
@@ -295,7 +296,7 @@ for batch_size in (1, 7, 8):
 """
 
 
-def run_evaluations(topology, workdir, out):
+def run_evaluations(topology, data_dir, workdir, out):
   """Runs EVALUATE in every process; returns what each printed."""
   num_processes, num_devices = topology
   address = [
@@ -303,7 +304,7 @@ def run_evaluations(topology, workdir, out):
     f"--num_processes={num_processes}",
   ]
   commands = [
-    [sys.executable, "-c", EVALUATE, workdir, out]
+    [sys.executable, "-c", EVALUATE, data_dir, workdir, out]
     + ([*address, f"--process_id={i}"] if num_processes > 1 else [])
     for i in range(num_processes)
   ]
@@ -322,7 +323,7 @@ def test_metrics_are_the_same_on_any_topology(data_dir, tmp_path):
   metrics, images = [], []
   for topology in ((1, 1), (1, 8), (2, 4)):
     out = tmp_path / str(topology)
-    for output in run_evaluations(topology, workdir, out):
+    for output in run_evaluations(topology, data_dir, workdir, out):
       lines = [x for x in output.splitlines() if x.startswith("{'mask_AP'")]
       assert len(lines) == 3, output
       metrics += map(ast.literal_eval, lines)
