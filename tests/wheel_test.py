@@ -8,8 +8,8 @@ import sys
 import zipfile
 
 import pytest
-import setuptools
 
+setuptools = pytest.importorskip("setuptools")
 ROOT = pathlib.Path(__file__).parents[1]
 
 

@@ -214,6 +214,7 @@ def test_equals_the_native_predictor(folders, method):
 )
 def test_onnx_runtime_equals_the_native_predictor(tmp_path, method):
   onnx = pytest.importorskip("onnx", reason="ONNX is an extra")
+  pytest.importorskip("jax2onnx", reason="ONNX is an extra")
   folder = tmp_path / method
   export_checkpoint(
     make_checkpoint(method), folder, image_size=(90, 85), onnx=True

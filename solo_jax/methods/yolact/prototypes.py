@@ -25,8 +25,9 @@ def crop_weights(
     (1, size[0], padded_size[0]),
     (0, size[1], padded_size[1]),
   ):
-    # In this order, as the published code rounds: a border may be whole.
-    ends = boxes_xyxy[:, axis::2] / side * length
+    # One rounding: a border may be a whole number, and XLA folds a division
+    # followed by a product in some releases and not in others.
+    ends = boxes_xyxy[:, axis::2] * (length / side)
     low = jnp.maximum(jnp.min(ends, axis=-1) - 1, 0)
     high = jnp.minimum(jnp.max(ends, axis=-1) + 1, length)
     cells = jnp.arange(length)

