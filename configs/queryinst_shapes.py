@@ -3,6 +3,8 @@ r"""QueryInst on drawn shapes: minutes on two CPU cores.
 Follows https://arxiv.org/abs/2105.01928 in miniature: the backbone of
 solov2_shapes, 30 learned proposals, three stages.
 
+Not measured yet: no run to its end.
+
 Run:
 
 python -m solo_jax.prepare --dataset=shapes --data_dir=data
