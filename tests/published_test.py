@@ -59,8 +59,11 @@ def test_the_model_zoo_lists_every_row():
       shown.append(tuple(x.strip(" `") for x in line.strip("|").split("|")))
     elif not line.startswith("|"):
       is_named = False
-  assert [row[:5] for row in shown] == [
-    (r.name, r.original, r.published_as, r.config, str(r.ap))
+  assert shown == [
+    (
+      *(r.name, r.original, r.published_as, r.config, str(r.ap)),
+      f"{r.megabytes / 4:.0f}" if r.megabytes else "",
+    )
     for r in PUBLISHED
     if r.config is not None
   ]
