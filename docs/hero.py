@@ -1,6 +1,6 @@
 r"""Draws the first picture of README and docs from trained checkpoints.
 
-python docs/hero.py docs/images/hero.png \
+python docs/hero.py docs/images/hero.jpg \
     workdirs/photos:train:2,3 workdirs/nuclei:train:1,3 \
     workdirs/solov2_shapes:validation:4,9,12
 
@@ -80,9 +80,7 @@ def main(file: str, *sources: str) -> None:
   for row in rows:
     sheet.paste(row, (0, y))
     y += row.height + GAP
-  sheet.quantize(256, dither=PIL.Image.Dither.FLOYDSTEINBERG).save(
-    file, optimize=True
-  )
+  sheet.save(file, quality=90, optimize=True)
 
 
 if __name__ == "__main__":
