@@ -229,7 +229,9 @@ def suggest_config(family: Family, network: Network) -> str:
   if recipe is None:
     recipe = family.name.removeprefix("solo_")
   task = HEADS[network.method].tasks.get(network.num_classes)
-  arguments = dict(backbone=backbone, task=task, recipe=recipe)
+  arguments = dict(
+    backbone=backbone, queries=network.num_queries, task=task, recipe=recipe
+  )
   text = ",".join(f"{k}={x}" for k, x in arguments.items() if x)
   return f"configs/{network.method}{light}_coco.py:{text}"
 

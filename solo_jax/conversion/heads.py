@@ -19,6 +19,8 @@ class Head:
     num_no_class: Outputs of the class head that are no class.
     is_light: Returns whether weights are of the light variant.
     tasks: Argument of the configs by the number of classes.
+    queries: Path of one row per query, where the number is an argument of the
+      configs.
   """
 
   mark: str
@@ -26,6 +28,7 @@ class Head:
   num_no_class: int = 0
   is_light: Callable[[Paths], bool] = lambda paths: False
   tasks: Mapping[int, str] = dataclasses.field(default_factory=dict)
+  queries: str | None = None
 
 
 def _region_head(mark: str) -> Head:
@@ -48,6 +51,11 @@ HEADS = {
     category_bias="params/decoder/category/bias",
     num_no_class=1,
     tasks={133: "panoptic"},
+  ),
+  "queryinst": Head(
+    mark=r"params/proposal_queries",
+    category_bias="params/boxes_0/category/bias",
+    queries="params/proposal_queries",
   ),
   "mask_rcnn": _region_head(r"params/masks_0/logits/"),
   "point_rend": _region_head(r"params/points/logits/"),
