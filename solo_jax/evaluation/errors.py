@@ -218,17 +218,17 @@ def find_costs(outcomes: Outcomes, num_classes: int) -> dict[str, dict]:
     )
 
   base = measure(is_hit, counted, outcomes.labels, num_truth)
-  is_mended = _choose_mended(outcomes)
+  is_corrected = _choose_corrected(outcomes)
   costs = {}
   for kind in (LOCALISATION, CLASS, DUPLICATE, BACKGROUND, BOTH):
     is_kind = is_wrong & (outcomes.kinds == kind)
-    mended = is_kind & is_mended
+    corrected = is_kind & is_corrected
     labels = np.where(
-      mended,
+      corrected,
       np.append(outcomes.object_labels, -1)[outcomes.objects],
       outcomes.labels,
     )
-    value = measure(is_hit | mended, ~is_kind | mended, labels, num_truth)
+    value = measure(is_hit | corrected, ~is_kind | corrected, labels, num_truth)
     costs[KINDS[kind]] = dict(number=int(is_kind.sum()), gain=value)
   missed = outcomes.object_labels[outcomes.is_missed]
   left = num_truth - np.bincount(missed, minlength=num_classes)
@@ -242,15 +242,15 @@ def find_costs(outcomes: Outcomes, num_classes: int) -> dict[str, dict]:
   return costs
 
 
-def _choose_mended(outcomes: Outcomes) -> np.ndarray:
+def _choose_corrected(outcomes: Outcomes) -> np.ndarray:
   """Returns the best error to fix for each object that was missed. [D] bool."""
   aims = np.isin(outcomes.kinds, (LOCALISATION, CLASS))
   taken = np.append(outcomes.is_found, True)  # the last is object -1
-  is_mended = np.zeros(len(outcomes.scores), bool)
+  is_corrected = np.zeros(len(outcomes.scores), bool)
   for i in np.argsort(-outcomes.scores, kind="mergesort"):
     if aims[i] and not taken[outcomes.objects[i]]:
-      taken[outcomes.objects[i]] = is_mended[i] = True
-  return is_mended
+      taken[outcomes.objects[i]] = is_corrected[i] = True
+  return is_corrected
 
 
 def _mean_average_precision(
