@@ -22,6 +22,10 @@ from solo_jax.conversion.mapping import convert, dropped, flatten
 from solo_jax.errors import UserError
 from solo_jax.terminal import plural
 
+# Part of the names of converted weights in the cache: raise it when weights or
+# configs of published rows are converted otherwise than before.
+VERSION = 1
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Conversion:
