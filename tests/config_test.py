@@ -52,6 +52,9 @@ ALL = [
   ("yolact_coco", "backbone=r101_dcn,side=700"),
   ("yolact_coco", "backbone=r101,recipe=mmdet"),
   ("queryinst_shapes", ""),
+  ("queryinst_nuclei", ""),
+  ("queryinst_coco", ""),
+  ("queryinst_coco", "backbone=swin_l,queries=300,schedule=50e"),
   ("solov2_nuclei", ""),
   ("solov2_overfit", ""),
   ("solov2_own_data", "steps=10"),
@@ -79,6 +82,7 @@ ALL = [
   ("cascade_mask_rcnn_coco", ""),
   ("cascade_mask_rcnn_coco", "recipe=mmdet,schedule=20e"),
   ("htc_coco", ""),
+  ("cascade_mask_rcnn_shapes", "kind=htc"),
   ("point_rend_coco", "recipe=mmdet,schedule=3x"),
 ]
 
