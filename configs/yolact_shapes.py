@@ -27,15 +27,15 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
     method="yolact",
     dataset=dict(name="shapes", num_classes=5),
     transforms=dict(
-      image_size=(128, 128),
+      image_size=(192, 192),
       augment=(
         ("orient", dict(flip=0.5, vertical_flip=0.5, transpose=0.5)),
-        ("resize_short_side", dict(short_sides=(128,), max_side=128)),
+        ("stretch", {}),
       ),
       mask_rule="coverage",
       max_instances=16,
     ),
-    preprocessing=dict(short_side=128, max_side=128),
+    preprocessing=dict(short_side=192, max_side=192),
     backbone=dict(
       name="resnet",
       block="basic",
@@ -44,11 +44,13 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
       stem="space_to_depth",
     ),
     network=dict(
-      fpn_channels=48,
+      fpn_channels=64,
       num_protos=16,
-      prior_sizes=((10, 14), (20, 28), (40, 56), (64, 80), (96, 112)),
+      prior_sizes=((20, 32), (44, 60), (76, 100), (124, 148), (164, 188)),
+      prior_ratios=(1.0, 1.4, 0.7),
       square_priors=False,
     ),
+    loss=dict(category_weight=2.0),
     optimizer=dict(
       learning_rate=2e-3,
       reference_batch_size=4,
