@@ -159,7 +159,7 @@ def test_nothing_found_is_a_result(page, tmp_path):
   assert not shown_picture(page).any()
 
 
-def test_what_cannot_be_used_is_told(page, tmp_path):
+def test_what_cannot_be_used_is_reported(page, tmp_path):
   toast = page.get_by_test_id("toast-body")
   broken = tmp_path / "broken.png"
   broken.write_bytes(b"\x89PNG not an image")
@@ -229,7 +229,7 @@ def _post(address, path, body, kind="application/json"):
     return None, str(error)
 
 
-def test_server_fetches_nothing_and_stores_no_more_than_it_says(
+def test_server_fetches_nothing_and_stores_no_more_than_it_states(
   served, tmp_path, monkeypatch
 ):
   """A visitor who writes requests of their own, past the page."""

@@ -252,7 +252,7 @@ def test_any_number_of_workers_gives_the_same_stream(scenes):
   assert not multiprocessing.active_children()
 
 
-def test_killed_worker_is_replaced_and_the_stream_goes_on(scenes, caplog):
+def test_killed_worker_is_replaced_and_the_stream_continues(scenes, caplog):
   expected = take(scenes, 30)
   batches = make_batches(scenes, num_workers=2)
   found = [next(batches)]

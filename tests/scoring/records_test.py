@@ -152,7 +152,7 @@ def test_masks_are_encoded_while_the_next_images_are_detected(monkeypatch):
   assert metrics.mask_AP == pytest.approx(1)
 
 
-def test_failed_encoding_is_told(monkeypatch):
+def test_failed_encoding_is_reported(monkeypatch):
   def encode(*args):
     raise MemoryError("no room")
 
