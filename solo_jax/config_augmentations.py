@@ -35,6 +35,9 @@ AUGMENTATIONS = {
     Field("reference", "fit", one_of("fit", "short", "original")),
   ),
   "color_jitter": (Field("strength", REQUIRED, SHARE),),
+  "stretch": (),
+  "window": (Field("largest", REQUIRED, FACTOR),),
+  "distort": (),
   "copy_paste": (Field("probability", REQUIRED, SHARE),),
 }
 # Fields of `transforms` from before the list existed, with their defaults.

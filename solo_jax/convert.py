@@ -32,6 +32,7 @@ from absl import app, flags
 from etils import epath
 
 from solo_jax import cli, published, weights
+from solo_jax.building import check_variables
 from solo_jax.cache import VARIABLE, cache_folder
 from solo_jax.checkpoints import converted, store
 from solo_jax.conversion import transformers_config
@@ -79,6 +80,7 @@ def take_over(folder: str, out: str) -> None:
     UserError: If there is no checkpoint, or it is damaged.
   """
   checkpoint = store.load(folder, is_unsigned_read=True)
+  check_variables(checkpoint.config, checkpoint.variables)
   converted.save_converted(
     out,
     variables=checkpoint.variables,

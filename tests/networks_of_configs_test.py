@@ -76,7 +76,9 @@ def check_shapes(decoded, config):
   stride = config.transforms.mask_stride
   if config.method == "mask2former":
     stride = MASK_STRIDE  # of its masks; targets may be finer
-  size = (side // stride for side in config.transforms.image_size)
+  size = tuple(side // stride for side in config.transforms.image_size)
+  if config.method == "yolact":  # twice P3's, also where 8 is no divisor
+    size = tuple(2 * -(-side // 8) for side in config.transforms.image_size)
   assert decoded.masks.probs.shape == (1, number, *size)
 
 

@@ -21,6 +21,7 @@ from solo_jax.conversion import (
   regions,
   solo_official,
   torchvision,
+  yolact,
 )
 from solo_jax.conversion.heads import HEADS, Paths
 from solo_jax.conversion.mapping import Rule, route
@@ -47,6 +48,11 @@ _TORCHVISION_RESNET = {
   "backbone.name": "resnet",
   "backbone.stem": "conv7",
   "backbone.stride_in_1x1": False,
+}
+_STRETCHED = {
+  "preprocessing.channel_order": "rgb",
+  "preprocessing.keep_aspect": False,
+  "preprocessing.interpolation": "bilinear",
 }
 _ZOO = "CC BY-NC 4.0, of the authors' model zoo: no commercial use"
 _CAFFE_RESNET = _TORCHVISION_RESNET | {"backbone.stride_in_1x1": True}
@@ -201,6 +207,29 @@ FAMILIES = (
     },
   ),
   Family(
+    name="yolact",
+    marks=(r"prediction_layers\.0\.", r"fpn\.lat_layers\.", r"backbone\."),
+    rules={"yolact": yolact.ORIGINAL},
+    fields=_STRETCHED
+    | {"network.rectified_pyramid": True, "network.p6_source": "p5"},
+    prepare=yolact.prepare_original,
+    label_of_first_class=1,
+    recipe="",
+  ),
+  Family(
+    name="mmdet_yolact",
+    marks=(
+      r"bbox_head\.conv_coeff\.",
+      r"bbox_head\.conv_reg\.bias",
+      r"backbone\.",
+    ),
+    rules={"yolact": yolact.MMDET},
+    fields=_STRETCHED
+    | {"network.rectified_pyramid": False, "network.p6_source": "c5"},
+    prepare=yolact.prepare_mmdet,
+    recipe="mmdet",
+  ),
+  Family(
     name="torchvision",
     marks=(r"conv1\.weight", r"layer4\."),
     rules={None: torchvision.BACKBONE},
@@ -303,12 +332,11 @@ def recognize(family: Family, arrays: Mapping[str, np.ndarray]) -> Network:
     head = HEADS.get(method)  # None for a single backbone
     if head and not any(re.match(head.mark, path) for path in paths):
       continue
-    bias = paths.get(head.category_bias) if head else None
     return Network(
       method=method,
       backbone=_name_backbone(paths, prefix),
       deformable=_deformable(paths, prefix),
-      num_classes=None if bias is None else bias.size - head.num_no_class,
+      num_classes=head.count_classes(paths) if head else None,
       is_light=bool(head) and head.is_light(paths),
       traits=find_traits(paths),
     )
@@ -346,6 +374,7 @@ _SWINS = {(96, 6): "t", (96, 18): "s", (128, 18): "b", (192, 18): "l"}
 # A path that only one backbone has, and how its size is named.
 BACKBONES = {
   "patch_embed/kernel": _name_swin,
+  "stem/conv/kernel": lambda paths, prefix: "darknet53",
   "stem_conv/kernel": lambda paths, prefix: "lite0",
   "conv1/kernel": _name_resnet,
 }

@@ -16,16 +16,28 @@ class Head:
     mark: Regular expression of paths that only this method has; each of its
       variants has at least one.
     category_bias: Path of the class head's bias.
-    num_no_class: Outputs of the class head that are no class.
+    box_bias: Path of the bias of a head with 4 outputs where the class head has
+      the outputs of one prior; None: it has those of one.
+    num_no_class: Outputs of the class head that are no class, of a prior.
     is_light: Returns whether weights are of the light variant.
     tasks: Argument of the configs by the number of classes.
   """
 
   mark: str
   category_bias: str = "params/category/bias"
+  box_bias: str | None = None
   num_no_class: int = 0
   is_light: Callable[[Paths], bool] = lambda paths: False
   tasks: Mapping[int, str] = dataclasses.field(default_factory=dict)
+
+  def count_classes(self, paths: Paths) -> int | None:
+    """Returns the number of classes, None where there is no such head."""
+    bias = paths.get(self.category_bias)
+    if bias is None:
+      return None
+    box = paths.get(self.box_bias)
+    priors = 1 if box is None else box.size // 4
+    return bias.size // priors - self.num_no_class
 
 
 def _region_head(mark: str) -> Head:
@@ -51,4 +63,10 @@ HEADS = {
   ),
   "mask_rcnn": _region_head(r"params/masks_0/logits/"),
   "point_rend": _region_head(r"params/points/logits/"),
+  "yolact": Head(
+    mark=r"params/prior_head/",
+    category_bias="params/prior_head/category/bias",
+    box_bias="params/prior_head/box/bias",
+    num_no_class=1,
+  ),
 }

@@ -18,6 +18,7 @@ import numpy as np
 
 from solo_jax.data import transforms
 from solo_jax.data.copy_paste import CopyPaste
+from solo_jax.data.ssd import Distort, Window
 from solo_jax.errors import UserError
 from solo_jax.types import Sample
 
@@ -85,6 +86,22 @@ class ResizeShortSide:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class Stretch:
+  """Stretches the image to the network input, whatever its aspect.
+
+  Attributes:
+    image_size: Filled in by `build`.
+  """
+
+  image_size: tuple[int, int]
+
+  def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample:
+    """Returns the sample at `image_size`."""
+    del rng
+    return transforms.resized(sample, self.image_size)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class ScaleJitter:
   """Large-scale jitter (https://arxiv.org/abs/2012.07177).
 
@@ -135,6 +152,9 @@ LAZY = {
   "resize_short_side": ResizeShortSide,
   "scale_jitter": ScaleJitter,
   "color_jitter": ColorJitter,
+  "stretch": Stretch,
+  "window": Window,
+  "distort": Distort,
 }
 EAGER = {"copy_paste": CopyPaste}
 

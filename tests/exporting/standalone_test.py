@@ -237,6 +237,7 @@ def write_model(folder, **changes):
     preprocessing=dict(
       short_side=800,
       max_side=1333,
+      keep_aspect=True,
       size_rounding="nearest",
       tile_size=None,
       tile_overlap=0,

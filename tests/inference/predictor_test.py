@@ -26,6 +26,7 @@ PREPROCESSING = dict(
   channel_order="rgb",
   short_side=32,
   max_side=48,
+  keep_aspect=True,
   size_rounding="nearest",
   pad_multiple=16,
   interpolation="bilinear",
