@@ -26,7 +26,9 @@ class Maps(nn.Module):
   def __call__(self, x, *, train, row=None):
     batch, height, width, _ = x.shape
     return tuple(
-      jnp.zeros((batch, height // stride, width // stride, channels), dtype)
+      jnp.zeros(
+        (batch, -(-height // stride), -(-width // stride), channels), dtype
+      )
       for stride, channels, dtype in self.maps
     )
 

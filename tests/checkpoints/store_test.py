@@ -34,7 +34,7 @@ def test_checkpoint_is_whole_when_it_is_finished(toy, state, tmp_path):
       time.sleep(0.01)
     assert finished == step
     assert find_checkpoint(str(tmp_path)).name == str(step)
-    assert writer.finished(wait=True) is None  # told once
+    assert writer.finished(wait=True) is None  # reported once
   writer.close()
 
 

@@ -261,7 +261,7 @@ def test_killed_worker_is_replaced_and_the_stream_continues(scenes, caplog):
     os.kill(worker.pid, signal.SIGKILL)
   with concurrent.futures.ThreadPoolExecutor() as executor:  # for the timeout
     for _ in expected[1:]:
-      found.append(executor.submit(next, batches).result(timeout=120))
+      found.append(executor.submit(next, batches).result(timeout=600))
   batches.close()
   assert_equal(found, expected)
   (line,) = [x for x in caplog.messages if "a data worker was killed" in x]

@@ -140,7 +140,7 @@ def test_masks_are_encoded_while_the_next_images_are_detected(monkeypatch):
 
   def encode(instances, image_id, category_ids):
     following = min(int(image_id), num - 1)  # ids start at 1
-    assert is_detecting[following].wait(timeout=60)
+    assert is_detecting[following].wait(timeout=600)
     return to_results(instances, image_id, category_ids)
 
   to_results = coco_metrics.to_results

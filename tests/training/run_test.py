@@ -168,7 +168,7 @@ def test_state_is_saved_before_it_is_evaluated(toy, tmp_path):
   """A kill during a long evaluation loses no step either."""
 
   def evaluate(state):
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 600
     while 10 not in saved_steps(tmp_path, finished_only=True):
       assert time.monotonic() < deadline
     return {"mask_AP": 0.25}
