@@ -318,3 +318,26 @@ def test_resuming_with_another_optimizer_names_its_arrays(toy, saved):
   with pytest.raises(UserError, match="opt_state.*missing"):
     writer.restore(toy.make_toy_run(name="sgd", ema_decay=0.9)[0])
   writer.close()
+
+
+def test_what_was_never_trained_is_known_until_the_warm_up_ends(
+  toy, state, tmp_path
+):
+  config = toy.make_toy_config()
+  warmup = config.optimizer.warmup_steps
+  writer = open_writer(toy, tmp_path)
+  writer.fresh = ("head",)
+  writer.save(at_step(state, 0))
+  writer.close()
+  checkpoint = load(str(tmp_path))
+  assert checkpoint.untrained == ("head",)
+  (line,) = checkpoint.warnings()
+  assert "head started from random values and had 0 training steps" in line
+  # Another process resumes, and its checkpoints still know.
+  writer = open_writer(toy, tmp_path)
+  writer.restore(state)
+  assert writer.fresh == ("head",)
+  writer.save(at_step(state, max(1, warmup)))
+  writer.close()
+  trained = load(str(tmp_path))
+  assert trained.untrained == () and trained.warnings() == []
