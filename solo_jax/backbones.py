@@ -13,7 +13,8 @@ from solo_jax import errors
 from solo_jax.conversion import efficientnet_lite as lite_weights
 from solo_jax.conversion import swin as swin_weights
 from solo_jax.conversion import torchvision
-from solo_jax.nn.backbones import efficientnet_lite, resnet, swin
+from solo_jax.conversion import yolact as yolact_weights
+from solo_jax.nn.backbones import darknet, efficientnet_lite, resnet, swin
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,6 +56,27 @@ def load_resnet(weights: str, target: Mapping[str, Any]) -> dict[str, Any]:
       "(.pth) or set it to None"
     )
   return torchvision.load_backbone(weights, target)
+
+
+def load_darknet(weights: str, target: Mapping[str, Any]) -> dict[str, Any]:
+  """Returns a DarkNet's variables, read from the file of YOLACT's authors.
+
+  Args:
+    weights: Its path.
+    target: {'params', 'batch_stats'} of the DarkNet.
+
+  Returns:
+    The backbone's variables.
+
+  Raises:
+    errors.UserError: If there is no such file.
+  """
+  if not epath.Path(weights).exists():
+    raise errors.UserError(
+      f"backbone.weights={weights!r} is no file; download darknet53.pth of "
+      "YOLACT's authors or set it to None"
+    )
+  return yolact_weights.load_darknet(weights, target)
 
 
 def load_lite0(weights: str, target: Mapping[str, Any]) -> dict[str, Any]:
@@ -115,6 +137,7 @@ BACKBONES = {
     efficientnet_lite.is_frozen,
     load_lite0,
   ),
+  "darknet": Backbone(darknet.DarkNet, darknet.is_frozen, load_darknet),
   "swin": Backbone(make_swin, swin.is_frozen, load_swin),
 }
 

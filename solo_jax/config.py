@@ -256,6 +256,11 @@ def _relation_problems(values: Mapping[str, Any]) -> list[str]:
     "below",
     tile,
   )
+  if not values["preprocessing.keep_aspect"]:
+    side, other = "preprocessing.short_side", "preprocessing.max_side"
+    relate(values[side] == values[other], side, "equal to", other)
+    if values[tile] is not None:
+      problems.append(f"{tile} needs preprocessing.keep_aspect")
   weights, backbone = values["backbone.weights"], values["backbone.name"]
   if weights in known_names(of_backbones=True) and weights != backbone:
     problems.append(

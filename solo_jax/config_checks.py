@@ -140,7 +140,4 @@ NUMBER = Check(float, "a number")
 AMOUNT = Check(float, "a number, 0 or above", lambda value: value >= 0)
 FACTOR = Check(float, "a number above 0", lambda value: value > 0)
 SHARE = Check(float, "a number from 0 to 1", lambda value: 0 <= value <= 1)
-MULTIPLE_OF_32 = Check(
-  int, "a multiple of 32 above 0", lambda value: value > 0 and value % 32 == 0
-)
 SIZES = each(POSITIVE, at_least=1)

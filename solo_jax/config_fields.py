@@ -13,7 +13,6 @@ from solo_jax.config_checks import (
   COUNT,
   FACTOR,
   FLAG,
-  MULTIPLE_OF_32,
   NUMBER,
   POSITIVE,
   REQUIRED,
@@ -58,7 +57,7 @@ FIELDS = (
     Field(
       "image_size",
       REQUIRED,
-      each(MULTIPLE_OF_32, 2),
+      each(POSITIVE, 2),
       "padded input in training",
     ),
     Field("augment", REQUIRED, STAGES, "(name, settings), in this order"),
@@ -97,12 +96,15 @@ FIELDS = (
       "max_side", REQUIRED, POSITIVE, "... if the long side stays within this"
     ),
     Field(
+      "keep_aspect", True, FLAG, "False: stretched to a square of short_side"
+    ),
+    Field(
       "size_rounding",
       "nearest",
       one_of("nearest", "down"),
       "of resized sides; 'down' in torchvision",
     ),
-    Field("pad_multiple", 32, MULTIPLE_OF_32, "sides are padded to a multiple"),
+    Field("pad_multiple", 32, POSITIVE, "sides are padded to a multiple"),
     Field(
       "interpolation",
       "bilinear",
@@ -158,13 +160,20 @@ FIELDS = (
       optional(one_of("v1", "v2")),
       "'v1' or 'v2': deformable 3x3, C3 to C5",
     ),
+    Field("deformable_every", 1, POSITIVE, "blocks; 3: YOLACT++'s R101"),
     Field("groups", 1, POSITIVE, "ResNeXt-101 64x4d: 64 and ..."),
     Field("group_width", 64, POSITIVE, "... 4"),
     Field("norm_epsilon", 1e-5, AMOUNT, "torchvision's Mask R-CNN v1 file: 0"),
   ),
   *section(
     "backbone",
-    ("resnet", "efficientnet_lite0"),
+    ("darknet",),
+    Field("stage_sizes", (1, 2, 8, 8, 4), each(POSITIVE, 5), "blocks"),
+    Field("width", 32, POSITIVE, "channels of the stem"),
+  ),
+  *section(
+    "backbone",
+    ("resnet", "efficientnet_lite0", "darknet"),
     Field(
       "norm",
       "sync",

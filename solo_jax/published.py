@@ -18,6 +18,7 @@ _ACADEMIC = "BSD-2-Clause, academic use only"
 CODE_BASES = {
   "WXinlong/SOLO": (_ACADEMIC, "https://github.com/WXinlong/SOLO"),
   "AdelaiDet": (_ACADEMIC, "https://github.com/aim-uofa/AdelaiDet"),
+  "dbolya/yolact": ("MIT", "https://github.com/dbolya/yolact"),
   "mmdetection 3": (
     "Apache-2.0",
     "https://github.com/open-mmlab/mmdetection",
@@ -30,6 +31,7 @@ CODE_BASES = {
     "CC-BY-NC-4.0",
     "https://github.com/facebookresearch/Mask2Former",
   ),
+  "hustvl/QueryInst": ("MIT", "https://github.com/hustvl/QueryInst"),
   "detectron2": (
     "CC-BY-SA-3.0",
     "https://github.com/facebookresearch/detectron2/blob/main/MODEL_ZOO.md",

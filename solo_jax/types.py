@@ -118,9 +118,13 @@ class FrameMasks:
   Attributes:
     probs: Probability that a pixel belongs to the instance, at mask
       resolution. [B, M, h, w] float32 in [0, 1].
+    resize: How they get the size of the image: 'padded', first to the padded
+      input and then to the image (the SOLOs, Mask2Former); 'direct', in one
+      step (YOLACT), also where a cell is no whole number of pixels.
   """
 
   probs: jax.Array
+  resize: str = dataclasses.field(default="padded", metadata=dict(static=True))
 
 
 @jax.tree_util.register_dataclass

@@ -127,6 +127,8 @@ def test_pretrained_backbone_replaces_the_random_one(
   )
   for module in modules:
     monkeypatch.setattr(module, "load_backbone", lambda *_: loaded)
+  darknet = backbones.yolact_weights
+  monkeypatch.setattr(darknet, "load_darknet", lambda *_: loaded)
   path = tmp_path / "weights.pth"
   path.touch()
   weights = name if name == "efficientnet_lite0" else str(path)

@@ -19,6 +19,7 @@ PREPROCESSING = dict(
   channel_order="rgb",
   short_side=64,
   max_side=96,
+  keep_aspect=True,
   size_rounding="nearest",
   pad_multiple=32,
   interpolation="bilinear",

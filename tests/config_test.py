@@ -47,6 +47,10 @@ ALL = [
   ("solov2_shapes", ""),
   ("solov2_shapes", "steps=10"),
   ("yolact_shapes", ""),
+  ("yolact_coco", ""),
+  ("yolact_coco", "backbone=darknet53"),
+  ("yolact_coco", "backbone=r101_dcn,side=700"),
+  ("yolact_coco", "backbone=r101,recipe=mmdet"),
   ("queryinst_shapes", ""),
   ("solov2_nuclei", ""),
   ("solov2_overfit", ""),
@@ -277,8 +281,8 @@ def test_parse_arg_refuses(text, message):
 @pytest.mark.parametrize(
   ("section", "field", "value", "message"),
   [
-    ("transforms", "image_size", (100, 128), "2 values, each a multiple of 32"),
-    ("preprocessing", "pad_multiple", 20, "must be a multiple of 32 above 0"),
+    ("transforms", "image_size", (0, 128), "2 values, each a whole"),
+    ("preprocessing", "pad_multiple", 0, "must be a whole number above 0"),
     ("network", "mask_stride", 4, "they must be equal"),
     ("network", "num_grids", (16,), "one per level"),
     ("network", "head_channels", 50, "multiple of network.num_groups"),
@@ -331,7 +335,7 @@ def test_another_backbone_is_chosen_in_the_config_file():
   """Its fields are not those that the config was made with."""
   config = load("solov2_shapes")
   config.backbone.name = "efficientnet_lite0"
-  with pytest.raises(UserError, match="stage_sizes is a field of resnet only"):
+  with pytest.raises(UserError, match="backbone.block is a field of resnet"):
     check_config(config)
 
 

@@ -18,11 +18,13 @@ from solo_jax.conversion import (
   efficientnet_lite,
   mask2former,
   mmdet,
+  queryinst,
   regions,
   solo_official,
   torchvision,
+  yolact,
 )
-from solo_jax.conversion.heads import HEADS, Paths
+from solo_jax.conversion.heads import HEADS, Head, Paths
 from solo_jax.conversion.mapping import Rule, route
 from solo_jax.conversion.region_configs import find_traits
 from solo_jax.errors import UserError
@@ -47,6 +49,11 @@ _TORCHVISION_RESNET = {
   "backbone.name": "resnet",
   "backbone.stem": "conv7",
   "backbone.stride_in_1x1": False,
+}
+_STRETCHED = {
+  "preprocessing.channel_order": "rgb",
+  "preprocessing.keep_aspect": False,
+  "preprocessing.interpolation": "bilinear",
 }
 _ZOO = "CC BY-NC 4.0, of the authors' model zoo: no commercial use"
 _CAFFE_RESNET = _TORCHVISION_RESNET | {"backbone.stride_in_1x1": True}
@@ -188,8 +195,16 @@ FAMILIES = (
     },
   ),
   Family(
+    name="queryinst",
+    marks=(r"rpn_head\.init_proposal_features\.", r"backbone\."),
+    rules={"queryinst": queryinst.MMDET},
+    fields=_TORCHVISION_INPUT | {"preprocessing.interpolation": "bilinear"},
+    prepare=queryinst.prepare,
+    recipe="",
+  ),
+  Family(
     name="mmdet_mask_rcnn",
-    marks=(r"roi_head\.bbox_head\.", r"backbone\."),
+    marks=(r"rpn_head\.rpn_conv\.", r"roi_head\.bbox_head\.", r"backbone\."),
     rules={
       "mask_rcnn": regions.MMDET_MASK_RCNN,
       "point_rend": regions.MMDET_POINT_REND,
@@ -199,6 +214,29 @@ FAMILIES = (
       "preprocessing.interpolation": "bilinear",
       "preprocessing.size_rounding": "nearest",
     },
+  ),
+  Family(
+    name="yolact",
+    marks=(r"prediction_layers\.0\.", r"fpn\.lat_layers\.", r"backbone\."),
+    rules={"yolact": yolact.ORIGINAL},
+    fields=_STRETCHED
+    | {"network.rectified_pyramid": True, "network.p6_source": "p5"},
+    prepare=yolact.prepare_original,
+    label_of_first_class=1,
+    recipe="",
+  ),
+  Family(
+    name="mmdet_yolact",
+    marks=(
+      r"bbox_head\.conv_coeff\.",
+      r"bbox_head\.conv_reg\.bias",
+      r"backbone\.",
+    ),
+    rules={"yolact": yolact.MMDET},
+    fields=_STRETCHED
+    | {"network.rectified_pyramid": False, "network.p6_source": "c5"},
+    prepare=yolact.prepare_mmdet,
+    recipe="mmdet",
   ),
   Family(
     name="torchvision",
@@ -273,6 +311,7 @@ class Network:
       channels; Decoupled SOLO: one tower for both directions).
     traits: What kind of network of regions it is, see
       `region_configs.find_traits`.
+    num_queries: Learned proposals, where the configs have several numbers.
   """
 
   method: str | None
@@ -281,6 +320,7 @@ class Network:
   num_classes: int | None
   is_light: bool
   traits: frozenset[str] | None = None
+  num_queries: int | None = None
 
 
 def recognize(family: Family, arrays: Mapping[str, np.ndarray]) -> Network:
@@ -303,19 +343,24 @@ def recognize(family: Family, arrays: Mapping[str, np.ndarray]) -> Network:
     head = HEADS.get(method)  # None for a single backbone
     if head and not any(re.match(head.mark, path) for path in paths):
       continue
-    bias = paths.get(head.category_bias) if head else None
     return Network(
       method=method,
       backbone=_name_backbone(paths, prefix),
       deformable=_deformable(paths, prefix),
-      num_classes=None if bias is None else bias.size - head.num_no_class,
+      num_classes=head.count_classes(paths) if head else None,
       is_light=bool(head) and head.is_light(paths),
       traits=find_traits(paths),
+      num_queries=_count_queries(paths, head),
     )
   raise UserError(
     f"the names match no method of {family.name}, which has "
     f"{', '.join(map(str, family.rules))}"
   )
+
+
+def _count_queries(paths: Paths, head: Head | None) -> int | None:
+  queries = paths.get(head.queries) if head and head.queries else None
+  return None if queries is None else len(queries)
 
 
 def _name_swin(paths: Paths, prefix: str) -> str:
@@ -346,6 +391,7 @@ _SWINS = {(96, 6): "t", (96, 18): "s", (128, 18): "b", (192, 18): "l"}
 # A path that only one backbone has, and how its size is named.
 BACKBONES = {
   "patch_embed/kernel": _name_swin,
+  "stem/conv/kernel": lambda paths, prefix: "darknet53",
   "stem_conv/kernel": lambda paths, prefix: "lite0",
   "conv1/kernel": _name_resnet,
 }

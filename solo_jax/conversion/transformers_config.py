@@ -123,7 +123,7 @@ def read(folder: str) -> Described:
   fields["dataset.num_classes"] = len(names)
   fields["transforms.max_instances"] = fields["network.num_queries"]
   config = TASKS.get(len(names))
-  if config is None:  # one's own classes
+  if config is None:  # the user's own classes
     config, fields["decode.things"] = TASKS[80], None
   most = fields["network.num_queries"] * len(names)
   fields["decode.max_detections"] = min(100, most)

@@ -3,13 +3,54 @@
 https://github.com/dbolya/yolact; the published files are plain state dicts.
 """
 
+import os
 import re
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
-from solo_jax.conversion.mapping import Rule, conv_rules
+from solo_jax.conversion import checkpoint_file
+from solo_jax.conversion.mapping import (
+  CONV,
+  Rule,
+  conv_rules,
+  convert,
+  norm_rules,
+)
 from solo_jax.conversion.torchvision import backbone_rules
+
+MASK_SCORES = 5  # strided convolutions before the predicted scores
+
+
+def darknet_rules(source: str = "", target: str = "") -> tuple[Rule, ...]:
+  r"""Returns the rules of DarkNet, for names of `prepare_original`.
+
+  Args:
+    source: Regular expression before every name, such as r'backbone\.'.
+    target: Path before every target, such as 'backbone/'.
+
+  Returns:
+    The rules.
+  """
+  layers = (
+    (r"_preconv", "stem"),
+    (r"layer(\d)\.0", r"stage\1_0"),
+    (r"layer(\d)\.(\d+)\.conv(\d)", r"stage\1_\2/conv\3"),
+  )
+  return tuple(
+    rule
+    for name, path in layers
+    for rule in (
+      Rule(
+        rf"{source}{name}\.0\.weight",
+        f"params/{target}{path}/conv/kernel",
+        CONV,
+      ),
+      *norm_rules(rf"{source}{name}\.1", f"{target}{path}/bn"),
+    )
+  )
+
 
 _BACKBONE = backbone_rules(r"backbone\.", "backbone/")
 _PROTOTYPES = {
@@ -22,6 +63,7 @@ _PROTOTYPES = {
 
 ORIGINAL = (
   *_BACKBONE,
+  *darknet_rules(r"backbone\.", "backbone/"),
   # Stored from the top of the pyramid down.
   *(
     rule
@@ -45,6 +87,12 @@ ORIGINAL = (
   *conv_rules(r"prediction_layers\.0\.bbox_layer", "prior_head/box"),
   *conv_rules(r"prediction_layers\.0\.mask_layer", "prior_head/coefficient"),
   *conv_rules(r"semantic_seg_conv", "semantic"),
+  *(
+    rule
+    for i in range(MASK_SCORES)
+    for rule in conv_rules(rf"maskiou_net\.{i}", f"mask_score_head/conv_{i}")
+  ),
+  *conv_rules(rf"maskiou_net\.{MASK_SCORES}", "mask_score_head/predict"),
 )
 
 MMDET = (
@@ -74,7 +122,8 @@ MMDET = (
   *conv_rules(r"bbox_head\.conv_cls", "prior_head/category"),
   *conv_rules(r"bbox_head\.conv_reg", "prior_head/box"),
   *conv_rules(r"bbox_head\.conv_coeff", "prior_head/coefficient"),
-  *conv_rules(r"mask_head\.segm_branch\.segm_conv", "semantic"),
+  # The second name is of mmdetection 2, which wrote the published files.
+  *conv_rules(r"(?:mask_head\.segm_branch|segm_head)\.segm_conv", "semantic"),
 )
 
 
@@ -82,8 +131,10 @@ def prepare_original(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
   """Returns the authors' arrays with torchvision's names of the backbone.
 
   Layers count from 0 there. Old files repeat them as `backbone.layer1...`,
-  which are dropped; the layers of the mask scores, which are numbered with
-  their activations, are numbered from 0.
+  which are dropped. Deformable convolutions have a bias there, which the mean
+  of the norm that follows takes in. Layers of the mask scores, which are
+  numbered with their activations, get the numbers 0, 1, ..., and
+  `MASK_SCORES` for the last.
 
   Args:
     arrays: The arrays of a file.
@@ -97,43 +148,59 @@ def prepare_original(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     for name in arrays
     if (found := re.fullmatch(r"maskiou_net\.maskiou_net\.(\d+)\.weight", name))
   )
+  numbers = {number: i for i, number in enumerate(scores[:-1])}
+  numbers |= {number: MASK_SCORES for number in scores[-1:]}
 
   def renamed(name):
     name = re.sub(
-      r"^backbone\.layers\.(\d+)\.",
-      lambda found: f"backbone.layer{int(found[1]) + 1}.",
+      r"^(backbone\.)?layers\.(\d+)\.",
+      lambda found: f"{found[1] or ''}layer{int(found[2]) + 1}.",
       name,
     )
+    name = name.replace(".conv_offset_mask.", ".conv_offset.")
     return re.sub(
       r"^maskiou_net\.maskiou_net\.(\d+)\.",
-      lambda found: f"maskiou_net.{scores.index(int(found[1]))}.",
+      lambda found: f"maskiou_net.{numbers[int(found[1])]}.",
       name,
     )
 
-  return {
+  renamed_arrays = {
     renamed(name): array
     for name, array in arrays.items()
     if not (is_layers and re.match(r"backbone\.layer\d", name))
   }
+  return _without_biases(renamed_arrays)
 
 
-def mask_score_rules(num_convs: int) -> tuple[Rule, ...]:
-  """Returns the rules of YOLACT++'s mask scores.
+def _without_biases(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+  """Returns arrays without the biases of deformable convolutions."""
+  kept = dict(arrays)
+  for name in arrays:
+    if re.fullmatch(r"backbone\.layer\d\.\d+\.conv2\.bias", name):
+      mean = name.replace("conv2.bias", "bn2.running_mean")
+      if mean in kept:
+        kept[mean] = kept[mean] - kept.pop(name)
+  return kept
+
+
+def load_darknet(
+  path: str | os.PathLike, target: Mapping[str, Any]
+) -> dict[str, Any]:
+  """Returns the DarkNet-53 of ImageNet that YOLACT's authors start from.
 
   Args:
-    num_convs: Strided convolutions before the prediction.
+    path: `darknet53.pth`.
+    target: {'params', 'batch_stats'} of `DarkNet`, or their shapes.
 
   Returns:
-    Rules for arrays of `prepare_original`.
+    The backbone's variables, {'params', 'batch_stats'} of NumPy arrays.
+
+  Raises:
+    FileNotFoundError: If there is no such file.
+    UserError: If the file is damaged, or does not fit the backbone.
   """
-  return (
-    *(
-      rule
-      for i in range(num_convs)
-      for rule in conv_rules(rf"maskiou_net\.{i}", f"mask_score_head/conv_{i}")
-    ),
-    *conv_rules(rf"maskiou_net\.{num_convs}", "mask_score_head/predict"),
-  )
+  arrays = prepare_original(checkpoint_file.read(path).arrays)
+  return convert(arrays, darknet_rules(), target)
 
 
 def prepare_mmdet(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:

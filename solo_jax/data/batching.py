@@ -20,9 +20,16 @@ from solo_jax.data.mask_targets import (
   locate_cells,
 )
 from solo_jax.data.rle_masks import RleMasks
-from solo_jax.data.transforms import Axis, split_axes, to_uint8
+from solo_jax.data.transforms import (
+  Axis,
+  boxes_in_frame,
+  split_axes,
+  to_uint8,
+)
 from solo_jax.types import NO_STUFF, CroppedMasks, Sample
 
+# Colour of what is no part of the image: the mean of ImageNet.
+OUTSIDE = (124, 117, 104)
 STUFF_STRIDE = 8  # of P3, which HTC's semantic branch works at
 INTERPOLATIONS = ("bilinear", "area", "antialias")
 # Two-tap bilinear sampling begins to skip source pixels visibly below this
@@ -53,8 +60,9 @@ def render_image(
       Pillow's bilinear, whose filter widens as the image shrinks.
 
   Returns:
-    RGB image, zero beyond `sample.image_size`. [H, W, 3] uint8. 16-bit images
-    are converted to 8 bits by `transforms.to_uint8`.
+    RGB image, zero beyond `sample.image_size`, OUTSIDE where that reaches
+    beyond the image. [H, W, 3] uint8. 16-bit images are converted to 8 bits by
+    `transforms.to_uint8`.
 
   Raises:
     ValueError: If the valid image exceeds `image_size`, `interpolation` is
@@ -77,21 +85,20 @@ def render_image(
     image = cv2.transpose(image)
   full = [_whole(sample, abs(axis.scale) * axis.length) for axis in (y, x)]
   # Start of the valid frame in the resized image, before mirroring.
-  top, left = (
-    _start(sample, axis, size) for axis, size in zip((y, x), full, strict=True)
-  )
+  top, left = (_start(sample, axis) for axis in (y, x))
   target = canvas[:height, :width]
   flip = _FLIP_CODES[y.scale < 0, x.scale < 0]
   if full != list(image.shape[:2]):
     scale = min(abs(y.scale), abs(x.scale))
-    is_final = flip is None and full == [height, width]
+    is_whole = full == [height, width] and (top, left) == (0, 0)
+    is_final = flip is None and is_whole
     image = _resize(
       image, full, interpolation, scale, target if is_final else None
     )
     if image is target:
       return canvas
   # Crop first, so that a flip touches fewer pixels.
-  image = image[top : top + height, left : left + width]
+  image = _crop(image, top, left, (height, width))
   if flip is None:
     target[...] = image
   else:
@@ -120,16 +127,26 @@ def _resize(
   return resized if target is None else target
 
 
-def _start(sample: Sample, axis: Axis, size: int) -> int:
-  """Returns the first pixel of the frame in an axis of `size` pixels."""
+def _start(sample: Sample, axis: Axis) -> int:
+  """Returns the first pixel of the frame in an axis of the whole image."""
   offset = _whole(sample, axis.offset)
-  start = offset - axis.extent if axis.scale < 0 else -offset
-  if start < 0 or start + axis.extent > size:
-    raise ValueError(
-      f"image {sample.image_id}: the frame of {sample.image_size} reaches "
-      f"beyond the image (affine {sample.affine.tolist()})."
-    )
-  return start
+  return offset - axis.extent if axis.scale < 0 else -offset
+
+
+def _crop(
+  image: np.ndarray, top: int, left: int, size: tuple[int, int]
+) -> np.ndarray:
+  """Returns a window of the image, which may reach beyond it."""
+  shape = image.shape[:2]
+  bottom, right = top + size[0], left + size[1]
+  if min(top, left) >= 0 and bottom <= shape[0] and right <= shape[1]:
+    return image[top:bottom, left:right]
+  window = np.empty((*size, 3), np.uint8)
+  window[...] = OUTSIDE
+  shown = image[max(top, 0) : max(bottom, 0), max(left, 0) : max(right, 0)]
+  y, x = max(-top, 0), max(-left, 0)
+  window[y : y + shown.shape[0], x : x + shown.shape[1]] = shown
+  return window
 
 
 def _whole(sample: Sample, value: float) -> int:
@@ -348,9 +365,7 @@ def _boxes_in_frame(sample: Sample) -> list[np.ndarray | None]:
   Without a crop it is kept, clipped to the image, as in the published recipe.
   """
   height, width = sample.image_size
-  corners = sample.boxes_xyxy.reshape(-1, 2, 2)
-  corners = corners @ sample.affine[:, :2].T + sample.affine[:, 2]
-  corners = np.sort(corners, axis=1)
+  corners = boxes_in_frame(sample).reshape(-1, 2, 2)
   limit = np.array([width, height])
   frame = np.array([[0.0, 0.0], sample.original_size[::-1]])
   frame = np.sort(frame @ sample.affine[:, :2].T + sample.affine[:, 2], axis=0)

@@ -148,6 +148,20 @@ def jitter_color(
   return dataclasses.replace(sample, image=cv2.transform(image, matrix))
 
 
+def boxes_in_frame(sample: Sample) -> np.ndarray:
+  """Returns the annotated boxes in the frame of a sample, not clipped.
+
+  Args:
+    sample: Any sample.
+
+  Returns:
+    x1, y1, x2, y2 in continuous network pixels. [N, 4] float64.
+  """
+  corners = sample.boxes_xyxy.reshape(-1, 2, 2)
+  corners = corners @ sample.affine[:, :2].T + sample.affine[:, 2]
+  return np.sort(corners, axis=1).reshape(-1, 4)
+
+
 @dataclasses.dataclass(frozen=True)
 class Axis:
   """One network axis and the original axis that it displays.

@@ -5,6 +5,7 @@ The results are those of `inference.instances`, which works on the host.
 """
 
 import functools
+import math
 from collections.abc import Callable, Sequence
 
 import jax
@@ -60,12 +61,12 @@ def _(
   threshold,
 ):
   probs = masks.probs
-  stride = padded_size[0] // probs.shape[1]
+  find_taps = FRAME_TAPS[masks.resize]
   rows, columns = (
-    _frame_taps(
+    find_taps(
       canvas_size[axis],
       probs.shape[1 + axis],
-      stride,
+      padded_size[axis],
       image_size[axis],
       original_size[axis],
     )
@@ -206,18 +207,35 @@ def _floor_position(index, num_in, num_out):
   return low, position - 2 * num_out * low
 
 
-def _linear_taps(index, num_in, num_out):
-  """Returns two cells and a weight: bilinear, ends repeated."""
+def _linear_taps(index, num_in, num_out, num_cells=None):
+  """Returns two cells and a weight: bilinear, ends repeated.
+
+  Where only num_in / num_out matters, `num_cells` is the number of cells.
+  """
   low, remainder = _floor_position(index, num_in, num_out)
-  last = num_in - 1
+  last = (num_in if num_cells is None else num_cells) - 1
   is_between = (low >= 0) & (low < last)
   weight = device_resize.divide(remainder, 2 * num_out)
   low = jnp.clip(low, 0, last)
   return low, jnp.minimum(low + 1, last), jnp.where(is_between, weight, 0.0)
 
 
+def _direct_taps(
+  num_pixels, num_cells, padded_length, image_length, original_length
+):
+  """Returns the taps of `inference.masks.direct_axis_weights`."""
+  shared = math.gcd(num_cells, padded_length)  # keeps products in 32 bits
+  low, high, weight = _linear_taps(
+    jnp.arange(num_pixels),
+    image_length * (num_cells // shared),
+    original_length * (padded_length // shared),
+    num_cells,
+  )
+  return jnp.stack([low, high]), jnp.stack([1 - weight, weight])
+
+
 def _frame_taps(
-  num_pixels, num_cells, mask_stride, image_length, original_length
+  num_pixels, num_cells, padded_length, image_length, original_length
 ):
   """Composes the two resizes of one axis of a mask: four cells and weights.
 
@@ -230,11 +248,14 @@ def _frame_taps(
   cells, weights = [], []
   for pixel, weight in ((low, 1 - high_weight), (high, high_weight)):
     cell_low, cell_high, cell_weight = _linear_taps(
-      pixel, num_cells, num_cells * mask_stride
+      pixel, num_cells, padded_length
     )
     cells += [cell_low, cell_high]
     weights += [weight * (1 - cell_weight), weight * cell_weight]
   return jnp.stack(cells), jnp.stack(weights)
+
+
+FRAME_TAPS = {"padded": _frame_taps, "direct": _direct_taps}
 
 
 def _apply_taps(values, cells, weights):

@@ -33,8 +33,8 @@ def make_program(
   Args:
     method: The method.
     treedef: Structure of the network's variables.
-    preprocessing: short_side, max_side, size_rounding, interpolation,
-      tile_size; other entries are not read.
+    preprocessing: short_side, max_side, keep_aspect, size_rounding,
+      interpolation, tile_size; other entries are not read.
     mask_threshold: A pixel belongs to a mask above this probability.
     input_size: Padded (H, W) of the network input; the images of a call must
       fit into it once they are resized.
@@ -110,13 +110,16 @@ def _prepare(
   preprocessing: dict[str, Any],
 ) -> tuple[jax.Array, jax.Array]:
   """Returns an image, resized as the predictor does, and its new size."""
-  image_size = device_resize.fitted_size(
-    original_size,
-    short_side=preprocessing["short_side"],
-    max_side=preprocessing["max_side"],
-    tile_size=preprocessing["tile_size"],
-    size_rounding=preprocessing["size_rounding"],
-  )
+  if preprocessing["keep_aspect"]:
+    image_size = device_resize.fitted_size(
+      original_size,
+      short_side=preprocessing["short_side"],
+      max_side=preprocessing["max_side"],
+      tile_size=preprocessing["tile_size"],
+      size_rounding=preprocessing["size_rounding"],
+    )
+  else:
+    image_size = jnp.full(2, preprocessing["short_side"])
   resized = device_resize.resize_image(
     image,
     original_size,

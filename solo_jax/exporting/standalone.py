@@ -326,12 +326,14 @@ def resized_size(
 
   Args:
     size: (height, width).
-    preprocessing: short_side, max_side, size_rounding, tile_size.
+    preprocessing: short_side, max_side, keep_aspect, size_rounding, tile_size.
 
   Returns:
     (height, width), without padding.
   """
   short_side, tile = preprocessing["short_side"], preprocessing["tile_size"]
+  if not preprocessing["keep_aspect"]:
+    return short_side, short_side
   short, long = min(size), max(size)
   if tile is not None:
     # An image smaller than a tile is scaled like a whole tile, not enlarged.

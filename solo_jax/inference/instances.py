@@ -87,9 +87,22 @@ def masks_to_original(
 
 
 @masks_to_original.register
-def _(found: types.FrameMasks, *, padded_size, **sizes):
+def _(found: types.FrameMasks, *, padded_size, threshold, **sizes):
+  if found.resize == "direct":
+    rows, columns = (
+      masks.direct_axis_weights(
+        found.probs.shape[1 + axis],
+        padded_length=padded_size[axis],
+        image_length=sizes["image_size"][axis],
+        original_length=sizes["original_size"][axis],
+      )
+      for axis in range(2)
+    )
+    return masks.draw_masks(found.probs, rows, columns, threshold)
   stride = padded_size[0] // found.probs.shape[1]
-  return masks.masks_to_original(found.probs, mask_stride=stride, **sizes)
+  return masks.masks_to_original(
+    found.probs, mask_stride=stride, threshold=threshold, **sizes
+  )
 
 
 @masks_to_original.register

@@ -113,6 +113,36 @@ def axis_weights(
   )
 
 
+def direct_axis_weights(
+  num_cells: int,
+  *,
+  padded_length: int,
+  image_length: int,
+  original_length: int,
+) -> AxisWeights:
+  """Returns the weights of one resize from cells to the original pixels.
+
+  Args:
+    num_cells: Cells of the padded mask feature.
+    padded_length: Network pixels that they cover, any number.
+    image_length: Valid network pixels; the rest of the axis is padding.
+    original_length: Pixels of the original image.
+
+  Returns:
+    Weights of the original pixels on the cells.
+  """
+  low, high, high_weight = _bilinear_taps(
+    num_cells,
+    original_length,
+    image_length * num_cells / (original_length * padded_length),
+  )
+  # At the end both cells are the last one, and the second has no weight.
+  taps = np.stack([1 - high_weight, high_weight], axis=1)
+  return AxisWeights(
+    taps=taps.astype(np.float32), num_cells=num_cells, first=low, last=high
+  )
+
+
 def masks_to_original(
   mask_probs: np.ndarray,
   *,
@@ -131,15 +161,12 @@ def masks_to_original(
     threshold: A pixel belongs to the mask strictly above it.
 
   Returns:
-    masks: [M, H0, W0] bool, a transposed view of C-contiguous [M, W0, H0]
-      planes, which run-length encoding reads without a copy.
-    boxes_xyxy: Tight boxes in continuous original pixels, zeros for an empty
-      mask. [M, 4] float32.
+    See `draw_masks`.
 
   Raises:
     ValueError: If the valid image is empty or exceeds the padded input.
   """
-  num_masks, num_rows, num_columns = mask_probs.shape
+  _, num_rows, num_columns = mask_probs.shape
   rows = axis_weights(
     num_rows,
     mask_stride=mask_stride,
@@ -152,7 +179,31 @@ def masks_to_original(
     image_length=image_size[1],
     original_length=original_size[1],
   )
-  planes = np.zeros((num_masks, original_size[1], original_size[0]), bool)
+  return draw_masks(mask_probs, rows, columns, threshold)
+
+
+def draw_masks(
+  mask_probs: np.ndarray,
+  rows: AxisWeights,
+  columns: AxisWeights,
+  threshold: float,
+) -> tuple[np.ndarray, np.ndarray]:
+  """Returns masks resized by the weights of their axes and thresholded.
+
+  Args:
+    mask_probs: [M, h, w] float32.
+    rows: Weights of the original rows on those of a mask.
+    columns: The same for columns.
+    threshold: A pixel belongs to the mask strictly above it.
+
+  Returns:
+    masks: [M, H0, W0] bool, a transposed view of C-contiguous [M, W0, H0]
+      planes, which run-length encoding reads without a copy.
+    boxes_xyxy: Tight boxes in continuous original pixels, zeros for an empty
+      mask. [M, 4] float32.
+  """
+  num_masks = len(mask_probs)
+  planes = np.zeros((num_masks, len(columns.first), len(rows.first)), bool)
   boxes_xyxy = np.zeros((num_masks, 4), np.float32)
   for i in range(num_masks):
     boxes_xyxy[i] = draw_mask(
@@ -201,10 +252,11 @@ def draw_mask(
 
 
 def _bilinear_taps(
-  num_in: int, num_out: int
+  num_in: int, num_out: int, ratio: float | None = None
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
   """Returns bilinear taps with align_corners=False and no antialiasing."""
-  position = (np.arange(num_out) + 0.5) * (num_in / num_out) - 0.5
+  ratio = num_in / num_out if ratio is None else ratio
+  position = (np.arange(num_out) + 0.5) * ratio - 0.5
   position = np.clip(position, 0, num_in - 1)
   low = np.floor(position).astype(np.int64)
   return low, np.minimum(low + 1, num_in - 1), position - low

@@ -47,7 +47,9 @@ class Preparation:
     self._rule = preprocessing
     self._scales = tuple(scales)
     # Tiles have few shapes anyway.
-    self._has_few = few_shapes and preprocessing["tile_size"] is None
+    is_whole = preprocessing["tile_size"] is None
+    # Those that are stretched have one.
+    self._has_few = few_shapes and is_whole and preprocessing["keep_aspect"]
 
   def __call__(self, index: int, image: np.ndarray) -> Prepared:
     """Returns an image, resized and padded.
@@ -97,14 +99,17 @@ def resize(
 
   Args:
     sample: Any sample; its frame is resized.
-    rule: short_side, max_side, size_rounding and tile_size of a config's
-      `preprocessing`; other entries are ignored.
+    rule: short_side, max_side, keep_aspect, size_rounding and tile_size of a
+      config's `preprocessing`; other entries are ignored.
     scale: Factor of the result, for test-time augmentation.
 
   Returns:
     The sample in its network frame.
   """
   short_side = rule["short_side"]
+  if not rule["keep_aspect"]:
+    side = max(1, round(scale * short_side))
+    return transforms.resized(sample, (side, side))
   if rule["tile_size"] is not None:
     # An image smaller than a tile is scaled like a whole tile, not enlarged.
     share = min(sample.image_size) / rule["tile_size"]

@@ -72,7 +72,8 @@ def input_scale(rule: Mapping[str, Any], statistics: Statistics) -> float:
   """Returns the scale at which the network sees an image.
 
   Args:
-    rule: short_side, max_side and tile_size of a config's `preprocessing`.
+    rule: short_side, max_side, keep_aspect and tile_size of a config's
+      `preprocessing`.
     statistics: Statistics of the training split.
 
   Returns:
@@ -80,6 +81,9 @@ def input_scale(rule: Mapping[str, Any], statistics: Statistics) -> float:
   """
   if rule["tile_size"] is not None:
     return min(rule["short_side"], rule["max_side"]) / rule["tile_size"]
+  if not rule["keep_aspect"]:
+    areas = statistics.short_sides * statistics.long_sides
+    return float(np.median(rule["short_side"] / np.sqrt(areas)))
   scales = np.minimum(
     rule["short_side"] / statistics.short_sides,
     rule["max_side"] / statistics.long_sides,
@@ -125,7 +129,8 @@ def choose_input(made: Suggestion, statistics: Statistics) -> None:
   elif rule["tile_size"] is None:
     if wanted != scale:
       _set_whole(made, statistics, wanted, why)
-    choose_padding(made, statistics)
+    if rule["keep_aspect"]:
+      choose_padding(made, statistics)
 
 
 def choose_padding(made: Suggestion, statistics: Statistics) -> None:
@@ -169,6 +174,7 @@ def _set_tiles(made, tile, scale, extent, reason):
   )
   for field in ("short_side", "max_side", "pad_multiple"):
     made.set(f"preprocessing.{field}", side, "a whole tile")
+  made.set("preprocessing.keep_aspect", True, "tiles keep it")
   made.set("transforms.image_size", (side, side), "a whole tile")
   jitter = "scale_jitter", _jitter(scale)
   stages = tuple(
@@ -183,6 +189,9 @@ def _set_tiles(made, tile, scale, extent, reason):
 def _set_whole(made, statistics, scale, reason):
   short = _round_up(scale * np.median(statistics.short_sides), 32)
   long = _round_up(scale * np.percentile(statistics.long_sides, 95), 32)
+  if not made.config["preprocessing"]["keep_aspect"]:
+    sides = np.sqrt(statistics.short_sides * statistics.long_sides)
+    short = long = _round_up(scale * np.median(sides), 32)
   size = (short, max(short, long))
   made.set("preprocessing.short_side", short, reason)
   made.set("preprocessing.max_side", size[1], reason)

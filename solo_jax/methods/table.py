@@ -35,10 +35,12 @@ class Row:
       device axis in training, None elsewhere.
     problems: (config as nested mappings) -> its problems that are specific to
       this method, one line each.
+    side_multiple: What the sides of its inputs must be multiples of.
   """
 
   make: Callable[..., Method]
   problems: Callable[[Mapping[str, Any]], list[str]]
+  side_multiple: int = 32  # the coarsest stride of a backbone
 
 
 METHODS = {
@@ -52,7 +54,7 @@ METHODS = {
   "queryinst": Row(queryinst.make, queryinst.problems),
   "solo": Row(solo.make, solo.problems),
   "solov2": Row(solov2.make, solov2.problems),
-  "yolact": Row(yolact.make, yolact.problems),
+  "yolact": Row(yolact.make, yolact.problems, side_multiple=1),
 }
 
 
@@ -68,6 +70,31 @@ def find(name: str) -> Row:
   if name not in METHODS:
     raise errors.UserError(f"unknown method {name!r}; known: {sorted(METHODS)}")
   return METHODS[name]
+
+
+def find_problems(config: Mapping[str, Any]) -> list[str]:
+  """Returns problems of a config that depend on its method.
+
+  Args:
+    config: Nested mappings, each field valid on its own.
+
+  Returns:
+    One line per problem.
+  """
+  row = find(config["method"])
+  multiple, found = row.side_multiple, []
+  for section, field in (
+    ("transforms", "image_size"),
+    ("preprocessing", "pad_multiple"),
+  ):
+    value = config[section][field]
+    sides = value if isinstance(value, (tuple, list)) else (value,)
+    if any(side % multiple for side in sides):
+      found.append(
+        f"{section}.{field} is {value!r}; {config['method']} needs multiples "
+        f"of {multiple}"
+      )
+  return found or row.problems(config)
 
 
 def make_method(name: str, backbone: nn.Module, **sections: Any) -> Method:

@@ -3,10 +3,27 @@
 That converted weights give the published outputs is tested with the network.
 """
 
-import numpy as np
+import functools
+import re
 
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import yolact_layouts
+
+from solo_jax import published
+from solo_jax.building import build_method
+from solo_jax.checkpoints.state import count_parameters
 from solo_jax.conversion import yolact
+from solo_jax.conversion.checkpoint_file import Source
+from solo_jax.conversion.converter import convert_source, suggest_config
+from solo_jax.conversion.families import find_family, recognize
 from solo_jax.conversion.mapping import route
+from solo_jax.errors import UserError
+from solo_jax.weights import load_config
+
+ROWS = [row for row in published.PUBLISHED if row.name.startswith("yolact")]
 
 
 def test_names_of_the_authors():
@@ -21,8 +38,7 @@ def test_names_of_the_authors():
     "maskiou_net.maskiou_net.0.weight": np.zeros(1),
     "maskiou_net.maskiou_net.2.weight": np.zeros(1),
   }
-  rules = yolact.ORIGINAL + yolact.mask_score_rules(2)
-  found = route(yolact.prepare_original(arrays), rules)
+  found = route(yolact.prepare_original(arrays), yolact.ORIGINAL)
   assert set(found) == {
     "params/backbone/layer1_1/conv2/kernel",
     "batch_stats/backbone/layer4_0/bn1/var",
@@ -47,3 +63,72 @@ def test_the_background_comes_first():
   order = found["bbox_head.conv_cls.weight"][:, 0, 0, 0]
   assert order.tolist() == [2, 0, 1, 5, 3, 4]
   assert found["bbox_head.conv_reg.bias"] is arrays["bbox_head.conv_reg.bias"]
+
+
+def test_a_bias_before_a_norm_moves_into_its_mean():
+  """Deformable convolutions of YOLACT++ have one: (x + b - m) = x - (m - b)."""
+  at = "backbone.layers.1.0"
+  arrays = {
+    f"{at}.conv2.bias": np.array([1.0, 2]),
+    f"{at}.bn2.running_mean": np.array([5.0, 5]),
+    f"{at}.conv2.conv_offset_mask.bias": np.zeros(27),
+  }
+  found = route(yolact.prepare_original(arrays), yolact.ORIGINAL)
+  path = "backbone/layer2_0"
+  assert found[f"batch_stats/{path}/bn2/mean"].tolist() == [4, 3]
+  assert f"params/{path}/conv2/offset/bias" in found and len(found) == 2
+
+
+@functools.cache
+def find_shapes(config):
+  """Variables of a network; cheap, only the backbone's input counts."""
+  network = build_method(load_config(config)).network
+
+  def init(key):
+    image = jnp.zeros((1, 256, 256, 3), jnp.uint8)
+    return network.init(key, image, jnp.full((1, 2), 256), train=False)
+
+  return jax.eval_shape(init, jax.random.key(0))
+
+
+def convert_layout(arrays, config):
+  source = Source(arrays=arrays, class_names=None, notes=())
+  shapes = find_shapes(config)
+  return convert_source(source, load_config(config), lambda _: shapes)
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
+def test_published_file_fills_its_network(row, record_property):
+  arrays = yolact_layouts.find_layout(row.name)
+  family = find_family(None, arrays)
+  suggested = suggest_config(family, recognize(family, arrays))
+  path, _, argument = suggested.partition(":")
+  config, _, wanted = row.config.partition(":")
+  assert path == f"configs/{config}"
+  assert set(argument.split(",")) <= set(wanted.split(","))
+  conversion = convert_layout(arrays, re.sub(",side=700", "", row.config))
+  assert [number for number, _ in conversion.classes][-1] == 90
+  leaves = jax.tree.leaves(conversion.variables)
+  assert row.megabytes == round(sum(x.size for x in leaves) * 4 / 1e6)
+  record_property(
+    "published",
+    {
+      "family": family.name,
+      "checkpoint": row.name,
+      "config": row.config,
+      "AP, published": row.ap,
+      "tensors": len(leaves),
+      "dropped": len(arrays) - len(leaves),
+      "parameters": f"{count_parameters(conversion.variables['params']):,}",
+      "input": "550x550",
+      "masks": "-",
+    },
+  )
+
+
+def test_names_of_mmdetection_3_and_a_network_without_its_input():
+  name = "yolact_coco.py:backbone=r50,recipe=mmdet"
+  layout = yolact_layouts.mmdet("r50", semantic="mask_head.segm_branch")
+  convert_layout(layout, name)
+  with pytest.raises(UserError, match="network.p6_source is 'p5'"):
+    convert_layout(layout, "yolact_coco.py:backbone=r50")

@@ -202,9 +202,14 @@ def test_render_refuses_what_does_not_fit():
   shifted = make_sample(noise(), affine=np.array([[1, 0, 0.3], [0, 1, 0]]))
   with pytest.raises(ValueError, match="image 7: .* whole pixels"):
     render(shifted)
-  shifted = make_sample(noise(), affine=np.array([[1.0, 0, 2], [0, 1, 0]]))
-  with pytest.raises(ValueError, match="image 7: the frame .* beyond"):
-    render(shifted)
+
+
+def test_beyond_the_image_is_the_mean_colour():
+  shifted = make_sample(noise(), affine=np.array([[1.0, 0, 2], [0, 1, -3]]))
+  image = render(shifted)
+  np.testing.assert_array_equal(image[:37, 2:], noise()[3:, :-2])
+  assert (image[37:40] == batching.OUTSIDE).all()
+  assert (image[:40, :2] == batching.OUTSIDE).all()
 
 
 def test_example_by_hand():

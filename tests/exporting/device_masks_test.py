@@ -28,22 +28,31 @@ def compiled_masks():
 
 
 @pytest.mark.parametrize(
-  ("original", "resized"),
-  [((150, 160), (64, 68)), ((40, 50), (58, 72)), ((33, 97), (33, 97))],
+  ("original", "resized", "cells", "resize"),
+  [
+    ((150, 160), (64, 68), (18, 25), "padded"),
+    ((40, 50), (58, 72), (18, 25), "padded"),
+    ((33, 97), (33, 97), (18, 25), "padded"),
+    ((150, 160), (64, 68), (17, 31), "direct"),
+    ((33, 97), (72, 100), (17, 31), "direct"),
+  ],
 )
-def test_masks_equal_those_of_the_host(original, resized):
+def test_masks_equal_those_of_the_host(original, resized, cells, resize):
   rng = np.random.default_rng(0)
-  probs = rng.random((5, 18, 25), dtype=np.float32)
+  probs = rng.random((5, *cells), dtype=np.float32)
   probs = cv2.GaussianBlur(probs.transpose(1, 2, 0), (0, 0), 1.5)
   probs = np.ascontiguousarray(probs.transpose(2, 0, 1))
   probs[3] = 0.4  # an empty mask
   valid = np.array([True, True, True, True, False])
   packed, boxes = compiled_masks()(
-    types.FrameMasks(probs=probs), valid, np.array(resized), np.array(original)
+    types.FrameMasks(probs=probs, resize=resize),
+    valid,
+    np.array(resized),
+    np.array(original),
   )
   masks = np.unpackbits(np.asarray(packed), axis=2).astype(bool)
   expected, expected_boxes = masks_to_original(
-    types.FrameMasks(probs=probs[:4]),
+    types.FrameMasks(probs=probs[:4], resize=resize),
     padded_size=PADDED,
     image_size=resized,
     original_size=original,

@@ -48,6 +48,7 @@ def test_equals_the_predictor(interpolation, sizes):
   rule = dict(
     short_side=32,
     max_side=48,
+    keep_aspect=True,
     size_rounding="nearest",
     pad_multiple=48,
     interpolation=interpolation,

@@ -201,3 +201,23 @@ def test_a_mirrored_variant_alone_is_in_place(box_method):
   mask, truth = found.masks[0], image[..., 0] > 0
   assert (mask & truth).sum() / (mask | truth).sum() > 0.9
   assert np.abs(found.boxes_xyxy[0] - [20, 10, 51, 40]).max() < 2
+
+
+def test_direct_masks_equal_interpolation_in_the_whole_image():
+  """SciPy's, where a cell is no whole number of pixels, with padding."""
+  sizes = dict(
+    padded_size=(70, 99), image_size=(61, 99), original_size=(83, 50)
+  )
+  probs = np.random.default_rng(3).random((2, 3, 18, 26), np.float32)
+  probs = ndimage.gaussian_filter(probs, (0, 0, 2, 2))
+  masks = types.FrameMasks(probs=probs, resize="direct")
+  found = to_instances(decode(masks), 0, **sizes, threshold=0.5)
+  y, x = np.mgrid[:83, :50] + 0.5
+  y, x = y * 61 / 83 * 18 / 70 - 0.5, x * 99 / 50 * 26 / 99 - 0.5
+  for i, mask in enumerate(found.masks):
+    value = ndimage.map_coordinates(
+      probs[0, i].astype(float), (y, x), order=1, mode="nearest"
+    )
+    sure = np.abs(value - 0.5) > 1e-5
+    np.testing.assert_array_equal(mask[sure], value[sure] > 0.5)
+    assert 0 < mask.mean() < 1

@@ -1,5 +1,6 @@
 """Tests of solo_jax/inference/preparation.py; predictor_test.py has more."""
 
+import cv2
 import numpy as np
 import pytest
 
@@ -11,6 +12,7 @@ def prepare_with(scales=(1.0,), **overrides):
   rule = dict(
     short_side=32,
     max_side=48,
+    keep_aspect=True,
     size_rounding="nearest",
     pad_multiple=16,
     interpolation="bilinear",
@@ -131,3 +133,13 @@ def test_images_are_those_of_each_code_base(golden, name):
     difference = np.abs(normalized - expected)[:height, :width] * std
     assert difference.max() <= 1
     assert not expected[height:].any() and not found[height:].any()
+
+
+def test_stretched_to_a_square():
+  """As OpenCV stretches, at every scale, whatever `few_shapes` says."""
+  image = np.random.default_rng(0).integers(0, 256, (40, 70, 3), np.uint8)
+  rule = dict(short_side=55, max_side=55, keep_aspect=False, pad_multiple=1)
+  prepared = prepare_with(**rule)(0, image)
+  wanted = cv2.resize(image, (55, 55), interpolation=cv2.INTER_LINEAR)
+  np.testing.assert_array_equal(prepared.images[0], wanted)
+  assert prepared.image_sizes == ((55, 55),)

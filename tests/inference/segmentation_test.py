@@ -51,6 +51,7 @@ def make_predictor(scale):
   rule = dict(
     short_side=8,
     max_side=64,
+    keep_aspect=True,
     size_rounding="nearest",
     pad_multiple=32,
     interpolation="bilinear",

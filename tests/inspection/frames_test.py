@@ -22,6 +22,7 @@ from tests.inspection.conftest import make_sample, sections
 WHOLE = dict(
   short_side=40,
   max_side=72,
+  keep_aspect=True,
   size_rounding="nearest",
   pad_multiple=16,
   interpolation="bilinear",

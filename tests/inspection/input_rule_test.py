@@ -61,10 +61,12 @@ def test_jitter_of_the_original_size_follows_the_scale():
 
 
 def test_scale_of_the_median_image():
-  rule = dict(short_side=800, max_side=1333, tile_size=None)
+  rule = dict(short_side=800, max_side=1333, tile_size=None, keep_aspect=True)
   wide = make_statistics(short=400, long=2000)
   assert input_scale(rule, wide) == pytest.approx(0.6665)
   assert input_scale(rule, make_statistics(short=400, long=500)) == 2
+  stretched = make_statistics(short=400, long=1600)  # as if 800 x 800
+  assert input_scale(rule | dict(keep_aspect=False), stretched) == 1
   rule |= dict(max_side=800, tile_size=400)
   assert input_scale(rule, wide) == 2
 
@@ -103,6 +105,7 @@ def test_padding_that_compiles_few_shapes():
     short_side=640,
     max_side=640,
     tile_size=None,
+    keep_aspect=True,
     size_rounding="nearest",
     interpolation="bilinear",
   )

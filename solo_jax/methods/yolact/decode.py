@@ -28,7 +28,7 @@ def decode(outputs: Outputs, image_size: jax.Array) -> types.Decoded:
 
   valid = ordered(found.valid)
   return types.Decoded(
-    masks=types.FrameMasks(probs=ordered(outputs.mask_probs)),
+    masks=types.FrameMasks(probs=ordered(outputs.mask_probs), resize="direct"),
     scores=jnp.where(valid, scores, 0.0),
     labels=jnp.where(valid, ordered(found.labels), 0),
     valid=valid,

@@ -23,10 +23,13 @@ from solo_jax.methods.device_counts import count_everywhere
 from solo_jax.methods.regions.box_coding import encode, pairwise_iou
 from solo_jax.methods.yolact.detections import CODE_WEIGHTS
 from solo_jax.methods.yolact.network import Predictions
-from solo_jax.methods.yolact.prototypes import crop_weights, mask_logits
+from solo_jax.methods.yolact.prototypes import (
+  crop_weights,
+  mask_logits,
+  resize_masks,
+)
 from solo_jax.methods.yolact.targets import assign
 from solo_jax.nn.draws import row_keys
-from solo_jax.nn.resize import resize_bilinear
 
 MINED = ("positives", "all")
 SEMANTIC_LABELS = ("own", "previous")
@@ -139,7 +142,7 @@ def prediction_loss(
   counted = jnp.sum(jnp.where(batch.image_valid, counted, 0))
   count = count_everywhere(counted, axis_name)
   mask_count = count_everywhere(jnp.sum(num_positives), axis_name)
-  masks = _resized_masks(batch.masks, predictions.prototypes.shape[1:3])
+  masks = resize_masks(batch.masks, predictions.prototypes.shape[1:3])
 
   category = _category_loss(predictions, batch, instance, kind, settings)
   box = _box_loss(predictions, batch, instance, positive)
@@ -193,19 +196,6 @@ def _box_loss(predictions, batch, instance, positive):
   targets = encode(boxes, predictions.priors, CODE_WEIGHTS)
   values = smooth_l1_loss(predictions.box_codes, targets, beta=1.0)
   return jnp.sum(jnp.where(positive[..., None], values, 0.0))
-
-
-def _resized_masks(
-  masks: types.PackedMasks, size: tuple[int, int]
-) -> types.PackedMasks:
-  """Returns hard masks at a resolution, as coverage of 0 or 255."""
-  if masks.encoding == "coverage" and masks.size == size:
-    data = jnp.where(masks.data > 127, 255, 0).astype(jnp.uint8)
-  else:
-    soft = resize_bilinear(masks.unpack().swapaxes(1, 2).swapaxes(2, 3), size)
-    soft = soft.swapaxes(2, 3).swapaxes(1, 2)
-    data = jnp.where(soft > 0.5, 255, 0).astype(jnp.uint8)
-  return dataclasses.replace(masks, data=data, encoding="coverage")
 
 
 def _mask_losses(predictions, batch, assigned, keys, *, max_masks, score_masks):
@@ -298,7 +288,7 @@ def _semantic_loss(predictions, batch, valid, settings):
   """Returns the cross-entropy of each pixel and class, summed over images."""
   logits = predictions.semantic_logits
   _, height, width, num_classes = logits.shape
-  masks = _resized_masks(batch.masks, (height, width)).unpack()
+  masks = resize_masks(batch.masks, (height, width)).unpack()
   shift = 0 if settings.semantic_labels == "own" else 1
   of_class = jax.nn.one_hot((batch.labels - shift) % num_classes, num_classes)
   of_class *= valid[..., None]

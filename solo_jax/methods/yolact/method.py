@@ -17,7 +17,7 @@ from solo_jax.methods.yolact.network import YOLACT
 from solo_jax.methods.yolact.perfect_outputs import perfect_outputs
 from solo_jax.methods.yolact.priors import Priors, make_priors
 
-MASK_STRIDE = 4  # of the prototypes
+PROTOTYPE_STRIDE = 4  # where it is a whole number
 LEVEL_STRIDES = (8, 16, 32, 64, 128)  # P3 to P7
 
 
@@ -89,16 +89,19 @@ def problems(config: Mapping[str, Any]) -> list[str]:
   transforms, found = config["transforms"], []
   if transforms["mask_frame"] != "image":
     found.append("transforms.mask_frame must be 'image': masks of whole images")
-  if transforms["mask_stride"] != MASK_STRIDE:
+  stride = transforms["mask_stride"]
+  if stride > PROTOTYPE_STRIDE:
     found.append(
-      f"transforms.mask_stride is {transforms['mask_stride']}; prototypes have "
-      f"a stride of {MASK_STRIDE}"
+      f"transforms.mask_stride is {stride}; targets must not be coarser than "
+      f"prototypes, whose stride is {PROTOTYPE_STRIDE}"
     )
-  multiple = config["preprocessing"]["pad_multiple"]
-  if multiple % 8 or any(side % 8 for side in transforms["image_size"]):
+  per_byte = 1 if transforms["mask_rule"] == "coverage" else 8
+  height, width = transforms["image_size"]
+  if height % stride or width % (stride * per_byte):
     found.append(
-      "transforms.image_size and preprocessing.pad_multiple must be multiples "
-      "of 8, or the prototypes have no whole stride"
+      f"transforms.image_size is {(height, width)}; masks of stride {stride} "
+      "need multiples of it (8 times that in width for bits): "
+      "mask_rule='coverage' with a smaller mask_stride fits more sizes"
     )
   sizes = config["network"]["prior_sizes"]
   if len(set(map(len, sizes))) > 1:

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from solo_jax import types
 from solo_jax.methods.yolact.detections import Detections
 from solo_jax.methods.yolact.network import YOLACT, Outputs
-from solo_jax.methods.yolact.prototypes import crop_weights
+from solo_jax.methods.yolact.prototypes import crop_weights, resize_masks
 
 
 def perfect_outputs(network: YOLACT, batch: types.Batch) -> Outputs:
@@ -17,7 +17,7 @@ def perfect_outputs(network: YOLACT, batch: types.Batch) -> Outputs:
 
   Args:
     network: Only its attributes are read.
-    batch: Images with their targets; masks of the prototypes' resolution.
+    batch: Images with their targets.
 
   Returns:
     One detection for each instance, as far as there is room; its mask is the
@@ -30,7 +30,12 @@ def perfect_outputs(network: YOLACT, batch: types.Batch) -> Outputs:
     padding = [(0, 0), (0, number - x.shape[1]), *[(0, 0)] * (x.ndim - 2)]
     return jnp.pad(x, padding)
 
-  masks, size = batch.masks.unpack(), batch.masks.size
+  # P3 has a stride of 8, rounded up, and prototypes twice its size.
+  size = tuple(2 * -(-side // 8) for side in batch.image.shape[1:3])
+  masks = batch.masks
+  if masks.size != size:
+    masks = resize_masks(masks, size)
+  masks = masks.unpack()
   inside = jax.vmap(
     lambda boxes: crop_weights(boxes, size, batch.image.shape[1:3])
   )(batch.boxes_xyxy)

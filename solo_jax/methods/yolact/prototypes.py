@@ -3,8 +3,13 @@
 Shape letters: h, w prototype resolution, k prototypes, n instances.
 """
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
+
+from solo_jax import types
+from solo_jax.nn.resize import resize_bilinear
 
 
 def crop_weights(
@@ -78,3 +83,24 @@ def mask_probs(
   limit = jnp.where(logits > 0, 1.0, 0.5 - 1e-6)
   probs = jnp.minimum(jax.nn.sigmoid(logits), limit)
   return jnp.where(inside, probs, 0.0)
+
+
+def resize_masks(
+  masks: types.PackedMasks, size: tuple[int, int]
+) -> types.PackedMasks:
+  """Returns hard targets at the prototypes' resolution, as trained on.
+
+  Args:
+    masks: Masks of a batch, at any resolution.
+    size: (h, w).
+
+  Returns:
+    Coverage of 0 or 255. [B, N] masks of [h, w].
+  """
+  if masks.encoding == "coverage" and masks.size == size:
+    data = jnp.where(masks.data > 127, 255, 0).astype(jnp.uint8)
+  else:
+    soft = resize_bilinear(masks.unpack().swapaxes(1, 2).swapaxes(2, 3), size)
+    soft = soft.swapaxes(2, 3).swapaxes(1, 2)
+    data = jnp.where(soft > 0.5, 255, 0).astype(jnp.uint8)
+  return dataclasses.replace(masks, data=data, encoding="coverage")

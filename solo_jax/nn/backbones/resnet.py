@@ -147,7 +147,8 @@ class ResNet(nn.Module):
       (4x4 pixels to channels, then one 3x3 convolution).
     stride_in_1x1: See `Block`; bottleneck only.
     deformable: None, or 'v1' or 'v2' deformable convolutions for the 3x3 of
-      each block in the stages that end in C3 to C5; bottleneck only.
+      some blocks in the stages that end in C3 to C5; bottleneck only.
+    deformable_every: Which blocks: the first of a stage and then every n-th.
     groups: Groups of the 3x3 convolutions (ResNeXt: 64 or 32); bottleneck
       only.
     group_width: Inner channels of each group in the first stage, for a width
@@ -168,6 +169,7 @@ class ResNet(nn.Module):
   stem: str = "conv7"
   stride_in_1x1: bool = False
   deformable: str | None = None
+  deformable_every: int = 1
   groups: int = 1
   group_width: int = 64
   norm: str = "frozen"
@@ -263,12 +265,13 @@ class ResNet(nn.Module):
     for stage in range(1, 5):
       make_block = nn.remat(Block) if stage in self.remat else Block
       for i in range(self.stage_sizes[stage - 1]):
+        deforms = stage in DEFORMABLE_STAGES and i % self.deformable_every == 0
         x = make_block(
           kind=self.block,
           width=self.widths[stage - 1],
           stride=2 if stage > 1 and i == 0 else 1,
           stride_in_1x1=self.stride_in_1x1,
-          deformable=self.deformable if stage in DEFORMABLE_STAGES else None,
+          deformable=self.deformable if deforms else None,
           groups=self.groups,
           group_width=self.group_width,
           make_norm=norms[stage],

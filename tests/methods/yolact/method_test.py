@@ -20,8 +20,8 @@ def config():
   ("section", "field", "value", "message"),
   [
     ("transforms", "mask_frame", "box", "masks of whole images"),
-    ("transforms", "mask_stride", 2, "prototypes have a stride of 4"),
-    ("transforms", "image_size", (100, 128), "multiples of 8"),
+    ("transforms", "mask_stride", 8, "must not be coarser"),
+    ("transforms", "image_size", (126, 128), "need multiples of it"),
     ("network", "prior_sizes", ((8,), (9, 10)), "as many sizes"),
     ("network", "mask_score_channels", (8,), "both or neither"),
     ("loss", "mask_score_weight", 25.0, "both or neither"),

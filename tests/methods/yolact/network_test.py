@@ -13,6 +13,9 @@ from scene import (
   side,
 )
 
+from solo_jax import types
+from solo_jax.inference.instances import masks_to_original
+from solo_jax.inference.preparation import Preparation
 from solo_jax.methods.regions.box_coding import decode
 from solo_jax.methods.yolact.detections import CODE_WEIGHTS
 
@@ -51,6 +54,7 @@ def test_fixture(golden):
     assert_close(actual, expected, 1e-4, f"fpn_{level}")
   check = check_mmdet if kind(golden) == "mmdet" else check_original
   check(golden, predictions, outputs)
+  check_masks(golden, outputs)
 
 
 def check_original(golden, predictions, outputs):
@@ -99,6 +103,37 @@ def check_mmdet(golden, predictions, outputs):
   np.testing.assert_allclose(
     found.boxes_xyxy[:count] * scale, golden["out_boxes"], atol=1e-2
   )
+
+
+def check_masks(golden, outputs):
+  """At the original size, by one resize: 138 / 36 px a cell."""
+  packed, size = golden["out_masks_packed"], golden.config["original_hw"]
+  bits = np.unpackbits(packed, axis=1)[:, : size[0] * size[1]]
+  expected = bits.reshape(-1, *size).astype(bool)
+  padded_size = (side(golden),) * 2
+  found, _ = masks_to_original(
+    types.FrameMasks(
+      probs=np.asarray(outputs.mask_probs[0, : len(packed)]), resize="direct"
+    ),
+    padded_size=padded_size,
+    image_size=padded_size,
+    original_size=tuple(size),
+    threshold=0.5,
+  )
+  assert (found != expected).mean() < 0.002
+
+
+@pytest.mark.golden("yolact_original_*_model.npz")
+def test_input_is_stretched_as_published(golden):
+  """Within a grey level: OpenCV's bytes in place of torch's floats."""
+  size = side(golden)
+  rule = dict(short_side=size, max_side=size, keep_aspect=False)
+  rule |= dict(pad_multiple=1, interpolation="bilinear", tile_size=None)
+  image = Preparation(rule, (1.0,))(0, golden["image_rgb"]).images[0]
+  network = make_network(golden)
+  x = (image - np.array(network.mean)) / np.array(network.std)
+  expected = golden["net_input"][0].transpose(1, 2, 0)
+  assert np.abs(x - expected).max() < 1.01 / min(network.std)
 
 
 def test_code_weights_are_the_published_variances():

@@ -91,10 +91,7 @@ def make_variables(golden, network):
   if kind(golden) == "mmdet":
     source, rules = yolact.prepare_mmdet(source), yolact.MMDET
   else:
-    channels = golden.config.get("maskiou_channels", ())
     rules = yolact.ORIGINAL
-    if channels:
-      rules += yolact.mask_score_rules(len(channels))
     source = yolact.prepare_original(source)
   semantic = ("semantic_seg_conv", "mask_head.segm_branch.segm_conv")
   if not any(name.startswith(semantic) for name in source):
