@@ -120,9 +120,7 @@ def paste(sample: Sample, other: Sample, chosen: np.ndarray) -> Sample:
   )
 
 
-def _padded(
-  image: np.ndarray, size: tuple[int, int], value: int
-) -> np.ndarray:
+def _padded(image: np.ndarray, size: tuple[int, int], value: int) -> np.ndarray:
   """Returns an image or map padded with a value to (height, width)."""
   widths = [(0, size[0] - image.shape[0]), (0, size[1] - image.shape[1])]
   widths += [(0, 0)] * (image.ndim - 2)
