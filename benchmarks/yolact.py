@@ -72,14 +72,21 @@ def make_network() -> YOLACT:
 def make_peer(pixels: torch.Tensor) -> torch_yolact.Yolact:
   """Returns the network of PyTorch with as many candidates as wanted."""
   torch.manual_seed(0)
-  network = torch_yolact.Yolact().eval()
+  network = torch_yolact.Yolact()
   head = network.prediction_layers[0]
+  for layer in network.modules():
+    if isinstance(layer, torch.nn.BatchNorm2d):
+      layer.momentum = 1.0  # the statistics of this image
+    elif isinstance(layer, torch.nn.Conv2d) and layer.bias is not None:
+      torch.nn.init.kaiming_uniform_(layer.weight, nonlinearity="relu")
+      torch.nn.init.zeros_(layer.bias)
   with torch.no_grad():
+    network.train()(pixels)
+    network.eval()
     layers = (head.conf_layer, 2.0), (head.bbox_layer, 1.0)
     layers += (head.mask_layer, 1.0), (network.proto_net[-1], 1.0)
     for (layer, wanted), found in zip(layers, network(pixels), strict=True):
       layer.weight *= wanted / found.std()
-      layer.bias *= 0
     # The background for which as many priors take part as wanted.
     low, high = -200.0, 200.0
     logits = network(pixels)[0][0]

@@ -23,7 +23,8 @@ Pairs of images/ and labels/, split by index.json or by ratio:
 python -m solo_jax.prepare --dataset=labeled_images --source=DIR --name=nuclei
 
 Panoptic data in COCO's format, JSON and PNG; for your own, pass
---train_annotations, --train_segments (the PNG files) and --train_images:
+--train_annotations, --train_segments (the PNG files; label images and
+classes.json if the annotations are instances) and --train_images:
 
 python -m solo_jax.prepare --dataset=coco_panoptic --source=DIR
 
@@ -49,6 +50,7 @@ from solo_jax.data import (
   exif,
   label_pairs,
   labeled_images,
+  panoptic_files,
   semantic_images,
   shapes,
   stuff_maps,
@@ -169,7 +171,7 @@ def _find_custom() -> dict[str, Any]:
   parts, splits = _PARTS.get(FLAGS.dataset, ()), {}
   find = dict(
     coco_instances=coco_instances.find_custom,
-    coco_panoptic=coco_panoptic.find_custom,
+    coco_panoptic=panoptic_files.find_custom,
   )
   for split in _SPLITS:
     given = {k: x for k, x in _custom_flags(split).items() if x is not None}
@@ -235,7 +237,7 @@ def _make_coco_builder(**common: Any) -> RecordsBuilder:
   splits = _find_custom() if _is_custom() else None
   if FLAGS.dataset == "coco_panoptic":
     if splits is None:
-      splits = coco_panoptic.find_coco(FLAGS.source, FLAGS.max_pixels)
+      splits = panoptic_files.find_coco(FLAGS.source, FLAGS.max_pixels)
     return coco_panoptic.CocoPanoptic(**common, splits=splits)
   if splits is None and FLAGS.source != "download":
     splits = coco_instances.find_coco(FLAGS.source, FLAGS.max_pixels)

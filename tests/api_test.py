@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from solo_jax.api import Predictor
-from solo_jax.building import build_method, build_model, build_predictor
+from solo_jax.building import build_method, build_predictor, check_variables
 from solo_jax.checkpoints import converted, store
 from solo_jax.checkpoints.state import init_variables
 from solo_jax.data.shapes import CLASS_NAMES
@@ -93,10 +93,10 @@ def test_weights_of_another_network_are_refused(folder):
   checkpoint = store.load(folder)
   del checkpoint.variables["params"]["backbone"]
   with pytest.raises(UserError, match="cannot use these weights of solov2"):
-    build_model(checkpoint.config, checkpoint.variables)
+    check_variables(checkpoint.config, checkpoint.variables)
 
 
-def test_a_script_beside_the_clone_finds_the_package(tmp_path):
+def test_a_script_next_to_the_clone_finds_the_package(tmp_path):
   (tmp_path / "solo_jax" / "data").mkdir(parents=True)  # as a clone would be
   (tmp_path / "script.py").write_text("import solo_jax.data.transforms")
   result = subprocess.run(

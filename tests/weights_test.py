@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 from file_server import FileServer
 
-from solo_jax import published, weights
-from solo_jax.checkpoints import hub
+from solo_jax import cached, published, weights
+from solo_jax.checkpoints import hub, store
 from solo_jax.errors import UserError
 from tests.conftest import GOLDEN
 from tests.conversion.converter_test import make_config, make_content
@@ -155,7 +155,7 @@ def test_transformers_own_files_describe_the_network(cache, server):
 
 
 @FIXTURE
-def test_a_file_of_ones_own(golden, cache, body, tmp_path):
+def test_a_file_of_your_own(golden, cache, body, tmp_path):
   folder = weights.find_folder(str(tmp_path / "x.pth"))
   assert pathlib.Path(folder).is_relative_to(cache)
   assert weights.load(str(tmp_path / "x.pth")).origin["file"] == "x.pth"
@@ -232,7 +232,7 @@ def test_backbones_stay_files(cache, server, monkeypatch):
   path = weights.find_file(row.name)
   assert pathlib.Path(path).read_bytes() == b"weights"
   assert weights.find_file(row.name) == path and len(server.requests) == 1
-  assert weights.is_cached(row) == pathlib.Path(path).parent
+  assert cached.is_cached(row) == pathlib.Path(path).parent
   assert weights.find_file("efficientnet_lite0") == "efficientnet_lite0"
   with pytest.raises(UserError, match="backbone.weights=resnet18_torchvision"):
     weights.find_folder(row.name)
@@ -252,3 +252,27 @@ def test_a_file_of_a_backbone_has_no_config(golden, tmp_path, monkeypatch):
   )
   with pytest.raises(UserError, match="config.backbone.weights="):
     weights.find_folder(str(path))
+
+
+def test_heads_without_training_are_named_and_backbones_refused(
+  monkeypatch, capsys
+):
+  checkpoint = store.Checkpoint(
+    config=None,
+    class_names=("cat",),
+    category_ids=(1,),
+    variables={},
+    step=3,
+    untrained=("category", "kernel"),
+  )
+  model = published.PUBLISHED[0]  # any dataclass with the field
+  monkeypatch.setattr(weights, "load", lambda _: checkpoint)
+  monkeypatch.setattr(weights, "build_model", lambda *_, **__: model)
+  monkeypatch.setattr(weights.dataclasses, "replace", lambda x, **_: x)
+  assert weights.load_model("runs/a") is model
+  said = capsys.readouterr().err
+  assert said.count("\n") == 1
+  assert "beware: category, kernel started from random values and had 3" in said
+  object.__setattr__(checkpoint, "class_names", ())
+  with pytest.raises(UserError, match="runs/a is a backbone without a head"):
+    weights.load_model("runs/a")

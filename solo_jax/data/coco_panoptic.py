@@ -2,23 +2,24 @@
 
 Sources: a folder laid out like COCO 2017, or a file of annotations, a folder of
 PNG files and a folder of images for each split. Folders may be zip archives,
-which are read in place.
+which are read in place. PNG files next to a classes.json are semantic label
+images: they are joined with the instances of the file of annotations.
 """
 
 import dataclasses
-import pathlib
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from solo_jax.data import builder, examples
+from solo_jax.data import builder, examples, joined_panoptic
 from solo_jax.data.coco_file import Categories, parse, read_categories
 from solo_jax.data.coco_images import ImageReader
 from solo_jax.data.coco_instances import AnnotatedImages
 from solo_jax.data.coco_values import is_int, read_ids, show
 from solo_jax.data.file_names import NameFinder
-from solo_jax.data.file_tree import MAX_PIXELS, FileTree
+from solo_jax.data.file_tree import FileTree
 from solo_jax.data.findings import Findings
+from solo_jax.data.panoptic_files import PanopticFiles
 from solo_jax.data.panoptic_segments import (
   Segment,
   make_objects,
@@ -26,97 +27,6 @@ from solo_jax.data.panoptic_segments import (
 )
 from solo_jax.data.panoptic_segments import read_ids as read_segment_ids
 from solo_jax.errors import UserError
-
-_YEARS = {"train": "train2017", "validation": "val2017"}
-
-
-@dataclasses.dataclass(frozen=True)
-class PanopticFiles:
-  """The files of a split.
-
-  Attributes:
-    annotations: Folder or archive with the annotation file.
-    name: Name of the annotation file.
-    segments: Folder or archive of the PNG files.
-    images: Folder or archive of the images.
-  """
-
-  annotations: FileTree
-  name: str
-  segments: FileTree
-  images: FileTree
-
-
-def find_custom(
-  annotations: str, segments: str, images: str, max_pixels: int = MAX_PIXELS
-) -> PanopticFiles:
-  """Returns a split given by its three parts.
-
-  Args:
-    annotations: Path of the JSON file.
-    segments: Path of the folder or zip archive of the PNG files.
-    images: Path of the folder or zip archive of the images.
-    max_pixels: Images that declare more pixels are rejected.
-
-  Returns:
-    The split.
-
-  Raises:
-    UserError: If a part is missing.
-  """
-  path = pathlib.Path(annotations)
-  if not path.is_file():
-    raise UserError(f"{path}: no such annotation file.")
-  return PanopticFiles(
-    FileTree(path.parent),
-    path.name,
-    FileTree(segments, max_pixels),
-    FileTree(images, max_pixels),
-  )
-
-
-def find_coco(
-  source: str, max_pixels: int = MAX_PIXELS
-) -> dict[str, PanopticFiles]:
-  """Returns the splits of COCO 2017.
-
-  Args:
-    source: Folder with train2017, val2017 and annotations, the latter with
-      panoptic_train2017.json, panoptic_train2017 and so on, as the official
-      archive of annotations is unpacked; images and PNG files may be zip
-      archives still.
-    max_pixels: Images that declare more pixels are rejected.
-
-  Returns:
-    The splits train and validation.
-
-  Raises:
-    UserError: If a part is missing; the message lists where it was searched.
-  """
-  root = pathlib.Path(source)
-
-  def find(*names: str) -> FileTree:
-    for name in names:
-      if (root / name).exists():
-        return FileTree(root / name, max_pixels)
-    packed = root / "panoptic_annotations_trainval2017.zip"
-    advice = f"; unpack {packed}, which holds archives" * packed.exists()
-    raise UserError(f"{root}: found none of {', '.join(names)}{advice}.")
-
-  splits = {}
-  for split, year in _YEARS.items():
-    name = f"panoptic_{year}"
-    splits[split] = PanopticFiles(
-      find("annotations"),
-      f"{name}.json",
-      find(
-        *(f"{x}{name}{y}" for x in ("annotations/", "") for y in ("", ".zip"))
-      ),
-      find(year, f"{year}.zip"),
-    )
-    if splits[split].name not in splits[split].annotations:
-      raise UserError(f"{root}/annotations: {name}.json is missing there.")
-  return splits
 
 
 @dataclasses.dataclass(frozen=True)
@@ -164,18 +74,36 @@ class PanopticImages:
 class _Split:
   """What is known about a split before its PNG files are read."""
 
-  images: PanopticImages
+  images: examples.ImageSource
   categories: Categories
   is_thing: tuple[bool, ...]
   findings: Findings
   num_images: int
   num_segments: int
+  num_segments_skipped: int
 
-  @property
-  def num_skipped(self) -> tuple[int, int]:
-    """Returns the numbers of skipped images and segments."""
-    kept = sum(map(len, self.images.segments))
-    return self.num_images - len(self.images), self.num_segments - kept
+
+def _read_joined(files: PanopticFiles, exif_choice: str | None) -> _Split:
+  """Returns a split of instances that are joined with label images."""
+  found = joined_panoptic.read_split(
+    files.annotations.read(files.name),
+    files.name,
+    files.images,
+    files.segments,
+    exif_choice,
+  )
+  read = found.annotations
+  labels = {key: label for label, key in enumerate(found.category_ids)}
+  return _Split(
+    images=found.images,
+    categories=Categories(labels, found.class_names, ()),
+    is_thing=tuple(x in read.class_names for x in found.class_names),
+    findings=read.findings,
+    num_images=read.num_images,
+    num_segments=read.num_annotations,
+    num_segments_skipped=read.num_annotations_skipped
+    + found.num_instances_without,
+  )
 
 
 def read_split(files: PanopticFiles, exif_choice: str | None = None) -> _Split:
@@ -189,13 +117,19 @@ def read_split(files: PanopticFiles, exif_choice: str | None = None) -> _Split:
   Raises:
     UserError: If the file is not a panoptic one.
   """
+  if joined_panoptic.CLASSES in files.segments:
+    return _read_joined(files, exif_choice)
   name, findings = files.name, Findings()
+  if files.segments.is_copy:
+    kind = "archive inside an archive, read from a temporary copy"
+    findings.repairs.add(kind, f"{files.segments}")
   content = parse(files.annotations.read(name), name)
   items = [x for x in content["annotations"] if isinstance(x, dict)]
   if items and not any("segments_info" in item for item in items):
     raise UserError(
       f"{name} has no segments_info in its annotations: it is no panoptic file "
-      "of COCO. For instances use --dataset=coco_instances."
+      "of COCO. For instances use --dataset=coco_instances, or join them with "
+      "label images by a classes.json next to these."
     )
   categories = read_categories(content["categories"], name, findings)
   read_ids(content["images"], ("id",), name, findings)
@@ -215,6 +149,7 @@ def read_split(files: PanopticFiles, exif_choice: str | None = None) -> _Split:
       kept.append((_to_record(image), found, segments))
   records, names, segments = zip(*kept, strict=True) if kept else ((),) * 3
   counts = (item.get("segments_info") for item in items)
+  num_segments = sum(len(x) for x in counts if isinstance(x, list))
   return _Split(
     PanopticImages(
       AnnotatedImages(records, files.images, exif_choice),
@@ -226,7 +161,8 @@ def read_split(files: PanopticFiles, exif_choice: str | None = None) -> _Split:
     _read_things(content["categories"], segments, categories, name, findings),
     findings,
     len(content["images"]),
-    sum(len(x) for x in counts if isinstance(x, list)),
+    num_segments,
+    num_segments - sum(map(len, segments)),
   )
 
 
@@ -354,7 +290,6 @@ class CocoPanoptic(builder.RecordsBuilder):
     findings = Findings()
     for split in read.values():
       findings.extend(split.findings)
-    skipped = np.sum([split.num_skipped for split in read.values()], axis=0)
     self.describe(
       builder.Description(
         class_names=first.categories.names,
@@ -364,8 +299,12 @@ class CocoPanoptic(builder.RecordsBuilder):
         findings=findings,
         num_images=sum(split.num_images for split in read.values()),
         num_annotations=sum(split.num_segments for split in read.values()),
-        num_images_skipped=int(skipped[0]),
-        num_annotations_skipped=int(skipped[1]),
+        num_images_skipped=sum(
+          split.num_images - len(split.images) for split in read.values()
+        ),
+        num_annotations_skipped=sum(
+          split.num_segments_skipped for split in read.values()
+        ),
         exif=self._exif or "ignore",
       )
     )

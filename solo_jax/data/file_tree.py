@@ -1,20 +1,23 @@
 """Files of a folder or of a zip archive, read in place.
 
-Files are not trusted: nothing is unpacked to disk, and no name can point
+Files are not trusted: no member is unpacked to disk, and no name can point
 outside of the folder.
 """
 
+import copy
 import lzma
 import os
 import pathlib
 import posixpath
 import re
+import shutil
 import stat
 import struct
+import tempfile
 import zipfile
 import zlib
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, BinaryIO
 
 from solo_jax import file_kinds
 from solo_jax.data import image_files
@@ -50,6 +53,7 @@ class FileTree:
 
   Attributes:
     path: The folder or archive.
+    is_copy: Whether it is an archive that was copied out of another one.
   """
 
   def __init__(self, path: str | pathlib.Path, max_pixels: int = MAX_PIXELS):
@@ -64,17 +68,23 @@ class FileTree:
         archive, or is an archive with a member outside of its root.
     """
     self.path = pathlib.Path(path)
+    self.is_copy = False
     self._max_pixels = max_pixels
     self._archive, self._prefix = None, ""
     if self.path.is_dir():
       return
     if not self.path.exists():
       raise UserError(f"{path}: no such folder or zip archive; check the path.")
+    self._open_archive(self.path)
+
+  def _open_archive(self, file: pathlib.Path | BinaryIO) -> None:
+    """Reads the list of members; see `__init__`."""
+    path = self.path
     try:
-      self._archive = zipfile.ZipFile(self.path)
+      self._archive = zipfile.ZipFile(file)
     except (*_DAMAGED, ValueError, struct.error) as error:
-      found = what_file_is(self.path)
-      if found is not None:
+      found = what_file_is(file)
+      if found not in (None, "a zip archive"):
         raise UserError(
           f"{path} is {found}; need a folder or a zip archive"
         ) from error
@@ -97,6 +107,42 @@ class FileTree:
     tops = {name.partition("/")[0] for name in self._members}
     if len(tops) == 1 and all("/" in name for name in self._members):
       self._prefix = tops.pop() + "/"
+
+  def inner(self, name: str) -> "FileTree":
+    """Returns the tree of an archive that is a file of this tree.
+
+    Members of a compressed archive cannot be read in any order, so it is copied
+    to a temporary file without a name, which goes with the process.
+
+    Args:
+      name: Its name here.
+
+    Returns:
+      The tree, a copy if this one is an archive.
+
+    Raises:
+      UserError: If it is damaged, larger than 4 GiB, or there is no space.
+    """
+    if not self._archive:
+      return FileTree(self.path / name, self._max_pixels)
+    num_bytes = self._check_size(name)
+    free = shutil.disk_usage(tempfile.gettempdir()).free
+    if free < num_bytes:
+      raise UserError(
+        f"{name} in {self.path} needs {num_bytes / 1e6:.0f} MB in "
+        f"{tempfile.gettempdir()}, where {free / 1e6:.0f} MB are free; set "
+        "TMPDIR to a folder with space, or unpack it"
+      )
+    file = tempfile.TemporaryFile()  # noqa: SIM115
+    try:
+      with self.open(name) as packed:
+        shutil.copyfileobj(packed, file)
+    except _DAMAGED as error:
+      raise UserError(f"{name} is damaged in {self.path}: {error}") from error
+    tree = copy.copy(self)
+    tree.path, tree.is_copy, tree._prefix = self.path / name, True, ""
+    tree._open_archive(file)
+    return tree
 
   def __contains__(self, name: str) -> bool:
     if self._archive:
@@ -129,6 +175,17 @@ class FileTree:
       UserError: If the archive is damaged there, or the file is larger than 4
         GiB: a member may be a thousand times larger than its archive.
     """
+    self._check_size(name)
+    try:
+      with self.open(name) as file:
+        return file.read()
+    except _DAMAGED as error:
+      if not self._archive:
+        raise
+      raise UserError(f"damaged in {self.path}: {error}") from error
+
+  def _check_size(self, name: str) -> int:
+    """Returns the bytes of a file that is small enough to be read."""
     if self._archive:
       num_bytes = self._archive.getinfo(self._prefix + name).file_size
     else:
@@ -138,13 +195,7 @@ class FileTree:
         f"{name} in {self.path} has {num_bytes / 2**30:.1f} GiB; files of up "
         f"to {_MAX_BYTES / 2**30:g} GiB are read"
       )
-    try:
-      with self.open(name) as file:
-        return file.read()
-    except _DAMAGED as error:
-      if not self._archive:
-        raise
-      raise UserError(f"damaged in {self.path}: {error}") from error
+    return num_bytes
 
   def read_header(self, name: str) -> image_files.Header:
     """Returns what an image's header declares, without decoding it.
@@ -183,10 +234,13 @@ def is_left_behind(name: str) -> bool:
   )
 
 
-def what_file_is(path: pathlib.Path) -> str | None:
+def what_file_is(file: pathlib.Path | BinaryIO) -> str | None:
   """Returns the kind of an unreadable file, None if it is unknown."""
-  with open(path, "rb") as file:
-    found = file_kinds.what_it_is(file.read(256))
+  if isinstance(file, pathlib.Path):
+    with open(file, "rb") as opened:
+      return what_file_is(opened)
+  file.seek(0)
+  found = file_kinds.what_it_is(file.read(256))
   return None if found == file_kinds.UNKNOWN else found
 
 

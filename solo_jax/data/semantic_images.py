@@ -24,6 +24,11 @@ from solo_jax.data.label_pieces import encode_labels
 from solo_jax.data.labeled_images import LabeledPairs, read_index
 from solo_jax.errors import UserError
 
+_FORM = (
+  'It names the values of label images: {"0": "wall", "1": "floor", "255": '
+  "null}, null for void."
+)
+
 
 def read_classes(path: pathlib.Path) -> dict[int, str | None]:
   """Returns the names of the values in label images.
@@ -32,19 +37,36 @@ def read_classes(path: pathlib.Path) -> dict[int, str | None]:
     path: Path of classes.json.
 
   Returns:
+    As `parse_classes`.
+
+  Raises:
+    UserError: If it is not such a table.
+  """
+  try:
+    text = path.read_bytes()
+  except OSError as error:
+    raise UserError(f"{path} cannot be read ({error}). {_FORM}") from error
+  return parse_classes(text, str(path))
+
+
+def parse_classes(text: bytes, path: str) -> dict[int, str | None]:
+  """Returns the names of the values in label images.
+
+  Args:
+    text: Content of classes.json.
+    path: Its path, for messages.
+
+  Returns:
     Name of each value, by rising value; None for void.
 
   Raises:
     UserError: If it is not such a table.
   """
   try:
-    table = json.loads(path.read_bytes())
+    table = json.loads(text)
     names = {to_int(value): name for value, name in table.items()}
-  except (OSError, ValueError, AttributeError, RecursionError) as error:
-    raise UserError(
-      f"{path} cannot be read ({error}). It names the values of label "
-      'images: {"0": "wall", "1": "floor", "255": null}, null for void.'
-    ) from error
+  except (ValueError, AttributeError, RecursionError) as error:
+    raise UserError(f"{path} cannot be read ({error}). {_FORM}") from error
   wrong = [
     (value, name)
     for value, name in names.items()

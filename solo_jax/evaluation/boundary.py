@@ -14,6 +14,7 @@ import numpy as np
 from pycocotools import mask as coco_mask
 
 from solo_jax.evaluation import coco_metrics
+from solo_jax.evaluation.comparison import Comparison, Truth, mask_shapes
 
 DISTANCE = 0.02  # of the diagonal of the image
 
@@ -33,36 +34,29 @@ def evaluate(
     each in [0, 1] or None without ground truth to measure it on.
   """
   results = coco_metrics.drop_unjudged(dataset, results, max_detections)
-  truth = coco_metrics.index(dataset)
-  found = coco_metrics.load(truth, results, drop="bbox")
-  comparison = _Comparison(truth, found, "segm")
-  comparison.run(max_detections)
-  precision = comparison.eval["precision"][..., -1]
+  truth = Truth(dataset)
+  shapes = mask_shapes(truth, results, overlaps=_overlaps)
+  precision = Comparison(
+    truth, results, shapes, max_detections=max_detections
+  ).precision
   return {
     f"boundary_AP{suffix}": coco_metrics.mean(precision[..., area])
     for area, suffix in enumerate(("", "_S", "_M", "_L"))
   }
 
 
-class _Comparison(coco_metrics.Comparison):
-  """Overlap by the smaller of mask and boundary IoU."""
-
-  def computeIoU(self, imgId, catId):  # noqa: N802, N803
-    """Computes the overlaps of one image and class; see pycocotools."""
-    overlaps = super().computeIoU(imgId, catId)
-    if not len(overlaps):
-      return overlaps
-    truth, found = self._gts[imgId, catId], self._dts[imgId, catId]
-    order = np.argsort([-d["score"] for d in found], kind="mergesort")
-    found = [found[i] for i in order[: self.params.maxDets[-1]]]
-    is_crowd = np.array([a["iscrowd"] for a in truth], np.uint8)
-    of_edges = coco_mask.iou(
-      [encode_boundary(d["segmentation"]) for d in found],
-      [encode_boundary(a["segmentation"]) for a in truth],
-      is_crowd,
-    )
-    # The edge of a crowd region is meaningless.
-    return np.where(is_crowd > 0, overlaps, np.minimum(overlaps, of_edges))
+def _overlaps(
+  found: list[dict], truth: list[dict], is_crowd: np.ndarray
+) -> np.ndarray:
+  """Returns the smaller of mask and boundary IoU. [D, N] float64."""
+  of_masks = coco_mask.iou(found, truth, is_crowd)
+  of_edges = coco_mask.iou(
+    [encode_boundary(mask) for mask in found],
+    [encode_boundary(mask) for mask in truth],
+    is_crowd,
+  )
+  # The edge of a crowd region is meaningless.
+  return np.where(is_crowd > 0, of_masks, np.minimum(of_masks, of_edges))
 
 
 def encode_boundary(encoded: dict) -> dict:

@@ -1,4 +1,4 @@
-"""COCO mask and box AP. pycocotools is the evaluator.
+"""COCO mask and box AP, equal to pycocotools'.
 
 In a federated dataset (LVIS, https://arxiv.org/abs/1908.03195) an image is
 annotated for some categories only. If the images of a dataset list them, only
@@ -7,19 +7,22 @@ wrong if its category is not annotated exhaustively there.
 """
 
 import collections
-import contextlib
 import dataclasses
-import io
 from collections.abc import Sequence
 
 import numpy as np
-from pycocotools.coco import COCO
-from pycocotools.cocoeval import COCOeval
 
 from solo_jax import types
 from solo_jax.evaluation import rle
+from solo_jax.evaluation.comparison import (
+  AREAS,
+  Comparison,
+  Truth,
+  box_shapes,
+  mask_shapes,
+)
 
-AREA_NAMES = ("all", "small", "medium", "large")  # pycocotools' order
+_AREA_NAMES = tuple(AREAS)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -64,36 +67,6 @@ class Metrics:
     values = dataclasses.asdict(self)
     of_all = {k: v for k, v in values.items() if not isinstance(v, dict | str)}
     return of_all | self.extra
-
-
-class Comparison(COCOeval):
-  """pycocotools' evaluation, federated if the dataset is.
-
-  After `run`, `evalImgs` and `eval` contain matches and tables.
-  """
-
-  def run(self, max_detections: int) -> None:
-    """Matches and accumulates, quietly.
-
-    Args:
-      max_detections: Detections per image and class that count.
-    """
-    self._not_exhaustive = {
-      image["id"]: frozenset(image["not_exhaustive_category_ids"])
-      for image in self.cocoGt.dataset["images"]
-      if "not_exhaustive_category_ids" in image
-    }
-    self.params.maxDets = [max_detections]
-    with contextlib.redirect_stdout(io.StringIO()):
-      self.evaluate()
-      self.accumulate()
-
-  def evaluateImg(self, imgId, catId, aRng, maxDet):  # noqa: N802, N803
-    """Matches one image and class; see pycocotools."""
-    found = super().evaluateImg(imgId, catId, aRng, maxDet)
-    if found is not None and catId in self._not_exhaustive.get(imgId, ()):
-      found["dtIgnore"] = found["dtIgnore"] | (found["dtMatches"] == 0)
-    return found
 
 
 def to_results(
@@ -159,7 +132,7 @@ def compare(
 
   Args:
     dataset: Ground truth in COCO format: images, categories and annotations
-      with segmentation, bbox, area and iscrowd.
+      with segmentation, bbox, area and iscrowd. Not modified.
     results: COCO results with segmentation and bbox, as `to_results` makes.
     max_detections: Highest-scored detections per image and class that count;
       100 in COCO. In a federated dataset, per image; 300 in LVIS.
@@ -173,13 +146,13 @@ def compare(
   """
   _check_ids(dataset, results)
   results = drop_unjudged(dataset, results, max_detections)
-  truth = index(dataset)
-  # A mask's area decides its size class, so `bbox` must not reach loadRes:
-  # with it, pycocotools takes the area of the box.
-  masks = Comparison(truth, load(truth, results, drop="bbox"), "segm")
-  masks.run(max_detections)
-  boxes = Comparison(truth, load(truth, results, drop="segmentation"), "bbox")
-  boxes.run(max_detections)
+  truth = Truth(dataset)
+  masks, boxes = (
+    Comparison(
+      truth, results, make(truth, results), max_detections=max_detections
+    )
+    for make in (mask_shapes, box_shapes)
+  )
   return masks, boxes
 
 
@@ -193,19 +166,18 @@ def summarize(masks: Comparison, boxes: Comparison) -> Metrics:
   Returns:
     The metrics.
   """
-  # precision: [IoU, recall, class, area, max_detections], -1 without truth.
-  precision = masks.eval["precision"][..., -1]
-  categories = masks.cocoGt.loadCats(masks.params.catIds)
+  precision = masks.precision  # [IoU, recall, class, area], -1 without truth
+  categories = masks.truth.categories
   names = [category["name"] for category in categories]
   return Metrics(
     mask_AP=mean(precision[..., 0]),
     mask_AP50=mean(precision[0, ..., 0]),
     mask_AP75=mean(precision[5, ..., 0]),
-    mask_AP_S=mean(precision[..., AREA_NAMES.index("small")]),
-    mask_AP_M=mean(precision[..., AREA_NAMES.index("medium")]),
-    mask_AP_L=mean(precision[..., AREA_NAMES.index("large")]),
-    mask_AR=mean(masks.eval["recall"][:, :, 0, -1]),
-    box_AP=mean(boxes.eval["precision"][..., 0, -1]),
+    mask_AP_S=mean(precision[..., _AREA_NAMES.index("small")]),
+    mask_AP_M=mean(precision[..., _AREA_NAMES.index("medium")]),
+    mask_AP_L=mean(precision[..., _AREA_NAMES.index("large")]),
+    mask_AR=mean(masks.recall[:, :, 0]),
+    box_AP=mean(boxes.precision[..., 0]),
     class_mask_AP={n: mean(precision[:, :, k, 0]) for k, n in enumerate(names)},
     class_mask_AP50={
       n: mean(precision[0, :, k, 0]) for k, n in enumerate(names)
@@ -219,59 +191,20 @@ def summarize(masks: Comparison, boxes: Comparison) -> Metrics:
       for frequency in "rcf"
       if any("frequency" in c for c in categories)
     },
-    box_source=_box_source(boxes.cocoDt),
+    box_source=_box_source(boxes.results),
   )
 
 
-def _box_source(found: COCO) -> str:
+def _box_source(results: Sequence[dict]) -> str:
   """Returns the source of the boxes of results, the same for all."""
-  sources = (a.get("box_source", "mask") for a in found.anns.values())
-  return next(sources, "mask")
-
-
-def index(dataset: dict) -> COCO:
-  """Returns a COCO dict as a pycocotools object, without printing.
-
-  Args:
-    dataset: Not modified, although pycocotools writes into annotations.
-
-  Returns:
-    The object; annotation ids count from 1 in the order of the dataset.
-  """
-  coco = COCO()
-  # pycocotools treats an object of id 0 as unmatched.
-  annotations = [
-    {**a, "id": number} for number, a in enumerate(dataset["annotations"], 1)
-  ]
-  coco.dataset = {**dataset, "annotations": annotations}
-  with contextlib.redirect_stdout(io.StringIO()):
-    coco.createIndex()
-  return coco
-
-
-def load(truth: COCO, results: Sequence[dict], *, drop: str) -> COCO:
-  """Returns COCO results as a pycocotools object, without printing.
-
-  Args:
-    truth: Their ground truth.
-    results: COCO results.
-    drop: Field of the results to remove.
-
-  Returns:
-    The object; detection ids count from 1 in the order of the results.
-  """
-  if not results:  # loadRes refuses an empty list
-    return index({**truth.dataset, "annotations": []})
-  kept = [{k: v for k, v in r.items() if k != drop} for r in results]
-  with contextlib.redirect_stdout(io.StringIO()):
-    return truth.loadRes(kept)
+  return results[0].get("box_source", "mask") if results else "mask"
 
 
 def mean(values: np.ndarray) -> float | None:
   """Returns the mean over entries that have ground truth, None without any.
 
   Args:
-    values: Values of pycocotools' tables, -1 without ground truth.
+    values: Values of a comparison's tables, -1 without ground truth.
   """
   values = values[values > -1]
   return float(values.mean()) if values.size else None

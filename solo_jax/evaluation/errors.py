@@ -2,18 +2,15 @@
 
 The kinds and their cost follow TIDE (Bolya et al. 2020,
 https://arxiv.org/abs/2008.08115), for masks at IoU 0.5. Written from the paper;
-pycocotools decides which detections are correct, so the explained AP is exactly
-mask AP50.
+The comparison decides which detections are correct, so the explained AP is
+exactly mask AP50.
 """
 
-import collections
 import dataclasses
-from collections.abc import Iterator
 
 import numpy as np
-from pycocotools import mask as coco_mask
 
-from solo_jax.evaluation.coco_metrics import Comparison
+from solo_jax.evaluation.comparison import Comparison
 
 HIT_IOU = 0.5
 BACKGROUND_IOU = 0.1
@@ -38,14 +35,14 @@ class Outcomes:
 
   Attributes:
     image_ids: [D] int64.
-    detection_ids: Ids of the detections in the comparison. [D] int64.
+    detection_ids: Positions in the results of the comparison. [D] int64.
     labels: Position of the class in the comparison. [D] int64.
     scores: [D] float64.
     kinds: Position in KINDS. [D] int64.
     objects: Row of the object that a detection found or should have found;
       -1 for duplicates, background and ignored ones. [D] int64.
     hits: Correct at IoU 0.50:0.05:0.95. [10, D] bool.
-    object_ids: Ids from `coco_metrics.index`, without crowds. [N] int64.
+    object_ids: Positions in the annotations, without crowds. [N] int64.
     object_image_ids: [N] int64.
     object_labels: [N] int64.
     is_found: Whether a correct detection found it. [N] bool.
@@ -69,16 +66,14 @@ class Outcomes:
 
 @dataclasses.dataclass
 class _Image:
-  """The matches of one image over all classes, lists of equal length."""
+  """The matches of one image over all classes, D and N long."""
 
-  detections: list[int]
-  labels: list[int]
-  scores: list[float]
-  matches: list[int]  # object id, 0 without
-  is_ignored: list[bool]
-  hits: list[np.ndarray]
-  objects: list[int]
-  object_labels: list[int]
+  detections: np.ndarray  # row in the results
+  labels: np.ndarray
+  matches: np.ndarray  # row in `objects`, -1 without
+  is_ignored: np.ndarray
+  objects: np.ndarray  # row in the annotations
+  object_labels: np.ndarray
 
 
 def find_outcomes(comparison: Comparison) -> Outcomes:
@@ -90,59 +85,58 @@ def find_outcomes(comparison: Comparison) -> Outcomes:
   Returns:
     The outcomes.
   """
-  rows = collections.defaultdict(list)
-  num_objects = 0
-  for image_id, image in _iterate_images(comparison):
-    kinds, objects, is_found, is_missed = _classify(comparison, image)
-    rows["image_ids"] += [image_id] * len(image.detections)
-    rows["detection_ids"] += image.detections
-    rows["labels"] += image.labels
-    rows["scores"] += image.scores
-    rows["kinds"] += kinds.tolist()
-    rows["objects"] += np.where(
-      objects < 0, objects, objects + num_objects
-    ).tolist()
-    rows["hits"] += image.hits
-    rows["object_ids"] += image.objects
-    rows["object_image_ids"] += [image_id] * len(image.objects)
-    rows["object_labels"] += image.object_labels
-    rows["is_found"] += is_found.tolist()
-    rows["is_missed"] += is_missed.tolist()
-    num_objects += len(image.objects)
-  dtypes = dict(scores=np.float64, is_found=bool, is_missed=bool)
-  hits = np.array(rows.pop("hits"), bool).reshape(-1, 10).T
-  names = {field.name for field in dataclasses.fields(Outcomes)} - {"hits"}
+  truth = comparison.truth
+  image_ids = np.array([*truth.images], np.int64)
+  # From the order of classes to that of images; both sorts are stable.
+  order = np.argsort(comparison.images, kind="stable")
+  is_object = ~truth.is_ignored[:, 0]
+  objects = np.flatnonzero(is_object)
+  objects = objects[np.argsort(truth.images_of_rows[objects], kind="stable")]
+  place = np.full(len(is_object) + 1, -1)  # the last one for no object
+  place[objects] = np.arange(len(objects))
+  images, images_of_objects = (
+    comparison.images[order],
+    truth.images_of_rows[objects],
+  )
+  matches = place[comparison.objects[order]]
+  kinds, aims = np.full(len(order), -1), np.full(len(order), -1)
+  is_found, is_missed = np.zeros((2, len(objects)), bool)
+  for image in range(len(image_ids)):
+    here = rows_of(images, image)
+    there = rows_of(images_of_objects, image)
+    of_image = _Image(
+      detections=comparison.rows[order[here]],
+      labels=comparison.labels[order[here]],
+      matches=np.where(matches[here] < 0, -1, matches[here] - there.start),
+      is_ignored=comparison.is_ignored[order[here]],
+      objects=truth.rows[objects[there]],
+      object_labels=truth.labels[objects[there]],
+    )
+    kinds[here], rows, is_found[there], is_missed[there] = _classify(
+      comparison, of_image
+    )
+    aims[here] = np.where(rows < 0, rows, rows + there.start)
   return Outcomes(
-    hits=hits,
-    **{n: np.array(rows[n], dtypes.get(n, np.int64)) for n in names},
+    image_ids=image_ids[images],
+    detection_ids=comparison.rows[order],
+    labels=comparison.labels[order],
+    scores=comparison.scores[order],
+    kinds=kinds,
+    objects=aims,
+    hits=comparison.is_hit[order].T,
+    object_ids=truth.rows[objects],
+    object_image_ids=image_ids[images_of_objects],
+    object_labels=truth.labels[objects],
+    is_found=is_found,
+    is_missed=is_missed,
   )
 
 
-def _iterate_images(comparison: Comparison) -> Iterator[tuple[int, _Image]]:
-  """Yields the matches of each image, gathered over the classes."""
-  params = comparison.params
-  num_images, num_areas = len(params.imgIds), len(params.areaRng)
-  for i, image_id in enumerate(params.imgIds):
-    image = _Image([], [], [], [], [], [], [], [])
-    for label in range(len(params.catIds)):
-      # Areas vary faster than classes; the first is 'all'.
-      found = comparison.evalImgs[label * num_areas * num_images + i]
-      if found is None:
-        continue
-      image.detections += found["dtIds"]
-      image.labels += [label] * len(found["dtIds"])
-      image.scores += found["dtScores"]
-      image.matches += found["dtMatches"][0].astype(int).tolist()
-      image.is_ignored += found["dtIgnore"][0].tolist()
-      image.hits += [*((found["dtMatches"] > 0) & ~found["dtIgnore"]).T]
-      kept = [
-        key
-        for key, ignored in zip(found["gtIds"], found["gtIgnore"], strict=True)
-        if not ignored
-      ]
-      image.objects += kept
-      image.object_labels += [label] * len(kept)
-    yield image_id, image
+def rows_of(image_ids: np.ndarray, image_id: int) -> slice:
+  """Returns the rows of an image, given rising ids, by binary search."""
+  return slice(
+    *(np.searchsorted(image_ids, image_id, side) for side in ("left", "right"))
+  )
 
 
 def _classify(
@@ -152,15 +146,13 @@ def _classify(
   num, num_objects = len(image.detections), len(image.objects)
   kinds = np.full(num, BACKGROUND)
   objects = np.full(num, -1)
-  row_of = {key: row for row, key in enumerate(image.objects)}
-  is_ignored = np.array(image.is_ignored, bool)
-  matched = np.array([row_of.get(key, -1) for key in image.matches], int)
+  matched, is_ignored = image.matches, image.is_ignored
   is_correct = (matched >= 0) & ~is_ignored
   is_found = np.zeros(num_objects, bool)
   is_found[matched[is_correct]] = True
   is_aim = np.zeros(num_objects, bool)
   if num and num_objects:
-    overlaps = _overlaps(comparison, image)
+    overlaps = comparison.overlaps(image.detections, image.objects)
     is_same = np.equal.outer(image.labels, image.object_labels)
     same = np.where(is_same, overlaps, -1)
     other = np.where(is_same, -1, overlaps)
@@ -178,16 +170,6 @@ def _classify(
   kinds[is_correct], objects[is_correct] = CORRECT, matched[is_correct]
   kinds[is_ignored], objects[is_ignored] = IGNORED, -1
   return kinds, objects, is_found, ~is_found & ~is_aim
-
-
-def _overlaps(comparison: Comparison, image: _Image) -> np.ndarray:
-  """Returns the IoU of all detections and objects of an image. [D, N]."""
-  found, truth = comparison.cocoDt.anns, comparison.cocoGt.anns
-  return coco_mask.iou(
-    [found[key]["segmentation"] for key in image.detections],
-    [truth[key]["segmentation"] for key in image.objects],
-    [0] * len(image.objects),
-  )
 
 
 def find_costs(outcomes: Outcomes, num_classes: int) -> dict[str, dict]:

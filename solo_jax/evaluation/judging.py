@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Sequence
 
 from solo_jax.evaluation import boundary, coco_metrics, microscopy
+from solo_jax.evaluation.comparison import Comparison
 
 # Optional metrics. Both read every mask once more and are not useful for most
 # data, so they are only computed on request.
@@ -21,7 +22,7 @@ class Judged:
   """
 
   metrics: coco_metrics.Metrics
-  masks: coco_metrics.Comparison
+  masks: Comparison
   overlaps: list[microscopy.Overlaps] | None
 
 

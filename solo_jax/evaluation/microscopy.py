@@ -24,7 +24,7 @@ from collections.abc import Sequence
 import numpy as np
 from pycocotools import mask as coco_mask
 
-from solo_jax.evaluation import coco_metrics
+from solo_jax.evaluation.comparison import Truth
 from solo_jax.evaluation.label_images import flatten
 
 THRESHOLDS = np.arange(50, 100, 5) / 100
@@ -95,10 +95,9 @@ def overlaps(dataset: dict, results: Sequence[dict]) -> list[Overlaps]:
     One entry per image, in their order.
   """
   truth, found = collections.defaultdict(list), collections.defaultdict(list)
-  coco = coco_metrics.index(dataset)
-  for annotation in coco.dataset["annotations"]:
+  for annotation in Truth(dataset).annotations:
     if not annotation["iscrowd"]:
-      truth[annotation["image_id"]].append(coco.annToRLE(annotation))
+      truth[annotation["image_id"]].append(annotation["segmentation"])
   for result in sorted(results, key=lambda result: -result["score"]):
     found[result["image_id"]].append(result)
   return [

@@ -3,11 +3,16 @@
 import dataclasses
 
 import numpy as np
-from pycocotools import mask as coco_mask
 
 from solo_jax.evaluation import errors
-from solo_jax.evaluation.coco_metrics import Comparison
-from solo_jax.evaluation.errors import CORRECT, HIT_IOU, IGNORED, Outcomes
+from solo_jax.evaluation.comparison import Comparison
+from solo_jax.evaluation.errors import (
+  CORRECT,
+  HIT_IOU,
+  IGNORED,
+  Outcomes,
+  rows_of,
+)
 
 NUM_BINS = 10
 
@@ -30,10 +35,10 @@ def confusion_matrix(
     that were not detected, the last row the detections without an object.
     [K + 1, K + 1] int64.
   """
-  num_classes = len(comparison.params.catIds)
+  num_classes = len(comparison.truth.categories)
   matrix = np.zeros((num_classes + 1, num_classes + 1), np.int64)
   kept = (outcomes.scores >= score_threshold) & (outcomes.kinds != IGNORED)
-  for image_id in comparison.params.imgIds:
+  for image_id in comparison.truth.images:
     here = rows_of(outcomes.image_ids, image_id)
     truth = rows_of(outcomes.object_image_ids, image_id)
     found = here.start + np.flatnonzero(kept[here])
@@ -49,13 +54,6 @@ def confusion_matrix(
   return matrix
 
 
-def rows_of(image_ids: np.ndarray, image_id: int) -> slice:
-  """Returns the rows of an image, given rising ids, by binary search."""
-  return slice(
-    *(np.searchsorted(image_ids, image_id, side) for side in ("left", "right"))
-  )
-
-
 def match_any_class(
   comparison: Comparison, detection_ids: np.ndarray, object_ids: np.ndarray
 ) -> np.ndarray:
@@ -63,8 +61,8 @@ def match_any_class(
 
   Args:
     comparison: The comparison of masks.
-    detection_ids: [D].
-    object_ids: [N].
+    detection_ids: Positions in the results. [D].
+    object_ids: Positions in the annotations. [N].
 
   Returns:
     Row of the object of each detection, -1 without one. [D] int64.
@@ -72,12 +70,7 @@ def match_any_class(
   rows = np.full(len(detection_ids), -1)
   if not len(detection_ids) or not len(object_ids):
     return rows
-  found, truth = comparison.cocoDt.anns, comparison.cocoGt.anns
-  overlaps = coco_mask.iou(
-    [found[key]["segmentation"] for key in detection_ids],
-    [truth[key]["segmentation"] for key in object_ids],
-    [0] * len(object_ids),
-  )
+  overlaps = comparison.overlaps(detection_ids, object_ids)
   for i in range(len(rows)):
     best = overlaps[i].argmax()
     if overlaps[i, best] >= HIT_IOU:

@@ -19,12 +19,9 @@ from solo_jax.evaluation import (
   page,
   report_images,
 )
-from solo_jax.evaluation.coco_metrics import (
-  AREA_NAMES,
-  Comparison,
-  Metrics,
-  mean,
-)
+from solo_jax.evaluation.coco_metrics import Metrics, mean
+from solo_jax.evaluation.comparison import AREAS, Comparison
+from solo_jax.evaluation.matching import IOUS
 
 SCRIPTS = [
   f"report_{name}.js"
@@ -72,10 +69,10 @@ def summarize(
       with the surest mistakes.
   """
   outcomes = errors.find_outcomes(masks)
-  num_classes = len(masks.params.catIds)
-  names = [c["name"] for c in masks.cocoGt.loadCats(masks.params.catIds)]
+  num_classes = len(masks.truth.categories)
+  names = [category["name"] for category in masks.truth.categories]
   judged = operating_point.judge_images(
-    masks.params.imgIds, outcomes, score_threshold
+    masks.truth.images, outcomes, score_threshold
   )
   matrix = operating_point.confusion_matrix(masks, outcomes, score_threshold)
   calibration = operating_point.calibrate(outcomes)
@@ -83,12 +80,12 @@ def summarize(
     metrics=metrics.scalars(),
     box_source=metrics.box_source,
     score_threshold=score_threshold,
-    max_detections=masks.params.maxDets[-1],
-    num_images=len(masks.params.imgIds),
+    max_detections=masks.max_detections,
+    num_images=len(masks.truth.images),
     num_objects=len(outcomes.object_ids),
     num_detections=len(outcomes.scores),
     is_federated=any(
-      "neg_category_ids" in image for image in masks.cocoGt.dataset["images"]
+      "neg_category_ids" in image for image in masks.truth.images.values()
     ),
     sizes=_by_size(masks),
     classes=_by_class(masks, outcomes, names),
@@ -130,10 +127,9 @@ def _choose(
 
 def _by_size(masks: Comparison) -> list[dict]:
   """Returns AP, AP50 and recall by annotated area."""
-  precision = masks.eval["precision"][..., -1]
-  recall = masks.eval["recall"][..., -1]
+  precision, recall = masks.precision, masks.recall
   areas = np.array(
-    [a["area"] for a in masks.cocoGt.anns.values() if not a["iscrowd"]]
+    [a["area"] for a in masks.truth.annotations if not a["iscrowd"]]
   )
   return [
     dict(
@@ -145,9 +141,7 @@ def _by_size(masks: Comparison) -> list[dict]:
       AP50=mean(precision[0, ..., i]),
       AR=mean(recall[..., i]),
     )
-    for i, (name, (low, high)) in enumerate(
-      zip(AREA_NAMES, masks.params.areaRng, strict=True)
-    )
+    for i, (name, (low, high)) in enumerate(AREAS.items())
   ]
 
 
@@ -155,8 +149,7 @@ def _by_class(
   masks: Comparison, outcomes: errors.Outcomes, names: Sequence[str]
 ) -> list[dict]:
   """Returns one row per class."""
-  precision = masks.eval["precision"][..., -1]
-  recall = masks.eval["recall"][..., -1]
+  precision, recall = masks.precision, masks.recall
   num_objects = np.bincount(outcomes.object_labels, minlength=len(names))
   num_found = np.bincount(outcomes.labels, minlength=len(names))
   return [
@@ -178,12 +171,10 @@ def _by_class(
 
 def _curves(masks: Comparison, names: Sequence[str]) -> list[dict]:
   """Returns precision at 101 recalls, of all classes and then of each one."""
-  precision = masks.eval["precision"][..., 0, -1]  # [IoU, recall, class]
+  precision = masks.precision[..., 0]  # [IoU, recall, class]
   has_truth = (precision > -1).all((0, 1))
-  scores = masks.eval["scores"][0, ..., 0, -1]  # at IoU 0.5
-  rows = [
-    np.flatnonzero(np.isclose(masks.params.iouThrs, t))[0] for t in CURVE_IOUS
-  ]
+  scores = masks.score_table[0, ..., 0]  # at IoU 0.5
+  rows = [np.flatnonzero(np.isclose(IOUS, t))[0] for t in CURVE_IOUS]
 
   def curve(name, kept, scores):
     of_ious = precision[:, :, kept].mean(2)

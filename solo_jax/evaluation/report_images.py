@@ -13,7 +13,7 @@ import numpy as np
 from etils import epath
 
 from solo_jax.evaluation import errors, operating_point
-from solo_jax.evaluation.coco_metrics import AREA_NAMES, Comparison
+from solo_jax.evaluation.comparison import AREAS, Comparison
 
 # A page with at most this many bytes of pictures opens in two seconds; pictures
 # of a larger one are in a folder next to it and are read when they are shown.
@@ -99,20 +99,19 @@ def describe(
     or should have found, and `match` that of the object that it covers in any
     class; -1 for none.
   """
-  rows = operating_point.rows_of(outcomes.object_image_ids, image.image_id)
-  here = operating_point.rows_of(outcomes.image_ids, image.image_id)
+  rows = errors.rows_of(outcomes.object_image_ids, image.image_id)
+  here = errors.rows_of(outcomes.image_ids, image.image_id)
   kept = here.start + np.flatnonzero(outcomes.scores[here] >= score_threshold)
   kept = kept[np.argsort(-outcomes.scores[kept], kind="mergesort")]
-  truth, found = masks.cocoGt.anns, masks.cocoDt.anns
   # Like the confusion matrix, which leaves out ignored detections.
   counted = outcomes.kinds[kept] != errors.IGNORED
   matches = np.full(len(kept), -1)
   matches[counted] = operating_point.match_any_class(
     masks, outcomes.detection_ids[kept[counted]], outcomes.object_ids[rows]
   )
-  objects = [truth[key] for key in outcomes.object_ids[rows]]
-  detections = [found[key] for key in outcomes.detection_ids[kept]]
-  size = masks.cocoGt.imgs[image.image_id]
+  objects = [masks.truth.annotations[row] for row in outcomes.object_ids[rows]]
+  detections = [masks.results[row] for row in outcomes.detection_ids[kept]]
+  size = masks.truth.images[image.image_id]
   return Shown(
     entry=dict(
       image_id=image.image_id,
@@ -120,7 +119,7 @@ def describe(
       height=size["height"],
       width=size["width"],
       objects=[
-        dict(label=label, size=_size_of(annotation["area"], masks))
+        dict(label=label, size=_size_of(annotation["area"]))
         for label, annotation in zip(
           outcomes.object_labels[rows], objects, strict=True
         )
@@ -142,10 +141,9 @@ def describe(
   )
 
 
-def _size_of(area: float, masks: Comparison) -> int:
+def _size_of(area: float) -> int:
   """Returns 0, 1 or 2 for small, medium and large, by the annotated area."""
-  assert AREA_NAMES[1:] == ("small", "medium", "large")
-  limits = [high for _, high in masks.params.areaRng[1:3]]
+  limits = AREAS["small"][1], AREAS["medium"][1]
   return int(np.searchsorted(limits, area, side="right"))
 
 

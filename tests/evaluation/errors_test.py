@@ -52,7 +52,7 @@ def test_every_kind_of_error(scenes):
     0.2: "ignored",
   }
   # By place in the dataset; the crowd is no object.
-  assert outcomes.object_ids.tolist() == [1, 2, 3, 4]
+  assert outcomes.object_ids.tolist() == [0, 1, 2, 3]
   assert outcomes.is_found.tolist() == [True, False, False, False]
   # 2 and 3 are the aims of errors, 4 only of one that is both.
   assert outcomes.is_missed.tolist() == [False, False, False, True]
@@ -149,7 +149,7 @@ def test_what_is_explained_is_mask_ap50(scenes):
         int((outcomes.object_labels == k).sum()),
       )
     )
-  expected = coco_metrics.mean(masks.eval["precision"][0, ..., 0, -1])
+  expected = coco_metrics.mean(masks.precision[0, ..., 0])
   assert 0.1 < expected < 0.9
   assert np.mean(values) == pytest.approx(expected, abs=1e-12)
 

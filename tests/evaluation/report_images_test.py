@@ -23,7 +23,7 @@ def describe(built, score_threshold=0.3):
       score_threshold=score_threshold,
       is_large=image.image_id == 1,
     )
-    for image in judge_images(masks.params.imgIds, outcomes, score_threshold)
+    for image in judge_images(masks.truth.images, outcomes, score_threshold)
   ]
 
 

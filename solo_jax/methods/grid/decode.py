@@ -62,11 +62,14 @@ class Grids:
     mask_probs: (maps of one image, cells, valid) -> probabilities of their
       masks: [n] int32, [n] bool -> [n, h, w] float32. Masks of cells that are
       not valid do not matter.
+    refine: (maps of one image, probabilities of the detected masks) -> refined
+      ones of a higher resolution; None: masks stay as they are.
   """
 
   category_logits: tuple[jax.Array, ...]
   maps: Any
   mask_probs: Callable[[Any, jax.Array, jax.Array], jax.Array]
+  refine: Callable[[Any, jax.Array], jax.Array] | None = None
 
 
 @jax.tree_util.register_dataclass
@@ -99,7 +102,7 @@ def decode_candidates(grids: Grids, settings: Settings) -> types.Decoded:
   def decode_image(inputs):
     probs, maps = inputs
     found, num_dropped = _find(grids, probs, maps, settings, _suppress)
-    return _to_decoded(found, num_dropped)
+    return _to_decoded(_refined(grids, maps, found), num_dropped)
 
   # One image after another: under vmap, the switch would run every branch.
   return jax.lax.map(decode_image, (_category_probs(grids), grids.maps))
@@ -145,7 +148,9 @@ def merge_candidates(
       parts.append(found)
       num_dropped += dropped
     joined = jax.tree.map(lambda *x: jnp.concatenate(x), *parts)
-    return _to_decoded(_suppress(joined, settings), num_dropped)
+    found = _suppress(joined, settings)
+    # The maps of the first variant are those of the frame of the result.
+    return _to_decoded(_refined(grids[0], inputs[0][1], found), num_dropped)
 
   inputs = [
     (_category_probs(g), g.maps, variant.image_size)
@@ -246,6 +251,14 @@ def _suppress(found, settings):
   scores = jnp.where(scores >= settings.update_threshold, scores, 0.0)
   found = dataclasses.replace(found, scores=scores)
   return _best(found, settings.max_detections)
+
+
+def _refined(grids, maps, found):
+  if grids.refine is None:
+    return found
+  return dataclasses.replace(
+    found, mask_probs=grids.refine(maps, found.mask_probs)
+  )
 
 
 def _to_decoded(found, num_dropped):
