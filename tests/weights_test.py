@@ -203,7 +203,7 @@ def test_transformers_own_files_describe_the_network(cache, server):
 
 
 @FIXTURE
-def test_a_file_of_ones_own(golden, cache, body, tmp_path):
+def test_a_file_of_your_own(golden, cache, body, tmp_path):
   folder = weights.find_folder(str(tmp_path / "x.pth"))
   assert pathlib.Path(folder).is_relative_to(cache)
   assert weights.load(str(tmp_path / "x.pth")).origin["file"] == "x.pth"

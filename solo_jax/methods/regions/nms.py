@@ -8,6 +8,8 @@ of the longest chain of suppressions and then equals the loop. It stops when
 enough boxes are kept, so later boxes cost nothing.
 """
 
+import functools
+
 import jax
 import jax.numpy as jnp
 
@@ -16,6 +18,9 @@ from solo_jax.methods.regions.box_coding import pairwise_iou
 BLOCK = 128  # boxes compared at once
 
 
+# Compiled programs inline it; as a function of its own it is traced once per
+# shape, not again for each pass that is built.
+@functools.partial(jax.jit, static_argnames=("threshold", "max_kept"))
 def nms(
   boxes: jax.Array,
   valid: jax.Array,
