@@ -100,7 +100,7 @@ def test_skipped_branches_belong_to_the_row_of_the_global_batch(tiny):
   together = train(network, variables, x, jnp.arange(5, 7), key)
   # Each in a batch of its own, after another row: one shape, one program.
   batches = [
-    train(network, variables, x[[i, i]], jnp.array([9, 5 + i]), key)
+    train(network, variables, x[np.array([i, i])], jnp.array([9, 5 + i]), key)
     for i in range(2)
   ]
   alone = jax.tree.map(lambda *x: jnp.stack([y[1] for y in x]), *batches)
