@@ -31,7 +31,7 @@ def could_be_same_conv(equation):
   numbers = params["dimension_numbers"].rhs_spec
   height, width = (kernel[i] for i in numbers[2:])
   return (
-    params["window_strides"] == (1, 1)
+    len(set(params["window_strides"])) == 1
     and params["feature_group_count"] == 1
     and params["rhs_dilation"] == (1, 1)
     and height == width
