@@ -21,7 +21,7 @@ from solo_jax.methods.mask2former.loss import (
   pair_costs,
 )
 from solo_jax.methods.mask2former.network import Outputs
-from solo_jax.methods.mask2former.targets import Targets
+from solo_jax.methods.mask2former.targets import Targets, make_targets
 from solo_jax.methods.queries.matching import match
 from solo_jax.methods.queries.points import uncertain_points
 
@@ -69,6 +69,7 @@ class Case(python_types.SimpleNamespace):
       ),
       weights=Weights(
         category=config["class_weight"],
+        category_cost=config["class_weight"],
         mask=config["mask_weight"],
         dice=config["dice_weight"],
         no_object=config["no_object_weight"],
@@ -232,6 +233,7 @@ def make_batch(num_images, num_instances, capacity=3):
 
 SETTINGS = dict(
   category_weight=2.0,
+  category_cost=2.0,
   mask_weight=5.0,
   dice_weight=5.0,
   no_object_weight=0.1,
@@ -241,7 +243,7 @@ SETTINGS = dict(
 )
 
 
-def gradient_of(batch, axis_name=None):
+def gradient_of(batch, axis_name=None, **changed):
   network = Fixed()
   variables = network.init(
     jax.random.key(0), batch.image, None, train=True, row=None
@@ -251,7 +253,7 @@ def gradient_of(batch, axis_name=None):
     return nn.apply(
       functools.partial(
         mask2former_loss,
-        settings=LossSettings(**SETTINGS),
+        settings=LossSettings(**SETTINGS | changed),
         axis_name=axis_name,
       ),
       network,
@@ -301,6 +303,34 @@ def test_instances_beyond_the_queries_are_dropped_and_counted():
   (loss, terms), _ = gradient_of(make_batch(2, [6, 3], capacity=7))
   assert np.isfinite(loss)
   assert terms["instances_dropped"] == 2  # of 4 queries
+
+
+def test_the_class_weighs_apart_in_costs_and_loss():
+  """A cost of 3 takes 3 probabilities; a weight of 3 gives 3 times the loss."""
+  batch = make_batch(1, [1])
+  targets = make_targets(batch, 4)
+  rng = np.random.default_rng(0)
+  classes = jnp.asarray(rng.standard_normal((1, 4, 4)), jnp.float32)
+  logits = jnp.zeros((1, 4, 8, 8))
+  points = jnp.full((1, 5, 2), 0.5)
+  costs = [
+    pair_costs(
+      classes,
+      logits,
+      targets,
+      points,
+      Weights(category=9.0, category_cost=x, mask=1.0, dice=1.0, no_object=0.1),
+    )[0, 0]
+    for x in (0.0, 3.0)
+  ]
+  probs = jax.nn.softmax(classes[0])[:, batch.labels[0, 0]]
+  np.testing.assert_allclose(costs[0] - costs[1], 3 * probs, rtol=1e-5)
+  (_, terms), _ = gradient_of(batch)
+  (_, heavier), _ = gradient_of(batch, category_weight=6.0)
+  np.testing.assert_allclose(
+    heavier["category_loss"], 3 * terms["category_loss"], rtol=1e-6
+  )
+  np.testing.assert_allclose(heavier["mask_loss"], terms["mask_loss"])
 
 
 def test_points_of_an_image_belong_to_its_row():
