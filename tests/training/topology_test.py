@@ -66,6 +66,7 @@ QUERIES = (
   "--config.network.mask_channels=8",
   "--config.network.encoder_hidden=8",
   "--config.network.decoder_hidden=8",
+  "--config.network.num_decoder_layers=1",
   "--config.loss.num_points=100",
 )
 # Learns eight scenes well enough for an AP that is not 0.
