@@ -81,10 +81,41 @@ def fill_once(
   return folder
 
 
+def count_bytes(folder: pathlib.Path) -> int:
+  """Returns the bytes of all files below a folder."""
+  return sum(x.stat().st_size for x in folder.rglob("*") if x.is_file())
+
+
+def remove(folder: pathlib.Path) -> int:
+  """Returns the bytes that were freed by removing a folder of the cache.
+
+  It loses its name first, so that what has the name is always complete.
+
+  Args:
+    folder: The folder.
+
+  Raises:
+    UserError: If it cannot be removed.
+  """
+  num_bytes = count_bytes(folder)
+  try:
+    shutil.rmtree(folder.rename(_part_of(folder)))
+  except OSError as error:
+    raise UserError(
+      f"{folder} cannot be removed: {error.strerror or error}"
+    ) from error
+  return num_bytes
+
+
+def _part_of(folder: pathlib.Path) -> pathlib.Path:
+  """Returns the name of an incomplete folder of this process."""
+  name = f".{folder.name}@{socket.gethostname()}@{os.getpid()}"
+  return folder.with_name(name)
+
+
 def _make(folder: pathlib.Path, make: Callable[[pathlib.Path], None]) -> None:
   """Fills a folder under another name, then renames it."""
-  name = f".{folder.name}@{socket.gethostname()}@{os.getpid()}"
-  part = folder.with_name(name)
+  part = _part_of(folder)
   part.mkdir()
   try:
     make(part)

@@ -9,7 +9,6 @@ its traceback.
 import ast
 import functools
 import io
-import logging as std_logging
 import os
 import pathlib
 import re
@@ -24,10 +23,11 @@ from absl import app, flags, logging
 from ml_collections import config_flags
 
 from solo_jax import parallel
+from solo_jax.cache import VARIABLE
 from solo_jax.config import config_folder
 from solo_jax.data.file_tree import MAX_PIXELS, PIXELS_LIMIT
 from solo_jax.errors import UserError, printable
-from solo_jax.terminal import Console
+from solo_jax.terminal import Console, PrintableFormatter
 
 # Error messages of CPU collectives and of JAX's coordination service when a
 # process is gone; other backends stop all processes by themselves.
@@ -96,7 +96,9 @@ def start(
   if arguments and not takes_arguments:
     raise app.UsageError(f"unexpected arguments: {' '.join(arguments)}")
   logging.set_verbosity(verbosity)
-  logging.get_absl_handler().setFormatter(_PrintableFormatter())
+  logging.get_absl_handler().setFormatter(PrintableFormatter())
+  if "cache" in flags.FLAGS and flags.FLAGS.cache:
+    os.environ[VARIABLE] = flags.FLAGS.cache
   if "distributed" in flags.FLAGS:
     address = process_address(flags.FLAGS)
     if address is not None:
@@ -118,14 +120,6 @@ def command_line(argv: Sequence[str]) -> str:
   if path.suffix == ".py" and path.parent == pathlib.Path(__file__).parent:
     program = f"python -m solo_jax.{path.stem}"
   return " ".join([program, *map(shlex.quote, argv[1:])])
-
-
-class _PrintableFormatter(logging.PythonFormatter):
-  """Escapes what a terminal would act on: messages quote names of files."""
-
-  def format(self, record: std_logging.LogRecord) -> str:
-    """Returns the line or lines of a record."""
-    return printable(super().format(record), keep="\n\t")
 
 
 def _end_alone(error: Exception, name: str, message: str | None) -> None:
@@ -265,6 +259,18 @@ def define_checkpoint_flag(
   flags.DEFINE_string("checkpoint", None, meaning, flag_values=values)
   if required:
     flags.mark_flag_as_required("checkpoint", flag_values=values)
+  define_cache_flag(values)
+
+
+def define_cache_flag(values: flags.FlagValues = flags.FLAGS) -> None:
+  """Defines --cache of the commands that download or compile."""
+  flags.DEFINE_string(
+    "cache",
+    None,
+    "Folder for downloads, converted checkpoints and compiled programs. "
+    f"Default: the environment variable {VARIABLE}, or ~/.cache/solo_jax.",
+    flag_values=values,
+  )
 
 
 def define_score_flag(meaning: str) -> None:

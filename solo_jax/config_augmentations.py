@@ -26,6 +26,11 @@ AUGMENTATIONS = {
     Field("vertical_flip", 0.0, SHARE),
     Field("transpose", 0.0, SHARE),
   ),
+  "crop": (
+    Field("probability", REQUIRED, SHARE),
+    Field("short_sides", REQUIRED, SIZES),
+    Field("sides", REQUIRED, low_high(POSITIVE)),
+  ),
   "resize_short_side": (
     Field("short_sides", REQUIRED, SIZES),
     Field("max_side", REQUIRED, POSITIVE),

@@ -85,6 +85,12 @@ METHOD_FIELDS = (
     ("solov2",),
     Field("mask_channels", 128, POSITIVE),
     Field("kernel_channels", 256, POSITIVE),
+    Field(
+      "refine",
+      None,
+      optional(one_of("points")),
+      "'points': masks doubled by PointRend's head",
+    ),
   ),
   *section(
     "network",

@@ -5,9 +5,11 @@ python -m solo_jax.convert --checkpoint=SOLOv2_R50_3x.pth \
     --out=checkpoints/solov2_r50_3x
 python -m solo_jax.eval --checkpoint=checkpoints/solov2_r50_3x
 
---list shows the published weights that have a name. A name, an address or a
-file can be given as --checkpoint to eval, predict, export and webapp as well:
-they convert it once, into the cache (see solo_jax/weights.py).
+--list shows the published weights that have a name and what is in the cache;
+--remove=NAME removes a name or an address from it, --remove=all everything. A
+name, an address or a file can be given as --checkpoint to eval, predict, export
+and webapp as well: they convert it once, into the cache (see
+solo_jax/weights.py).
 
 Families: solo_official (WXinlong/SOLO), adelaidet, mmdet, transformers,
   mask2former (the authors') and mmdet_mask2former for whole networks;
@@ -26,12 +28,10 @@ Conversion is strict in both directions: a rule must use or drop every tensor,
 and every parameter must be filled. Nothing is written unless everything fits.
 """
 
-import pathlib
-
 from absl import app, flags
 from etils import epath
 
-from solo_jax import cli, published, weights
+from solo_jax import cache, cached, cli, published, weights
 from solo_jax.building import check_variables
 from solo_jax.cache import VARIABLE, cache_folder
 from solo_jax.checkpoints import converted, store
@@ -45,13 +45,13 @@ def make_list() -> list[str]:
   """Returns the published weights that have a name, one line each."""
   rows = [("name", "AP", "MB", "cached", "licence", "source")]
   for row in published.PUBLISHED:
-    folder = weights.is_cached(row)
+    folder = cached.is_cached(row)
     rows.append(
       (
         row.name,
         "-" if row.ap is None else f"{row.ap}",
         "-" if row.megabytes is None else f"{row.megabytes}",
-        f"{_count_bytes(folder) / 1e6:.0f} MB" if folder else "-",
+        f"{cache.count_bytes(folder) / 1e6:.0f} MB" if folder else "-",
         row.licence,
         row.source or f"by hand from {row.page}",
       )
@@ -65,8 +65,22 @@ def make_list() -> list[str]:
   ]
 
 
-def _count_bytes(folder: pathlib.Path) -> int:
-  return sum(x.stat().st_size for x in folder.rglob("*") if x.is_file())
+def remove(text: str) -> list[str]:
+  """Returns a report after removing something from the cache.
+
+  Args:
+    text: See `cached.find_cached`.
+
+  Returns:
+    A line for each folder.
+
+  Raises:
+    UserError: If it is not in the cache, or cannot be removed.
+  """
+  return [
+    f"removed {folder}: {cache.remove(folder) / 1e6:.0f} MB"
+    for folder in cached.find_cached(text)
+  ]
 
 
 def take_over(folder: str, out: str) -> None:
@@ -146,6 +160,13 @@ def define_flags(values: flags.FlagValues = flags.FLAGS) -> None:
     "and whether they are cached.",
     flag_values=values,
   )
+  flags.DEFINE_string(
+    "remove",
+    None,
+    "Remove a name or an address from the cache, or 'all', and show what that "
+    "frees.",
+    flag_values=values,
+  )
 
 
 def main() -> None:
@@ -157,8 +178,14 @@ def main() -> None:
       console.print(line)
     console.print(
       f"AP: {published.COCO}, as published. Cache: {cache_folder()} "
-      f"({VARIABLE} moves it); remove what you do not need."
+      f"(--cache or {VARIABLE} moves it), "
+      f"{cache.count_bytes(cache_folder()) / 1e6:.0f} MB; --remove=NAME frees "
+      "space."
     )
+    return
+  if values.remove is not None:
+    for line in remove(values.remove):
+      console.print(line)
     return
   if values.out is None:
     raise app.UsageError("--out is required")

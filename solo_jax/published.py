@@ -31,6 +31,7 @@ CODE_BASES = {
     "CC-BY-NC-4.0",
     "https://github.com/facebookresearch/Mask2Former",
   ),
+  "hustvl/QueryInst": ("MIT", "https://github.com/hustvl/QueryInst"),
   "detectron2": (
     "CC-BY-SA-3.0",
     "https://github.com/facebookresearch/detectron2/blob/main/MODEL_ZOO.md",

@@ -1,11 +1,13 @@
 """Output of all commands: lines, tables, counts with nouns."""
 
+import logging as std_logging
 from typing import Any
 
 import rich.box
 import rich.console
 import rich.table
 import rich.text
+from absl import logging
 
 from solo_jax.errors import printable
 
@@ -50,3 +52,11 @@ def make_table(*columns: str) -> rich.table.Table:
   for i, name in enumerate(columns):
     table.add_column(name, justify="right" if i else "left")
   return table
+
+
+class PrintableFormatter(logging.PythonFormatter):
+  """Escapes what a terminal would act on: messages quote names of files."""
+
+  def format(self, record: std_logging.LogRecord) -> str:
+    """Returns the line or lines of a record."""
+    return printable(super().format(record), keep="\n\t")

@@ -27,6 +27,7 @@ from absl import flags, logging
 from ml_collections import config_flags
 
 from solo_jax import cli
+from solo_jax.inference.compilation_cache import use_compilation_cache
 from solo_jax.training.following import follow
 from solo_jax.training.loop import train_and_evaluate
 
@@ -57,6 +58,7 @@ def define_flags(values: flags.FlagValues = flags.FLAGS) -> None:
     "Resume a checkpoint that was trained on other data of the same name.",
     flag_values=values,
   )
+  cli.define_cache_flag(values)
   cli.define_process_flags(values)
   flags.mark_flag_as_required("workdir", flag_values=values)
 
@@ -64,6 +66,7 @@ def define_flags(values: flags.FlagValues = flags.FLAGS) -> None:
 def main() -> None:
   """Runs the command."""
   given = flags.FLAGS
+  use_compilation_cache()
   overrides = config_flags.get_override_values(given["config"])
   lines = follow(given.config, given.workdir, overrides)
   if jax.process_index() == 0:

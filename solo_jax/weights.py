@@ -22,13 +22,18 @@ from etils import epath
 from solo_jax import published
 from solo_jax.building import build_method, build_model, check_config
 from solo_jax.cache import cache_folder, fill_once
+from solo_jax.cached import key
 from solo_jax.checkpoints import converted, hub, store
 from solo_jax.checkpoints.damage import reason
 from solo_jax.checkpoints.folders import absolute
 from solo_jax.checkpoints.state import variable_shapes
 from solo_jax.config import config_folder
 from solo_jax.conversion import checkpoint_file, transformers_config
-from solo_jax.conversion.converter import convert_checkpoint, suggest_config
+from solo_jax.conversion.converter import (
+  VERSION,
+  convert_checkpoint,
+  suggest_config,
+)
 from solo_jax.conversion.families import find_family, recognize
 from solo_jax.errors import UserError, printable
 from solo_jax.inference.predictor import Model
@@ -66,6 +71,13 @@ def load_model(text: str) -> Model:
     UserError: See `load`.
   """
   checkpoint = load(text)
+  if not checkpoint.class_names:
+    raise UserError(
+      f"{text} is a backbone without a head; train on it with "
+      f"--config.training.init_from={text}"
+    )
+  for line in checkpoint.warnings():
+    _say(line)
   model = build_model(
     checkpoint.config,
     checkpoint.variables,
@@ -103,8 +115,7 @@ def find_folder(text: str) -> str:
       f"{text} is a backbone without a head; train on it with "
       f"--config.backbone.weights={text}"
     )
-  key = row.name if row is not None else _key(text)
-  folder = cache_folder() / "checkpoints" / key
+  folder = cache_folder() / "checkpoints" / key(text, row)
   return str(fill_once(folder, functools.partial(_fetch, text, row)) / "run")
 
 
@@ -129,19 +140,12 @@ def find_file(text: str) -> str:
       f"{text} is a whole network, not a backbone; start from it with "
       f"--config.training.init_from={text}"
     )
-  folder = cache_folder() / "files" / (row.name if row else _key(text))
+  folder = cache_folder() / "files" / key(text, row)
   fill_once(
     folder,
     lambda part: _download(text, row, _find_remote(text, row), part),
   )
   return str(next(folder.iterdir()))
-
-
-def is_cached(row: Published) -> pathlib.Path | None:
-  """Returns the folder in the cache that holds a row, None if there is none."""
-  kind = "files" if row.config is None else "checkpoints"
-  folder = cache_folder() / kind / row.name
-  return folder if folder.exists() else None
 
 
 def convert_file(
@@ -260,12 +264,6 @@ def _unknown(text: str) -> UserError:
   )
 
 
-def _key(text: str) -> str:
-  """Returns the name of an address's folder in the cache."""
-  words = re.sub(r"[^\w.-]+", "-", text.split("://")[-1])[-60:].strip("-.")
-  return f"{words}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
-
-
 def _fetch(text: str, row: Published | None, part: pathlib.Path) -> None:
   """Downloads and converts into an empty folder; deletes the files."""
   remote = _find_remote(text, row)
@@ -317,7 +315,7 @@ def _converted(text: str) -> str:
   The content is the key: a file that was changed is converted again.
   """
   path = pathlib.Path(text)
-  digest = hashlib.sha256()
+  digest = hashlib.sha256(repr(VERSION).encode())
   for file in sorted(path.iterdir()) if path.is_dir() else [path]:
     if file.is_file():
       with open(file, "rb") as content:

@@ -8,7 +8,7 @@ import sys
 import pytest
 from absl import app, flags
 
-from solo_jax import convert, published, weights
+from solo_jax import cached, convert, published, weights
 from solo_jax.checkpoints import store
 from solo_jax.conversion.families import find_family
 from solo_jax.errors import UserError
@@ -81,7 +81,8 @@ def test_the_list_shows_every_row_and_what_is_cached(
   monkeypatch, tmp_path, capsys
 ):
   monkeypatch.setenv("SOLO_JAX_CACHE", str(tmp_path))
-  kept = tmp_path / "checkpoints" / "solov2_r50_3x" / "run"
+  row = published.find("solov2_r50_3x")
+  kept = tmp_path / "checkpoints" / cached.key(row.name, row) / "run"
   kept.mkdir(parents=True)
   (kept / "weights").write_bytes(bytes(3_000_000))
   parse(monkeypatch, "--list")
@@ -94,12 +95,39 @@ def test_the_list_shows_every_row_and_what_is_cached(
     assert row.licence in line and (row.source or row.page) in line
     assert row.ap is None or str(row.ap) in line.split()
     assert ("  3 MB  " in line) == (row.name == "solov2_r50_3x")
-  assert str(tmp_path) in lines[-1]
+  assert str(tmp_path) in lines[-1] and "3 MB" in lines[-1]
 
 
-def test_out_is_required(monkeypatch):
-  parse(monkeypatch, "--checkpoint=x.pth")
-  with pytest.raises(app.UsageError, match="--out is required"):
+def test_what_is_removed_is_named_and_counted(monkeypatch, tmp_path, capsys):
+  monkeypatch.setenv("SOLO_JAX_CACHE", str(tmp_path))
+  row = published.find("solov2_r50_3x")
+  names = (
+    cached.key(row.name, row),
+    "solov2_r50_3x-0a1b2c3d",  # of an older version
+    "solov2_r50_3x_official-0a1b2c3d",
+    "owner-net-0a1b2c3d",
+  )
+  for name in names:
+    (tmp_path / "checkpoints" / name).mkdir(parents=True)
+    (tmp_path / "checkpoints" / name / "weights").write_bytes(bytes(2_000_000))
+  for text, gone in (
+    ("solov2_r50_3x", names[:2]),
+    ("hf:owner/net", ()),
+    (names[3], names[3:]),
+    ("all", ("checkpoints",)),
+  ):
+    parse(monkeypatch, f"--remove={text}")
+    if not gone:
+      with pytest.raises(UserError, match="nothing of 'hf:owner/net' is in"):
+        convert.main()
+      continue
+    convert.main()
+    said = capsys.readouterr().out
+    for name in gone:
+      assert f"{name}: 2 MB" in said, text
+      assert not (tmp_path / "checkpoints" / name).exists()
+  assert not list(tmp_path.iterdir())
+  with pytest.raises(UserError, match="nothing of 'all'"):
     convert.main()
 
 
@@ -120,3 +148,9 @@ def test_a_folder_of_transformers_needs_no_config(
   assert network.num_decoder_layers == said["decoder_layers"] - 1
   assert backbone.window_size == said["backbone_config"]["window_size"]
   assert checkpoint.class_names == tuple(said["id2label"].values())
+
+
+def test_out_is_required(monkeypatch):
+  parse(monkeypatch, "--checkpoint=x.pth")
+  with pytest.raises(app.UsageError, match="--out is required"):
+    convert.main()

@@ -34,7 +34,9 @@ ALLOWED = {
   "inference": ("methods", "data.transforms", "data.batching", "cache"),
   "backbones": ("nn", "conversion"),
   "building": ("backbones", "checkpoints", "methods", "inference"),
+  "cached": ("cache", "conversion", "published"),
   "weights": (
+    "cached",
     "building",
     "cache",
     "checkpoints",

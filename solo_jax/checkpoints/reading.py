@@ -19,9 +19,9 @@ from solo_jax.checkpoints.damage import check_signed, reason
 from solo_jax.config import from_json, to_json
 from solo_jax.errors import UserError
 
-# Information in a checkpoint; all but the first three may be missing.
-_KNOWN = ("config", "class_names", "category_ids", "data", "converted_from")
-_REQUIRED = _KNOWN[:3]
+# Information in a checkpoint; all but the required may be missing.
+_REQUIRED = ("config", "class_names", "category_ids")
+_KNOWN = (*_REQUIRED, "data", "converted_from", "fresh")
 # Declared bytes per byte in the files. Trained numbers hardly compress, but
 # frozen layers have a momentum of zeros.
 _MAX_RATIO = 32

@@ -64,6 +64,8 @@ class Checkpoint:
       'ignore'; None where it is not known.
     origin: Where converted weights are from: file, code base, licence and so
       on; empty of what was trained here.
+    untrained: Modules of the network that started from random values and have
+      had no more than the optimizer's warm-up.
   """
 
   config: ml_collections.ConfigDict
@@ -73,10 +75,26 @@ class Checkpoint:
   step: int
   exif: str | None = None
   origin: dict[str, Any] = dataclasses.field(default_factory=dict)
+  untrained: tuple[str, ...] = ()
+
+  def warnings(self) -> list[str]:
+    """Returns what a user must know of the weights, in lines."""
+    if not self.untrained:
+      return []
+    return [
+      f"beware: {', '.join(self.untrained)} started from random values and had "
+      f"{self.step} training steps, within the warm-up: detections mean nothing"
+    ]
 
 
 class CheckpointWriter:
-  """Saves and restores the states of one run."""
+  """Saves and restores the states of one run.
+
+  Attributes:
+    folder: Of the checkpoints.
+    fresh: Modules that started from random values, saved with each checkpoint;
+      set before the first save, and by `restore`.
+  """
 
   def __init__(
     self,
@@ -102,6 +120,7 @@ class CheckpointWriter:
       UserError: If checkpoints cannot be written to a folder of this name.
     """
     check_writable(workdir)
+    self.fresh: tuple[str, ...] = ()
     self.folder = absolute(workdir) / "checkpoints"
     self._has_failed = False
     set_aside_metrics(self.folder)
@@ -160,7 +179,9 @@ class CheckpointWriter:
         step,
         args=ocp.args.Composite(
           state=ocp.args.StandardSave(tree),
-          info=ocp.args.JsonSave(sign(self._info, tree)),
+          info=ocp.args.JsonSave(
+            sign(self._info | {"fresh": list(self.fresh)}, tree)
+          ),
         ),
         metrics={},  # see `add_metrics`; Orbax warns if there are none
         force=True,
@@ -275,6 +296,7 @@ class CheckpointWriter:
         f"{', '.join(map(str, steps))}); move them away to start at step 0"
       )
     self._set_aside(damaged)
+    self.fresh = tuple(saved["info"].pop("fresh", ()))
     where = f"cannot resume from {self.folder / str(step)}"
     if change_batch_size:
       batch_size = self._info["config"]["training"]["batch_size"]
@@ -336,17 +358,20 @@ def load(path: str, *, is_unsigned_read: bool = False) -> Checkpoint:
   if missing:
     raise UserError(f"checkpoint {folder} has no {sorted(missing)}")
   average = state["ema_params"]
+  config, step = from_json(json.dumps(info["config"])), int(state["step"])
+  is_warm = step >= max(1, config.optimizer.warmup_steps)
   return Checkpoint(
-    config=from_json(json.dumps(info["config"])),
+    config=config,
     class_names=tuple(info["class_names"]),
     category_ids=tuple(info["category_ids"]),
     variables={
       "params": state["params"] if average is None else average,
       "batch_stats": state["batch_stats"] or {},
     },
-    step=int(state["step"]),
+    step=step,
     exif=info.get("data", {}).get("exif"),
     origin=info.get("converted_from", {}),
+    untrained=() if is_warm else tuple(info.get("fresh", ())),
   )
 
 

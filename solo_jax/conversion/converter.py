@@ -22,6 +22,10 @@ from solo_jax.conversion.mapping import convert, dropped, flatten
 from solo_jax.errors import UserError
 from solo_jax.terminal import plural
 
+# Part of the names of converted weights in the cache: raise it when weights or
+# configs of published rows are converted otherwise than before.
+VERSION = 1
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Conversion:
@@ -170,8 +174,7 @@ def _check_numbers(variables: dict[str, Any]) -> None:
   """Refuses weights with which a network computes nothing but NaN."""
   problems = []
   for name, values in flatten(variables).items():
-    values = np.asarray(values, np.float32)
-    num_wrong = values.size - int(np.isfinite(values).sum())
+    num_wrong = values.size - np.count_nonzero(np.isfinite(values))
     if num_wrong:
       problems.append(
         f"  {name}: {num_wrong:,} of {values.size:,} numbers are NaN or "
@@ -229,7 +232,9 @@ def suggest_config(family: Family, network: Network) -> str:
   if recipe is None:
     recipe = family.name.removeprefix("solo_")
   task = HEADS[network.method].tasks.get(network.num_classes)
-  arguments = dict(backbone=backbone, task=task, recipe=recipe)
+  arguments = dict(
+    backbone=backbone, queries=network.num_queries, task=task, recipe=recipe
+  )
   text = ",".join(f"{k}={x}" for k, x in arguments.items() if x)
   return f"configs/{network.method}{light}_coco.py:{text}"
 

@@ -18,12 +18,13 @@ from solo_jax.conversion import (
   efficientnet_lite,
   mask2former,
   mmdet,
+  queryinst,
   regions,
   solo_official,
   torchvision,
   yolact,
 )
-from solo_jax.conversion.heads import HEADS, Paths
+from solo_jax.conversion.heads import HEADS, Head, Paths
 from solo_jax.conversion.mapping import Rule, route
 from solo_jax.conversion.region_configs import find_traits
 from solo_jax.errors import UserError
@@ -194,8 +195,16 @@ FAMILIES = (
     },
   ),
   Family(
+    name="queryinst",
+    marks=(r"rpn_head\.init_proposal_features\.", r"backbone\."),
+    rules={"queryinst": queryinst.MMDET},
+    fields=_TORCHVISION_INPUT | {"preprocessing.interpolation": "bilinear"},
+    prepare=queryinst.prepare,
+    recipe="",
+  ),
+  Family(
     name="mmdet_mask_rcnn",
-    marks=(r"roi_head\.bbox_head\.", r"backbone\."),
+    marks=(r"rpn_head\.rpn_conv\.", r"roi_head\.bbox_head\.", r"backbone\."),
     rules={
       "mask_rcnn": regions.MMDET_MASK_RCNN,
       "point_rend": regions.MMDET_POINT_REND,
@@ -302,6 +311,7 @@ class Network:
       channels; Decoupled SOLO: one tower for both directions).
     traits: What kind of network of regions it is, see
       `region_configs.find_traits`.
+    num_queries: Learned proposals, where the configs have several numbers.
   """
 
   method: str | None
@@ -310,6 +320,7 @@ class Network:
   num_classes: int | None
   is_light: bool
   traits: frozenset[str] | None = None
+  num_queries: int | None = None
 
 
 def recognize(family: Family, arrays: Mapping[str, np.ndarray]) -> Network:
@@ -339,11 +350,17 @@ def recognize(family: Family, arrays: Mapping[str, np.ndarray]) -> Network:
       num_classes=head.count_classes(paths) if head else None,
       is_light=bool(head) and head.is_light(paths),
       traits=find_traits(paths),
+      num_queries=_count_queries(paths, head),
     )
   raise UserError(
     f"the names match no method of {family.name}, which has "
     f"{', '.join(map(str, family.rules))}"
   )
+
+
+def _count_queries(paths: Paths, head: Head | None) -> int | None:
+  queries = paths.get(head.queries) if head and head.queries else None
+  return None if queries is None else len(queries)
 
 
 def _name_swin(paths: Paths, prefix: str) -> str:

@@ -21,6 +21,8 @@ class Head:
     num_no_class: Outputs of the class head that are no class, of a prior.
     is_light: Returns whether weights are of the light variant.
     tasks: Argument of the configs by the number of classes.
+    queries: Path of one row per query, where the number is an argument of the
+      configs.
   """
 
   mark: str
@@ -29,6 +31,7 @@ class Head:
   num_no_class: int = 0
   is_light: Callable[[Paths], bool] = lambda paths: False
   tasks: Mapping[int, str] = dataclasses.field(default_factory=dict)
+  queries: str | None = None
 
   def count_classes(self, paths: Paths) -> int | None:
     """Returns the number of classes, None where there is no such head."""
@@ -60,6 +63,11 @@ HEADS = {
     category_bias="params/decoder/category/bias",
     num_no_class=1,
     tasks={133: "panoptic"},
+  ),
+  "queryinst": Head(
+    mark=r"params/proposal_queries",
+    category_bias="params/boxes_0/category/bias",
+    queries="params/proposal_queries",
   ),
   "mask_rcnn": _region_head(r"params/masks_0/logits/"),
   "point_rend": _region_head(r"params/points/logits/"),

@@ -53,6 +53,7 @@ def _tower_rules(source: str, target: str) -> tuple[Rule, ...]:
 
 MMDET = (
   *BACKBONE_AND_NECK,
+  *swin.backbone_rules(swin.ORIGINAL, r"backbone\.", "backbone/"),
   Rule(r"rpn_head\.init_proposal_bboxes\.weight", "params/proposal_boxes"),
   Rule(r"rpn_head\.init_proposal_features\.weight", "params/proposal_queries"),
   *(

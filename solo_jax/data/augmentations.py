@@ -86,6 +86,44 @@ class ResizeShortSide:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class Crop:
+  """Keeps a random window of some images, before they are resized.
+
+  https://arxiv.org/abs/2005.12872, section A.4.
+
+  Attributes:
+    probability: Share of the images that are cropped.
+    short_sides: Short sides before the crop to draw from, in pixels.
+    sides: (low, high) of the sides of the window, drawn one by one, in pixels;
+      no more than the image has.
+  """
+
+  probability: float
+  short_sides: Sequence[int]
+  sides: tuple[int, int]
+
+  def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample:
+    """Returns the sample, or a window of it after a resize."""
+    is_cropped = rng.random() < self.probability
+    short_side = self.short_sides[rng.integers(len(self.short_sides))]
+    shares = rng.random(4)  # of the range of height, width, top and left
+    if not is_cropped:
+      return sample
+    height, width = sample.image_size
+    scale = short_side / min(height, width)
+    full = [max(round(scale * side), 1) for side in (height, width)]
+    least, most = (np.minimum(side, full) for side in self.sides)
+    size = least + np.floor(shares[:2] * (most - least + 1)).astype(int)
+    corner = np.floor(shares[2:] * (full - size + 1)).astype(int)
+    return transforms.cropped(
+      transforms.resized(sample, tuple(full)),
+      top=int(corner[0]),
+      left=int(corner[1]),
+      size=tuple(size.tolist()),
+    )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Stretch:
   """Stretches the image to the network input, whatever its aspect.
 
@@ -149,6 +187,7 @@ class ColorJitter:
 
 LAZY = {
   "orient": Orient,
+  "crop": Crop,
   "resize_short_side": ResizeShortSide,
   "scale_jitter": ScaleJitter,
   "color_jitter": ColorJitter,

@@ -42,7 +42,7 @@ def instance_sum(
       (loss of each [n], a figure about each [n] that has no gradient).
     pixels: Tree of maps. [B, ...] float.
     rows: Tree of rows. [B, R, ...] float.
-    masks: [B, N] masks of [h, w].
+    masks: [B, N] masks of [h, w], or a tree of such.
     instance: Instance whose mask is the target of each row. [B, R] int32.
     valid: False for padding and rows to leave out. [B, R] bool.
 

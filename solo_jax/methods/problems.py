@@ -23,22 +23,28 @@ def find_group_problems(network: Mapping[str, Any], *fields: str) -> list[str]:
   ]
 
 
-def find_mask_stride_problems(config: Mapping[str, Any]) -> list[str]:
-  """Returns a problem if masks and targets have different strides.
+def find_mask_stride_problems(
+  config: Mapping[str, Any], ratio: int = 1
+) -> list[str]:
+  """Returns a problem if strides of masks and targets do not fit.
 
   Args:
     config: Nested mappings.
+    ratio: Stride of masks, by that of targets.
 
   Returns:
     One line per problem.
   """
   stride = config["network"]["mask_stride"]
   targets = config["transforms"]["mask_stride"]
-  if stride == targets:
+  if stride == ratio * targets:
     return []
+  rule = "they must be equal"
+  if ratio > 1:
+    rule = f"the first must be {ratio} times the second"
   return [
     f"network.mask_stride is {stride} and transforms.mask_stride is {targets}; "
-    "they must be equal"
+    f"{rule}"
   ]
 
 

@@ -113,6 +113,8 @@ def evaluate_checkpoint(
     f"step {checkpoint.step} of {config.method}, "
     f"{plural(len(records), 'image')} of {config.dataset.name} {records.split}"
   )
+  for line in checkpoint.warnings():
+    console.print(line, soft_wrap=True)
   _warn_of_exif(checkpoint, records, console)
   start = time.perf_counter()
   results = _detect(predictor, records, checkpoint.category_ids, progress)

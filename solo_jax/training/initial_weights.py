@@ -1,6 +1,7 @@
 """Initialises a run with the weights of another one, as far as they fit."""
 
 import collections
+from collections.abc import Iterable
 from typing import Any
 
 import flax.traverse_util
@@ -11,7 +12,7 @@ from solo_jax.checkpoints.compatibility import check_tree
 
 def take_fitting(
   variables: dict[str, Any], saved: dict[str, Any], path: str
-) -> tuple[dict[str, Any], list[str]]:
+) -> tuple[dict[str, Any], list[str], tuple[str, ...]]:
   """Returns the saved arrays whose name and shape match the network.
 
   A head with another number of classes thus keeps its initial values, and so
@@ -27,6 +28,7 @@ def take_fitting(
     variables: Variables of the network's structure.
     lines: Arrays that were loaded, left at their initial values and not used,
     with shapes.
+    fresh: Names of the modules with parameters at their initial values.
 
   Raises:
     UserError: If the saved backbone is a different one.
@@ -51,7 +53,14 @@ def take_fitting(
   ]
   lines += _list_modules("fresh", {k: new[k] for k in new if k not in old})
   lines += _list_modules("not used", {k: old[k] for k in old if k not in new})
-  return {**variables, **tree}, lines
+  fresh = _names_of_modules(key for key in new if key not in taken)
+  return {**variables, **tree}, lines, fresh
+
+
+def _names_of_modules(arrays: Iterable[str]) -> tuple[str, ...]:
+  """Returns the modules with parameters among 'collection/module/...'."""
+  modules = {key.split("/")[1] for key in arrays if key.startswith("params/")}
+  return tuple(sorted(modules))
 
 
 def _flatten(tree: dict[str, Any]) -> dict[str, Any]:

@@ -121,7 +121,7 @@ def _train_and_evaluate(
   _check_start(config, workdir, train_records, eval_records, newest)
   origin = []
   if newest is None:
-    variables, origin = load_initial(config, variables)
+    variables, origin, writer.fresh = load_initial(config, variables)
   state = create_train_state(
     variables, optimizer, use_ema=config.optimizer.ema_decay is not None
   )

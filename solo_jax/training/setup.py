@@ -108,7 +108,7 @@ def describe_data(records: Records) -> dict[str, Any]:
 
 def load_initial(
   config: ml_collections.ConfigDict, variables: dict[str, Any]
-) -> tuple[dict[str, Any], list[str]]:
+) -> tuple[dict[str, Any], list[str], tuple[str, ...]]:
   """Returns variables with those replaced that a run starts from.
 
   Args:
@@ -119,6 +119,7 @@ def load_initial(
   Returns:
     variables: Those to start from.
     lines: What was loaded and what keeps its initial value, for the log.
+    fresh: Modules that keep their initial values, some or all of them.
 
   Raises:
     errors.UserError: If there is no such checkpoint or file, or it does not fit
@@ -126,15 +127,18 @@ def load_initial(
   """
   weights, path = config.backbone.weights, config.training.init_from
   if path is None:
+    modules = tuple(sorted(variables["params"]))
     if weights is None:
-      return variables, []
+      return variables, [], modules
     section = dict(config.backbone, weights=find_file(weights))
-    return load_pretrained(variables, section), [f"backbone from {weights}"]
+    loaded = load_pretrained(variables, section)
+    fresh = tuple(name for name in modules if name != "backbone")
+    return loaded, [f"backbone from {weights}"], fresh
   checkpoint = load(path)
-  loaded, lines = take_fitting(variables, checkpoint.variables, path)
+  loaded, lines, fresh = take_fitting(variables, checkpoint.variables, path)
   if weights is not None:
     lines.append(f"  not used: backbone.weights={weights!r}")
-  return loaded, lines + compare_input(checkpoint.config, config)
+  return loaded, lines + compare_input(checkpoint.config, config), fresh
 
 
 def compare_input(

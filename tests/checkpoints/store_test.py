@@ -34,7 +34,7 @@ def test_checkpoint_is_whole_when_it_is_finished(toy, state, tmp_path):
       time.sleep(0.01)
     assert finished == step
     assert find_checkpoint(str(tmp_path)).name == str(step)
-    assert writer.finished(wait=True) is None  # told once
+    assert writer.finished(wait=True) is None  # reported once
   writer.close()
 
 
@@ -120,9 +120,7 @@ def test_other_data_are_refused_unless_asked_for(
   assert message in caplog.messages[-1]
 
 
-def test_checkpoint_that_does_not_name_its_data_says_so(
-  toy, state, tmp_path, caplog
-):
+def test_missing_names_of_the_data_are_logged(toy, state, tmp_path, caplog):
   writer = open_writer(toy, tmp_path)
   del writer._info["data"]
   writer.save(at_step(state, 3))
@@ -261,7 +259,7 @@ def test_metrics_that_cannot_be_written(toy, state, tmp_path, monkeypatch):
   writer.close()
 
 
-def test_failure_behind_the_steps_is_told_and_nothing_reported(
+def test_failure_behind_the_steps_is_raised_and_nothing_reported(
   toy, state, tmp_path, monkeypatch
 ):
   writer = open_writer(toy, tmp_path)
@@ -320,3 +318,26 @@ def test_resuming_with_another_optimizer_names_its_arrays(toy, saved):
   with pytest.raises(UserError, match="opt_state.*missing"):
     writer.restore(toy.make_toy_run(name="sgd", ema_decay=0.9)[0])
   writer.close()
+
+
+def test_what_was_never_trained_is_known_until_the_warm_up_ends(
+  toy, state, tmp_path
+):
+  config = toy.make_toy_config()
+  warmup = config.optimizer.warmup_steps
+  writer = open_writer(toy, tmp_path)
+  writer.fresh = ("head",)
+  writer.save(at_step(state, 0))
+  writer.close()
+  checkpoint = load(str(tmp_path))
+  assert checkpoint.untrained == ("head",)
+  (line,) = checkpoint.warnings()
+  assert "head started from random values and had 0 training steps" in line
+  # Another process resumes, and its checkpoints still know.
+  writer = open_writer(toy, tmp_path)
+  writer.restore(state)
+  assert writer.fresh == ("head",)
+  writer.save(at_step(state, max(1, warmup)))
+  writer.close()
+  trained = load(str(tmp_path))
+  assert trained.untrained == () and trained.warnings() == []

@@ -98,10 +98,10 @@ def test_two_families_in_one_file():
     find_family(None, source)
 
 
-def test_official_code_and_torchvision_count_a_background_first():
+def test_authors_of_solo_and_yolact_and_torchvision_have_background_first():
   """Its 80 outputs are labels 1 to 80 in training, 0 to 79 here."""
   offsets = {f.name: f.label_of_first_class for f in families.FAMILIES}
   for name in ("", "_v2"):
     assert offsets.pop(f"torchvision_mask_rcnn{name}") == 1
-  assert offsets.pop("solo_official") == 1
+  assert offsets.pop("solo_official") == offsets.pop("yolact") == 1
   assert not any(offsets.values())

@@ -3,10 +3,27 @@
 That converted weights give mmdetection's outputs is tested with the network.
 """
 
+import jax
 import numpy as np
+import pytest
+import queryinst_layouts
 
+from solo_jax import published
+from solo_jax.building import build_method
+from solo_jax.checkpoints.state import count_parameters, variable_shapes
 from solo_jax.conversion import queryinst
+from solo_jax.conversion.checkpoint_file import Source
+from solo_jax.conversion.converter import convert_source, suggest_config
+from solo_jax.conversion.families import find_family, recognize
 from solo_jax.conversion.mapping import route
+from solo_jax.weights import load_config
+
+NAMES = [
+  row.name for row in published.PUBLISHED if row.name.startswith("queryinst_")
+]
+assert len(NAMES) == 8
+# Counters of batch norm and a table of positions that follows from the window.
+DROPPED = (".num_batches_tracked", ".relative_position_index")
 
 
 def test_names():
@@ -34,3 +51,55 @@ def test_names():
   }
   key = found["params/boxes_4/attention/key/kernel"]
   np.testing.assert_array_equal(key, [[4, 5], [6, 7]])
+
+
+@pytest.fixture(scope="module")
+def find_shapes():
+  """Shapes of a config's variables; each backbone's are traced once."""
+  found = {}
+
+  def find(config):
+    key = repr(config.backbone)
+    if key not in found:
+      network = build_method(config).network.clone(num_proposals=4)
+      found[key] = variable_shapes(network, image_size=(32, 32))
+    params = dict(found[key]["params"])
+    for name in ("proposal_boxes", "proposal_queries"):
+      shape = (config.network.num_proposals, *params[name].shape[1:])
+      params[name] = jax.ShapeDtypeStruct(shape, params[name].dtype)
+    return found[key] | {"params": params}
+
+  return find
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_published_file_fills_its_network(name, find_shapes, record_property):
+  row, arrays = published.find(name), queryinst_layouts.make(name)
+  family = find_family(None, arrays)
+  suggested = suggest_config(family, recognize(family, arrays))
+  path, _, argument = row.config.partition(":")
+  suggested, _, given = suggested.partition(":")
+  assert suggested == f"configs/{path}"
+  assert set(given.split(",")) <= set(argument.split(","))
+  source = Source(arrays=arrays, class_names=None, notes=())
+  conversion = convert_source(source, load_config(row.config), find_shapes)
+  assert [number for number, _ in conversion.classes][-1] == 90
+  leaves = jax.tree.leaves(conversion.variables)
+  kept = [x for x in arrays if not x.endswith(DROPPED)]
+  assert sum(x.size for x in leaves) == sum(arrays[x].size for x in kept)
+  assert row.megabytes == round(sum(x.size for x in leaves) * 4 / 1e6)
+  number = count_parameters(conversion.variables["params"])
+  record_property(
+    "published",
+    {
+      "family": family.name,
+      "checkpoint": name,
+      "config": row.config,
+      "AP, published": row.ap,
+      "tensors": len(leaves),
+      "dropped": len(arrays) - len(kept),
+      "parameters": f"{number:,}",
+      "input": "-",
+      "masks": "-",
+    },
+  )

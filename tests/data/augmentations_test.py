@@ -67,6 +67,25 @@ def test_jitter_of_the_original_resolution():
   assert out.image_size == (32, 40) and out.affine[0, 0] == 43 / 64
 
 
+def test_crop():
+  # 48 x 64 with a short side of 30 is 30 x 40; windows have 20 to 35 px a side.
+  stage = ("crop", dict(probability=0.5, short_sides=(30,), sides=(20, 35)))
+  crop = augmentations.build([stage], (99, 99)).lazy[0]
+  rng = np.random.default_rng(0)
+  found = [crop(make_sample(48, 64), rng) for _ in range(400)]
+  kept = [x for x in found if x.image_size == (48, 64)]
+  assert 150 < len(kept) < 250
+  assert all(np.array_equal(x.affine, np.eye(2, 3)) for x in kept)
+  windows = [x for x in found if x.image_size != (48, 64)]
+  heights, widths = zip(*(x.image_size for x in windows), strict=True)
+  assert (min(heights), max(heights)) == (20, 30)
+  assert (min(widths), max(widths)) == (20, 35)
+  corners = np.array([-x.affine[:, 2] for x in windows])
+  ends = corners + np.stack([widths, heights], axis=1)
+  assert corners.min() == 0 and tuple(ends.max(axis=0)) == (40, 30)
+  assert {x.affine[0, 0] for x in windows} == {0.625}
+
+
 def test_equal_generators_give_equal_draws():
   options = OPTIONS | dict(
     flip=0.5, vertical_flip=0.5, transpose=0.5, scale_jitter=(0.1, 2)

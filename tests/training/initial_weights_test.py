@@ -27,13 +27,14 @@ def make_variables(value, num_classes):
 
 def test_another_class_count_leaves_the_class_head_fresh():
   fresh, saved = make_variables(0, 5), make_variables(1, 80)
-  found, lines = take_fitting(fresh, saved, "runs/a")
+  found, lines, modules = take_fitting(fresh, saved, "runs/a")
   assert jax.tree.structure(found) == jax.tree.structure(fresh)
   assert found["params"].pop("category") is not None
   assert all((x == 1).all() for x in jax.tree.leaves(found))
-  found, _ = take_fitting(fresh, saved, "runs/a")
+  found, _, _ = take_fitting(fresh, saved, "runs/a")
   assert found["params"]["category"]["kernel"].shape == (3, 5)
   assert not found["params"]["category"]["kernel"].any()
+  assert modules == ("category",)
   assert lines == [
     "loaded 4 of 6 arrays from runs/a",
     "  fresh: params/category/bias (5,), saved (80,)",
@@ -44,10 +45,11 @@ def test_another_class_count_leaves_the_class_head_fresh():
 def test_a_backbone_alone():
   fresh, saved = make_variables(0, 5), make_variables(1, 5)
   del saved["params"]["tower_0"], saved["params"]["category"]
-  found, lines = take_fitting(fresh, saved, "runs/a")
+  found, lines, modules = take_fitting(fresh, saved, "runs/a")
   assert found["params"]["backbone"]["conv1"]["kernel"].all()
   assert found["batch_stats"]["backbone"]["bn1"]["mean"].all()
   assert not found["params"]["tower_0"]["norm"]["scale"].any()
+  assert modules == ("category", "tower_0")
   assert lines == [
     "loaded 2 of 6 arrays from runs/a",
     "  fresh: params/category: bias (5,), kernel (3, 5)",
@@ -58,14 +60,15 @@ def test_a_backbone_alone():
 def test_what_has_no_place_is_named():
   saved = make_variables(1, 5)
   saved["params"]["extra"] = {"bias": np.ones(7)}
-  _, lines = take_fitting(make_variables(0, 5), saved, "runs/a")
+  _, lines, _ = take_fitting(make_variables(0, 5), saved, "runs/a")
   assert lines[1:] == ["  not used: params/extra: bias (7,)"]
 
 
 def test_no_running_statistics():
   fresh, saved = make_variables(0, 5), make_variables(1, 5)
   fresh["batch_stats"], saved["batch_stats"] = {}, {}
-  found, lines = take_fitting(fresh, saved, "runs/a")
+  found, lines, modules = take_fitting(fresh, saved, "runs/a")
+  assert not modules
   assert found["batch_stats"] == {} and lines[0].startswith("loaded 5 of 5")
 
 

@@ -82,7 +82,7 @@ def test_optimizer_and_schedule_follow_the_config(config):
 def test_weights_of_another_network_are_refused(config):
   variables = {"params": {"backbone": {"conv1": np.ones(3)}}, "batch_stats": {}}
   with pytest.raises(UserError, match="weights of solov2.*do not fit"):
-    building.build_predictor(config, variables, batch_size=1)
+    building.check_variables(config, variables)
 
 
 def test_description_applies_the_linear_rule(config, monkeypatch):
@@ -123,7 +123,8 @@ def test_starting_from_a_checkpoint_with_other_classes(config, tmp_path):
   config.training.init_from = str(tmp_path / "old")
   config.backbone.weights = "efficientnet_lite0"
   fresh = init(config)
-  found, lines = setup.load_initial(config, fresh)
+  found, lines, modules = setup.load_initial(config, fresh)
+  assert modules == ("category",)
   for name in fresh["params"]:
     expected = (fresh if name == "category" else saved)["params"][name]
     jax.tree.map(np.testing.assert_array_equal, found["params"][name], expected)
@@ -143,7 +144,12 @@ def test_starting_from_a_checkpoint_with_other_classes(config, tmp_path):
 
 def test_without_a_checkpoint_to_start_from(config, monkeypatch):
   config.backbone.weights = None
-  assert setup.load_initial(config, {"params": 1}) == ({"params": 1}, [])
+  variables = {"params": {"head": 1, "backbone": 2}}
+  assert setup.load_initial(config, variables) == (
+    variables,
+    [],
+    ("backbone", "head"),
+  )
   config.training.init_from = "nowhere"
   with pytest.raises(UserError, match="no checkpoint at .*nowhere"):
     setup.load_initial(config, {})

@@ -62,11 +62,14 @@ class Grids:
     mask_probs: (maps of one image, cells, valid) -> probabilities of their
       masks: [n] int32, [n] bool -> [n, h, w] float32. Masks of cells that are
       not valid do not matter.
+    refine: (maps of one image, probabilities of the detected masks) -> refined
+      ones of a higher resolution; None: masks stay as they are.
   """
 
   category_logits: tuple[jax.Array, ...]
   maps: Any
   mask_probs: Callable[[Any, jax.Array, jax.Array], jax.Array]
+  refine: Callable[[Any, jax.Array], jax.Array] | None = None
 
 
 @jax.tree_util.register_dataclass
@@ -99,7 +102,7 @@ def decode_candidates(grids: Grids, settings: Settings) -> types.Decoded:
   def decode_image(inputs):
     probs, maps = inputs
     found, num_dropped = _find(grids, probs, maps, settings, _suppress)
-    return _to_decoded(found, num_dropped)
+    return _to_decoded(_refined(grids, maps, found), num_dropped)
 
   # One image after another: under vmap, the switch would run every branch.
   return jax.lax.map(decode_image, (_category_probs(grids), grids.maps))
@@ -145,7 +148,9 @@ def merge_candidates(
       parts.append(found)
       num_dropped += dropped
     joined = jax.tree.map(lambda *x: jnp.concatenate(x), *parts)
-    return _to_decoded(_suppress(joined, settings), num_dropped)
+    found = _suppress(joined, settings)
+    # The maps of the first variant are those of the frame of the result.
+    return _to_decoded(_refined(grids[0], inputs[0][1], found), num_dropped)
 
   inputs = [
     (_category_probs(g), g.maps, variant.image_size)
@@ -248,6 +253,14 @@ def _suppress(found, settings):
   return _best(found, settings.max_detections)
 
 
+def _refined(grids, maps, found):
+  if grids.refine is None:
+    return found
+  return dataclasses.replace(
+    found, mask_probs=grids.refine(maps, found.mask_probs)
+  )
+
+
 def _to_decoded(found, num_dropped):
   return types.Decoded(
     masks=types.FrameMasks(probs=found.mask_probs),
@@ -259,14 +272,12 @@ def _to_decoded(found, num_dropped):
 
 
 def _capacities(largest: int) -> tuple[int, ...]:
-  """Returns 64, 128, 256, 384, 512, 768, ... below `largest`, then `largest`.
+  """Returns 128, 384, 768, 1536, ... below `largest`, then `largest`.
 
-  Decoding time grows with the capacity, and every capacity takes time to
-  compile: small steps pay off at large capacities.
+  Decoding time grows with the capacity, but each takes half a second to trace
+  and compile, on the CPU, as long as decoding 500 candidates.
   """
-  ladder = []
-  n = 64
-  while n < largest:
-    ladder += [n] if n < 256 else [n, n * 3 // 2]
-    n *= 2
-  return (*(n for n in ladder if n < largest), largest)
+  ladder = [128]
+  while ladder[-1] < largest:
+    ladder.append(384 * 2 ** (len(ladder) - 1))
+  return (*ladder[:-1], largest)

@@ -61,7 +61,7 @@ class PointRend(RegionNetwork, kw_only=True):
     batch, num_boxes = boxes.shape[:2]
     side = 2 * COARSE_SIZE
     points = jnp.broadcast_to(
-      grid_points(side), (batch, num_boxes, side * side, 2)
+      grid_points(side, side), (batch, num_boxes, side * side, 2)
     )
     x = self.fine_features(features, boxes, points)
     logits = self.coarse(x.reshape(batch * num_boxes, side, side, -1))

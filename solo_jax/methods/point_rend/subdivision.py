@@ -1,7 +1,7 @@
 """Refinement of masks where they are least certain.
 
 https://arxiv.org/abs/1912.08193, sections 3.1 and 3.2. Shape letters: R masks,
-s side of a mask, P points.
+h, w their size, P points.
 """
 
 import dataclasses
@@ -19,7 +19,7 @@ class Subdivision:
   """How far masks are refined.
 
   Attributes:
-    steps: Times that the side is doubled.
+    steps: Times that both sides are doubled.
     num_points: Cells recomputed in each step.
   """
 
@@ -37,23 +37,23 @@ def subdivide(
   A step whose successor can compute all of its cells only enlarges.
 
   Args:
-    logits: Coarse masks of one class each. [R, s, s] float32.
+    logits: Coarse masks of one class each. [R, h, w] float32.
     read_points: (x, y) in [0, 1] of each mask, [R, P, 2] -> logits [R, P].
     subdivision: How far.
 
   Returns:
-    [R, s * 2^steps, s * 2^steps] float32.
+    [R, h * 2^steps, w * 2^steps] float32.
   """
   for step in range(subdivision.steps):
-    side = 2 * logits.shape[1]
-    logits = resize_bilinear(logits[..., None], (side, side))[..., 0]
+    height, width = (2 * side for side in logits.shape[1:])
+    logits = resize_bilinear(logits[..., None], (height, width))[..., 0]
     is_last = step == subdivision.steps - 1
-    if subdivision.num_points >= 4 * side * side and not is_last:
+    if subdivision.num_points >= 4 * height * width and not is_last:
       continue
-    flat = logits.reshape(len(logits), side * side)
+    flat = logits.reshape(len(logits), height * width)
     count = min(subdivision.num_points, flat.shape[1])
     _, cells = jax.lax.top_k(-jnp.abs(flat), count)
-    values = read_points(grid_points(side)[cells])
+    values = read_points(grid_points(height, width)[cells])
     rows = jnp.arange(len(flat))[:, None]
     logits = flat.at[rows, cells].set(values).reshape(logits.shape)
   return logits

@@ -1,11 +1,21 @@
 """Detections of QueryInst as `types.Decoded`."""
 
+import dataclasses
+from collections.abc import Sequence
+
 import jax
 import jax.numpy as jnp
 
 from solo_jax import types
+from solo_jax.methods.mask_rcnn import decode as regions
+from solo_jax.methods.mask_rcnn.network import Outputs as RegionOutputs
 from solo_jax.methods.queryinst.network import Outputs
 from solo_jax.methods.regions.box_coding import clip
+from solo_jax.methods.regions.detections import Detections
+from solo_jax.methods.variants import Variant
+
+# Overlap of boxes from which two variants of an image have found the same.
+MERGE_THRESHOLD = 0.5
 
 
 def decode(
@@ -32,3 +42,42 @@ def decode(
     num_dropped=jnp.zeros(len(valid), jnp.int32),
     boxes_xyxy=clip(outputs.boxes_xyxy, image_size),
   )
+
+
+def merge(
+  variants: Sequence[Variant], *, max_detections: int, score_threshold: float
+) -> types.Decoded:
+  """Returns the joined detections of variants of B images.
+
+  Nothing is suppressed in a single pass, but several passes find an object
+  several times: the best of a class suppresses the others, as in networks of
+  regions.
+
+  Args:
+    variants: Variants of the images.
+    max_detections: Of an image.
+    score_threshold: A detection's score must be above it.
+
+  Returns:
+    The detections in the frame of the first variant.
+  """
+  found = regions.merge(
+    [_as_regions(variant, score_threshold) for variant in variants],
+    nms_threshold=MERGE_THRESHOLD,
+    max_detections=max_detections,
+    paste="aligned",
+  )
+  boxes = clip(found.boxes_xyxy, variants[0].image_size)
+  return dataclasses.replace(found, boxes_xyxy=boxes)
+
+
+def _as_regions(variant: Variant, score_threshold: float) -> Variant:
+  found = variant.outputs
+  detections = Detections(
+    boxes=found.boxes_xyxy,
+    scores=found.scores,
+    labels=found.labels,
+    valid=found.scores > score_threshold,
+  )
+  outputs = RegionOutputs(detections=detections, mask_probs=found.mask_probs)
+  return dataclasses.replace(variant, outputs=outputs)

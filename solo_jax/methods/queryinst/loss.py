@@ -85,8 +85,12 @@ def stage_losses(
   valid = batch.valid & batch.image_valid[:, None]
   count = count_everywhere(jnp.sum(valid), axis_name)
   terms = {}
-  for i, stage in enumerate(network.find_boxes(pyramid, batch.image_size)):
-    query = match(find_costs(stage, batch, weights), valid)
+  stages = network.find_boxes(pyramid, batch.image_size)
+  # One loop for the matchings of all stages and images: no stage needs that of
+  # the one before, and compiling a loop for each takes long.
+  costs = jnp.stack([find_costs(stage, batch, weights) for stage in stages])
+  queries = match(costs, jnp.broadcast_to(valid, costs.shape[:-1]))
+  for i, (stage, query) in enumerate(zip(stages, queries, strict=True)):
     found = _box_losses(stage, batch, query, valid)
     matched = _take(stage, query)
     logits = network.find_masks(pyramid, matched, i, train=train, valid=valid)

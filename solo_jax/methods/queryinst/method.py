@@ -8,7 +8,9 @@ import flax.linen as nn
 
 from solo_jax.methods.interface import Method
 from solo_jax.methods.queryinst.decode import decode as decode_detections
+from solo_jax.methods.queryinst.decode import merge
 from solo_jax.methods.queryinst.loss import Weights, queryinst_loss
+from solo_jax.methods.queryinst.lost_instances import lost_instances
 from solo_jax.methods.queryinst.network import QueryInst
 from solo_jax.methods.queryinst.perfect_outputs import perfect_outputs
 
@@ -38,8 +40,16 @@ def make(
     decode=functools.partial(
       decode_detections, score_threshold=decode["score_threshold"]
     ),
+    merge=functools.partial(
+      merge,
+      max_detections=decode["max_detections"],
+      score_threshold=decode["score_threshold"],
+    ),
     perfect_outputs=functools.partial(
       perfect_outputs, number=decode["max_detections"]
+    ),
+    lost_instances=functools.partial(
+      lost_instances, num_proposals=network["num_proposals"]
     ),
   )
 

@@ -21,15 +21,16 @@ def points_in_boxes(boxes: jax.Array, points: jax.Array) -> jax.Array:
   return low + points * (high - low)
 
 
-def grid_points(size: int) -> jax.Array:
-  """Returns the centres of the cells of a square grid, by rows.
+def grid_points(height: int, width: int) -> jax.Array:
+  """Returns the centres of the cells of a grid, by rows.
 
   Args:
-    size: Cells a side.
+    height: Cells along y.
+    width: Cells along x.
 
   Returns:
-    (x, y) in [0, 1]. [size * size, 2] float32.
+    (x, y) in [0, 1]. [height * width, 2] float32.
   """
-  at = (jnp.arange(size, dtype=jnp.float32) + 0.5) / size
-  y, x = jnp.meshgrid(at, at, indexing="ij")
+  y, x = ((jnp.arange(n, dtype=jnp.float32) + 0.5) / n for n in (height, width))
+  y, x = jnp.meshgrid(y, x, indexing="ij")
   return jnp.stack([x, y], axis=-1).reshape(-1, 2)

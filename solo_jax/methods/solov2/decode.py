@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from solo_jax.methods.grid.decode import Grids
+from solo_jax.methods.grid.refinement import refine
 from solo_jax.methods.grid.targets import flatten_levels
 from solo_jax.methods.solov2.network import Outputs
 
@@ -23,15 +24,25 @@ def make_grids(outputs: Outputs) -> Grids:
   """
   return Grids(
     category_logits=outputs.category_logits,
-    maps=(flatten_levels(outputs.kernel), outputs.mask_feature),
+    maps=(
+      flatten_levels(outputs.kernel),
+      outputs.mask_feature,
+      outputs.refiner,
+    ),
     mask_probs=_mask_probs,
+    refine=None if outputs.refiner is None else _refine,
   )
+
+
+def _refine(maps, probs):
+  *_, refiner = maps
+  return refine(refiner, probs)
 
 
 def _mask_probs(maps, cell, valid):
   """Computes [n, h, w] from kernels [G, E] and mask feature [h, w, E]."""
   del valid
-  kernel, feature = maps
+  kernel, feature, _ = maps
   height, width, channels = feature.shape
   logits = jnp.einsum(
     "ne,qe->nq",

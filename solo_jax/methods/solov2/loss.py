@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from solo_jax import types
 from solo_jax.methods.grid.loss import LossSettings, cell_loss
 from solo_jax.methods.grid.masks import Factor, MaskLoss, dice, mask_sum
+from solo_jax.methods.grid.refinement import refined_sum
 from solo_jax.methods.grid.targets import flatten_levels
 from solo_jax.methods.solov2.network import Outputs
 
@@ -23,7 +24,8 @@ def solov2_loss(
 ) -> tuple[jax.Array, dict[str, jax.Array]]:
   """Returns the loss of a batch (SOLOv2, https://arxiv.org/abs/2003.10152).
 
-  A cell claimed by two instances trains its kernel on both masks.
+  A cell claimed by two instances trains its kernel on both masks. Where masks
+  are refined, the loss of their points is added to that of each coarse mask.
 
   Args:
     outputs: Network outputs.
@@ -42,6 +44,10 @@ def solov2_loss(
     )  # [B, P, E]
     bias = jnp.zeros(targets.cell.shape, kernel.dtype)
     factor = Factor(outputs.mask_feature, kernel, bias)
+    if outputs.refiner is not None:
+      return refined_sum(
+        factor, outputs.refiner, batch, targets, mask_loss=mask_loss
+      )
     return mask_sum(
       (factor,),
       batch.masks,

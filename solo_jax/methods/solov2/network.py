@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from solo_jax.methods.grid.network import GridNetwork, append_coordinates
+from solo_jax.methods.grid.refinement import Refiner, make_head, repeat
 from solo_jax.nn.layers import ConvGN
 from solo_jax.nn.resize import resize_bilinear
 
@@ -25,11 +26,13 @@ class Outputs:
     category_logits: One [B, S, S, K] float32 per level.
     kernel: One [B, S, S, E] float32 per level.
     mask_feature: [B, h, w, E] float, >= 0.
+    refiner: Refines masks; None where the network does not.
   """
 
   category_logits: tuple[jax.Array, ...]
   kernel: tuple[jax.Array, ...]
   mask_feature: jax.Array
+  refiner: Refiner | None = None
 
 
 class SOLOv2(GridNetwork, kw_only=True):
@@ -39,11 +42,13 @@ class SOLOv2(GridNetwork, kw_only=True):
     mask_channels: Channels of the mask-feature branch before its last layer.
     kernel_channels: E.
     mask_stride: 4 (published) or 2, by depth-to-space of the last layer.
+    refine: 'points': masks are doubled by PointRend's point head; None: not.
   """
 
   mask_channels: int
   kernel_channels: int
   mask_stride: int
+  refine: str | None = None
 
   def setup(self):  # noqa: D102
     super().setup()
@@ -57,6 +62,8 @@ class SOLOv2(GridNetwork, kw_only=True):
       deformable=self.deformable if self.deformable_convs == "all" else None,
       dtype=self.dtype,
     )
+    if self.refine == "points":
+      self.point_head = make_head(self.fpn_channels, self.dtype)
 
   def head(
     self, pyramid: tuple[jax.Array, ...], padded_size: tuple[int, int]
@@ -73,11 +80,21 @@ class SOLOv2(GridNetwork, kw_only=True):
       for conv in self.kernel_convs:
         x = conv(x)
       kernel.append(self.kernel(x).astype(jnp.float32))
+    mask_feature = self.mask_feature(pyramid[:4])
     return Outputs(
       category_logits=tuple(category_logits),
       kernel=tuple(kernel),
-      mask_feature=self.mask_feature(pyramid[:4]),
+      mask_feature=mask_feature,
+      refiner=self.refiner(pyramid[0], mask_feature) if self.refine else None,
     )
+
+  def refiner(self, *maps: jax.Array) -> Refiner:
+    """Returns what masks are refined from, given maps [B, h', w', C]."""
+    if self.is_initializing():
+      points = [x[:1, 0, 0] for x in maps]
+      self.point_head(jnp.concatenate(points, axis=-1), jnp.zeros((1, 1)))
+    weights = self.point_head.variables["params"]
+    return Refiner(maps=maps, weights=repeat(weights, len(maps[0])))
 
 
 class MaskFeature(nn.Module):

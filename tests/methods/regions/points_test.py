@@ -7,7 +7,7 @@ from solo_jax.methods.regions.points import grid_points, points_in_boxes
 
 
 def test_cells_of_a_box():
-  points = grid_points(2)
+  points = grid_points(2, 2)
   np.testing.assert_allclose(
     points, [[0.25, 0.25], [0.75, 0.25], [0.25, 0.75], [0.75, 0.75]]
   )
