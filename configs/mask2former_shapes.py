@@ -11,7 +11,7 @@ Measured on one busy core (2026-11-29), SOLOv2 has 0.524:
 - with the class weighing ten times as much in the loss, 1,500 steps, 2.9
   CPU-min: 0.041 (AP50 0.089) on the first 100 of them. All 8,000 steps have not
   been measured.
-- on 4 scenes without augmentation, published weights, 600 steps: 0.975 on these.
+- on 4 scenes, not augmented, published weights, 600 steps: 0.975 on these.
 
 Run:
 
