@@ -16,7 +16,6 @@ import time
 from solo_jax.training.logging import read_rows
 
 ROOT = pathlib.Path(__file__).parents[2]
-CONFIG = ROOT / "configs" / "solov2_shapes.py"
 NUM_STEPS = 6
 TIMEOUT = 600  # seconds, of any process
 # Whatever a checkpoint must carry is in use: momentum, average, warm-up and
@@ -109,7 +108,7 @@ def end(process):
   process.wait()
 
 
-def train(data_dir, workdir, topology, *flags):
+def train(data_dir, workdir, topology, *flags, config="solov2_shapes"):
   """Runs the command to its end, several processes by the launch script."""
   num_processes, num_devices = topology
   launch = [sys.executable, "-m", "solo_jax.train"]
@@ -118,7 +117,7 @@ def train(data_dir, workdir, topology, *flags):
     launch = ["bash", script, str(num_processes)]
   command = [
     *launch,
-    f"--config={CONFIG}",
+    f"--config={ROOT / 'configs' / config}.py",
     f"--workdir={workdir}",
     f"--config.dataset.data_dir={data_dir}",
     *flags,
