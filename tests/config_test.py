@@ -47,6 +47,7 @@ ALL = [
   ("solov2_shapes", ""),
   ("solov2_shapes", "steps=10"),
   ("yolact_shapes", ""),
+  ("yolact_nuclei", ""),
   ("yolact_coco", ""),
   ("yolact_coco", "backbone=darknet53"),
   ("yolact_coco", "backbone=r101_dcn,side=700"),

@@ -214,6 +214,7 @@ def make_example(
   max_instances: int,
   min_mask_area: float,
   interpolation: str = "bilinear",
+  max_crowds: int = 0,
 ) -> dict[str, Any]:
   """Returns one row of a Batch, made from a transformed sample.
 
@@ -228,6 +229,7 @@ def make_example(
     max_instances: Capacity N.
     min_mask_area: Smallest visible area, in network pixels.
     interpolation: As for `render_image`.
+    max_crowds: Boxes of crowds to keep, the first ones; 0: no such field.
 
   Returns:
     The fields of `types.Batch`, without the batch axis.
@@ -253,6 +255,8 @@ def make_example(
   if sample.stuff is not None:
     size = tuple(side // STUFF_STRIDE for side in image_size)
     example["semantic"] = render_stuff(sample, size, STUFF_STRIDE)
+  if max_crowds:
+    example["crowd_boxes_xyxy"] = _crowd_boxes(sample, max_crowds)
   num_instances = 0
   axes = _, y, x = split_axes(sample)
   draw = mask_frame.start(y, x, image_size)
@@ -274,6 +278,15 @@ def make_example(
     example["valid"][num_instances] = True
     num_instances += 1
   return example
+
+
+def _crowd_boxes(sample: Sample, number: int) -> np.ndarray:
+  """Returns the first boxes of crowds, clipped to the frame. [number, 4]."""
+  height, width = sample.image_size
+  boxes = boxes_in_frame(sample)[sample.is_crowd][:number]
+  padded = np.zeros((number, 4), np.float32)
+  padded[: len(boxes)] = np.clip(boxes, 0, [width, height] * 2)
+  return padded
 
 
 def render_stuff(

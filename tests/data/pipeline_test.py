@@ -33,6 +33,7 @@ TRANSFORMS = dict(
   mask_rule="coverage",
   max_instances=3,
   min_mask_area=1.0,
+  max_crowds=0,
 )
 READING = pipeline.Reading(
   batch_size=4,

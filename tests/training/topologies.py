@@ -42,6 +42,8 @@ RUN = (
   "--config.preprocessing.max_side=64",
   "--config.backbone.stage_sizes=(1,1,1,1)",
   "--config.backbone.widths=(8,8,8,8)",
+)
+SOLOV2 = (
   "--config.network.num_head_convs=1",
   "--config.network.num_grids=(8,4)",
   "--config.network.fpn_channels=8",
@@ -130,7 +132,7 @@ def train(data_dir, workdir, topology, *flags, config="solov2_shapes"):
 
 def train_steps(data_dir, workdir, topology):
   """Trains the small run; returns the row of metrics of each step."""
-  train(data_dir, workdir, topology, *RUN)
+  train(data_dir, workdir, topology, *RUN, *SOLOV2)
   rows = read_rows(workdir / "metrics.jsonl")
   assert [row["step"] for row in rows] == [*range(1, NUM_STEPS + 1), NUM_STEPS]
   return rows[:-1]

@@ -28,7 +28,7 @@ from solo_jax.methods.yolact.prototypes import (
   mask_logits,
   resize_masks,
 )
-from solo_jax.methods.yolact.targets import assign
+from solo_jax.methods.yolact.targets import assign, leave_crowds_out
 from solo_jax.nn.draws import row_keys
 
 MINED = ("positives", "all")
@@ -134,6 +134,10 @@ def prediction_loss(
   instance, kind = jax.vmap(
     functools.partial(assign, rule=settings.assignment)
   )(iou, valid)
+  if batch.crowd_boxes_xyxy is not None:
+    kind = jax.vmap(leave_crowds_out, in_axes=(0, None, 0))(
+      kind, predictions.priors, batch.crowd_boxes_xyxy
+    )
   # Priors of an image to ignore are left out.
   kind = jnp.where(batch.image_valid[:, None], kind, -1)
   positive = kind == 1
