@@ -13,6 +13,7 @@ from tests.training.topologies import (
   NUM_STEPS,
   ROOT,
   RUN,
+  SOLOV2,
   TIMEOUT,
   environment,
   find_port,
@@ -114,9 +115,9 @@ def test_data_and_run_on_a_bucket(runs, data_dir, tmp_path, storage):
   workdir, expected = runs((1, 1))
   data, run = "gs://bucket/data", "gs://bucket/run"
   run_python("-c", COPY, data_dir, data)
-  train(data, run, (1, 1), *RUN)
+  train(data, run, (1, 1), *RUN, *SOLOV2)
   run_python("-c", DELETE, f"{run}/checkpoints/{NUM_STEPS}")
-  train(data, run, (1, 1), *RUN)
+  train(data, run, (1, 1), *RUN, *SOLOV2)
   run_python("-c", COPY, run, tmp_path / "run")
   rows = read_rows(tmp_path / "run" / "metrics.jsonl")
   losses = [x["train/loss"] for x in rows if "train/loss" in x]

@@ -16,7 +16,6 @@ import time
 from solo_jax.training.logging import read_rows
 
 ROOT = pathlib.Path(__file__).parents[2]
-CONFIG = ROOT / "configs" / "solov2_shapes.py"
 NUM_STEPS = 6
 TIMEOUT = 600  # seconds, of any process
 # Whatever a checkpoint must carry is in use: momentum, average, warm-up and
@@ -43,6 +42,8 @@ RUN = (
   "--config.preprocessing.max_side=64",
   "--config.backbone.stage_sizes=(1,1,1,1)",
   "--config.backbone.widths=(8,8,8,8)",
+)
+SOLOV2 = (
   "--config.network.num_head_convs=1",
   "--config.network.num_grids=(8,4)",
   "--config.network.fpn_channels=8",
@@ -109,7 +110,7 @@ def end(process):
   process.wait()
 
 
-def train(data_dir, workdir, topology, *flags):
+def train(data_dir, workdir, topology, *flags, config="solov2_shapes"):
   """Runs the command to its end, several processes by the launch script."""
   num_processes, num_devices = topology
   launch = [sys.executable, "-m", "solo_jax.train"]
@@ -118,7 +119,7 @@ def train(data_dir, workdir, topology, *flags):
     launch = ["bash", script, str(num_processes)]
   command = [
     *launch,
-    f"--config={CONFIG}",
+    f"--config={ROOT / 'configs' / config}.py",
     f"--workdir={workdir}",
     f"--config.dataset.data_dir={data_dir}",
     *flags,
@@ -131,7 +132,7 @@ def train(data_dir, workdir, topology, *flags):
 
 def train_steps(data_dir, workdir, topology):
   """Trains the small run; returns the row of metrics of each step."""
-  train(data_dir, workdir, topology, *RUN)
+  train(data_dir, workdir, topology, *RUN, *SOLOV2)
   rows = read_rows(workdir / "metrics.jsonl")
   assert [row["step"] for row in rows] == [*range(1, NUM_STEPS + 1), NUM_STEPS]
   return rows[:-1]

@@ -21,7 +21,7 @@ from solo_jax.methods.mask2former.loss import (
   pair_costs,
 )
 from solo_jax.methods.mask2former.network import Outputs
-from solo_jax.methods.mask2former.targets import Targets
+from solo_jax.methods.mask2former.targets import Targets, make_targets
 from solo_jax.methods.queries.matching import match
 from solo_jax.methods.queries.points import uncertain_points
 
@@ -69,6 +69,7 @@ class Case(python_types.SimpleNamespace):
       ),
       weights=Weights(
         category=config["class_weight"],
+        category_cost=config["class_weight"],
         mask=config["mask_weight"],
         dice=config["dice_weight"],
         no_object=config["no_object_weight"],
@@ -233,6 +234,7 @@ def make_batch(num_images, num_instances, capacity=7):
 
 SETTINGS = dict(
   category_weight=2.0,
+  category_cost=2.0,
   mask_weight=5.0,
   dice_weight=5.0,
   no_object_weight=0.1,
@@ -308,6 +310,27 @@ def test_instances_beyond_the_queries_are_dropped_and_counted():
   (loss, terms), _ = gradient_of(make_batch(2, [6, 3]))
   assert np.isfinite(loss)
   assert terms["instances_dropped"] == 2  # of 4 queries
+
+
+def test_the_class_weighs_apart_in_the_costs():
+  batch = make_batch(1, [1])
+  targets = make_targets(batch, 4)
+  rng = np.random.default_rng(0)
+  classes = jnp.asarray(rng.standard_normal((1, 4, 4)), jnp.float32)
+  logits = jnp.zeros((1, 4, 8, 8))
+  points = jnp.full((1, 5, 2), 0.5)
+  costs = [
+    pair_costs(
+      classes,
+      logits,
+      targets,
+      points,
+      Weights(category=9.0, category_cost=x, mask=1.0, dice=1.0, no_object=0.1),
+    )[0, 0]
+    for x in (0.0, 3.0)
+  ]
+  probs = jax.nn.softmax(classes[0])[:, batch.labels[0, 0]]
+  np.testing.assert_allclose(costs[0] - costs[1], 3 * probs, rtol=1e-5)
 
 
 def test_points_of_an_image_belong_to_its_row():
