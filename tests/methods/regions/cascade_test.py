@@ -64,7 +64,7 @@ def compile_loss(network, settings):
 
 
 @pytest.mark.slow
-def test_every_parameter_of_the_three_stages_is_trained():
+def test_every_parameter_of_the_three_stages_is_trained(pool_by_products):
   # HTC with the semantic branch: all that a network can have.
   network = make_network(
     **THREE, mask_heads="each", mask_flow=True, semantic_classes=3
@@ -174,7 +174,7 @@ def record_regions(network, settings, batch):
 
 
 @pytest.mark.slow
-def test_what_the_next_stage_trains_on():
+def test_what_the_next_stage_trains_on(pool_by_products):
   network, batch = make_network(**THREE), make_batch(1)
   settings = loss_settings(**THREE_LOSS)
   sampled = record_regions(network, settings, batch)
