@@ -140,7 +140,7 @@ def measure_stream(
     best_wall = min(best_wall, time.perf_counter() - wall)
   batches.close()
   num = num_batches * BATCH_SIZE
-  num_bytes = sum(array.nbytes for array in vars(batch).values())
+  num_bytes = sum(array.nbytes for array in jax.tree.leaves(batch))
   return {
     STREAM: 1e3 * best_cpu / num,
     "images_per_s": num / best_wall,

@@ -115,7 +115,9 @@ def make_loss() -> dict:
     valid=jnp.broadcast_to(jnp.arange(room) < objects, (images, room)),
     num_dropped=jnp.zeros(images, jnp.int32),
   )
-  weights = Weights(category=2.0, mask=5.0, dice=5.0, no_object=0.1)
+  weights = Weights(
+    category=2.0, category_cost=2.0, mask=5.0, dice=5.0, no_object=0.1
+  )
   keys = jax.random.split(jax.random.key(0), images)
   draw = functools.partial(
     draw_points,

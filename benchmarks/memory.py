@@ -61,7 +61,8 @@ def measure(
   """Compiles the step and returns what it allocates.
 
   Args:
-    config: The whole configuration; `backbone.remat` is set here.
+    config: The whole configuration; `backbone.remat` is set here, and
+      `network.remat_encoder` of methods that have it.
     image_size: Padded (height, width) of the network input.
     batch_size: Images on each device.
     remat: Stages.
@@ -73,6 +74,8 @@ def measure(
     the donated one). And the CPU seconds of compiling.
   """
   config.backbone.remat = remat
+  if "remat_encoder" in config.network:
+    config.network.remat_encoder = bool(remat)
   lowered = training_step.lower_for_shapes(
     config, image_size, batch_size, device
   )

@@ -1,5 +1,7 @@
 """The training step of a config and inputs for it, without data or a run."""
 
+import contextlib
+import unittest.mock
 from collections.abc import Callable
 from typing import Any
 
@@ -95,11 +97,23 @@ def lower_for_shapes(
   Returns:
     The lowered step.
   """
+  device = jax.local_devices()[0] if device is None else device
+  with built_for(device):
+    return _lower(config, image_size, batch_size, device)
+
+
+def built_for(device: jax.Device) -> contextlib.AbstractContextManager:
+  """Networks made and traced inside are those of the device's platform."""
+  return unittest.mock.patch.object(
+    jax, "default_backend", lambda: device.platform
+  )
+
+
+def _lower(config, image_size, batch_size, device):
   method = building.build_method(config, axis_name=parallel.AXIS_NAME)
   variables = state.variable_shapes(method.network, image_size=image_size)
   train_step, make_state = make_step(config, method, variables)
   # What `parallel.map_step` makes of a step, but for any device.
-  device = jax.local_devices()[0] if device is None else device
   mesh = Mesh(np.array([device]), (parallel.AXIS_NAME,))
   split = PartitionSpec(parallel.AXIS_NAME)
   mapped_step = jax.jit(

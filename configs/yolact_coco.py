@@ -65,7 +65,7 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
     | dict(keep_empty=False, num_workers=8),
     transforms=dict(image_size=(arg.side, arg.side))
     | dict(augment=(*augment, ("orient", dict(flip=0.5))))
-    | dict(mask_stride=2, mask_rule="coverage"),
+    | dict(mask_stride=2, mask_rule="coverage", max_crowds=10),
     preprocessing=inputs
     | dict(short_side=arg.side, max_side=arg.side)
     | dict(keep_aspect=False, pad_multiple=1),

@@ -76,6 +76,7 @@ FIELDS = (
       "'published', 'majority' bits; 8-bit 'coverage'",
     ),
     Field("max_instances", 100, POSITIVE, "per image; more are lost"),
+    Field("max_crowds", 0, COUNT, "boxes of crowds per image, for YOLACT"),
     Field("min_mask_area", 1.0, AMOUNT, "network pixels; skip smaller ones"),
   ),
   *section(

@@ -37,6 +37,7 @@ QUERY_FIELDS = (
     "loss",
     QUERIES,
     Field("category_weight", 2.0, AMOUNT),
+    Field("category_cost", 2.0, AMOUNT, "its weight in matching"),
     Field("mask_weight", 5.0, AMOUNT),
     Field("dice_weight", 5.0, AMOUNT),
     Field("no_object_weight", 0.1, AMOUNT, "of queries without an object"),

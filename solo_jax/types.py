@@ -95,6 +95,8 @@ class Batch:
       by. [B] int32.
     semantic: Class of each cell of stride 8, 255 for none; None where the data
       have no such maps. [B, H / 8, W / 8] uint8.
+    crowd_boxes_xyxy: Boxes of regions of many objects, zeros beyond their
+      number; None where the config asks for none. [B, max_crowds, 4] float32.
   """
 
   image: jax.Array
@@ -108,6 +110,7 @@ class Batch:
   num_dropped: jax.Array
   row: jax.Array
   semantic: jax.Array | None = None
+  crowd_boxes_xyxy: jax.Array | None = None
 
 
 @jax.tree_util.register_dataclass

@@ -96,7 +96,7 @@ def test_weights_of_another_network_are_refused(folder):
     check_variables(checkpoint.config, checkpoint.variables)
 
 
-def test_a_script_beside_the_clone_finds_the_package(tmp_path):
+def test_a_script_next_to_the_clone_finds_the_package(tmp_path):
   (tmp_path / "solo_jax" / "data").mkdir(parents=True)  # as a clone would be
   (tmp_path / "script.py").write_text("import solo_jax.data.transforms")
   result = subprocess.run(

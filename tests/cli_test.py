@@ -225,7 +225,7 @@ def test_progress_shows_images_per_second():
   assert "predicting [x]" in shown and "1/4" in shown and "images/s" in shown
 
 
-def test_a_name_that_the_terminal_cannot_write_ends_no_run():
+def test_a_name_that_the_terminal_cannot_write_stops_no_run():
   script = "import sys; from absl import flags; from solo_jax import cli; "
   script += "cli.run(lambda: print('\\u6838 \\ud800'))"
   result = subprocess.run(

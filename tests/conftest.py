@@ -1,5 +1,6 @@
 """Shared set-up of the tests: strict JAX, flags, and the golden fixtures."""
 
+import gc
 import importlib.util
 import json
 import os
@@ -36,6 +37,21 @@ GOLDEN = pathlib.Path(
   os.environ.get("SOLO_JAX_GOLDEN", pathlib.Path(__file__).parent / "golden")
 )
 
+# Files of ten seconds and more.
+LONGEST = (
+  "methods/mask_rcnn/loss_test.py",
+  "methods/toy_methods_test.py",
+  "exporting/writer_test.py",
+  "methods/mask_rcnn/network_test.py",
+  "conversion/regions_test.py",
+  "networks_of_configs_test.py",
+  "methods/table_test.py",
+  "methods/regions/cascade_test.py",
+  "conversion/published_test.py",
+  "exporting/writer_parity_test.py",
+  "conversion/mask2former_test.py",
+  "methods/mask2former/loss_test.py",
+)
 
 # Equal examples in every run and no files next to the tests; a slow machine is
 # no error.
@@ -58,6 +74,23 @@ def pytest_configure(config):
   )
   if not flags.FLAGS.is_parsed():
     flags.FLAGS.mark_as_parsed()  # Grain's workers read absl flags
+
+
+def pytest_collection_modifyitems(items):
+  """Puts the files that take longest first, so that no worker ends late."""
+
+  def place(item):
+    path = item.nodeid.partition("::")[0].removeprefix("tests/")
+    return LONGEST.index(path) if path in LONGEST else len(LONGEST)
+
+  items.sort(key=place)
+
+
+def pytest_collection_finish():
+  """Takes the time out of garbage collection: traces leave much to look at."""
+  gc.collect()
+  gc.freeze()
+  gc.set_threshold(50_000, 20, 50)
 
 
 def pytest_generate_tests(metafunc):

@@ -116,7 +116,7 @@ def test_wrong_addresses_are_refused(address, message):
     parallel.connect(*address)
 
 
-def test_no_cluster_is_told():
+def test_no_cluster_is_reported():
   """In a separate process, as JAX must not be in use yet."""
   program = "from solo_jax import parallel; parallel.connect(None, None, None)"
   done = subprocess.run(
@@ -125,12 +125,12 @@ def test_no_cluster_is_told():
   assert "UserError: --distributed: JAX finds no other pro" in done.stderr
 
 
-def test_silent_coordinator_is_told():
+def test_silent_coordinator_is_reported():
   with pytest.raises(UserError, match="process 1 of 2 .* at localhost:1 wi"):
     parallel.connect("localhost:1", 2, 1, timeout_seconds=0)
 
 
-def test_processes_that_disagree_are_told(monkeypatch):
+def test_processes_that_disagree_are_reported(monkeypatch):
   facts = {"training.num_steps": 5, "newest checkpoint": 0}
   parallel.check_agreement(facts)
   other = facts | {"newest checkpoint": 4}

@@ -1,5 +1,6 @@
 """Tests of solo_jax/prepare.py."""
 
+import functools
 import json
 import os
 import shlex
@@ -16,17 +17,15 @@ from solo_jax.data.records import open_records, read_sample
 from solo_jax.data.shapes import Shapes
 from solo_jax.errors import UserError
 from solo_jax.prepare import check_same_request, config_flags, write_examples
+from tests.command_server import serve
 from tests.panoptic_source import write_panoptic
 
 
-def prepare(*flags):
+@pytest.fixture(scope="module")
+def prepare():
   """Runs the command as a person does; its flags stay out of this process."""
-  return subprocess.run(
-    [sys.executable, "-m", "solo_jax.prepare", *flags],
-    capture_output=True,
-    text=True,
-    env=os.environ | {"COLUMNS": "200"},
-  )
+  with serve("solo_jax.prepare") as run:
+    yield functools.partial(run, COLUMNS="200")
 
 
 @pytest.fixture
@@ -68,7 +67,7 @@ def custom_flags(source, data_dir):
   ]
 
 
-def test_custom_files_end_to_end(source, tmp_path):
+def test_custom_files_end_to_end(prepare, source, tmp_path):
   data_dir = tmp_path / "data"
   flags = custom_flags(source, data_dir)
 
@@ -117,7 +116,7 @@ def test_custom_files_end_to_end(source, tmp_path):
   ) in other.stderr
 
 
-def test_one_annotation_file_is_split(source, tmp_path):
+def test_one_annotation_file_is_split(prepare, source, tmp_path):
   flags = custom_flags(source, tmp_path)
   alone = [x for x in flags if not x.startswith("--validation_")]
   done = prepare(*alone, "--validation_fraction=0.5")
@@ -134,7 +133,7 @@ def test_one_annotation_file_is_split(source, tmp_path):
   assert "--config.dataset.eval_split=train" in whole.stdout
 
 
-def test_names_of_every_kind_survive(source, tmp_path):
+def test_names_of_every_kind_survive(prepare, source, tmp_path):
   """Not ASCII, right to left, and what rich would take for markup."""
   content = json.loads((source / "a.json").read_text())
   names = ["[/b]", "[red]é\u202e 核 🦠", ":smile:"]
@@ -153,7 +152,7 @@ def test_names_of_every_kind_survive(source, tmp_path):
   assert records[0]["file_name"].decode() == "[1] 核 🦠.jpg"
 
 
-def test_image_bomb_is_skipped_or_refused(source, tmp_path):
+def test_image_bomb_is_skipped_or_refused(prepare, source, tmp_path):
   flags = [*custom_flags(source, tmp_path / "data"), "--max_pixels=1000"]
   cv2.imwrite(str(source / "images" / "1.jpg"), np.zeros((30, 40), np.uint8))
   line = (
@@ -167,7 +166,7 @@ def test_image_bomb_is_skipped_or_refused(source, tmp_path):
   assert "4 problems, skipped: 2 images, 2 annotations" in done.stdout
 
 
-def test_file_that_is_not_coco(source, tmp_path):
+def test_file_that_is_not_coco(prepare, source, tmp_path):
   (source / "a.json").write_text('{"boxes": []}')
   result = prepare(*custom_flags(source, tmp_path / "data"))
   assert result.returncode == 1
@@ -196,7 +195,7 @@ def test_file_that_is_not_coco(source, tmp_path):
     (["--dataset=circles"], "--dataset"),
   ],
 )
-def test_bad_flags(tmp_path, flags, message):
+def test_bad_flags(prepare, tmp_path, flags, message):
   result = prepare(*flags, f"--data_dir={tmp_path}")
   assert result.returncode == 1
   assert message in result.stderr + result.stdout
@@ -229,7 +228,7 @@ def test_lone_split_is_named_in_the_flags(tmp_path):
   ]
 
 
-def test_problems_come_before_what_they_lead_to(source, tmp_path):
+def test_problems_come_before_what_they_lead_to(prepare, source, tmp_path):
   content = json.loads((source / "a.json").read_text())
   for image in content["images"]:
     image["file_name"] = "gone.png"
@@ -242,7 +241,7 @@ def test_problems_come_before_what_they_lead_to(source, tmp_path):
   assert "cannot be split" not in done.stderr
 
 
-def test_share_that_may_be_lost(source, tmp_path):
+def test_share_that_may_be_lost(prepare, source, tmp_path):
   content = json.loads((source / "a.json").read_text())
   item = content["annotations"][0]
   content["annotations"] += [
@@ -260,7 +259,7 @@ def test_share_that_may_be_lost(source, tmp_path):
 
 
 @pytest.mark.parametrize("choice", [None, "apply", "ignore"])
-def test_orientation_of_photographs(source, tmp_path, choice):
+def test_orientation_of_photographs(prepare, source, tmp_path, choice):
   """The masks are drawn on the image turned by a quarter, 9 x 12."""
   rng = np.random.default_rng(0)
   pixels = rng.integers(0, 255, (12, 9, 3), np.uint8)
@@ -286,7 +285,7 @@ def test_orientation_of_photographs(source, tmp_path, choice):
   np.testing.assert_allclose(sample.image, upright, atol=3)  # two decoders
 
 
-def test_foreground_masks_are_split_on_demand(tmp_path):
+def test_foreground_masks_are_split_on_demand(prepare, tmp_path):
   labels = np.zeros((9, 12), np.uint8)
   labels[1:3, 1:3] = labels[5:7, 1:3] = labels[5:7, 8:11] = 255
   for key in range(2):
@@ -336,7 +335,7 @@ def test_drawn_scenes_come_with_files_to_try(tmp_path):
     np.testing.assert_array_equal(image, read_sample(records[i]).image)
 
 
-def test_panoptic_files_of_your_own(tmp_path):
+def test_panoptic_files_of_your_own(prepare, tmp_path):
   source = write_panoptic(tmp_path / "coco")
   parts = dict(
     annotations=source / "annotations" / "panoptic_train2017.json",

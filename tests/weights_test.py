@@ -12,6 +12,7 @@ import pathlib
 import numpy as np
 import pytest
 from file_server import FileServer
+from flax.traverse_util import flatten_dict
 
 from solo_jax import cached, published, weights
 from solo_jax.checkpoints import hub, store
@@ -19,6 +20,7 @@ from solo_jax.errors import UserError
 from tests.conftest import GOLDEN
 from tests.conversion.converter_test import make_config, make_content
 from tests.conversion.torch_writer import TorchWriter
+from tests.methods.region_scene import make_scene
 
 TINY = GOLDEN / "mask2former_tiny_hf"  # as transformers wrote it
 FILES = ("config.json", "model.safetensors", "preprocessor_config.json")
@@ -124,6 +126,52 @@ def test_a_name_is_downloaded_and_converted_once(
   assert len(server.requests) == 1 and capsys.readouterr().err == ""
 
 
+@pytest.mark.golden("model_mask_rcnn_tv_r26.npz")
+def test_torchvisions_mask_rcnn_by_name_and_by_address(
+  golden, cache, server, tmp_path, monkeypatch, capsys
+):
+  """A small network of torchvision's own names; the scene has its weights."""
+  names = tuple(f"thing {k}" for k in range(5))
+  path = TorchWriter(monkeypatch).zip(
+    tmp_path / "x.pth",
+    {"meta": {"CLASSES": names}, "state_dict": golden.state_dict()},
+  )
+  body = path.read_bytes()
+  variables = make_scene(golden).variables
+  monkeypatch.setattr(weights, "find_shapes", lambda _: variables)
+  whole = weights.load_config
+
+  def load_config(text):
+    config = whole(text)
+    with config.unlocked():
+      config.dataset.num_classes = len(names)
+    return config
+
+  monkeypatch.setattr(weights, "load_config", load_config)
+  digest = hashlib.sha256(body).hexdigest()[:8]
+  row = dataclasses.replace(
+    published.find("mask_rcnn_r50_torchvision"),
+    name="small_rcnn",
+    published_as=f"small_rcnn-{digest}.pth",
+    source=server.add(f"/models/small_rcnn-{digest}.pth", body),
+  )
+  monkeypatch.setitem(published._BY_TEXT, row.name, row)
+  monkeypatch.setitem(published._BY_TEXT, row.source, row)
+  checkpoint = weights.load("small_rcnn")
+  assert checkpoint.config.method == "mask_rcnn"
+  assert checkpoint.class_names == names
+  assert checkpoint.origin["family"] == "torchvision_mask_rcnn"
+  assert checkpoint.origin["licence"] == row.licence
+  found = flatten_dict(checkpoint.variables["params"])
+  expected = flatten_dict(variables["params"])
+  assert found.keys() == expected.keys()
+  for key, value in expected.items():
+    np.testing.assert_array_equal(found[key], value)
+  again = weights.load(row.source)  # by its address, without a request
+  assert again.origin == checkpoint.origin
+  assert len(server.requests) == 1
+
+
 @FIXTURE
 def test_a_model_of_the_hub_gets_the_config_that_it_looks_like(
   golden, cache, server, body
@@ -155,7 +203,7 @@ def test_transformers_own_files_describe_the_network(cache, server):
 
 
 @FIXTURE
-def test_a_file_of_ones_own(golden, cache, body, tmp_path):
+def test_a_file_of_your_own(golden, cache, body, tmp_path):
   folder = weights.find_folder(str(tmp_path / "x.pth"))
   assert pathlib.Path(folder).is_relative_to(cache)
   assert weights.load(str(tmp_path / "x.pth")).origin["file"] == "x.pth"

@@ -174,8 +174,7 @@ def _check_numbers(variables: dict[str, Any]) -> None:
   """Refuses weights with which a network computes nothing but NaN."""
   problems = []
   for name, values in flatten(variables).items():
-    values = np.asarray(values, np.float32)
-    num_wrong = values.size - int(np.isfinite(values).sum())
+    num_wrong = values.size - np.count_nonzero(np.isfinite(values))
     if num_wrong:
       problems.append(
         f"  {name}: {num_wrong:,} of {values.size:,} numbers are NaN or "

@@ -33,6 +33,7 @@ _NETWORK = {
   "network.encoder_hidden": ("encoder_feedforward_dim", 1024),
   "network.decoder_hidden": ("dim_feedforward", 2048),
   "loss.category_weight": ("class_weight", 2.0),
+  "loss.category_cost": ("class_weight", 2.0),
   "loss.mask_weight": ("mask_weight", 5.0),
   "loss.dice_weight": ("dice_weight", 5.0),
   "loss.no_object_weight": ("no_object_weight", 0.1),

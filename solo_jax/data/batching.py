@@ -13,7 +13,12 @@ import numpy as np
 import PIL.Image
 
 from solo_jax.data.mask_frames import BoxFrame, ImageFrame
-from solo_jax.data.mask_targets import fill_cells, find_visible, locate_cells
+from solo_jax.data.mask_targets import (
+  Visible,
+  fill_cells,
+  find_visible,
+  locate_cells,
+)
 from solo_jax.data.rle_masks import RleMasks
 from solo_jax.data.transforms import (
   Axis,
@@ -168,14 +173,13 @@ def render_sample(sample: Sample, *, interpolation: str) -> Sample:
     valid frame, masks as CroppedMasks, boxes and areas in network pixels.
   """
   size = sample.image_size
-  is_transposed, y, x = split_axes(sample)
+  axes = _, y, x = split_axes(sample)
   y_cells = locate_cells(y, size[0], 1, "majority")
   x_cells = locate_cells(x, size[1], 1, "majority")
   annotated = _boxes_in_frame(sample)
   kept, corners, crops, boxes, areas = [], [], [], [], []
   for index in np.flatnonzero(reaches_frame(sample, y, x)):
-    mask = sample.masks[index].view(np.uint8)
-    visible = find_visible(mask.T if is_transposed else mask, y, x)
+    visible = visible_part(sample, axes, index)
     if visible is None:
       continue
     rows, columns, crop = fill_cells(visible, y_cells, x_cells, 1, "majority")
@@ -210,6 +214,7 @@ def make_example(
   max_instances: int,
   min_mask_area: float,
   interpolation: str = "bilinear",
+  max_crowds: int = 0,
 ) -> dict[str, Any]:
   """Returns one row of a Batch, made from a transformed sample.
 
@@ -224,6 +229,7 @@ def make_example(
     max_instances: Capacity N.
     min_mask_area: Smallest visible area, in network pixels.
     interpolation: As for `render_image`.
+    max_crowds: Boxes of crowds to keep, the first ones; 0: no such field.
 
   Returns:
     The fields of `types.Batch`, without the batch axis.
@@ -249,13 +255,14 @@ def make_example(
   if sample.stuff is not None:
     size = tuple(side // STUFF_STRIDE for side in image_size)
     example["semantic"] = render_stuff(sample, size, STUFF_STRIDE)
+  if max_crowds:
+    example["crowd_boxes_xyxy"] = _crowd_boxes(sample, max_crowds)
   num_instances = 0
-  is_transposed, y, x = split_axes(sample)
+  axes = _, y, x = split_axes(sample)
   draw = mask_frame.start(y, x, image_size)
   boxes = _boxes_in_frame(sample)
   for index in np.flatnonzero(~sample.is_crowd & reaches_frame(sample, y, x)):
-    mask = sample.masks[index].view(np.uint8)
-    visible = find_visible(mask.T if is_transposed else mask, y, x)
+    visible = visible_part(sample, axes, index)
     if visible is None or visible.area < min_mask_area:
       continue
     if num_instances == max_instances:
@@ -271,6 +278,15 @@ def make_example(
     example["valid"][num_instances] = True
     num_instances += 1
   return example
+
+
+def _crowd_boxes(sample: Sample, number: int) -> np.ndarray:
+  """Returns the first boxes of crowds, clipped to the frame. [number, 4]."""
+  height, width = sample.image_size
+  boxes = boxes_in_frame(sample)[sample.is_crowd][:number]
+  padded = np.zeros((number, 4), np.float32)
+  padded[: len(boxes)] = np.clip(boxes, 0, [width, height] * 2)
+  return padded
 
 
 def render_stuff(
@@ -320,6 +336,39 @@ def reaches_frame(sample: Sample, y: Axis, x: Axis) -> np.ndarray:
   start = np.array([x.visible.start, y.visible.start])
   stop = np.array([x.visible.stop, y.visible.stop])
   return ((low < stop) & (high > start)).all(axis=1)
+
+
+def visible_part(
+  sample: Sample, axes: tuple[bool, Axis, Axis], index: int
+) -> Visible | None:
+  """Returns the visible part of a mask, None if there is none.
+
+  Args:
+    sample: Transformed sample.
+    axes: Its `split_axes`.
+    index: Which mask. Of encoded masks only the visible part is decoded.
+  """
+  is_transposed, y, x = axes
+  masks, corner = sample.masks, (0, 0)
+  if isinstance(masks, RleMasks):
+    left, top, right, bottom = masks.boxes_xyxy()[index].astype(int)
+    rows, columns = (x, y) if is_transposed else (y, x)
+    rows, columns = (
+      slice(max(axis.visible.start, low), min(axis.visible.stop, high))
+      for axis, low, high in ((rows, top, bottom), (columns, left, right))
+    )
+    if rows.start >= rows.stop or columns.start >= columns.stop:
+      return None
+    mask, corner = (
+      masks.window(index, rows, columns),
+      (rows.start, columns.start),
+    )
+  else:
+    mask = masks[index]
+  mask = mask.view(np.uint8)
+  if is_transposed:
+    mask, corner = mask.T, corner[::-1]
+  return find_visible(mask, y, x, corner)
 
 
 def _boxes_in_frame(sample: Sample) -> list[np.ndarray | None]:

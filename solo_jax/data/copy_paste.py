@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from solo_jax.types import CroppedMasks, Sample
+from solo_jax.types import NO_STUFF, CroppedMasks, Sample
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -62,7 +62,8 @@ def paste(sample: Sample, other: Sample, chosen: np.ndarray) -> Sample:
     The sample in a frame that contains both, black outside of both images. Its
     own instances come first, without their covered pixels: partly covered ones
     get a new tight box, fully covered ones are removed. `is_crowd` regions are
-    covered like instances.
+    covered like instances. The map of stuff has the classes of the other image
+    where its instances are.
   """
   if not len(chosen):
     return sample
@@ -72,7 +73,11 @@ def paste(sample: Sample, other: Sample, chosen: np.ndarray) -> Sample:
     (top, left), crop = other.masks.corners[index], other.masks.crops[index]
     height, width = crop.shape
     is_pasted[top : top + height, left : left + width] |= crop
-  image, source = (_padded(s.image, size) for s in (sample, other))
+  image, source = (_padded(s.image, size, 0) for s in (sample, other))
+  stuff = sample.stuff
+  if stuff is not None:
+    own, pasted = (_padded(s.stuff, size, NO_STUFF) for s in (sample, other))
+    stuff = np.where(is_pasted, pasted, own)
   kept, crops, boxes, areas = [], [], [], []
   for index, crop in enumerate(sample.masks.crops):
     top, left = sample.masks.corners[index]
@@ -108,16 +113,18 @@ def paste(sample: Sample, other: Sample, chosen: np.ndarray) -> Sample:
       [np.reshape(boxes, (-1, 4)), other.boxes_xyxy[chosen]]
     ),
     is_crowd=join("is_crowd"),
+    stuff=stuff,
     annotation_ids=join("annotation_ids"),
     original_size=size,
     image_size=size,
   )
 
 
-def _padded(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-  """Returns an image padded with zeros to (height, width)."""
-  height, width = image.shape[:2]
-  return np.pad(image, [(0, size[0] - height), (0, size[1] - width), (0, 0)])
+def _padded(image: np.ndarray, size: tuple[int, int], value: int) -> np.ndarray:
+  """Returns an image or map padded with a value to (height, width)."""
+  widths = [(0, size[0] - image.shape[0]), (0, size[1] - image.shape[1])]
+  widths += [(0, 0)] * (image.ndim - 2)
+  return np.pad(image, widths, constant_values=value)
 
 
 def _tight_box(

@@ -41,10 +41,28 @@ class Visible:
   box_xyxy: tuple[float, float, float, float]
 
 
-def find_visible(mask: np.ndarray, y: Axis, x: Axis) -> Visible | None:
-  """Returns the visible part of a mask, None if there is none."""
-  rows, columns = y.visible, x.visible
-  row_counts, column_counts = _counts(mask[rows, columns])
+def find_visible(
+  mask: np.ndarray, y: Axis, x: Axis, corner: tuple[int, int] = (0, 0)
+) -> Visible | None:
+  """Returns the visible part of a mask, None if there is none.
+
+  Args:
+    mask: The mask or a part outside of which it is empty, uint8.
+    y: Network y axis.
+    x: Network x axis.
+    corner: Where `mask` begins on the original axes shown along y and x.
+  """
+  rows, columns = (
+    slice(max(axis.visible.start, start), min(axis.visible.stop, start + size))
+    for axis, start, size in zip((y, x), corner, mask.shape, strict=True)
+  )
+  if rows.start >= rows.stop or columns.start >= columns.stop:
+    return None
+  mask = mask[
+    rows.start - corner[0] : rows.stop - corner[0],
+    columns.start - corner[1] : columns.stop - corner[1],
+  ]
+  row_counts, column_counts = _counts(mask)
   filled_rows = np.flatnonzero(row_counts)
   if not filled_rows.size:
     return None
@@ -57,7 +75,10 @@ def find_visible(mask: np.ndarray, y: Axis, x: Axis) -> Visible | None:
   y_low, y_high = _span(y, top, bottom)
   x_low, x_high = _span(x, left, right)
   return Visible(
-    mask=mask[top:bottom, left:right],
+    mask=mask[
+      top - rows.start : bottom - rows.start,
+      left - columns.start : right - columns.start,
+    ],
     top=int(top),
     left=int(left),
     pixel_area=pixel_area,
@@ -78,8 +99,6 @@ def _span(axis: Axis, start: int, stop: int) -> tuple[float, float]:
 
 def _counts(mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
   """Returns the number of set pixels by row and column, in any memory order."""
-  if not mask.size:
-    return np.zeros(0, np.int32), np.zeros(0, np.int32)
   if mask.strides[0] < mask.strides[1]:
     return _counts(mask.T)[::-1]
   return tuple(

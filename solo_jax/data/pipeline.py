@@ -214,6 +214,7 @@ class _MakeExample(grain.transforms.RandomMap):
         mask_frame=mask_frames.from_settings(transforms),
         max_instances=transforms["max_instances"],
         min_mask_area=transforms["min_mask_area"],
+        max_crowds=transforms["max_crowds"],
       ),
     )
 

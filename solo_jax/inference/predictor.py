@@ -100,7 +100,8 @@ class Predictor:
       devices: Devices of this process to spread the images over; None: the
         first.
       few_shapes: Whether fewer programs are compiled by padding more, see
-        `preparation.pad_to_few`; scores differ a little from an evaluation's.
+        `preparation.pad_to_few`; scores of unusual formats differ a little from
+        an evaluation's.
 
     Raises:
       UserError: If a scale is not positive, or the method has no test-time

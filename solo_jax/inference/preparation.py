@@ -9,6 +9,9 @@ import numpy as np
 from solo_jax import types
 from solo_jax.data import batching, transforms
 
+# Shares of the short side.
+FEW = (1 / 4, 1 / 2, 5 / 8, 3 / 4, 7 / 8, 1, 9 / 8, 5 / 4, 4 / 3, 3 / 2)
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Prepared:
@@ -134,10 +137,13 @@ def pad_to_few(
 ) -> tuple[int, int]:
   """Returns (height, width) rounded up so that photographs share few sizes.
 
-  With a short side S and a long side L, each side becomes the first of S / 4,
-  S / 2, S, (S + L) / 2 and L in which it fits, in multiples of `pad_multiple`:
-  224, 416, 800, 1088 or 1344 for 800, 1333 and 32. So there are at most 9
-  padded sizes, in place of 88.
+  With a short side S and a long side L, each side becomes the first of L and
+  of S times FEW in which it fits, in multiples of `pad_multiple`: 224, 416,
+  512, 608, 704, 800, 928, 1024, 1088, 1216 or 1344 for 800, 1333 and 32. So
+  there are at most 21 padded sizes, in place of 88. The usual formats of
+  photographs, 1:1, 5:4, 4:3, 3:2 and those of L, are padded no more than by
+  `pad`, others by an eighth as a rule: much more costs accuracy
+  (docs/results.md).
 
   Args:
     size: Size of the resized image.
@@ -148,7 +154,7 @@ def pad_to_few(
     The size, at least that of `pad`.
   """
   short, long = scale * rule["short_side"], scale * rule["max_side"]
-  wanted = (short / 4, short / 2, short, (short + long) / 2, long)
+  wanted = (*(short * share for share in FEW if short * share < long), long)
   steps = [pad((round(side), 1), rule)[0] for side in wanted]
   height, width = (
     next((step for step in steps if step >= side), side) for side in size

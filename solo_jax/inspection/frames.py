@@ -121,6 +121,7 @@ def make_example(
     mask_frame=mask_frames.from_settings(settings),
     max_instances=settings["max_instances"],
     min_mask_area=settings["min_mask_area"],
+    max_crowds=settings["max_crowds"],
     interpolation=interpolation,
   )
 

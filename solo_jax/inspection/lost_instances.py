@@ -11,8 +11,7 @@ import jax
 import numpy as np
 
 from solo_jax import types
-from solo_jax.data import mask_targets
-from solo_jax.data.batching import reaches_frame
+from solo_jax.data.batching import reaches_frame, visible_part
 from solo_jax.data.transforms import split_axes
 from solo_jax.inspection.frames import Frame, make_example, training_frame
 from solo_jax.inspection.selection import Selection
@@ -136,12 +135,11 @@ def visible_areas(sample: types.Sample) -> np.ndarray:
   Returns:
     Areas in network pixels, of visible instances only. [number] float64.
   """
-  is_transposed, y, x = split_axes(sample)
+  axes = _, y, x = split_axes(sample)
   areas = []
   is_wanted = ~sample.is_crowd & reaches_frame(sample, y, x)
   for index in np.flatnonzero(is_wanted):
-    mask = sample.masks[index].view(np.uint8)
-    visible = mask_targets.find_visible(mask.T if is_transposed else mask, y, x)
+    visible = visible_part(sample, axes, index)
     if visible is not None:
       areas.append(visible.area)
   return np.array(areas)

@@ -6,7 +6,7 @@ from solo_jax.checkpoints.folders import find_checkpoint
 from solo_jax.errors import UserError
 
 
-def test_no_checkpoint_says_what_is_there(tmp_path):
+def test_no_checkpoint_names_what_is_there(tmp_path):
   with pytest.raises(UserError, match="does not exist; train one"):
     find_checkpoint(str(tmp_path / "missing"))
   with pytest.raises(UserError, match="found an empty folder"):

@@ -103,7 +103,7 @@ def test_checkpoint_without_a_checksum_is_not_taken_for_an_old_one(copied):
     {"category_ids": None, "checksum": None},
   ],
 )
-def test_what_a_checkpoint_says_of_itself_is_checked(copied, changes):
+def test_what_a_checkpoint_states_about_itself_is_checked(copied, changes):
   change_info(copied, **changes)
   with pytest.raises(UserError, match="cannot be read"):
     read(copied, is_unsigned_read=True)

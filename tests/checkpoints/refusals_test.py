@@ -8,7 +8,7 @@ from solo_jax.checkpoints.refusals import explain, explain_status
 ADDRESS = "https://host.example/x.pth"
 
 
-def test_what_another_attempt_may_mend():
+def test_what_another_attempt_may_fix():
   cases = {
     exceptions.ProxyError("407"): ("HTTPS_PROXY", True),
     exceptions.SSLError("self-signed"): ("SSL_CERT_FILE", True),

@@ -34,7 +34,7 @@ def test_checkpoint_is_whole_when_it_is_finished(toy, state, tmp_path):
       time.sleep(0.01)
     assert finished == step
     assert find_checkpoint(str(tmp_path)).name == str(step)
-    assert writer.finished(wait=True) is None  # told once
+    assert writer.finished(wait=True) is None  # reported once
   writer.close()
 
 
@@ -120,9 +120,7 @@ def test_other_data_are_refused_unless_asked_for(
   assert message in caplog.messages[-1]
 
 
-def test_checkpoint_that_does_not_name_its_data_says_so(
-  toy, state, tmp_path, caplog
-):
+def test_missing_names_of_the_data_are_logged(toy, state, tmp_path, caplog):
   writer = open_writer(toy, tmp_path)
   del writer._info["data"]
   writer.save(at_step(state, 3))
@@ -261,7 +259,7 @@ def test_metrics_that_cannot_be_written(toy, state, tmp_path, monkeypatch):
   writer.close()
 
 
-def test_failure_behind_the_steps_is_told_and_nothing_reported(
+def test_failure_behind_the_steps_is_raised_and_nothing_reported(
   toy, state, tmp_path, monkeypatch
 ):
   writer = open_writer(toy, tmp_path)

@@ -132,7 +132,7 @@ def test_long_content_is_not_kept_for_a_second_use():
     loads([content, content], protocol=3)
 
 
-def test_damaged_and_hostile_files_are_told_by_name(tmp_path):
+def test_damaged_and_hostile_files_are_named(tmp_path):
   data = pickle.dumps({"w": np.arange(99, dtype=np.float32)}, protocol=2)
   path = tmp_path / "weights.pkl"
   for length in (0, 1, 20, len(data) // 2, len(data) - 1):

@@ -189,7 +189,7 @@ def test_objects_of_two_bytes_are_few(part, monkeypatch):
 
 def test_hostile_sizes_cost_nothing():
   """Each would take gigabytes or minutes in Python's own unpickler."""
-  start = time.perf_counter()
+  start = time.process_time()
   for data in (
     b"\x80\x02Nr\xff\xff\xff\x7f.",  # stored under index 2^31
     b"\x80\x04\x95\xff\xff\xff\xff\xff\xff\xff\x7fN.",  # frame of 2^63 bytes
@@ -207,7 +207,7 @@ def test_hostile_sizes_cost_nothing():
     pairs = b"\x80\x02](" + b"U\x01aN\x86" * 5000 + b"eq\x000"
     copy = b"ccollections\nOrderedDict\nh\x00\x85R0"
     loads(pairs + copy * 100 + b"N.")
-  assert time.perf_counter() - start < 5
+  assert time.process_time() - start < 5
 
 
 def test_a_huge_pickle_is_refused(monkeypatch):

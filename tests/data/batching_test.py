@@ -424,3 +424,23 @@ def test_drawn_sample_of_a_shrunk_image_keeps_what_covers_half_a_pixel():
 def test_drawn_sample_may_have_no_instances():
   drawn = batching.render_sample(make_sample(noise()), interpolation="bilinear")
   assert len(drawn.masks) == 0 and drawn.boxes_xyxy.shape == (0, 4)
+
+
+def test_boxes_of_crowds_are_apart():
+  """Scaled with the image and clipped; only as many as there is room for."""
+  boxes = (8, 4, 24, 20), (0, 0, 40, 20), (2, 2, 90, 30)
+  sample = make_sample(
+    noise(),
+    rectangles(*boxes),
+    boxes_xyxy=np.array(boxes, float),
+    is_crowd=np.array([False, True, True]),
+  )
+  example = make_example(sample, **OPTIONS)
+  assert "crowd_boxes_xyxy" not in example
+  options = dict(**OPTIONS, max_crowds=3)
+  found = make_example(sample, **options)["crowd_boxes_xyxy"]
+  height, width = sample.image_size
+  expected = [[0, 0, 40, 20], [2, 2, min(90, width), 30], [0, 0, 0, 0]]
+  np.testing.assert_allclose(found, expected)
+  found = make_example(sample, **OPTIONS, max_crowds=1)["crowd_boxes_xyxy"]
+  np.testing.assert_allclose(found, expected[:1])

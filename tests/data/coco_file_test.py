@@ -23,7 +23,7 @@ def read(*items):
   return read_categories(items, "a.json", findings), findings.repairs
 
 
-def test_names_that_several_classes_have_are_told_apart():
+def test_names_that_several_classes_have_get_numbers():
   found, repairs = read(
     dict(id=1, name="cell"), dict(id=2, name="cell"), dict(id=5, name="leaf")
   )

@@ -331,7 +331,9 @@ def test_other_annotations_are_not_federated(folder, tmp_path):
   assert "frequency" not in to_coco(records)["categories"][0]
 
 
-def test_wrong_federated_annotations_are_told(tmp_path, write_coco, tiny_coco):
+def test_wrong_federated_annotations_are_refused(
+  tmp_path, write_coco, tiny_coco
+):
   content = lvis_like(tiny_coco)
   content["images"][0]["neg_category_ids"] = [2, 3]
   write_coco(tmp_path / "lvis.json", tmp_path / "val2017", content)

@@ -1,5 +1,7 @@
 """Tests of solo_jax/data/copy_paste.py."""
 
+import dataclasses
+
 import numpy as np
 
 from solo_jax.data import batching
@@ -69,6 +71,22 @@ def test_frames_of_two_sizes_make_one_that_holds_both():
   expected[22:30, 2:10] = 90
   np.testing.assert_array_equal(out.image[..., 1], expected)
   assert out.masks.to_dense().sum() == 160 + 64
+
+
+def test_a_pasted_object_brings_its_class_of_the_map_of_stuff():
+  sample = dataclasses.replace(
+    make_drawn(50, [], size=(20, 40)), stuff=np.full((20, 40), 3, np.uint8)
+  )
+  other = dataclasses.replace(
+    make_drawn(90, [(2, 18, 10, 30)], size=(30, 16)),
+    stuff=np.full((30, 16), 7, np.uint8),
+  )
+  out = paste(sample, other, np.array([0]))
+  expected = np.full((30, 40), 255, np.uint8)
+  expected[:20] = 3
+  expected[18:30, 2:10] = 7
+  np.testing.assert_array_equal(out.stuff, expected)
+  assert paste(make_drawn(50, []), other, np.array([0])).stuff is None
 
 
 def test_nothing_to_paste_changes_nothing():

@@ -145,7 +145,7 @@ def test_link_in_an_archive_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize("method", [zipfile.ZIP_LZMA, zipfile.ZIP_BZIP2])
-def test_damage_of_every_packing_is_told(tmp_path, method):
+def test_damage_of_every_packing_is_named(tmp_path, method):
   path = tmp_path / "x.zip"
   with zipfile.ZipFile(path, "w", method) as archive:
     archive.writestr("a.txt", "content " * 50)
@@ -158,7 +158,7 @@ def test_damage_of_every_packing_is_told(tmp_path, method):
     FileTree(path).read_header("a.txt")
 
 
-def test_encrypted_member_is_told(tmp_path):
+def test_encrypted_member_is_refused(tmp_path):
   path = pack(tmp_path / "x.zip", "b.txt")
   data = bytearray(path.read_bytes())
   data[6] |= 1  # the flag, in the local header and in the directory

@@ -39,6 +39,24 @@ def test_stands_for_the_whole_array(planes):
   np.testing.assert_array_equal(list(masks), planes)
 
 
+@pytest.mark.parametrize("side", [1, 9, 300])
+def test_a_window_is_that_of_the_mask(side):
+  """Of single pixels and of runs whose length takes several characters."""
+  rng = np.random.default_rng(side)
+  planes = np.zeros((3, side, side), bool)
+  planes[0] = rng.random((side, side)) < 0.5
+  planes[1, side // 3 :, side // 2 :] = True
+  masks = encode(planes)
+  for index in range(3):
+    for _ in range(20):
+      top, left = rng.integers(side, size=2)
+      rows = slice(top, rng.integers(top + 1, side + 1))
+      columns = slice(left, rng.integers(left + 1, side + 1))
+      found = masks.window(index, rows, columns)
+      assert found.dtype == bool
+      np.testing.assert_array_equal(found, planes[index, rows, columns])
+
+
 def test_boxes_are_tight_and_continuous(planes):
   boxes = encode(planes).boxes_xyxy()
   np.testing.assert_array_equal(boxes[3], [5, 2, 9, 4])

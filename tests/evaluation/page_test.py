@@ -22,7 +22,7 @@ def test_names_cannot_become_markup():
   assert json.loads(content) == dict(name=EVIL)
 
 
-def test_the_page_says_when_and_by_which_version_it_was_made():
+def test_the_page_shows_when_and_by_which_version_it_was_made():
   before = datetime.datetime.now(datetime.UTC)
   text = page.build(page.Heading(title="T", command="a --b"), "")
   day, time = re.search(r"Made (\S+) (\S+) UTC by solo_jax", text).groups()

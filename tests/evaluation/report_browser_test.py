@@ -25,7 +25,7 @@ def opened(browser):
 
   def open_page(path, **options):
     page = browser.new_page(**options)
-    page.set_default_timeout(120_000)  # of milliseconds, for busy machines
+    page.set_default_timeout(600_000)  # of milliseconds, for busy machines
     page.problems = []
     page.on("pageerror", lambda error: page.problems.append(str(error)))
     page.on(

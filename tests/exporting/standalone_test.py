@@ -270,7 +270,7 @@ def test_an_image_takes_the_program_that_it_fits(tmp_path):
     predictor(np.zeros((1401, 700, 3), np.uint8))
 
 
-def test_damage_and_wrong_versions_are_told(tmp_path):
+def test_damage_and_wrong_versions_are_named(tmp_path):
   folder = write_model(tmp_path)
   with pytest.raises(ValueError, match="exported without --onnx"):
     standalone.Predictor(folder, runtime="onnx")

@@ -92,27 +92,42 @@ def test_run_that_is_asked_to_stop_saves_first(
   toy_runs.assert_same_end(workdir, undisturbed)
 
 
-SMALL = (  # the network of the config, as narrow as it can be
+# The networks of configs, as narrow as they can be.
+BACKBONE = (
   "--config.backbone.stage_sizes=(1,1,1,1)",
   "--config.backbone.widths=(8,8,8,8)",
-  "--config.network.fpn_channels=8",
-  "--config.network.head_channels=8",
-  "--config.network.mask_channels=8",
-  "--config.network.kernel_channels=8",
-  "--config.network.num_groups=4",
+)
+SMALL = dict(
+  solov2_shapes=(
+    "--config.network.fpn_channels=8",
+    "--config.network.head_channels=8",
+    "--config.network.mask_channels=8",
+    "--config.network.kernel_channels=8",
+    "--config.network.num_groups=4",
+  ),
+  mask2former_shapes=(
+    "--config.network.channels=32",
+    "--config.network.mask_channels=8",
+    "--config.network.encoder_hidden=8",
+    "--config.network.decoder_hidden=8",
+    "--config.network.num_decoder_layers=1",
+    "--config.loss.num_points=50",
+  ),
 )
 
 
-def test_killed_training_of_solov2(data_dir, tmp_path):
+@pytest.mark.parametrize("config", SMALL)
+def test_killed_training(data_dir, tmp_path, config):
   """The command itself, with a real network and its evaluation."""
   undisturbed, killed = tmp_path / "undisturbed", tmp_path / "killed"
-  command = {"program": ("-m", "solo_jax.train")}
-  toy_runs.finish(data_dir, undisturbed, *SMALL, **command)
+  small = (*BACKBONE, *SMALL[config])
+  command = dict(program=("-m", "solo_jax.train"), config=config)
+  toy_runs.finish(data_dir, undisturbed, *small, **command)
   for kill_after in (10, 18):  # steps
-    with toy_runs.started(data_dir, killed, *SMALL, **command) as run:
+    with toy_runs.started(data_dir, killed, *small, **command) as run:
       run.wait_until(lambda step=kill_after: toy_runs.last_step(killed) >= step)
     resumable = toy_runs.steps_saved(killed)[-1]
     # Lost at most: the checkpoint being written, and the steps since.
     assert kill_after <= toy_runs.last_step(killed) <= resumable + 8
-  toy_runs.finish(data_dir, killed, *SMALL, **command)
+  toy_runs.finish(data_dir, killed, *small, **command)
   toy_runs.assert_same_end(killed, undisturbed)

@@ -62,7 +62,7 @@ def undisturbed(start_pair, module_folder):
 @pytest.mark.parametrize(
   ("victim", "moment"), [(0, "steps"), (1, "steps"), (1, "writing")]
 )
-def test_other_process_ends_and_the_pair_resumes(
+def test_other_process_exits_and_the_pair_resumes(
   start_pair, undisturbed, tmp_path, victim, moment
 ):
   workdir = tmp_path / "run"

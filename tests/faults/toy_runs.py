@@ -71,6 +71,7 @@ def start(
   workdir,
   *overrides,
   program=(str(HERE / "toy_train.py"),),
+  config="solov2_shapes",
   log=None,
   **environment,
 ):
@@ -81,7 +82,7 @@ def start(
     process = subprocess.Popen(
       [
         *(sys.executable, *program),
-        f"--config={ROOT / 'configs' / 'solov2_shapes.py'}",
+        f"--config={ROOT / 'configs' / config}.py",
         f"--workdir={workdir}",
         f"--config.dataset.data_dir={data_dir}",
         "--config.training.num_steps=24",

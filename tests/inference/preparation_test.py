@@ -57,19 +57,24 @@ def test_photographs_share_few_padded_shapes():
   # 4:3, 3:2 and 16:9 of cameras, a square, a panorama.
   for size, expected in {
     (480, 640): (800, 1088),
-    (4000, 6000): (800, 1344),
+    (4000, 6000): (800, 1216),
+    (427, 640): (800, 1216),
+    (640, 512): (1024, 800),
+    (512, 512): (800, 800),
+    (600, 640): (800, 928),
     (1080, 1920): (800, 1344),
     (1920, 1080): (1344, 800),
-    (512, 512): (800, 800),
     (500, 4000): (224, 1344),
   }.items():
     assert few.padded_size(size) == expected
     padded = exact.padded_size(size)
     assert expected[0] >= padded[0] and expected[1] >= padded[1]
+    if size[0] not in (600, 1080, 1920, 500):
+      assert expected == padded
   rng = np.random.default_rng(0)
   sizes = np.exp(rng.uniform(np.log(20), np.log(5000), (4000, 2))).astype(int)
   shapes = {few.padded_size(tuple(size)) for size in sizes.tolist()}
-  assert len(shapes) == 9
+  assert len(shapes) == 21
   twice = Preparation(exact._rule, (0.5,), few_shapes=True)
   assert twice.padded_size((480, 640)) == (416, 544)
   # Tiles are as they were.

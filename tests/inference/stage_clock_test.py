@@ -24,7 +24,7 @@ def test_adds_up_by_stage_in_order_of_first_use(now):
   assert list(clock.seconds.items()) == [("read", 2.5), ("network", 3.0)]
 
 
-def test_an_error_ends_its_stage(now):
+def test_an_error_closes_its_stage(now):
   clock = stage_clock.StageClock()
   with pytest.raises(KeyError), clock("read"):
     now[0] += 2

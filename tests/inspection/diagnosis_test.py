@@ -37,7 +37,7 @@ def test_a_suggestion_that_allows_less():
   )
 
 
-def test_every_stage_is_told_of_its_images(scenes):
+def test_every_stage_reports_its_images(scenes):
   config = sections(
     "solov2_shapes",
     dataset__data_dir=scenes.data_dir,

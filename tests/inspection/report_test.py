@@ -103,7 +103,7 @@ def test_no_heading_is_cut_off_at_80_columns():
   assert "| without a cell (no level, no cell left) | 190 (11.2 %) |" in table
 
 
-def test_a_reason_is_told_once():
+def test_a_reason_is_reported_once():
   changes = {
     f"network.{i}": dict(was=1, suggested=2, why=why)
     for i, why in enumerate(("small", "small", "small", "large"))
@@ -123,7 +123,7 @@ def test_a_reason_is_told_once():
   assert "was 100 steps x 8 images, 20 epochs)" in table.note
 
 
-def test_the_linear_rule_is_told():
+def test_the_linear_rule_is_reported():
   config = sections("solov2_coco")
   changes = {"training.batch_size": dict(was=16, suggested=16, why="because")}
   table = report.changes_table(changes, config, (COST, COST))

@@ -42,7 +42,7 @@ def test_counts():
   assert found.findings == []
 
 
-def test_colour_is_told_from_grey():
+def test_colour_is_distinguished_from_grey():
   sample = make_sample([])
   image = sample.image.copy()
   image[0, 0] = (1, 2, 3)
@@ -94,7 +94,7 @@ def test_splits_are_compared():
   assert len(lines) == 1 and "byte for byte" in lines[0]
 
 
-def test_images_that_are_left_unused_are_told():
+def test_images_that_are_left_unused_are_reported():
   def part(split, first, last):
     records = SampleRecords([make_sample([])] * (last - first), split)
     records.split_sizes = dict(train=48, validation=12)

@@ -173,7 +173,7 @@ def test_inputs_of_training_and_prediction_are_shown():
   assert not len(second.sizes)
 
 
-def test_a_suggestion_mends_a_spoiled_configuration(scenes):
+def test_a_suggestion_fixes_a_spoiled_configuration(scenes):
   spoiled = sections(
     "solov2_shapes",
     dataset__num_classes=80,

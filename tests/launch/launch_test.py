@@ -76,7 +76,7 @@ def test_local_processes_run_and_log(tmp_path):
     assert log.strip().endswith(f"--process_id={i}")
 
 
-def test_a_process_that_fails_ends_the_others(tmp_path):
+def test_a_process_that_fails_stops_the_others(tmp_path):
   body = '[[ "$*" == *process_id=1 ]] && exit 7; exec sleep 50'
   python = fake_program(tmp_path / "python", body)
   start = time.monotonic()
@@ -236,7 +236,7 @@ def test_tpu_pod_runs_what_it_prints(tmp_path):
 @pytest.mark.parametrize(
   "script", ["local_multiprocess.sh", "tpu_pod.sh", "slurm.sbatch"]
 )
-def test_missing_arguments_are_told(script):
+def test_missing_arguments_are_reported(script):
   done = run(script)
   assert done.returncode == 2
   assert done.stderr.startswith("usage:")

@@ -105,7 +105,7 @@ def test_distances_keep_their_digits_far_from_the_origin(rng):
   )
 
 
-def test_pairs_keep_their_digits_beside_a_far_one():
+def test_pairs_keep_their_digits_next_to_a_far_one():
   means = np.float32([[0, 0], [0.3, 0.4], [1e4, 0]])
   distances = pair_distances(means)
   np.testing.assert_allclose(distances[0, 1], 0.25, rtol=1e-6)

@@ -60,7 +60,7 @@ def test_what_is_passed_over_in_folders_is_counted(tmp_path):
   assert text.startswith("2 .heic, 1 (no suffix), 1 .txt (HEIC photographs are")
 
 
-def test_folder_of_other_kinds_says_which(tmp_path):
+def test_folder_of_other_kinds_names_them(tmp_path):
   for name in ("a.heic", "b.heic", "notes.txt"):
     (tmp_path / name).touch()
   with pytest.raises(UserError, match="; found 2 .heic, 1 .txt .HEIC photo"):

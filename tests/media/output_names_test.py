@@ -57,10 +57,10 @@ def test_long_names_leave_room_for_a_number_and_a_suffix():
 
 def test_many_inputs_of_one_name_are_named_at_once():
   paths = [f"cells/{i}/image.png" for i in range(10_000)]
-  start = time.perf_counter()
+  start = time.process_time()
   assert names(*paths)[-1] == "9999/image"
   assert len(set(names(*["image.png"] * 10_000))) == 10_000
-  assert time.perf_counter() - start < 10
+  assert time.process_time() - start < 10
 
 
 def test_nothing_is_named_nothing():

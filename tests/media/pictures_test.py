@@ -75,7 +75,7 @@ def test_truth_leaves_crowds_out(records):
   assert set(truth.scores) <= {1.0}
 
 
-def test_what_does_not_fit_into_memory_is_left_out_and_told(
+def test_what_does_not_fit_into_memory_is_left_out_and_reported(
   records, monkeypatch, caplog
 ):
   sample = read_sample(records[3])

@@ -7,14 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.media.prediction_test import (
-  ALL,
-  SquarePredictor,
-  read_json,
-  run,
-  write,
-  write_video,
-)
+from tests.media.prediction_test import ALL, read_json, run, write
+from tests.media.prediction_video_test import SquarePredictor, write_video
 
 
 def test_pages_of_a_stack_have_outputs_of_their_own(tmp_path):

@@ -26,7 +26,7 @@ def test_hidden_instances_have_no_label():
   assert (label_image == 1).all() and list(scores) == ["1"]
 
 
-def test_numbers_beyond_16_bits_are_left_out_and_told(caplog):
+def test_numbers_beyond_16_bits_are_left_out_and_reported(caplog):
   masks = np.zeros((2, 4, 5), bool)
   masks[0, :2] = masks[1, 2:] = True
   label_image, scores = saving.make_label_image(

@@ -75,7 +75,7 @@ def test_numbers_stay_whatever_the_order_of_the_scores():
     assert [number[i] for i in order] == list(tracks)
 
 
-def test_what_crosses_goes_on_in_its_direction():
+def test_what_crosses_continues_in_its_direction():
   """Where they meet, place alone would exchange them."""
   tracker = make_tracker()
   for step in range(15):
@@ -84,7 +84,7 @@ def test_what_crosses_goes_on_in_its_direction():
     assert list(tracks) == [1, 2]
 
 
-def test_a_low_score_goes_on_but_does_not_start():
+def test_a_low_score_continues_a_track_but_starts_none():
   tracker = make_tracker()
   thing, ghost = square(10, 10), square(40, 40)
   kept, tracks = tracker.update(frame((thing, 0.9, 0), (ghost, 0.4, 0)))

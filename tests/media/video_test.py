@@ -145,7 +145,7 @@ def test_a_video_that_was_cut_off(tmp_path, suffix):
     )
 
 
-def test_the_end_is_told_in_the_time_of_the_file(tmp_path):
+def test_the_end_is_reported_in_the_time_of_the_file(tmp_path):
   path = write(tmp_path / "a.mkv", times=[t + 30 for t in TENTHS], noise=200)
   data = path.read_bytes()
   path.write_bytes(data[: len(data) // 2])

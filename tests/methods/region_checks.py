@@ -1,6 +1,7 @@
 """What the golden tests of all networks of regions compare."""
 
 import dataclasses
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -8,7 +9,8 @@ import numpy as np
 
 from solo_jax.inference import box_masks
 from solo_jax.methods.mask_rcnn.decode import decode
-from solo_jax.methods.regions.box_coding import clip
+from solo_jax.methods.regions.network import Features, ProposalOutputs
+from solo_jax.methods.regions.proposals import Proposals
 from tests.methods.region_scene import source_gradients
 
 NUM_LEVELS = 5
@@ -23,15 +25,53 @@ def assert_near(found, expected, atol, name):
   assert worst <= atol, f"{name}: off by {worst}, more than {atol}"
 
 
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Found:
+  """The test pass of a network.
+
+  Attributes:
+    features: Of the images.
+    raw: Outputs of the proposal head.
+    chosen: Proposals.
+    stages: (boxes, class logits, codes) of each box head.
+    masks: Logits of each mask head; None where a network has none of them.
+    outputs: Of the network.
+  """
+
+  features: Features
+  raw: ProposalOutputs
+  chosen: Proposals
+  stages: tuple
+  masks: list | None
+  outputs: Any
+
+
 def run(scene):
-  """Features, proposals and outputs of the test pass."""
+  """Runs the test pass once and keeps what its parts return."""
 
   def call(network):
+    seen = {}
+
+    def keep(method, args, kwargs, context):
+      found = method(*args, **kwargs)
+      seen.setdefault(context.method_name, []).append((args, found))
+      return found
+
     features = network.features_of(scene.inputs, train=False)
-    raw = network.propose(features)
-    chosen = network.select(raw, scene.image_size, train=False)
-    outputs = network.outputs(features, scene.image_size, train=False)
-    return features, raw, chosen, outputs
+    with nn.intercept_methods(keep):
+      outputs = network.outputs(features, scene.image_size, train=False)
+    ((_, raw),), ((_, chosen),) = seen["propose"], seen["select"]
+    return Found(
+      features=features,
+      raw=raw,
+      chosen=chosen,
+      stages=tuple(
+        (boxes, *found) for (_, _, boxes, _), found in seen["box_stage"]
+      ),
+      masks=seen["mask_stages"][0][1] if "mask_stages" in seen else None,
+      outputs=outputs,
+    )
 
   return jax.jit(nn.apply(call, scene.network))(scene.variables)
 
@@ -54,23 +94,9 @@ def check_proposals(golden, chosen):
     np.testing.assert_allclose(chosen.boxes[i][valid], expected, atol=1e-3)
 
 
-def check_stages(golden, scene, chosen):
+def check_stages(golden, chosen, stages):
   """Compares the raw outputs of the box heads, and what they refine."""
   is_tv = golden.config["framework"] == "torchvision"
-
-  def call(network):
-    features = network.features_of(scene.inputs, train=False)
-    boxes, stages = chosen.boxes, []
-    for stage in range(len(network.stage_weights)):
-      outputs = network.box_stage(
-        stage, features, boxes, chosen.valid, train=False
-      )
-      stages.append((boxes, *outputs))
-      refined = network.decode_boxes(stage, outputs[1][:, :, 0], boxes)
-      boxes = clip(refined, scene.image_size)
-    return stages
-
-  stages = jax.jit(nn.apply(call, scene.network))(scene.variables)
   valid = np.asarray(chosen.valid)
   for stage, outputs in enumerate(stages):
     boxes, logits, codes = (np.asarray(x)[valid] for x in outputs)

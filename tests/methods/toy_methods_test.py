@@ -1,6 +1,7 @@
 """Methods that the package does not know, through every command.
 
-And one that it knows, whose training draws regions.
+And, among the tests of minutes, one that it knows, whose training draws
+regions.
 """
 
 import dataclasses
@@ -30,11 +31,11 @@ from solo_jax.scoring.checkpoint import Request, evaluate_checkpoint
 from solo_jax.training.logging import read_rows
 from solo_jax.training.loop import train_and_evaluate
 from solo_jax.weights import load_model
-from tests.exporting.writer_test import load_module
+from tests.exporting.small_exports import load_module
 from tests.inspection.doctor_test import run as run_doctor
 from tests.toy_methods import ROWS, make_config, register
-from tests.toy_methods.losses import NUM_STEPS, first_losses
-from tests.training.topology_test import ROOT, environment
+from tests.toy_methods.losses import NUM_STEPS, losses_of_draws
+from tests.training.topologies import ROOT, environment
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -52,17 +53,23 @@ def data_dir(tmp_path_factory):
   return path
 
 
-@pytest.fixture(scope="module")
-def elsewhere(data_dir, tmp_path_factory):
-  """Losses on eight devices by method and number of micro-batches."""
-  out = tmp_path_factory.mktemp("losses") / "losses.json"
+def losses_elsewhere(data_dir, out, *arguments):
+  """Losses on eight devices by method."""
+  program = [sys.executable, "-m", "tests.toy_methods.losses"]
   subprocess.run(
-    [sys.executable, "-m", "tests.toy_methods.losses", str(data_dir), str(out)],
+    [*program, str(data_dir), str(out), *arguments],
     env=environment(8),
     cwd=ROOT,
     check=True,
   )
   return json.loads(out.read_text())
+
+
+@pytest.fixture(scope="module")
+def elsewhere(data_dir, tmp_path_factory):
+  """Those of the toy methods, with two micro-batches."""
+  out = tmp_path_factory.mktemp("losses") / "losses.json"
+  return losses_elsewhere(data_dir, out, *(f"{name}=2" for name in ROWS))
 
 
 def no_progress():
@@ -83,7 +90,10 @@ class Trained:
     return [row for row in rows if "train/loss" in row]
 
 
-@pytest.fixture(scope="module", params=[*ROWS, "mask_rcnn"])
+@pytest.fixture(
+  scope="module",
+  params=[*ROWS, pytest.param("mask_rcnn", marks=pytest.mark.slow)],
+)
 def trained(request, rows, data_dir, tmp_path_factory):
   config = make_config(request.param, data_dir)
   workdir = tmp_path_factory.mktemp("run") / request.param
@@ -133,24 +143,27 @@ def test_resumes_bit_for_bit(trained, tmp_path):
   )
 
 
-def test_losses_are_those_of_eight_devices(trained, elsewhere):
-  """Draws of points and proposals too, with and without micro-batches."""
-  expected = [row["train/loss"] for row in trained.rows()[:NUM_STEPS]]
-  found = {"eight devices": elsewhere[f"{trained.name} 1"]}
+def test_losses_are_those_of_eight_devices(
+  trained, data_dir, tmp_path, request
+):
+  """With equal draws of points and proposals, and in micro-batches."""
   if trained.name in ROWS:
-    found |= {
-      "one device, two micro-batches": first_losses(trained.config, 2),
-      "eight devices, two micro-batches": elsewhere[f"{trained.name} 2"],
-    }
-  for name, losses in found.items():
-    np.testing.assert_allclose(losses, expected, rtol=1e-5, err_msg=name)
+    found = request.getfixturevalue("elsewhere")
+  else:  # its divisors are counts of the batch, or of a micro-batch
+    found = losses_elsewhere(
+      data_dir, tmp_path / "losses.json", f"{trained.name}=1"
+    )
+  expected = [row["train/loss"] for row in trained.rows()[:NUM_STEPS]]
+  np.testing.assert_allclose(found[trained.name], expected, rtol=1e-5)
 
 
-def test_draws_matter(trained):
-  """Otherwise equal losses would say nothing of equal draws."""
-  expected = trained.rows()[0]["train/loss"]
-  found = first_losses(trained.config, 1, draw_seed=1)[0]
-  assert abs(found / expected - 1) > 1e-4
+def test_draws_matter(trained, model):
+  """Otherwise equal losses would show nothing about equal draws."""
+  one, same, other = losses_of_draws(
+    trained.config, model.variables, seeds=(0, 0, 1)
+  )
+  assert one == same
+  assert abs(other / one - 1) > 1e-4
 
 
 def test_evaluates_with_a_report(trained, tmp_path):

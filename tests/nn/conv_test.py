@@ -52,6 +52,35 @@ def test_blocks_of_any_map_add_up(rng, shape):
   np.testing.assert_allclose(found, plain, atol=1e-5 * scale)
 
 
+# Odd sides, a stride that leaves pixels out, several blocks, one tap.
+@pytest.mark.parametrize(
+  ("shape", "size", "stride"),
+  [((9, 8), 3, 2), ((11, 7), 3, 3), ((70, 96), 5, 2), ((6, 7), 1, 2)],
+)
+def test_strided_gradient_is_that_of_xla(rng, shape, size, stride):
+  x = np.float32(rng.normal(size=(2, *shape, 3)))
+  kernel = np.float32(rng.normal(size=(size, size, 3, 4)))
+
+  @jax.jit
+  def both(x, kernel):
+    found = []
+    for convolve in (same_conv2d, conv.plain_conv):
+      y, pull_back = jax.vjp(
+        lambda x, k, convolve=convolve: convolve(x, k, stride=stride), x, kernel
+      )
+      found.append(
+        (
+          y,
+          *pull_back(jnp.cos(jnp.arange(y.size) + y.ravel()).reshape(y.shape)),
+        )
+      )
+    return found
+
+  for ours, xla in zip(*both(x, kernel), strict=True):
+    scale = np.abs(xla).max()
+    np.testing.assert_allclose(ours, xla, atol=1e-5 * scale)
+
+
 def test_bfloat16_sums_in_float32(rng):
   x = jnp.asarray(rng.normal(size=(1, 64, 64, 2)), jnp.bfloat16)
   gradient = jnp.ones((1, 64, 64, 1), jnp.bfloat16)

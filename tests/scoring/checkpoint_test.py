@@ -175,7 +175,7 @@ def test_only_the_process_that_writes_needs_the_folder(tmp_path, monkeypatch):
   )
 
 
-def test_missing_folder_of_the_results_is_told_at_once(run, tmp_path):
+def test_missing_folder_of_the_results_is_reported_at_once(run, tmp_path):
   with pytest.raises(UserError, match="--out=.*no such folder; create"):
     evaluate(str(run / "run"), out=str(tmp_path / "none" / "results.json"))
 

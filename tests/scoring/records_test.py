@@ -140,7 +140,7 @@ def test_masks_are_encoded_while_the_next_images_are_detected(monkeypatch):
 
   def encode(instances, image_id, category_ids):
     following = min(int(image_id), num - 1)  # ids start at 1
-    assert is_detecting[following].wait(timeout=60)
+    assert is_detecting[following].wait(timeout=600)
     return to_results(instances, image_id, category_ids)
 
   to_results = coco_metrics.to_results
@@ -152,7 +152,7 @@ def test_masks_are_encoded_while_the_next_images_are_detected(monkeypatch):
   assert metrics.mask_AP == pytest.approx(1)
 
 
-def test_failed_encoding_is_told(monkeypatch):
+def test_failed_encoding_is_reported(monkeypatch):
   def encode(*args):
     raise MemoryError("no room")
 

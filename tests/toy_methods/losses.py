@@ -1,6 +1,6 @@
 """The first losses of the toy methods; a program, for other device counts.
 
-python -m tests.toy_methods.losses DATA_DIR OUT.json
+python -m tests.toy_methods.losses DATA_DIR OUT.json METHOD=MICRO_BATCHES ...
 """
 
 import json
@@ -8,17 +8,20 @@ import operator
 import pathlib
 import sys
 
+import flax.linen as nn
+import jax
+
 from solo_jax import parallel
 from solo_jax.building import build_method
 from solo_jax.checkpoints.state import create_train_state, init_variables
 from solo_jax.training.setup import build_optimizer, iterate_batches, open_data
 from solo_jax.training.step import make_train_step
-from tests.toy_methods import ROWS, make_config, register
+from tests.toy_methods import make_config, register
 
 NUM_STEPS = 3
 
 
-def first_losses(config, accumulate, draw_seed=0):
+def first_losses(config, accumulate):
   """Takes the first steps of a run, as the training loop does."""
   method = build_method(config, axis_name=parallel.AXIS_NAME)
   variables = init_variables(
@@ -35,7 +38,7 @@ def first_losses(config, accumulate, draw_seed=0):
       accumulate=accumulate,
       ema_decay=None,
       axis_name=parallel.AXIS_NAME,
-      seed=draw_seed,  # a run has config.seed, 0
+      seed=config.seed,
     )
   )
   state = create_train_state(variables, optimizer, use_ema=False)
@@ -50,17 +53,29 @@ def first_losses(config, accumulate, draw_seed=0):
   return losses
 
 
-def main(data_dir, out):
+def losses_of_draws(config, variables, seeds):
+  """The losses of one batch with different draws, on the first device."""
+  method = build_method(config)
+  records = open_data(config, config.dataset.train_split)
+  batches = iterate_batches(config, records, 0)
+  batch = jax.tree.map(lambda x: x[0], next(batches))
+  batches.close()
+
+  @jax.jit
+  def compute(key):
+    apply = nn.apply(method.loss, method.network, mutable=["batch_stats"])
+    return apply(variables, batch, rngs={"draws": key})[0][0]
+
+  return [float(compute(jax.random.key(seed))) for seed in seeds]
+
+
+def main(data_dir, out, *accumulate):
+  """Writes losses by method; `accumulate` is NAME=MICRO_BATCHES each."""
   register(operator.setitem, setattr)
   losses = {
-    f"{name} {accumulate}": first_losses(
-      make_config(name, data_dir), accumulate
-    )
-    for name in ROWS
-    for accumulate in (1, 2)
+    name: first_losses(make_config(name, data_dir), int(number))
+    for name, number in (x.split("=") for x in accumulate)
   }
-  # Its divisors are counts of the batch, or of a micro-batch.
-  losses["mask_rcnn 1"] = first_losses(make_config("mask_rcnn", data_dir), 1)
   pathlib.Path(out).write_text(json.dumps(losses))
 
 

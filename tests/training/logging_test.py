@@ -230,7 +230,7 @@ def test_other_processes_write_nothing(tmp_path, capsys):
   assert capsys.readouterr().out == ""
 
 
-def test_log_on_a_bucket_goes_on_there(bucket):
+def test_log_on_a_bucket_continues_there(bucket):
   """Local files that grow, copied before checkpoints and at the end."""
   log = RunLog("gs://bucket/run", first_step=0)
   for step in (1, 2, 3):

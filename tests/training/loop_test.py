@@ -19,7 +19,7 @@ class Records(list):
   is_thing = ()
 
 
-def test_converted_weights_are_no_run_to_go_on_with(toy, tmp_path, monkeypatch):
+def test_converted_weights_are_no_run_to_resume(toy, tmp_path, monkeypatch):
   """It would start from noise, and remove them with its checkpoints."""
   converted.save_converted(
     str(tmp_path),

@@ -67,7 +67,7 @@ def test_folder_that_cannot_be_made(tmp_path):
     pytest.fail("must not run")
 
 
-def test_where_there_are_no_locks_a_warning_says_so(
+def test_where_there_are_no_locks_there_is_a_warning(
   tmp_path, monkeypatch, caplog
 ):
   def flock(file, how):
@@ -116,7 +116,7 @@ def test_log_folder_of_a_bucket_copies_what_changed(bucket, monkeypatch):
   assert not folder.path.exists()
 
 
-def test_failed_copy_is_told_and_tried_again(bucket, monkeypatch, caplog):
+def test_failed_copy_is_logged_and_tried_again(bucket, monkeypatch, caplog):
   folder = workdir.LogFolder("gs://bucket/run")
   (folder.path / "a").write_text("one")
   with monkeypatch.context() as patch:

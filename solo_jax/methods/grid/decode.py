@@ -272,14 +272,12 @@ def _to_decoded(found, num_dropped):
 
 
 def _capacities(largest: int) -> tuple[int, ...]:
-  """Returns 64, 128, 256, 384, 512, 768, ... below `largest`, then `largest`.
+  """Returns 128, 384, 768, 1536, ... below `largest`, then `largest`.
 
-  Decoding time grows with the capacity, and every capacity takes time to
-  compile: small steps pay off at large capacities.
+  Decoding time grows with the capacity, but each takes half a second to trace
+  and compile, on the CPU, as long as decoding 500 candidates.
   """
-  ladder = []
-  n = 64
-  while n < largest:
-    ladder += [n] if n < 256 else [n, n * 3 // 2]
-    n *= 2
-  return (*(n for n in ladder if n < largest), largest)
+  ladder = [128]
+  while ladder[-1] < largest:
+    ladder.append(384 * 2 ** (len(ladder) - 1))
+  return (*ladder[:-1], largest)

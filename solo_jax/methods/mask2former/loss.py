@@ -33,16 +33,19 @@ from solo_jax.nn.draws import row_keys
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Weights:
-  """Weights of the three losses, in the costs of matching as well.
+  """Weights of the three losses and of the costs of matching.
 
   Attributes:
-    category: Weight of the class.
-    mask: Weight of the masks' cross-entropy.
-    dice: Weight of the masks' dice loss.
+    category: Weight of the class in the loss.
+    category_cost: Weight of the class in the costs; published equal to
+      `category`.
+    mask: Weight of the masks' cross-entropy, in both.
+    dice: Weight of the masks' dice loss, in both.
     no_object: Weight of a query without instance, in the class loss.
   """
 
   category: float
+  category_cost: float
   mask: float
   dice: float
   no_object: float
@@ -54,6 +57,7 @@ class LossSettings:
 
   Attributes:
     category_weight: See `Weights`.
+    category_cost: See `Weights`.
     mask_weight: See `Weights`.
     dice_weight: See `Weights`.
     no_object_weight: See `Weights`.
@@ -63,6 +67,7 @@ class LossSettings:
   """
 
   category_weight: float
+  category_cost: float
   mask_weight: float
   dice_weight: float
   no_object_weight: float
@@ -162,6 +167,7 @@ def mask2former_loss(
     draw,
     Weights(
       category=settings.category_weight,
+      category_cost=settings.category_cost,
       mask=settings.mask_weight,
       dice=settings.dice_weight,
       no_object=settings.no_object_weight,
@@ -264,7 +270,7 @@ def pair_costs(
   costs = jax.lax.map(image_costs, (mask_logits, points, truth))
   probs = jax.nn.softmax(class_logits).transpose(0, 2, 1)  # [B, K + 1, Q]
   of_label = jnp.take_along_axis(probs, targets.labels[..., None], axis=1)
-  return costs - weights.category * of_label
+  return costs - weights.category_cost * of_label
 
 
 def category_loss(

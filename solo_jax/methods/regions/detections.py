@@ -4,6 +4,7 @@ Shape letters: B images, R proposals, K classes, M detections.
 """
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -48,6 +49,7 @@ class Detections:
   valid: jax.Array
 
 
+@functools.partial(jax.jit, static_argnames="detecting")  # traced once
 def select_detections(
   boxes: jax.Array,
   probs: jax.Array,

@@ -9,6 +9,7 @@ grid, s side of the result.
 """
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -33,6 +34,8 @@ class MaskTargets:
   threshold: float | None
 
 
+# Traced once for all stages of a cascade.
+@functools.partial(jax.jit, static_argnames=("size", "rule"))
 def mask_targets(
   masks: jax.Array,
   frames: jax.Array,

@@ -8,6 +8,8 @@ of the longest chain of suppressions and then equals the loop. It stops when
 enough boxes are kept, so later boxes cost nothing.
 """
 
+import functools
+
 import jax
 import jax.numpy as jnp
 
@@ -16,6 +18,9 @@ from solo_jax.methods.regions.box_coding import pairwise_iou
 BLOCK = 128  # boxes compared at once
 
 
+# Compiled programs inline it; as a function of its own it is traced once per
+# shape, not again for each pass that is built.
+@functools.partial(jax.jit, static_argnames=("threshold", "max_kept"))
 def nms(
   boxes: jax.Array,
   valid: jax.Array,
@@ -44,7 +49,7 @@ def nms(
   boxes = jnp.pad(boxes, ((0, pad), (0, 0)))
   group, valid = jnp.pad(group, (0, pad)), jnp.pad(valid, (0, pad))
   slots = jnp.arange(max_kept)
-  earlier = jnp.triu(jnp.ones((BLOCK, BLOCK), bool), k=1)
+  earlier = jnp.arange(BLOCK)[:, None] < jnp.arange(BLOCK)
 
   def overlaps(first, second):
     (a, a_group), (b, b_group) = first, second
@@ -65,8 +70,10 @@ def nms(
     )
     survives = survivors(is_candidate, overlaps(own, own) & earlier)
     place = num_kept + jnp.cumsum(survives) - 1
-    place = jnp.where(survives, place, max_kept)
-    kept = kept.at[place].set(rows, mode="drop")
+    # Compared, not scattered: ONNX has no scatter that drops.
+    is_here = survives & (place == slots[:, None])  # [max_kept, BLOCK]
+    new = rows[jnp.argmax(is_here, axis=1)]
+    kept = jnp.where(jnp.any(is_here, axis=1), new, kept)
     num_kept = jnp.minimum(num_kept + jnp.sum(survives), max_kept)
     return block + 1, kept, num_kept
 
@@ -87,12 +94,14 @@ def survivors(candidate: jax.Array, suppresses: jax.Array) -> jax.Array:
     [n] bool.
   """
 
+  # Numbers, since ONNX Runtime cannot choose between truth values, which
+  # `jax.vmap` makes of a loop's state.
   def step(state):
     alive, _ = state
-    new = candidate & ~jnp.any(alive[:, None] & suppresses, axis=0)
-    return new, jnp.any(new != alive)
+    new = candidate & ~jnp.any((alive > 0)[:, None] & suppresses, axis=0)
+    new = new.astype(jnp.int32)
+    return new, jnp.max(jnp.abs(new - alive))
 
-  alive, _ = jax.lax.while_loop(
-    lambda state: state[1], step, (candidate, jnp.any(candidate))
-  )
-  return alive
+  start = candidate.astype(jnp.int32), jnp.int32(1)
+  alive, _ = jax.lax.while_loop(lambda state: state[1] > 0, step, start)
+  return alive > 0

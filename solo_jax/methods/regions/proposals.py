@@ -4,6 +4,7 @@ Shape letters: B images, L levels, n anchors of a level, P proposals.
 """
 
 import dataclasses
+import functools
 from collections.abc import Sequence
 
 import jax
@@ -71,7 +72,11 @@ def select_proposals(
     P = `selection.after_nms`, or all anchors where these are fewer.
   """
   logits, codes = jax.lax.stop_gradient((tuple(logits), tuple(codes)))
+  return _select(logits, codes, tuple(anchors), image_size, selection)
 
+
+@functools.partial(jax.jit, static_argnames="selection")  # traced once
+def _select(logits, codes, anchors, image_size, selection):
   def select(logits, codes, image_size):
     levels = [
       _select_of_level(*level, image_size, selection)

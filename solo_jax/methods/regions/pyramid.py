@@ -4,6 +4,7 @@ Shape letters: B images, R boxes of an image, s side of the result, C channels.
 """
 
 import dataclasses
+import functools
 from collections.abc import Sequence
 
 import jax
@@ -53,6 +54,8 @@ def find_levels(boxes: jax.Array, pooling: Pooling) -> jax.Array:
   return jnp.clip(level, 0, NUM_LEVELS - 1).astype(jnp.int32)
 
 
+# Traced once for all stages of a cascade.
+@functools.partial(jax.jit, static_argnames=("size", "pooling"))
 def pool_boxes(
   pyramid: Sequence[jax.Array],
   boxes: jax.Array,

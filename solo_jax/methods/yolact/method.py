@@ -11,11 +11,13 @@ from solo_jax import types
 from solo_jax.methods.interface import LostInstances, Method
 from solo_jax.methods.yolact import lost_instances as lost
 from solo_jax.methods.yolact.decode import decode as decode_detections
+from solo_jax.methods.yolact.decode import merge
 from solo_jax.methods.yolact.detections import Detecting
 from solo_jax.methods.yolact.loss import Settings, yolact_loss
 from solo_jax.methods.yolact.network import YOLACT
 from solo_jax.methods.yolact.perfect_outputs import perfect_outputs
 from solo_jax.methods.yolact.priors import Priors, make_priors
+from solo_jax.methods.yolact.suggestion import suggest
 
 PROTOTYPE_STRIDE = 4  # where it is a whole number
 LEVEL_STRIDES = (8, 16, 32, 64, 128)  # P3 to P7
@@ -58,10 +60,16 @@ def make(
     network=module,
     loss=functools.partial(yolact_loss, settings=settings, axis_name=axis_name),
     decode=decode_detections,
+    merge=functools.partial(
+      merge,
+      nms_threshold=decode["nms_threshold"],
+      max_detections=decode["max_detections"],
+    ),
     perfect_outputs=functools.partial(perfect_outputs, module),
     lost_instances=functools.partial(
       _lost_instances, priors, settings.assignment
     ),
+    suggest=suggest,
   )
 
 

@@ -6,9 +6,12 @@ Shape letters: N instances of an image, A priors.
 import jax
 import jax.numpy as jnp
 
+from solo_jax.methods.regions.box_coding import area
+
 RULES = ("greedy", "best_prior")
 HIGH = 0.5  # from this overlap a prior is positive
 LOW = 0.4  # below this overlap it is background; between both it is left out
+CROWDED = 0.7  # share of a prior in a crowd above which it is no background
 
 
 def assign(
@@ -47,6 +50,27 @@ def assign(
   kind = jnp.where(best < LOW, 0, -1)
   kind = jnp.where((best >= HIGH) | (claimed >= 0), 1, kind)
   return instance.astype(jnp.int32), kind.astype(jnp.int32)
+
+
+def leave_crowds_out(
+  kind: jax.Array, priors: jax.Array, crowd_boxes: jax.Array
+) -> jax.Array:
+  """Returns kinds of priors, those in crowds neither positive nor background.
+
+  Args:
+    kind: See `assign`. [A] int32.
+    priors: [A, 4] float32.
+    crowd_boxes: Boxes of crowds; without area where there is none.
+      [n, 4] float32.
+
+  Returns:
+    [A] int32; positives stay.
+  """
+  low = jnp.maximum(priors[:, None, :2], crowd_boxes[:, :2])
+  high = jnp.minimum(priors[:, None, 2:], crowd_boxes[:, 2:])
+  shared = jnp.prod(jnp.maximum(high - low, 0), axis=-1)
+  share = jnp.max(shared, axis=1) / jnp.maximum(area(priors), 1e-6)
+  return jnp.where((kind != 1) & (share > CROWDED), -1, kind)
 
 
 def _greedy(iou, valid):

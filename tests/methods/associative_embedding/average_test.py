@@ -50,7 +50,7 @@ def test_one_variant_is_left_as_it_is():
   assert_close(average(make_variant(outputs, (16, 24))), outputs, np.s_[:, :])
 
 
-def test_a_mirror_image_says_the_same():
+def test_a_mirror_image_gives_the_same():
   """A valid width of 20 of 24 pixels: columns 0 to 4, votes about x = 10."""
   outputs = make_outputs(4, 6)
   mirrored = jax.tree.map(

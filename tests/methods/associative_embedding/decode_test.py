@@ -41,11 +41,14 @@ DECODE = dict(
 )
 
 
+@functools.cache
+def compiled(settings):
+  return jax.jit(functools.partial(decode, settings=settings))
+
+
 def run(outputs, size=2 * SIZE, **overrides):
   sizes = jnp.full((outputs.seed_logits.shape[0], 2), size)
-  return jax.jit(
-    functools.partial(decode, settings=Settings(**DECODE | overrides))
-  )(outputs, sizes)
+  return compiled(Settings(**DECODE | overrides))(outputs, sizes)
 
 
 def found_masks(decoded, image=0):

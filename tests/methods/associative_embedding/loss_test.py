@@ -1,6 +1,7 @@
 """Tests of solo_jax/methods/associative_embedding/loss.py."""
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -35,19 +36,18 @@ WEIGHTS = dict(
 LOSSES = ("spatial", "discriminative", "pull_push")
 
 
-def run(outputs, batch, embedding_loss="spatial", mask_loss="dice", **weights):
+def run(outputs, batch, embedding_loss="spatial", mask_loss="dice"):
   """Loss, terms and the gradient with respect to the outputs."""
+  return compiled(embedding_loss, mask_loss)(outputs, batch)
 
-  def total(outputs):
-    return associative_embedding_loss(
-      outputs,
-      batch,
-      LossSettings(
-        embedding_loss=embedding_loss, mask_loss=mask_loss, **WEIGHTS | weights
-      ),
-    )
 
-  return jax.jit(jax.value_and_grad(total, has_aux=True))(outputs)
+@functools.cache
+def compiled(embedding_loss, mask_loss):
+  settings = LossSettings(
+    embedding_loss=embedding_loss, mask_loss=mask_loss, **WEIGHTS
+  )
+  total = functools.partial(associative_embedding_loss, settings=settings)
+  return jax.jit(jax.value_and_grad(total, has_aux=True))
 
 
 def sigmoid(x):
@@ -224,7 +224,9 @@ def test_devices_together_equal_one():
     return jax.lax.pmean(loss, "device"), terms
 
   split = jax.tree.map(lambda x: x.reshape(2, 2, *x.shape[1:]), outputs)
-  mapped, parts = jax.vmap(device_loss, axis_name="device")(split, batches[1])
+  mapped, parts = jax.jit(jax.vmap(device_loss, axis_name="device"))(
+    split, batches[1]
+  )
   np.testing.assert_allclose(mapped, [loss] * 2, rtol=1e-5)
   for name in ("category_loss", "embedding_loss", "seed_loss", "mask_iou"):
     np.testing.assert_allclose(

@@ -1,5 +1,7 @@
 """Tests of solo_jax/methods/associative_embedding/network.py."""
 
+import functools
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -45,14 +47,18 @@ def run_head(network, zeros=False, size=(8, 16)):
     for i, key in enumerate(keys)
   )
 
-  @jax.jit
-  def init_and_apply(pyramid):
-    variables = network.init(jax.random.key(0), pyramid, method="head")
-    if zeros:
-      variables = jax.tree.map(jnp.zeros_like, variables)
-    return variables, network.apply(variables, pyramid, method="head")
+  init, apply = compiled(network)
+  variables = init(jax.random.key(0), pyramid)
+  if zeros:
+    variables = jax.tree.map(jnp.zeros_like, variables)
+  return variables, apply(variables, pyramid)
 
-  return init_and_apply(pyramid)
+
+@functools.cache
+def compiled(network):
+  init = functools.partial(network.init, method="head")
+  apply = functools.partial(network.apply, method="head")
+  return jax.jit(init), jax.jit(apply)
 
 
 @pytest.mark.parametrize(
@@ -114,7 +120,8 @@ def test_the_four_pixels_of_a_stride_4_cell_have_weights_of_their_own():
   params = jax.tree.map(jnp.zeros_like, variables["params"])
   params["tag"]["bias"] = jnp.arange(4.0)
   pyramid = tuple(jnp.zeros((1, 8 >> i, 8 >> i, 4)) for i in range(4))
-  outputs = network.apply({"params": params}, pyramid, method="head")
+  _, apply = compiled(network)
+  outputs = apply({"params": params}, pyramid)
   np.testing.assert_array_equal(
     outputs.embedding[0, :4, :4, 0], np.tile([[0, 1], [2, 3]], (2, 2))
   )

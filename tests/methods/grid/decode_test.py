@@ -104,7 +104,7 @@ def test_dropped_candidates_are_counted():
 def test_capacities():
   assert _capacities(50) == (50,)
   assert _capacities(64) == (64,)
-  assert _capacities(500) == (64, 128, 256, 384, 500)
+  assert _capacities(500) == (128, 384, 500)
 
 
 def column_masks(maps, cell, valid):

@@ -21,7 +21,7 @@ from solo_jax.methods.mask2former.loss import (
   pair_costs,
 )
 from solo_jax.methods.mask2former.network import Outputs
-from solo_jax.methods.mask2former.targets import Targets
+from solo_jax.methods.mask2former.targets import Targets, make_targets
 from solo_jax.methods.queries.matching import match
 from solo_jax.methods.queries.points import uncertain_points
 
@@ -69,6 +69,7 @@ class Case(python_types.SimpleNamespace):
       ),
       weights=Weights(
         category=config["class_weight"],
+        category_cost=config["class_weight"],
         mask=config["mask_weight"],
         dice=config["dice_weight"],
         no_object=config["no_object_weight"],
@@ -134,22 +135,23 @@ def ordered(points):
 @pytest.mark.golden("m2f_loss*.npz")
 def test_fixture_points(golden):
   case = Case(golden)
+  choose = jax.jit(
+    functools.partial(uncertain_points, num_points=golden.config["num_points"])
+  )
   for n in range(golden.config["layers"]):
     logits, points = case.outputs.mask_logits[n], case.draw(n)
     maps = logits.reshape(-1, *logits.shape[2:])
     expected = case.by_instance("points", n)
-    num_points = expected.shape[2]
-    assert num_points == golden.config["num_points"]
+    assert expected.shape[2] == golden.config["num_points"]
     for b, count in enumerate(case.num_instances):
-      query = np.zeros(count, int)
+      query = np.zeros(case.capacity, int)
       query[golden[f"match_target_{n}_{b}"]] = golden[f"match_query_{n}_{b}"]
-      chosen = uncertain_points(
+      chosen = choose(
         maps,
         jnp.asarray(query + b * logits.shape[1]),
-        points.candidates[b, :count],
-        points.others[b, :count],
-        num_points,
-      )
+        points.candidates[b],
+        points.others[b],
+      )[:count]
       for found, given in zip(chosen, expected[b], strict=False):
         np.testing.assert_array_equal(ordered(found), ordered(given))
 
@@ -211,7 +213,7 @@ class Fixed(nn.Module):
     )
 
 
-def make_batch(num_images, num_instances, capacity=3):
+def make_batch(num_images, num_instances, capacity=7):
   rng = np.random.default_rng(0)
   masks = rng.random((num_images, capacity, 32, 32)) < 0.5
   return types.Batch(
@@ -232,6 +234,7 @@ def make_batch(num_images, num_instances, capacity=3):
 
 SETTINGS = dict(
   category_weight=2.0,
+  category_cost=2.0,
   mask_weight=5.0,
   dice_weight=5.0,
   no_object_weight=0.1,
@@ -241,27 +244,33 @@ SETTINGS = dict(
 )
 
 
-def gradient_of(batch, axis_name=None):
-  network = Fixed()
-  variables = network.init(
-    jax.random.key(0), batch.image, None, train=True, row=None
-  )
-
-  def run(variables, batch):
+def loss_and_gradient(variables, batch, axis_name=None):
+  def run(variables):
     return nn.apply(
       functools.partial(
         mask2former_loss,
         settings=LossSettings(**SETTINGS),
         axis_name=axis_name,
       ),
-      network,
+      Fixed(),
     )(variables, batch, rngs={"draws": jax.random.key(1)})
 
-  function = jax.value_and_grad(run, has_aux=True)
+  return jax.value_and_grad(run, has_aux=True)(variables)
+
+
+compiled = jax.jit(loss_and_gradient)  # once for batches of equal shapes
+
+
+def gradient_of(batch, axis_name=None):
+  variables = Fixed().init(
+    jax.random.key(0), batch.image, None, train=True, row=None
+  )
   if axis_name is None:
-    return jax.jit(function)(variables, batch)
+    return compiled(variables, batch)
   parts = jax.tree.map(lambda x: x.reshape(2, -1, *x.shape[1:]), batch)
-  return jax.vmap(function, (None, 0), axis_name=axis_name)(variables, parts)
+  split = functools.partial(loss_and_gradient, axis_name=axis_name)
+  split = jax.vmap(split, (None, 0), axis_name=axis_name)
+  return jax.jit(split)(variables, parts)
 
 
 @pytest.mark.slow
@@ -298,9 +307,30 @@ def test_an_image_that_does_not_count_changes_nothing():
 
 
 def test_instances_beyond_the_queries_are_dropped_and_counted():
-  (loss, terms), _ = gradient_of(make_batch(2, [6, 3], capacity=7))
+  (loss, terms), _ = gradient_of(make_batch(2, [6, 3]))
   assert np.isfinite(loss)
   assert terms["instances_dropped"] == 2  # of 4 queries
+
+
+def test_the_class_weighs_apart_in_the_costs():
+  batch = make_batch(1, [1])
+  targets = make_targets(batch, 4)
+  rng = np.random.default_rng(0)
+  classes = jnp.asarray(rng.standard_normal((1, 4, 4)), jnp.float32)
+  logits = jnp.zeros((1, 4, 8, 8))
+  points = jnp.full((1, 5, 2), 0.5)
+  costs = [
+    pair_costs(
+      classes,
+      logits,
+      targets,
+      points,
+      Weights(category=9.0, category_cost=x, mask=1.0, dice=1.0, no_object=0.1),
+    )[0, 0]
+    for x in (0.0, 3.0)
+  ]
+  probs = jax.nn.softmax(classes[0])[:, batch.labels[0, 0]]
+  np.testing.assert_allclose(costs[0] - costs[1], 3 * probs, rtol=1e-5)
 
 
 def test_points_of_an_image_belong_to_its_row():

@@ -30,6 +30,7 @@ NETWORK = dict(
 )
 LOSS = dict(
   category_weight=2.0,
+  category_cost=2.0,
   mask_weight=5.0,
   dice_weight=5.0,
   no_object_weight=0.1,

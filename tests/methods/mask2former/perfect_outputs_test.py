@@ -78,7 +78,9 @@ def test_the_loss_has_nothing_to_improve(scene):
         oversample_ratio=3.0,
         importance_sample_ratio=0.75,
       ),
-      Weights(category=2.0, mask=5.0, dice=5.0, no_object=0.1),
+      Weights(
+        category=2.0, category_cost=2.0, mask=5.0, dice=5.0, no_object=0.1
+      ),
       None,
     )
 

@@ -33,10 +33,11 @@ def test_each_region_takes_its_class():
 @pytest.mark.golden("model_point_rend_*.npz")
 def test_fixture(golden):
   scene = make_scene(golden)
-  features, raw, chosen, outputs = run(scene)
-  check_features(golden, scene, features, raw)
-  check_proposals(golden, chosen)
-  check_stages(golden, scene, chosen)
+  found = run(scene)
+  features, outputs = found.features, found.outputs
+  check_features(golden, scene, features, found.raw)
+  check_proposals(golden, found.chosen)
+  check_stages(golden, found.chosen, found.stages)
   # A cell more or less at the cut of the most uncertain ones.
   check_detections(golden, scene, outputs, share_off=1e-3, within=1e-3)
   boxes, valid = outputs.detections.boxes, outputs.detections.valid

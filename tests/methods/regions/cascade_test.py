@@ -64,7 +64,7 @@ def compile_loss(network, settings):
 
 
 @pytest.mark.slow
-def test_every_parameter_of_the_three_stages_is_trained():
+def test_every_parameter_of_the_three_stages_is_trained(pool_by_products):
   # HTC with the semantic branch: all that a network can have.
   network = make_network(
     **THREE, mask_heads="each", mask_flow=True, semantic_classes=3
@@ -123,6 +123,32 @@ def test_an_image_draws_the_same_in_any_batch():
   np.testing.assert_allclose(np.mean(alone), terms["class_loss"], rtol=1e-5)
 
 
+def test_mean_over_devices_is_the_loss_of_the_batch():
+  """Divisors are counts of both images: 1 and 2 instances, equal draws."""
+  network, batch = make_network(), make_batch(2)
+  batch = dataclasses.replace(
+    batch, valid=batch.valid & [[True, False, True], [True, True, True]]
+  )
+  (_, expected), _ = run_loss(network, batch, loss_settings())
+  settings = loss_settings() | dict(axis_name="devices")
+
+  def run(batch):
+    compute = nn.apply(
+      lambda network: mask_rcnn_loss(network, batch, **settings),
+      network,
+      mutable=["batch_stats"],
+    )
+    rngs = {"draws": jax.random.key(0)}
+    return compute(variables_of(network), rngs=rngs)[0][1]
+
+  parts = jax.tree.map(lambda x: x[:, None], batch)
+  terms = jax.jit(jax.vmap(run, axis_name="devices"))(parts)
+  for name, value in expected.items():
+    found = terms[name].sum() if "dropped" in name else terms[name].mean()
+    np.testing.assert_allclose(found, value, rtol=1e-5, err_msg=name)
+  assert not np.allclose(*terms["class_loss"])
+
+
 def record_regions(network, settings, batch):
   """The regions that masks of each stage would train on."""
   found = []
@@ -132,7 +158,7 @@ def record_regions(network, settings, batch):
     return {}
 
   def call(network):
-    return region_loss(
+    region_loss(
       network,
       network.features(batch.image, batch.image_size, train=True),
       batch,
@@ -141,15 +167,14 @@ def record_regions(network, settings, batch):
       mask_loss=mask_loss,
       axis_name=None,
     )
+    return found
 
-  nn.apply(call, network, mutable=["batch_stats"])(
-    variables_of(network), rngs={"draws": jax.random.key(0)}
-  )
-  return found
+  run = jax.jit(nn.apply(call, network, mutable=["batch_stats"]))
+  return run(variables_of(network), rngs={"draws": jax.random.key(0)})[0]
 
 
 @pytest.mark.slow
-def test_what_the_next_stage_trains_on():
+def test_what_the_next_stage_trains_on(pool_by_products):
   network, batch = make_network(**THREE), make_batch(1)
   settings = loss_settings(**THREE_LOSS)
   sampled = record_regions(network, settings, batch)

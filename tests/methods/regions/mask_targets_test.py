@@ -67,7 +67,7 @@ def test_a_grid_over_the_box_gives_what_the_frame_gives():
   assert (bits[0] != bits[1]).mean() < 0.02
 
 
-def test_a_box_beside_its_instance_and_one_without_area():
+def test_a_box_next_to_its_instance_and_one_without_area():
   mask = np.ones((2, 8, 8), np.float32)
   frame = np.array([[0, 0, 8, 8]] * 2, np.float32)
   boxes = np.array([[20, 20, 30, 30], [4, 4, 4, 4]], np.float32)

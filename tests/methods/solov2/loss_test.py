@@ -1,5 +1,7 @@
 """Tests of solo_jax/methods/solov2/loss.py."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -72,12 +74,13 @@ def make_settings(**overrides):
 
 
 def run(outputs, batch, mask_loss=dice, **overrides):
-  settings = make_settings(**overrides)
+  return compiled(mask_loss, make_settings(**overrides))(outputs, batch)
 
-  def total(outputs):
-    return solov2_loss(outputs, batch, settings, mask_loss=mask_loss)
 
-  return jax.jit(jax.value_and_grad(total, has_aux=True))(outputs)
+@functools.cache
+def compiled(mask_loss, settings):
+  total = functools.partial(solov2_loss, settings=settings, mask_loss=mask_loss)
+  return jax.jit(jax.value_and_grad(total, has_aux=True))
 
 
 def assert_finite(tree):
@@ -147,7 +150,7 @@ def test_mean_over_devices_is_the_global_loss():
     loss, _ = solov2_loss(outputs, batch, make_settings(), axis_name="devices")
     return jax.lax.pmean(loss, "devices")
 
-  losses = jax.vmap(device_loss, axis_name="devices")(*halves)
+  losses = jax.jit(jax.vmap(device_loss, axis_name="devices"))(*halves)
   np.testing.assert_allclose(losses, [expected] * 2, rtol=1e-6)
 
 

@@ -10,7 +10,7 @@ from scene import kind, make_priors_rule, side
 
 from solo_jax.methods.regions.box_coding import pairwise_iou
 from solo_jax.methods.yolact.priors import make_priors
-from solo_jax.methods.yolact.targets import assign
+from solo_jax.methods.yolact.targets import assign, leave_crowds_out
 
 
 @pytest.mark.golden("yolact_*_loss.npz")
@@ -72,3 +72,13 @@ def test_padding_and_no_instances(rule):
 def test_unknown_rule():
   with pytest.raises(ValueError, match="rule must be in"):
     assign(IOU, np.ones(2, bool), "best")
+
+
+def test_priors_in_a_crowd_are_no_background():
+  """A crowd of 10 x 10; shares 1, 0.8, 0.5 and 0.8 of a positive."""
+  priors = np.array(
+    [[2, 2, 6, 6], [2, 0, 12, 10], [5, 0, 15, 10], [2, 0, 12, 10]], "f"
+  )
+  crowds = np.array([[0, 0, 10, 10], [0, 0, 0, 0]], "f")
+  kind = leave_crowds_out(np.array([0, 0, 0, 1]), priors, crowds)
+  np.testing.assert_array_equal(kind, [-1, -1, 0, 1])

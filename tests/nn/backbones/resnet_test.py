@@ -35,7 +35,12 @@ def init(network, shape=(2, 32, 32, 3)):
 
 
 def run(network, variables, x, **kwargs):
-  return jax.jit(functools.partial(network.apply, **kwargs))(variables, x)
+  return compiled(network, tuple(kwargs.items()))(variables, x)
+
+
+@functools.cache
+def compiled(network, kwargs):
+  return jax.jit(functools.partial(network.apply, **dict(kwargs)))
 
 
 @pytest.mark.golden("model_solov2_*.npz")
@@ -237,10 +242,10 @@ def test_remat_changes_no_gradient_and_no_statistics():
     )
     return jax.jit(over_devices)(variables["params"], x[:, None])
 
-  expected = run(())
-  assert jax.tree.structure(expected) == jax.tree.structure(run((2, 4)))
+  expected, found = run(()), run((2, 4))
+  assert jax.tree.structure(expected) == jax.tree.structure(found)
   for actual, leaf in zip(
-    jax.tree.leaves(run((2, 4))), jax.tree.leaves(expected), strict=True
+    jax.tree.leaves(found), jax.tree.leaves(expected), strict=True
   ):
     np.testing.assert_allclose(actual, leaf, atol=1e-5 * np.abs(leaf).max())
 
@@ -263,9 +268,8 @@ def test_remat_keeps_less_for_the_backward_pass():
     )
     return sum(leaf.size for leaf in jax.tree.leaves(backward))
 
-  kept = {stage: count_kept((stage,)) for stage in (1, 2, 3, 4)}
-  assert max(kept.values()) < count_kept(())
-  assert count_kept((1, 2, 3, 4)) < min(kept.values())
+  kept = [count_kept((1, 2, 3, 4)[:number]) for number in range(5)]
+  assert all(np.diff(kept) < 0)
 
 
 def test_remat_draws_the_same_parameters():
@@ -287,7 +291,7 @@ def test_frozen_norm_is_the_same_in_training():
   network = ResNet(**TINY, norm="frozen")
   variables, x = init(network)
   trained, update = run(
-    network, variables, x, train=True, mutable=["batch_stats"]
+    network, variables, x, train=True, mutable="batch_stats"
   )
   jax.tree.map(
     np.testing.assert_array_equal,
