@@ -40,8 +40,9 @@ RUN = (
 
 @pytest.mark.slow
 def test_losses_are_those_of_one_device(data_dir, tmp_path):
+  """Eight devices of one process are compared in toy_methods_test."""
   losses = []
-  for topology in ((1, 1), (1, 8), (2, 4)):
+  for topology in ((1, 1), (2, 4)):
     workdir = tmp_path / str(topology)
     train(data_dir, workdir, topology, *RUN, config="mask_rcnn_shapes")
     rows = [
@@ -49,5 +50,4 @@ def test_losses_are_those_of_one_device(data_dir, tmp_path):
     ]
     assert [row["step"] for row in rows] == [1, 2, 3]
     losses.append([row["train/loss"] for row in rows])
-  for found in losses[1:]:
-    np.testing.assert_allclose(found, losses[0], rtol=1e-5)
+  np.testing.assert_allclose(*losses, rtol=1e-5)
