@@ -3,8 +3,8 @@ r"""QueryInst on drawn shapes: minutes on two CPU cores.
 Follows https://arxiv.org/abs/2105.01928 in miniature: the backbone of
 solov2_shapes, 30 learned proposals, three stages.
 
-No run to its end yet. One of 4,000 steps was stopped at step 1,603 (2 busy cores
-of an AMD EPYC, 2026-11-29): its loss fell from 58.9 to 15.2.
+No run to its end yet. One of 4,000 steps was stopped at step 1,603 (2 busy
+cores of an AMD EPYC, 2026-11-29): its loss fell from 58.9 to 15.2.
 
 Run:
 
