@@ -62,8 +62,8 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
   if is_d2 or arg.schedule == "3x":
     sides = tuple(range(640, 801, 32 if is_d2 or is_caffe else 1))
   inputs["interpolation"] = "antialias" if is_d2 else "bilinear"
-  inputs["size_rounding"] = "down" if is_tv else "nearest"
-  resize = dict(short_sides=sides, max_side=1333)
+  rounding = dict(size_rounding="down" if is_tv else "nearest")
+  resize = dict(short_sides=sides, max_side=1333) | rounding
   groups, width = GROUPS.get(arg.backbone, (1, 64))
   return make_config(
     method="mask_rcnn",
@@ -71,7 +71,7 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
     | dict(keep_empty=False, group_by_orientation=True, num_workers=8),
     transforms=dict(image_size=(800, 1344), mask_frame="box")
     | dict(augment=(("orient", dict(flip=0.5)), ("resize_short_side", resize))),
-    preprocessing=inputs,
+    preprocessing=inputs | rounding,
     backbone=dict(
       name="resnet",
       norm="frozen" if arg.recipe == "mmdet" and not is_caffe else "constant",

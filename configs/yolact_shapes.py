@@ -47,7 +47,7 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
       stem="space_to_depth",
     ),
     network=dict(
-      fpn_channels=64,
+      fpn_channels=48,
       num_protos=16,
       prior_sizes=((20, 32), (44, 60), (76, 100), (124, 148), (164, 188)),
       prior_ratios=(1.0, 1.4, 0.7),

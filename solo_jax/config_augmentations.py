@@ -34,6 +34,7 @@ AUGMENTATIONS = {
   "resize_short_side": (
     Field("short_sides", REQUIRED, SIZES),
     Field("max_side", REQUIRED, POSITIVE),
+    Field("size_rounding", "nearest", one_of("nearest", "down")),
   ),
   "scale_jitter": (
     Field("factor", REQUIRED, low_high(FACTOR)),

@@ -283,6 +283,8 @@ def test_parse_arg_refuses(text, message):
   ("section", "field", "value", "message"),
   [
     ("transforms", "image_size", (0, 128), "2 values, each a whole"),
+    ("transforms", "image_size", (100, 128), "needs multiples of 32"),
+    ("preprocessing", "pad_multiple", 20, "needs multiples of 32"),
     ("preprocessing", "pad_multiple", 0, "must be a whole number above 0"),
     ("network", "mask_stride", 4, "they must be equal"),
     ("network", "num_grids", (16,), "one per level"),
@@ -321,6 +323,17 @@ def test_check_names_the_field(section, field, value, message):
   with pytest.raises(UserError, match=message) as error:
     check_config(config)
   assert section in str(error.value) and field in str(error.value)
+
+
+def test_stretched_images_are_squares_without_tiles():
+  config = load("solov2_shapes")
+  config.preprocessing.keep_aspect = False
+  check_config(config)
+  config.preprocessing.update(max_side=256, tile_size=64)
+  with pytest.raises(UserError) as error:
+    check_config(config)
+  assert "short_side is 128; it must be equal to" in str(error.value)
+  assert "tile_size needs preprocessing.keep_aspect" in str(error.value)
 
 
 def test_check_reports_everything_at_once():

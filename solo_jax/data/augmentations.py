@@ -69,11 +69,13 @@ class ResizeShortSide:
     image_size: Filled in by `build`.
     short_sides: Short sides to draw from, in pixels.
     max_side: Largest long side, in pixels.
+    size_rounding: See `transforms.resize_to_fit`.
   """
 
   image_size: tuple[int, int]
   short_sides: Sequence[int]
   max_side: int
+  size_rounding: str = "nearest"
 
   def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample:
     """Returns the sample resized to a random short side."""
@@ -82,6 +84,7 @@ class ResizeShortSide:
       short_side=self.short_sides[rng.integers(len(self.short_sides))],
       max_side=self.max_side,
       within=self.image_size,
+      size_rounding=self.size_rounding,
     )
 
 

@@ -232,7 +232,7 @@ PASTE = "copy_paste", dict(probability=1.0)
     ([("color_jitter", {})], r"settings \['strength'\], not \[\]"),
     (
       [("resize_short_side", dict(short_sides=(8,), max_side=8, size=3))],
-      r"\['max_side', 'short_sides'\], not \['max_side', .*'size'\]",
+      r"'short_sides', 'size_rounding'\], not \['max_side', .*'size'\]",
     ),
     (
       [PASTE, ("color_jitter", dict(strength=0.1))],
@@ -243,3 +243,13 @@ PASTE = "copy_paste", dict(probability=1.0)
 def test_lists_that_cannot_be_are_refused(stages, message):
   with pytest.raises(UserError, match=message):
     augmentations.build(stages, (8, 8))
+
+
+def test_sides_are_rounded_down_as_torchvision_does():
+  """A side of 500 px becomes 1066.67 px where one of 375 px becomes 800 px."""
+  rng = np.random.default_rng(0)
+  for rounding, width in (("nearest", 1067), ("down", 1066)):
+    settings = dict(short_sides=(800,), max_side=1333, size_rounding=rounding)
+    build = augmentations.build([("resize_short_side", settings)], (800, 1344))
+    (resize,) = build.lazy
+    assert resize(make_sample(375, 500), rng).image_size == (800, width)

@@ -4,7 +4,8 @@ import io
 
 import rich.console
 
-from solo_jax.data.coco_panoptic import CocoPanoptic, find_coco
+from solo_jax.data.coco_panoptic import CocoPanoptic
+from solo_jax.data.panoptic_files import find_coco
 from solo_jax.data.summary import list_findings, print_summary
 from tests.panoptic_source import write_panoptic
 

@@ -31,6 +31,7 @@ from tests.exporting.small_exports import (
     # Their decoder is SOLOv2's.
     pytest.param("solo", marks=pytest.mark.slow),
     pytest.param("decoupled_solo", marks=pytest.mark.slow),
+    pytest.param("yolact", marks=pytest.mark.slow),
   ],
 )
 def test_onnx_runtime_equals_the_native_predictor(tmp_path, method):

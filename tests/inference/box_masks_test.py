@@ -1,5 +1,7 @@
 """Tests of solo_jax/inference/box_masks.py."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 
@@ -201,3 +203,21 @@ def test_cost_follows_the_area_of_the_boxes(rule):
     start, positions = find_positions(ends, 28, 10**6)
     assert 5 < len(positions) <= 23
     assert low - 2 <= start <= max(low + 2, 0)
+
+
+def test_memory_of_many_large_masks_is_that_of_the_result():
+  """Masks are drawn one by one, never all as numbers of four bytes."""
+  masks = types.BoxMasks(
+    probs=np.full((40, 28, 28), 0.9, np.float32),
+    boxes_xyxy=np.tile(np.float32([0, 0, 500, 400]), (40, 1)),
+  )
+  tracemalloc.start()
+  try:
+    found, _ = box_masks.masks_to_original(
+      masks, image_size=(400, 500), original_size=(800, 1000), threshold=0.5
+    )
+    _, peak = tracemalloc.get_traced_memory()
+  finally:
+    tracemalloc.stop()
+  assert found.mean() > 0.9
+  assert found.nbytes < peak < 1.5 * found.nbytes

@@ -7,7 +7,8 @@ import numpy as np
 import PIL.Image
 
 from solo_jax import types
-from solo_jax.data.coco_panoptic import CocoPanoptic, find_custom
+from solo_jax.data.coco_panoptic import CocoPanoptic
+from solo_jax.data.panoptic_files import find_custom
 from solo_jax.data.records import open_records, read_sample
 from solo_jax.data.semantic_images import read_classes
 from solo_jax.media.segment_files import SegmentFiles, to_instances

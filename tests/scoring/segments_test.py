@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from solo_jax import types
-from solo_jax.data.coco_panoptic import CocoPanoptic, find_coco
+from solo_jax.data.coco_panoptic import CocoPanoptic
+from solo_jax.data.panoptic_files import find_coco
 from solo_jax.data.records import open_records, read_sample
 from solo_jax.errors import UserError
 from solo_jax.scoring.records import check_things, instances_of

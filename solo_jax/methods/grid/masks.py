@@ -17,6 +17,7 @@ import jax.numpy as jnp
 from solo_jax import types
 from solo_jax.losses.dice import dice_loss
 from solo_jax.losses.instance_sum import instance_sum
+from solo_jax.nn.kernel_maps import apply_kernels
 from solo_jax.nn.resize import resize_bilinear
 
 # (logits of each factor, each [n, h, w]; targets [n, h, w]) -> losses [n].
@@ -127,8 +128,5 @@ def mask_logits(
   Returns:
     [P, h, w] float32.
   """
-  logits = jnp.einsum(
-    "pe,hwe->phw", kernel, feature, preferred_element_type=jnp.float32
-  )
-  logits += bias[:, None, None]
+  logits = apply_kernels(kernel, feature) + bias[:, None, None]
   return resize_bilinear(logits[..., None], size)[..., 0]

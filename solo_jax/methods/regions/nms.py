@@ -49,7 +49,7 @@ def nms(
   boxes = jnp.pad(boxes, ((0, pad), (0, 0)))
   group, valid = jnp.pad(group, (0, pad)), jnp.pad(valid, (0, pad))
   slots = jnp.arange(max_kept)
-  earlier = jnp.triu(jnp.ones((BLOCK, BLOCK), bool), k=1)
+  earlier = jnp.arange(BLOCK)[:, None] < jnp.arange(BLOCK)
 
   def overlaps(first, second):
     (a, a_group), (b, b_group) = first, second

@@ -28,7 +28,7 @@ def decode(outputs: Outputs, image_size: jax.Array) -> types.Decoded:
 
   def ordered(x):
     index = order.reshape(*order.shape, *[1] * (x.ndim - 2))
-    return jnp.take_along_axis(x, index, axis=1)
+    return jnp.take_along_axis(x, index, axis=1, mode="clip")
 
   valid = ordered(found.valid)
   return types.Decoded(

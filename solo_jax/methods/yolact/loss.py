@@ -25,11 +25,11 @@ from solo_jax.methods.yolact.detections import CODE_WEIGHTS
 from solo_jax.methods.yolact.network import Predictions
 from solo_jax.methods.yolact.prototypes import (
   crop_weights,
-  mask_logits,
   resize_masks,
 )
 from solo_jax.methods.yolact.targets import assign, leave_crowds_out
 from solo_jax.nn.draws import row_keys
+from solo_jax.nn.kernel_maps import apply_kernels
 
 MINED = ("positives", "all")
 SEMANTIC_LABELS = ("own", "previous")
@@ -225,7 +225,7 @@ def _mask_losses(predictions, batch, assigned, keys, *, max_masks, score_masks):
   def chunk_loss(prototypes, rows, masks):
     coefficients, boxes = rows
     values = _mask_cross_entropy(
-      mask_logits(prototypes, coefficients),
+      apply_kernels(coefficients, prototypes),
       masks.unpack(),
       crop_weights(boxes, size, padded_size),
     )
@@ -270,7 +270,7 @@ def _mask_score_loss(predictions, batch, rows, score_masks):
   """Returns the loss of predicted overlaps of masks with their instances."""
   instance, chosen, coefficients, boxes = rows
   size, padded_size = predictions.prototypes.shape[1:3], batch.image.shape[1:3]
-  logits = jax.vmap(mask_logits)(predictions.prototypes, coefficients)
+  logits = jax.vmap(apply_kernels)(coefficients, predictions.prototypes)
   inside = jax.vmap(lambda x: crop_weights(x, size, padded_size))(boxes)
   probs = jnp.where(inside, jax.nn.sigmoid(logits), 0.0)
   truth = jax.vmap(lambda masks, rows: masks.unpack(rows))(

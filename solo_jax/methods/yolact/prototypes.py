@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from solo_jax import types
+from solo_jax.nn.kernel_maps import apply_kernels
 from solo_jax.nn.resize import resize_bilinear
 
 
@@ -41,24 +42,6 @@ def crop_weights(
   return rows[:, :, None] & columns[:, None, :]
 
 
-def mask_logits(prototypes: jax.Array, coefficients: jax.Array) -> jax.Array:
-  """Returns logits of masks before the crop (eq. 1 of YOLACT).
-
-  Args:
-    prototypes: [h, w, k] float.
-    coefficients: [n, k] float.
-
-  Returns:
-    [n, h, w] float32.
-  """
-  return jnp.einsum(
-    "hwk,nk->nhw",
-    prototypes,
-    coefficients,
-    preferred_element_type=jnp.float32,
-  )
-
-
 def mask_probs(
   prototypes: jax.Array,
   coefficients: jax.Array,
@@ -76,7 +59,7 @@ def mask_probs(
   Returns:
     In [0, 1]. [n, h, w] float32.
   """
-  logits = mask_logits(prototypes, coefficients)
+  logits = apply_kernels(coefficients, prototypes)
   inside = crop_weights(boxes_xyxy, prototypes.shape[:2], padded_size)
   # Where all prototypes are 0 the probability is one half, which is outside;
   # rounding of a resize must not lift it above.

@@ -224,7 +224,9 @@ def test_devices_together_equal_one():
     return jax.lax.pmean(loss, "device"), terms
 
   split = jax.tree.map(lambda x: x.reshape(2, 2, *x.shape[1:]), outputs)
-  mapped, parts = jax.vmap(device_loss, axis_name="device")(split, batches[1])
+  mapped, parts = jax.jit(jax.vmap(device_loss, axis_name="device"))(
+    split, batches[1]
+  )
   np.testing.assert_allclose(mapped, [loss] * 2, rtol=1e-5)
   for name in ("category_loss", "embedding_loss", "seed_loss", "mask_iou"):
     np.testing.assert_allclose(

@@ -74,8 +74,16 @@ def test_fixture_of_masks(golden):
     np.testing.assert_allclose(gradient, golden[f"mask_grad_{name}"], atol=1e-6)
 
 
-@pytest.mark.golden("model_mask_rcnn_*.npz")
-def test_fixture(golden):
+@pytest.mark.golden("model_mask_rcnn_tv_*.npz")
+def test_fixture_of_torchvision(golden):
+  scene = make_scene(golden)
+  check_training(
+    golden, scene, functools.partial(loss_of_features, **scene.settings)
+  )
+
+
+@pytest.mark.golden("model_mask_rcnn_mmdet_*.npz")
+def test_fixture_of_mmdet(golden, pool_by_products):
   scene = make_scene(golden)
   check_training(
     golden, scene, functools.partial(loss_of_features, **scene.settings)
@@ -84,7 +92,7 @@ def test_fixture(golden):
 
 @pytest.mark.slow  # HTC has the same stages, and their masks feed each other
 @pytest.mark.golden("model_cascade_*.npz")
-def test_fixture_of_a_cascade(golden):
+def test_fixture_of_a_cascade(golden, pool_by_products):
   scene = make_scene(golden)
   check_training(
     golden, scene, functools.partial(loss_of_features, **scene.settings)
@@ -92,7 +100,7 @@ def test_fixture_of_a_cascade(golden):
 
 
 @pytest.mark.golden("model_htc_*.npz")
-def test_fixture_of_htc(golden):
+def test_fixture_of_htc(golden, pool_by_products):
   scene = make_scene(golden)
   check_training(
     golden, scene, functools.partial(loss_of_features, **scene.settings)

@@ -74,7 +74,7 @@ def count_positives(golden, scene):
 
 
 @pytest.mark.golden("model_point_rend_*.npz")
-def test_fixture(golden, monkeypatch):
+def test_fixture(golden, monkeypatch, pool_by_products):
   scene = make_scene(golden)
   train = golden.config["merged"]["train_cfg"]["rcnn"]
   points = Points(

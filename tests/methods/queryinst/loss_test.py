@@ -51,7 +51,7 @@ def load_weights(golden):
 
 
 @pytest.mark.golden("queryinst_loss*.npz")
-def test_fixture(golden):
+def test_fixture(golden, pool_by_products):
   network = make_network(golden.config)
   variables = make_variables(network, load_weights(golden))
   batch = make_batch(golden)

@@ -1,6 +1,7 @@
 """Tests of solo_jax/methods/regions/loss.py."""
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -33,14 +34,19 @@ def proposal_outputs(batch, anchors):
 
 
 def run_proposals(batch, **changed):
+  settings = dataclasses.replace(loss_settings()["proposals"], **changed)
+  return compiled(batch, settings)
+
+
+@functools.partial(jax.jit, static_argnames="settings")
+def compiled(batch, settings):
   # Anchor 0 of each image's first instance, then anchors that miss.
-  anchors = np.concatenate(
+  anchors = jnp.concatenate(
     [
       batch.boxes_xyxy[:, 0],
       np.tile(np.array([60.0, 60, 64, 64], np.float32), (6, 1)),
     ]
   )
-  settings = dataclasses.replace(loss_settings()["proposals"], **changed)
   keys = jax.random.split(jax.random.key(0), len(batch.image))
   return proposal_loss(
     proposal_outputs(batch, anchors), batch, keys, settings, None
