@@ -53,6 +53,9 @@ ALL = [
   ("yolact_coco", "backbone=r101_dcn,side=700"),
   ("yolact_coco", "backbone=r101,recipe=mmdet"),
   ("queryinst_shapes", ""),
+  ("queryinst_nuclei", ""),
+  ("queryinst_coco", ""),
+  ("queryinst_coco", "backbone=swin_l,queries=300,schedule=50e"),
   ("solov2_nuclei", ""),
   ("solov2_overfit", ""),
   ("solov2_own_data", "steps=10"),
@@ -80,6 +83,7 @@ ALL = [
   ("cascade_mask_rcnn_coco", ""),
   ("cascade_mask_rcnn_coco", "recipe=mmdet,schedule=20e"),
   ("htc_coco", ""),
+  ("cascade_mask_rcnn_shapes", "kind=htc"),
   ("point_rend_coco", "recipe=mmdet,schedule=3x"),
 ]
 
