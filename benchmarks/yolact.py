@@ -60,6 +60,7 @@ def make_network() -> YOLACT:
       clip_boxes=False,
       top_k=torch_yolact.TOP_K,
       nms_threshold=torch_yolact.OVERLAP,
+      across_classes=False,
       max_detections=torch_yolact.MAX_DETECTIONS,
     ),
     mean=MEAN,

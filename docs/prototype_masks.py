@@ -16,8 +16,9 @@ from solo_jax.inference.preparation import Preparation
 from solo_jax.weights import load_model
 
 IMAGE = 3  # position in the evaluation split
-SIDE, GAP = 150, 6
-NUM_DETECTIONS, NUM_PROTOTYPES = 4, 6
+SIDE = 150
+PADDING = (0, 6), (0, 6), (0, 0)
+NUM_DETECTIONS, NUM_PROTOTYPES = 2, 6
 POSITIVE, NEGATIVE = (52, 120, 198), (214, 84, 60)
 
 
@@ -55,8 +56,19 @@ def find(model, image: np.ndarray) -> tuple:
   return jax.tree.map(lambda x: np.asarray(x[0]), found)
 
 
+def choose(masks: np.ndarray) -> list[int]:
+  """Returns the best detections of different objects, by falling score."""
+  chosen = []
+  for i, mask in enumerate(masks > 0.5):
+    others = [masks[j] > 0.5 for j in chosen]
+    overlaps = [(mask & x).sum() / max((mask | x).sum(), 1) for x in others]
+    if mask.any() and max(overlaps, default=0) < 0.5:
+      chosen.append(i)
+  return chosen[:NUM_DETECTIONS]
+
+
 def main(file: str, checkpoint: str) -> None:
-  """Draws the prototypes and a row for each of the best detections."""
+  """Draws an image and its prototypes; below, detections, two in a row."""
   model = load_model(checkpoint)
   dataset = load(checkpoint).config.dataset
   records = open_records(dataset.data_dir, dataset.name, dataset.eval_split)
@@ -65,29 +77,22 @@ def main(file: str, checkpoint: str) -> None:
   strongest = np.argsort(-prototypes.std((0, 1)))[:NUM_PROTOTYPES]
   whole = np.array(PIL.Image.fromarray(image).resize((SIDE, SIDE)))
   maps = [prototypes[..., i] / prototypes[..., i].max() for i in strongest]
-  rows = [[whole, *map(panel, maps)]]
   blank = np.full((SIDE, SIDE, 3), 255, np.uint8)
-  for i in range(NUM_DETECTIONS):
-    values = found.coefficients[i]
-    mask = 1 / (1 + np.exp(-(prototypes @ values)))
-    row = [bars(values), panel(mask), panel(cropped[i])]
-    rows.append(row + [blank] * (len(rows[0]) - len(row)))
-  # Two detections a row: pictures are wide.
+  triples = []
+  for i in choose(cropped):
+    mask = 1 / (1 + np.exp(-(prototypes @ found.coefficients[i])))
+    triples.append(
+      [bars(found.coefficients[i]), panel(mask), panel(cropped[i])]
+    )
+  triples += [[blank] * 3] * (len(triples) % 2)
+  rows = [[whole, *map(panel, maps)]]
+  for left, right in zip(triples[::2], triples[1::2], strict=True):
+    rows.append([*left, blank, *right])
   rows = [
-    rows[0],
-    *(
-      [*a[:3], blank, *b[:3]]
-      for a, b in zip(rows[1::2], rows[2::2], strict=True)
-    ),
-  ]
-  gap = np.full((SIDE, GAP, 3), 255, np.uint8)
-  drawn = [
-    np.concatenate([x for p in row for x in (p, gap)][:-1], axis=1)
+    np.concatenate([np.pad(x, PADDING, constant_values=255) for x in row], 1)
     for row in rows
   ]
-  line = np.full((GAP, drawn[0].shape[1], 3), 255, np.uint8)
-  picture = np.concatenate([x for row in drawn for x in (row, line)][:-1])
-  PIL.Image.fromarray(picture).save(file, optimize=True)
+  PIL.Image.fromarray(np.concatenate(rows)).save(file, optimize=True)
 
 
 if __name__ == "__main__":

@@ -42,6 +42,14 @@ def is_cached(row: Published) -> pathlib.Path | None:
   return folder if folder.exists() else None
 
 
+def others() -> list[pathlib.Path]:
+  """Returns folders of addresses, files and older versions of rows."""
+  root = cache_folder()
+  rows = {is_cached(row) for row in published.PUBLISHED}
+  folders = (x for kind in _KINDS for x in (root / kind).glob("[!.]*"))
+  return sorted(x for x in folders if x not in rows)
+
+
 def find_cached(text: str) -> list[pathlib.Path]:
   """Returns the folders in the cache that belong to a text.
 

@@ -81,5 +81,6 @@ YOLACT_FIELDS = (
     Field("clip_boxes", False, FLAG, "before they compete"),
     Field("top_k", 200, POSITIVE, "boxes of a class that compete"),
     Field("nms_threshold", 0.5, SHARE),
+    Field("across_classes", False, FLAG, "one class for each place"),
   ),
 )

@@ -176,6 +176,10 @@ def main() -> None:
   if values.list:
     for line in make_list():
       console.print(line)
+    for folder in cached.others():
+      console.print(
+        f"cached too: {folder.name}, {cache.count_bytes(folder) / 1e6:.0f} MB"
+      )
     console.print(
       f"AP: {published.COCO}, as published. Cache: {cache_folder()} "
       f"(--cache or {VARIABLE} moves it), "

@@ -43,6 +43,7 @@ def define_flags(values: flags.FlagValues = flags.FLAGS) -> None:
     values: Where to; tests pass their own.
   """
   cli.define_config_flag(values)
+  cli.define_cache_flag(values)
   flags.DEFINE_string(
     "out",
     None,

@@ -17,3 +17,13 @@ def test_a_changed_row_is_another_name_in_the_cache(monkeypatch):
   monkeypatch.setattr(cached, "VERSION", -1)
   names |= {cached.key(row.name, row), cached.key("https://x/y", None)}
   assert len(names) == 6
+
+
+def test_what_no_row_has_is_listed_too(monkeypatch, tmp_path):
+  monkeypatch.setenv("SOLO_JAX_CACHE", str(tmp_path))
+  row = published.find("solov2_r50_3x")
+  assert cached.others() == []
+  for name in (cached.key(row.name, row), "owner-net-0a1b2c3d", ".x@host@1"):
+    (tmp_path / "checkpoints" / name).mkdir(parents=True)
+  (tmp_path / "checkpoints" / ".x.lock").touch()
+  assert [x.name for x in cached.others()] == ["owner-net-0a1b2c3d"]

@@ -53,6 +53,9 @@ ALL = [
   ("yolact_coco", "backbone=r101_dcn,side=700"),
   ("yolact_coco", "backbone=r101,recipe=mmdet"),
   ("queryinst_shapes", ""),
+  ("queryinst_nuclei", ""),
+  ("queryinst_coco", ""),
+  ("queryinst_coco", "backbone=swin_l,queries=300,schedule=50e"),
   ("solov2_nuclei", ""),
   ("solov2_overfit", ""),
   ("solov2_own_data", "steps=10"),
@@ -80,6 +83,7 @@ ALL = [
   ("cascade_mask_rcnn_coco", ""),
   ("cascade_mask_rcnn_coco", "recipe=mmdet,schedule=20e"),
   ("htc_coco", ""),
+  ("cascade_mask_rcnn_shapes", "kind=htc"),
   ("point_rend_coco", "recipe=mmdet,schedule=3x"),
 ]
 
@@ -283,6 +287,8 @@ def test_parse_arg_refuses(text, message):
   ("section", "field", "value", "message"),
   [
     ("transforms", "image_size", (0, 128), "2 values, each a whole"),
+    ("transforms", "image_size", (100, 128), "needs multiples of 32"),
+    ("preprocessing", "pad_multiple", 20, "needs multiples of 32"),
     ("preprocessing", "pad_multiple", 0, "must be a whole number above 0"),
     ("network", "mask_stride", 4, "they must be equal"),
     ("network", "num_grids", (16,), "one per level"),
@@ -321,6 +327,17 @@ def test_check_names_the_field(section, field, value, message):
   with pytest.raises(UserError, match=message) as error:
     check_config(config)
   assert section in str(error.value) and field in str(error.value)
+
+
+def test_stretched_images_are_squares_without_tiles():
+  config = load("solov2_shapes")
+  config.preprocessing.keep_aspect = False
+  check_config(config)
+  config.preprocessing.update(max_side=256, tile_size=64)
+  with pytest.raises(UserError) as error:
+    check_config(config)
+  assert "short_side is 128; it must be equal to" in str(error.value)
+  assert "tile_size needs preprocessing.keep_aspect" in str(error.value)
 
 
 def test_check_reports_everything_at_once():

@@ -14,6 +14,7 @@ import numpy as np
 
 from solo_jax.nn.conv import Conv
 from solo_jax.nn.deform_conv import DeformConv
+from solo_jax.nn.group_norm import GroupNorm
 
 NORMS = ("batch", "sync", "frozen", "constant", "group")
 NUM_GROUPS = 32  # of 'group', as in detectron2
@@ -107,7 +108,7 @@ def make_norm(
       momentum is one minus this.
 
   Returns:
-    `nn.BatchNorm` or `nn.GroupNorm` with everything but its name filled in.
+    `nn.BatchNorm` or `GroupNorm` with everything but its name filled in.
 
   Raises:
     ValueError: If `norm` is unknown.
@@ -116,7 +117,7 @@ def make_norm(
     raise ValueError(f"norm must be one of {NORMS}, got {norm!r}.")
   if norm == "group":
     return functools.partial(
-      nn.GroupNorm, NUM_GROUPS, epsilon=epsilon, dtype=dtype
+      GroupNorm, NUM_GROUPS, epsilon=epsilon, dtype=dtype
     )
   layer = ConstantNorm if norm == "constant" else nn.BatchNorm
   return functools.partial(
@@ -185,7 +186,5 @@ class ConvGN(nn.Module):
         f"deformable must be None, 'v1' or 'v2', got {self.deformable!r}."
       )
     x = self._conv()(x)
-    x = nn.GroupNorm(
-      self.num_groups, epsilon=1e-5, dtype=self.dtype, name="norm"
-    )(x)
+    x = GroupNorm(self.num_groups, dtype=self.dtype, name="norm")(x)
     return nn.relu(x)

@@ -38,17 +38,18 @@ def decode_colors(outputs, image_size):
 
 
 @pytest.mark.parametrize(
-  ("interpolation", "sizes"),
+  ("interpolation", "sizes", "keep_aspect"),
   [
-    ("bilinear", [(32, 48), (20, 24), (61, 90), (9, 70)]),
-    ("area", [(64, 96), (61, 30)]),
+    ("bilinear", [(32, 48), (20, 24), (61, 90), (9, 70)], True),
+    ("bilinear", [(32, 48), (61, 90), (64, 9)], False),
+    ("area", [(64, 96), (61, 30)], True),
   ],
 )
-def test_equals_the_predictor(interpolation, sizes):
+def test_equals_the_predictor(interpolation, sizes, keep_aspect):
   rule = dict(
     short_side=32,
-    max_side=48,
-    keep_aspect=True,
+    max_side=48 if keep_aspect else 32,
+    keep_aspect=keep_aspect,
     size_rounding="nearest",
     pad_multiple=48,
     interpolation=interpolation,

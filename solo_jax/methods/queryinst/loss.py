@@ -5,6 +5,7 @@ masks.
 """
 
 import dataclasses
+import functools
 from collections.abc import Sequence
 
 import flax.linen as nn
@@ -84,20 +85,20 @@ def stage_losses(
   batch = _first_instances(batch, network.num_proposals)
   valid = batch.valid & batch.image_valid[:, None]
   count = count_everywhere(jnp.sum(valid), axis_name)
-  terms = {}
   stages = network.find_boxes(pyramid, batch.image_size)
-  # One loop for the matchings of all stages and images: no stage needs that of
-  # the one before, and compiling a loop for each takes long.
-  costs = jnp.stack([find_costs(stage, batch, weights) for stage in stages])
+  # All stages at once, matchings, losses and pooled features: no stage needs
+  # those of the one before, and one program compiles faster than many.
+  stacked = jax.tree.map(lambda *x: jnp.stack(x), *stages)
+  costs = jax.vmap(lambda stage: find_costs(stage, batch, weights))(stacked)
   queries = match(costs, jnp.broadcast_to(valid, costs.shape[:-1]))
-  for i, (stage, query) in enumerate(zip(stages, queries, strict=True)):
-    found = _box_losses(stage, batch, query, valid)
-    matched = _take(stage, query)
-    logits = network.find_masks(pyramid, matched, i, train=train, valid=valid)
-    found["mask"] = _mask_loss(logits, matched.boxes_xyxy, batch, valid)
-    for name, value in found.items():
-      weight = getattr(weights, f"{name}_weight")
-      terms[f"loss_{name}_{i}"] = weight * value / count
+  matched = jax.vmap(_take)(stacked, queries)
+  logits = _find_masks(network, pyramid, matched, batch.labels, valid, train)
+  found = jax.vmap(lambda *x: _box_losses(*x, batch, valid))(stacked, queries)
+  found["mask"] = _mask_losses(logits, matched.boxes_xyxy, batch, valid)
+  terms = {}
+  for name, values in found.items():
+    values *= getattr(weights, f"{name}_weight") / count
+    terms |= {f"loss_{name}_{i}": value for i, value in enumerate(values)}
   terms = {name: x.astype(jnp.float32) for name, x in terms.items()}
   return sum(terms.values()), terms | {"instances_dropped": dropped * 1.0}
 
@@ -156,7 +157,27 @@ def _take(stage: Stage, query: jax.Array) -> Stage:
   )
 
 
-def _box_losses(stage, batch, query, valid):
+def _find_masks(network, pyramid, matched, labels, valid, train):
+  """Returns the logits of matched proposals' masks, of their own class.
+
+  [S, B, N, s, s] float32; S stages, each with its own head.
+  """
+  boxes = jnp.concatenate(matched.boxes_xyxy, axis=1)  # [B, S * N, 4]
+  pooled = network.pool(pyramid, boxes, MASK_SIZE)
+  labels = labels[..., None, None, None]
+  masks = []
+  for head, query, features in zip(
+    network.masks,
+    matched.mask_queries,
+    jnp.split(pooled, len(network.masks), axis=1),
+    strict=True,
+  ):
+    logits = head(query, features, valid, train=train)
+    masks.append(jnp.take_along_axis(logits, labels, axis=-1)[..., 0])
+  return jnp.stack(masks)
+
+
+def _box_losses(stage, query, batch, valid):
   """Returns the sums over the batch of the losses of classes and boxes."""
   num_images, num_queries, num_classes = stage.class_logits.shape
   rows = jnp.arange(num_images)[:, None]
@@ -177,20 +198,19 @@ def _box_losses(stage, batch, query, valid):
   }
 
 
-def _mask_loss(logits, boxes, batch, valid):
-  """Returns the sum of the dice losses of masks in their refined boxes."""
+def _mask_losses(logits, boxes, batch, valid):
+  """Returns the sum of the dice losses of masks in their boxes. [S]."""
   # Targets end with the input; predicted boxes need not.
   height, width = batch.image.shape[1:3]
   limits = jnp.array([width, height, width, height], jnp.float32)
   boxes = jnp.clip(jax.lax.stop_gradient(boxes), 0, limits)
-  labels = batch.labels[..., None, None, None]
-  probs = jax.nn.sigmoid(jnp.take_along_axis(logits, labels, axis=-1)[..., 0])
-  targets = jax.vmap(
-    lambda masks, frames, boxes: mask_targets(
-      masks, frames, boxes, size=2 * MASK_SIZE, rule=TARGETS
-    )
-  )(batch.masks.unpack(), batch.masks.rectangles(batch.boxes_xyxy), boxes)
-  overlap = jnp.sum(probs * targets, axis=(2, 3))
-  size = jnp.sum(probs**2, axis=(2, 3)) + DICE_EPSILON
-  size += jnp.sum(targets**2, axis=(2, 3)) + DICE_EPSILON
-  return jnp.sum(jnp.where(valid, 1 - 2 * overlap / size, 0.0))
+  probs = jax.nn.sigmoid(logits)
+  cut = functools.partial(mask_targets, size=2 * MASK_SIZE, rule=TARGETS)
+  cut = jax.vmap(cut)  # over images
+  targets = jax.vmap(cut, in_axes=(None, None, 0))(
+    batch.masks.unpack(), batch.masks.rectangles(batch.boxes_xyxy), boxes
+  )
+  overlap = jnp.sum(probs * targets, axis=(3, 4))
+  size = jnp.sum(probs**2, axis=(3, 4)) + DICE_EPSILON
+  size += jnp.sum(targets**2, axis=(3, 4)) + DICE_EPSILON
+  return jnp.sum(jnp.where(valid, 1 - 2 * overlap / size, 0.0), axis=(1, 2))

@@ -235,7 +235,6 @@ class QueryInst(nn.Module, kw_only=True):
     index: int,
     *,
     train: bool,
-    valid: jax.Array | None = None,
   ) -> jax.Array:
     """Returns the masks of a stage, in its refined boxes.
 
@@ -244,13 +243,11 @@ class QueryInst(nn.Module, kw_only=True):
       stage: Boxes and queries, also a part of them. [B, n] each.
       index: Which mask head.
       train: Whether batch norm uses batch statistics.
-      valid: Which proposals count in these; None: all. [B, n] bool.
 
     Returns:
       Logits. [B, n, 28, 28, K] float32.
     """
-    if valid is None:
-      valid = jnp.ones(stage.boxes_xyxy.shape[:2], bool)
+    valid = jnp.ones(stage.boxes_xyxy.shape[:2], bool)
     pooled = self.pool(pyramid, stage.boxes_xyxy, MASK_SIZE)
     return self.masks[index](stage.mask_queries, pooled, valid, train=train)
 

@@ -32,6 +32,8 @@ class Detecting:
       (mmdetection).
     top_k: Boxes of a class that compete.
     nms_threshold: Overlap above which a box is removed.
+    across_classes: Whether a box removes those of other classes as well; then
+      each has its best class alone (an option of the authors' code).
     max_detections: M.
   """
 
@@ -41,6 +43,7 @@ class Detecting:
   clip_boxes: bool
   top_k: int
   nms_threshold: float
+  across_classes: bool
   max_detections: int
 
   def __post_init__(self):
@@ -102,6 +105,9 @@ def find_detections(
   boxes = decode(box_codes, priors, CODE_WEIGHTS, log_clamp="both")
   if rule.clip_boxes:
     boxes = clip(boxes, image_size)
+  of_best = jnp.argmax(scores, axis=1)
+  if rule.across_classes:
+    scores = best[:, None]
   index, labels, scores, valid = fast_nms(
     boxes,
     scores,
@@ -111,6 +117,8 @@ def find_detections(
     min_score=rule.min_score if rule.scored == "detection" else None,
     max_detections=rule.max_detections,
   )
+  if rule.across_classes:
+    labels = of_best[index].astype(jnp.int32)
   return Detections(
     boxes_xyxy=boxes[index],
     coefficients=coefficients[index],

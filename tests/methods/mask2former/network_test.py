@@ -19,6 +19,11 @@ def assert_close(actual, expected, tolerance):
   np.testing.assert_allclose(actual, expected, rtol=0, atol=atol)
 
 
+@functools.cache
+def compiled(network):
+  return jax.jit(functools.partial(network.apply, train=False))
+
+
 def check_outputs(golden, classes, masks):
   """Compares what a fixture has of the outputs, whatever it calls them."""
   last = golden.config["decoder_layers"] - 1
@@ -58,9 +63,7 @@ def test_fixture(golden, model, apply_normalized):
 @pytest.mark.golden("m2f_model_mmdet*.npz")
 def test_fixture_from_pixels(golden, model, pad_image):
   image, image_size = pad_image(golden["image_rgb"])
-  outputs = jax.jit(functools.partial(model.network.apply, train=False))(
-    model.variables[0], image, image_size
-  )
+  outputs = compiled(model.network)(model.variables[0], image, image_size)
   check_outputs(golden, outputs.class_logits, outputs.mask_logits)
 
 
@@ -73,9 +76,7 @@ def last_queries(golden, model, pad_image):
     class_logits, mask_logits = golden["class_logits"], golden["mask_logits"]
   else:
     image, sizes = pad_image(golden["image_rgb"])
-    outputs = jax.jit(functools.partial(model.network.apply, train=False))(
-      model.variables[-1], image, sizes
-    )
+    outputs = compiled(model.network)(model.variables[-1], image, sizes)
     image_size, original_size = sizes[0], tuple(config["original_hw"])
     class_logits, mask_logits = (
       np.asarray(x[-1]) for x in (outputs.class_logits, outputs.mask_logits)

@@ -25,14 +25,20 @@ def check_everything(golden, scene, found):
   check_detections(golden, scene, found.outputs)
 
 
-@pytest.mark.golden("model_*mask_rcnn_*.npz")
+@pytest.mark.golden("model_mask_rcnn_*.npz")
 def test_fixture(golden):
   scene = make_scene(golden)
   check_everything(golden, scene, run(scene))
 
 
+@pytest.mark.golden("model_cascade_*.npz")
+def test_fixture_of_a_cascade(golden, pool_by_products):
+  scene = make_scene(golden)
+  check_everything(golden, scene, run(scene))
+
+
 @pytest.mark.golden("model_htc_*.npz")
-def test_fixture_of_htc(golden):
+def test_fixture_of_htc(golden, pool_by_products):
   scene = make_scene(golden)
   found = run(scene)
   check_everything(golden, scene, found)  # of the last stage, as mmdet 3.3

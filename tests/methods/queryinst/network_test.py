@@ -63,7 +63,7 @@ def assert_close(actual, expected, tolerance, name=""):
 
 
 @pytest.mark.golden("queryinst_model*.npz")
-def test_fixture(golden):
+def test_fixture(golden, pool_by_products):
   """From the network input to boxes, masks and detections."""
   network = make_network(golden.config)
   variables = make_variables(network, golden.state_dict())

@@ -123,7 +123,7 @@ def test_an_image_draws_the_same_in_any_batch():
   np.testing.assert_allclose(np.mean(alone), terms["class_loss"], rtol=1e-5)
 
 
-def test_mean_over_devices_is_the_loss_of_the_batch():
+def test_mean_over_devices_is_the_loss_of_the_batch(pool_by_products):
   """Divisors are counts of both images: 1 and 2 instances, equal draws."""
   network, batch = make_network(), make_batch(2)
   batch = dataclasses.replace(
@@ -190,7 +190,7 @@ def test_what_the_next_stage_trains_on(pool_by_products):
   assert 0 < float(moved.max()) < 2
 
 
-def test_regions_of_masks():
+def test_regions_of_masks(pool_by_products):
   network, batch = make_network(), make_batch(1)
   plain = record_regions(network, loss_settings(), batch)[0]
   predicted = record_regions(
@@ -210,7 +210,7 @@ def test_unknown_rules_are_refused():
       loss_settings(**{name: "none"})
 
 
-def test_gradient_of_a_stage_is_scaled():
+def test_gradient_of_a_stage_is_scaled(pool_by_products):
   def gradient(share):
     network = make_network(stage_gradient=share)
     batch = make_batch(1)

@@ -8,12 +8,23 @@ import numpy as np
 import pytest
 
 from solo_jax.methods.regions import roi_align
-from solo_jax.methods.regions.roi_align import averaging_matrix, roi_matrices
+from solo_jax.methods.regions.roi_align import averaging_matrix
 
+# Compiled once for each shape.
 POOLS = {
-  "tiles": (roi_align.pool_by_tiles, roi_align.spread_by_tiles),
-  "products": (roi_align.pool_by_products, roi_align.spread_by_products),
+  "tiles": (
+    jax.jit(roi_align.pool_by_tiles),
+    jax.jit(roi_align.spread_by_tiles),
+  ),
+  "products": (
+    jax.jit(roi_align.pool_by_products),
+    jax.jit(roi_align.spread_by_products),
+  ),
 }
+roi_matrices = jax.jit(
+  roi_align.roi_matrices,
+  static_argnames=("map_size", "stride", "size", "is_aligned", "num_samples"),
+)
 
 
 def by_samples(feature, box, stride, size, is_aligned, num_samples):
@@ -102,10 +113,11 @@ def test_gradient_is_that_of_the_products():
   def loss(feature, pool):
     return jnp.sum(jnp.sin(pool(feature, *matrices, counts)))
 
-  expected = jax.grad(loss)(feature, roi_align.pool_by_products)
+  derive = jax.jit(jax.grad(loss), static_argnums=1)
+  expected = derive(feature, roi_align.pool_by_products)
   assert np.abs(expected).max() > 0.01
   np.testing.assert_allclose(
-    jax.grad(loss)(feature, roi_align.pool), expected, atol=1e-6
+    derive(feature, roi_align.pool), expected, atol=1e-6
   )
   gradient = jnp.cos(roi_align.pool(feature, *matrices, counts))
   for _, spread in POOLS.values():

@@ -14,6 +14,7 @@ RULE = Detecting(
   clip_boxes=False,
   top_k=10,
   nms_threshold=0.5,
+  across_classes=False,
   max_detections=4,
 )
 PRIORS = np.array([[0, 0, 10, 10], [20, 0, 30, 10], [40, 0, 60, 10]], "f")
@@ -41,6 +42,16 @@ def test_a_prior_passes_with_all_its_classes():
   np.testing.assert_array_equal(found.labels, [0, 0, 1, 1])
   np.testing.assert_allclose(found.boxes_xyxy[:2], PRIORS[:2], atol=1e-5)
   np.testing.assert_array_equal(found.coefficients[1], [2, 3])
+
+
+def test_one_class_for_each_box_where_asked():
+  found = run(PROBS, across_classes=True)
+  np.testing.assert_array_equal(found.valid, [True, True, False, False])
+  np.testing.assert_array_equal(found.labels[:2], [0, 0])
+  probs = [[0.1, 0.2, 0.7], *PROBS[1:]]
+  found = run(probs, across_classes=True)
+  np.testing.assert_array_equal(found.labels[:2], [1, 0])
+  np.testing.assert_allclose(found.scores[:2], [0.7, 0.35], rtol=1e-5)
 
 
 def test_each_detection_by_its_own_score():

@@ -186,3 +186,40 @@ def test_fixture(golden):
     np.testing.assert_allclose(terms[name], value, rtol=1e-5, err_msg=name)
   for name, gradient in gradients.items():
     assert_close(gradient, getattr(expected, name), 5e-5, name)
+
+
+@pytest.mark.parametrize(("settings", "trains"), [(ORIGINAL, 0), (MMDET, 1)])
+def test_a_batch_without_objects(settings, trains):
+  """No division by 0; only mmdetection's negatives train the classes."""
+  rng = np.random.default_rng(0)
+  low = rng.uniform(0, 20, (12, 2))
+  predictions = Predictions(
+    class_logits=rng.standard_normal((1, 12, 3)).astype("f"),
+    box_codes=rng.standard_normal((1, 12, 4)).astype("f"),
+    coefficients=rng.standard_normal((1, 12, 2)).astype("f"),
+    prototypes=rng.random((1, 8, 8, 2), np.float32),
+    semantic_logits=rng.standard_normal((1, 4, 4, 2)).astype("f"),
+    priors=np.concatenate([low, low + 8], axis=1).astype("f"),
+    level_sizes=(),
+  )
+  batch = types.Batch(
+    image=np.zeros((1, 32, 32, 3), np.uint8),
+    image_size=np.full((1, 2), 32),
+    image_valid=np.ones(1, bool),
+    masks=types.PackedMasks(
+      data=np.zeros((1, 2, 8, 8), np.uint8), encoding="coverage", stride=4
+    ),
+    centers=np.zeros((1, 2, 2), np.float32),
+    boxes_xyxy=np.zeros((1, 2, 4), np.float32),
+    labels=np.zeros((1, 2), np.int32),
+    valid=np.zeros((1, 2), bool),
+    num_dropped=np.zeros(1, np.int32),
+    row=np.zeros(1, np.int32),
+  )
+  terms, gradients = run(predictions, batch, settings)
+  assert terms["loss_box"] == terms["loss_mask"] == 0
+  assert (terms["loss_category"] > 0) == bool(trains)
+  for name, gradient in gradients.items():
+    assert np.isfinite(gradient).all()
+    if name in ("box_codes", "coefficients", "prototypes"):
+      assert not np.any(gradient)

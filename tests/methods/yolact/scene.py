@@ -53,6 +53,7 @@ def make_detecting(golden):
     clip_boxes=is_mmdet,
     top_k=config["top_k"],
     nms_threshold=0.5,
+    across_classes=False,
     max_detections=config["max_per_img" if is_mmdet else "max_detections"],
   )
 
