@@ -101,7 +101,7 @@ def draw_cells(method, batch, colors) -> np.ndarray:
 
 
 def draw_solo(data_dir: str) -> np.ndarray:
-  """Cells, the channels of four of them, all masks."""
+  """Cells, the channels of up to four objects, all masks."""
   method, example, batch = make_scene("solo_shapes.py", data_dir)
   colors, masks = find_colors(example), mask_weights(example)
   shown = colors[example["valid"]]
