@@ -13,8 +13,9 @@ from tests.target_masks import pack_coverage
 def pool_by_products(monkeypatch):
   """RoIAlign as on accelerators: programs compile in half the time.
 
-  That both ways are equal is tested in regions/roi_align_test.py; Mask R-CNN of
-  torchvision is trained on tiles, and all of Mask R-CNN detects on them.
+  That both ways are equal is tested in regions/roi_align_test.py; torchvision's
+  first Mask R-CNN trains on tiles, and Mask R-CNN without a cascade detects on
+  them.
   """
   for name in ("pool", "spread"):
     products = getattr(roi_align, f"{name}_by_products")
