@@ -150,7 +150,7 @@ def draw_cascade(data_dir: str) -> np.ndarray:
   boxes = np.asarray(batch.boxes_xyxy[0])[example["valid"]]
   sides = np.tile(boxes[:, 2:] - boxes[:, :2], 2)
   picks = rng.integers(len(boxes), size=NUM_REGIONS)
-  regions = boxes[picks] + rng.normal(0, 0.1, (NUM_REGIONS, 4)) * sides[picks]
+  regions = boxes[picks] + rng.normal(0, 0.13, (NUM_REGIONS, 4)) * sides[picks]
   overlap = np.asarray(pairwise_iou(regions, boxes)).max(axis=1)
   panels = []
   for threshold in STAGE_IOUS:

@@ -22,7 +22,6 @@ from tests.exporting.small_exports import (
 )
 
 
-# The converter lacks operations of non-maximum suppression.
 @pytest.mark.parametrize(
   "method",
   [
@@ -32,6 +31,7 @@ from tests.exporting.small_exports import (
     pytest.param("solo", marks=pytest.mark.slow),
     pytest.param("decoupled_solo", marks=pytest.mark.slow),
     pytest.param("yolact", marks=pytest.mark.slow),
+    pytest.param("mask_rcnn", marks=pytest.mark.slow),
   ],
 )
 def test_onnx_runtime_equals_the_native_predictor(tmp_path, method):
