@@ -101,7 +101,7 @@ def draw_cells(method, batch, colors) -> np.ndarray:
 
 
 def draw_solo(data_dir: str) -> np.ndarray:
-  """Cells, the channels of four of them, all masks."""
+  """Cells, the channels of up to four objects, all masks."""
   method, example, batch = make_scene("solo_shapes.py", data_dir)
   colors, masks = find_colors(example), mask_weights(example)
   shown = colors[example["valid"]]
@@ -150,7 +150,7 @@ def draw_cascade(data_dir: str) -> np.ndarray:
   boxes = np.asarray(batch.boxes_xyxy[0])[example["valid"]]
   sides = np.tile(boxes[:, 2:] - boxes[:, :2], 2)
   picks = rng.integers(len(boxes), size=NUM_REGIONS)
-  regions = boxes[picks] + rng.normal(0, 0.1, (NUM_REGIONS, 4)) * sides[picks]
+  regions = boxes[picks] + rng.normal(0, 0.13, (NUM_REGIONS, 4)) * sides[picks]
   overlap = np.asarray(pairwise_iou(regions, boxes)).max(axis=1)
   panels = []
   for threshold in STAGE_IOUS:

@@ -40,8 +40,12 @@ def linear_primitive(
     out = jax.eval_shape(functools.partial(function, **static), *arrays)
     return arrays[0].update(shape=out.shape, dtype=out.dtype)
 
+  @functools.cache
+  def compiled(static):
+    return jax.jit(functools.partial(function, **dict(static)))
+
   def compute(*arrays, **static):
-    return jax.jit(functools.partial(function, **static))(*arrays)
+    return compiled(tuple(static.items()))(*arrays)
 
   def batch(arrays, axes, **static):
     mapped = jax.vmap(functools.partial(function, **static), axes)

@@ -207,4 +207,5 @@ def test_no_two_families_claim_a_file():
     "swin_s",
     "swin_b",
     "swin_l",
+    "swin_l_window7",
   }
