@@ -15,7 +15,7 @@ a map, C channels.
 import jax
 import jax.numpy as jnp
 
-TILE = 32  # cells; boxes on their own level usually have fewer per side
+TILE = 16  # cells; of 8, 12, 16 and 32 the fastest with its gradient
 CHUNK = 64  # boxes whose intermediate results are kept at once
 
 
