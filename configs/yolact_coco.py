@@ -47,7 +47,9 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
   is_plus, is_mmdet = "_dcn" in arg.backbone, arg.recipe == "mmdet"
   octave = (1, 2 ** (1 / 3), 2 ** (2 / 3)) if is_plus else (1,)
   sizes = tuple(int(side / 550 * arg.side) for side in SCALES)
-  network = dict(prior_sizes=tuple(tuple(s * x for x in octave) for s in sizes))
+  network = dict(
+    prior_sizes=tuple(tuple(float(s * x) for x in octave) for s in sizes)
+  )
   sections = MMDET if is_mmdet else dict(network={}, loss={}, decode={})
   if is_plus:
     network |= dict(mask_score_channels=(8, 16, 32, 64, 128))
