@@ -53,10 +53,12 @@ def measure_ceiling(
       mask_rule=mask_rule,
       max_instances=max(int(source.num_objects.max()), 1),
       min_mask_area=0.0,
+      max_crowds=0,
     ),
     preprocessing=dict(
       short_side=short_side,
       max_side=max_side,
+      keep_aspect=True,
       size_rounding="nearest",
       pad_multiple=MULTIPLE,
       tile_size=None,
