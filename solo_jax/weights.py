@@ -34,7 +34,8 @@ from solo_jax.conversion.converter import (
   convert_checkpoint,
   suggest_config,
 )
-from solo_jax.conversion.families import find_family, recognize
+from solo_jax.conversion.families import find_family
+from solo_jax.conversion.recognition import recognize
 from solo_jax.errors import UserError, printable
 from solo_jax.inference.predictor import Model
 from solo_jax.published import Published

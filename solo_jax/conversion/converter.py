@@ -11,14 +11,10 @@ import numpy as np
 
 from solo_jax.conversion import checkpoint_file, region_configs
 from solo_jax.conversion.classes import find_classes
-from solo_jax.conversion.families import (
-  Family,
-  Network,
-  find_family,
-  recognize,
-)
+from solo_jax.conversion.families import Family, find_family
 from solo_jax.conversion.heads import HEADS
 from solo_jax.conversion.mapping import convert, dropped, flatten
+from solo_jax.conversion.recognition import Network, recognize
 from solo_jax.errors import UserError
 from solo_jax.terminal import plural
 

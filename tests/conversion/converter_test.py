@@ -24,8 +24,9 @@ from solo_jax.conversion.converter import (
   convert_source,
   suggest_config,
 )
-from solo_jax.conversion.families import Network, find_family
+from solo_jax.conversion.families import find_family
 from solo_jax.conversion.mapping import flatten
+from solo_jax.conversion.recognition import Network
 from solo_jax.errors import UserError
 from solo_jax.inference.masks import masks_to_original
 from solo_jax.weights import find_shapes

@@ -18,8 +18,9 @@ from mask2former_layouts import (
 )
 
 from solo_jax.conversion.converter import suggest_config
-from solo_jax.conversion.families import FAMILIES, find_family, recognize
+from solo_jax.conversion.families import FAMILIES, find_family
 from solo_jax.conversion.mapping import convert, dropped
+from solo_jax.conversion.recognition import recognize
 from solo_jax.errors import UserError
 from solo_jax.methods.mask2former.decode import decode
 from solo_jax.methods.mask2former.network import Mask2Former

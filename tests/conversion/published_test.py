@@ -14,7 +14,8 @@ from solo_jax.building import build_method
 from solo_jax.checkpoints.state import count_parameters
 from solo_jax.conversion.checkpoint_file import Source
 from solo_jax.conversion.converter import convert_source, suggest_config
-from solo_jax.conversion.families import find_family, recognize
+from solo_jax.conversion.families import find_family
+from solo_jax.conversion.recognition import recognize
 from solo_jax.weights import load_config
 from tests.network_parts import without_backbone
 

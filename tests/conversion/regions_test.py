@@ -17,8 +17,9 @@ from solo_jax.checkpoints.state import count_parameters, variable_shapes
 from solo_jax.conversion import regions
 from solo_jax.conversion.checkpoint_file import Source
 from solo_jax.conversion.converter import convert_source, suggest_config
-from solo_jax.conversion.families import find_family, recognize
+from solo_jax.conversion.families import find_family
 from solo_jax.conversion.mapping import convert
+from solo_jax.conversion.recognition import recognize
 from solo_jax.errors import UserError
 from solo_jax.weights import load_config
 from tests.methods.small_regions import make_network
