@@ -5,8 +5,8 @@ and run through one compiled function per padded shape, always with the same
 batch size on each device, so a result depends neither on the other images of
 the batch nor on the number of devices.
 
-With a short side S, a long side of at most L and padding to multiples of p, there
-are at most 2 (L / p + 2) padded shapes: 88 for the published 800, 1333 and 32.
+With a short side S, a long side of at most L and padding to multiples of p,
+there are at most 2 (L / p + 2) shapes: 88 for the published 800, 1333 and 32.
 """
 
 import dataclasses
