@@ -4,8 +4,8 @@ Follows https://arxiv.org/abs/1912.08193 in miniature: the backbone of
 solov2_shapes, anchors for objects of 10 px and more, 32 regions of an image,
 masks refined point by point to 56 x 56 in their boxes.
 
-Measured: mask AP 0.312, AP50 0.479 on the 200 held-out scenes after 2,000
-steps, 2.7 CPU-min on one core (2026-11-29).
+Measured: mask AP 0.569, AP50 0.760, box AP 0.565 on the 200 held-out scenes,
+10.5 CPU-min on one very busy core (2026-11-29).
 
 Run:
 
