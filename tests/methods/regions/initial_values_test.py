@@ -48,12 +48,13 @@ def test_box_head(kind, hidden, logits, codes, bias):
     dtype=jnp.float32,
   )
   found, params = spreads(head, jnp.ones((1, 1, 7, 7, CHANNELS)), train=False)
-  np.testing.assert_allclose(found["dense_0/kernel"], hidden, rtol=0.02)
-  np.testing.assert_allclose(found["logits/kernel"], logits, rtol=0.02)
-  np.testing.assert_allclose(found["codes/kernel"], codes, rtol=0.02)
+  np.testing.assert_allclose(found["dense_0/kernel"], hidden, rtol=0.05)
+  np.testing.assert_allclose(found["logits/kernel"], logits, rtol=0.05)
+  np.testing.assert_allclose(found["codes/kernel"], codes, rtol=0.05)
   np.testing.assert_allclose(found["codes/bias"], bias, rtol=0.1)
   largest = np.abs(params["logits/kernel"]).max()
-  assert (largest <= 256**-0.5) == (kind == "pytorch")  # uniform, not normal
+  is_uniform = largest < 1.74 * found["logits/kernel"]
+  assert is_uniform == (kind == "pytorch")  # else normal
 
 
 def test_unknown_kinds_are_refused():
@@ -77,11 +78,11 @@ def test_mask_head(kind, expected):
   )
   found, _ = spreads(head, jnp.ones((1, 2, 2, CHANNELS)), None, train=False)
   conv = (2 / (9 * CHANNELS)) ** 0.5  # fan out
-  np.testing.assert_allclose(found["conv_0/conv/kernel"], conv, rtol=0.02)
+  np.testing.assert_allclose(found["conv_0/conv/kernel"], conv, rtol=0.05)
   np.testing.assert_allclose(
-    found["upsample/kernel"], (2 / (4 * CHANNELS)) ** 0.5, rtol=0.02
+    found["upsample/kernel"], (2 / (4 * CHANNELS)) ** 0.5, rtol=0.05
   )
-  np.testing.assert_allclose(found["logits/kernel"], expected, rtol=0.02)
+  np.testing.assert_allclose(found["logits/kernel"], expected, rtol=0.05)
 
 
 @pytest.mark.parametrize(
@@ -91,5 +92,5 @@ def test_pyramid(kind, expected):
   levels = [jnp.ones((1, 2**i, 2**i, 256)) for i in (3, 2, 1, 0)]
   found, _ = spreads(FPN(CHANNELS, kernel_init=KERNELS[kind]), levels)
   np.testing.assert_allclose(
-    found["lateral_2/kernel"], expected**0.5, rtol=0.02
+    found["lateral_2/kernel"], expected**0.5, rtol=0.05
   )
