@@ -47,6 +47,7 @@ AUGMENTATIONS = {
   "window": (Field("largest", REQUIRED, FACTOR),),
   "distort": (),
   "copy_paste": (Field("probability", REQUIRED, SHARE),),
+  "mosaic": (Field("probability", REQUIRED, SHARE),),
 }
 # Fields of `transforms` from before the list existed, with their defaults.
 FORMER = dict(

@@ -18,6 +18,7 @@ import numpy as np
 
 from solo_jax.data import transforms
 from solo_jax.data.copy_paste import CopyPaste
+from solo_jax.data.mosaic import Mosaic
 from solo_jax.data.ssd import Distort, Window
 from solo_jax.errors import UserError
 from solo_jax.types import Sample
@@ -201,7 +202,7 @@ LAZY = {
   "window": Window,
   "distort": Distort,
 }
-EAGER = {"copy_paste": CopyPaste}
+EAGER = {"copy_paste": CopyPaste, "mosaic": Mosaic}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
