@@ -174,7 +174,7 @@ def _pool_backward(kept, gradient):
     cpu=functools.partial(spread_by_tiles, sizes=sizes),
     default=functools.partial(spread_by_products, sizes=sizes),
   )
-  by_maps = [x.astype(y.dtype) for x, y in zip(by_maps, like, strict=True)]
+  by_maps = (x.astype(y.dtype) for x, y in zip(by_maps, like, strict=True))
   return tuple(by_maps), None, None, None, None
 
 
@@ -229,13 +229,10 @@ def spread_by_products(gradient, levels, rows, columns, counts, *, sizes):
 
 
 def _cut_by_levels(levels, rows, columns, counts, sizes):
-  """Returns the matrices of each level; rows of other boxes are 0."""
-  cuts = []
+  """Yields the matrices of each level; rows of other boxes are 0."""
   for level, (height, width) in enumerate(sizes):
     is_here = (counts & (levels == level))[..., None, None]
-    row = jnp.where(is_here, rows[..., :height], 0.0)
-    cuts.append((row, columns[..., :width]))
-  return cuts
+    yield jnp.where(is_here, rows[..., :height], 0.0), columns[..., :width]
 
 
 def _chunked(x: jax.Array) -> jax.Array:
