@@ -60,6 +60,8 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
       pool_base_level=1,
       pool_samples=2,
       dense_channels=128,
+      dense_init="xavier",
+      pyramid_init="xavier",
       mask_convs=2,
     ),
     loss=dict(region_samples=128, mask_target_threshold=None),

@@ -53,6 +53,8 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
       pool_base_level=1,
       pool_samples=2,
       dense_channels=128,
+      dense_init="xavier",
+      pyramid_init="xavier",
       subdivision_steps=3,
       subdivision_points=196,
     ),

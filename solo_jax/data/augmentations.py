@@ -157,11 +157,13 @@ class ScaleJitter:
       `image_size`; 'short', the image with a short side as that of
       `image_size`; or 'original', the image at its own resolution (microscopy,
       where pixels have a physical size).
+    size_rounding: See `transforms.resize_to_fit`.
   """
 
   image_size: tuple[int, int]
   factor: tuple[float, float]
   reference: str = "fit"
+  size_rounding: str = "nearest"
 
   def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample:
     """Returns a random window of the sample, scaled by a random factor."""
@@ -171,6 +173,7 @@ class ScaleJitter:
       image_size=self.image_size,
       factor=self.factor,
       reference=self.reference,
+      size_rounding=self.size_rounding,
     )
 
 
