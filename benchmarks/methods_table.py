@@ -1,14 +1,17 @@
 r"""Makes the table of docs/methods.md: all methods, one run, one machine.
 
 python -m solo_jax.prepare --dataset=shapes --data_dir=data
+python -m solo_jax.prepare --dataset=labeled_images --name=nuclei \
+    --source=../shared/data/nuclei --data_dir=data
 taskset -c 0 python benchmarks/methods_table.py --workdirs=workdirs \
-    --train_minutes=5
+    --train_minutes=5 --nuclei_minutes=15
 
 A method is scored where WORKDIRS has a run of it, in a folder named like its
-row; without a run it has no AP. With --train_minutes, methods without a run are
-trained first, each for as many steps as take these CPU minutes, so budgets are
-equal: those of all threads, without compilation and evaluation. A run that was
-interrupted resumes.
+row, on nuclei with '_nuclei'; without a run it has no AP. With --train_minutes
+and --nuclei_minutes, methods without a run are trained first, each for as many
+steps as take these CPU minutes, so budgets are equal: those of all threads,
+without compilation and evaluation. A run that was interrupted resumes. --only
+makes the runs of some methods and leaves the page as it is.
 
 CPU-ms: one scene of 128 x 128, from its pixels to masks, one core. Parameters
 are those of the config for drawn shapes. Published AP is that of
@@ -37,7 +40,9 @@ from solo_jax.weights import load_config
 
 WORKDIRS = flags.DEFINE_string("workdirs", "workdirs", "Folder of the runs.")
 DATA_DIR = flags.DEFINE_string("data_dir", "data", "Prepared datasets.")
-MINUTES = flags.DEFINE_float("train_minutes", None, "CPU minutes a method.")
+MINUTES = flags.DEFINE_float("train_minutes", None, "CPU minutes per method.")
+NUCLEI_MINUTES = flags.DEFINE_float("nuclei_minutes", None, "On nuclei.")
+ONLY = flags.DEFINE_list("only", [], "Names of rows to train, without table.")
 PAGE = flags.DEFINE_string("page", "docs/methods.md", "File with the markers.")
 
 START, END = "<!-- start of the table -->", "<!-- end of the table -->"
@@ -54,57 +59,77 @@ class Row:
     title: For readers.
     name: Folder of its run; of a run on nuclei with '_nuclei'.
     config: For drawn shapes.
+    nuclei: Config for nuclei; None: there is none.
     published: Name in published.csv of a ResNet-50; None: none is published.
   """
 
   title: str
   name: str
   config: str
+  nuclei: str | None
   published: str | None
 
 
 ROWS = (
-  Row("SOLO", "solo", "solo_shapes.py", "solo_r50_3x"),
+  Row("SOLO", "solo", "solo_shapes.py", None, "solo_r50_3x"),
   Row(
     "Decoupled SOLO",
     "decoupled_solo",
     "decoupled_solo_shapes.py",
+    None,
     "decoupled_solo_r50_3x",
   ),
-  Row("SOLOv2", "solov2", "solov2_shapes.py", "solov2_r50_3x"),
+  Row(
+    "SOLOv2", "solov2", "solov2_shapes.py", "solov2_nuclei.py", "solov2_r50_3x"
+  ),
   Row(
     "Associative embedding",
     "associative_embedding",
     "associative_embedding_shapes.py",
+    "associative_embedding_nuclei.py",
     None,
   ),
   Row(
     "Mask R-CNN",
     "mask_rcnn",
     "mask_rcnn_shapes.py",
+    "mask_rcnn_nuclei.py",
     "mask_rcnn_r50_3x_detectron2",
   ),
   Row(
     "Cascade Mask R-CNN",
     "cascade_mask_rcnn",
     "cascade_mask_rcnn_shapes.py:kind=cascade",
+    None,
     "cascade_mask_rcnn_r50_3x_detectron2",
   ),
   Row(
-    "HTC", "htc", "cascade_mask_rcnn_shapes.py:kind=htc", "htc_r50_20e_mmdet"
+    "HTC",
+    "htc",
+    "cascade_mask_rcnn_shapes.py:kind=htc",
+    None,
+    "htc_r50_20e_mmdet",
   ),
   Row(
     "PointRend",
     "point_rend",
     "point_rend_shapes.py",
+    None,
     "point_rend_r50_3x_detectron2",
   ),
-  Row("YOLACT", "yolact", "yolact_shapes.py", "yolact_r50"),
-  Row("Mask2Former", "mask2former", "mask2former_shapes.py", "mask2former_r50"),
+  Row("YOLACT", "yolact", "yolact_shapes.py", "yolact_nuclei.py", "yolact_r50"),
+  Row(
+    "Mask2Former",
+    "mask2former",
+    "mask2former_shapes.py",
+    "mask2former_nuclei.py",
+    "mask2former_r50",
+  ),
   Row(
     "QueryInst",
     "queryinst",
     "queryinst_shapes.py",
+    "queryinst_nuclei.py",
     "queryinst_r50_300_3x_mmdet",
   ),
 )
@@ -118,26 +143,34 @@ def find_run(name: str) -> str | None:
   return str(folder) if is_here else None
 
 
-def train(row: Row) -> None:
-  """Trains a method for the CPU minutes of the flag, or resumes its run."""
-  folder = os.path.join(WORKDIRS.value, row.name)
-  if find_run(row.name):
+def train(name: str, config_name: str, minutes: float) -> None:
+  """Trains a config for CPU minutes in a folder, or resumes its run."""
+  folder = os.path.join(WORKDIRS.value, name)
+  if find_run(name):
     checkpoint = store.load(folder)
     steps = checkpoint.config.training.num_steps
     if checkpoint.step == steps:
       return
   else:
-    config = with_data(load_config(row.config))
+    config = with_data(load_config(config_name))
     used = train_throughput.measure_loop(config, PROBE_STEPS)["process_ms"]
-    steps = count_steps(MINUTES.value, used)
-    print(f"{row.title}: {used:.0f} CPU-ms a step, {steps} steps", flush=True)
-  join = "," if ":" in row.config else ":"
-  config = with_data(load_config(f"{row.config}{join}steps={steps}"))
+    steps = count_steps(minutes, used)
+    print(f"{name}: {used:.0f} CPU-ms per step, {steps} steps", flush=True)
+  join = "," if ":" in config_name else ":"
+  config = with_data(load_config(f"{config_name}{join}steps={steps}"))
   train_and_evaluate(config, folder)
 
 
+def train_row(row: Row) -> None:
+  """Trains a method as the flags ask."""
+  if MINUTES.value:
+    train(row.name, row.config, MINUTES.value)
+  if NUCLEI_MINUTES.value and row.nuclei:
+    train(f"{row.name}_nuclei", row.nuclei, NUCLEI_MINUTES.value)
+
+
 def count_steps(minutes: float, milliseconds: float) -> int:
-  """Returns how many steps of so many ms take the minutes, in whole tens."""
+  """Returns how many steps fill the minutes, in whole tens."""
   return max(10, 10 * round(minutes * 6e3 / milliseconds))
 
 
@@ -187,8 +220,7 @@ def measure_prediction(row: Row, images: list) -> tuple[float, int]:
 
 def make_line(row: Row, images: list) -> str:
   """Returns the line of a method, trained before if asked."""
-  if MINUTES.value:
-    train(row)
+  train_row(row)
   (ap, steps), (nuclei, _) = evaluate(row.name), evaluate(f"{row.name}_nuclei")
   milliseconds, parameters = measure_prediction(row, images)
   source = published.find(row.published) if row.published else None
@@ -211,6 +243,8 @@ def make_table(lines: list[str]) -> str:
   budget = "each run with its own number of steps"
   if MINUTES.value:
     budget = f"{MINUTES.value:g} CPU-min of training steps each"
+  if NUCLEI_MINUTES.value:
+    budget += f", {NUCLEI_MINUTES.value:g} on nuclei"
   notes = [f"One run on one core, {datetime.date.today()}; {budget}."]
   if missing:
     notes.append(f"Not trained: {', '.join(missing)}.")
@@ -249,6 +283,11 @@ def main(argv: list[str]) -> None:
   os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
   records = open_records(DATA_DIR.value, "shapes", "validation")
   images = [read_sample(records[i]).image for i in range(TIMED_IMAGES)]
+  for row in ROWS:
+    if row.name in ONLY.value:
+      train_row(row)
+  if ONLY.value:
+    return
   lines, page = [], pathlib.Path(PAGE.value)
   for row in ROWS:
     lines.append(make_line(row, images))

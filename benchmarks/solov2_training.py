@@ -4,7 +4,7 @@ The same weights, image and instances in both; they take steps alternately on
 one core and one thread, and losses and gradient norms must agree:
 
 XLA_FLAGS=--xla_cpu_multi_thread_eigen=false OMP_NUM_THREADS=1 \
-    GLIBC_TUNABLES=glibc.malloc.hugetlb=1 JAX_PLATFORMS=cpu taskset -c 1 \
+    JAX_PLATFORMS=cpu taskset -c 1 \
     python benchmarks/solov2_training.py --size=512x512
 """
 
@@ -21,7 +21,7 @@ import torch_training
 import training_step
 from absl import app, flags
 
-from solo_jax import building, parallel
+from solo_jax import building, heap, parallel
 from solo_jax.checkpoints import state
 from solo_jax.conversion import mapping, mmdet
 
@@ -62,6 +62,7 @@ def check(metrics: dict[str, dict[str, float]]) -> None:
 
 
 def main(_) -> None:
+  heap.keep_freed_memory()  # as every command does
   config, size = solov2._CONFIG.value, solov2._SIZE.value
   torch.set_num_threads(1)
   batch = training_step.make_batch(

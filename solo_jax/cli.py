@@ -27,6 +27,7 @@ from solo_jax.cache import VARIABLE
 from solo_jax.config import config_folder
 from solo_jax.data.file_tree import MAX_PIXELS, PIXELS_LIMIT
 from solo_jax.errors import UserError, printable
+from solo_jax.heap import keep_freed_memory
 from solo_jax.terminal import Console, PrintableFormatter
 
 # Error messages of CPU collectives and of JAX's coordination service when a
@@ -53,6 +54,7 @@ def run(
     SystemExit: With code 0, 1 after a user's mistake, or the command's own exit
       code.
   """
+  keep_freed_memory()
   name = pathlib.Path(sys.argv[0]).stem
   for stream in (sys.stdout, sys.stderr):
     # A name that the terminal cannot encode must not stop a run.

@@ -206,7 +206,7 @@ FIELDS = (
   *section(
     "optimizer",
     ALL,
-    Field("name", "adamw", one_of("adamw", "sgd")),
+    Field("name", "adamw", one_of("adamw", "muon", "sgd")),
     Field(
       "learning_rate",
       REQUIRED,

@@ -22,6 +22,7 @@ ALLOWED = {
   "types": ("target_masks",),
   "errors": (),
   "file_kinds": (),
+  "heap": (),
   "terminal": (),
   "config": (),
   "parallel": (),

@@ -11,6 +11,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from solo_jax.training.muon import scale_by_muon
+
 
 def scale_learning_rate(
   learning_rate: float, *, batch_size: int, reference_batch_size: int
@@ -89,11 +91,12 @@ def make_optimizer(
   The step subtracts learning rate x direction. SGD is PyTorch's: weight decay
   joins the gradient, the learning rate stays outside the momentum. AdamW
   (https://arxiv.org/abs/1711.05101) has betas 0.9 and 0.999 and decays weights
-  separately from the moments.
+  separately from the moments. Muon is AdamW with other updates of weights, see
+  `scale_by_muon`.
 
   Args:
     params: Parameter tree, for the masks; arrays or shapes.
-    name: 'sgd' or 'adamw'.
+    name: 'sgd', 'adamw' or 'muon'.
     momentum: Momentum of SGD.
     weight_decay: Weight decay, of `decay_mask` parameters.
     decayed: See `decay_mask`.
@@ -117,8 +120,12 @@ def make_optimizer(
     rule = [decay, optax.trace(decay=momentum)]
   elif name == "adamw":
     rule = [optax.scale_by_adam(b1=0.9, b2=0.999), decay]
+  elif name == "muon":
+    rule = [scale_by_muon(is_decayable), decay]
   else:
-    raise ValueError(f"unknown optimizer {name!r}; use 'adamw' or 'sgd'")
+    raise ValueError(
+      f"unknown optimizer {name!r}; use 'adamw', 'muon' or 'sgd'"
+    )
   # Without gradient and weight decay, either rule gives a frozen parameter an
   # update of exactly zero.
   freeze = optax.masked(optax.set_to_zero(), frozen_mask(params, is_frozen))

@@ -29,6 +29,8 @@ def test_every_method_has_a_row_and_a_place_in_the_page(benchmark):
     if row.published:
       found = load_config(published.find(row.published).config)
       assert found.method == configs[row.name].method
+    if row.nuclei:
+      assert load_config(row.nuclei).method == configs[row.name].method
   page = (ROOT / "docs" / "methods.md").read_text()
   assert "\n| 42 |\n" in benchmark["insert"](page, "| 42 |")
 

@@ -169,7 +169,7 @@ def test_clipping_bounds_the_global_norm():
   np.testing.assert_allclose(updates["head"]["bias"], 1e-3, rtol=1e-6)
 
 
-@pytest.mark.parametrize("name", ["sgd", "adamw"])
+@pytest.mark.parametrize("name", ["sgd", "adamw", "muon"])
 def test_frozen_stages_do_not_move(name):
   params = make_params()
   optimizer = build(params, name=name, is_frozen=frozen(1), clip_norm=1.0)
@@ -233,7 +233,7 @@ def test_biases_of_layers_alone():
     decay_mask(make_params(), decayed="some", is_frozen=frozen(0))
 
 
-@pytest.mark.parametrize("name", ["sgd", "adamw"])
+@pytest.mark.parametrize("name", ["sgd", "adamw", "muon"])
 def test_a_factor_slows_the_backbone_down(name):
   params = make_params()
   gradients = random_gradients(params, num_steps=1)
