@@ -62,7 +62,8 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
     ),
     loss=dict(embedding_loss=arg.loss, foreground_weight=3 if is_free else 1),
     optimizer=dict(
-      learning_rate=3e-3,
+      name="muon",
+      learning_rate=6e-3,
       reference_batch_size=4,
       warmup_steps=200,
       weight_decay=0.05,

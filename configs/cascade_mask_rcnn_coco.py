@@ -31,7 +31,8 @@ RECIPES = dict(
   mmdet=dict(
     network=dict(pool_base_size=56, pool_base_level=0, pool_ratio_epsilon=1e-6)
     | dict(stage_weights=tuple((1 / x, 1 / x, 1 / w, 1 / w) for x, w in STDS))
-    | dict(log_clamp="both", stage_scores="logits", mask_heads="each"),
+    | dict(log_clamp="both", stage_scores="logits", mask_heads="each")
+    | dict(dense_init="xavier", pyramid_init="xavier", mask_init="fan_out"),
     loss=dict(anchors_trained="inside_image", anchor_low_quality="claim")
     | dict(anchor_beta=1 / 9, anchor_divisor="sampled", region_beta=1)
     | dict(stage_loss_weights=(1, 0.5, 0.25), next_regions="sampled"),
@@ -49,9 +50,7 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
     schedule=tuple(EPOCHS),
   )
   is_d2, depth = arg.recipe == "detectron2", arg.backbone[:3]
-  is_caffe = arg.backbone == "r50_caffe" or (
-    is_d2 and arg.backbone not in GROUPS
-  )
+  is_caffe = arg.backbone == "r50_caffe" or is_d2 and arg.backbone not in GROUPS
   length, *decays = (117_266 // 16 * epoch for epoch in EPOCHS[arg.schedule])
   if is_d2 and arg.schedule in STEPS:
     length, *decays = STEPS[arg.schedule]

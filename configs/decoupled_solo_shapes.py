@@ -56,7 +56,8 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
       scale_ranges=((1, 36), (24, 128)), max_positives=96, category_weight=3.0
     ),
     optimizer=dict(
-      learning_rate=3e-3,
+      name="muon",
+      learning_rate=6e-3,
       reference_batch_size=4,
       warmup_steps=200,
       weight_decay=0.05,

@@ -54,6 +54,7 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
     | dict(stage_weights=tuple((1 / x, 1 / x, 1 / w, 1 / w) for x, w in STDS))
     | dict(log_clamp="both", stage_scores="logits", box_classes="all")
     | dict(proposals_after_nms=(2000, 1000), mask_heads="each", mask_flow=True)
+    | dict(dense_init="xavier", pyramid_init="xavier", mask_init="fan_out")
     | dict(semantic_classes=183 if arg.semantic else 0),
     loss=dict(anchors_trained="inside_image", anchor_low_quality="claim")
     | dict(anchor_beta=1 / 9, anchor_divisor="sampled", region_beta=1)

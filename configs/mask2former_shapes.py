@@ -58,7 +58,8 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
     # The class weighs ten times the published 2 in the loss, not in matching.
     loss=dict(num_points=400, category_weight=20.0),
     optimizer=dict(
-      learning_rate=1e-3,
+      name="muon",
+      learning_rate=2e-3,
       backbone_factor=3.0,
       reference_batch_size=4,
       warmup_steps=200,

@@ -14,15 +14,16 @@ import ml_collections
 
 from solo_jax.config import make_config, parse_arg
 
-EPOCHS = {"1x": (12, 8, 11), "2x": (24, 16, 22), "26ep": (26, 16, 22)}
-EPOCHS["3x"] = (36, 27, 33)
+EPOCHS = {"1x": (12, 8, 11), "2x": (24, 16, 22), "3x": (36, 27, 33)}
+EPOCHS["26ep"] = (26, 16, 22)
 STEPS = {"1x": (90_000, 60_000, 80_000), "3x": (270_000, 210_000, 250_000)}
 GROUPS = {"x101_32x4d": (32, 4), "x101_64x4d": (64, 4), "x101_32x8d": (32, 8)}
 RECIPES = dict(  # what differs from the neutral values, those of detectron2
   detectron2=dict(network={}, loss={}, decode={}),
   mmdet=dict(
     network=dict(pool_base_size=56, pool_base_level=0, pool_ratio_epsilon=1e-6)
-    | dict(log_clamp="both", stage_scores="logits"),
+    | dict(log_clamp="both", stage_scores="logits", mask_init="fan_out")
+    | dict(dense_init="xavier", pyramid_init="xavier"),
     loss=dict(anchors_trained="own_padding", anchor_low_quality="claim")
     | dict(anchor_divisor="sampled", region_low_quality="claim"),
     decode=dict(min_side=None),
@@ -31,7 +32,8 @@ RECIPES = dict(  # what differs from the neutral values, those of detectron2
     network=dict(anchor_corners="rounded", anchor_spacing="map_size")
     | dict(proposals_after_nms=(2000, 1000), proposal_min_side=1e-3)
     | dict(pool_ratio_epsilon=0, pool_log_epsilon=1e-6)
-    | dict(pool_aligned=False, pool_samples=2),
+    | dict(pool_aligned=False, pool_samples=2)
+    | dict(dense_init="pytorch", mask_init="fan_out"),
     loss=dict(anchor_beta=1 / 9, region_beta=1 / 9, anchor_divisor="sampled")
     | dict(mask_aligned=False, mask_target_threshold=None),
     decode=dict(min_side=0.01, paste="torchvision"),
@@ -49,8 +51,7 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
     outputs=(80, 90),
   )
   is_d2, is_tv = arg.recipe == "detectron2", arg.recipe == "torchvision"
-  is_x101 = arg.backbone in GROUPS
-  is_caffe = arg.backbone == "r50_caffe" or (is_d2 and not is_x101)
+  is_caffe = arg.backbone == "r50_caffe" or is_d2 and arg.backbone not in GROUPS
   length, *decays = (117_266 // 16 * epoch for epoch in EPOCHS[arg.schedule])
   if is_d2 and arg.schedule in STEPS:
     length, *decays = STEPS[arg.schedule]
@@ -58,9 +59,8 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
   if is_d2 or is_caffe or arg.backbone == "x101_32x8d":
     std = (1.0, 1.0, 1.0) if is_caffe else (57.375, 57.12, 58.395)
     inputs |= dict(mean=(103.53, 116.28, 123.675), std=std, channel_order="bgr")
-  sides = (800,)
-  if is_d2 or arg.schedule == "3x":
-    sides = tuple(range(640, 801, 32 if is_d2 or is_caffe else 1))
+  sides = tuple(range(640, 801, 32 if is_d2 or is_caffe else 1))
+  sides = sides if is_d2 or arg.schedule == "3x" else (800,)
   inputs["interpolation"] = "antialias" if is_d2 else "bilinear"
   rounding = dict(size_rounding="down" if is_tv else "nearest")
   resize = dict(short_sides=sides, max_side=1333) | rounding

@@ -22,7 +22,8 @@ TORCHVISION = dict(
   network=dict(anchor_corners="rounded", anchor_spacing="map_size")
   | dict(proposals_after_nms=(2000, 1000), proposal_min_side=1e-3)
   | dict(pool_ratio_epsilon=0, pool_log_epsilon=1e-6)
-  | dict(pool_aligned=False, pool_samples=2),
+  | dict(pool_aligned=False, pool_samples=2)
+  | dict(dense_init="pytorch", mask_init="fan_out"),
   loss=dict(anchor_beta=1 / 9, region_beta=1 / 9, anchor_divisor="sampled")
   | dict(mask_aligned=False, mask_target_threshold=None),
   decode=dict(min_side=0.01, paste="torchvision"),
@@ -43,7 +44,8 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
   network = dict(norm=norm, box_convs=4, box_dense=1)
   network["proposal_convs"] = 1 if is_gn else 2
   recipe = recipe | dict(network=recipe["network"] | network)
-  jitter = ("scale_jitter", dict(factor=(0.1, 2.0)))
+  rounding = dict(size_rounding="down" if is_tv else "nearest")
+  jitter = ("scale_jitter", dict(factor=(0.1, 2.0)) | rounding)
   size, batch, decay = (1024, 1024), 64, 4e-5
   if arg.schedule == "3x":
     sides = tuple(range(640, 801, 32))

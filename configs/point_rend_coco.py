@@ -22,7 +22,8 @@ RECIPES = dict(
   detectron2=dict(network={}, loss=dict(mask_regions="predicted"), decode={}),
   mmdet=dict(
     network=dict(pool_base_size=56, pool_base_level=0, pool_ratio_epsilon=1e-6)
-    | dict(log_clamp="both", stage_scores="logits"),
+    | dict(log_clamp="both", stage_scores="logits")
+    | dict(dense_init="xavier", pyramid_init="xavier"),
     loss=dict(anchors_trained="own_padding", anchor_low_quality="claim")
     | dict(anchor_divisor="sampled", region_low_quality="claim"),
     decode=dict(min_side=None),

@@ -53,6 +53,8 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
       pool_base_level=1,
       pool_samples=2,
       dense_channels=128,
+      dense_init="xavier",
+      pyramid_init="xavier",
       subdivision_steps=3,
       subdivision_points=196,
     ),
@@ -63,7 +65,8 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
       points=98,
     ),
     optimizer=dict(
-      learning_rate=2e-3,
+      name="muon",
+      learning_rate=4e-3,
       reference_batch_size=4,
       warmup_steps=200,
       weight_decay=0.05,

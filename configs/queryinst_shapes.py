@@ -54,7 +54,8 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
       pool_base_size=14.0,
     ),
     optimizer=dict(
-      learning_rate=1e-3,
+      name="muon",
+      learning_rate=2e-3,
       reference_batch_size=4,
       warmup_steps=200,
       weight_decay=0.05,

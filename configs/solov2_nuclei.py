@@ -68,7 +68,8 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
     ),
     loss=dict(scale_ranges=((1, 24), (18, 256)), max_positives=512),
     optimizer=dict(
-      learning_rate=4e-3,
+      name="muon",
+      learning_rate=8e-3,
       reference_batch_size=8,
       warmup_steps=200,
       weight_decay=0.05,

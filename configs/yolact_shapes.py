@@ -56,7 +56,8 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
     ),
     loss=dict(category_weight=2.0),
     optimizer=dict(
-      learning_rate=2e-3,
+      name="muon",
+      learning_rate=4e-3,
       reference_batch_size=4,
       warmup_steps=200,
       weight_decay=0.05,

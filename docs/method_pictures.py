@@ -5,7 +5,8 @@ python docs/method_pictures.py docs/images
 
 Panels are drawn from the annotations of a scene with the methods' own code for
 targets; nothing is trained. Pictures of trained networks are drawn elsewhere:
-docs/region_stages.py, docs/query_stages.py and the notebooks in colabs/.
+docs/dynamic_masks.py, docs/region_stages.py, docs/query_stages.py and the
+notebooks in colabs/.
 """
 
 import pathlib
@@ -26,21 +27,28 @@ from solo_jax.inspection.frames import (
 )
 from solo_jax.inspection.lost_instances import to_batch
 from solo_jax.methods.regions.box_coding import pairwise_iou
+from solo_jax.methods.regions.mask_targets import MaskTargets, mask_targets
 from solo_jax.methods.yolact.priors import make_priors
 from solo_jax.methods.yolact.targets import assign
 from solo_jax.weights import load_config
 
-SCENE = 3  # position in the evaluation split
+SCENE, HTC_SCENE = 3, 5  # positions in the evaluation split
 SIDE, GAP = 320, 6
 STAGE_IOUS = (0.5, 0.6, 0.7)
 NUM_REGIONS = 24
 YOLACT_STRIDES = (8, 16, 32, 64, 128)
+SEMANTIC_STRIDE, MASK_CELLS = 8, 28
+# How far corners of an object's first region are away from it, as shares of
+# its sides, and what is left of that in each stage.
+FIRST_REGION = np.array([-0.2, 0.1, 0.1, 0.25])
+STAGE_SHARES = (1.0, 0.4, 0.1)
+ARROW_WIDTH = 32
 
 
-def make_scene(name: str, data_dir: str):
+def make_scene(name: str, data_dir: str, scene: int = SCENE):
   """Returns the method of a config, and the scene as a batch of it."""
   config = load_config(name)
-  sample = read_sample(open_records(data_dir, "shapes", "validation")[SCENE])
+  sample = read_sample(open_records(data_dir, "shapes", "validation")[scene])
   (frame,) = inference_frames(sample, config.preprocessing.to_dict())
   example = make_example(
     frame,
@@ -168,6 +176,76 @@ def draw_cascade(data_dir: str) -> np.ndarray:
   return join(*panels)
 
 
+def draw_htc(data_dir: str) -> np.ndarray:
+  """Classes of pixels, and the masks that an object's three regions learn."""
+  _, example, batch = make_scene("mask_rcnn_shapes.py", data_dir, HTC_SCENE)
+  image, valid = example["image"], example["valid"]
+  boxes = np.asarray(batch.boxes_xyxy[0])[valid]
+  sides = np.tile(boxes[:, 2:] - boxes[:, :2], 2)
+  largest = int(np.argmax(sides[:, 0] * sides[:, 1]))
+  box, sides = boxes[largest], sides[largest]
+  mask = mask_weights(example)[largest]
+  rule = MaskTargets(is_aligned=True, threshold=0.5)
+  panels = [draw_classes(data_dir), None]
+  for share in STAGE_SHARES:
+    region = box + share * sides * FIRST_REGION
+    target = mask_targets(
+      np.float32(mask)[None],
+      np.float32(box)[None],
+      np.float32(region)[None],
+      size=MASK_CELLS,
+      rule=rule,
+    )[0]
+    panel = lay_mask(as_panel(image), target, region, size=image.shape[0])
+    colors = ((255, 225, 0),)
+    panels += [draw_boxes(panel, [region], colors, size=image.shape[0]), None]
+  return np.concatenate(
+    [draw_arrow() if panel is None else panel for panel in panels[:-1]], axis=1
+  )
+
+
+def draw_classes(data_dir: str) -> np.ndarray:
+  """Returns the class of each pixel at the stride of HTC's branch."""
+  _, example, _ = make_scene("solov2_shapes.py", data_dir, HTC_SCENE)
+  masks = mask_weights(example) >= 0.5
+  step = SEMANTIC_STRIDE * masks.shape[1] // example["image"].shape[0]
+  classes = np.zeros(masks.shape[1:], int)
+  labels = example["labels"][example["valid"]]
+  for mask, label in zip(masks, labels, strict=True):
+    classes[mask] = label + 1  # 0 is the background
+  classes = classes[step // 2 :: step, step // 2 :: step]
+  colors = [
+    visualization.PALETTE.by_idx(i).as_rgb() for i in range(classes.max())
+  ]
+  return as_panel(np.array([(60, 60, 60), *colors])[classes])
+
+
+def lay_mask(panel, target, region, *, size) -> np.ndarray:
+  """Returns a panel with the cells [s, s] of a region of the image over it."""
+  x1, y1, x2, y2 = np.asarray(region) * SIDE / size
+  x, y = np.meshgrid(np.arange(SIDE) + 0.5, np.arange(SIDE) + 0.5)
+  column = np.floor((x - x1) / (x2 - x1) * len(target)).astype(int)
+  row = np.floor((y - y1) / (y2 - y1) * len(target)).astype(int)
+  inside = (np.minimum(row, column) >= 0) & (
+    np.maximum(row, column) < len(target)
+  )
+  value = np.asarray(target)[np.where(inside, row, 0), column * inside]
+  colour = np.where(value[..., None] > 0, (0, 160, 220), (30, 30, 30))
+  mixed = 0.3 * panel + 0.7 * colour
+  return np.uint8(np.where(inside[..., None], mixed, panel))
+
+
+def draw_arrow() -> np.ndarray:
+  """Returns an arrow to the right, as wide as a gap between panels."""
+  canvas = PIL.Image.new("RGB", (ARROW_WIDTH, SIDE), (255, 255, 255))
+  draw, middle = ImageDraw.Draw(canvas), SIDE // 2
+  draw.line((4, middle, ARROW_WIDTH - 8, middle), (60, 60, 60), width=3)
+  tip = ARROW_WIDTH - 4
+  corners = (tip, middle), (tip - 9, middle - 7), (tip - 9, middle + 7)
+  draw.polygon(corners, (60, 60, 60))
+  return np.array(canvas)
+
+
 def draw_yolact(data_dir: str) -> np.ndarray:
   """Prior boxes of each object, and masks cut to boxes."""
   method, example, batch = make_scene("yolact_shapes.py", data_dir)
@@ -189,6 +267,7 @@ PICTURES = {
   "solo": draw_solo,
   "decoupled_solo": draw_decoupled,
   "cascade": draw_cascade,
+  "htc": draw_htc,
   "yolact": draw_yolact,
 }
 

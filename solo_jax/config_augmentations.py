@@ -20,6 +20,7 @@ from solo_jax.config_checks import (
   one_of,
 )
 
+SIZE_ROUNDING = Field("size_rounding", "nearest", one_of("nearest", "down"))
 AUGMENTATIONS = {
   "orient": (
     Field("flip", 0.0, SHARE),
@@ -34,17 +35,19 @@ AUGMENTATIONS = {
   "resize_short_side": (
     Field("short_sides", REQUIRED, SIZES),
     Field("max_side", REQUIRED, POSITIVE),
-    Field("size_rounding", "nearest", one_of("nearest", "down")),
+    SIZE_ROUNDING,
   ),
   "scale_jitter": (
     Field("factor", REQUIRED, low_high(FACTOR)),
     Field("reference", "fit", one_of("fit", "short", "original")),
+    SIZE_ROUNDING,
   ),
   "color_jitter": (Field("strength", REQUIRED, SHARE),),
   "stretch": (),
   "window": (Field("largest", REQUIRED, FACTOR),),
   "distort": (),
   "copy_paste": (Field("probability", REQUIRED, SHARE),),
+  "mosaic": (Field("probability", REQUIRED, SHARE),),
 }
 # Fields of `transforms` from before the list existed, with their defaults.
 FORMER = dict(

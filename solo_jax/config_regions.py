@@ -92,6 +92,18 @@ REGION_FIELDS = (
     Field("box_dense", 2, POSITIVE, "layers of a box head"),
     Field("dense_channels", 1024, POSITIVE),
     Field(
+      "dense_init",
+      "fan_in",
+      one_of("fan_in", "xavier", "pytorch"),
+      "initial values: 'xavier' in mmdet, 'pytorch' in torchvision",
+    ),
+    Field(
+      "pyramid_init",
+      "fan_in",
+      one_of("fan_in", "xavier"),
+      "initial values: 'xavier' in mmdet",
+    ),
+    Field(
       "box_classes",
       "each",
       one_of("each", "all"),
@@ -136,6 +148,12 @@ REGION_FIELDS = (
       "mean",
       one_of("mean", "last"),
       "over the stages' heads; 'last' is mmdet 3.3's HTC",
+    ),
+    Field(
+      "mask_init",
+      "small",
+      one_of("small", "fan_out"),
+      "of logits: 'fan_out' in torchvision and mmdet",
     ),
     Field(
       "semantic_classes", 0, COUNT, "of the semantic branch of HTC; 0: none"

@@ -228,7 +228,7 @@ class Instances:
   Attributes:
     masks: [M, H0, W0] bool, C-contiguous as a transposed view of column-major
       planes (so that RLE encoding needs no copy). CroppedMasks of that shape
-      for an image that was read in tiles.
+      for an image that was read in tiles, or whose planes would be large.
     scores: [M] float32, falling.
     labels: [M] int32.
     boxes_xyxy: Box of each instance, continuous pixels: the predicted one where

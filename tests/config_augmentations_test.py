@@ -39,7 +39,7 @@ def test_the_config_knows_the_settings_of_every_augmentation():
 @pytest.mark.parametrize(
   ("stages", "message"),
   [
-    ([("mosaic", {})], "augment has 'mosaic'; it may have 'orient', .*'copy"),
+    ([("mix", {})], "augment has 'mix'; it may have 'orient', .*'mosaic"),
     (
       [("orient", dict(flop=0.5))],
       "augment: 'orient' has 'flop'; it may have flip, vertical_flip, transp",

@@ -6,6 +6,7 @@ import json
 import os
 import pathlib
 import shutil
+import tempfile
 import types
 from importlib.metadata import version
 from typing import ClassVar
@@ -20,6 +21,12 @@ XLA_FLAGS = [
 if tuple(map(int, version("jaxlib").split(".")[:2])) < (0, 11):
   XLA_FLAGS += ["--xla_cpu_use_fusion_emitters=false"]
 os.environ.setdefault("XLA_FLAGS", " ".join(XLA_FLAGS))
+# Programs that tests of several workers, or processes that they start, have in
+# common are compiled once in a run; workers inherit the variable.
+if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+  PROGRAMS = tempfile.TemporaryDirectory(prefix="solo_jax_programs_")
+  os.environ["JAX_COMPILATION_CACHE_DIR"] = PROGRAMS.name
+  os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.1"
 
 import hypothesis  # noqa: E402
 import numpy as np  # noqa: E402

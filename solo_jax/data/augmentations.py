@@ -18,6 +18,7 @@ import numpy as np
 
 from solo_jax.data import transforms
 from solo_jax.data.copy_paste import CopyPaste
+from solo_jax.data.mosaic import Mosaic
 from solo_jax.data.ssd import Distort, Window
 from solo_jax.errors import UserError
 from solo_jax.types import Sample
@@ -156,11 +157,13 @@ class ScaleJitter:
       `image_size`; 'short', the image with a short side as that of
       `image_size`; or 'original', the image at its own resolution (microscopy,
       where pixels have a physical size).
+    size_rounding: See `transforms.resize_to_fit`.
   """
 
   image_size: tuple[int, int]
   factor: tuple[float, float]
   reference: str = "fit"
+  size_rounding: str = "nearest"
 
   def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample:
     """Returns a random window of the sample, scaled by a random factor."""
@@ -170,6 +173,7 @@ class ScaleJitter:
       image_size=self.image_size,
       factor=self.factor,
       reference=self.reference,
+      size_rounding=self.size_rounding,
     )
 
 
@@ -198,7 +202,7 @@ LAZY = {
   "window": Window,
   "distort": Distort,
 }
-EAGER = {"copy_paste": CopyPaste}
+EAGER = {"copy_paste": CopyPaste, "mosaic": Mosaic}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -90,7 +90,7 @@ def paste(sample: Sample, other: Sample, chosen: np.ndarray) -> Sample:
     kept.append(index)
     crops.append(rest)
     boxes.append(
-      sample.boxes_xyxy[index] if is_whole else _tight_box(rest, top, left)
+      sample.boxes_xyxy[index] if is_whole else tight_box(rest, top, left)
     )
     areas.append(sample.areas[index] if is_whole else float(area))
 
@@ -127,7 +127,7 @@ def _padded(image: np.ndarray, size: tuple[int, int], value: int) -> np.ndarray:
   return np.pad(image, widths, constant_values=value)
 
 
-def _tight_box(
+def tight_box(
   crop: np.ndarray, top: int, left: int
 ) -> tuple[int, int, int, int]:
   """Returns (x1, y1, x2, y2) of a mask whose corner is at (left, top)."""

@@ -62,6 +62,7 @@ def jitter_scale(
   image_size: tuple[int, int],
   factor: tuple[float, float],
   reference: str = "fit",
+  size_rounding: str = "nearest",
 ) -> Sample:
   """Returns the sample after large-scale jitter: fit, random scale, crop.
 
@@ -72,6 +73,7 @@ def jitter_scale(
     factor: (low, high) of the uniform scale factor.
     reference: 'fit', 'short' or 'original', see
       `augmentations.ScaleJitter`.
+    size_rounding: See `resize_to_fit`.
 
   Returns:
     The sample, its `image_size` at most the given one.
@@ -82,7 +84,8 @@ def jitter_scale(
     scale *= min(image_size[0] / height, image_size[1] / width)
   elif reference == "short":
     scale *= min(image_size) / min(height, width)
-  sample = resized(sample, _scaled_size(sample.image_size, scale))
+  shift = SIZE_SHIFTS[size_rounding]
+  sample = resized(sample, _scaled_size(sample.image_size, scale, shift))
   size = tuple(map(min, sample.image_size, image_size))
   slack = np.subtract(sample.image_size, size)
   top, left = rng.integers(0, slack, endpoint=True)
@@ -278,7 +281,7 @@ def to_uint8(image: np.ndarray) -> np.ndarray:
 
 
 def _scaled_size(
-  size: tuple[int, int], scale: float, shift: float = 0.5
+  size: tuple[int, int], scale: float, shift: float
 ) -> tuple[int, int]:
   return tuple(max(1, int(side * scale + shift)) for side in size)
 

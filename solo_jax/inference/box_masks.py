@@ -23,7 +23,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from solo_jax import types
-from solo_jax.inference.masks import AxisWeights, draw_mask
+from solo_jax.inference.masks import AxisWeights, collect, draw_mask
 
 
 def masks_to_original(
@@ -32,7 +32,7 @@ def masks_to_original(
   image_size: tuple[int, int],
   original_size: tuple[int, int],
   threshold: float,
-) -> tuple[np.ndarray, np.ndarray]:
+) -> tuple[np.ndarray | types.CroppedMasks, np.ndarray]:
   """Returns the masks of one image at its original size.
 
   Args:
@@ -43,32 +43,29 @@ def masks_to_original(
       ('aligned'), or above it ('torchvision').
 
   Returns:
-    masks: [M, H0, W0] bool, a transposed view of C-contiguous planes.
-    boxes_xyxy: Tight boxes in continuous original pixels, zeros for an empty
-      mask. [M, 4] float32.
+    See `masks.collect`.
   """
   find_positions, compare = RULES[masks.paste]
   num_masks, *num_cells = masks.probs.shape
   boxes = boxes_to_original(masks.boxes_xyxy, image_size, original_size)
-  planes = np.zeros((num_masks, original_size[1], original_size[0]), bool)
-  tight = np.zeros((num_masks, 4), np.float32)
-  for i in range(num_masks):
+
+  def draw(i, plane):
     (top, rows), (left, columns) = (
       _place(*find_positions(boxes[i, axis::2], n, length), n)
       for axis, n, length in zip((1, 0), num_cells, original_size, strict=True)
     )
     right, bottom = left + len(columns.first), top + len(rows.first)
     box = draw_mask(
-      planes[i, left:right, top:bottom],
+      plane[left:right, top:bottom],
       masks.probs[i],
       rows,
       columns,
       compare,
       threshold,
     )
-    if box[2]:
-      tight[i] = np.add(box, (left, top, left, top))
-  return planes.transpose(0, 2, 1), tight
+    return np.add(box, (left, top, left, top)) if box[2] else box
+
+  return collect(draw, num_masks, original_size)
 
 
 def boxes_to_original(

@@ -68,7 +68,7 @@ def masks_to_original(
   image_size: tuple[int, int],
   original_size: tuple[int, int],
   threshold: float,
-) -> tuple[np.ndarray, np.ndarray]:
+) -> tuple[np.ndarray | types.CroppedMasks, np.ndarray]:
   """Returns the decoded masks of one image at its original size.
 
   Args:
@@ -79,9 +79,7 @@ def masks_to_original(
     threshold: Threshold of the masks.
 
   Returns:
-    masks: [M, H0, W0] bool, a transposed view of C-contiguous planes.
-    boxes_xyxy: Tight boxes in continuous original pixels, zeros for an empty
-      mask. [M, 4] float32.
+    See `masks.collect`.
   """
   raise TypeError(f"masks must be FrameMasks or BoxMasks, not {type(found)}")
 

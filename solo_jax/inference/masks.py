@@ -11,9 +11,11 @@ the area of the masks, not of the image.
 
 import dataclasses
 import functools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
+
+from solo_jax import types
 
 # Output pixels multiplied at once. A band of BLOCK pixels depends on about
 # BLOCK / mask_stride cells: wide enough for BLAS, narrow enough to skip zeros.
@@ -23,6 +25,8 @@ BLOCK = 64
 # Weights of one axis that are kept as a whole matrix; of a longer axis, such as
 # that of an image of 1 x 1,000,000 pixels, each band is made when it is used.
 MAX_MATRIX = 2**24
+# Bytes of the planes of an image's masks; beyond, each is kept inside its box.
+MAX_PLANES = 2**28
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -150,7 +154,7 @@ def masks_to_original(
   image_size: tuple[int, int],
   original_size: tuple[int, int],
   threshold: float,
-) -> tuple[np.ndarray, np.ndarray]:
+) -> tuple[np.ndarray | types.CroppedMasks, np.ndarray]:
   """Returns masks resized to the original image and thresholded.
 
   Args:
@@ -187,7 +191,7 @@ def draw_masks(
   rows: AxisWeights,
   columns: AxisWeights,
   threshold: float,
-) -> tuple[np.ndarray, np.ndarray]:
+) -> tuple[np.ndarray | types.CroppedMasks, np.ndarray]:
   """Returns masks resized by the weights of their axes and thresholded.
 
   Args:
@@ -197,19 +201,50 @@ def draw_masks(
     threshold: A pixel belongs to the mask strictly above it.
 
   Returns:
+    As `collect`.
+  """
+
+  def draw(i, plane):
+    return draw_mask(plane, mask_probs[i], rows, columns, np.greater, threshold)
+
+  return collect(draw, len(mask_probs), (len(rows.first), len(columns.first)))
+
+
+def collect(
+  draw: Callable[[int, np.ndarray], tuple[int, int, int, int]],
+  num_masks: int,
+  size: tuple[int, int],
+) -> tuple[np.ndarray | types.CroppedMasks, np.ndarray]:
+  """Returns masks that are drawn one by one.
+
+  Args:
+    draw: Draws a mask, given its number, into a plane [W0, H0] bool that is all
+      False, and returns its tight box.
+    num_masks: M.
+    size: (H0, W0).
+
+  Returns:
     masks: [M, H0, W0] bool, a transposed view of C-contiguous [M, W0, H0]
-      planes, which run-length encoding reads without a copy.
+      planes, which run-length encoding reads without a copy; CroppedMasks of
+      that shape where the planes would take more than MAX_PLANES.
     boxes_xyxy: Tight boxes in continuous original pixels, zeros for an empty
       mask. [M, 4] float32.
   """
-  num_masks = len(mask_probs)
-  planes = np.zeros((num_masks, len(columns.first), len(rows.first)), bool)
+  height, width = size
   boxes_xyxy = np.zeros((num_masks, 4), np.float32)
+  if num_masks * height * width <= MAX_PLANES:
+    planes = np.zeros((num_masks, width, height), bool)
+    for i, plane in enumerate(planes):
+      boxes_xyxy[i] = draw(i, plane)
+    return planes.transpose(0, 2, 1), boxes_xyxy
+  plane, corners, crops = np.zeros((width, height), bool), [], []
   for i in range(num_masks):
-    boxes_xyxy[i] = draw_mask(
-      planes[i], mask_probs[i], rows, columns, np.greater, threshold
-    )
-  return planes.transpose(0, 2, 1), boxes_xyxy
+    left, top, right, bottom = boxes_xyxy[i] = draw(i, plane)
+    inside = plane[left:right, top:bottom]
+    corners.append((top, left))
+    crops.append(inside.copy().T)
+    inside[:] = False  # nothing is outside
+  return types.CroppedMasks(size=size, corners=corners, crops=crops), boxes_xyxy
 
 
 def draw_mask(

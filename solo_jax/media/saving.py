@@ -174,7 +174,9 @@ class Results(contextlib.ExitStack):
     """
     entry = {} if page is None else {"page_index": page}
     self._add(image, instances, name, file_name, entry, views, None)
-    self._segments.add(maps, name=name, file_name=file_name)
+    self._segments.add(
+      maps, name=name, file_name=file_name if page is None else name
+    )
     if self.has("overlay"):
       if "panoptic" in maps:  # things and stuff
         instances = segment_files.to_instances(maps["panoptic"])
@@ -311,7 +313,7 @@ class VideoResults:
     )
     name = f"{self._name}/{self._index:06d}"
     results._add(frame.image, instances, name, file_name, entry, views, tracks)
-    results._segments.add(maps, name=name, file_name=file_name)
+    results._segments.add(maps, name=name, file_name=name)
     if self._writer is not None:
       if "panoptic" in maps:  # segments have no tracks
         instances = segment_files.to_instances(maps["panoptic"])

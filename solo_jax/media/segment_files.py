@@ -56,7 +56,8 @@ class SegmentFiles:
     Args:
       maps: By kind.
       name: Name of the output files.
-      file_name: File name of the image, for panoptic.json.
+      file_name: File name of the image, for panoptic.json; where a file has
+        several images, a name of its own for each.
     """
     if "panoptic" in self._kinds:
       found = maps["panoptic"]

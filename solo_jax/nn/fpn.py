@@ -25,12 +25,14 @@ class FPN(nn.Module):
     channels: Channels of every pyramid level.
     norm: None, or see `layers.make_norm`.
     axis_name: Mapped axis over which 'sync' norm gathers statistics.
+    kernel_init: Initialiser of all kernels.
     dtype: Type of the convolutions and of the result.
   """
 
   channels: int
   norm: str | None = None
   axis_name: str | None = None
+  kernel_init: nn.initializers.Initializer = nn.initializers.xavier_uniform()
   dtype: jnp.dtype = jnp.float32
 
   def _conv(
@@ -41,7 +43,7 @@ class FPN(nn.Module):
       (kernel_size, kernel_size),
       padding=kernel_size // 2,
       use_bias=self.norm is None,
-      kernel_init=nn.initializers.xavier_uniform(),
+      kernel_init=self.kernel_init,
       dtype=self.dtype,
       name=name,
     )(x)

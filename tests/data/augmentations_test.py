@@ -228,7 +228,7 @@ PASTE = "copy_paste", dict(probability=1.0)
 @pytest.mark.parametrize(
   ("stages", "message"),
   [
-    ([("mosaic", {})], "unknown 'mosaic'; known: orient, .*copy_paste"),
+    ([("mix", {})], "unknown 'mix'; known: orient, .*copy_paste, mosaic"),
     ([("color_jitter", {})], r"settings \['strength'\], not \[\]"),
     (
       [("resize_short_side", dict(short_sides=(8,), max_side=8, size=3))],

@@ -103,6 +103,16 @@ def test_jitter_stays_in_the_input_and_in_the_image(size):
     assert (stop >= np.array(out.image_size[::-1]) - 1e-9).all()
 
 
+def test_jitter_rounds_sizes_as_told():
+  # 480 x 640 fits 1024 with 1.6: 0.7 of it is 537.6 x 716.8.
+  sample, rng = make_sample(480, 640), np.random.default_rng(0)
+  options = dict(image_size=(1024, 1024), factor=(0.7, 0.7))
+  out = transforms.jitter_scale(sample, rng, **options)
+  assert out.image_size == (538, 717)
+  out = transforms.jitter_scale(sample, rng, size_rounding="down", **options)
+  assert out.image_size == (537, 716)  # as torchvision's ScaleJitter
+
+
 def test_jitter_crops_everywhere():
   rng = np.random.default_rng(0)
   lefts = set()

@@ -134,6 +134,20 @@ def test_bands_of_a_long_axis_are_those_of_the_matrix(monkeypatch, length):
   np.testing.assert_allclose(axis.weights.sum(1), 1, atol=1e-6)
 
 
+def test_masks_inside_their_boxes_are_those_of_planes(monkeypatch):
+  rng = np.random.default_rng(0)
+  probs = rng.random((4, 6, 8), np.float32) * (rng.random((4, 6, 8)) < 0.1)
+  probs[2] = 0  # nothing
+  options = dict(mask_stride=4, image_size=(22, 30), original_size=(51, 70))
+  planes, boxes = masks_to_original(probs, **options, threshold=0.5)
+  monkeypatch.setattr(masks_module, "MAX_PLANES", 0)
+  cropped, same = masks_to_original(probs, **options, threshold=0.5)
+  np.testing.assert_array_equal(same, boxes)
+  np.testing.assert_array_equal(cropped.to_dense(), planes)
+  for crop, box in zip(cropped.crops, boxes, strict=True):
+    assert crop.shape == (box[3] - box[1], box[2] - box[0])
+
+
 @pytest.mark.parametrize("size", [(1, 1_000_000), (1_000_000, 1), (3, 300_000)])
 def test_very_long_images_take_memory_as_their_pixels_do(size):
   """One pixel in a hundred cells; a matrix would have 336 million numbers."""

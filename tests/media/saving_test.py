@@ -1,13 +1,14 @@
 """Tests of solo_jax/media/saving.py; those of prediction.py see its files."""
 
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from solo_jax import types
 from solo_jax.errors import UserError
-from solo_jax.media import saving
+from solo_jax.media import saving, video
 
 CLASSES = dict(class_names=("cat", "dog"), category_ids=(3, 44))
 
@@ -41,6 +42,34 @@ def test_numbers_beyond_16_bits_are_left_out_and_reported(caplog):
   assert (label_image[:2] == 65535).all() and not label_image[2:].any()
   assert list(scores) == ["65535"]
   assert "leaves out 1 instances with numbers above 65535" in caplog.text
+
+
+def test_frames_and_pages_have_names_of_their_own_in_panoptic_json(tmp_path):
+  image = np.zeros((4, 5, 3), np.uint8)
+  nothing = types.Instances(
+    masks=np.zeros((0, 4, 5), bool),
+    scores=np.zeros(0, np.float32),
+    labels=np.zeros(0, int),
+    boxes_xyxy=np.zeros((0, 4), np.float32),
+  )
+  ids = np.ones((4, 5), np.int32)
+  segment = types.Segment(id=1, label=0, score=0.9, is_thing=True)
+  seen = dict(
+    views={}, maps=dict(panoptic=types.SegmentMap(ids=ids, segments=[segment]))
+  )
+  source = SimpleNamespace(size=(4, 5), rate=10)
+  with saving.Results(tmp_path, ["panoptic"], **CLASSES) as results:
+    results.add(image, nothing, file_name="a.jpg", name="a", **seen)
+    results.add(image, nothing, file_name="b.tif", name="b_1", page=1, **seen)
+    with results.start_video(source, "c.mp4", "c") as frames:
+      for seconds in (0.0, 0.1):
+        frame = video.Frame(image=image, seconds=seconds)
+        frames.add(frame, nothing, np.zeros(0, int), **seen)
+  content = json.loads((tmp_path / "panoptic.json").read_text())
+  names = [x["file_name"] for x in content["images"]]
+  assert names == ["a.jpg", "b_1", "c/000000", "c/000001"]
+  for annotation in content["annotations"][1:]:
+    assert annotation["file_name"] == names[annotation["image_id"] - 1] + ".png"
 
 
 def test_files_are_whole_after_an_error(tmp_path):

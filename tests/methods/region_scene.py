@@ -123,6 +123,8 @@ def shared_parts(golden, *, side, base_size, **rest):
     select_test=selections[1],
     pooling=Pooling(**pooling),
     dense_channels=config["fc_channels"],
+    dense_init="fan_in",
+    pyramid_init="fan_in",
     stage_gradient=1.0,
     detecting=Detecting(
       score_threshold=config["score_threshold"],
@@ -168,6 +170,7 @@ def torchvision_parts(golden):
     mask_flow=False,
     mask_scores="mean",
     semantic_classes=0,
+    mask_init="small",
     **shared_parts(golden, side=True, base_size=config["canonical_scale"]),
   )
   settings = dict(
@@ -275,6 +278,7 @@ def mmdet_parts(golden):
       mask_flow=is_htc,
       mask_scores="last" if is_htc else "mean",
       semantic_classes=config.get("num_semantic") or 0,
+      mask_init="small",
       **arguments,
     )
     settings["semantic_weight"] = 0.2

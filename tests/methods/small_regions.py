@@ -47,6 +47,8 @@ ARGUMENTS = dict(
   box_convs=0,
   box_dense=1,
   dense_channels=8,
+  dense_init="fan_in",
+  pyramid_init="fan_in",
   box_classes="each",
   stage_weights=((10.0, 10.0, 5.0, 5.0),),
   stage_scores="probabilities",
@@ -73,6 +75,7 @@ def make_network(**changed):
     mask_flow=False,
     mask_scores="mean",
     semantic_classes=0,
+    mask_init="small",
   )
   return MaskRCNN(**given | changed)
 

@@ -26,7 +26,7 @@ from solo_jax.methods.queries.points import (
   read_mask_points,
   read_points,
   read_shared_points,
-  uncertain_points,
+  uncertain_points_of_valid,
 )
 from solo_jax.nn.draws import row_keys
 
@@ -325,9 +325,15 @@ def mask_losses(
   batch, num_queries, *size = mask_logits.shape
   maps = mask_logits.reshape(-1, *size)
   index = query + num_queries * jnp.arange(batch)[:, None]
-  chosen = uncertain_points(
-    maps, index, points.candidates, points.others, points.match.shape[1]
+  # Those of all images are chosen together, as images have few or many.
+  chosen = uncertain_points_of_valid(
+    maps,
+    index.reshape(-1),
+    targets.valid.reshape(-1),
+    *(x.reshape(-1, *x.shape[2:]) for x in (points.candidates, points.others)),
+    points.match.shape[1],
   )
+  chosen = chosen.reshape(*index.shape, *chosen.shape[1:])
   losses = point_mask_losses(
     read_points(maps, index, chosen), read_mask_points(targets.masks, chosen)
   )

@@ -11,11 +11,16 @@ import jax.numpy as jnp
 import numpy as np
 
 from solo_jax.methods.regions.heads import ConvBlock
+from solo_jax.methods.regions.initial_values import MASK_LOGITS
 from solo_jax.nn.conv import Conv
 
 FUSED_LEVEL = 1  # P3: the size that the semantic branch works at
 
 _msra = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
+# The code bases count all four taps and take inputs for outputs: 2 / (4 C).
+_taps = nn.initializers.variance_scaling(
+  0.5, "fan_in", "normal", in_axis=0, out_axis=3, batch_axis=(1, 2)
+)
 
 
 class Upsample(nn.Module):
@@ -24,19 +29,20 @@ class Upsample(nn.Module):
   Attributes:
     channels: Output channels.
     dtype: Compute type.
+    kernel_init: Initialiser of the kernel, [C, 2, 2, channels].
   """
 
   channels: int
   dtype: jnp.dtype
+  kernel_init: nn.initializers.Initializer = nn.initializers.variance_scaling(
+    2.0, "fan_out", "normal", in_axis=0, out_axis=3, batch_axis=(1, 2)
+  )
 
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
     """Returns [n, 2 h, 2 w, channels] of a map [n, h, w, C]."""
     shape = (x.shape[-1], 2, 2, self.channels)
-    init = nn.initializers.variance_scaling(
-      2.0, "fan_out", "normal", in_axis=0, out_axis=3, batch_axis=(1, 2)
-    )
-    kernel = self.param("kernel", init, shape)
+    kernel = self.param("kernel", self.kernel_init, shape)
     bias = self.param("bias", nn.initializers.zeros, (self.channels,))
     y = jnp.einsum(
       "nhwc,cabo->nhawbo", x.astype(self.dtype), kernel.astype(self.dtype)
@@ -54,6 +60,7 @@ class MaskHead(nn.Module):
     num_convs: 3x3 convolutions.
     channels: Of these.
     norm: Of these, see `ConvBlock`.
+    logits_init: How the logits' layer starts, see `initial_values`.
     is_fed: Whether it reads the features of the previous stage's head
       (https://arxiv.org/abs/1901.07518, section 3.2).
     axis_name: Mapped device axis of norm 'sync'.
@@ -64,6 +71,7 @@ class MaskHead(nn.Module):
   num_convs: int
   channels: int
   norm: str | None
+  logits_init: str
   is_fed: bool
   axis_name: str | None
   dtype: jnp.dtype
@@ -95,11 +103,14 @@ class MaskHead(nn.Module):
         dtype=self.dtype,
         name=f"conv_{i}",
       )(x, train=train)
-    y = nn.relu(Upsample(self.channels, dtype=self.dtype, name="upsample")(x))
+    upsample = Upsample(
+      self.channels, dtype=self.dtype, kernel_init=_taps, name="upsample"
+    )
+    y = nn.relu(upsample(x))
     logits = Conv(
       self.num_classes,
       (1, 1),
-      kernel_init=nn.initializers.normal(0.001),
+      kernel_init=MASK_LOGITS[self.logits_init],
       dtype=self.dtype,
       name="logits",
     )(y)

@@ -31,6 +31,7 @@ MASKS = (
   "mask_flow",
   "mask_scores",
   "semantic_classes",
+  "mask_init",
 )
 
 

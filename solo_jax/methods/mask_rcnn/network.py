@@ -52,6 +52,7 @@ class MaskRCNN(RegionNetwork, kw_only=True):
       (HTC).
     mask_scores: 'mean' over the heads' probabilities, or those of the 'last'.
     semantic_classes: Classes of pixels of the semantic branch; 0: none.
+    mask_init: How the logits of masks start, see `initial_values`.
   """
 
   mask_convs: int
@@ -59,6 +60,7 @@ class MaskRCNN(RegionNetwork, kw_only=True):
   mask_flow: bool
   mask_scores: str
   semantic_classes: int
+  mask_init: str
 
   def setup(self):  # noqa: D102
     super().setup()
@@ -77,6 +79,7 @@ class MaskRCNN(RegionNetwork, kw_only=True):
         num_convs=self.mask_convs,
         channels=self.fpn_channels,
         norm=self.norm,
+        logits_init=self.mask_init,
         is_fed=self.mask_flow and stage > 0,
         axis_name=self.axis_name,
         dtype=self.dtype,

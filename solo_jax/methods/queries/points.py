@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from solo_jax import types
+from solo_jax.losses.chunks import CHUNK, get_chunk
 from solo_jax.nn.bilinear import corners, sample_points
 
 
@@ -107,6 +108,47 @@ def uncertain_points(
   order = least(jnp.abs(logits), kept)
   chosen = jnp.take_along_axis(candidates, order[..., None], axis=-2)
   return jnp.concatenate([chosen, others], axis=-2)
+
+
+def uncertain_points_of_valid(
+  maps: jax.Array,
+  index: jax.Array,
+  valid: jax.Array,
+  candidates: jax.Array,
+  others: jax.Array,
+  num_points: int,
+) -> jax.Array:
+  """Returns `uncertain_points` of the valid groups, and costs no more.
+
+  Choosing takes most of the time of a loss at points, so groups that only pad
+  a batch are left out, in chunks.
+
+  Args:
+    maps: Logits. [R, h, w] float.
+    index: Map of each group of points. [N] int.
+    valid: Groups to choose points for. [N] bool.
+    candidates: [N, more than P, 2] float32.
+    others: [N, n, 2] float32.
+    num_points: P.
+
+  Returns:
+    [N, P, 2] float32 without gradient; anything in [0, 1] where not valid.
+  """
+  number = len(index)
+  order = jnp.argsort(~valid, stable=True)
+  chunks = (jnp.sum(valid) + CHUNK - 1) // CHUNK
+  order = jnp.pad(order, (0, -number % CHUNK), constant_values=number)
+  maps = jax.lax.stop_gradient(maps)
+
+  def choose(i, chosen):
+    rows = get_chunk(order, i)
+    groups = [jnp.take(x, rows, 0, mode="clip") for x in (index, *points)]
+    found = uncertain_points(maps, *groups, num_points)
+    return chosen.at[rows].set(found, mode="drop")
+
+  points = candidates, others
+  chosen = jnp.zeros((number, num_points, 2), candidates.dtype)
+  return jax.lax.fori_loop(0, chunks, choose, chosen)
 
 
 def least(values: jax.Array, count: int) -> jax.Array:

@@ -8,6 +8,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from solo_jax.methods.regions.initial_values import dense_start
 from solo_jax.nn.conv import Conv
 from solo_jax.nn.layers import make_norm
 
@@ -113,6 +114,7 @@ class BoxHead(nn.Module):
     conv_channels: Of these.
     num_dense: Dense layers with ReLU.
     dense_channels: Of these.
+    dense_init: How dense layers start, see `dense_start`.
     norm: Norm of the convolutions, see `ConvBlock`.
     axis_name: Mapped device axis of 'sync'.
     dtype: Compute type.
@@ -124,6 +126,7 @@ class BoxHead(nn.Module):
   conv_channels: int
   num_dense: int
   dense_channels: int
+  dense_init: str
   norm: str | None
   axis_name: str | None
   dtype: jnp.dtype
@@ -161,25 +164,13 @@ class BoxHead(nn.Module):
       )(x, train=train)
     x = x.reshape(batch, num_boxes, -1)
     for i in range(self.num_dense):
-      x = nn.Dense(
-        self.dense_channels,
-        kernel_init=nn.initializers.xavier_uniform(),
-        dtype=self.dtype,
-        name=f"dense_{i}",
-      )(x)
-      x = nn.relu(x)
+      x = nn.relu(self._dense(x, self.dense_channels, f"dense_{i}"))
     num_boxes_each = self.num_classes if self.box_classes == "each" else 1
-    logits = nn.Dense(
-      self.num_classes + 1,
-      kernel_init=nn.initializers.normal(0.01),
-      dtype=self.dtype,
-      name="logits",
-    )(x)
-    codes = nn.Dense(
-      num_boxes_each * 4,
-      kernel_init=nn.initializers.normal(0.001),
-      dtype=self.dtype,
-      name="codes",
-    )(x)
+    logits = self._dense(x, self.num_classes + 1, "logits", std=0.01)
+    codes = self._dense(x, num_boxes_each * 4, "codes", std=0.001)
     codes = codes.reshape(*codes.shape[:2], num_boxes_each, 4)
     return logits.astype(jnp.float32), codes.astype(jnp.float32)
+
+  def _dense(self, x, features, name, std=None):
+    start = dense_start(self.dense_init, x.shape[-1], std)
+    return nn.Dense(features, dtype=self.dtype, name=name, **start)(x)

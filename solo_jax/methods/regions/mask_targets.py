@@ -68,7 +68,12 @@ def mask_targets(
       end = start + jnp.maximum(end - start, scale)
     matrices.append(
       averaging_matrix(
-        start, end, num_bins=size, num_cells=num_cells, num_samples=None
+        start,
+        end,
+        num_bins=size,
+        num_cells=num_cells,
+        length=num_cells,
+        num_samples=None,
       )
     )
   targets = jnp.einsum(

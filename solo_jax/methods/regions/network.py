@@ -20,6 +20,7 @@ from solo_jax.methods.regions.detections import (
   select_detections,
 )
 from solo_jax.methods.regions.heads import BoxHead, ProposalHead
+from solo_jax.methods.regions.initial_values import KERNELS
 from solo_jax.methods.regions.proposals import (
   Proposals,
   Selection,
@@ -88,6 +89,8 @@ class RegionNetwork(nn.Module, kw_only=True):
     box_convs: 3x3 convolutions of a box head.
     box_dense: Dense layers of a box head.
     dense_channels: Channels of these.
+    dense_init: How dense layers start, see `initial_values`.
+    pyramid_init: How the pyramid starts, see `initial_values`.
     box_classes: 'each': a box for each class, or 'all': one for all.
     stage_weights: Weights of the box codes of each stage; several stages are a
       cascade (https://arxiv.org/abs/1712.00726).
@@ -115,6 +118,8 @@ class RegionNetwork(nn.Module, kw_only=True):
   box_convs: int
   box_dense: int
   dense_channels: int
+  dense_init: str
+  pyramid_init: str
   box_classes: str
   stage_weights: tuple[tuple[float, ...], ...]
   stage_scores: str
@@ -135,6 +140,7 @@ class RegionNetwork(nn.Module, kw_only=True):
       self.fpn_channels,
       norm=self.norm,
       axis_name=self.axis_name,
+      kernel_init=KERNELS[self.pyramid_init],
       dtype=self.dtype,
     )
     self.proposal_head = ProposalHead(
@@ -151,6 +157,7 @@ class RegionNetwork(nn.Module, kw_only=True):
         conv_channels=self.fpn_channels,
         num_dense=self.box_dense,
         dense_channels=self.dense_channels,
+        dense_init=self.dense_init,
         norm=self.norm,
         axis_name=self.axis_name,
         dtype=self.dtype,

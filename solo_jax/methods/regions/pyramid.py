@@ -76,19 +76,15 @@ def pool_boxes(
   Returns:
     0 where not valid. [B, R, s, s, C], dtype of the pyramid.
   """
-  boxes = jax.lax.stop_gradient(boxes)
-  levels = find_levels(boxes, pooling)
-  total = 0
-  for level in range(NUM_LEVELS):
-    total += pool_level(
-      pyramid[level],
-      boxes,
-      valid & (levels == level),
-      stride=STRIDES[level],
-      size=size,
-      pooling=pooling,
-    )
-  return total
+  return _pool(
+    pyramid[:NUM_LEVELS],
+    boxes,
+    find_levels(boxes, pooling),
+    valid,
+    strides=STRIDES[:NUM_LEVELS],
+    size=size,
+    pooling=pooling,
+  )
 
 
 def pool_level(
@@ -113,14 +109,27 @@ def pool_level(
   Returns:
     [B, R, s, s, C], dtype of `feature`.
   """
-  # Boxes of other levels would need more samples than any box of this one.
+  return _pool(
+    (feature,),
+    boxes,
+    jnp.zeros(valid.shape, jnp.int32),
+    valid,
+    strides=(stride,),
+    size=size,
+    pooling=pooling,
+  )
+
+
+def _pool(pyramid, boxes, levels, valid, *, strides, size, pooling):
+  # Padding would need more samples than any box.
   boxes = jnp.where(valid[..., None], jax.lax.stop_gradient(boxes), 0.0)
   rows, columns = roi_matrices(
     boxes,
-    feature.shape[1:3],
-    stride=stride,
+    levels,
+    [feature.shape[1:3] for feature in pyramid],
+    strides=strides,
     size=size,
     is_aligned=pooling.is_aligned,
     num_samples=pooling.num_samples,
   )
-  return pool(feature, rows, columns, valid)
+  return pool(tuple(pyramid), levels, rows, columns, valid)

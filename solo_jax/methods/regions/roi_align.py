@@ -6,11 +6,16 @@ averaging matrix per axis, exactly, and its gradient two transposed products.
 Boxes get no gradient.
 
 On a CPU a product runs over the cells below a box only, tile by tile, box by
-box; elsewhere over the whole map, which suits matrix units.
+box, in one loop over the boxes of all levels: a loop per level takes several
+times as long to compile. Elsewhere it runs over the whole map, level by level,
+which suits matrix units.
 
 Shape letters: B images, R boxes of an image, s side of the result, h, w size of
-a map, C channels.
+the largest map, C channels.
 """
+
+import functools
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
@@ -24,7 +29,8 @@ def averaging_matrix(
   end: jax.Array,
   *,
   num_bins: int,
-  num_cells: int,
+  num_cells: int | jax.Array,
+  length: int,
   num_samples: int | None,
 ) -> jax.Array:
   """Returns the weights of an axis's cells in each bin of each box.
@@ -34,23 +40,26 @@ def averaging_matrix(
       [...] float32.
     end: Its other edge. [...] float32.
     num_bins: s.
-    num_cells: h or w.
+    num_cells: Cells of each box's map along the axis, at most `length`; the
+      weights of others are 0. [...] int32 or one for all.
+    length: h or w.
     num_samples: Samples of a bin; None: as many as a bin has cells, rounded
       up (none for a box of zero size, whose result is 0).
 
   Returns:
     Samples up to one cell beyond the outermost centres read the outermost cell,
-    samples farther away 0. [..., s, num_cells] float32.
+    samples farther away 0. [..., s, length] float32.
   """
   start, end = jax.lax.stop_gradient((start, end))
   bin_size = (end - start) / num_bins
-  cells = jnp.arange(num_cells, dtype=jnp.float32)
+  cells = jnp.arange(length, dtype=jnp.float32)
   bins = jnp.arange(num_bins, dtype=jnp.float32)
   if num_samples is None:
     count = jnp.ceil(bin_size)
   else:
     count = jnp.full(start.shape, float(num_samples))
   divisor = jnp.maximum(count, 1.0)[..., None]
+  num_cells = jnp.asarray(num_cells)[..., None]
 
   def add_sample(i, total):
     place = bins + (i + 0.5) / divisor  # [..., s]
@@ -61,7 +70,7 @@ def averaging_matrix(
     weight = 1 - jnp.abs(position[..., None] - cells)
     return total + jnp.where(counts[..., None], jnp.maximum(weight, 0), 0.0)
 
-  total = jnp.zeros((*start.shape, num_bins, num_cells), jnp.float32)
+  total = jnp.zeros((*start.shape, num_bins, length), jnp.float32)
   most = jnp.max(count, initial=0).astype(jnp.int32)
   if num_samples is not None:
     most = num_samples
@@ -71,19 +80,21 @@ def averaging_matrix(
 
 def roi_matrices(
   boxes: jax.Array,
-  map_size: tuple[int, int],
+  levels: jax.Array,
+  map_sizes: Sequence[tuple[int, int]],
   *,
-  stride: int,
+  strides: Sequence[int],
   size: int,
   is_aligned: bool,
   num_samples: int | None,
 ) -> tuple[jax.Array, jax.Array]:
-  """Returns both averaging matrices of boxes on a feature map.
+  """Returns both averaging matrices of boxes, each on the map of its level.
 
   Args:
     boxes: Continuous network pixels. [..., 4] float32.
-    map_size: (h, w).
-    stride: Network pixels per cell.
+    levels: Which of the maps. [...] int32.
+    map_sizes: Height and width of each map.
+    strides: Network pixels per cell of each map.
     size: s.
     is_aligned: Whether the centre of a cell is half a cell from its edge
       (detectron2, mmdet). If not, it is assumed to be on the edge, and sides
@@ -93,9 +104,11 @@ def roi_matrices(
   Returns:
     Of rows [..., s, h] and of columns [..., s, w] float32.
   """
-  scaled = boxes * (1 / stride) - (0.5 if is_aligned else 0.0)
+  scale = jnp.asarray([1 / stride for stride in strides], jnp.float32)[levels]
+  scaled = boxes * scale[..., None] - (0.5 if is_aligned else 0.0)
   matrices = []
-  for axis, num_cells in ((1, map_size[0]), (0, map_size[1])):
+  heights, widths = zip(*map_sizes, strict=True)
+  for axis, num_cells in ((1, heights), (0, widths)):
     start, end = scaled[..., axis], scaled[..., axis + 2]
     if not is_aligned:
       end = start + jnp.maximum(end - start, 1.0)
@@ -104,7 +117,8 @@ def roi_matrices(
         start,
         end,
         num_bins=size,
-        num_cells=num_cells,
+        num_cells=jnp.asarray(num_cells)[levels],
+        length=max(num_cells),
         num_samples=num_samples,
       )
     )
@@ -113,67 +127,87 @@ def roi_matrices(
 
 @jax.custom_vjp
 def pool(
-  feature: jax.Array, rows: jax.Array, columns: jax.Array, counts: jax.Array
+  pyramid: Sequence[jax.Array],
+  levels: jax.Array,
+  rows: jax.Array,
+  columns: jax.Array,
+  counts: jax.Array,
 ) -> jax.Array:
-  """Returns a map averaged over bins: rows @ feature @ columns^T.
+  """Returns maps averaged over bins: rows @ map @ columns^T.
 
   Args:
-    feature: [B, h, w, C] float.
-    rows: [B, R, s, h] float32.
+    pyramid: Maps. [B, height, width, C] float each.
+    levels: Which map a box is on. [B, R] int32.
+    rows: See `roi_matrices`. [B, R, s, h] float32.
     columns: [B, R, s, w] float32.
     counts: Boxes of which the result is wanted. [B, R] bool.
 
   Returns:
-    0 where not wanted. [B, R, s, s, C], dtype of `feature`.
+    0 where not wanted. [B, R, s, s, C], dtype of `pyramid`.
   """
   return jax.lax.platform_dependent(
-    feature, rows, columns, counts, cpu=pool_by_tiles, default=pool_by_products
-  )
-
-
-def _pool_forward(feature, rows, columns, counts):
-  kept = rows, columns, counts, feature[:, :, :, :0]
-  return pool(feature, rows, columns, counts), kept
-
-
-def _pool_backward(kept, gradient):
-  rows, columns, counts, like = kept
-  by_feature = jax.lax.platform_dependent(
-    gradient,
+    tuple(pyramid),
+    levels,
     rows,
     columns,
     counts,
-    cpu=spread_by_tiles,
-    default=spread_by_products,
+    cpu=pool_by_tiles,
+    default=pool_by_products,
   )
-  return by_feature.astype(like.dtype), None, None, None
+
+
+def _pool_forward(pyramid, levels, rows, columns, counts):
+  like = [x[:, :, :, :0] for x in pyramid]
+  kept = levels, rows, columns, counts, like
+  return pool(pyramid, levels, rows, columns, counts), kept
+
+
+def _pool_backward(kept, gradient):
+  levels, rows, columns, counts, like = kept
+  sizes = [x.shape[1:3] for x in like]
+  by_maps = jax.lax.platform_dependent(
+    gradient,
+    levels,
+    rows,
+    columns,
+    counts,
+    cpu=functools.partial(spread_by_tiles, sizes=sizes),
+    default=functools.partial(spread_by_products, sizes=sizes),
+  )
+  by_maps = (x.astype(y.dtype) for x, y in zip(by_maps, like, strict=True))
+  return tuple(by_maps), None, None, None, None
 
 
 pool.defvjp(_pool_forward, _pool_backward)
 
 
-def pool_by_products(feature, rows, columns, counts):
-  """Computes `pool` by products over the whole map."""
+def pool_by_products(pyramid, levels, rows, columns, counts):
+  """Computes `pool` by products over the whole maps."""
 
   def pool_image(feature, rows, columns):
-    return _in_chunks(
-      lambda row, column: jnp.einsum(
+    def pool_chunk(matrices):
+      row, column = (x.astype(feature.dtype) for x in matrices)
+      return jnp.einsum(
         "rih,hwc,rjw->rijc",
-        row.astype(feature.dtype),
+        row,
         feature,
-        column.astype(feature.dtype),
+        column,
         preferred_element_type=jnp.float32,
-      ).astype(feature.dtype),
-      rows,
-      columns,
-    )
+      ).astype(feature.dtype)
 
-  rows = jnp.where(counts[..., None, None], rows, 0.0)
-  return jax.vmap(pool_image)(feature, rows, columns)
+    result = jax.lax.map(pool_chunk, (_chunked(rows), _chunked(columns)))
+    return result.reshape(-1, *result.shape[2:])[: len(rows)]
+
+  sizes = [x.shape[1:3] for x in pyramid]
+  cuts = _cut_by_levels(levels, rows, columns, counts, sizes)
+  return sum(
+    jax.vmap(pool_image)(feature, *matrices)
+    for feature, matrices in zip(pyramid, cuts, strict=True)
+  )
 
 
-def spread_by_products(gradient, rows, columns, counts):
-  """Computes the gradient of `pool` by products. [B, h, w, C] float32."""
+def spread_by_products(gradient, levels, rows, columns, counts, *, sizes):
+  """Computes the gradient of `pool`. [B, height, width, C] float32 each."""
 
   def spread_image(gradient, rows, columns):
     def add(total, chunk):
@@ -190,8 +224,15 @@ def spread_by_products(gradient, rows, columns, counts):
     chunks = jax.tree.map(_chunked, (rows, columns, gradient))
     return jax.lax.scan(add, jnp.zeros(shape, jnp.float32), chunks)[0]
 
-  rows = jnp.where(counts[..., None, None], rows, 0.0)
-  return jax.vmap(spread_image)(gradient, rows, columns)
+  cuts = _cut_by_levels(levels, rows, columns, counts, sizes)
+  return [jax.vmap(spread_image)(gradient, *matrices) for matrices in cuts]
+
+
+def _cut_by_levels(levels, rows, columns, counts, sizes):
+  """Yields the matrices of each level; rows of other boxes are 0."""
+  for level, (height, width) in enumerate(sizes):
+    is_here = (counts & (levels == level))[..., None, None]
+    yield jnp.where(is_here, rows[..., :height], 0.0), columns[..., :width]
 
 
 def _chunked(x: jax.Array) -> jax.Array:
@@ -201,65 +242,69 @@ def _chunked(x: jax.Array) -> jax.Array:
   return x.reshape(-1, CHUNK, *x.shape[1:])
 
 
-def _in_chunks(function, *arrays):
-  count = len(arrays[0])
-  result = jax.lax.map(lambda x: function(*x), tuple(map(_chunked, arrays)))
-  return result.reshape(-1, *result.shape[2:])[:count]
-
-
-def pool_by_tiles(feature, rows, columns, counts):
+def pool_by_tiles(pyramid, levels, rows, columns, counts):
   """Computes `pool` box by box, over the tiles that a box has cells in."""
-  _, num_boxes, size, _ = rows.shape
-  feature, rows, columns = _at_least_a_tile(feature, rows, columns)
-  walk = _Walk(rows, columns, counts)
+  num_boxes, size = rows.shape[1:3]
+  channels, dtype = pyramid[0].shape[-1], pyramid[0].dtype
+  sizes = _at_least_a_tile([x.shape[1:3] for x in pyramid])
+  pyramid = [
+    _padded(x, {1: h, 2: w}) for x, (h, w) in zip(pyramid, sizes, strict=True)
+  ]
+  walk = _Walk(levels, rows, columns, counts, sizes)
+
+  def read(feature, at):
+    shape = (1, TILE, TILE, channels)
+    block = jax.lax.dynamic_slice(feature, at, shape)
+    return block.astype(jnp.float32).reshape(TILE, -1)
+
+  readers = [functools.partial(read, feature) for feature in pyramid]
 
   def add_box(step, result):
     box = walk.boxes[step]
-    image = box // num_boxes
 
     def add_tile(tile, total):
       (top, row), (left, column) = walk.tile(box, tile)
-      block = jax.lax.dynamic_slice(
-        feature,
-        (image, top, left, 0),
-        (1, TILE, TILE, feature.shape[-1]),
-      )[0]
-      block = block.astype(jnp.float32).reshape(TILE, -1)
+      at = (box // num_boxes, top, left, 0)
+      block = jax.lax.switch(walk.levels[box], readers, at)
       strips = (row @ block).reshape(size, TILE, -1)
       return total + jnp.einsum("jw,iwc->ijc", column, strips)
 
-    zeros = jnp.zeros((size, size, feature.shape[-1]), jnp.float32)
+    zeros = jnp.zeros((size, size, channels), jnp.float32)
     total = jax.lax.fori_loop(0, walk.num_tiles(box), add_tile, zeros)
     return jax.lax.dynamic_update_slice(
-      result, total.astype(feature.dtype)[None], (box, 0, 0, 0)
+      result, total.astype(dtype)[None], (box, 0, 0, 0)
     )
 
-  shape = (counts.size, size, size, feature.shape[-1])
-  result = jax.lax.fori_loop(
-    0, walk.num_boxes, add_box, jnp.zeros(shape, feature.dtype)
-  )
-  return result.reshape(*counts.shape, *shape[1:])
+  result = jnp.zeros((counts.size, size, size, channels), dtype)
+  result = jax.lax.fori_loop(0, walk.num_boxes, add_box, result)
+  return result.reshape(*counts.shape, *result.shape[1:])
 
 
-def spread_by_tiles(gradient, rows, columns, counts):
-  """Computes the gradient of `pool` tile by tile. [B, h, w, C] float32."""
-  batch, num_boxes, size, height = rows.shape
-  width, channels = columns.shape[-1], gradient.shape[-1]
-  _, rows, columns = _at_least_a_tile(None, rows, columns)
+def spread_by_tiles(gradient, levels, rows, columns, counts, *, sizes):
+  """Computes the gradient of `pool`. [B, height, width, C] float32 each.
+
+  The gradients of all maps are added up on one sheet, on which the first is on
+  the left and the others, one below the other, are on the right.
+  """
+  batch, num_boxes, size = rows.shape[:3]
+  channels = gradient.shape[-1]
   gradient = gradient.reshape(-1, size, size, channels)
-  walk = _Walk(rows, columns, counts)
+  padded = _at_least_a_tile(sizes)
+  walk = _Walk(levels, rows, columns, counts, padded)
+  places, sheet = _sheet(padded)
+  places = jnp.asarray(places)
 
   def add_box(step, result):
     box = walk.boxes[step]
-    image = box // num_boxes
     by_bins = jax.lax.dynamic_index_in_dim(gradient, box, keepdims=False)
     by_bins = by_bins.astype(jnp.float32)
+    y, x = places[walk.levels[box]]
 
     def add_tile(tile, result):
       (top, row), (left, column) = walk.tile(box, tile)
       strips = jnp.einsum("jw,ijc->iwc", column, by_bins)
       block = row.T @ strips.reshape(size, -1)
-      at = (image, top, left, 0)
+      at = (box // num_boxes, y + top, x + left, 0)
       shape = (1, TILE, TILE, channels)
       old = jax.lax.dynamic_slice(result, at, shape)
       return jax.lax.dynamic_update_slice(
@@ -268,23 +313,33 @@ def spread_by_tiles(gradient, rows, columns, counts):
 
     return jax.lax.fori_loop(0, walk.num_tiles(box), add_tile, result)
 
-  shape = (batch, rows.shape[-1], columns.shape[-1], channels)
-  result = jax.lax.fori_loop(
-    0, walk.num_boxes, add_box, jnp.zeros(shape, jnp.float32)
-  )
-  return result[:, :height, :width]
+  result = jnp.zeros((batch, *sheet, channels), jnp.float32)
+  result = jax.lax.fori_loop(0, walk.num_boxes, add_box, result)
+  return [
+    result[:, y : y + height, x : x + width]
+    for (y, x), (height, width) in zip(_sheet(padded)[0], sizes, strict=True)
+  ]
 
 
-def _at_least_a_tile(feature, rows, columns):
-  """Pads maps that are smaller than a tile."""
-  pad = [max(TILE - x.shape[-1], 0) for x in (rows, columns)]
-  if feature is not None:
-    feature = jnp.pad(feature, ((0, 0), (0, pad[0]), (0, pad[1]), (0, 0)))
-  rows, columns = (
-    jnp.pad(x, ((0, 0), (0, 0), (0, 0), (0, n)))
-    for x, n in zip((rows, columns), pad, strict=True)
-  )
-  return feature, rows, columns
+def _sheet(sizes):
+  """Returns each map's place (top, left), and the size of a sheet for all."""
+  (height, width), *others = sizes
+  places, top = [(0, 0)], 0
+  for below, _ in others:
+    places.append((top, width))
+    top += below
+  width += max((w for _, w in others), default=0)
+  return places, (max(height, top), width)
+
+
+def _at_least_a_tile(sizes):
+  return [(max(h, TILE), max(w, TILE)) for h, w in sizes]
+
+
+def _padded(x, sides):
+  """Returns an array with zeros up to the length of each axis named."""
+  pad = [(0, sides.get(axis, n) - n) for axis, n in enumerate(x.shape)]
+  return jnp.pad(x, pad)
 
 
 class _Walk:
@@ -293,14 +348,18 @@ class _Walk:
   Attributes:
     boxes: Flat indices, those wanted first. [B * R] int32.
     num_boxes: Number of wanted boxes. [] int32.
+    levels: Which map a box is on. [B * R] int32.
   """
 
-  def __init__(self, rows, columns, counts):
+  def __init__(self, levels, rows, columns, counts, sizes):
     counts = counts.reshape(-1)
+    self.levels = levels.reshape(-1)
     self.boxes = jnp.argsort(~counts, stable=True)
     self.num_boxes = jnp.sum(counts)
     self._axes = []
-    for matrices in (rows, columns):
+    for matrices, sides in zip(
+      (rows, columns), zip(*sizes, strict=True), strict=True
+    ):
       matrices = matrices.reshape(-1, *matrices.shape[2:])
       is_used = jnp.any(matrices > 0, axis=1)  # [B * R, cells]
       first = jnp.argmax(is_used, axis=1)
@@ -308,16 +367,18 @@ class _Walk:
       num_tiles = jnp.where(
         jnp.any(is_used, axis=1), (last - first + TILE - 1) // TILE, 0
       )
-      self._axes.append((matrices, first, num_tiles))
+      matrices = _padded(matrices, {2: max(sides)})
+      limit = (jnp.asarray(sides) - TILE)[self.levels]
+      self._axes.append((matrices, first, limit, num_tiles))
 
   def num_tiles(self, box):
     """Returns the tiles of a box; 0 for one beyond the map."""
-    (_, _, rows), (_, _, columns) = self._axes
+    (*_, rows), (*_, columns) = self._axes
     return rows[box] * columns[box]
 
   def tile(self, box, tile):
     """Returns (start, matrix [s, TILE]) of a tile's rows and columns."""
-    across = self._axes[1][2][box]
+    across = self._axes[1][-1][box]
     numbers = tile // across, tile % across
     return tuple(
       self._cut(box, number, *axis)
@@ -325,11 +386,11 @@ class _Walk:
     )
 
   @staticmethod
-  def _cut(box, number, matrices, first, _):
+  def _cut(box, number, matrices, first, limit, _):
     start = first[box] + number * TILE
     # A tile that would exceed the map begins earlier; the part shared with the
     # previous tile is left out.
-    begin = jnp.minimum(start, matrices.shape[-1] - TILE)
+    begin = jnp.minimum(start, limit[box])
     matrix = jax.lax.dynamic_slice(
       matrices, (box, 0, begin), (1, matrices.shape[1], TILE)
     )[0]

@@ -25,6 +25,8 @@ SHARED = (
   "box_convs",
   "box_dense",
   "dense_channels",
+  "dense_init",
+  "pyramid_init",
   "box_classes",
   "stage_scores",
   "stage_gradient",

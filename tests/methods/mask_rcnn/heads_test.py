@@ -35,6 +35,7 @@ def test_a_fed_head_reads_the_features_before():
     num_convs=1,
     channels=3,
     norm=None,
+    logits_init="small",
     is_fed=True,
     axis_name=None,
     dtype=jnp.float32,

@@ -17,6 +17,7 @@ OWN = dict(
   mask_flow=False,
   mask_scores="mean",
   semantic_classes=0,
+  mask_init="small",
 )
 
 

@@ -14,6 +14,7 @@ from solo_jax.methods.queries.points import (
   read_points,
   read_shared_points,
   uncertain_points,
+  uncertain_points_of_valid,
 )
 
 
@@ -95,6 +96,23 @@ def test_the_least_sure_candidates_are_kept():
   others = jnp.asarray([[[0.125, 0.5]]])
   chosen = uncertain_points(logits, jnp.zeros(1, int), candidates, others, 3)
   np.testing.assert_allclose(chosen[0, :, 0], [0.625, 0.375, 0.125])
+
+
+def test_points_of_valid_groups_are_those_of_each():
+  rng = np.random.default_rng(2)
+  maps = jnp.asarray(rng.standard_normal((3, 4, 5)), jnp.float32)
+  number = 20  # more than a chunk
+  index = jnp.asarray(rng.integers(0, 3, number))
+  candidates, others = (
+    jnp.asarray(rng.random((number, n, 2)), jnp.float32) for n in (9, 2)
+  )
+  expected = uncertain_points(maps, index, candidates, others, 6)
+  find = jax.jit(uncertain_points_of_valid, static_argnums=5)
+  for share in (0.0, 0.3, 1.0):
+    valid = jnp.asarray(rng.random(number) < share)
+    found = find(maps, index, valid, candidates, others, 6)
+    np.testing.assert_array_equal(found[valid], expected[valid])
+    assert 0 <= found.min() and found.max() <= 1
 
 
 def test_the_least_are_those_of_a_sort():

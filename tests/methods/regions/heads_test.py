@@ -16,6 +16,7 @@ def box_head(**changed):
     conv_channels=4,
     num_dense=1,
     dense_channels=5,
+    dense_init="fan_in",
     norm=None,
     axis_name=None,
     dtype=jnp.float32,

@@ -1,5 +1,6 @@
 """Tests of solo_jax/methods/regions/roi_align.py."""
 
+import functools
 import math
 
 import jax
@@ -14,16 +15,16 @@ from solo_jax.methods.regions.roi_align import averaging_matrix
 POOLS = {
   "tiles": (
     jax.jit(roi_align.pool_by_tiles),
-    jax.jit(roi_align.spread_by_tiles),
+    jax.jit(roi_align.spread_by_tiles, static_argnames="sizes"),
   ),
   "products": (
     jax.jit(roi_align.pool_by_products),
-    jax.jit(roi_align.spread_by_products),
+    jax.jit(roi_align.spread_by_products, static_argnames="sizes"),
   ),
 }
 roi_matrices = jax.jit(
   roi_align.roi_matrices,
-  static_argnames=("map_size", "stride", "size", "is_aligned", "num_samples"),
+  static_argnames=("map_sizes", "strides", "size", "is_aligned", "num_samples"),
 )
 
 
@@ -74,28 +75,37 @@ BOXES = np.array(
 )
 
 
+SIZES = (20, 41), (10, 21)  # of the maps, of strides 4 and 8
+
+
 @pytest.mark.parametrize("way", POOLS)
 @pytest.mark.parametrize(
   ("is_aligned", "num_samples"), [(False, 2), (True, None)]
 )
 def test_equals_samples_one_by_one(way, is_aligned, num_samples):
   rng = np.random.default_rng(0)
-  feature = rng.normal(size=(2, 20, 41, 3)).astype(np.float32)
+  pyramid = tuple(
+    rng.normal(size=(2, *size, 3)).astype(np.float32) for size in SIZES
+  )
   boxes = np.stack([BOXES, BOXES[::-1]])
+  levels = np.array([[0, 1, 0, 1, 0, 1], [0, 0, 1, 1, 0, 1]])
   matrices = roi_matrices(
     boxes,
-    feature.shape[1:3],
-    stride=4,
+    levels,
+    SIZES,
+    strides=(4, 8),
     size=3,
     is_aligned=is_aligned,
     num_samples=num_samples,
   )
   counts = np.ones(boxes.shape[:2], bool)
   counts[1, 2] = False
-  found = POOLS[way][0](feature, *matrices, counts)
+  found = POOLS[way][0](pyramid, levels, *matrices, counts)
   for i in range(2):
-    for j, box in enumerate(boxes[i]):
-      expected = by_samples(feature[i], box, 4, 3, is_aligned, num_samples)
+    for j, (box, level) in enumerate(zip(boxes[i], levels[i], strict=True)):
+      expected = by_samples(
+        pyramid[level][i], box, 4 * 2**level, 3, is_aligned, num_samples
+      )
       np.testing.assert_allclose(
         found[i, j], expected * counts[i, j], atol=2e-5, err_msg=(i, j)
       )
@@ -103,34 +113,42 @@ def test_equals_samples_one_by_one(way, is_aligned, num_samples):
 
 def test_gradient_is_that_of_the_products():
   rng = np.random.default_rng(1)
-  feature = rng.normal(size=(1, 40, 20, 2)).astype(np.float32)
+  sizes = tuple(size[::-1] for size in SIZES)
+  pyramid = tuple(
+    rng.normal(size=(1, *size, 2)).astype(np.float32) for size in sizes
+  )
   boxes = BOXES[None, :, [1, 0, 3, 2]]
+  levels = jnp.asarray([[0, 1, 1, 0, 0, 1]])
   matrices = roi_matrices(
-    boxes, (40, 20), stride=4, size=2, is_aligned=True, num_samples=None
+    boxes,
+    levels,
+    sizes,
+    strides=(4, 8),
+    size=2,
+    is_aligned=True,
+    num_samples=None,
   )
   counts = np.array([[True, True, True, True, True, False]])
 
-  def loss(feature, pool):
-    return jnp.sum(jnp.sin(pool(feature, *matrices, counts)))
+  def loss(pyramid, pool):
+    return jnp.sum(jnp.sin(pool(pyramid, levels, *matrices, counts)))
 
   derive = jax.jit(jax.grad(loss), static_argnums=1)
-  expected = derive(feature, roi_align.pool_by_products)
-  assert np.abs(expected).max() > 0.01
-  np.testing.assert_allclose(
-    derive(feature, roi_align.pool), expected, atol=1e-6
-  )
-  gradient = jnp.cos(roi_align.pool(feature, *matrices, counts))
+  expected = derive(pyramid, roi_align.pool_by_products)
+  assert min(np.abs(x).max() for x in expected) > 0.01
+  check = functools.partial(np.testing.assert_allclose, atol=1e-6)
+  jax.tree.map(check, derive(pyramid, roi_align.pool), expected)
+  gradient = jnp.cos(roi_align.pool(pyramid, levels, *matrices, counts))
   for _, spread in POOLS.values():
-    np.testing.assert_allclose(
-      spread(gradient, *matrices, counts), expected, atol=1e-6
-    )
+    found = spread(gradient, levels, *matrices, counts, sizes=sizes)
+    jax.tree.map(check, tuple(found), expected)
 
 
 def test_rows_sum_to_the_share_of_samples_inside():
   start = jnp.asarray([-0.5, 2.0, 50.0])
   end = jnp.asarray([11.5, 2.0, 60.0])
   matrix = averaging_matrix(
-    start, end, num_bins=4, num_cells=12, num_samples=None
+    start, end, num_bins=4, num_cells=12, length=12, num_samples=None
   )
   np.testing.assert_allclose(
     matrix.sum(-1), np.repeat([[1.0], [0.0], [0.0]], 4, axis=1), atol=1e-6
@@ -139,14 +157,22 @@ def test_rows_sum_to_the_share_of_samples_inside():
 
 def test_no_box_is_wanted():
   feature = np.ones((1, 5, 5, 2), np.float32)
+  levels = np.zeros((1, len(BOXES)), int)
   matrices = roi_matrices(
-    BOXES[None], (5, 5), stride=4, size=2, is_aligned=True, num_samples=2
+    BOXES[None],
+    levels,
+    ((5, 5),),
+    strides=(4,),
+    size=2,
+    is_aligned=True,
+    num_samples=2,
   )
   counts = np.zeros((1, len(BOXES)), bool)
   for pool, spread in POOLS.values():
-    found = pool(feature, *matrices, counts)
+    found = pool((feature,), levels, *matrices, counts)
     assert not np.asarray(found).any()
-    assert not np.asarray(spread(found + 1, *matrices, counts)).any()
+    (found,) = spread(found + 1, levels, *matrices, counts, sizes=((5, 5),))
+    assert not np.asarray(found).any()
 
 
 def roi_boxes(rois, num_images):
@@ -160,26 +186,29 @@ def roi_boxes(rois, num_images):
 def test_fixture(golden, way):
   pool, spread = POOLS[way]
   feature = golden["feature"].transpose(0, 2, 3, 1)
+  size = feature.shape[1:3]
   for i, case in enumerate(golden.config["cases"]):
     boxes, belongs = roi_boxes(golden[f"rois_{i}"], len(feature))
     ratio = case["sampling_ratio"]
+    levels = np.zeros(belongs.shape, int)
     matrices = roi_matrices(
       boxes,
-      feature.shape[1:3],
-      stride=1 / case["spatial_scale"],
+      levels,
+      (size,),
+      strides=(1 / case["spatial_scale"],),
       size=case["output_size"],
       is_aligned=case["aligned"],
       num_samples=ratio if ratio > 0 else None,
     )
-    found = pool(feature, *matrices, belongs).sum(0)
+    found = pool((feature,), levels, *matrices, belongs).sum(0)
     np.testing.assert_allclose(
       found.transpose(0, 3, 1, 2), golden[f"out_{i}"], rtol=2e-5, atol=2e-5
     )
     gradient = golden[f"cot_{i}"].transpose(0, 2, 3, 1)
     gradient = np.broadcast_to(gradient, (len(feature), *gradient.shape))
-    found = np.asarray(spread(gradient, *matrices, belongs))
+    (found,) = spread(gradient, levels, *matrices, belongs, sizes=(size,))
     np.testing.assert_allclose(
-      found.transpose(0, 3, 1, 2),
+      np.transpose(found, (0, 3, 1, 2)),
       golden[f"grad_feature_{i}"],
       rtol=1e-4,
       atol=1e-4,

@@ -1,0 +1,127 @@
+r"""Mask AP by the number of training images, at equal CPU time per run.
+
+python -m solo_jax.prepare --dataset=labeled_images --name=nuclei \
+    --source=../shared/data/nuclei
+taskset -c 0 python benchmarks/learning_curve.py --workdirs=workdirs/curve \
+    --base=solov2_nuclei.py --sizes=16,60,200,597 --minutes=5
+python benchmarks/learning_curve.py --workdirs=workdirs/curve \
+    --base=solov2_nuclei.py --sizes=16,60 --minutes=5 --mix=copy_paste
+
+Each run takes the first images of the train split, and as many steps as fill
+the CPU minutes (without compilation and evaluation). A run that was interrupted
+resumes. Writes curve.json, curve.png and a table of all runs in WORKDIRS.
+"""
+
+import json
+import os
+import pathlib
+
+import jax
+import matplotlib
+import methods_table
+import rich.progress
+import train_throughput
+from absl import app, flags
+
+from solo_jax.scoring.checkpoint import Request, evaluate_checkpoint
+from solo_jax.training.loop import train_and_evaluate
+from solo_jax.weights import load_config
+
+BASE = flags.DEFINE_string("base", "solov2_nuclei.py", "Of configs/.")
+SIZES = flags.DEFINE_list("sizes", ["16", "60", "200", "597"], "Images.")
+CURVE_MINUTES = flags.DEFINE_float("minutes", 5.0, "CPU minutes per run.")
+MIX = flags.DEFINE_enum(
+  "mix", "none", ["none", "copy_paste", "mosaic"], "Augmentation at the end."
+)
+FLAGS = flags.FLAGS
+
+
+def make_config(base: str, num_images: int, steps: int | None):
+  """Returns a config for the first images, with the mixing of the flag."""
+  config = load_config(base if steps is None else f"{base}:steps={steps}")
+  config = methods_table.with_data(config)
+  config.dataset.train_split = f"train[:{num_images}]"
+  if MIX.value != "none":
+    mix = (MIX.value, dict(probability=0.5))
+    config.transforms.augment = (*config.transforms.augment, mix)
+  return config
+
+
+def run(base: str, num_images: int) -> dict:
+  """Trains and evaluates one point of the curve, or resumes it."""
+  config = make_config(base, num_images, None)
+  name = f"{config.method}_{num_images}_{MIX.value}"
+  folder = pathlib.Path(FLAGS.workdirs) / name
+  if not (folder / "steps").exists():
+    used = train_throughput.measure_loop(config, methods_table.PROBE_STEPS)
+    steps = methods_table.count_steps(CURVE_MINUTES.value, used["process_ms"])
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "steps").write_text(str(steps))
+  steps = int((folder / "steps").read_text())
+  train_and_evaluate(make_config(base, num_images, steps), str(folder))
+  with rich.progress.Progress(disable=True) as progress:
+    metrics = evaluate_checkpoint(
+      Request(path=str(folder), data_dir=FLAGS.data_dir), progress
+    )
+  return dict(
+    folder=name,
+    method=config.method,
+    images=num_images,
+    mix=MIX.value,
+    minutes=CURVE_MINUTES.value,
+    steps=steps,
+    mask_AP=metrics.mask_AP,
+    mask_AP50=metrics.mask_AP50,
+  )
+
+
+def draw(points: list[dict], path: pathlib.Path) -> None:
+  """Draws one line per method and mixing."""
+  matplotlib.use("Agg")
+  from matplotlib import pyplot
+
+  figure, axes = pyplot.subplots(figsize=(6, 3.6), dpi=130)
+  for method, mix in sorted({(x["method"], x["mix"]) for x in points}):
+    line = sorted(
+      (x["images"], x["mask_AP"])
+      for x in points
+      if (x["method"], x["mix"]) == (method, mix)
+    )
+    label = method if mix == "none" else f"{method}, {mix}"
+    axes.plot(*zip(*line, strict=True), marker="o", label=label)
+  axes.set(xscale="log", xlabel="training images", ylabel="mask AP", ylim=0)
+  ticks = sorted({x["images"] for x in points})
+  axes.set_xticks(ticks, map(str, ticks), minor=False)
+  axes.set_xticks([], minor=True)
+  axes.grid(alpha=0.3)
+  axes.legend(frameon=False)
+  figure.tight_layout()
+  figure.savefig(path)
+
+
+def main(argv: list[str]) -> None:
+  """Makes the points of the flags and the table of all points."""
+  del argv
+  os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+  folder = pathlib.Path(FLAGS.workdirs)
+  folder.mkdir(parents=True, exist_ok=True)
+  saved = folder / "curve.json"
+  points = json.loads(saved.read_text()) if saved.exists() else []
+  for size in map(int, SIZES.value):
+    point = run(BASE.value, size)
+    same = [x for x in points if x["folder"] == point["folder"]]
+    points = [x for x in points if x not in same] + [point]
+    saved.write_text(json.dumps(points, indent=1))
+    draw(points, folder / "curve.png")
+    print(point, flush=True)
+    jax.clear_caches()
+  print("| method | mixing | images | steps | mask AP | AP50 |")
+  for x in points:
+    print(
+      f"| {x['method']} | {x['mix']} | {x['images']} | {x['steps']:,} "
+      f"| {x['mask_AP']:.3f} | {x['mask_AP50']:.3f} |"
+    )
+
+
+if __name__ == "__main__":
+  app.run(main)
