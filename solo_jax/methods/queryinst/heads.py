@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from solo_jax.methods.mask_rcnn.heads import Upsample
 from solo_jax.nn.attention import Attention, Perceptron, layer_norm
 from solo_jax.nn.conv import Conv
+from solo_jax.nn.masked_batch_norm import MaskedBatchNorm
 
 _xavier = nn.initializers.xavier_uniform()
 
@@ -189,7 +190,6 @@ class MaskHead(nn.Module):
     )
     x = dynamic(query, pooled)
     x = x.reshape(-1, *x.shape[2:])
-    mask = jnp.broadcast_to(valid.reshape(-1, 1, 1, 1), (*x.shape[:3], 1))
     for i in range(self.num_convs):
       x = Conv(
         channels,
@@ -200,14 +200,13 @@ class MaskHead(nn.Module):
         dtype=self.dtype,
         name=f"conv_{i}",
       )(x)
-      x = nn.BatchNorm(
-        use_running_average=not train,
-        axis_name=self.axis_name if train else None,
+      x = MaskedBatchNorm(
+        axis_name=self.axis_name,
         momentum=0.9,
         epsilon=1e-5,
         dtype=self.dtype,
         name=f"norm_{i}",
-      )(x, mask=mask if train else None)
+      )(x, valid.reshape(-1), train=train)
       x = nn.relu(x)
     x = nn.relu(Upsample(channels, dtype=self.dtype, name="upsample")(x))
     x = Conv(self.num_classes, (1, 1), dtype=self.dtype, name="logits")(x)
