@@ -294,7 +294,7 @@ def test_parse_arg_refuses(text, message):
     ("network", "num_grids", (16,), "one per level"),
     ("network", "head_channels", 50, "multiple of network.num_groups"),
     ("network", "levels", (3, 7), "1 or more values, each one of 2, 3"),
-    ("optimizer", "name", "adam", "it must be one of 'adamw', 'sgd'"),
+    ("optimizer", "name", "adam", "it must be one of 'adamw', 'muon', 'sgd'"),
     (
       "optimizer",
       "accumulate",

@@ -1,4 +1,4 @@
-"""Tests of solo_jax/exporting/writer.py: ONNX, tiles, Mask2Former."""
+"""Tests of solo_jax/exporting/writer.py: ONNX, tiles, queries."""
 
 import json
 import runpy
@@ -49,20 +49,34 @@ def test_onnx_runtime_equals_the_native_predictor(tmp_path, method):
   assert_same_everywhere(exported, native(method))
 
 
-def make_mask2former():
-  """A checkpoint of a small Mask2Former; its queries must differ."""
-  path = CONFIGS / "mask2former_shapes.py"
-  config = runpy.run_path(str(path))["get_config"]()
-  config.preprocessing.update(short_side=SIDE, max_side=SIDE)
-  config.backbone.update(stage_sizes=(1, 1, 1, 1), widths=(8, 8, 8, 8))
-  config.network.update(
+QUERIES = dict(
+  mask2former=dict(
     num_queries=6,
     channels=32,
     mask_channels=8,
     encoder_hidden=16,
     num_decoder_layers=1,
     decoder_hidden=16,
-  )
+  ),
+  queryinst=dict(
+    num_proposals=6,
+    channels=16,
+    num_stages=2,
+    num_heads=2,
+    hidden=16,
+    dynamic_channels=4,
+    num_mask_convs=1,
+  ),
+)
+
+
+def make_queries(method):
+  """A checkpoint of a small method of queries, which must differ."""
+  path = CONFIGS / f"{method}_shapes.py"
+  config = runpy.run_path(str(path))["get_config"]()
+  config.preprocessing.update(short_side=SIDE, max_side=SIDE)
+  config.backbone.update(stage_sizes=(1, 1, 1, 1), widths=(8, 8, 8, 8))
+  config.network.update(**QUERIES[method])
   config.decode.max_detections = 8
   network = build_method(config).network
   return Checkpoint(
@@ -75,13 +89,18 @@ def make_mask2former():
 
 
 @pytest.mark.parametrize(
-  "runtime", ["jax", pytest.param("onnx", marks=pytest.mark.slow)]
+  ("method", "runtime"),
+  [
+    ("mask2former", "jax"),
+    pytest.param("mask2former", "onnx", marks=pytest.mark.slow),
+    pytest.param("queryinst", "onnx", marks=pytest.mark.slow),
+  ],
 )
-def test_mask2former_where_images_fill_the_input(tmp_path, runtime):
-  """Its attention takes padding for image, and an export pads to one size."""
+def test_queries_where_images_fill_the_input(tmp_path, method, runtime):
+  """Mask2Former takes padding for image, and an export pads to one size."""
   if runtime == "onnx":
     pytest.importorskip("onnx", reason="ONNX is an extra")
-  checkpoint = make_mask2former()
+  checkpoint = make_queries(method)
   export_checkpoint(
     checkpoint, tmp_path / "out", image_size=(90, 90), onnx=runtime == "onnx"
   )

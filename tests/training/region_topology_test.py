@@ -26,6 +26,8 @@ RUN = (
   "--config.preprocessing.max_side=64",
   "--config.backbone.stage_sizes=(1,1,1,1)",
   "--config.backbone.widths=(8,8,8,8)",
+)
+REGIONS = (
   "--config.network.fpn_channels=8",
   "--config.network.dense_channels=8",
   "--config.network.mask_convs=1",
@@ -36,18 +38,42 @@ RUN = (
   "--config.loss.anchor_samples=16",
   "--config.loss.anchor_divisor=sampled",
 )
+QUERIES = (
+  "--config.network.channels=16",
+  "--config.network.num_proposals=16",
+  "--config.network.num_stages=2",
+  "--config.network.num_heads=2",
+  "--config.network.hidden=16",
+  "--config.network.dynamic_channels=4",
+  "--config.network.num_mask_convs=1",
+)
+
+
+def losses_of(data_dir, workdir, topology, flags, config):
+  train(data_dir, workdir, topology, *RUN, *flags, config=config)
+  rows = [
+    row for row in read_rows(workdir / "metrics.jsonl") if "train/loss" in row
+  ]
+  assert [row["step"] for row in rows] == [1, 2, 3]
+  print(config, topology, [row["train/loss"] for row in rows])
+  return [row["train/loss"] for row in rows]
 
 
 @pytest.mark.slow
 def test_losses_are_those_of_one_device(data_dir, tmp_path):
   """Eight devices of one process are compared in toy_methods_test."""
-  losses = []
-  for topology in ((1, 1), (2, 4)):
-    workdir = tmp_path / str(topology)
-    train(data_dir, workdir, topology, *RUN, config="mask_rcnn_shapes")
-    rows = [
-      row for row in read_rows(workdir / "metrics.jsonl") if "train/loss" in row
-    ]
-    assert [row["step"] for row in rows] == [1, 2, 3]
-    losses.append([row["train/loss"] for row in rows])
+  losses = [
+    losses_of(data_dir, tmp_path / str(x), x, REGIONS, "mask_rcnn_shapes")
+    for x in ((1, 1), (2, 4))
+  ]
+  np.testing.assert_allclose(*losses, rtol=1e-5)
+
+
+@pytest.mark.slow
+def test_losses_of_queryinst_are_those_of_one_device(data_dir, tmp_path):
+  """Its mask heads' batch norms gather statistics over all devices."""
+  losses = [
+    losses_of(data_dir, tmp_path / str(x), x, QUERIES, "queryinst_shapes")
+    for x in ((1, 1), (1, 8))
+  ]
   np.testing.assert_allclose(*losses, rtol=1e-5)

@@ -130,10 +130,14 @@ def find_detections(
 
 def _best_of_levels(scores, level_sizes, number):
   """Returns which priors are among the best of their level. [A] bool."""
-  found, start = jnp.zeros(len(scores), bool), 0
+  found, start = [], 0
   for size in level_sizes:
     level = scores[start : start + size]
-    _, index = jax.lax.top_k(level, min(number, size))
-    found = found.at[start + index].set(True)
+    count = min(number, size)
+    least = jax.lax.top_k(level, count)[0][-1]
+    better, equal = level > least, level == least
+    # Of equal ones the first, as `top_k` takes; no scatter, for ONNX.
+    room = count - jnp.sum(better)
+    found.append(better | (equal & (jnp.cumsum(equal) <= room)))
     start += size
-  return found
+  return jnp.concatenate(found)
