@@ -56,7 +56,7 @@ test: .venv/extras ## Run the tests; FILE=tests/nn for some of them
 	$(BIN)/python $(PYTEST) $(FILE)
 
 test-slow: .venv/extras ## Run the tests of minutes: faults, processes, notebooks
-	$(BIN)/python -m pytest -q -m slow $(FILE)
+	$(BIN)/python $(PYTEST) -m slow $(FILE)
 
 test-latest: .venv-latest/installed ## Run the tests with the newest releases
 	.venv-latest/bin/python $(PYTEST) -W error::DeprecationWarning:jax \

@@ -44,23 +44,27 @@ GOLDEN = pathlib.Path(
   os.environ.get("SOLO_JAX_GOLDEN", pathlib.Path(__file__).parent / "golden")
 )
 
-# Files of ten seconds and more.
+# Files of ten seconds and more; the first three have tests of minutes.
 LONGEST = (
+  "faults/kill_test.py",
+  "training/topology_test.py",
+  "colabs/notebooks_test.py",
   "methods/mask_rcnn/loss_test.py",
   "methods/toy_methods_test.py",
-  "exporting/writer_test.py",
   "networks_of_configs_test.py",
-  "methods/mask_rcnn/network_test.py",
+  "methods/regions/cascade_test.py",
+  "exporting/writer_test.py",
+  "prepare_test.py",
+  "conversion/regions_test.py",
+  "webapp_test.py",
+  "methods/queryinst/loss_test.py",
   "exporting/writer_parity_test.py",
   "data/pipeline_test.py",
-  "prepare_test.py",
-  "methods/regions/cascade_test.py",
-  "conversion/regions_test.py",
+  "methods/mask_rcnn/network_test.py",
   "conversion/mask2former_test.py",
-  "methods/queryinst/loss_test.py",
   "conversion/published_test.py",
+  "exporting/program_test.py",
   "conversion/converter_test.py",
-  "webapp_test.py",
 )
 
 # Equal examples in every run and no files next to the tests; a slow machine is

@@ -342,8 +342,7 @@ class Predictor:
     """
     return (
       f"{plural(self.num_compiled, 'padded shape')} compiled, "
-      f"{plural(num_dropped, 'candidate')} beyond the capacity "
-      "(decode.max_candidates)"
+      f"{plural(num_dropped, 'candidate')} beyond the capacity of decoding"
     )
 
   def padded_size(self, size: tuple[int, int]) -> tuple[int, int]:

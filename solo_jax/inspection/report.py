@@ -237,7 +237,7 @@ def ceiling_table(ceilings: Mapping[str, Ceiling], num_images: int) -> Table:
   """
   rows = [["recall of the mask targets alone"]]
   rows += [[f"oracle {name}"] for name in ORACLE.values()]
-  rows.append(["candidates beyond decode.max_candidates"])
+  rows.append(["candidates beyond the capacity of decoding"])
   for ceiling in ceilings.values():
     values = (
       ceiling.masks.mask_AR,

@@ -18,6 +18,7 @@ from solo_jax.conversion.families import find_family
 from solo_jax.conversion.mapping import route
 from solo_jax.conversion.recognition import recognize
 from solo_jax.weights import load_config
+from tests.network_parts import without_backbone
 
 NAMES = [
   row.name for row in published.PUBLISHED if row.name.startswith("queryinst_")
@@ -56,19 +57,21 @@ def test_names():
 
 @pytest.fixture(scope="module")
 def find_shapes():
-  """Shapes of a config's variables; each backbone's are traced once."""
+  """Shapes of a config's variables, each part traced once."""
   found = {}
 
   def find(config):
-    key = repr(config.backbone)
+    network = build_method(config).network.clone(num_proposals=4)
+    network, backbone = without_backbone(network)
+    key = repr(network)
     if key not in found:
-      network = build_method(config).network.clone(num_proposals=4)
       found[key] = variable_shapes(network, image_size=(32, 32))
-    params = dict(found[key]["params"])
+    variables = backbone.add_to(found[key])
+    params = dict(variables["params"])
     for name in ("proposal_boxes", "proposal_queries"):
       shape = (config.network.num_proposals, *params[name].shape[1:])
       params[name] = jax.ShapeDtypeStruct(shape, params[name].dtype)
-    return found[key] | {"params": params}
+    return variables | {"params": params}
 
   return find
 

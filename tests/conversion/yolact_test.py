@@ -23,6 +23,7 @@ from solo_jax.conversion.mapping import route
 from solo_jax.conversion.recognition import recognize
 from solo_jax.errors import UserError
 from solo_jax.weights import load_config
+from tests.network_parts import without_backbone
 
 ROWS = [row for row in published.PUBLISHED if row.name.startswith("yolact")]
 
@@ -82,8 +83,15 @@ def test_a_bias_before_a_norm_moves_into_its_mean():
 
 @functools.cache
 def find_shapes(config):
-  """Variables of a network; cheap, only the backbone's input counts."""
+  """Shapes of a network's variables, each part traced once."""
   network = build_method(load_config(config)).network
+  network, backbone = without_backbone(network)
+  return backbone.add_to(shapes_behind(network))
+
+
+@functools.cache
+def shapes_behind(network):
+  """Cheap: only the backbone's input counts."""
 
   def init(key):
     image = jnp.zeros((1, 256, 256, 3), jnp.uint8)

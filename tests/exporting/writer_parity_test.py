@@ -26,7 +26,7 @@ from tests.exporting.small_exports import (
   "method",
   [
     "solov2",
-    "associative_embedding",
+    pytest.param("associative_embedding", marks=pytest.mark.slow),
     # Their decoder is SOLOv2's.
     pytest.param("solo", marks=pytest.mark.slow),
     pytest.param("decoupled_solo", marks=pytest.mark.slow),

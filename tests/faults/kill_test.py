@@ -92,8 +92,13 @@ def test_run_that_is_asked_to_stop_saves_first(
   toy_runs.assert_same_end(workdir, undisturbed)
 
 
-# The networks of configs, as narrow as they can be.
-BACKBONE = (
+# The networks of configs on small images, as narrow as they can be.
+SMALL_INPUT = (
+  "--config.transforms.image_size=(64,64)",
+  "--config.transforms.augment=(('resize_short_side',{'short_sides':(64,),"
+  "'max_side':64}),)",
+  "--config.preprocessing.short_side=64",
+  "--config.preprocessing.max_side=64",
   "--config.backbone.stage_sizes=(1,1,1,1)",
   "--config.backbone.widths=(8,8,8,8)",
 )
@@ -120,7 +125,7 @@ SMALL = dict(
 def test_killed_training(data_dir, tmp_path, config):
   """The command itself, with a real network and its evaluation."""
   undisturbed, killed = tmp_path / "undisturbed", tmp_path / "killed"
-  small = (*BACKBONE, *SMALL[config])
+  small = (*SMALL_INPUT, *SMALL[config])
   command = dict(program=("-m", "solo_jax.train"), config=config)
   toy_runs.finish(data_dir, undisturbed, *small, **command)
   for kill_after in (10, 18):  # steps

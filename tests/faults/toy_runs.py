@@ -7,7 +7,6 @@ import re
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 
 import jax
@@ -17,7 +16,6 @@ from solo_jax.checkpoints.store import load
 from solo_jax.training.logging import read_rows
 
 HERE = pathlib.Path(__file__).parent
-CACHE = tempfile.TemporaryDirectory(prefix="compiled_")
 ROOT = HERE.parents[1]
 TIMEOUT = 600  # seconds, of anything: nothing may hang
 
@@ -93,8 +91,6 @@ def start(
       ],
       env={
         **os.environ,
-        "XLA_FLAGS": "",  # one device, whatever the tests themselves have
-        "JAX_COMPILATION_CACHE_DIR": CACHE.name,
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
         "TOY_EVALUATION_SECONDS": "0",
         **environment,

@@ -94,9 +94,9 @@ SMALL = dict(
 def test_parameter_names_and_cells(shared_tower):
   network = make_network(SMALL, shared_tower).clone(levels=(3, 4))
   pyramid = tuple(jnp.ones((1, 32 >> i, 64 >> i, 4)) for i in range(5))
-  variables = network.init(
-    jax.random.key(0), pyramid, (128, 256), method="head"
-  )
+  variables = jax.jit(
+    lambda: network.init(jax.random.key(0), pyramid, (128, 256), method="head")
+  )()
   towers = ("mask_convs_0",)
   if not shared_tower:
     towers = ("mask_x_convs_0", "mask_y_convs_0")
@@ -120,9 +120,9 @@ def test_towers_see_their_own_coordinate():
   """On a constant map, x maps vary along x only and y maps along y only."""
   network = make_network(SMALL, shared_tower=False).clone(levels=(3, 4))
   pyramid = tuple(jnp.ones((1, 32 >> i, 32 >> i, 4)) for i in range(5))
-  variables = network.init(
-    jax.random.key(1), pyramid, (128, 128), method="head"
-  )
+  variables = jax.jit(
+    lambda: network.init(jax.random.key(1), pyramid, (128, 128), method="head")
+  )()
   outputs = network.apply(variables, pyramid, (128, 128), method="head")
   x, y = (np.asarray(f.feature[0, 4:-4, 4:-4]) for f in outputs.factors[0])
   assert np.ptp(x, axis=0).max() < 1e-5 < np.ptp(x, axis=1).max()

@@ -55,8 +55,11 @@ SIZE = jnp.array([[64, 128]])
 
 def test_levels_have_the_size_of_their_stride():
   network = make_network()
-  variables = network.init(jax.random.key(0), IMAGE, SIZE, train=False)
-  maps, logits = network.apply(variables, IMAGE, SIZE, train=False)
+  (maps, logits), variables = jax.eval_shape(
+    lambda: network.init_with_output(
+      jax.random.key(0), IMAGE, SIZE, train=False
+    )
+  )
   assert [x.shape for x in maps] == [
     (1, 8, 16, 8),  # P2 halved
     (1, 4, 8, 8),
@@ -73,7 +76,10 @@ def test_levels_have_the_size_of_their_stride():
 
 
 def test_first_probabilities_are_the_prior():
-  variables = make_network().init(jax.random.key(0), IMAGE, SIZE, train=False)
+  network = make_network()
+  variables = jax.jit(
+    lambda: network.init(jax.random.key(0), IMAGE, SIZE, train=False)
+  )()
   np.testing.assert_allclose(
     jax.nn.sigmoid(variables["params"]["category"]["bias"]), 0.01, 1e-5
   )

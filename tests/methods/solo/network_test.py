@@ -95,9 +95,9 @@ def test_parameter_names_shapes_and_first_probabilities():
   )
   network = make_network(config).clone(levels=(3, 4))
   pyramid = tuple(jnp.ones((1, 32 >> i, 64 >> i, 4)) for i in range(5))
-  variables = network.init(
-    jax.random.key(0), pyramid, (128, 256), method="head"
-  )
+  variables = jax.jit(
+    lambda: network.init(jax.random.key(0), pyramid, (128, 256), method="head")
+  )()
   params = variables["params"]
   assert set(params) == {
     *("category_convs_0", "category_convs_1", "category"),
