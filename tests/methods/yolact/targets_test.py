@@ -98,7 +98,7 @@ def test_greedy_claims_equal_those_of_sorted_pairs():
     for _, i, j in pairs:
       if i not in expected and expected[j] < 0:
         expected[j] = i
-    instance, kind = assign(jnp.asarray(iou), jnp.asarray(valid), "greedy")
+    instance, kind = assign(iou, valid, "greedy")
     is_claimed = expected >= 0
     np.testing.assert_array_equal(
       np.asarray(instance)[is_claimed], expected[is_claimed]
