@@ -71,7 +71,7 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
     ),
     optimizer=dict(
       name="muon",
-      learning_rate=4e-3,
+      learning_rate=2e-3,
       reference_batch_size=4,
       warmup_steps=200,
       weight_decay=0.05,

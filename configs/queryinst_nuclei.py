@@ -60,7 +60,7 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
     ),
     optimizer=dict(
       name="muon",
-      learning_rate=2e-3,
+      learning_rate=1e-3,
       reference_batch_size=8,
       warmup_steps=200,
       weight_decay=0.05,

@@ -43,8 +43,8 @@ def run(boxes, scores, valid=None, **options):
     dict(top_k=9, threshold=0.5, min_score=None, max_detections=4) | options
   )
   valid = np.ones(len(boxes), bool) if valid is None else valid
-  found = fast_nms(
-    np.asarray(boxes, "f"), np.asarray(scores, "f"), valid, **options
+  found = jax.jit(functools.partial(fast_nms, **options))(
+    np.asarray(boxes, "f"), np.asarray(scores, "f"), valid
   )
   return [np.asarray(x) for x in found]
 

@@ -52,9 +52,8 @@ def random_candidates(n, pixels=100, seed=0):
 @pytest.mark.parametrize("kernel", ["gaussian", "linear"])
 def test_equals_two_loops(kernel):
   masks, scores, labels = random_candidates(17)
-  result = matrix_nms(
-    masks, scores, labels, np.ones(17, bool), kernel=kernel, sigma=2.0
-  )
+  suppress = functools.partial(matrix_nms, kernel=kernel, sigma=2.0)
+  result = jax.jit(suppress)(masks, scores, labels, np.ones(17, bool))
   expected = reference(masks, scores, labels, kernel, 2.0)
   np.testing.assert_allclose(result, expected, rtol=1e-5)
 
@@ -91,9 +90,11 @@ def test_padding_changes_nothing():
 def test_both_intersections_are_exact(pixels):
   masks, _, _ = random_candidates(13, pixels)
   expected = masks.astype(int) @ masks.T.astype(int)
-  np.testing.assert_array_equal(mask_intersections(jnp.array(masks)), expected)
+  found = jax.jit(mask_intersections)(masks)
+  np.testing.assert_array_equal(found, expected)
+  multiply = jax.jit(module._intersections_by_matmul, static_argnums=1)
   for dtype in (jnp.bfloat16, jnp.float32):
-    found = module._intersections_by_matmul(jnp.array(masks), dtype)
+    found = multiply(masks, dtype)
     np.testing.assert_array_equal(found, expected)
 
 

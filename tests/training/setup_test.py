@@ -66,6 +66,7 @@ def test_batches_follow_the_config_and_are_closed(config, monkeypatch):
 
 
 def test_optimizer_and_schedule_follow_the_config(config):
+  config.optimizer.name = "adamw"
   params = {"head": {"kernel": np.ones((2, 2), np.float32)}}
   optimizer, learning_rate = setup.build_optimizer(config, params, 0.5)
   np.testing.assert_allclose(learning_rate(config.optimizer.warmup_steps), 0.5)

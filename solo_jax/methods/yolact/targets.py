@@ -74,23 +74,32 @@ def leave_crowds_out(
 
 
 def _greedy(iou, valid):
-  """Returns the instance that claims each prior, -1 for none. [A] int32."""
-  num_instances, num_priors = iou.shape
+  """Returns the instance that claims each prior, -1 for none. [A] int32.
 
-  def claim_one(_, state):
-    left, claimed = state
-    place = jnp.argmax(left)
-    row, column = place // num_priors, place % num_priors
-    is_real = left[row, column] >= 0
-    claimed = jnp.where(
-      is_real, claimed.at[column].set(row.astype(jnp.int32)), claimed
+  An instance's highest overlap among free priors is found again only once its
+  turn comes and the prior has been claimed: until then it is a bound.
+  """
+  del valid  # invalid instances have no overlap
+
+  def take_turn(state):
+    bound, wanted, claimed = state
+    row = jnp.argmax(bound)
+    column = wanted[row]
+    is_free = claimed[column] < 0
+    overlap = jnp.where(claimed < 0, iou[row], -1.0)
+    bound = bound.at[row].set(jnp.where(is_free, -1.0, jnp.max(overlap)))
+    wanted = wanted.at[row].set(jnp.argmax(overlap))
+    claimed = claimed.at[column].set(
+      jnp.where(is_free, row.astype(jnp.int32), claimed[column])
     )
-    left = left.at[:, column].set(-1.0).at[row].set(-1.0)
-    return left, claimed
+    return bound, wanted, claimed
 
-  del valid  # invalid instances have no overlap left
-  start = iou, jnp.full(num_priors, -1, jnp.int32)
-  return jax.lax.fori_loop(0, num_instances, claim_one, start)[1]
+  start = (
+    jnp.max(iou, axis=1),
+    jnp.argmax(iou, axis=1),
+    jnp.full(iou.shape[1], -1, jnp.int32),
+  )
+  return jax.lax.while_loop(lambda x: jnp.max(x[0]) >= 0, take_turn, start)[2]
 
 
 def _best_prior(iou, valid):

@@ -31,6 +31,7 @@ def make_variant(outputs, image_size, is_mirrored=False):
   )
 
 
+@jax.jit
 def average(*variants):
   return average_outputs(variants, coordinate_unit=UNIT)
 

@@ -40,7 +40,7 @@ def test_partners_are_averaged_and_others_count_alone():
   masks = MASKS.copy()
   masks[0, 1] = -8  # found by the first variant only
   classes = np.array([[[0, 4, 0], [9, 0, 0], [0, 0, 2]]], np.float32)
-  found = average_queries(
+  found = jax.jit(average_queries)(
     [make_variant(CLASSES, MASKS), make_variant(classes, masks)]
   )
   probs = np.asarray(jax.nn.softmax(found.class_logits[0]))[0]

@@ -1,5 +1,6 @@
 """Tests of solo_jax/methods/mask2former/perfect_outputs.py."""
 
+import functools
 import types as python_types
 
 import jax
@@ -44,11 +45,9 @@ def scene():
 
 def test_the_decoder_finds_exactly_the_targets(scene):
   batch, masks = scene
-  found = decode(
-    perfect_outputs(NETWORK, batch),
-    jnp.asarray([[32, 64]]),
-    things=range(3),
-    max_detections=6,
+  find = functools.partial(decode, things=range(3), max_detections=6)
+  found = jax.jit(find)(
+    perfect_outputs(NETWORK, batch), jnp.asarray([[32, 64]])
   )
   assert int(jnp.sum(found.scores > 0.5)) == 3
   cells = masks[0, :3, 2::4, 2::4]

@@ -68,13 +68,14 @@ def test_semantic_branch_reads_every_level():
     jnp.asarray(rng.normal(size=(1, s, s, 4)), jnp.float32)
     for s in (16, 8, 4, 2, 1)
   ]
-  variables = head.init(jax.random.key(0), pyramid)
-  logits, features = head.apply(variables, pyramid)
+  variables = jax.jit(head.init)(jax.random.key(0), pyramid)
+  apply = jax.jit(head.apply)
+  logits, features = apply(variables, pyramid)
   assert logits.shape == (1, 8, 8, 3)
   assert features.shape == (1, 8, 8, 4)
   assert float(features.min()) >= 0
   for level in range(5):
     changed = list(pyramid)
     changed[level] = changed[level] + 5
-    found, _ = head.apply(variables, changed)
+    found, _ = apply(variables, changed)
     assert np.abs(np.asarray(found - logits)).max() > 1e-3, level

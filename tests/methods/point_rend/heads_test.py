@@ -16,8 +16,8 @@ def test_coarse_masks_of_all_classes():
     dtype=jnp.float32,
   )
   x = jnp.ones((2, 14, 14, 4))
-  variables = head.init(jax.random.key(0), x)
-  assert head.apply(variables, x).shape == (2, 7, 7, 3)
+  found, variables = jax.eval_shape(head.init_with_output, jax.random.key(0), x)
+  assert found.shape == (2, 7, 7, 3)
   # 2x2 cells of stride 2, and no overlap: 7 x 7 x 4 numbers.
   assert variables["params"]["dense_0"]["kernel"].shape == (196, 5)
   assert variables["params"]["reduce"]["kernel"].shape == (2, 2, 4, 4)
@@ -28,7 +28,7 @@ def test_every_layer_reads_the_coarse_mask_again():
   rng = np.random.default_rng(0)
   fine = rng.normal(size=(5, 7, 4)).astype(np.float32)
   coarse = rng.normal(size=(5, 7, 2)).astype(np.float32)
-  variables = head.init(jax.random.key(0), fine, coarse)
+  variables = jax.jit(head.init)(jax.random.key(0), fine, coarse)
   params = variables["params"]
   x = np.concatenate([fine, coarse], -1)
   for name in ("dense_0", "dense_1"):
@@ -36,5 +36,5 @@ def test_every_layer_reads_the_coarse_mask_again():
     x = np.concatenate([np.maximum(x, 0), coarse], -1)
   expected = x @ params["logits"]["kernel"] + params["logits"]["bias"]
   np.testing.assert_allclose(
-    head.apply(variables, fine, coarse), expected, atol=1e-6
+    jax.jit(head.apply)(variables, fine, coarse), expected, atol=1e-6
   )

@@ -1,5 +1,7 @@
 """Tests of solo_jax/methods/regions/heads.py."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -47,9 +49,8 @@ def test_boxes_of_each_class_and_of_all():
   x = jnp.ones((2, 3, 7, 7, 4))
   for box_classes, number in (("each", 3), ("all", 1)):
     head = box_head(box_classes=box_classes)
-    (logits, codes), _ = head.init_with_output(
-      jax.random.key(0), x, train=False
-    )
+    init = functools.partial(head.init_with_output, train=False)
+    (logits, codes), _ = jax.eval_shape(init, jax.random.key(0), x)
     assert logits.shape == (2, 3, 4)
     assert codes.shape == (2, 3, number, 4)
   with pytest.raises(ValueError, match="box_classes must be in .*'one'"):
@@ -70,7 +71,9 @@ def test_codes_are_class_by_class():
 def test_norms_gather_statistics_in_training_only():
   head = box_head(num_convs=1, norm="batch")
   x = jax.random.normal(jax.random.key(1), (1, 2, 7, 7, 4))
-  variables = head.init(jax.random.key(0), x, train=False)
+  variables = jax.jit(functools.partial(head.init, train=False))(
+    jax.random.key(0), x
+  )
   assert "bias" not in variables["params"]["conv_0"]["conv"]
   _, updated = head.apply(variables, x, train=True, mutable=["batch_stats"])
   before = variables["batch_stats"]["conv_0"]["norm"]["mean"]

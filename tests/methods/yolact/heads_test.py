@@ -16,12 +16,13 @@ def test_a_prior_reads_its_own_position():
   head = PriorHead(4, num_classes=2, num_protos=3, per_position=2, dtype=float)
   rng = np.random.default_rng(0)
   pyramid = [rng.normal(size=(1, s, s, 5)).astype("f") for s in (8, 4)]
-  variables = head.init(jax.random.key(0), pyramid)
-  before = head.apply(variables, pyramid)
+  variables = jax.jit(head.init)(jax.random.key(0), pyramid)
+  apply = jax.jit(head.apply)
+  before = apply(variables, pyramid)
   shapes = [x.shape for x in before]
   assert shapes == [(1, 160, 3), (1, 160, 4), (1, 160, 3)]
   pyramid[0][0, 0, 0] += 1
-  after = head.apply(variables, pyramid)
+  after = apply(variables, pyramid)
   for x, y in zip(before, after, strict=True):
     changed = np.any(np.asarray(x != y)[0], axis=-1)[:128].reshape(8, 8, 2)
     assert changed[0, 0].all() and not changed[3:].any()
@@ -32,7 +33,7 @@ def test_a_prior_reads_its_own_position():
 def test_prototypes_are_twice_as_large_and_not_negative():
   head = PrototypeHead(4, 3, jnp.float32)
   x = np.random.default_rng(0).normal(size=(1, 5, 7, 4)).astype("f")
-  found, _ = head.init_with_output(jax.random.key(0), x)
+  found, _ = jax.jit(head.init_with_output)(jax.random.key(0), x)
   assert found.shape == (1, 10, 14, 3)
   assert np.min(found) == 0 and np.max(found) > 0
 
@@ -40,7 +41,8 @@ def test_prototypes_are_twice_as_large_and_not_negative():
 def test_a_mask_score_is_that_of_its_mask():
   head = MaskScoreHead((4, 4), 3, jnp.float32)
   masks = np.random.default_rng(0).uniform(size=(3, 16, 16)).astype("f")
-  found, variables = head.init_with_output(jax.random.key(1), masks)
+  run = jax.jit(head.init_with_output)
+  found, variables = run(jax.random.key(1), masks)
   assert found.shape == (3, 3) and np.max(found) > 0
   alone = head.apply(variables, masks[1:2])
   np.testing.assert_allclose(alone[0], found[1], rtol=1e-5)

@@ -15,8 +15,8 @@ FEATURES = [
 
 def run(**options):
   network = Pyramid(channels=6, **options)
-  variables = network.init(jax.random.key(0), FEATURES)
-  return [np.asarray(x) for x in network.apply(variables, FEATURES)]
+  run = jax.jit(network.init_with_output)
+  return [np.asarray(x) for x in run(jax.random.key(0), FEATURES)[0]]
 
 
 def test_levels_and_where_the_relu_is():
@@ -32,7 +32,7 @@ def test_levels_and_where_the_relu_is():
 def test_p6_of_the_backbone():
   features = [jnp.zeros_like(x) for x in FEATURES[:2]] + [FEATURES[2]]
   network = Pyramid(channels=6, is_rectified=False, source="c5")
-  variables = network.init(jax.random.key(0), features)
+  variables = jax.eval_shape(network.init, jax.random.key(0), features)
   kernel = variables["params"]["output_6"]["kernel"]
   assert kernel.shape == (3, 3, 4, 6)  # C5's channels
   with pytest.raises(ValueError, match="source must be in"):

@@ -82,3 +82,25 @@ def test_priors_in_a_crowd_are_no_background():
   crowds = np.array([[0, 0, 10, 10], [0, 0, 0, 0]], "f")
   kind = leave_crowds_out(np.array([0, 0, 0, 1]), priors, crowds)
   np.testing.assert_array_equal(kind, [-1, -1, 0, 1])
+
+
+def test_greedy_claims_equal_those_of_sorted_pairs():
+  """Ties included: of equal overlaps, the first instance and prior."""
+  rng = np.random.default_rng(0)
+  for number in range(20):
+    iou = np.round(rng.random((6, 9)), 1 + number % 2).astype(np.float32)
+    iou *= rng.random(iou.shape) < 0.6
+    valid = rng.random(6) < 0.7
+    expected = np.full(9, -1)
+    pairs = sorted(
+      (-iou[i, j], i, j) for i in np.flatnonzero(valid) for j in range(9)
+    )
+    for _, i, j in pairs:
+      if i not in expected and expected[j] < 0:
+        expected[j] = i
+    instance, kind = assign(iou, valid, "greedy")
+    is_claimed = expected >= 0
+    np.testing.assert_array_equal(
+      np.asarray(instance)[is_claimed], expected[is_claimed]
+    )
+    assert (np.asarray(kind)[is_claimed] == 1).all()

@@ -1,5 +1,7 @@
 """Tests of solo_jax/nn/backbones/darknet.py."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -32,12 +34,14 @@ def test_equals_loops_over_taps():
   """Odd sizes, statistics that are not neutral."""
   network = DarkNet(stage_sizes=(1, 1, 0, 0, 0), width=2, norm="batch")
   x = np.random.default_rng(0).standard_normal((1, 21, 13, 3), np.float32)
-  variables = network.init(jax.random.key(0), x, train=False)
+  init = functools.partial(network.init, train=False)
+  variables = jax.eval_shape(init, jax.random.key(0), x)
   leaves, tree = jax.tree.flatten(variables)
   rng = np.random.default_rng(1)
   leaves = [np.float32(rng.uniform(0.2, 1, leaf.shape)) for leaf in leaves]
   variables = jax.tree.unflatten(tree, leaves)
-  c2, c3, c4, c5 = network.apply(variables, x, train=False)
+  run = jax.jit(functools.partial(network.apply, train=False))
+  c2, c3, c4, c5 = run(variables, x)
   params, statistics = variables["params"], variables["batch_stats"]
 
   def layer(y, stride, *path):
@@ -65,7 +69,8 @@ def test_frozen_stages_get_no_gradient():
     stage_sizes=(0,) * 5, width=2, norm="batch", frozen_stages=2
   )
   x = jnp.ones((1, 8, 8, 3))
-  variables = network.init(jax.random.key(0), x, train=False)
+  init = jax.jit(functools.partial(network.init, train=False))
+  variables = init(jax.random.key(0), x)
 
   def total(params):
     maps, _ = network.apply(
@@ -73,7 +78,7 @@ def test_frozen_stages_get_no_gradient():
     )
     return sum(jnp.sum(jnp.abs(y)) for y in maps)
 
-  gradient = jax.grad(total)(variables["params"])
+  gradient = jax.jit(jax.grad(total))(variables["params"])
   for name, tree in gradient.items():
     moves = any(np.any(leaf != 0) for leaf in jax.tree.leaves(tree))
     assert moves or is_frozen(name, 2)
