@@ -89,7 +89,9 @@ def draw(points: list[dict], path: pathlib.Path) -> None:
     )
     label = method if mix == "none" else f"{method}, {mix}"
     axes.plot(*zip(*line, strict=True), marker="o", label=label)
-  axes.set(xscale="log", xlabel="training images", ylabel="mask AP", ylim=0)
+  top = 1.1 * max(x["mask_AP"] for x in points)
+  axes.set(xscale="log", xlabel="training images", ylabel="mask AP")
+  axes.set_ylim(0, top or 1)
   ticks = sorted({x["images"] for x in points})
   axes.set_xticks(ticks, map(str, ticks), minor=False)
   axes.set_xticks([], minor=True)

@@ -4,8 +4,9 @@ Follows https://arxiv.org/abs/1703.06870 in miniature: the backbone of
 solov2_shapes, anchors for objects of 10 px and more, 32 regions of an image,
 masks of 28 x 28 in their boxes.
 
-Measured: mask AP 0.510, AP50 0.720, box AP 0.546 on the 200 held-out scenes
-after 6,000 steps, 8.2 CPU-min on one core (2026-11-29).
+Measured: mask AP 0.505 (AP50 0.730, box AP 0.547) on the 200 held-out scenes
+after 3,160 steps, 4 CPU-min of training on one core of an AMD EPYC
+(2026-11-29).
 
 Run:
 

@@ -4,8 +4,9 @@ Follows https://arxiv.org/abs/1912.08193 in miniature: the backbone of
 solov2_shapes, anchors for objects of 10 px and more, 32 regions of an image,
 masks refined point by point to 56 x 56 in their boxes.
 
-Measured: mask AP 0.569, AP50 0.760, box AP 0.565 on the 200 held-out scenes,
-10.5 CPU-min on one very busy core (2026-11-29).
+Measured: mask AP 0.563 (AP50 0.760, box AP 0.558) on the 200 held-out scenes
+after 3,120 steps, 4 CPU-min of training on one core of an AMD EPYC
+(2026-11-29).
 
 Run:
 

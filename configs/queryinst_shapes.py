@@ -3,8 +3,9 @@ r"""QueryInst on drawn shapes: minutes on two CPU cores.
 Follows https://arxiv.org/abs/2105.01928 in miniature: the backbone of
 solov2_shapes, 30 learned proposals, three stages.
 
-No run to its end yet. One of 4,000 steps was stopped at step 1,603 (2 busy
-cores of an AMD EPYC, 2026-11-29): its loss fell from 58.9 to 15.2.
+Measured: mask AP 0.004 (AP50 0.019, box AP 0.017) on the 200 held-out scenes
+after 710 steps, 4 CPU-min of training on one core of an AMD EPYC (2026-11-29).
+It needs more steps than minutes allow.
 
 Run:
 

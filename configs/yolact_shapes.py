@@ -5,11 +5,10 @@ solov2_shapes, two sizes of prior boxes on each level, 16 prototypes at
 stride 4. Scenes are enlarged from 128 to 192 px, since the finest priors have a
 stride of 8 and masks one of 4.
 
-Measured: mask AP 0.446, AP50 0.694, box AP 0.554 on the 200 held-out scenes
-after 4,000 steps, 10.3 CPU-min on one busy core of an AMD EPYC (2026-11-29). At
-128 px with priors too small for their strides it was 0.155 after 6,000: a fifth
-of the objects overlapped no prior by half, and an object had 2.2 positives;
-here 1 in 200, and 12.
+Measured: mask AP 0.443 (AP50 0.699, box AP 0.536) on the 200 held-out scenes
+after 2,160 steps, 4 CPU-min of training on one core of an AMD EPYC
+(2026-11-29). At 128 px a fifth of the objects overlap no prior by half, and an
+object has 2.2 positives; here 1 in 200, and 12.
 
 Run:
 

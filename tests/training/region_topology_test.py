@@ -59,6 +59,15 @@ def losses_of(data_dir, workdir, topology, flags, config):
   return [row["train/loss"] for row in rows]
 
 
+def assert_equal(one, several):
+  """Only the first losses are of equal weights.
+
+  An orthogonal update is as large where gradients are mere rounding.
+  """
+  np.testing.assert_allclose(several[0], one[0], rtol=1e-6)
+  np.testing.assert_allclose(several, one, rtol=1e-4)
+
+
 @pytest.mark.slow
 def test_losses_are_those_of_one_device(data_dir, tmp_path):
   """Eight devices of one process are compared in toy_methods_test."""
@@ -66,7 +75,7 @@ def test_losses_are_those_of_one_device(data_dir, tmp_path):
     losses_of(data_dir, tmp_path / str(x), x, REGIONS, "mask_rcnn_shapes")
     for x in ((1, 1), (2, 4))
   ]
-  np.testing.assert_allclose(*losses, rtol=1e-5)
+  assert_equal(*losses)
 
 
 @pytest.mark.slow
@@ -76,4 +85,4 @@ def test_losses_of_queryinst_are_those_of_one_device(data_dir, tmp_path):
     losses_of(data_dir, tmp_path / str(x), x, QUERIES, "queryinst_shapes")
     for x in ((1, 1), (1, 8))
   ]
-  np.testing.assert_allclose(*losses, rtol=1e-5)
+  assert_equal(*losses)
