@@ -7,6 +7,7 @@ of the step's CPU time.
 """
 
 import ctypes
+import os
 import sys
 
 # Parameters of mallopt, from malloc.h, and their values.
@@ -21,9 +22,11 @@ def keep_freed_memory() -> bool:
   """Returns whether freed memory is used again from now on.
 
   Only glibc is changed, and only threads that have allocated nothing yet: call
-  it before JAX is used. The process never shrinks again.
+  it before JAX is used. The process never shrinks again. With more than one
+  core nothing is changed: threads that share a heap wait for each other, and
+  the demo trained half as fast on two.
   """
-  if not sys.platform.startswith("linux"):
+  if not sys.platform.startswith("linux") or len(os.sched_getaffinity(0)) > 1:
     return False
   libc = ctypes.CDLL(None)
   if not hasattr(libc, "mallopt"):  # musl
