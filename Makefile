@@ -13,7 +13,7 @@ FILE ?=
 TYPED := solo_jax/api.py solo_jax/building.py solo_jax/cli.py \
   solo_jax/errors.py solo_jax/methods/interface.py solo_jax/methods/table.py \
   solo_jax/target_masks.py solo_jax/types.py
-# Large pages for the buffers of each step: 4 % less CPU time (glibc).
+# Large pages for the buffers of each step: a quarter less CPU time (glibc).
 export GLIBC_TUNABLES := glibc.malloc.hugetlb=1
 # Files in the order of tests/conftest.py: those that take longest come first.
 PYTEST := -m pytest -q --numprocesses=auto --maxprocesses=4 --dist=loadfile \

@@ -161,7 +161,7 @@ def test_evaluates_with_a_report(trained, tmp_path):
     path=str(trained.workdir),
     out=str(tmp_path / "results.json"),
     report_folder=str(tmp_path / "report"),
-    score_threshold=0.0,
+    score_threshold=trained.config.decode.score_threshold,
   )
   metrics = evaluate_checkpoint(request, no_progress())
   assert metrics.scalars() == trained.metrics
@@ -177,7 +177,7 @@ def test_predicts_files(trained, predictor, image, tmp_path):
     predictor,
     inputs,
     tmp_path / "out",
-    score_threshold=0.0,
+    score_threshold=trained.config.decode.score_threshold,
     save=("overlay", "rle"),
     progress=no_progress(),
   )
