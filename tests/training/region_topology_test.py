@@ -55,17 +55,7 @@ def losses_of(data_dir, workdir, topology, flags, config):
     row for row in read_rows(workdir / "metrics.jsonl") if "train/loss" in row
   ]
   assert [row["step"] for row in rows] == [1, 2, 3]
-  print(config, topology, [row["train/loss"] for row in rows])
   return [row["train/loss"] for row in rows]
-
-
-def assert_equal(one, several):
-  """Only the first losses are of equal weights.
-
-  An orthogonal update is as large where gradients are mere rounding.
-  """
-  np.testing.assert_allclose(several[0], one[0], rtol=1e-6)
-  np.testing.assert_allclose(several, one, rtol=1e-4)
 
 
 @pytest.mark.slow
@@ -75,14 +65,20 @@ def test_losses_are_those_of_one_device(data_dir, tmp_path):
     losses_of(data_dir, tmp_path / str(x), x, REGIONS, "mask_rcnn_shapes")
     for x in ((1, 1), (2, 4))
   ]
-  assert_equal(*losses)
+  np.testing.assert_allclose(*losses, rtol=1e-5)
 
 
 @pytest.mark.slow
 def test_losses_of_queryinst_are_those_of_one_device(data_dir, tmp_path):
-  """Its mask heads' batch norms gather statistics over all devices."""
-  losses = [
+  """Its mask heads' batch norms gather statistics over all devices.
+
+  The first stage's boxes are whole images, where a few cells of mask targets
+  are covered by exactly one half: rounding decides, and the loss of a mask
+  changes by more than rounding.
+  """
+  one, eight = (
     losses_of(data_dir, tmp_path / str(x), x, QUERIES, "queryinst_shapes")
     for x in ((1, 1), (1, 8))
-  ]
-  assert_equal(*losses)
+  )
+  np.testing.assert_allclose(eight[0], one[0], rtol=1e-6)
+  np.testing.assert_allclose(eight, one, rtol=1e-4)
