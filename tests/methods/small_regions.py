@@ -1,5 +1,8 @@
 """A tiny network of regions and a batch, for tests without a fixture."""
 
+import functools
+
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -11,6 +14,7 @@ from solo_jax.methods.regions.detections import Detecting
 from solo_jax.methods.regions.loss import ProposalLoss
 from solo_jax.methods.regions.mask_targets import MaskTargets
 from solo_jax.methods.regions.matching import Matching
+from solo_jax.methods.regions.network import Features
 from solo_jax.methods.regions.proposals import Selection
 from solo_jax.methods.regions.pyramid import Pooling
 from solo_jax.methods.regions.sampling import Sampling
@@ -78,6 +82,36 @@ def make_network(**changed):
     mask_init="small",
   )
   return MaskRCNN(**given | changed)
+
+
+def make_variables(network, batch):
+  """Random numbers: unlike `init`, which must be compiled, they cost little."""
+  shapes = jax.eval_shape(
+    functools.partial(network.init, train=False),
+    jax.random.key(0),
+    batch.image,
+    batch.image_size,
+  )
+  rng = np.random.default_rng(0)
+
+  def draw(path, x):
+    if path[-1].key in ("scale", "var"):
+      return np.ones(x.shape, np.float32)
+    size = np.prod(x.shape[:-1]) ** -0.5 if x.ndim > 1 else 0.1
+    return rng.normal(0, size, x.shape).astype(np.float32)
+
+  return jax.tree_util.tree_map_with_path(draw, shapes)
+
+
+def make_features(num_images=2):
+  """Random maps of a pyramid for the images of a batch."""
+  rng = np.random.default_rng(1)
+  return Features(
+    pyramid=tuple(
+      rng.normal(size=(num_images, side, side, 4)).astype(np.float32)
+      for side in (16, 8, 4, 2, 1)
+    )
+  )
 
 
 def matching(iou=0.5, **changed):
