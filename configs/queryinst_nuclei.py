@@ -1,7 +1,7 @@
 r"""QueryInst on nuclei: hundreds of small touching cells.
 
 Data and input of solov2_nuclei.py; https://arxiv.org/abs/2105.01928 in
-miniature. Each nucleus of a tile needs its own proposal.
+miniature. Each nucleus of a tile needs its own proposal: they start as a grid.
 
 Not trained yet.
 
@@ -50,17 +50,20 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
     ),
     network=dict(
       channels=64,
-      num_proposals=96,
+      num_proposals=81,
+      proposal_init="grid",
       num_stages=3,
+      num_mask_stages=1,
       num_heads=4,
       hidden=128,
       dynamic_channels=16,
       num_mask_convs=2,
       pool_base_size=28.0,
     ),
+    loss=dict(masks_per_image=16),
     optimizer=dict(
       name="muon",
-      learning_rate=1e-3,
+      learning_rate=2e-3,
       reference_batch_size=8,
       warmup_steps=200,
       weight_decay=0.05,
@@ -72,6 +75,6 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
       checkpoint_every_steps=500,
       picture_every_steps=1000,
     ),
-    decode=dict(max_detections=96),
+    decode=dict(max_detections=81),
     evaluation=dict(batch_size=16, max_detections=500),
   )

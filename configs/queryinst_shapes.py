@@ -1,11 +1,12 @@
 r"""QueryInst on drawn shapes: minutes on two CPU cores.
 
 Follows https://arxiv.org/abs/2105.01928 in miniature: the backbone of
-solov2_shapes, 30 learned proposals, three stages.
+solov2_shapes, three stages of which the last draws masks. The 36 proposals
+start as a grid of equal ones: each finds what is near from the first step.
 
-Measured: mask AP 0.004 (AP50 0.019, box AP 0.017) on the 200 held-out scenes
-after 710 steps, 4 CPU-min of training on one core of an AMD EPYC (2026-11-29).
-It needs more steps than minutes allow.
+Measured: mask AP 0.094 (AP50 0.197, box AP 0.143) on the 200 held-out scenes
+after 900 steps on one core of an AMD EPYC (2026-11-29); with whole images as
+first boxes and masks in every stage 0.024 after 1,200 steps.
 
 Run:
 
@@ -46,17 +47,20 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
     ),
     network=dict(
       channels=64,
-      num_proposals=30,
+      num_proposals=36,
+      proposal_init="grid",
       num_stages=3,
+      num_mask_stages=1,
       num_heads=4,
       hidden=128,
       dynamic_channels=16,
       num_mask_convs=2,
       pool_base_size=14.0,
     ),
+    loss=dict(masks_per_image=8),
     optimizer=dict(
       name="muon",
-      learning_rate=1e-3,
+      learning_rate=2e-3,
       reference_batch_size=4,
       warmup_steps=200,
       weight_decay=0.05,

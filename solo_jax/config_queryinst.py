@@ -9,6 +9,8 @@ from solo_jax.config_checks import (
   POSITIVE,
   SHARE,
   Field,
+  one_of,
+  optional,
   section,
 )
 
@@ -20,7 +22,19 @@ QUERYINST_FIELDS = (
     QUERYINST,
     Field("channels", 256, POSITIVE, "of pyramid and proposals"),
     Field("num_proposals", 100, POSITIVE, "most objects of an image"),
+    Field(
+      "proposal_init",
+      "image",
+      one_of("image", "grid"),
+      "first boxes: the whole image, or a grid of square ones",
+    ),
     Field("num_stages", 6, POSITIVE),
+    Field(
+      "num_mask_stages",
+      None,
+      optional(POSITIVE),
+      "last stages that also draw masks; None: all",
+    ),
     Field("num_heads", 8, POSITIVE, "of the attention"),
     Field("hidden", 2048, POSITIVE, "of the perceptrons"),
     Field("dynamic_channels", 64, POSITIVE),
@@ -35,9 +49,16 @@ QUERYINST_FIELDS = (
     "loss",
     QUERYINST,
     Field("category_weight", 2.0, AMOUNT),
+    Field("category_cost", 2.0, AMOUNT, "its weight in matching"),
     Field("box_weight", 5.0, AMOUNT),
     Field("giou_weight", 2.0, AMOUNT),
     Field("mask_weight", 8.0, AMOUNT),
+    Field(
+      "masks_per_image",
+      None,
+      optional(POSITIVE),
+      "masks trained, on average over a device's images; None: all",
+    ),
   ),
   *section(
     "decode",

@@ -13,6 +13,15 @@ import optax
 
 from solo_jax.training.muon import scale_by_muon
 
+# Ends of the names of learned positions and queries, tables of attention
+# biases, and QueryInst's proposals: not the weights of a layer.
+LEARNED_VALUES = (
+  "embedding",
+  "bias_table",
+  "proposal_boxes",
+  "proposal_queries",
+)
+
 
 def scale_learning_rate(
   learning_rate: float, *, batch_size: int, reference_batch_size: int
@@ -204,9 +213,8 @@ def is_backbone(path: tuple) -> bool:
 def is_decayable(path: tuple, x: Any) -> bool:
   """Returns whether a path is that of a weight, which decays.
 
-  Norm scales, norm offsets and biases are vectors. Learned positions and
-  queries ('embedding' or '..._embedding') and tables of attention biases
-  ('..._bias_table') are known by name.
+  Norm scales, norm offsets and biases are vectors. Others that are no layer's
+  weights are known by name, see LEARNED_VALUES.
 
   Args:
     path: Path of the parameter in its tree.
@@ -215,4 +223,4 @@ def is_decayable(path: tuple, x: Any) -> bool:
   Returns:
     True for weights.
   """
-  return x.ndim > 1 and not path[-1].key.endswith(("embedding", "bias_table"))
+  return x.ndim > 1 and not path[-1].key.endswith(LEARNED_VALUES)

@@ -13,7 +13,7 @@ from solo_jax.nn.attention import Attention, Perceptron, layer_norm
 from solo_jax.nn.conv import Conv
 from solo_jax.nn.masked_batch_norm import MaskedBatchNorm
 
-_xavier = nn.initializers.xavier_uniform()
+xavier = nn.initializers.xavier_uniform()
 
 
 class DynamicConv(nn.Module):
@@ -58,7 +58,7 @@ class DynamicConv(nn.Module):
     return nn.relu(layer_norm(self.dtype, name="dense_norm")(x))
 
   def _dense(self, features, name):
-    return nn.Dense(features, dtype=self.dtype, kernel_init=_xavier, name=name)
+    return nn.Dense(features, dtype=self.dtype, kernel_init=xavier, name=name)
 
 
 class BoxHead(nn.Module):
@@ -71,6 +71,7 @@ class BoxHead(nn.Module):
     dynamic_channels: D.
     num_class_layers: Dense layers before the classes.
     num_box_layers: Dense layers before the boxes.
+    box_init: Initialiser of the kernel of the boxes' codes.
     dtype: Compute type.
   """
 
@@ -80,6 +81,7 @@ class BoxHead(nn.Module):
   dynamic_channels: int
   num_class_layers: int
   num_box_layers: int
+  box_init: nn.initializers.Initializer
   dtype: jnp.dtype
 
   @nn.compact
@@ -126,17 +128,18 @@ class BoxHead(nn.Module):
         x.shape[-1],
         use_bias=False,
         dtype=self.dtype,
-        kernel_init=_xavier,
+        kernel_init=xavier,
         name=f"{name}_dense_{i}",
       )(x)
       x = nn.relu(layer_norm(self.dtype, name=f"{name}_norm_{i}")(x))
-    bias_init = nn.initializers.zeros
-    if name == "category":  # the prior of focal loss, 0.01
-      bias_init = nn.initializers.constant(-4.59512)
+    kernel_init, bias_init = self.box_init, nn.initializers.zeros
+    if name == "category":
+      kernel_init = xavier
+      bias_init = nn.initializers.constant(-4.59512)  # focal loss's prior, 0.01
     x = nn.Dense(
       features,
       dtype=self.dtype,
-      kernel_init=_xavier,
+      kernel_init=kernel_init,
       bias_init=bias_init,
       name=name,
     )(x)

@@ -1,7 +1,7 @@
 """The losses of QueryInst (https://arxiv.org/abs/2105.01928, section 3.3).
 
 Shape letters: B images, N instances (padded), Q proposals, K classes, s side of
-masks.
+masks, R rows of the mask heads.
 """
 
 import dataclasses
@@ -19,6 +19,7 @@ from solo_jax.methods.device_counts import count_everywhere
 from solo_jax.methods.queries.matching import match
 from solo_jax.methods.queryinst.network import MASK_SIZE, Stage
 from solo_jax.methods.regions.mask_targets import MaskTargets, mask_targets
+from solo_jax.methods.regions.pyramid import pool_boxes
 
 FOCAL = dict(alpha=0.25, gamma=2.0)
 TARGETS = MaskTargets(is_aligned=True, threshold=0.5)
@@ -31,12 +32,14 @@ class Weights:
 
   Attributes:
     category_weight: Focal loss of the classes.
+    category_cost: Its weight in the matching.
     box_weight: Distance of corners, as shares of the image.
     giou_weight: One minus the generalized IoU.
     mask_weight: Dice loss; masks do not take part in the matching.
   """
 
   category_weight: float
+  category_cost: float
   box_weight: float
   giou_weight: float
   mask_weight: float
@@ -47,6 +50,7 @@ def queryinst_loss(
   batch: types.Batch,
   *,
   weights: Weights,
+  masks_per_image: int | None,
   axis_name: str | None,
 ) -> tuple[jax.Array, dict[str, jax.Array]]:
   """Returns the loss of a bound network; see `Method.loss`."""
@@ -54,7 +58,13 @@ def queryinst_loss(
     batch.image, batch.image_size, train=True, row=batch.row
   )
   return stage_losses(
-    network, pyramid, batch, weights=weights, axis_name=axis_name, train=True
+    network,
+    pyramid,
+    batch,
+    weights=weights,
+    masks_per_image=masks_per_image,
+    axis_name=axis_name,
+    train=True,
   )
 
 
@@ -64,6 +74,7 @@ def stage_losses(
   batch: types.Batch,
   *,
   weights: Weights,
+  masks_per_image: int | None,
   axis_name: str | None,
   train: bool,
 ) -> tuple[jax.Array, dict[str, jax.Array]]:
@@ -74,6 +85,8 @@ def stage_losses(
     pyramid: P2 to P5.
     batch: The batch; of more instances than proposals the first are trained.
     weights: Of the losses.
+    masks_per_image: Masks that are trained, on average over the images of a
+      device; None: all.
     axis_name: Mapped device axis.
     train: Whether the mask heads' batch norms use the batch's statistics.
 
@@ -92,15 +105,47 @@ def stage_losses(
   costs = jax.vmap(lambda stage: find_costs(stage, batch, weights))(stacked)
   queries = match(costs, jnp.broadcast_to(valid, costs.shape[:-1]))
   matched = jax.vmap(_take)(stacked, queries)
-  logits = _find_masks(network, pyramid, matched, batch.labels, valid, train)
+  rows = choose_rows(valid, masks_per_image)
+  num_masks = jnp.sum(rows[2])
   found = jax.vmap(lambda *x: _box_losses(*x, batch, valid))(stacked, queries)
-  found["mask"] = _mask_losses(logits, matched.boxes_xyxy, batch, valid)
+  found["mask"] = _mask_losses(network, pyramid, matched, batch, rows, train)
+  counts = dict.fromkeys(found, count)
+  counts["mask"] = count_everywhere(num_masks, axis_name)
   terms = {}
   for name, values in found.items():
-    values *= getattr(weights, f"{name}_weight") / count
-    terms |= {f"loss_{name}_{i}": value for i, value in enumerate(values)}
+    values *= getattr(weights, f"{name}_weight") / counts[name]
+    first = len(stages) - len(values)  # only the last ones may have masks
+    terms |= {f"loss_{name}_{first + i}": x for i, x in enumerate(values)}
   terms = {name: x.astype(jnp.float32) for name, x in terms.items()}
-  return sum(terms.values()), terms | {"instances_dropped": dropped * 1.0}
+  return sum(terms.values()), terms | {
+    "instances_dropped": dropped * 1.0,
+    "masks_dropped": (jnp.sum(valid) - num_masks) * 1.0,
+  }
+
+
+def choose_rows(
+  valid: jax.Array, masks_per_image: int | None
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+  """Returns the instances whose masks are trained, packed over the images.
+
+  Most images have far fewer instances than there is room for, and a mask head
+  costs as much for padding. All images share R rows, B times
+  `masks_per_image`; first instances come first, so that where there are more,
+  the images with most lose some.
+
+  Args:
+    valid: False for padding. [B, N] bool.
+    masks_per_image: None: N.
+
+  Returns:
+    Image and instance of each row, [R] int32 each, and whether it counts. [R]
+    bool.
+  """
+  num_images, num_instances = valid.shape
+  number = num_images * min(masks_per_image or num_instances, num_instances)
+  flat = valid.T.reshape(-1)
+  order = jnp.argsort(~flat, stable=True)[:number]
+  return order % num_images, order // num_images, flat[order]
 
 
 def find_costs(stage: Stage, batch: types.Batch, weights: Weights) -> jax.Array:
@@ -126,7 +171,7 @@ def find_costs(stage: Stage, batch: types.Batch, weights: Weights) -> jax.Array:
   found = stage.boxes_xyxy[:, None]
   distance = jnp.abs((found - boxes) / _scale(batch)[:, None])
   return (
-    weights.category_weight * category
+    weights.category_cost * category
     + weights.box_weight * jnp.sum(distance, axis=-1)
     - weights.giou_weight * generalized_iou(found, boxes)
   )
@@ -157,26 +202,6 @@ def _take(stage: Stage, query: jax.Array) -> Stage:
   )
 
 
-def _find_masks(network, pyramid, matched, labels, valid, train):
-  """Returns the logits of matched proposals' masks, of their own class.
-
-  [S, B, N, s, s] float32; S stages, each with its own head.
-  """
-  boxes = jnp.concatenate(matched.boxes_xyxy, axis=1)  # [B, S * N, 4]
-  pooled = network.pool(pyramid, boxes, MASK_SIZE)
-  labels = labels[..., None, None, None]
-  masks = []
-  for head, query, features in zip(
-    network.masks,
-    matched.mask_queries,
-    jnp.split(pooled, len(network.masks), axis=1),
-    strict=True,
-  ):
-    logits = head(query, features, valid, train=train)
-    masks.append(jnp.take_along_axis(logits, labels, axis=-1)[..., 0])
-  return jnp.stack(masks)
-
-
 def _box_losses(stage, query, batch, valid):
   """Returns the sums over the batch of the losses of classes and boxes."""
   num_images, num_queries, num_classes = stage.class_logits.shape
@@ -198,19 +223,53 @@ def _box_losses(stage, query, batch, valid):
   }
 
 
-def _mask_losses(logits, boxes, batch, valid):
-  """Returns the sum of the dice losses of masks in their boxes. [S]."""
+def _mask_losses(network, pyramid, matched, batch, rows, train):
+  """Returns the sums of the dice losses of the stages with masks. [S]."""
+  image, instance, counts = rows
+  matched = jax.tree.map(lambda x: x[-len(network.masks) :], matched)
+  logits = _find_masks(network, pyramid, matched, batch.labels, rows, train)
   # Targets end with the input; predicted boxes need not.
   height, width = batch.image.shape[1:3]
   limits = jnp.array([width, height, width, height], jnp.float32)
-  boxes = jnp.clip(jax.lax.stop_gradient(boxes), 0, limits)
+  boxes = jax.lax.stop_gradient(matched.boxes_xyxy[:, image, instance])
+  boxes = jnp.clip(boxes, 0, limits)
   probs = jax.nn.sigmoid(logits)
   cut = functools.partial(mask_targets, size=2 * MASK_SIZE, rule=TARGETS)
-  cut = jax.vmap(cut)  # over images
   targets = jax.vmap(cut, in_axes=(None, None, 0))(
-    batch.masks.unpack(), batch.masks.rectangles(batch.boxes_xyxy), boxes
+    batch.masks.unpack()[image, instance],
+    batch.masks.rectangles(batch.boxes_xyxy)[image, instance],
+    boxes,
   )
-  overlap = jnp.sum(probs * targets, axis=(3, 4))
-  size = jnp.sum(probs**2, axis=(3, 4)) + DICE_EPSILON
-  size += jnp.sum(targets**2, axis=(3, 4)) + DICE_EPSILON
-  return jnp.sum(jnp.where(valid, 1 - 2 * overlap / size, 0.0), axis=(1, 2))
+  overlap = jnp.sum(probs * targets, axis=(2, 3))
+  size = jnp.sum(probs**2, axis=(2, 3)) + DICE_EPSILON
+  size += jnp.sum(targets**2, axis=(2, 3)) + DICE_EPSILON
+  return jnp.sum(jnp.where(counts, 1 - 2 * overlap / size, 0.0), axis=1)
+
+
+def _find_masks(network, pyramid, matched, labels, rows, train):
+  """Returns the logits of matched proposals' masks, of their own class.
+
+  [S, R, s, s] float32; S stages, each with its own head.
+  """
+  image, instance, counts = rows
+  boxes = jnp.concatenate(matched.boxes_xyxy, axis=1)  # [B, S * N, 4]
+  is_trained = jnp.zeros(labels.shape, bool).at[image, instance].set(counts)
+  pooled = pool_boxes(
+    pyramid,
+    boxes,
+    jnp.tile(is_trained, (1, len(network.masks))),
+    size=MASK_SIZE,
+    pooling=network.pooling,
+  )
+  label = labels[image, instance, None, None, None]
+  masks = []
+  for head, query, features in zip(
+    network.masks,
+    matched.mask_queries,
+    jnp.split(pooled, len(network.masks), axis=1),
+    strict=True,
+  ):
+    query, features = (x[image, instance][None] for x in (query, features))
+    (logits,) = head(query, features, counts[None], train=train)
+    masks.append(jnp.take_along_axis(logits, label, axis=-1)[..., 0])
+  return jnp.stack(masks)

@@ -1,6 +1,7 @@
 """QueryInst as a row of the table of methods."""
 
 import functools
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -25,6 +26,8 @@ def make(
   axis_name: str | None,
 ) -> Method:
   """Returns the method; arguments as in `table.Row.make`."""
+  weights = dict(loss)
+  masks_per_image = weights.pop("masks_per_image")
   module = QueryInst(
     backbone=backbone,
     num_classes=num_classes,
@@ -35,7 +38,10 @@ def make(
   return Method(
     network=module,
     loss=functools.partial(
-      queryinst_loss, weights=Weights(**loss), axis_name=axis_name
+      queryinst_loss,
+      weights=Weights(**weights),
+      masks_per_image=masks_per_image,
+      axis_name=axis_name,
     ),
     decode=functools.partial(
       decode_detections, score_threshold=decode["score_threshold"]
@@ -68,6 +74,18 @@ def problems(config: Mapping[str, Any]) -> list[str]:
     found.append(
       f"network.channels is {network['channels']}; it must be a multiple of "
       f"network.num_heads, {network['num_heads']}"
+    )
+  if (network["num_mask_stages"] or 1) > network["num_stages"]:
+    found.append(
+      f"network.num_mask_stages is {network['num_mask_stages']}; there are "
+      f"{network['num_stages']} stages, network.num_stages"
+    )
+  if network["proposal_init"] == "grid" and (
+    math.isqrt(network["num_proposals"]) ** 2 != network["num_proposals"]
+  ):
+    found.append(
+      f"network.num_proposals is {network['num_proposals']}; a grid, "
+      "network.proposal_init, needs a square number as 36 or 49"
     )
   most = network["num_proposals"] * config["dataset"]["num_classes"]
   if config["decode"]["max_detections"] > most:

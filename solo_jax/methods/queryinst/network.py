@@ -5,13 +5,14 @@ M detections.
 """
 
 import dataclasses
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from solo_jax.methods.queryinst.heads import BoxHead, MaskHead
+from solo_jax.methods.queryinst.heads import BoxHead, MaskHead, xavier
 from solo_jax.methods.regions.box_coding import decode
 from solo_jax.methods.regions.pyramid import Pooling, pool_boxes
 from solo_jax.nn.fpn import FPN
@@ -66,7 +67,9 @@ class QueryInst(nn.Module, kw_only=True):
     num_classes: K.
     channels: C, also of the pyramid.
     num_proposals: N.
-    num_stages: Box heads, each with a mask head.
+    proposal_init: A key of PROPOSALS.
+    num_stages: Box heads.
+    num_mask_stages: Last stages that also have a mask head; None: all.
     num_heads: See `BoxHead`; so for the next four.
     hidden: Channels inside the perceptrons.
     dynamic_channels: Channels inside dynamic convolutions.
@@ -86,7 +89,9 @@ class QueryInst(nn.Module, kw_only=True):
   num_classes: int
   channels: int
   num_proposals: int
+  proposal_init: str
   num_stages: int
+  num_mask_stages: int | None
   num_heads: int
   hidden: int
   dynamic_channels: int
@@ -103,17 +108,12 @@ class QueryInst(nn.Module, kw_only=True):
 
   def setup(self):  # noqa: D102
     self.fpn = FPN(self.channels, dtype=self.dtype)
-    # The whole image at first: centre and size as shares of it.
+    init = PROPOSALS[self.proposal_init]
     self.proposal_boxes = self.param(
-      "proposal_boxes",
-      lambda _: jnp.tile(
-        jnp.array([0.5, 0.5, 1.0, 1.0]), (self.num_proposals, 1)
-      ),
+      "proposal_boxes", lambda _: init.boxes(self.num_proposals)
     )
     self.proposal_queries = self.param(
-      "proposal_queries",
-      nn.initializers.normal(1.0),
-      (self.num_proposals, self.channels),
+      "proposal_queries", init.queries, (self.num_proposals, self.channels)
     )
     shared = dict(
       num_classes=self.num_classes,
@@ -126,6 +126,7 @@ class QueryInst(nn.Module, kw_only=True):
         hidden=self.hidden,
         num_class_layers=self.num_class_layers,
         num_box_layers=self.num_box_layers,
+        box_init=init.codes,
         **shared,
       )
       for _ in range(self.num_stages)
@@ -134,7 +135,7 @@ class QueryInst(nn.Module, kw_only=True):
       MaskHead(
         num_convs=self.num_mask_convs, axis_name=self.axis_name, **shared
       )
-      for _ in range(self.num_stages)
+      for _ in range(self.num_mask_stages or self.num_stages)
     ]
 
   @property
@@ -172,8 +173,8 @@ class QueryInst(nn.Module, kw_only=True):
     stages = self.find_boxes(pyramid, image_size)
     if self.is_initializing():
       # Inference reads the masks of the last stage alone.
-      for i, stage in enumerate(stages[:-1]):
-        self.find_masks(pyramid, stage, i, train=False)
+      for i in range(len(self.masks) - 1):
+        self.find_masks(pyramid, stages[-1], i, train=False)
     logits = self.find_masks(pyramid, stages[-1], -1, train=False)
     return self.detect(stages[-1], logits)
 
@@ -280,6 +281,75 @@ class QueryInst(nn.Module, kw_only=True):
       ),
       mask_probs=jax.nn.sigmoid(take(mask_logits, proposal, labels)),
     )
+
+
+def whole_images(number: int) -> jax.Array:
+  """Returns boxes that each cover an image, as published.
+
+  Args:
+    number: N.
+
+  Returns:
+    Centre and size (x, y, w, h) as shares of an image. [N, 4] float32.
+  """
+  return jnp.tile(jnp.array([0.5, 0.5, 1.0, 1.0]), (number, 1))
+
+
+def grid_boxes(number: int) -> jax.Array:
+  """Returns squares on a grid, each twice as wide as a cell of the grid.
+
+  https://arxiv.org/abs/2011.12450, table 7, finds a grid as good as whole
+  images after a long training.
+
+  Args:
+    number: N, a square number.
+
+  Returns:
+    As of `whole_images`, row by row.
+  """
+  side = math.isqrt(number)
+  places = (jnp.arange(side) + 0.5) / side
+  y, x = jnp.meshgrid(places, places, indexing="ij")
+  size = jnp.full((side, side), 2 / side)
+  return jnp.stack([x, y, size, size], axis=-1).reshape(-1, 4)
+
+
+def one_query(key: jax.Array, shape: tuple[int, int]) -> jax.Array:
+  """Returns the same random features for all proposals.
+
+  What one learns of its part of the image then holds for all others.
+
+  Args:
+    key: Random key.
+    shape: N, C.
+
+  Returns:
+    [N, C] float32.
+  """
+  return jnp.tile(jax.random.normal(key, (1, shape[1])), (shape[0], 1))
+
+
+@dataclasses.dataclass(frozen=True)
+class ProposalInit:
+  """Proposals before the first training step.
+
+  Attributes:
+    boxes: N -> shares as of `whole_images`.
+    queries: Initialiser of the features, [N, C].
+    codes: Initialiser of the layers that move boxes.
+  """
+
+  boxes: Callable[[int], jax.Array]
+  queries: nn.initializers.Initializer
+  codes: nn.initializers.Initializer
+
+
+PROPOSALS = {
+  "image": ProposalInit(whole_images, nn.initializers.normal(1.0), xavier),
+  # All look for the same, and boxes stay at their places until they learn to
+  # move: random moves would match objects to boxes that do not see them.
+  "grid": ProposalInit(grid_boxes, one_query, nn.initializers.zeros),
+}
 
 
 def first_boxes(shares: jax.Array, image_size: jax.Array) -> jax.Array:

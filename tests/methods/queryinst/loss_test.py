@@ -1,16 +1,26 @@
 """Tests of solo_jax/methods/queryinst/loss.py."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from solo_jax import types
 from solo_jax.methods.queries.matching import match
-from solo_jax.methods.queryinst.loss import Weights, find_costs, stage_losses
+from solo_jax.methods.queryinst.loss import (
+  Weights,
+  choose_rows,
+  find_costs,
+  stage_losses,
+)
 from tests.methods.queryinst.network_test import make_network, make_variables
 
 WEIGHTS = Weights(
-  category_weight=2.0, box_weight=5.0, giou_weight=2.0, mask_weight=8.0
+  category_weight=2.0,
+  category_cost=2.0,
+  box_weight=5.0,
+  giou_weight=2.0,
+  mask_weight=8.0,
 )
 
 
@@ -54,14 +64,20 @@ def load_weights(golden):
 def test_fixture(golden, pool_by_products):
   network = make_network(golden.config)
   variables = make_variables(network, load_weights(golden))
-  batch = make_batch(golden)
+  batch = jax.tree.map(jnp.asarray, make_batch(golden))
   num_stages = golden.config["num_stages"]
   pyramid = [golden.channels_last(f"fpn_{i}") for i in range(4)]
 
   def loss(params, pyramid):
     def forward(module):
       value, terms = stage_losses(
-        module, pyramid, batch, weights=WEIGHTS, axis_name=None, train=False
+        module,
+        pyramid,
+        batch,
+        weights=WEIGHTS,
+        masks_per_image=2,
+        axis_name=None,
+        train=False,
       )
       costs = [
         find_costs(stage, batch, WEIGHTS)
@@ -121,3 +137,18 @@ def check_matches(golden, batch, costs):
       matched = golden[f"match_gt_plus_1_{stage}_{i}"]
       for instance in range(count):
         assert matched[query[i, instance]] == instance + 1
+
+
+def test_rows_are_packed_and_the_fullest_images_lose_some():
+  valid = np.array([[1, 1, 1, 0], [0, 0, 0, 0], [1, 0, 1, 1]], bool)
+  image, instance, counts = choose_rows(valid, 2)
+  assert counts.all()
+  found = list(zip(image.tolist(), instance.tolist(), strict=True))
+  assert found == [(0, 0), (2, 0), (0, 1), (0, 2), (2, 2), (2, 3)]
+  image, instance, counts = choose_rows(valid, 1)
+  found = list(zip(image.tolist(), instance.tolist(), strict=True))
+  assert counts.all()
+  assert found == [(0, 0), (2, 0), (0, 1)]
+  image, instance, counts = choose_rows(valid, None)
+  assert (counts == valid[image, instance]).all()
+  assert len(set(zip(image.tolist(), instance.tolist(), strict=True))) == 12

@@ -11,9 +11,11 @@ from tests.config_test import load
 @pytest.mark.parametrize(
   ("section", "field", "value", "message"),
   [
+    ("network", "num_mask_stages", 4, "there are 3 stages"),
+    ("network", "num_proposals", 37, "needs a square number"),
     ("network", "num_heads", 3, "a multiple of network.num_heads"),
-    ("decode", "max_detections", 151, "proposals and the classes give 150"),
-    ("transforms", "max_instances", 31, "can find no more at once"),
+    ("decode", "max_detections", 181, "proposals and the classes give 180"),
+    ("transforms", "max_instances", 37, "can find no more at once"),
   ],
 )
 def test_problems(section, field, value, message):

@@ -13,6 +13,7 @@ from solo_jax.methods.queryinst.network import (
   BOX_SIZE,
   QueryInst,
   first_boxes,
+  grid_boxes,
 )
 from solo_jax.methods.regions.pyramid import find_levels
 from solo_jax.nn.backbones.resnet import DEPTHS, ResNet
@@ -28,7 +29,9 @@ def make_network(config):
     num_classes=config["num_classes"],
     channels=config["channels"],
     num_proposals=config["num_proposals"],
+    proposal_init="image",
     num_stages=config["num_stages"],
+    num_mask_stages=None,
     num_heads=config["num_heads"],
     hidden=config["ffn"],
     dynamic_channels=config["dynamic_channels"],
@@ -134,3 +137,19 @@ def test_learned_boxes_are_shares_of_each_image():
     ],
     rtol=1e-6,
   )
+
+
+def test_grid_by_hand():
+  """Four squares on the quarters, each twice as wide: clipped by no one."""
+  np.testing.assert_allclose(
+    first_boxes(grid_boxes(4), np.array([[40, 80]]))[0],
+    [
+      [-20, -10, 60, 30],
+      [20, -10, 100, 30],
+      [-20, 10, 60, 50],
+      [20, 10, 100, 50],
+    ],
+  )
+  found = np.asarray(grid_boxes(9))
+  np.testing.assert_allclose(found[:, 2:], 2 / 3)
+  np.testing.assert_allclose(found[5], [5 / 6, 1 / 2, 2 / 3, 2 / 3])
