@@ -2,7 +2,6 @@
 
 import functools
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -19,6 +18,7 @@ from solo_jax.methods.regions.proposals import Selection
 from solo_jax.methods.regions.pyramid import Pooling
 from solo_jax.methods.regions.sampling import Sampling
 from solo_jax.nn.backbones.resnet import ResNet
+from tests.random_variables import random_variables
 
 SELECTION = Selection(
   before_nms=12,
@@ -85,22 +85,8 @@ def make_network(**changed):
 
 
 def make_variables(network, batch):
-  """Random numbers: unlike `init`, which must be compiled, they cost little."""
-  shapes = jax.eval_shape(
-    functools.partial(network.init, train=False),
-    jax.random.key(0),
-    batch.image,
-    batch.image_size,
-  )
-  rng = np.random.default_rng(0)
-
-  def draw(path, x):
-    if path[-1].key in ("scale", "var"):
-      return np.ones(x.shape, np.float32)
-    size = np.prod(x.shape[:-1]) ** -0.5 if x.ndim > 1 else 0.1
-    return rng.normal(0, size, x.shape).astype(np.float32)
-
-  return jax.tree_util.tree_map_with_path(draw, shapes)
+  init = functools.partial(network.init, train=False)
+  return random_variables(init, batch.image, batch.image_size)
 
 
 def make_features(num_images=2):

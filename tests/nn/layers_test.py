@@ -7,6 +7,7 @@ import pytest
 import scipy.signal
 
 from solo_jax.nn.layers import ConvGN, coordinates, make_norm, normalize_image
+from tests.random_variables import random_variables
 
 
 def test_normalize_by_hand_with_zero_padding():
@@ -170,9 +171,11 @@ def test_constant_norm_learns_nothing():
 
   def gradients(norm):
     layer = make_norm(norm, train=True, dtype=jnp.float32, axis_name=None)()
-    variables = layer.init(jax.random.key(0), x)
-    value, gradient = jax.value_and_grad(
-      lambda params: layer.apply(variables | dict(params=params), x).sum()
+    variables = random_variables(layer.init, x)
+    value, gradient = jax.jit(
+      jax.value_and_grad(
+        lambda params: layer.apply(variables | dict(params=params), x).sum()
+      )
     )(variables["params"])
     return float(value), jax.tree.map(np.asarray, gradient)
 

@@ -48,15 +48,17 @@ def run_head(network, zeros=False, size=(8, 16)):
   )
 
   init, apply = compiled(network)
-  variables = init(jax.random.key(0), pyramid)
-  if zeros:
-    variables = jax.tree.map(jnp.zeros_like, variables)
+  if not zeros:
+    outputs, variables = init(jax.random.key(0), pyramid)
+    return variables, outputs
+  _, shapes = jax.eval_shape(init, jax.random.key(0), pyramid)
+  variables = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), shapes)
   return variables, apply(variables, pyramid)
 
 
 @functools.cache
 def compiled(network):
-  init = functools.partial(network.init, method="head")
+  init = functools.partial(network.init_with_output, method="head")
   apply = functools.partial(network.apply, method="head")
   return jax.jit(init), jax.jit(apply)
 
