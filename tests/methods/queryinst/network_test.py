@@ -140,11 +140,16 @@ def test_learned_boxes_are_shares_of_each_image():
 
 
 def test_grid_by_hand():
-  """Squares on the quarters, three quarters wide; stretched as images are."""
+  """Squares around the middles of quarters, stretched as images are."""
   np.testing.assert_allclose(
     first_boxes(grid_boxes(4), np.array([[40, 80]]))[0],
-    [[-10, -5, 50, 25], [30, -5, 90, 25], [-10, 15, 50, 45], [30, 15, 90, 45]],
+    [
+      [-20, -10, 60, 30],
+      [20, -10, 100, 30],
+      [-20, 10, 60, 50],
+      [20, 10, 100, 50],
+    ],
   )
   found = np.asarray(grid_boxes(9))
-  np.testing.assert_allclose(found[:, 2:], 1 / 2)
+  np.testing.assert_allclose(found[:, 2:], 2 / 3)
   np.testing.assert_allclose(found[5, :2], [5 / 6, 1 / 2])
