@@ -15,6 +15,9 @@ TYPED := solo_jax/api.py solo_jax/building.py solo_jax/cli.py \
   solo_jax/target_masks.py solo_jax/types.py
 # Large pages for the buffers of each step: a quarter less CPU time (glibc).
 export GLIBC_TUNABLES := glibc.malloc.hugetlb=1
+# Bytecode is kept whatever the shell says: to compile the tests anew takes
+# each worker five seconds.
+export PYTHONDONTWRITEBYTECODE :=
 # Files in the order of tests/conftest.py: those that take longest come first.
 PYTEST := -m pytest -q --numprocesses=auto --maxprocesses=4 --dist=loadfile \
   --no-loadscope-reorder --durations=10 --durations-min=1

@@ -43,6 +43,8 @@ AUGMENTATIONS = {
     SIZE_ROUNDING,
   ),
   "color_jitter": (Field("strength", REQUIRED, SHARE),),
+  "stain_jitter": (Field("strength", REQUIRED, SHARE),),
+  "invert": (Field("probability", REQUIRED, SHARE),),
   "stretch": (),
   "window": (Field("largest", REQUIRED, FACTOR),),
   "distort": (),

@@ -97,11 +97,11 @@ def define_flags() -> None:
   flags.DEFINE_string(
     "split", None, "Split to evaluate. Default: the config's eval_split."
   )
-  flags.DEFINE_string(
+  flags.DEFINE_multi_string(
     "set",
-    None,
+    [],
     "Override config fields: section.field=value,... of the "
-    f"sections {' and '.join(SECTIONS)}.",
+    f"sections {' and '.join(SECTIONS)}. May be repeated.",
   )
   flags.DEFINE_string(
     "out", None, "File to write the detections to, as COCO results JSON."
@@ -131,7 +131,7 @@ def main() -> None:
       path=FLAGS.checkpoint,
       data_dir=FLAGS.data_dir,
       split=FLAGS.split,
-      overrides=FLAGS.set,
+      overrides=",".join(FLAGS.set) or None,
       out=FLAGS.out,
       report_folder=FLAGS.report,
       more_metrics=FLAGS.metrics,

@@ -44,7 +44,8 @@ GOLDEN = pathlib.Path(
   os.environ.get("SOLO_JAX_GOLDEN", pathlib.Path(__file__).parent / "golden")
 )
 
-# Files of ten seconds and more; the first three have tests of minutes.
+# Files of five seconds and more, measured; the first three have tests of
+# minutes.
 LONGEST = (
   "faults/kill_test.py",
   "training/topology_test.py",
@@ -52,19 +53,41 @@ LONGEST = (
   "methods/mask_rcnn/loss_test.py",
   "methods/toy_methods_test.py",
   "networks_of_configs_test.py",
-  "methods/regions/cascade_test.py",
   "exporting/writer_test.py",
-  "prepare_test.py",
   "conversion/regions_test.py",
+  "prepare_test.py",
   "webapp_test.py",
-  "methods/queryinst/loss_test.py",
   "exporting/writer_parity_test.py",
-  "data/pipeline_test.py",
+  "methods/regions/cascade_test.py",
   "methods/mask_rcnn/network_test.py",
   "conversion/mask2former_test.py",
   "conversion/published_test.py",
   "exporting/program_test.py",
+  "data/pipeline_test.py",
+  "inspection/doctor_test.py",
   "conversion/converter_test.py",
+  "methods/queryinst/loss_test.py",
+  "nn/backbones/resnet_test.py",
+  "methods/point_rend/loss_test.py",
+  "methods/mask2former/method_test.py",
+  "methods/mask2former/loss_test.py",
+  "methods/mask2former/network_test.py",
+  "api_test.py",
+  "nn/backbones/efficientnet_lite_test.py",
+  "evaluation/report_browser_test.py",
+  "inference/predictor_test.py",
+  "methods/point_rend/method_test.py",
+  "methods/associative_embedding/network_test.py",
+  "parallel_test.py",
+  "fuzz/spoiled_weights_test.py",
+  "methods/regions/network_test.py",
+  "scoring/checkpoint_test.py",
+  "nn/backbones/swin_test.py",
+  "weights_test.py",
+  "conversion/queryinst_test.py",
+  "training/run_test.py",
+  "fuzz/mutated_files_test.py",
+  "nn/deform_conv_test.py",
 )
 
 # Equal examples in every run and no files next to the tests; a slow machine is

@@ -35,7 +35,7 @@ def test_last_line_is_json_of_the_metrics(monkeypatch, capsys):
       checkpoint="run",
       data_dir=None,
       split=None,
-      set=None,
+      set=["decode.score_threshold=0.1", "decode.max_detections=9"],
       out=None,
       report=None,
       metrics=[],
@@ -48,6 +48,9 @@ def test_last_line_is_json_of_the_metrics(monkeypatch, capsys):
   eval_command.main()
   (request,) = asked
   assert request.scales == [1.0, 1.5] and request.flip
+  assert (
+    request.overrides == "decode.score_threshold=0.1,decode.max_detections=9"
+  )
   lines = capsys.readouterr().out.splitlines()
   assert json.loads(lines[-1]) == {
     "mask_AP": 0.25,

@@ -18,6 +18,7 @@ import numpy as np
 
 from solo_jax.data import transforms
 from solo_jax.data.copy_paste import CopyPaste
+from solo_jax.data.microscopy import Invert, StainJitter
 from solo_jax.data.mosaic import Mosaic
 from solo_jax.data.ssd import Distort, Window
 from solo_jax.errors import UserError
@@ -198,6 +199,8 @@ LAZY = {
   "resize_short_side": ResizeShortSide,
   "scale_jitter": ScaleJitter,
   "color_jitter": ColorJitter,
+  "stain_jitter": StainJitter,
+  "invert": Invert,
   "stretch": Stretch,
   "window": Window,
   "distort": Distort,

@@ -23,6 +23,7 @@ from solo_jax.errors import UserError
 # Bytes at the end of a file that identify it: they contain the position of its
 # index of records, and thus their packed length.
 _END = 2**16
+_CLASS = "pythonClassName"
 _NEXT = "copy the dataset again or prepare it again"
 
 
@@ -67,7 +68,7 @@ def open_folder(path: epath.Path) -> tfds.core.DatasetBuilder:
   """
   features = _read_json(path / "features.json")
   expected = json_format.MessageToDict(make_features().to_proto())
-  if _classes(features) != _classes(expected):
+  if not _name_same_classes(features, expected):
     raise UserError(
       f"{path / 'features.json'} is not what solo_jax writes: it names other "
       f"Python classes, which are not imported; {_NEXT}"
@@ -96,18 +97,28 @@ def _read_json(path: epath.Path) -> dict[str, Any]:
   return content
 
 
-def _classes(features: Any) -> Any:
-  """Returns the tree of features with the Python class of each.
+def _name_same_classes(features: Any, expected: Mapping[str, Any]) -> bool:
+  """Returns whether two trees of features name the same Python classes.
 
-  The rest, such as default values, differs between versions of TFDS.
+  The rest, such as default values, differs between versions of TFDS. It looks
+  no deeper than the expected tree, however deep the other one is.
   """
   if not isinstance(features, Mapping):
-    return None
-  return {
-    key: value if key == "pythonClassName" else _classes(value)
-    for key, value in features.items()
-    if key == "pythonClassName" or _classes(value) is not None
-  }
+    return False
+  found, wanted = (
+    {
+      key: value
+      for key, value in tree.items()
+      if key == _CLASS or isinstance(value, Mapping)
+    }
+    for tree in (features, expected)
+  )
+  return found.keys() == wanted.keys() and all(
+    found[key] == value
+    if key == _CLASS
+    else _name_same_classes(found[key], value)
+    for key, value in wanted.items()
+  )
 
 
 def shard_mark(path: epath.Path) -> str:

@@ -72,6 +72,18 @@ def test_other_folders_are_refused(copied, file, change, message):
     open_folder(copied)
 
 
+def test_deeply_nested_features_are_refused_at_once(copied):
+  path = copied / "features.json"
+  content = json.loads(path.read_text())
+  nested = {}
+  for _ in range(300):
+    nested = {"features": nested}
+  content["featuresDict"]["features"]["image"]["image"] = nested
+  path.write_text(json.dumps(content))
+  with pytest.raises(UserError, match="names other Python classes"):
+    open_folder(copied)
+
+
 @pytest.mark.parametrize("text", ["", "[]", "{", "[" * 10**5])
 @pytest.mark.parametrize("file", ["features.json", "dataset_info.json"])
 def test_damaged_files_are_named(copied, file, text):

@@ -96,12 +96,13 @@ def test_antialias_of_a_long_side_equals_pillow(before, after):
   expected = Image.fromarray(image).resize(
     (4, after), Image.Resampling.BILINEAR
   )
-  resized = device_resize.resize_image(
-    image,
-    np.array([before, 4], np.int32),
-    np.array([after, 4], np.int32),
-    (after, 4),
+  resize = functools.partial(
+    device_resize.resize_image,
+    padded_size=(after, 4),
     interpolation="antialias",
+  )
+  resized = jax.jit(resize)(
+    image, np.array([before, 4], np.int32), np.array([after, 4], np.int32)
   )
   np.testing.assert_array_equal(resized, expected)
 
@@ -163,7 +164,9 @@ def test_fitted_size_of_images_smaller_than_a_tile():
   np.testing.assert_array_equal(fitted, np.minimum(sizes, fitted))
   is_small = sizes.min(1) <= 256
   np.testing.assert_array_equal(fitted[is_small], sizes[is_small])
-  doubled = device_resize.fitted_size(
-    np.array([100, 120]), short_side=512, max_side=512, tile_size=256
-  )
+  doubled = jax.jit(
+    functools.partial(
+      device_resize.fitted_size, short_side=512, max_side=512, tile_size=256
+    )
+  )(np.array([100, 120]))
   np.testing.assert_array_equal(doubled, [200, 240])

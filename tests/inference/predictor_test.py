@@ -86,12 +86,8 @@ def merge_colors(variants):
 def make_predictor(
   batch_size=1, views=None, scales=(1.0,), flip=False, devices=None, **overrides
 ):
-  network = ColorNetwork()
-  variables = network.init(
-    jax.random.key(0), jnp.zeros((1, 4, 4, 3), jnp.uint8), None, train=False
-  )
   method = Method(
-    network=network,
+    network=ColorNetwork(),
     loss=None,
     decode=decode_colors,
     merge=merge_colors,
@@ -99,7 +95,7 @@ def make_predictor(
   )
   model = Model(
     method=method,
-    variables=variables,
+    variables={"params": {"gain": np.float32(1)}},
     preprocessing=PREPROCESSING | overrides,
     mask_threshold=0.5,
   )

@@ -1,5 +1,7 @@
 """A tiny network of regions and a batch, for tests without a fixture."""
 
+import functools
+
 import jax.numpy as jnp
 import numpy as np
 
@@ -11,10 +13,12 @@ from solo_jax.methods.regions.detections import Detecting
 from solo_jax.methods.regions.loss import ProposalLoss
 from solo_jax.methods.regions.mask_targets import MaskTargets
 from solo_jax.methods.regions.matching import Matching
+from solo_jax.methods.regions.network import Features
 from solo_jax.methods.regions.proposals import Selection
 from solo_jax.methods.regions.pyramid import Pooling
 from solo_jax.methods.regions.sampling import Sampling
 from solo_jax.nn.backbones.resnet import ResNet
+from tests.random_variables import random_variables
 
 SELECTION = Selection(
   before_nms=12,
@@ -78,6 +82,22 @@ def make_network(**changed):
     mask_init="small",
   )
   return MaskRCNN(**given | changed)
+
+
+def make_variables(network, batch):
+  init = functools.partial(network.init, train=False)
+  return random_variables(init, batch.image, batch.image_size)
+
+
+def make_features(num_images=2):
+  """Random maps of a pyramid for the images of a batch."""
+  rng = np.random.default_rng(1)
+  return Features(
+    pyramid=tuple(
+      rng.normal(size=(num_images, side, side, 4)).astype(np.float32)
+      for side in (16, 8, 4, 2, 1)
+    )
+  )
 
 
 def matching(iou=0.5, **changed):

@@ -1,5 +1,8 @@
 """Tests of solo_jax/methods/variants.py."""
 
+import functools
+
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -14,6 +17,11 @@ from solo_jax.methods.variants import (
 )
 
 
+def compute(function, *args, **kwargs):
+  """Compiled whole: one by one, each operation costs more than its sums."""
+  return jax.jit(functools.partial(function, *args, **kwargs))()
+
+
 def variant(image_size, padded_size, is_mirrored=False):
   return Variant(
     outputs=None,
@@ -24,29 +32,29 @@ def variant(image_size, padded_size, is_mirrored=False):
 
 
 def test_the_same_axis_is_left_as_it_is():
-  weights = axis_weights(6, 5.0, 6, 5.0, is_reversed=False)
+  weights = compute(axis_weights, 6, 5.0, 6, 5.0, is_reversed=False)
   np.testing.assert_allclose(weights[:5], np.eye(6)[:5], atol=1e-6)
   np.testing.assert_array_equal(weights[5], np.zeros(6))  # padding
 
 
 def test_reversed_within_the_valid_cells():
-  weights = axis_weights(6, 4.0, 6, 4.0, is_reversed=True)
+  weights = compute(axis_weights, 6, 4.0, 6, 4.0, is_reversed=True)
   np.testing.assert_allclose(weights[:4], np.eye(6)[[3, 2, 1, 0]], atol=1e-6)
   # 3.5 cells: cell 0, [0, 1], is mirrored to [2.5, 3.5], half of cells 2 and 3.
-  weights = axis_weights(6, 3.5, 6, 3.5, is_reversed=True)
+  weights = compute(axis_weights, 6, 3.5, 6, 3.5, is_reversed=True)
   np.testing.assert_allclose(weights[0], [0, 0, 0.5, 0.5, 0, 0], atol=1e-6)
 
 
 def test_enlarging_interpolates():
   values = np.random.default_rng(0).normal(size=7)
-  weights = axis_weights(7, 7.0, 15, 15.0, is_reversed=False)
+  weights = compute(axis_weights, 7, 7.0, 15, 15.0, is_reversed=False)
   expected = np.interp((np.arange(15) + 0.5) * 7 / 15 - 0.5, range(7), values)
   np.testing.assert_allclose(weights @ values, expected, atol=1e-5)
 
 
 def test_shrinking_averages():
   """Each cell counts alike, so nothing small is lost."""
-  weights = axis_weights(12, 12.0, 4, 4.0, is_reversed=False)
+  weights = compute(axis_weights, 12, 12.0, 4, 4.0, is_reversed=False)
   np.testing.assert_allclose(weights.sum(0)[3:-3], 1 / 3, atol=0.02)
   assert (np.asarray(weights).sum(0) > 0.1).all()
 
@@ -64,7 +72,7 @@ def test_a_place_of_the_image_stays_where_it_is(scale, is_mirrored):
   if is_mirrored:
     x = 1 - x
   maps = np.stack(np.meshgrid(y, x, indexing="ij"))  # rows, columns
-  rows, columns = to_frame(jnp.asarray(maps), other, frame, (16, 24))
+  rows, columns = compute(to_frame, jnp.asarray(maps), other, frame, (16, 24))
   expected_rows = (np.arange(16) + 0.5) * 4 / 50
   expected_columns = (np.arange(24) + 0.5) * 4 / 70
   cell = np.array([4 / 50, 4 / 70])
@@ -84,14 +92,16 @@ def test_boxes_by_hand():
   frame = variant((50, 60), (64, 64))
   other = variant((100, 180), (128, 192))
   np.testing.assert_allclose(
-    boxes_to_frame(boxes, frame, other), [[6, 6, 30, 40]]
+    compute(boxes_to_frame, boxes, frame, other), [[6, 6, 30, 40]]
   )
   np.testing.assert_allclose(
-    boxes_to_frame(boxes, frame, variant((50, 60), (64, 64), True)),
+    compute(boxes_to_frame, boxes, frame, variant((50, 60), (64, 64), True)),
     [[50, 3, 58, 20]],
   )
   np.testing.assert_allclose(
-    boxes_to_frame(boxes, frame, variant((100, 180), (128, 192), True)),
+    compute(
+      boxes_to_frame, boxes, frame, variant((100, 180), (128, 192), True)
+    ),
     [[150, 6, 174, 40]],
   )
 
@@ -106,11 +116,11 @@ def test_box_masks_there_and_back(is_mirrored):
   )
   frame = variant((50, 70), (64, 96), is_mirrored)
   other = variant((81, 133), (96, 160))
-  there = box_masks_to_frame(masks, frame, other)
+  there = compute(box_masks_to_frame, masks, frame, other)
   is_same = (np.asarray(there.probs) == np.asarray(masks.probs)).all()
   assert is_same != is_mirrored and there.paste == "torchvision"
   if is_mirrored:  # cells run the other way within their box
     np.testing.assert_array_equal(there.probs[:, :, 0], masks.probs[:, :, 6])
-  back = box_masks_to_frame(there, other, frame)
+  back = compute(box_masks_to_frame, there, other, frame)
   np.testing.assert_array_equal(back.probs, masks.probs)
   np.testing.assert_allclose(back.boxes_xyxy, masks.boxes_xyxy, atol=1e-4)

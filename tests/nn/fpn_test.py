@@ -95,12 +95,12 @@ def test_levels_that_do_not_nest():
 def test_norms_take_the_place_of_biases():
   network = FPN(4, norm="batch")
   features = make_features(16)
-  variables = network.init(jax.random.key(0), features)
+  variables = jax.jit(network.init)(jax.random.key(0), features)
   assert set(variables["params"]["lateral_2"]) == {"kernel"}
   assert set(variables["params"]["output_5_norm"]) == {"scale", "bias"}
-  pyramid, updated = network.apply(
-    variables, features, train=True, mutable=["batch_stats"]
-  )
+  pyramid, updated = jax.jit(
+    functools.partial(network.apply, train=True, mutable=["batch_stats"])
+  )(variables, features)
   # Batch statistics: every channel of P2 to P5 has mean 0.
   for level in pyramid[:4]:
     np.testing.assert_allclose(np.mean(level, (0, 1, 2)), 0, atol=1e-5)

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from solo_jax.nn.group_norm import GroupNorm
+from tests.random_variables import random_variables
 
 
 @pytest.fixture(scope="module")
@@ -23,11 +24,11 @@ def test_is_flax_own_with_its_gradients(maps, dtype):
   theirs = nn.GroupNorm(6, epsilon=1e-5, dtype=dtype)
   ours = GroupNorm(6, dtype=dtype)
   maps = jnp.asarray(maps, dtype)
-  params = theirs.init(jax.random.key(0), maps)
-  assert jax.tree.map(jnp.shape, params) == jax.tree.map(
-    jnp.shape, ours.init(jax.random.key(0), maps)
+  params, expected = (random_variables(x.init, maps) for x in (ours, theirs))
+  assert jax.tree.map(np.shape, params) == jax.tree.map(np.shape, expected)
+  params = jax.tree.map(
+    lambda x: x + np.cos(np.arange(x.size, dtype="f")), params
   )
-  params = jax.tree.map(lambda x: x + jnp.cos(jnp.arange(x.size)), params)
 
   @jax.jit
   def run(params, x):

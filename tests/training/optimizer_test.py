@@ -55,11 +55,25 @@ def frozen(stages):
 
 
 def run(optimizer, params, gradients, rate):
-  state = optimizer.init(params)
-  for gradient in gradients:
+  @jax.jit
+  def step(params, state, gradient):
     updates, state = optimizer.update(gradient, state, params)
-    params = jax.tree.map(lambda p, u: p - rate * u, params, updates)
+    return jax.tree.map(lambda p, u: p - rate * u, params, updates), state
+
+  state = jax.jit(optimizer.init)(params)
+  for gradient in gradients:
+    params, state = step(params, state, gradient)
   return params
+
+
+def update(optimizer, gradient, params):
+  """The first update."""
+
+  @jax.jit
+  def run():
+    return optimizer.update(gradient, optimizer.init(params), params)[0]
+
+  return run()
 
 
 def random_gradients(params, num_steps=3):
@@ -161,11 +175,11 @@ def test_clipping_bounds_the_global_norm():
   params = make_params()
   optimizer = build(params, momentum=0.0, weight_decay=0.0, clip_norm=2.0)
   gradient = jax.tree.map(lambda p: jnp.full(p.shape, 100.0), params)
-  updates, _ = optimizer.update(gradient, optimizer.init(params), params)
+  updates = update(optimizer, gradient, params)
   norm = np.sqrt(sum(np.sum(u**2) for u in jax.tree.leaves(updates)))
   np.testing.assert_allclose(norm, 2.0, rtol=1e-5)
   small = jax.tree.map(lambda p: jnp.full(p.shape, 1e-3), params)
-  updates, _ = optimizer.update(small, optimizer.init(params), params)
+  updates = update(optimizer, small, params)
   np.testing.assert_allclose(updates["head"]["bias"], 1e-3, rtol=1e-6)
 
 
@@ -191,7 +205,7 @@ def test_gradients_of_frozen_stages_do_not_count_in_the_norm():
   )
   gradient = jax.tree.map(lambda p: jnp.full(p.shape, 100.0), params)
   gradient["head"] = {"kernel": jnp.full((3, 1), 0.1), "bias": jnp.zeros(1)}
-  updates, _ = optimizer.update(gradient, optimizer.init(params), params)
+  updates = update(optimizer, gradient, params)
   np.testing.assert_allclose(updates["head"]["kernel"], 0.1, rtol=1e-6)
 
 

@@ -62,11 +62,11 @@ def test_one_step_of_plain_sgd_by_hand(toy, batch):
     )
     return toy.toy_error(outputs, batch, batch.centers[:, 0, 0], None)
 
-  gradient = jax.jit(jax.grad(loss))(before.params)
+  value, gradient = jax.jit(jax.value_and_grad(loss))(before.params)
   ((after, metrics),) = take(toy, (state, step), batch)
   expected = jax.tree.map(lambda p, g: p - 0.1 * g, before.params, gradient)
   assert_trees_close(after.params, expected, rtol=1e-5, atol=1e-7)
-  np.testing.assert_allclose(metrics["loss"], loss(before.params), rtol=1e-5)
+  np.testing.assert_allclose(metrics["loss"], value, rtol=1e-5)
   norm = np.sqrt(sum(np.sum(g**2) for g in jax.tree.leaves(gradient)))
   np.testing.assert_allclose(metrics["gradient_norm"], norm, rtol=1e-5)
 

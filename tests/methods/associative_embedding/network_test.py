@@ -39,24 +39,37 @@ def make_network(**fields):
   )
 
 
-def run_head(network, zeros=False, size=(8, 16)):
-  """Variables and outputs of the head on a random pyramid."""
-  keys = jax.random.split(jax.random.key(1), 4)
-  pyramid = tuple(
-    jax.random.normal(key, (2, size[0] >> i, size[1] >> i, 4))
-    for i, key in enumerate(keys)
+def make_pyramid():
+  rng = np.random.default_rng(1)
+  return tuple(
+    rng.normal(size=(2, 8 >> i, 16 >> i, 4)).astype(np.float32)
+    for i in range(4)
   )
 
-  init, apply = compiled(network)
-  variables = init(jax.random.key(0), pyramid)
-  if zeros:
-    variables = jax.tree.map(jnp.zeros_like, variables)
-  return variables, apply(variables, pyramid)
+
+def shapes_of(network):
+  """Those of the outputs of the head, and of its variables."""
+  init, _ = compiled(network)
+  return jax.eval_shape(init, jax.random.key(0), make_pyramid())
+
+
+def first_outputs(network):
+  """The outputs of the head with the variables that training starts from."""
+  init, _ = compiled(network)
+  return init(jax.random.key(0), make_pyramid())[0]
+
+
+def outputs_of_zeros(network):
+  """The outputs of the head with zeros for variables."""
+  _, shapes = shapes_of(network)
+  variables = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), shapes)
+  _, apply = compiled(network)
+  return apply(variables, make_pyramid())
 
 
 @functools.cache
 def compiled(network):
-  init = functools.partial(network.init, method="head")
+  init = functools.partial(network.init_with_output, method="head")
   apply = functools.partial(network.apply, method="head")
   return jax.jit(init), jax.jit(apply)
 
@@ -71,7 +84,7 @@ def compiled(network):
   ],
 )
 def test_outputs_at_mask_resolution(fields, size, tags):
-  _, outputs = run_head(make_network(**fields))
+  outputs, _ = shapes_of(make_network(**fields))
   assert outputs.category_logits.shape == (2, *size, 3)
   assert outputs.embedding.shape == (2, *size, tags)
   for name in ("log_precision", "seed_logits", "quality_logits"):
@@ -82,7 +95,7 @@ def test_outputs_at_mask_resolution(fields, size, tags):
 
 def test_without_weights_a_spatial_embedding_is_the_place():
   """Pixel centres (x, y) in units of 16 px, and the initial radius."""
-  _, outputs = run_head(make_network(), zeros=True)
+  outputs = outputs_of_zeros(make_network())
   y, x = np.mgrid[:16, :32] * 2 + 1.0
   np.testing.assert_allclose(
     outputs.embedding[1], np.stack([x, y], -1) / 16, rtol=1e-6
@@ -90,23 +103,22 @@ def test_without_weights_a_spatial_embedding_is_the_place():
 
 
 def test_the_initial_radius_is_the_one_given():
-  _, outputs = run_head(make_network(tag_radius=3.0), zeros=True)
+  outputs = outputs_of_zeros(make_network(tag_radius=3.0))
   np.testing.assert_allclose(outputs.log_precision, -2 * np.log(3), rtol=1e-6)
-  _, outputs = run_head(make_network(embedding="tag", tag_radius=3.0))
+  outputs = first_outputs(make_network(embedding="tag", tag_radius=3.0))
   np.testing.assert_allclose(outputs.log_precision, -2 * np.log(3), rtol=1e-6)
 
 
 def test_free_tags_know_no_place_but_start_apart():
-  _, outputs = run_head(
-    make_network(embedding="tag", tag_channels=4), zeros=True
-  )
+  network = make_network(embedding="tag", tag_channels=4)
+  outputs = outputs_of_zeros(network)
   np.testing.assert_array_equal(outputs.embedding, 0)
-  _, outputs = run_head(make_network(embedding="tag", tag_channels=4))
+  outputs = first_outputs(network)
   assert np.std(outputs.embedding[0], axis=(0, 1)).min() > 0.01
 
 
 def test_hourglasses_are_part_of_the_tree():
-  variables, _ = run_head(make_network(num_hourglasses=2))
+  _, variables = shapes_of(make_network(num_hourglasses=2))
   assert set(variables["params"]["hourglasses"]) == {
     "hourglass_0",
     "hourglass_1",
@@ -116,8 +128,10 @@ def test_hourglasses_are_part_of_the_tree():
 def test_the_four_pixels_of_a_stride_4_cell_have_weights_of_their_own():
   """Depth to space: channel blocks in row-major order within the cell."""
   network = make_network(embedding="tag", tag_channels=1)
-  variables, _ = run_head(network)
-  params = jax.tree.map(jnp.zeros_like, variables["params"])
+  _, variables = shapes_of(network)
+  params = jax.tree.map(
+    lambda x: np.zeros(x.shape, x.dtype), variables["params"]
+  )
   params["tag"]["bias"] = jnp.arange(4.0)
   pyramid = tuple(jnp.zeros((1, 8 >> i, 8 >> i, 4)) for i in range(4))
   _, apply = compiled(network)
@@ -136,4 +150,4 @@ def test_the_four_pixels_of_a_stride_4_cell_have_weights_of_their_own():
 )
 def test_wrong_fields_are_named(fields, message):
   with pytest.raises(ValueError, match=message):
-    run_head(make_network(**fields))
+    shapes_of(make_network(**fields))

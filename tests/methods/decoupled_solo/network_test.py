@@ -90,13 +90,17 @@ SMALL = dict(
 )
 
 
+def init_head(network, pyramid, size):
+  """Outputs and variables, of one program."""
+  init = functools.partial(network.init_with_output, method="head")
+  return jax.jit(init, static_argnums=2)(jax.random.key(0), pyramid, size)
+
+
 @pytest.mark.parametrize("shared_tower", [False, True])
 def test_parameter_names_and_cells(shared_tower):
   network = make_network(SMALL, shared_tower).clone(levels=(3, 4))
   pyramid = tuple(jnp.ones((1, 32 >> i, 64 >> i, 4)) for i in range(5))
-  variables = jax.jit(
-    lambda: network.init(jax.random.key(0), pyramid, (128, 256), method="head")
-  )()
+  outputs, variables = init_head(network, pyramid, (128, 256))
   towers = ("mask_convs_0",)
   if not shared_tower:
     towers = ("mask_x_convs_0", "mask_y_convs_0")
@@ -106,7 +110,6 @@ def test_parameter_names_and_cells(shared_tower):
   }
   channels = variables["params"][towers[0]]["conv"]["kernel"].shape[2]
   assert channels == (6 if shared_tower else 5)
-  outputs = network.apply(variables, pyramid, (128, 256), method="head")
   x, y = outputs.factors[1]  # 3 x 3 cells, row-major
   np.testing.assert_array_equal(
     jnp.argmax(x.kernel, axis=1), [0, 1, 2, 0, 1, 2, 0, 1, 2]
@@ -120,10 +123,7 @@ def test_towers_see_their_own_coordinate():
   """On a constant map, x maps vary along x only and y maps along y only."""
   network = make_network(SMALL, shared_tower=False).clone(levels=(3, 4))
   pyramid = tuple(jnp.ones((1, 32 >> i, 32 >> i, 4)) for i in range(5))
-  variables = jax.jit(
-    lambda: network.init(jax.random.key(1), pyramid, (128, 128), method="head")
-  )()
-  outputs = network.apply(variables, pyramid, (128, 128), method="head")
+  outputs, _ = init_head(network, pyramid, (128, 128))
   x, y = (np.asarray(f.feature[0, 4:-4, 4:-4]) for f in outputs.factors[0])
   assert np.ptp(x, axis=0).max() < 1e-5 < np.ptp(x, axis=1).max()
   assert np.ptp(y, axis=1).max() < 1e-5 < np.ptp(y, axis=0).max()

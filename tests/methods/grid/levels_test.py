@@ -1,5 +1,6 @@
 """Tests of solo_jax/methods/grid/levels.py, by hand."""
 
+import jax
 import numpy as np
 import pytest
 
@@ -42,21 +43,26 @@ def test_cells_are_those_of_the_loss(num_grid):
   boxes = np.concatenate([centers, centers], 1)
   half = rng.uniform(3, 40, (40, 2)).astype(np.float32)
   boxes += np.concatenate([-half, half], 1)
-  targets = assign_cells(
-    centers,
-    boxes,
-    np.zeros(40, np.int32),
-    np.ones(40, bool),
-    padded_size=(160, 200),
-    num_grids=(num_grid,),
-    assignment=Assignment(
-      scale_ranges=((10, 60),),
-      center_sigma=0.5,
-      max_positives=400,
-      shared_cells="all",
-    ),
-  )
-  expected, _ = find_owners(targets, num_grid**2, 40)
+
+  @jax.jit
+  def find_cells(centers, boxes, labels):
+    targets = assign_cells(
+      centers,
+      boxes,
+      labels,
+      labels == 0,
+      padded_size=(160, 200),
+      num_grids=(num_grid,),
+      assignment=Assignment(
+        scale_ranges=((10, 60),),
+        center_sigma=0.5,
+        max_positives=400,
+        shared_cells="all",
+      ),
+    )
+    return find_owners(targets, num_grid**2, 40)[0]
+
+  expected = find_cells(centers, boxes, np.zeros(40, np.int32))
   sizes = boxes[:, 2:] - boxes[:, :2]
   objects = Objects(
     scales=np.sqrt(sizes.prod(1)),

@@ -34,7 +34,9 @@ def make_refiner(num_images=2):
     for side in (8, 4)
   )
   head = make_head(3, jnp.float32)
-  weights = head.init(jax.random.key(0), jnp.ones((1, 4)), jnp.ones((1, 1)))
+  weights = jax.eval_shape(
+    head.init, jax.random.key(0), jnp.ones((1, 4)), jnp.ones((1, 1))
+  )
   weights = jax.tree.map(
     lambda x: jnp.asarray(rng.normal(size=x.shape), jnp.float32),
     weights["params"],
@@ -132,13 +134,19 @@ def test_all_points_refined_are_a_dense_evaluation():
   refiner = of_image(maps, weights)
   rng = np.random.default_rng(2)
   logits = jnp.asarray(rng.uniform(-5, 5, (3, 6, 9)), jnp.float32)
-  found = jax.jit(refine)(refiner, jax.nn.sigmoid(logits))  # 216 cells of 784
+  # 216 cells of 784.
+  found = jax.jit(refine)(refiner, 1 / (1 + np.exp(-logits)))
   assert found.shape == (3, 12, 18)
   y, x = np.meshgrid(np.arange(12), np.arange(18), indexing="ij")
   points = np.stack([(x + 0.5) / 18, (y + 0.5) / 12], -1).reshape(1, -1, 2)
   points = jnp.asarray(np.tile(points, (3, 1, 1)), jnp.float32)
-  enlarged = resize_bilinear(logits[..., None], (12, 18)).reshape(3, -1)
-  wanted = jax.nn.sigmoid(refiner.logits(points, enlarged)).reshape(3, 12, 18)
+
+  @jax.jit
+  def evaluate(refiner, points):
+    enlarged = resize_bilinear(logits[..., None], (12, 18)).reshape(3, -1)
+    return jax.nn.sigmoid(refiner.logits(points, enlarged))
+
+  wanted = evaluate(refiner, points).reshape(3, 12, 18)
   # At the rim a map fades to 0, as published, where resizing repeats it.
   inner = np.s_[:, 1:-1, 1:-1]
   np.testing.assert_allclose(found[inner], wanted[inner], atol=1e-4)

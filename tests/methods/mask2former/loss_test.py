@@ -262,9 +262,12 @@ compiled = jax.jit(loss_and_gradient)  # once for batches of equal shapes
 
 
 def gradient_of(batch, axis_name=None):
-  variables = Fixed().init(
-    jax.random.key(0), batch.image, None, train=True, row=None
+  rng = np.random.default_rng(1)
+  params = dict(
+    logits=rng.normal(0, 2, (2, 4, 8, 8)).astype(np.float32),
+    classes=rng.normal(0, 1, (2, 4, 4)).astype(np.float32),
   )
+  variables = dict(params=params)
   if axis_name is None:
     return compiled(variables, batch)
   parts = jax.tree.map(lambda x: x.reshape(2, -1, *x.shape[1:]), batch)
@@ -314,37 +317,48 @@ def test_instances_beyond_the_queries_are_dropped_and_counted():
 
 def test_the_class_weighs_apart_in_the_costs():
   batch = make_batch(1, [1])
-  targets = make_targets(batch, 4)
   rng = np.random.default_rng(0)
   classes = jnp.asarray(rng.standard_normal((1, 4, 4)), jnp.float32)
   logits = jnp.zeros((1, 4, 8, 8))
   points = jnp.full((1, 5, 2), 0.5)
-  costs = [
-    pair_costs(
-      classes,
-      logits,
-      targets,
-      points,
-      Weights(category=9.0, category_cost=x, mask=1.0, dice=1.0, no_object=0.1),
-    )[0, 0]
-    for x in (0.0, 3.0)
-  ]
+
+  @jax.jit
+  def find_both():
+    weights = dict(category=9.0, mask=1.0, dice=1.0, no_object=0.1)
+    return [
+      pair_costs(
+        classes,
+        logits,
+        make_targets(batch, 4),
+        points,
+        Weights(category_cost=x, **weights),
+      )[0, 0]
+      for x in (0.0, 3.0)
+    ]
+
+  costs = find_both()
   probs = jax.nn.softmax(classes[0])[:, batch.labels[0, 0]]
   np.testing.assert_allclose(costs[0] - costs[1], 3 * probs, rtol=1e-5)
 
 
 def test_points_of_an_image_belong_to_its_row():
-  draw = functools.partial(
-    draw_points,
-    num_instances=2,
-    num_points=8,
-    oversample_ratio=3.0,
-    importance_sample_ratio=0.75,
-  )
+  @jax.jit
+  def draw(keys, layer):
+    points = draw_points(
+      keys,
+      layer,
+      num_instances=2,
+      num_points=8,
+      oversample_ratio=3.0,
+      importance_sample_ratio=0.75,
+    )
+    return points.match, points.candidates, points.others
+
   keys = jax.random.split(jax.random.key(0), 2)
-  both, one = draw(keys, 1), draw(keys[1:], 1)
-  assert both.candidates.shape == (2, 2, 24, 2)
-  assert both.others.shape == (2, 2, 2, 2)
-  np.testing.assert_array_equal(both.match[1:], one.match)
-  np.testing.assert_array_equal(both.candidates[1:], one.candidates)
-  assert not np.array_equal(both.match, draw(keys, 0).match)
+  matched, candidates, others = draw(keys, 1)
+  one = draw(keys[1:], 1)
+  assert candidates.shape == (2, 2, 24, 2)
+  assert others.shape == (2, 2, 2, 2)
+  np.testing.assert_array_equal(matched[1:], one[0])
+  np.testing.assert_array_equal(candidates[1:], one[1])
+  assert not np.array_equal(matched, draw(keys, 0)[0])

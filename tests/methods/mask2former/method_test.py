@@ -12,6 +12,7 @@ import pytest
 from solo_jax.methods.mask2former.method import make, problems
 from solo_jax.methods.mask2former.network import Outputs
 from tests.methods.mask2former.loss_test import make_batch
+from tests.methods.small_regions import make_variables
 
 NETWORK = dict(
   num_queries=4,
@@ -70,10 +71,6 @@ def test_a_step_of_training_lowers_the_loss():
   )
 
   @jax.jit
-  def init(key):
-    return method.network.init(key, batch.image, batch.image_size, train=False)
-
-  @jax.jit
   def step(variables):
     def loss(variables):
       return nn.apply(method.loss, method.network)(
@@ -86,7 +83,7 @@ def test_a_step_of_training_lowers_the_loss():
     )
     return value, terms, variables, gradient
 
-  variables = init(jax.random.key(0))
+  variables = make_variables(method.network, batch)
   first, terms, variables, _ = step(variables)
   for _ in range(5):
     last, _, variables, gradient = step(variables)

@@ -1,5 +1,7 @@
 """Tests of solo_jax/methods/mask_rcnn/heads.py."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -11,6 +13,7 @@ from solo_jax.methods.mask_rcnn.heads import (
   Upsample,
   resize_corners,
 )
+from tests.random_variables import random_variables
 
 
 def test_upsampling_tap_by_tap():
@@ -41,11 +44,14 @@ def test_a_fed_head_reads_the_features_before():
     dtype=jnp.float32,
   )
   x, before = jnp.ones((2, 1, 4, 4, 3))
-  variables = head.init(jax.random.key(0), x, before, train=False)
-  logits, features = head.apply(variables, x, before, train=False)
+  variables = random_variables(
+    functools.partial(head.init, train=False), x, before
+  )
+  apply = jax.jit(functools.partial(head.apply, train=False))
+  logits, features = apply(variables, x, before)
   assert logits.shape == (1, 8, 8, 2)
   assert features.shape == x.shape
-  changed, _ = head.apply(variables, x, -before, train=False)
+  changed, _ = apply(variables, x, -before)
   assert np.abs(np.asarray(changed - logits)).max() > 1e-6
 
 

@@ -1,7 +1,5 @@
 """Tests of solo_jax/methods/mask_rcnn/method.py."""
 
-import functools
-
 import flax.linen as nn
 import jax
 import numpy as np
@@ -9,7 +7,7 @@ import numpy as np
 from solo_jax.methods.mask_rcnn.method import make, problems
 from solo_jax.nn.backbones.resnet import ResNet
 from tests.methods.region_sections import DECODE, LOSS, NETWORK
-from tests.methods.small_regions import make_batch
+from tests.methods.small_regions import make_batch, make_variables
 
 OWN = dict(
   mask_convs=1,
@@ -34,18 +32,15 @@ def build():
 
 def test_trains_and_detects():
   method, batch = build(), make_batch()
-  variables = jax.jit(functools.partial(method.network.init, train=False))(
-    jax.random.key(0), batch.image, batch.image_size
-  )
+  variables = make_variables(method.network, batch)
 
-  @jax.jit
   def detect(variables):
     outputs = method.network.apply(
       variables, batch.image, batch.image_size, train=False
     )
     return method.decode(outputs, batch.image_size)
 
-  decoded = detect(variables)
+  decoded = jax.eval_shape(detect, variables)
   assert decoded.masks.paste == "torchvision"
   assert decoded.masks.probs.shape == (2, 5, 28, 28)
   loss = nn.apply(

@@ -1,7 +1,5 @@
 """Tests of solo_jax/methods/point_rend/method.py."""
 
-import functools
-
 import flax.linen as nn
 import jax
 import numpy as np
@@ -9,13 +7,13 @@ import numpy as np
 from solo_jax.methods.point_rend.method import make, problems
 from solo_jax.nn.backbones.resnet import ResNet
 from tests.methods.region_sections import DECODE, LOSS, NETWORK
-from tests.methods.small_regions import make_batch
+from tests.methods.small_regions import make_batch, make_variables
 
 OWN = dict(subdivision_steps=2, subdivision_points=20)
 OWN_LOSS = dict(points=8, point_candidates=3, uncertain_share=0.75)
 
 
-def test_trains_and_detects():
+def test_trains_and_detects(pool_by_products):
   method, batch = (
     make(
       ResNet(stage_sizes=(1, 1, 1, 1), widths=(4, 4, 4, 4), block="basic"),
@@ -27,18 +25,16 @@ def test_trains_and_detects():
     ),
     make_batch(),
   )
-  variables = jax.jit(functools.partial(method.network.init, train=False))(
-    jax.random.key(0), batch.image, batch.image_size
-  )
+  variables = make_variables(method.network, batch)
 
-  @jax.jit
   def detect(variables):
     outputs = method.network.apply(
       variables, batch.image, batch.image_size, train=False
     )
     return method.decode(outputs, batch.image_size)
 
-  assert detect(variables).masks.probs.shape == (2, 5, 28, 28)
+  decoded = jax.eval_shape(detect, variables)
+  assert decoded.masks.probs.shape == (2, 5, 28, 28)
 
   @jax.jit
   def gradient(params):

@@ -1,5 +1,6 @@
 """Tests of solo_jax/methods/point_rend/subdivision.py."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -21,6 +22,11 @@ def coarse(side=4):
   return jnp.asarray(np.tile(40 * (at - 0.3), (1, side, 1)), jnp.float32)
 
 
+def run(logits, read, subdivision):
+  """Compiled whole; `read` runs once, on abstract points."""
+  return jax.jit(lambda x: subdivide(x, read, subdivision))(logits)
+
+
 def test_computed_cells_are_exact_and_the_rest_enlarged():
   calls = []
 
@@ -28,7 +34,7 @@ def test_computed_cells_are_exact_and_the_rest_enlarged():
     calls.append(points.shape)
     return edge(points)
 
-  found = subdivide(coarse(), read, Subdivision(steps=2, num_points=32))
+  found = run(coarse(), read, Subdivision(steps=2, num_points=32))
   assert found.shape == (1, 16, 16)
   assert calls == [(1, 32, 2), (1, 32, 2)]
   at = (np.arange(16) + 0.5) / 16
@@ -46,30 +52,32 @@ def test_a_step_that_the_next_one_repeats_only_enlarges():
     return jnp.zeros(points.shape[:2])
 
   # 8 x 8 is skipped as 256 cells of 16 x 16 are computed anyway.
-  found = subdivide(coarse(), read, Subdivision(steps=2, num_points=256))
+  found = run(coarse(), read, Subdivision(steps=2, num_points=256))
   assert calls == [256]
   assert not np.asarray(found).any()
   # The last step is never skipped.
-  subdivide(coarse(), read, Subdivision(steps=1, num_points=1024))
+  run(coarse(), read, Subdivision(steps=1, num_points=1024))
   assert calls == [256, 64]
 
 
 def test_no_steps_and_no_masks():
   nothing = Subdivision(steps=0, num_points=9)
-  np.testing.assert_array_equal(subdivide(coarse(), edge, nothing), coarse())
-  found = subdivide(coarse()[:0], edge, Subdivision(steps=1, num_points=4))
+  np.testing.assert_array_equal(run(coarse(), edge, nothing), coarse())
+  found = run(coarse()[:0], edge, Subdivision(steps=1, num_points=4))
   assert found.shape == (0, 8, 8)
 
 
 def test_a_wrong_cell_far_from_the_edge_stays():
   # Certain cells are not computed, whatever the points say.
-  found = subdivide(
+  found = run(
     coarse() + 100,
     lambda points: jnp.full(points.shape[:2], -1.0),
     Subdivision(steps=1, num_points=3),
   )
-  enlarged = resize_bilinear((coarse() + 100)[..., None], (8, 8))[..., 0]
-  assert int((found == -1).sum()) == 3
+  enlarged = jax.jit(resize_bilinear, static_argnums=1)(
+    (coarse() + 100)[..., None], (8, 8)
+  )[..., 0]
+  assert (np.asarray(found) == -1).sum() == 3
   np.testing.assert_array_equal(
     np.asarray(found)[0][:, 3:], np.asarray(enlarged)[0][:, 3:]
   )

@@ -41,7 +41,7 @@ def test_reads_of_maps_with_an_index(points):
   rng = np.random.default_rng(1)
   maps = rng.standard_normal((5, 6, 9)).astype("f")
   index = np.asarray([[4, 0, 2], [2, 2, 1]])
-  result = read_points(jnp.asarray(maps), jnp.asarray(index), points)
+  result = jax.jit(read_points)(maps, index, points)
   for b, n in np.ndindex(2, 3):
     np.testing.assert_allclose(
       result[b, n], read_by_scipy(maps[index[b, n]], points[b, n]), atol=1e-5
@@ -51,7 +51,7 @@ def test_reads_of_maps_with_an_index(points):
 def test_shared_reads_are_reads_of_every_map(points):
   rng = np.random.default_rng(1)
   maps = rng.standard_normal((2, 4, 6, 9)).astype("f")
-  result = jax.vmap(read_shared_points)(jnp.asarray(maps), points[:, 0])
+  result = jax.jit(jax.vmap(read_shared_points))(maps, points[:, 0])
   for b, q in np.ndindex(2, 4):
     np.testing.assert_allclose(
       result[b, :, q], read_by_scipy(maps[b, q], points[b, 0]), atol=1e-5
@@ -69,7 +69,7 @@ def test_reads_of_mask_targets(points, encoding, is_shared):
     data = np.packbits(coverage > 0, axis=-1)
   masks = types.PackedMasks(data=jnp.asarray(data), encoding=encoding, stride=1)
   where = points[:, :1] if is_shared else points
-  result = read_mask_points(masks, jnp.asarray(where))
+  result = jax.jit(read_mask_points)(masks, where)
   for b, n in np.ndindex(2, 3):
     expected = read_by_scipy(
       coverage[b, n] / 255, where[b, min(n, len(where[b]) - 1)]
@@ -82,11 +82,14 @@ def test_the_gradient_of_reads_is_their_weights(points):
   rng = np.random.default_rng(1)
   maps = jnp.asarray(rng.standard_normal((2, 6, 9)), jnp.float32)
   index = jnp.asarray([1, 0, 1])
-  total, gradient = jax.value_and_grad(
-    lambda maps: jnp.sum(read_points(maps, index, points[0]))
+  total, gradient = jax.jit(
+    jax.value_and_grad(
+      lambda maps: jnp.sum(read_points(maps, index, points[0]))
+    )
   )(maps)
-  np.testing.assert_allclose(jnp.sum(gradient * maps), total, rtol=1e-4)
-  assert (np.asarray(gradient) >= 0).all()
+  gradient = np.asarray(gradient)
+  np.testing.assert_allclose(np.sum(gradient * maps), total, rtol=1e-4)
+  assert (gradient >= 0).all()
 
 
 def test_the_least_sure_candidates_are_kept():
@@ -94,7 +97,8 @@ def test_the_least_sure_candidates_are_kept():
   x = jnp.asarray([0.875, 0.625, 0.125, 0.375])
   candidates = jnp.stack([x, jnp.full_like(x, 0.5)], axis=-1)[None]
   others = jnp.asarray([[[0.125, 0.5]]])
-  chosen = uncertain_points(logits, jnp.zeros(1, int), candidates, others, 3)
+  choose = jax.jit(uncertain_points, static_argnums=4)
+  chosen = choose(logits, jnp.zeros(1, int), candidates, others, 3)
   np.testing.assert_allclose(chosen[0, :, 0], [0.625, 0.375, 0.125])
 
 
@@ -106,11 +110,12 @@ def test_points_of_valid_groups_are_those_of_each():
   candidates, others = (
     jnp.asarray(rng.random((number, n, 2)), jnp.float32) for n in (9, 2)
   )
-  expected = uncertain_points(maps, index, candidates, others, 6)
+  choose = jax.jit(uncertain_points, static_argnums=4)
+  expected = np.asarray(choose(maps, index, candidates, others, 6))
   find = jax.jit(uncertain_points_of_valid, static_argnums=5)
   for share in (0.0, 0.3, 1.0):
-    valid = jnp.asarray(rng.random(number) < share)
-    found = find(maps, index, valid, candidates, others, 6)
+    valid = rng.random(number) < share
+    found = np.asarray(find(maps, index, valid, candidates, others, 6))
     np.testing.assert_array_equal(found[valid], expected[valid])
     assert 0 <= found.min() and found.max() <= 1
 
@@ -120,18 +125,21 @@ def test_the_least_are_those_of_a_sort():
   values = rng.exponential(size=(2, 3, 200)).astype("f") ** 9  # many sizes
   values[0, 0, :150] = 0
   values[0, 1] = 1e30
+  find = jax.jit(least, static_argnums=1)
   for count in (1, 60, 200):
-    found = np.asarray(jax.jit(least, static_argnums=1)(values, count))
+    found = np.asarray(find(values, count))
     for index in np.ndindex(2, 3):
       assert (np.diff(found[index]) > 0).all()
       np.testing.assert_array_equal(
         np.sort(values[index][found[index]]), np.sort(values[index])[:count]
       )
-  np.testing.assert_array_equal(least(values, 60)[0, :2], [np.arange(60)] * 2)
+  found = np.asarray(find(values, 60))
+  np.testing.assert_array_equal(found[0, :2], [np.arange(60)] * 2)
 
 
 def test_random_points_are_uniform_and_their_coordinates_independent():
-  points = np.asarray(random_points(jax.random.key(0), (2, 20_000)))
+  draw = jax.jit(random_points, static_argnums=1)
+  points = np.asarray(draw(jax.random.key(0), (2, 20_000)))
   assert points.shape == (2, 20_000, 2)
   assert 0 < points.min() < 1e-3 and 1 - 1e-3 < points.max() < 1
   counts, *_ = np.histogram2d(*points[0].T, bins=4, range=[(0, 1), (0, 1)])

@@ -11,10 +11,13 @@ import pytest
 
 from solo_jax.methods.mask_rcnn.loss import mask_rcnn_loss
 from solo_jax.methods.regions.cascade import region_loss
+from solo_jax.methods.regions.network import Features
 from tests.methods.small_regions import (
   loss_settings,
   make_batch,
+  make_features,
   make_network,
+  make_variables,
   matching,
 )
 
@@ -34,10 +37,7 @@ THREE_LOSS = dict(
 
 @functools.cache
 def variables_of(network):
-  batch = make_batch()
-  return jax.jit(functools.partial(network.init, train=False))(
-    jax.random.key(0), batch.image, batch.image_size
-  )
+  return make_variables(network, make_batch())
 
 
 def run_loss(network, batch, settings, seed=0):
@@ -83,7 +83,7 @@ def test_every_parameter_of_the_three_stages_is_trained(pool_by_products):
     assert np.any(gradient != 0), path
 
 
-def test_batches_without_anything():
+def test_batches_without_anything(pool_by_products):
   network = make_network()
   batch = make_batch()
   nowhere = batch.boxes_xyxy[:, :, [0, 1, 0, 1]]
@@ -105,7 +105,7 @@ def test_batches_without_anything():
       assert float(terms["class_loss"]) > 0
 
 
-def test_an_image_draws_the_same_in_any_batch():
+def test_an_image_draws_the_same_in_any_batch(pool_by_products):
   network, batch = make_network(), make_batch(2)
   whole = jax.tree.map(lambda x: x, batch)
   ones = [
@@ -160,7 +160,7 @@ def record_regions(network, settings, batch):
   def call(network):
     region_loss(
       network,
-      network.features(batch.image, batch.image_size, train=True),
+      make_features(len(batch.image)),
       batch,
       proposals=settings["proposals"],
       stages=settings["stages"],
@@ -217,9 +217,8 @@ def test_gradient_of_a_stage_is_scaled(pool_by_products):
 
     def loss(level):
       def call(network):
-        features = network.features(batch.image, batch.image_size, train=True)
-        pyramid = tuple(x + level for x in features.pyramid)
-        features = dataclasses.replace(features, pyramid=pyramid)
+        pyramid = tuple(x + level for x in make_features(1).pyramid)
+        features = Features(pyramid=pyramid)
         boxes = jnp.asarray(batch.boxes_xyxy)
         logits, _ = network.box_stage(
           0, features, boxes, batch.valid, train=True
@@ -228,7 +227,7 @@ def test_gradient_of_a_stage_is_scaled(pool_by_products):
 
       return nn.apply(call, network)(variables_of(make_network()))
 
-    return jax.value_and_grad(loss)(0.1)
+    return jax.jit(jax.value_and_grad(loss))(0.1)
 
   (value, whole), (same, third) = gradient(1.0), gradient(0.25)
   np.testing.assert_allclose(value, same, rtol=1e-6)

@@ -109,6 +109,11 @@ def golden_regions(golden):
   return regions, batch
 
 
+def with_jacobian(losses):
+  """A function of logits and codes that also gives the gradients by both."""
+  return jax.jit(lambda *x: (losses(*x), jax.jacrev(losses, (0, 1))(*x)))
+
+
 @pytest.mark.golden("rcnn_losses*.npz")
 def test_fixture_of_boxes(golden):
   regions, batch = golden_regions(golden)
@@ -137,10 +142,9 @@ def test_fixture_of_boxes(golden):
       )
 
     logits = golden["roi_logits_bg_last"]
-    found = losses(logits, codes)
+    found, (by_logits, by_codes) = with_jacobian(losses)(logits, codes)
     expected = [golden[f"roi_cls_{name}"], golden[f"roi_box_{name}{tag}"]]
     np.testing.assert_allclose(found, expected, rtol=1e-5)
-    by_logits, by_codes = jax.jacrev(losses, (0, 1))(logits, codes)
     np.testing.assert_allclose(
       by_logits[0], golden[f"roi_cls_grad_{name}"], atol=1e-6
     )
@@ -166,10 +170,9 @@ def test_fixture_of_proposals(golden):
       )
 
     inputs = golden["rpn_logits"], golden["rpn_deltas"]
-    found = losses(*inputs)
+    found, (by_logits, by_codes) = with_jacobian(losses)(*inputs)
     expected = [golden[f"rpn_obj_{name}"], golden[f"rpn_box_{name}"]]
     np.testing.assert_allclose(found, expected, rtol=1e-5)
-    by_logits, by_codes = jax.jacrev(losses, (0, 1))(*inputs)
     np.testing.assert_allclose(
       by_logits[0], golden[f"rpn_obj_grad_{name}"], atol=1e-6
     )

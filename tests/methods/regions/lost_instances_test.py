@@ -1,7 +1,9 @@
 """Tests of solo_jax/methods/regions/lost_instances.py."""
 
 import dataclasses
+import functools
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -55,9 +57,9 @@ def test_who_has_no_area_and_who_no_anchor():
 
 def test_anchors_are_drawn_at_their_places():
   colors = jnp.eye(4, 3)
-  (name, picture), *_ = target_views(
-    make_scene(), colors, anchors=ANCHORS, proposals=PROPOSALS
-  ).items()
+  draw = functools.partial(target_views, anchors=ANCHORS, proposals=PROPOSALS)
+  (name, picture), *_ = jax.jit(draw)(make_scene(), colors).items()
+  picture = np.asarray(picture)
   assert name == "anchors" and picture.shape == (1, 64, 64, 3)
   # The anchor of 8 at row 12, column 8 is of the first instance: red.
   np.testing.assert_allclose(picture[0, 12, 8], [0.6, 0, 0], rtol=1e-6)

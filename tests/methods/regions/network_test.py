@@ -10,16 +10,18 @@ import jax
 import numpy as np
 
 from solo_jax.methods.regions.network import Features
-from tests.methods.small_regions import make_batch, make_network
+from tests.methods.small_regions import (
+  make_batch,
+  make_features,
+  make_network,
+  make_variables,
+)
 
 
 @functools.cache
 def scene(**changed):
   network, batch = make_network(**changed), make_batch()
-  variables = jax.jit(functools.partial(network.init, train=False))(
-    jax.random.key(0), batch.image, batch.image_size
-  )
-  return network, batch, variables
+  return network, batch, make_variables(network, batch)
 
 
 def test_outputs_have_their_static_shapes():
@@ -56,14 +58,14 @@ def test_several_stages_average_what_is_asked_for(monkeypatch):
     )
 
     def call(network, batch=batch):
-      features = network.features(batch.image, batch.image_size, train=False)
+      features = make_features()
       raw = network.propose(features)
       return (
         network.select(raw, batch.image_size, train=False),
         network.detect(features, batch.image_size, train=False),
       )
 
-    chosen, found = nn.apply(call, network)(variables)
+    chosen, found = jax.jit(nn.apply(call, network))(variables)
     if kind == "logits":
       probs = jax.nn.softmax(logits.mean(0))
     else:
@@ -86,7 +88,7 @@ def test_semantic_features_are_added_to_every_box():
       for x in (features, bare)
     ] + [features.semantic]
 
-  *pooled, semantic = nn.apply(call, network)(variables)
+  *pooled, semantic = jax.jit(nn.apply(call, network))(variables)
   small, bare_small, large, bare_large = map(np.asarray, pooled)
   added = large - bare_large
   assert np.abs(added[batch.valid]).max() > 0

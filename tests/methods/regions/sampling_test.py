@@ -14,16 +14,20 @@ from solo_jax.methods.regions.sampling import (
 )
 
 MATCHING = Matching(high=0.5, low=0.5, low_quality="none", lower_bound=0.5)
+draw_regions = jax.jit(sample_regions, static_argnums=(3, 4))
 
 
 def test_draws_are_uniform_and_without_ignored_ones():
   kind = jnp.asarray([1] * 6 + [0] * 6 + [-1] * 3)
   sampling = Sampling(number=6, positive_share=0.5)
   keys = jax.random.split(jax.random.key(0), 2000)
-  positive, background = jax.vmap(lambda key: sample(key, kind, sampling))(keys)
+  positive, background = map(
+    np.asarray,
+    jax.jit(jax.vmap(lambda key: sample(key, kind, sampling)))(keys),
+  )
   np.testing.assert_array_equal(positive.sum(1), 3)
   np.testing.assert_array_equal(background.sum(1), 3)
-  share = np.asarray(positive | background).mean(0)
+  share = (positive | background).mean(0)
   # 0.5 +- 5 deviations of 2000 draws.
   np.testing.assert_allclose(share[:12], 0.5, atol=0.056)
   assert not share[12:].any()
@@ -40,7 +44,7 @@ def scene():
 
 def regions(scene, number, valid=(True, True, True, False)):
   boxes, instances = scene
-  return sample_regions(
+  return draw_regions(
     jax.random.key(3),
     (boxes, np.asarray(valid)),
     (instances, np.array([True, True, True])),
@@ -79,7 +83,7 @@ def test_no_proposals_and_no_instances(scene):
   boxes, instances = scene
   found = regions((boxes, instances * 0), 8, valid=(False,) * 4)
   assert not np.asarray(found.valid).any()
-  found = sample_regions(
+  found = draw_regions(
     jax.random.key(0),
     (boxes, np.ones(4, bool)),
     (np.zeros((0, 4), np.float32), np.zeros(0, bool)),
@@ -93,7 +97,8 @@ def test_no_proposals_and_no_instances(scene):
 def test_boxes_that_are_not_valid_are_ignored(scene):
   boxes, instances = scene
   valid = np.array([False, True, True, False])
-  _, kind = match_regions(boxes, valid, (instances, np.ones(3, bool)), MATCHING)
+  find = jax.jit(match_regions, static_argnums=3)
+  _, kind = find(boxes, valid, (instances, np.ones(3, bool)), MATCHING)
   np.testing.assert_array_equal(kind, [-1, 0, 1, -1])
 
 

@@ -95,8 +95,10 @@ def test_parameter_names_shapes_and_first_probabilities():
   )
   network = make_network(config).clone(levels=(3, 4))
   pyramid = tuple(jnp.ones((1, 32 >> i, 64 >> i, 4)) for i in range(5))
-  variables = jax.jit(
-    lambda: network.init(jax.random.key(0), pyramid, (128, 256), method="head")
+  outputs, variables = jax.jit(
+    lambda: network.init_with_output(
+      jax.random.key(0), pyramid, (128, 256), method="head"
+    )
   )()
   params = variables["params"]
   assert set(params) == {
@@ -108,6 +110,5 @@ def test_parameter_names_shapes_and_first_probabilities():
   np.testing.assert_allclose(
     jax.nn.sigmoid(params["mask_0"]["bias"]), 0.01, 1e-5
   )
-  outputs = network.apply(variables, pyramid, (128, 256), method="head")
   assert outputs.mask_sizes == ((32, 64), (16, 32))
   assert outputs.factors[0][0].feature.shape == (1, 16, 32, 8)

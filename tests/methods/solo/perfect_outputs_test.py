@@ -17,7 +17,7 @@ def test_one_image_at_a_time():
   method, batch, _ = make_setting("solo_shapes")
   twice = jax.tree.map(lambda x: np.concatenate([x, x]), batch)
   with pytest.raises(ValueError, match="pass one at a time"):
-    method.perfect_outputs(twice)
+    jax.eval_shape(method.perfect_outputs, twice)
 
 
 def test_a_cell_picks_its_map():

@@ -1,7 +1,9 @@
 """Tests of solo_jax/methods/yolact/detections.py; values: network_test.py."""
 
 import dataclasses
+import functools
 
+import jax
 import numpy as np
 import pytest
 
@@ -22,14 +24,17 @@ PRIORS = np.array([[0, 0, 10, 10], [20, 0, 30, 10], [40, 0, 60, 10]], "f")
 
 def run(probs, **changes):
   """Boxes are the priors; probabilities of the background and two classes."""
-  return find_detections(
+  find = functools.partial(
+    find_detections,
+    priors=PRIORS,
+    level_sizes=(2, 1),
+    rule=dataclasses.replace(RULE, **changes),
+  )
+  return jax.jit(find)(
     np.log(np.asarray(probs, "f")),
     np.zeros((3, 4), "f"),
     np.arange(6, dtype=np.float32).reshape(3, 2),
     np.array([50, 50]),
-    priors=PRIORS,
-    level_sizes=(2, 1),
-    rule=dataclasses.replace(RULE, **changes),
   )
 
 

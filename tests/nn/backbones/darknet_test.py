@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from solo_jax.nn.backbones.darknet import DarkNet, is_frozen
+from tests.random_variables import random_variables
 
 
 def norm(x, parameters, statistics):
@@ -69,8 +70,7 @@ def test_frozen_stages_get_no_gradient():
     stage_sizes=(0,) * 5, width=2, norm="batch", frozen_stages=2
   )
   x = jnp.ones((1, 8, 8, 3))
-  init = jax.jit(functools.partial(network.init, train=False))
-  variables = init(jax.random.key(0), x)
+  variables = random_variables(functools.partial(network.init, train=False), x)
 
   def total(params):
     maps, _ = network.apply(
