@@ -1,5 +1,7 @@
 """Tests of solo_jax/nn/layers.py."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,11 +11,15 @@ import scipy.signal
 from solo_jax.nn.layers import ConvGN, coordinates, make_norm, normalize_image
 from tests.random_variables import random_variables
 
+normalize = jax.jit(
+  normalize_image, static_argnames=("mean", "std", "channel_order")
+)
+
 
 def test_normalize_by_hand_with_zero_padding():
   image = np.full((2, 2, 3, 3), 50, np.uint8)
   image[..., 2] = 90
-  result = normalize_image(
+  result = normalize(
     image,
     np.asarray([[2, 3], [1, 2]], np.int32),
     mean=(40, 50, 60),
@@ -32,7 +38,7 @@ def test_normalize_bgr_reverses_channels_before_mean_and_std():
   image = np.zeros((1, 1, 1, 3), np.uint8)
   image[..., 0] = 30  # red
   size = np.ones((1, 2), np.int32)
-  result = normalize_image(
+  result = normalize(
     image, size, mean=(1, 2, 3), std=(1, 1, 3), channel_order="bgr"
   )
   np.testing.assert_array_equal(result.ravel(), [-1, -2, 9])
@@ -74,7 +80,7 @@ def test_conv_gn_equals_scipy():
 
   params = {"conv": {"kernel": kernel}, "norm": {"scale": scale, "bias": bias}}
   params = jax.tree.map(lambda a: a.astype(np.float32), params)
-  result = ConvGN(4, num_groups=2).apply(
+  result = jax.jit(ConvGN(4, num_groups=2).apply)(
     {"params": params}, x.astype(np.float32)
   )
   np.testing.assert_allclose(result, expected, atol=1e-5)
@@ -119,9 +125,9 @@ def run_norm(norm, x, *, train, dtype=jnp.float32, axis_name=None):
   layer = make_norm(norm, train=train, dtype=dtype, axis_name=axis_name)()
   running = {"mean": jnp.full(2, 3.0), "var": jnp.full(2, 4.0)}
   params = {"scale": jnp.ones(2), "bias": jnp.zeros(2)}
-  result, update = layer.apply(
-    {"params": params, "batch_stats": running}, x, mutable=["batch_stats"]
-  )
+  result, update = jax.jit(
+    functools.partial(layer.apply, mutable=["batch_stats"])
+  )({"params": params, "batch_stats": running}, x)
   return result, update["batch_stats"]
 
 

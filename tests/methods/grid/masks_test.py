@@ -55,8 +55,10 @@ def test_sum_and_gradients_equal_plain_code():
   packed = pack_bits(bits)
   actual = jax.jit(jax.value_and_grad(lambda f: 2 * dice_sum(f, *rest)))
   rest = packed, instance, valid
-  expected = jax.value_and_grad(
-    lambda f: 2 * plain_sum(f, bits.astype(np.float32), instance, valid)
+  expected = jax.jit(
+    jax.value_and_grad(
+      lambda f: 2 * plain_sum(f, bits.astype(np.float32), instance, valid)
+    )
   )(factors)
   jax.tree.map(
     lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-4, atol=1e-5),
@@ -124,10 +126,10 @@ def test_another_mask_loss_is_summed_over_the_same_pairs():
 
 
 def test_joint_logits_are_those_of_the_product():
-  x = jnp.asarray(np.random.default_rng(1).normal(size=(3, 2, 4, 4)) * 5)
+  x = np.random.default_rng(1).normal(size=(3, 2, 4, 4)).astype("f") * 5
   product = np.prod(1 / (1 + np.exp(-np.float64(x))), axis=0)
   np.testing.assert_allclose(
-    joint_logits(tuple(x)), np.log(product / (1 - product)), rtol=1e-4
+    jax.jit(joint_logits)(tuple(x)), np.log(product / (1 - product)), rtol=1e-4
   )
   np.testing.assert_array_equal(joint_logits((x[0],)), x[0])
 
@@ -135,8 +137,9 @@ def test_joint_logits_are_those_of_the_product():
 def test_joint_logits_of_certain_factors_stay_finite():
   sure = jnp.array([[[200.0, -200.0], [200.0, -200.0]]])
   other = jnp.array([[[200.0, -200.0], [-200.0, 0.0]]])
-  joint = joint_logits((sure, other))
+  joint = jax.jit(joint_logits)((sure, other))
   expected = [[[200 - np.log(2), -400], [-200, -200 - np.log(2)]]]
   np.testing.assert_allclose(joint, expected, rtol=1e-6)
-  gradient = jax.grad(lambda x: joint_logits((x, other)).sum())(sure)
+  total = jax.jit(jax.grad(lambda x: joint_logits((x, other)).sum()))
+  gradient = total(sure)
   assert np.isfinite(gradient).all()

@@ -23,18 +23,24 @@ def assign(centers, boxes, labels, valid=None, **overrides):
     shared_cells="all",
   )
   labels = np.asarray(labels, np.int32).reshape(-1)
+  found = compiled(Assignment(**settings | overrides))(
+    np.asarray(centers, np.float32).reshape(-1, 2),
+    np.asarray(boxes, np.float32).reshape(-1, 4),
+    labels,
+    np.ones(len(labels), bool) if valid is None else np.asarray(valid, bool),
+  )
+  return jax.tree.map(np.asarray, found)
+
+
+@functools.cache
+def compiled(assignment):
   return jax.jit(
     functools.partial(
       assign_cells,
       padded_size=(64, 64),
       num_grids=(8, 4),
-      assignment=Assignment(**settings | overrides),
+      assignment=assignment,
     )
-  )(
-    np.asarray(centers, np.float32).reshape(-1, 2),
-    np.asarray(boxes, np.float32).reshape(-1, 4),
-    labels,
-    np.ones(len(labels), bool) if valid is None else np.asarray(valid, bool),
   )
 
 
@@ -140,6 +146,7 @@ def test_fixture(golden, golden_masks, golden_centers):
     golden["gt_labels"].astype(np.int32),
     golden_masks.any((1, 2)),
   )
+  targets = jax.tree.map(np.asarray, targets)
   pairs = sorted(
     zip(
       np.asarray(targets.cell[targets.valid]),

@@ -1,17 +1,18 @@
 """Tests of solo_jax/methods/regions/box_coding.py."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from solo_jax.methods.regions.box_coding import (
-  clip,
-  decode,
-  encode,
-  is_large_enough,
-  pairwise_iou,
-)
+from solo_jax.methods.regions import box_coding
+from solo_jax.methods.regions.box_coding import is_large_enough
 
+clip, pairwise_iou = map(jax.jit, (box_coding.clip, box_coding.pairwise_iou))
+encode = jax.jit(box_coding.encode, static_argnums=2)
+decode = jax.jit(
+  box_coding.decode, static_argnums=2, static_argnames="log_clamp"
+)
 ONES = (1.0, 1.0, 1.0, 1.0)
 
 

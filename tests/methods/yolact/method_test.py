@@ -2,6 +2,7 @@
 
 import copy
 
+import jax
 import numpy as np
 import pytest
 
@@ -59,7 +60,12 @@ def make_batch():
 def test_perfect_outputs_decode_to_the_targets(config):
   method = build_method(load("yolact_shapes"))
   batch = make_batch()
-  found = method.decode(method.perfect_outputs(batch), batch.image_size)
+
+  @jax.jit
+  def detect(batch):
+    return method.decode(method.perfect_outputs(batch), batch.image_size)
+
+  found = jax.tree.map(np.asarray, detect(batch))
   assert found.valid.sum() == 3
   np.testing.assert_allclose(found.boxes_xyxy[0, :4], batch.boxes_xyxy[0])
   np.testing.assert_array_equal(found.labels[0, :3], [1, 2, 3])
@@ -71,12 +77,13 @@ def test_perfect_outputs_decode_to_the_targets(config):
 def test_lost_instances(config):
   """Two instances want one prior in mmdetection's assignment alone."""
   method = build_method(load("yolact_shapes"))
-  found = method.lost_instances(make_batch())
+  found = jax.jit(method.lost_instances)(make_batch())
   no_prior, no_cell = found.is_lost
   assert not no_prior.any()
   np.testing.assert_array_equal(no_cell, [False, False, True, False])
   assert (found.sizes["priors"][:3] >= 1).all()
   changed = load("yolact_shapes")
   changed.loss.assignment = "best_prior"
-  no_prior, _ = build_method(changed).lost_instances(make_batch()).is_lost
+  find = jax.jit(build_method(changed).lost_instances)
+  no_prior, _ = find(make_batch()).is_lost
   np.testing.assert_array_equal(no_prior, [False, True, False, False])

@@ -1,16 +1,18 @@
 """Tests of solo_jax/methods/yolact/targets.py."""
 
-import functools
-
 import jax
 import numpy as np
 import pytest
 from loss_test import make_batch
 from scene import kind, make_priors_rule, side
 
-from solo_jax.methods.regions.box_coding import pairwise_iou
+from solo_jax.methods.regions import box_coding
+from solo_jax.methods.yolact import targets
 from solo_jax.methods.yolact.priors import make_priors
-from solo_jax.methods.yolact.targets import assign, leave_crowds_out
+from solo_jax.methods.yolact.targets import leave_crowds_out
+
+pairwise_iou = jax.jit(box_coding.pairwise_iou)
+assign = jax.jit(targets.assign, static_argnums=2)
 
 
 @pytest.mark.golden("yolact_*_loss.npz")
@@ -23,10 +25,9 @@ def test_fixture(golden):
   )
   is_mmdet = kind(golden) == "mmdet"
   rule = "best_prior" if is_mmdet else "greedy"
-  run = jax.jit(functools.partial(assign, rule=rule))
   for i in range(len(batch.row)):
     iou = pairwise_iou(batch.boxes_xyxy[i], priors)
-    instance, assigned = map(np.asarray, run(iou, batch.valid[i]))
+    instance, assigned = map(np.asarray, assign(iou, batch.valid[i], rule))
     positive = assigned == 1
     if is_mmdet:
       expected = np.zeros(len(priors), bool)
