@@ -155,3 +155,71 @@ def test_rows_are_packed_and_the_fullest_images_lose_some():
   image, instance, counts = choose_rows(valid, None)
   assert (counts == valid[image, instance]).all()
   assert len(set(zip(image.tolist(), instance.tolist(), strict=True))) == 12
+
+
+@pytest.mark.slow
+def test_packing_changes_neither_loss_nor_gradient():
+  """Four masks of six: batch norm and divisors count them and no padding."""
+  rng = np.random.default_rng(0)
+  sizes = dict(channels=8, num_proposals=4, num_stages=1, num_heads=2, ffn=8)
+  network = make_network(
+    dict(backbone=dict(base_channels=8, depth=18), num_classes=2, max_per_img=4)
+    | dict(dynamic_channels=4, num_reg_fcs=1, num_mask_convs=1, finest_scale=14)
+    | sizes
+  )
+  corners = rng.uniform(0, 32, (2, 3, 2, 2)).astype("f")
+  boxes = np.concatenate([corners.min(2), corners.max(2) + 4], axis=-1)
+  batch = types.Batch(
+    image=jnp.zeros((2, 32, 32, 3), jnp.uint8),
+    image_size=jnp.full((2, 2), 32),
+    image_valid=jnp.ones(2, bool),
+    masks=types.PackedMasks(
+      data=jnp.asarray(rng.integers(0, 256, (2, 3, 32, 32)), jnp.uint8),
+      encoding="coverage",
+      stride=1,
+    ),
+    centers=jnp.zeros((2, 3, 2)),
+    boxes_xyxy=jnp.asarray(boxes),
+    labels=jnp.asarray([[0, 1, 1], [1, 0, 0]]),
+    valid=jnp.asarray([[True, True, True], [False, True, False]]),
+    num_dropped=jnp.zeros(2, jnp.int32),
+    row=jnp.arange(2),
+  )
+  pyramid = [
+    jnp.asarray(rng.normal(size=(2, side, side, 8)), jnp.float32)
+    for side in (8, 4, 2, 1)
+  ]
+
+  def losses(module, masks_per_image):
+    return stage_losses(
+      module,
+      pyramid,
+      batch,
+      weights=WEIGHTS,
+      masks_per_image=masks_per_image,
+      axis_name=None,
+      train=True,
+    )
+
+  variables = network.init(jax.random.key(0), 1, method=losses)
+  params = variables.pop("params")
+
+  def loss(params, masks_per_image):
+    (value, terms), stats = network.apply(
+      variables | {"params": params},
+      masks_per_image,
+      method=losses,
+      mutable=["batch_stats"],
+    )
+    return value, (terms, stats)
+
+  run = jax.jit(jax.value_and_grad(loss, has_aux=True), static_argnums=1)
+  every, packed = (run(params, number) for number in (None, 2))
+  jax.tree.map(
+    lambda x, y: np.testing.assert_allclose(
+      x, y, rtol=1e-4, atol=1e-6 + 1e-4 * np.abs(y).max()
+    ),
+    packed,
+    every,
+  )
+  assert packed[0][1][0]["masks_dropped"] == 0
