@@ -88,7 +88,7 @@ def read_plan(compiled: jax.stages.Compiled) -> dict[str, float]:
     "byte_ms": 1e3 * cost["bytes accessed"] / PEAK_BYTES,
   }
   text = compiled.as_text()
-  counts = Counter(re.findall(r"\} ([a-z-]+)\(", text))
+  counts = Counter(re.findall(r"[})] ([a-z-]+)\(", text))  # ) of tuples
   plan |= {name: counts[name] for name in SLOW}
   return plan | {"padding": padding_share(text)}
 

@@ -64,7 +64,7 @@ def resize_bilinear(x: jax.Array, size: tuple[int, int]) -> jax.Array:
   return y.astype(x.dtype)
 
 
-def _apply_sparse(x: jax.Array, matrix: np.ndarray, axis: int) -> jax.Array:
+def apply_sparse(x: jax.Array, matrix: np.ndarray, axis: int) -> jax.Array:
   """Returns one axis multiplied by a matrix with few nonzeros per row.
 
   A sum of whole slices read at constant places, which XLA fuses into one
@@ -89,12 +89,37 @@ def _apply_sparse(x: jax.Array, matrix: np.ndarray, axis: int) -> jax.Array:
   return functools.reduce(jnp.add, products)
 
 
+def apply_dense(x: jax.Array, matrix: np.ndarray, axis: int) -> jax.Array:
+  """Returns the same by a product of whole matrices, as exact in float32."""
+  formula = {1: "ij,bjwc->biwc", 2: "ij,bhjc->bhic"}[axis]
+  return jnp.einsum(formula, matrix, x, precision="highest")
+
+
+def _apply(x: jax.Array, *by_axis: tuple[int, np.ndarray]) -> jax.Array:
+  """Returns x, [B, H, W, C] float32, multiplied along one axis after another.
+
+  TPUs are slow at reads of slices and fast at products: from 64 to 128 cells of
+  256 channels they move 61 MB in place of 208, by the compiler's plan for v5e.
+  """
+
+  def with_each(x, apply):
+    return functools.reduce(
+      lambda x, pair: apply(x, pair[1], axis=pair[0]), by_axis, x
+    )
+
+  return jax.lax.platform_dependent(
+    x,
+    tpu=functools.partial(with_each, apply=apply_dense),
+    default=functools.partial(with_each, apply=apply_sparse),
+  )
+
+
 def _resized(
   x: jax.Array, *, source: tuple[int, int], target: tuple[int, int]
 ) -> jax.Array:
   rows = interpolation_matrix(source[0], target[0])
   columns = interpolation_matrix(source[1], target[1])
-  return _apply_sparse(_apply_sparse(x, rows, axis=1), columns, axis=2)
+  return _apply(x, (1, rows), (2, columns))
 
 
 def _transposed(gradient, x, *, source, target):
@@ -104,7 +129,7 @@ def _transposed(gradient, x, *, source, target):
   del x
   rows = interpolation_matrix(source[0], target[0]).T
   columns = interpolation_matrix(source[1], target[1]).T
-  return _apply_sparse(_apply_sparse(gradient, columns, axis=2), rows, axis=1)
+  return _apply(gradient, (2, columns), (1, rows))
 
 
 _resize = linear_primitive(_resized, (_transposed,))

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from solo_jax.nn import resize
 from solo_jax.nn.resize import (
   interpolation_matrix,
   resize_bilinear,
@@ -88,6 +89,28 @@ def test_gradient_is_the_transposed_matrix(source, target):
     cotangent.astype(np.float64),
   )
   np.testing.assert_allclose(pull_back(cotangent)[0], expected, atol=3e-5)
+
+
+@pytest.mark.parametrize("axis", [1, 2])
+def test_products_of_tpus_equal_reads_of_slices(axis):
+  x = np.random.default_rng(0).normal(size=(2, 7, 7, 3)).astype("f")
+  matrix = interpolation_matrix(7, 11)
+  for one in (matrix, interpolation_matrix(11, 7).T):
+    np.testing.assert_allclose(
+      resize.apply_dense(x, one, axis=axis),
+      resize.apply_sparse(x, one, axis=axis),
+      atol=1e-6,
+    )
+
+
+def test_programs_of_tpus_read_no_slices():
+  def gathers(platform):
+    exported = jax.export.export(
+      jax.jit(lambda x: resize_bilinear(x, (16, 16))), platforms=[platform]
+    )(jax.ShapeDtypeStruct((1, 8, 8, 4), jnp.float32))
+    return exported.mlir_module().count("stablehlo.gather")
+
+  assert gathers("tpu") == 0 < gathers("cpu")
 
 
 def test_same_size_is_identity_and_dtype_is_kept():
