@@ -1,6 +1,7 @@
 """Tests of solo_jax/training/setup.py."""
 
 import copy
+import functools
 import pathlib
 import runpy
 import types
@@ -11,9 +12,9 @@ import pytest
 
 from solo_jax import building
 from solo_jax.checkpoints import converted
-from solo_jax.checkpoints.state import init_variables
 from solo_jax.errors import UserError
 from solo_jax.training import setup
+from tests.random_variables import random_variables
 
 CONFIGS = pathlib.Path(__file__).parents[2] / "configs"
 
@@ -103,7 +104,10 @@ def test_description_applies_the_linear_rule(config, monkeypatch):
 
 def init(config):
   network = building.build_method(config).network
-  return init_variables(network, image_size=(64, 64), seed=0)
+  image, size = np.zeros((1, 64, 64, 3), np.uint8), np.full((1, 2), 64)
+  return random_variables(
+    functools.partial(network.init, train=False), image, size
+  )
 
 
 def test_starting_from_a_checkpoint_with_other_classes(config, tmp_path):

@@ -33,6 +33,7 @@ def test_outputs_have_their_static_shapes():
   assert found.boxes.shape == (2, 5, 4)
   assert outputs.mask_probs.shape == (2, 5, 28, 28)
   valid = np.asarray(found.valid)
+  assert valid.any()
   scores = np.asarray(found.scores)
   assert (np.diff(scores, axis=1) <= 0).all()
   assert (scores[valid] > 0.05).all()
