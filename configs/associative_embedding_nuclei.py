@@ -2,12 +2,10 @@ r"""Associative embedding on nuclei: hundreds of small touching cells.
 
 Data and input of solov2_nuclei.py. `spatial` (https://arxiv.org/abs/1906.11109)
 sends pixels to the centre of their nucleus; the other losses learn free tags.
-Measured: mask AP 0.484 (AP50 0.781), label images with Kaggle 0.507 [0.456,
-0.554] on the 67 validation images after 1,740 steps, 12 CPU-min of training on
-one core of an AMD EPYC (2026-11-29). With AdamW: Kaggle 0.553 [0.503, 0.599],
-AP50 0.842 on the 54 fluorescence images of validation, 0.493 and 0.748 on all
-67; 84 CPU-min on one core of an Intel Xeon (2026-11-26;
-docs/associative_embedding.md has the rest).
+Measured: mask AP 0.484 (AP50 0.781), label images with Kaggle 0.507 on the 67
+validation images after 1,740 steps, 12 CPU-min of training on one core of an
+AMD EPYC (2026-11-29). With AdamW: Kaggle 0.493, 84 CPU-min on an Intel Xeon
+(2026-11-26; docs/associative_embedding.md has the rest).
 
 python -m solo_jax.prepare --dataset=labeled_images --name=nuclei \
     --source=../shared/data/nuclei

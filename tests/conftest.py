@@ -6,11 +6,18 @@ import json
 import os
 import pathlib
 import shutil
+import signal
 import tempfile
 import types
 from importlib.metadata import version
 from typing import ClassVar
 
+# A shell's background jobs and nohup ignore signals; tests of them, and the
+# processes that these start, must not inherit that.
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+  signal.signal(signal.SIGINT, signal.default_int_handler)
+if signal.getsignal(signal.SIGHUP) == signal.SIG_IGN:
+  signal.signal(signal.SIGHUP, signal.SIG_DFL)
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 # Full compiler optimisation costs more than it saves on tiny arrays, and the
 # tests check values, not speed.

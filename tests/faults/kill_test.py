@@ -70,15 +70,6 @@ def test_twenty_kills_change_nothing_and_lose_nothing(data_dir, tmp_path):
   assert not toy_runs.has_unfinished(killed)
 
 
-@pytest.fixture
-def with_hangups():
-  """Processes inherit ignored signals: tests under nohup would ignore it."""
-  previous = signal.signal(signal.SIGHUP, signal.SIG_DFL)
-  yield
-  signal.signal(signal.SIGHUP, previous)
-
-
-@pytest.mark.usefixtures("with_hangups")
 @pytest.mark.parametrize(
   ("number", "code"), [(signal.SIGTERM, 143), (signal.SIGHUP, 129)]
 )
