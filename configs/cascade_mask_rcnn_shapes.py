@@ -4,11 +4,9 @@ Follow https://arxiv.org/abs/1906.09756 and https://arxiv.org/abs/1901.07518 in
 miniature: mask_rcnn_shapes.py with three stages; `kind=htc` has a mask head in
 each, which gets the features of the one before. No semantic branch.
 
-Measured: `kind=cascade`: mask AP 0.518 (AP50 0.759, box AP 0.614) on the 200
-held-out scenes after 2,470 steps, 4 CPU-min of training on one core of an AMD
-EPYC (2026-11-29); `kind=htc`: mask AP 0.476 (AP50 0.683, box AP 0.519) on the
-200 held-out scenes after 1,410 steps, 4 CPU-min of training on one core of an
-AMD EPYC (2026-11-29).
+Measured on the 200 held-out scenes, 4 CPU-min of training on one core of an
+AMD EPYC (2026-11-29): `kind=cascade` mask AP 0.518 (AP50 0.759, box AP 0.614),
+2,470 steps; `kind=htc` 0.476 (0.683, box AP 0.519), 1,410 steps.
 
 Run:
 
