@@ -59,7 +59,7 @@ QUERIES = dict(
     decoder_hidden=16,
   ),
   queryinst=dict(
-    num_proposals=6,
+    num_proposals=9,
     channels=16,
     num_stages=2,
     num_heads=2,
