@@ -49,7 +49,6 @@ QUERYINST_FIELDS = (
     "loss",
     QUERYINST,
     Field("category_weight", 2.0, AMOUNT),
-    Field("category_cost", 2.0, AMOUNT, "its weight in matching"),
     Field("box_weight", 5.0, AMOUNT),
     Field("giou_weight", 2.0, AMOUNT),
     Field("mask_weight", 8.0, AMOUNT),

@@ -74,9 +74,8 @@ def test_losses_are_those_of_one_device(data_dir, tmp_path):
 def test_losses_of_queryinst_are_those_of_one_device(data_dir, tmp_path):
   """Its mask heads' batch norms gather statistics over all devices.
 
-  The first stage's boxes are whole images, where a few cells of mask targets
-  are covered by exactly one half: rounding decides, and the loss of a mask
-  changes by more than rounding.
+  Where cells of mask targets are covered by exactly one half, rounding decides,
+  and the loss of a mask changes by more than rounding.
   """
   one, eight = (
     losses_of(data_dir, tmp_path / str(x), x, QUERIES, "queryinst_shapes")

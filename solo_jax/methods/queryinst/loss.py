@@ -32,14 +32,12 @@ class Weights:
 
   Attributes:
     category_weight: Focal loss of the classes.
-    category_cost: Its weight in the matching.
     box_weight: Distance of corners, as shares of the image.
     giou_weight: One minus the generalized IoU.
     mask_weight: Dice loss; masks do not take part in the matching.
   """
 
   category_weight: float
-  category_cost: float
   box_weight: float
   giou_weight: float
   mask_weight: float
@@ -171,7 +169,7 @@ def find_costs(stage: Stage, batch: types.Batch, weights: Weights) -> jax.Array:
   found = stage.boxes_xyxy[:, None]
   distance = jnp.abs((found - boxes) / _scale(batch)[:, None])
   return (
-    weights.category_cost * category
+    weights.category_weight * category
     + weights.box_weight * jnp.sum(distance, axis=-1)
     - weights.giou_weight * generalized_iou(found, boxes)
   )

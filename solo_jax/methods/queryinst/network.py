@@ -298,8 +298,8 @@ def whole_images(number: int) -> jax.Array:
 def grid_boxes(number: int) -> jax.Array:
   """Returns squares on a grid, each twice as wide as a cell of the grid.
 
-  https://arxiv.org/abs/2011.12450, table 7, finds a grid as good as whole
-  images after a long training.
+  Sparse R-CNN (https://arxiv.org/abs/2011.12450) compares first boxes: after a
+  long training they matter little.
 
   Args:
     number: N, a square number.

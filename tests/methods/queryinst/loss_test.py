@@ -17,7 +17,6 @@ from tests.methods.queryinst.network_test import make_network, make_variables
 
 WEIGHTS = Weights(
   category_weight=2.0,
-  category_cost=2.0,
   box_weight=5.0,
   giou_weight=2.0,
   mask_weight=8.0,
