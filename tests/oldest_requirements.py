@@ -12,3 +12,6 @@ for requirement in project["dependencies"]:
   if bound is None:
     raise SystemExit(f"pyproject.toml: {requirement!r} has no lower bound")
   print(f"{bound[1]}=={bound[3]}.*")
+  if bound[1] == "opencv-python-headless":
+    # supervision brings opencv-python, which installs the same files.
+    print(f"opencv-python=={bound[3]}.*")
