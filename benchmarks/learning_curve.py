@@ -8,8 +8,10 @@ python benchmarks/learning_curve.py --workdirs=workdirs/curve \
     --base=solov2_nuclei.py --sizes=16,60 --minutes=5 --mix=copy_paste
 
 Each run takes the first images of the train split, and as many steps as fill
-the CPU minutes (without compilation and evaluation). A run that was interrupted
-resumes. Writes curve.json, curve.png and a table of all runs in WORKDIRS.
+the CPU minutes (without compilation and evaluation). `--start` selects the
+backbone: a small ResNet without weights, or EfficientNet-Lite0 with those of
+ImageNet. A run that was interrupted resumes. Writes curve.json, curve.png and a
+table of all runs in WORKDIRS.
 """
 
 import json
@@ -28,19 +30,30 @@ from solo_jax.training.loop import train_and_evaluate
 from solo_jax.weights import load_config
 
 BASE = flags.DEFINE_string("base", "solov2_nuclei.py", "Of configs/.")
+# Whose backbone and normalisation of pixels each start takes.
+STARTS = dict(scratch="solov2_nuclei.py", lite0="solov2_own_data.py")
+START = flags.DEFINE_enum("start", "scratch", list(STARTS), "Backbone.")
 SIZES = flags.DEFINE_list("sizes", ["16", "60", "200", "597"], "Images.")
 CURVE_MINUTES = flags.DEFINE_float("minutes", 5.0, "CPU minutes per run.")
 MIX = flags.DEFINE_enum(
   "mix", "none", ["none", "copy_paste", "mosaic"], "Augmentation at the end."
 )
 FLAGS = flags.FLAGS
+# Not named in the legend.
+DEFAULTS = ("scratch", "none")
 
 
 def make_config(base: str, num_images: int, steps: int | None):
-  """Returns a config for the first images, with the mixing of the flag."""
-  config = load_config(base if steps is None else f"{base}:steps={steps}")
-  config = methods_table.with_data(config)
+  """Returns a config for the first images, with the flags' start and mixing."""
+  if steps is not None:
+    base += f"{',' if ':' in base else ':'}steps={steps}"
+  config = methods_table.with_data(load_config(base))
   config.dataset.train_split = f"train[:{num_images}]"
+  donor = load_config(STARTS[START.value])
+  with config.unlocked():
+    config.backbone = donor.backbone
+  config.preprocessing.mean = donor.preprocessing.mean
+  config.preprocessing.std = donor.preprocessing.std
   if MIX.value != "none":
     mix = (MIX.value, dict(probability=0.5))
     config.transforms.augment = (*config.transforms.augment, mix)
@@ -50,7 +63,7 @@ def make_config(base: str, num_images: int, steps: int | None):
 def run(base: str, num_images: int) -> dict:
   """Trains and evaluates one point of the curve, or resumes it."""
   config = make_config(base, num_images, None)
-  name = f"{config.method}_{num_images}_{MIX.value}"
+  name = f"{config.method}_{num_images}_{START.value}_{MIX.value}"
   folder = pathlib.Path(FLAGS.workdirs) / name
   if not (folder / "steps").exists():
     used = train_throughput.measure_loop(config, methods_table.PROBE_STEPS)
@@ -67,6 +80,7 @@ def run(base: str, num_images: int) -> dict:
     folder=name,
     method=config.method,
     images=num_images,
+    start=START.value,
     mix=MIX.value,
     minutes=CURVE_MINUTES.value,
     steps=steps,
@@ -76,19 +90,18 @@ def run(base: str, num_images: int) -> dict:
 
 
 def draw(points: list[dict], path: pathlib.Path) -> None:
-  """Draws one line per method and mixing."""
+  """Draws one line per method, start and mixing."""
   matplotlib.use("Agg")
   from matplotlib import pyplot
 
   figure, axes = pyplot.subplots(figsize=(6, 3.6), dpi=130)
-  for method, mix in sorted({(x["method"], x["mix"]) for x in points}):
-    line = sorted(
-      (x["images"], x["mask_AP"])
-      for x in points
-      if (x["method"], x["mix"]) == (method, mix)
-    )
-    label = method if mix == "none" else f"{method}, {mix}"
-    axes.plot(*zip(*line, strict=True), marker="o", label=label)
+  lines = {}
+  for x in points:
+    parts = (x["method"], x["start"], x["mix"])
+    label = ", ".join(part for part in parts if part not in DEFAULTS)
+    lines.setdefault(label, []).append((x["images"], x["mask_AP"]))
+  for label, line in sorted(lines.items()):
+    axes.plot(*zip(*sorted(line), strict=True), marker="o", label=label)
   top = 1.1 * max(x["mask_AP"] for x in points)
   axes.set(xscale="log", xlabel="training images", ylabel="mask AP")
   axes.set_ylim(0, top or 1)
@@ -117,10 +130,10 @@ def main(argv: list[str]) -> None:
     draw(points, folder / "curve.png")
     print(point, flush=True)
     jax.clear_caches()
-  print("| method | mixing | images | steps | mask AP | AP50 |")
+  print("| method | start | mixing | images | steps | mask AP | AP50 |")
   for x in points:
     print(
-      f"| {x['method']} | {x['mix']} | {x['images']} | {x['steps']:,} "
+      f"| {x['method']} | {x['start']} | {x['mix']} | {x['images']} | {x['steps']:,} "
       f"| {x['mask_AP']:.3f} | {x['mask_AP50']:.3f} |"
     )
 

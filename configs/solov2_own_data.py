@@ -21,15 +21,16 @@ from solo_jax.config import make_config, parse_arg
 
 
 def get_config(arg: str = "") -> ml_collections.ConfigDict:
-  """Returns the configuration of `steps=...`."""
-  arg = parse_arg(arg, steps=2000)
-  sides = (320, 352, 384, 416, 448, 480)
-  resize = dict(short_sides=sides, max_side=640)
+  """Returns the configuration of `steps=...,short_side=...`."""
+  arg = parse_arg(arg, steps=2000, short_side=384)
+  unit = arg.short_side // 12
+  sides = tuple(unit * n for n in range(10, 16))
+  resize = dict(short_sides=sides, max_side=20 * unit)
   return make_config(
     method="solov2",
     dataset=dict(name="coco_instances/my_data", num_classes=1),
     transforms=dict(
-      image_size=(480, 640),
+      image_size=(-(-15 * unit // 32) * 32, -(-20 * unit // 32) * 32),
       augment=(("orient", dict(flip=0.5)), ("resize_short_side", resize)),
       mask_stride=2,
       mask_rule="coverage",
@@ -38,8 +39,8 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
     preprocessing=dict(
       mean=(127.0, 127.0, 127.0),  # as the weights were trained
       std=(128.0, 128.0, 128.0),
-      short_side=384,
-      max_side=640,
+      short_side=arg.short_side,
+      max_side=20 * unit,
     ),
     backbone=dict(
       name="efficientnet_lite0", norm="frozen", weights="efficientnet_lite0"
