@@ -1,7 +1,7 @@
 """SOLOv2 decoding in PyTorch, in the order of steps that mmdetection runs.
 
-Written from the described behaviour, as a yardstick for the CPU cost of
-solo_jax's decoder; it is not used by the package.
+Written from the described behaviour, to compare the CPU cost of solo_jax's
+decoder with; it is not used by the package.
 """
 
 import torch

@@ -75,8 +75,8 @@ def fill_once(
   except OSError as error:
     raise UserError(
       f"the cache cannot be written: {folder}: {error.strerror or error}; "
-      f"nothing half-written was left. Set {VARIABLE} to a folder with space "
-      "where you may write"
+      f"no incomplete file was left. Set {VARIABLE} to a writable folder with "
+      "free space"
     ) from error
   return folder
 

@@ -335,8 +335,8 @@ def define_process_flags(values: flags.FlagValues = flags.FLAGS) -> None:
   flags.DEFINE_boolean(
     "distributed",
     False,
-    "Run as one of several processes; on TPU pods, under Slurm and in "
-    "Kubernetes JAX finds the others.",
+    "Run as one of several processes. On TPU pods, under Slurm and in "
+    "Kubernetes, JAX finds the others.",
     flag_values=values,
   )
   flags.DEFINE_string(

@@ -1,4 +1,4 @@
-"""The rows of the table of fields of networks of regions.
+"""The rows of the table of fields of region-based networks.
 
 Neutral values are those of detectron2's Mask R-CNN; what torchvision and mmdet
 do otherwise is stated by their recipes in configs/.

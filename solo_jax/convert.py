@@ -163,8 +163,8 @@ def define_flags(values: flags.FlagValues = flags.FLAGS) -> None:
   flags.DEFINE_string(
     "remove",
     None,
-    "Remove a name or an address from the cache, or 'all', and show what that "
-    "frees.",
+    "Remove a name, an address or 'all' from the cache, and show how much "
+    "space that frees.",
     flag_values=values,
   )
 

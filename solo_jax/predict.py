@@ -86,8 +86,8 @@ def define_flags() -> None:
     "exif",
     None,
     exif.CHOICES,
-    "Whether to turn photographs as their orientation tag says. Default: as "
-    "for the training data.",
+    "Whether to rotate photographs by their orientation tag. Default: as for "
+    "the training data.",
   )
   flags.DEFINE_list(
     "save", ["overlay", "rle"], f"What to write, any of {', '.join(KINDS)}."

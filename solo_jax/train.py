@@ -48,14 +48,15 @@ def define_flags(values: flags.FlagValues = flags.FLAGS) -> None:
   flags.DEFINE_boolean(
     "change_batch_size",
     False,
-    "Resume a checkpoint of another training.batch_size. Schedule and data "
-    "resume at the same step; the learning rate follows the linear rule.",
+    "Resume from a checkpoint with another training.batch_size. Schedule and "
+    "data continue at the same step; the learning rate follows the linear "
+    "rule.",
     flag_values=values,
   )
   flags.DEFINE_boolean(
     "change_data",
     False,
-    "Resume a checkpoint that was trained on other data of the same name.",
+    "Resume from a checkpoint trained on other data with the same name.",
     flag_values=values,
   )
   cli.define_cache_flag(values)

@@ -23,7 +23,7 @@ import numpy as np
 
 from solo_jax.target_masks import BoxMaskTargets, PackedMasks
 
-NO_STUFF = 255  # in maps of stuff: a pixel of no class
+NO_STUFF = 255  # in stuff maps: a pixel of no class
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

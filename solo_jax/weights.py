@@ -259,7 +259,7 @@ def _unknown(text: str) -> UserError:
   hint = f"; did you mean {' or '.join(nearest)}?" if nearest else ""
   return UserError(
     f"no checkpoint at {absolute(text)}: the folder does not exist, and "
-    f"{text!r} is no name of published weights{hint}\n{_LIST} shows the names; "
+    f"{text!r} does not name published weights{hint}\n{_LIST} shows the names; "
     "train a checkpoint with python -m solo_jax.train --config=... "
     "--workdir=..."
   )
@@ -287,8 +287,8 @@ def _find_remote(text: str, row: Published | None) -> hub.Remote:
     return hub.find_remote(text)
   if row.source is None:
     raise UserError(
-      f"{row.name}: its authors give the file {row.published_as} on a page "
-      f"only, {row.page}; download it there (licence: {row.licence}), then\n"
+      f"{row.name}: its file {row.published_as} is only offered on a web page, "
+      f"{row.page}; download it there (licence: {row.licence}), then run\n"
       f"python -m solo_jax.convert --checkpoint=FILE "
       f"--config=configs/{row.config} --out=checkpoints/{row.name}"
     )

@@ -134,7 +134,7 @@ def _check_declared(folder: epath.Path) -> None:
   held = _num_bytes(folder)
   if declared > _MAX_RATIO * held + _FREE_BYTES:
     raise ValueError(
-      f"its arrays are said to have {declared:,} bytes, its files have {held:,}"
+      f"its arrays declare {declared:,} bytes, but its files have {held:,}"
     )
 
 

@@ -208,7 +208,7 @@ def find_classes(
   if len(classes) != num_classes:
     raise UserError(
       f"the class head has {num_classes} outputs, but there are "
-      f"{plural(len(classes), 'class')} {source}; give --categories, a COCO "
+      f"{plural(len(classes), 'class')} {source}; pass --categories, a COCO "
       "annotation file of its training"
     )
   return classes, source

@@ -185,7 +185,7 @@ def _check_numbers(variables: dict[str, Any]) -> None:
       f"{plural(len(problems), 'parameter')} cannot be used:\n"
       + "\n".join(problems[:10])
       + (f"\n  and {more} more" if more > 0 else "")
-      + "\nThe training that wrote them went wrong, or the file is damaged: "
+      + "\nThe training that wrote them diverged, or the file is damaged: "
       "take an earlier checkpoint or fetch the file again"
     )
 
@@ -259,7 +259,7 @@ def _check_config(
     raise UserError(
       f"the config does not fit the weights of {family.name}:\n"
       + "\n".join(problems)
-      + f"\n{suggestion}, or pass --other_input if they were trained otherwise"
+      + f"\n{suggestion}, or pass --other_input if the training differed"
     )
 
 

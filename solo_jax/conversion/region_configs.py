@@ -1,4 +1,4 @@
-"""Which config a converted network of regions needs."""
+"""Which config a converted region-based network needs."""
 
 import re
 from collections.abc import Mapping
@@ -17,7 +17,7 @@ _TRAITS = {
 
 
 def find_traits(paths: Mapping[str, np.ndarray]) -> frozenset[str] | None:
-  """Returns what kind of network of regions it is.
+  """Returns what kind of region-based network it is.
 
   Args:
     paths: Source arrays by target path.
@@ -45,7 +45,7 @@ def suggest(
   num_classes: int,
   traits: frozenset[str],
 ) -> str:
-  """Returns the config of a network of regions.
+  """Returns the config of a region-based network.
 
   What names and shapes do not show is left to the defaults of the config: the
   schedule, and whether mmdetection's ResNet is of caffe's kind.

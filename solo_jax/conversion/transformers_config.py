@@ -109,7 +109,7 @@ def read(folder: str) -> Described:
   if content.get("model_type") != "mask2former":
     raise UserError(
       f"{root / 'config.json'} is of model_type {content.get('model_type')!r}; "
-      "mask2former is read here"
+      "only mask2former is supported"
     )
   weights = [root / name for name in WEIGHTS if (root / name).is_file()]
   if not weights:
@@ -160,7 +160,7 @@ def _take(content: Mapping, table: Mapping) -> dict[str, Any]:
 
 
 def _check_fixed(root: pathlib.Path, content: Mapping, backbone: Mapping):
-  """Raises if the network has what is not built here."""
+  """Raises if the network has unsupported features."""
   problems = [
     f"  {prefix}{key} is {part[key]!r}; built here is {known[0]}"
     for prefix, part, table in (
@@ -175,7 +175,7 @@ def _check_fixed(root: pathlib.Path, content: Mapping, backbone: Mapping):
     problems.append(f"  feature_size and hidden_dim differ: {sizes}")
   if problems:
     raise UserError(
-      f"{root / 'config.json'} describes a network that is not built here:\n"
+      f"{root / 'config.json'} describes a network that is not supported:\n"
       + "\n".join(problems)
     )
 
@@ -207,6 +207,6 @@ def _read_processor(
   }
   size = content.get("size")
   return rule, (
-    f"{path.name} resizes to {size}, whatever the shape of an image; here "
+    f"{path.name} resizes every image to {size}, whatever its shape; here "
     "images keep their shape, as where AP and PQ were published",
   )

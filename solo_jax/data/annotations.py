@@ -203,7 +203,7 @@ def _read_area(area: Any, rle: Mapping) -> tuple[float, str | None]:
   if is_number(area) and area > 0:
     return float(area), None
   is_wrong = area is not None and not (is_number(area) and area < 0)
-  repair = "area that is no number above 0, made from its mask"
+  repair = "area that is not a number above 0, made from its mask"
   return float(coco_mask.area(rle)), repair if is_wrong else None
 
 

@@ -127,9 +127,9 @@ def read_split(files: PanopticFiles, exif_choice: str | None = None) -> _Split:
   items = [x for x in content["annotations"] if isinstance(x, dict)]
   if items and not any("segments_info" in item for item in items):
     raise UserError(
-      f"{name} has no segments_info in its annotations: it is no panoptic file "
-      "of COCO. For instances use --dataset=coco_instances, or join them with "
-      "label images by a classes.json next to these."
+      f"{name} has no segments_info in its annotations, so it is not a COCO "
+      "panoptic file. For instances use --dataset=coco_instances, or join them "
+      "with label images, with a classes.json next to these."
     )
   categories = read_categories(content["categories"], name, findings)
   read_ids(content["images"], ("id",), name, findings)

@@ -58,7 +58,7 @@ class Records:
     fingerprint: Fingerprint of the whole split's images, annotations and
       classes: equal for the same content only. For older datasets without
       fingerprints, that of the index and the ends of the files.
-    has_stuff: Whether the dataset has maps of stuff, see stuff_maps.py.
+    has_stuff: Whether the dataset has stuff maps, see stuff_maps.py.
     federated: The FEDERATED_FIELDS of a federated dataset; None for others.
   """
 
@@ -120,7 +120,7 @@ class Records:
     if record["image_id"] != self.image_ids[index]:
       raise UserError(
         f"record {self._start + index} of split {self._name!r} of {self.path} "
-        f"is image {record['image_id']}, its index says "
+        f"is image {record['image_id']}, but its index says "
         f"{self.image_ids[index]}: files of two datasets are mixed; prepare it "
         "again"
       )
@@ -315,7 +315,7 @@ def read_sample(record: Mapping[str, Any]) -> Sample:
 
 
 def _read_map(record: Mapping[str, Any], size: tuple[int, int]) -> np.ndarray:
-  """Returns the map of stuff, of no class where there is none."""
+  """Returns the stuff map; without one, all pixels have no class."""
   encoded, found = record["stuff"], None
   if encoded and stored_size(encoded) == size:
     found = decode_image(encoded)
@@ -323,7 +323,7 @@ def _read_map(record: Mapping[str, Any], size: tuple[int, int]) -> np.ndarray:
 
 
 def stuff_archive(path: epath.Path, split: str) -> epath.Path:
-  """Returns the path of a split's maps of stuff; there may be none."""
+  """Returns the path of a split's stuff maps; there may be none."""
   return path / f"{split}_stuff.zip"
 
 

@@ -35,7 +35,8 @@ def add_stuff_maps(path: pathlib.Path, tree: FileTree) -> dict[str, int]:
     Images without a map, by split; nothing of them is trained.
 
   Raises:
-    UserError: If a map is no grey PNG of its image's size, or a split has none.
+    UserError: If a map is not a grey PNG of its image's size, or a split has
+      no map.
   """
   missing = {}
   for split in list_splits(path):
@@ -53,7 +54,7 @@ def add_stuff_maps(path: pathlib.Path, tree: FileTree) -> dict[str, int]:
     if missing[split] == len(records):
       part.unlink()
       raise UserError(
-        f"{tree} has no map of any image of split {split!r}: expected files "
+        f"{tree} has no map for any image of split {split!r}: expected files "
         "such as train2017/000000000009.png"
       )
     part.rename(archive)
@@ -71,7 +72,7 @@ def _find(tree: FileTree, record: dict) -> bytes | None:
     values = decode_image(encoded) if stored_size(encoded) == size else None
     if values is None or values.dtype != np.uint8 or np.ptp(values, -1).any():
       raise UserError(
-        f"{name} in {tree} is no grey PNG of 8 bits of its image's size, "
+        f"{name} in {tree} is not an 8-bit grey PNG of the size of its image, "
         f"{size[1]}x{size[0]}"
       )
     return encoded

@@ -53,8 +53,8 @@ def suggest(
   """
   if not len(statistics.object_sizes):
     raise UserError(
-      f"none of the {statistics.num_examined} images examined of split "
-      f"{statistics.split!r} has an instance: nothing to suggest from"
+      f"none of the {statistics.num_examined} examined images of split "
+      f"{statistics.split!r} has an instance, so nothing can be suggested"
     )
   made = Suggestion(copy.deepcopy(dict(config)))
   made.set(

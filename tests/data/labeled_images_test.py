@@ -175,7 +175,7 @@ def test_pairs_that_cannot_be_used_are_problems(source, tmp_path):
   for line in (
     "labels: c.tif: has values 100000 to 100000; need 0 to 99999.",
     "labels: b.png: cannot decode the label image",
-    "images: d.tif: expected an image of 8 or 16 bit, found float32 pixels.",
+    "images: d.tif: expected an image of 8 or 16 bits, found float32 pixels.",
     "images: e.jpg: file e.jpg is not an image, or damaged.",
     "images: f.bmp has no label image.",
   ):

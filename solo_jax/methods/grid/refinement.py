@@ -5,7 +5,7 @@ least certain of are computed anew from features. Decoding is a function of the
 network's outputs alone, so these hold the head's weights, as they hold the
 kernels of dynamic convolutions.
 
-Shape letters: B images, R masks of an image, P points, C channels, h, w mask
+Shape letters: B images, R masks per image, P points, C channels, h, w mask
 resolution.
 """
 

@@ -1,7 +1,7 @@
 """The decoder: queries that attend to the pixels of their masks.
 
 Follows https://arxiv.org/abs/2112.01527, section 3.2. Shape letters: B images,
-Q queries, C channels, E mask-feature channels, K classes, S pixels of a level,
+Q queries, C channels, E mask-feature channels, K classes, S pixels per level,
 h, w mask resolution.
 """
 

@@ -24,7 +24,7 @@ _taps = nn.initializers.variance_scaling(
 
 
 class Upsample(nn.Module):
-  """2x2 transposed convolution of stride 2: one tap a pixel.
+  """2x2 transposed convolution of stride 2: one tap per pixel.
 
   Attributes:
     channels: Output channels.

@@ -72,7 +72,7 @@ def make_abilities(
   *,
   mask_size: int,
 ) -> dict[str, Any]:
-  """Returns the parts shared by networks of regions with masks.
+  """Returns the parts shared by region-based networks with masks.
 
   Args:
     module: The network.

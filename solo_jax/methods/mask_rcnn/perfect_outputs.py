@@ -1,4 +1,4 @@
-"""The targets of a network of regions as its outputs."""
+"""The targets of a region-based network as its outputs."""
 
 import jax
 import jax.numpy as jnp

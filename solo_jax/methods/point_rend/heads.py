@@ -1,6 +1,6 @@
 """Heads of PointRend (https://arxiv.org/abs/1912.08193).
 
-Shape letters: R boxes, P points of a box, K classes, C channels.
+Shape letters: R boxes, P points per box, K classes, C channels.
 """
 
 import flax.linen as nn

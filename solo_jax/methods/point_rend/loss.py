@@ -1,6 +1,6 @@
 """The loss of PointRend.
 
-Shape letters: B images, R regions of an image, P points.
+Shape letters: B images, R regions per image, P points.
 """
 
 import dataclasses

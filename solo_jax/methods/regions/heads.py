@@ -1,6 +1,6 @@
 """Heads that find boxes: of proposals, and of classes.
 
-Shape letters: B images, R boxes, K classes, A anchors of a position, h, w size
+Shape letters: B images, R boxes, K classes, A anchors per position, h, w size
 of a level, s side of pooled features, C channels.
 """
 

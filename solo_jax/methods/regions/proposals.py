@@ -1,6 +1,6 @@
 """Selection of proposals from the outputs of a region proposal network.
 
-Shape letters: B images, L levels, n anchors of a level, P proposals.
+Shape letters: B images, L levels, n anchors per level, P proposals.
 """
 
 import dataclasses

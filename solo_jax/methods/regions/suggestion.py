@@ -1,4 +1,4 @@
-"""What networks of regions suggest for a dataset: the sizes of anchors."""
+"""What region-based networks suggest for a dataset: the sizes of anchors."""
 
 import math
 from collections.abc import Mapping, Sequence

@@ -1,6 +1,6 @@
 """Assigns instances to priors for training.
 
-Shape letters: N instances of an image, A priors.
+Shape letters: N instances per image, A priors.
 """
 
 import jax
