@@ -192,7 +192,7 @@ def test_pairs_that_cannot_be_used_are_problems(source, tmp_path):
 def test_split_that_cannot_be_part_of_a_file_name(source, tmp_path, split):
   rows = [dict(id="a", split="val"), dict(id="b", split=split)]
   (source / "index.json").write_text(json.dumps(rows))
-  with pytest.raises(UserError, match=": .b. has the split .* is named by"):
+  with pytest.raises(UserError, match=": .b. has the split .* names of splits"):
     build(source, tmp_path / "data")
   assert not [x for x in (tmp_path / "data").rglob("*") if x.is_file()]
 
