@@ -7,8 +7,8 @@ taskset -c 0 python benchmarks/learning_curve.py --workdirs=workdirs/curve \
 python benchmarks/learning_curve.py --workdirs=workdirs/curve \
     --base=solov2_nuclei.py --sizes=16,60 --minutes=5 --mix=copy_paste
 python benchmarks/learning_curve.py --workdirs=workdirs/photographs \
-    --base=solov2_own_data.py:short_side=192 \
-    --dataset=coco_instances/two_classes --sizes=16,45 --minutes=12 --start=lite0
+    --base=solov2_own_data.py:short_side=192 --start=lite0 \
+    --dataset=coco_instances/two_classes --sizes=16,45 --minutes=12
 
 Each run takes the first images of the train split, and as many steps as fill
 the CPU minutes (without compilation and evaluation). `--start` selects the
