@@ -6,6 +6,9 @@ taskset -c 0 python benchmarks/learning_curve.py --workdirs=workdirs/curve \
     --base=solov2_nuclei.py --sizes=16,60,200,597 --minutes=5
 python benchmarks/learning_curve.py --workdirs=workdirs/curve \
     --base=solov2_nuclei.py --sizes=16,60 --minutes=5 --mix=copy_paste
+python benchmarks/learning_curve.py --workdirs=workdirs/photographs \
+    --base=solov2_own_data.py:short_side=192 --start=lite0 \
+    --dataset=coco_instances/two_classes --sizes=16,45 --minutes=12
 
 Each run takes the first images of the train split, and as many steps as fill
 the CPU minutes (without compilation and evaluation). `--start` selects the
@@ -25,6 +28,7 @@ import rich.progress
 import train_throughput
 from absl import app, flags
 
+from solo_jax.data.records import open_records
 from solo_jax.scoring.checkpoint import Request, evaluate_checkpoint
 from solo_jax.training.loop import train_and_evaluate
 from solo_jax.weights import load_config
@@ -33,6 +37,7 @@ BASE = flags.DEFINE_string("base", "solov2_nuclei.py", "Of configs/.")
 # Whose backbone and normalisation of pixels each start takes.
 STARTS = dict(scratch="solov2_nuclei.py", lite0="solov2_own_data.py")
 START = flags.DEFINE_enum("start", "scratch", list(STARTS), "Backbone.")
+DATASET = flags.DEFINE_string("dataset", None, "Records; None: the config's.")
 SIZES = flags.DEFINE_list("sizes", ["16", "60", "200", "597"], "Images.")
 CURVE_MINUTES = flags.DEFINE_float("minutes", 5.0, "CPU minutes per run.")
 MIX = flags.DEFINE_enum(
@@ -48,6 +53,10 @@ def make_config(base: str, num_images: int, steps: int | None):
   if steps is not None:
     base += f"{',' if ':' in base else ':'}steps={steps}"
   config = methods_table.with_data(load_config(base))
+  if DATASET.value is not None:
+    records = open_records(FLAGS.data_dir, DATASET.value, "train")
+    config.dataset.name = DATASET.value
+    config.dataset.num_classes = len(records.class_names)
   config.dataset.train_split = f"train[:{num_images}]"
   donor = load_config(STARTS[START.value])
   with config.unlocked():
@@ -133,8 +142,8 @@ def main(argv: list[str]) -> None:
   print("| method | start | mixing | images | steps | mask AP | AP50 |")
   for x in points:
     print(
-      f"| {x['method']} | {x['start']} | {x['mix']} | {x['images']} | {x['steps']:,} "
-      f"| {x['mask_AP']:.3f} | {x['mask_AP50']:.3f} |"
+      f"| {x['method']} | {x['start']} | {x['mix']} | {x['images']} "
+      f"| {x['steps']:,} | {x['mask_AP']:.3f} | {x['mask_AP50']:.3f} |"
     )
 
 

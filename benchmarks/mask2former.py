@@ -25,7 +25,7 @@ from solo_jax import types
 from solo_jax.conversion import mask2former as names
 from solo_jax.conversion.mapping import convert
 from solo_jax.methods.mask2former.loss import (
-  Weights,
+  LossSettings,
   draw_points,
   outputs_loss,
   pair_costs,
@@ -115,8 +115,15 @@ def make_loss() -> dict:
     valid=jnp.broadcast_to(jnp.arange(room) < objects, (images, room)),
     num_dropped=jnp.zeros(images, jnp.int32),
   )
-  weights = Weights(
-    category=2.0, category_cost=2.0, mask=5.0, dice=5.0, no_object=0.1
+  settings = LossSettings(
+    category_weight=2.0,
+    category_cost=2.0,
+    mask_weight=5.0,
+    dice_weight=5.0,
+    no_object_weight=0.1,
+    num_points=12544,
+    oversample_ratio=3.0,
+    importance_sample_ratio=0.75,
   )
   keys = jax.random.split(jax.random.key(0), images)
   draw = functools.partial(
@@ -130,7 +137,7 @@ def make_loss() -> dict:
   @jax.jit
   def match_output(keys, targets, class_logits, mask_logits):
     points = draw(keys, 0).match
-    costs = pair_costs(class_logits, mask_logits, targets, points, weights)
+    costs = pair_costs(class_logits, mask_logits, targets, points, settings)
     return match(costs, targets.valid)
 
   @jax.jit
@@ -141,7 +148,7 @@ def make_loss() -> dict:
         targets,
         jnp.ones(images, bool),
         functools.partial(draw, keys),
-        weights,
+        settings,
         None,
       )[0]
     )(outputs)

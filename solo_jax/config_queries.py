@@ -6,6 +6,7 @@ Neutral sizes, weights and numbers of points are those published.
 from solo_jax.config_checks import (
   AMOUNT,
   COUNT,
+  FACTOR,
   FLAG,
   POSITIVE,
   SHARE,
@@ -40,7 +41,7 @@ QUERY_FIELDS = (
     Field("category_cost", 2.0, AMOUNT, "its weight in matching"),
     Field("mask_weight", 5.0, AMOUNT),
     Field("dice_weight", 5.0, AMOUNT),
-    Field("no_object_weight", 0.1, AMOUNT, "of queries without an object"),
+    Field("no_object_weight", 0.1, FACTOR, "of queries without an object"),
     Field("num_points", 12544, POSITIVE, "where a mask's loss is taken"),
     Field("oversample_ratio", 3.0, AT_LEAST_ONE, "candidates, by points"),
     Field("importance_sample_ratio", 0.75, SHARE, "the least sure ones"),

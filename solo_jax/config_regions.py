@@ -183,7 +183,7 @@ REGION_FIELDS = (
       "an instance's best anchors; 'claim' in mmdet",
     ),
     Field("anchor_samples", 256, POSITIVE, "per image"),
-    Field("anchor_positive_share", 0.5, SHARE, "at most"),
+    Field("anchor_positive_share", 0.5, POSITIVE_SHARE, "at most"),
     Field("anchor_beta", 0.0, AMOUNT, "of smooth L1; 0: L1"),
     Field(
       "anchor_divisor",
@@ -199,7 +199,7 @@ REGION_FIELDS = (
       "'claim' in mmdet's Mask R-CNN and HTC",
     ),
     Field("region_samples", 512, POSITIVE, "per image and stage"),
-    Field("region_positive_share", 0.25, SHARE, "at most"),
+    Field("region_positive_share", 0.25, POSITIVE_SHARE, "at most"),
     Field("region_beta", 0.0, AMOUNT, "of smooth L1; 0: L1"),
     Field(
       "stage_loss_weights", (1.0,), each(AMOUNT, at_least=1), "of each stage"

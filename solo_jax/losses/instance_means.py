@@ -107,9 +107,9 @@ def squared_distances(embedding: jax.Array, centers: jax.Array) -> jax.Array:
     [N, Q] float32, >= 0.
   """
   # |e|^2 - 2 e.c + |c|^2 cancels; a common origin keeps the terms small.
+  embedding = embedding.astype(jnp.float32)
   origin = jax.lax.stop_gradient(jnp.mean(embedding, axis=0))
-  embedding = (embedding - origin).astype(jnp.float32)
-  centers = (centers - origin).astype(jnp.float32)
+  embedding, centers = embedding - origin, centers - origin
   ones = jnp.ones_like(centers[:, :1])
   left = jnp.concatenate(
     [-2 * centers, jnp.sum(centers**2, axis=1, keepdims=True), ones], axis=1

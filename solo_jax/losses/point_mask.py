@@ -6,6 +6,8 @@ Shape letters: P points.
 import jax
 import jax.numpy as jnp
 
+from solo_jax.losses.cross_entropy import sigmoid_cross_entropy
+
 
 def point_mask_losses(
   logits: jax.Array, targets: jax.Array
@@ -24,7 +26,7 @@ def point_mask_losses(
     Cross-entropy, a mean over the points, and dice loss. [...] float32 each.
   """
   logits, targets = logits.astype(jnp.float32), targets.astype(jnp.float32)
-  entropy = jnp.mean(jax.nn.softplus(logits) - logits * targets, axis=-1)
+  entropy = jnp.mean(sigmoid_cross_entropy(logits, targets), axis=-1)
   probs = jax.nn.sigmoid(logits)
   overlap = jnp.sum(probs * targets, axis=-1)
   size = jnp.sum(probs, axis=-1) + jnp.sum(targets, axis=-1)

@@ -68,7 +68,7 @@ def truth_of(sample: types.Sample) -> types.Instances:
     Instances of score 1, limited to those that fit into memory.
   """
   kept = np.flatnonzero(~sample.is_crowd)
-  kept = kept[: _count_drawn(len(kept), sample, "annotated objects")]
+  kept = kept[: _count_drawn(len(kept), sample)]
   return types.Instances(
     masks=sample.masks[kept],
     scores=np.ones(len(kept), np.float32),
@@ -77,18 +77,17 @@ def truth_of(sample: types.Sample) -> types.Instances:
   )
 
 
-def _count_drawn(number: int, sample: types.Sample, what: str) -> int:
-  """Returns the number of instances that fit into memory; logs the rest."""
+def _count_drawn(number: int, sample: types.Sample) -> int:
+  """Returns the number of objects that fit into memory; logs the rest."""
   height, width = sample.original_size
   fitting = MAX_PICTURE_PIXELS // (height * width)
   if number > fitting:
     logging.error(
-      "the picture of %s shows the first %d of %d %s, as many as fit into "
-      "memory; the metrics have all",
+      "the picture of %s shows the first %d of %d annotated objects, as many "
+      "as fit into memory; the metrics have all",
       sample.file_name,
       fitting,
       number,
-      what,
     )
   return min(number, fitting)
 

@@ -48,22 +48,19 @@ def find_mask_stride_problems(
   ]
 
 
-def find_mask_frame_problems(
-  config: Mapping[str, Any], frame: str
-) -> list[str]:
-  """Returns a problem if targets are not drawn in the method's mask frame.
+def find_mask_frame_problems(config: Mapping[str, Any]) -> list[str]:
+  """Returns a problem if targets are not drawn in the frame of the image.
 
   Args:
     config: Nested mappings.
-    frame: 'image' or 'box', see `transforms.mask_frame`.
 
   Returns:
     One line per problem.
   """
   given = config["transforms"]["mask_frame"]
-  if given == frame:
+  if given == "image":
     return []
   return [
     f"transforms.mask_frame is {given!r}; {config['method']} trains on masks "
-    f"in the frame of the {frame}: set it to {frame!r}"
+    "of whole images: set it to 'image'"
   ]

@@ -80,6 +80,23 @@ def coordinates(height: int, width: int) -> jax.Array:
   return jnp.asarray(np.stack(np.meshgrid(x, y), axis=-1))
 
 
+def append_coordinates(x: jax.Array) -> jax.Array:
+  """Returns [B, H, W, C] with `coordinates` as two more channels."""
+  grid = coordinates(x.shape[1], x.shape[2]).astype(x.dtype)
+  grid = jnp.broadcast_to(grid[None], (x.shape[0], *grid.shape))
+  return jnp.concatenate([x, grid], axis=-1)
+
+
+def depth_to_space(x: jax.Array, block: int) -> jax.Array:
+  """Returns [B, block h, block w, C], given [B, h, w, block^2 C]."""
+  if block == 1:
+    return x
+  b, h, w, c = x.shape
+  x = x.reshape(b, h, w, block, block, c // block**2)
+  x = x.transpose(0, 1, 3, 2, 4, 5)
+  return x.reshape(b, h * block, w * block, c // block**2)
+
+
 def make_norm(
   norm: str,
   *,

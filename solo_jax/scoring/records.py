@@ -75,17 +75,13 @@ def instances_of(records: data_records.Records) -> dict[str, Any]:
 
 
 def segment_metrics(
-  predictor: Predictor,
-  records: data_records.Records,
-  *,
-  on_image: Callable[[], None] | None = None,
+  predictor: Predictor, records: data_records.Records
 ) -> dict[str, float | None]:
   """Returns panoptic quality and mean IoU where every pixel is labelled.
 
   Args:
     predictor: Predictor of the records' classes.
     records: Split to evaluate.
-    on_image: Called after each image, for showing progress.
 
   Returns:
     See `evaluate_segments`; empty for data of instances and for methods that
@@ -101,9 +97,7 @@ def segment_metrics(
   if not kinds:
     return {}
   with predictor.clock("segment maps"):
-    return evaluate_segments(
-      Segmenter(predictor, kinds), records, on_image=on_image
-    )
+    return evaluate_segments(Segmenter(predictor, kinds), records)
 
 
 def detect_records(

@@ -1,6 +1,6 @@
 """Panoptic quality and mean IoU of a split with labels for every pixel."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -17,10 +17,7 @@ _NAMES = {None: "", True: "_things", False: "_stuff"}
 
 
 def evaluate_segments(
-  segmenter: Segmenter,
-  records: data_records.Records,
-  *,
-  on_image: Callable[[], None] | None = None,
+  segmenter: Segmenter, records: data_records.Records
 ) -> dict[str, float | None]:
   """Returns the metrics of every record's maps, compared with the truth.
 
@@ -31,7 +28,6 @@ def evaluate_segments(
     segmenter: Makes panoptic maps if the records have things, and semantic
       maps.
     records: Split whose `is_thing` is not empty.
-    on_image: Called after each image, for showing progress.
 
   Returns:
     PQ, SQ, RQ of all classes, of things and of stuff (PQ_things, ...), of data
@@ -57,8 +53,6 @@ def evaluate_segments(
       )
     if "semantic" in found:
       overlap.add(labels, found["semantic"].ids - 1)
-    if on_image is not None:
-      on_image()
   return _summarize(quality, overlap, records.is_thing)
 
 

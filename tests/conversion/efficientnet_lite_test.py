@@ -5,18 +5,21 @@ import importlib.metadata
 import pathlib
 
 import cv2
+import flax.linen as nn
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from solo_jax.conversion import checkpoint_file, efficientnet_lite
+from solo_jax.conversion.mapping import CONV, DENSE, Rule, convert, norm_rules
 from solo_jax.errors import UserError
 from solo_jax.nn.backbones.efficientnet_lite import (
   MEAN,
   STD,
   EfficientNetLite0,
-  ImageNetClassifier,
 )
+from solo_jax.nn.layers import make_norm
 
 COCO_SAMPLE = pathlib.Path(__file__).parents[3] / "shared/data/coco_sample"
 # What each picture shows, and the index of that class among ImageNet's 1000.
@@ -26,6 +29,29 @@ PICTURES = {
   "val2017/000000519208.jpg": 385,  # Indian elephant
   "train2017/000000000471.jpg": 779,  # school bus
 }
+
+
+class Classifier(nn.Module):
+  """The complete published network."""
+
+  @nn.compact
+  def __call__(self, x):
+    x = EfficientNetLite0(name="backbone")(x, train=False)[-1]
+    x = nn.Conv(1280, (1, 1), use_bias=False, name="head_conv")(x)
+    norm = make_norm(
+      "frozen", train=False, dtype=jnp.float32, axis_name=None, epsilon=1e-3
+    )
+    x = nn.relu6(norm(name="head_bn")(x))
+    return nn.Dense(1000, name="classifier")(x.mean(axis=(1, 2)))
+
+
+RULES = (
+  *efficientnet_lite.backbone_rules("backbone/"),
+  Rule(r"_conv_head\.weight", "params/head_conv/kernel", CONV),
+  *norm_rules("_bn1", "head_bn"),
+  Rule(r"_fc\.weight", "params/classifier/kernel", DENSE),
+  Rule(r"_fc\.bias", "params/classifier/bias"),
+)
 
 
 @pytest.fixture(scope="module")
@@ -59,8 +85,8 @@ def read_square(path):
   not COCO_SAMPLE.exists(), reason="needs ../shared/data/coco_sample"
 )
 def test_real_pictures_get_their_imagenet_class(arrays):
-  network = ImageNetClassifier()
-  variables = efficientnet_lite.convert_classifier(arrays, make_target(network))
+  network = Classifier()
+  variables = convert(arrays, RULES, make_target(network))
   images = np.stack([read_square(COCO_SAMPLE / name) for name in PICTURES])
   probs = jax.nn.softmax(jax.jit(network.apply)(variables, images))
   assert probs.argmax(-1).tolist() == list(PICTURES.values())
@@ -84,8 +110,8 @@ TORCH_LOGITS = (
 
 
 def test_logits_equal_the_pytorch_network(arrays):
-  network = ImageNetClassifier()
-  variables = efficientnet_lite.convert_classifier(arrays, make_target(network))
+  network = Classifier()
+  variables = convert(arrays, RULES, make_target(network))
   ramp = np.linspace(-1, 1, 224, dtype=np.float32)
   image = np.stack(
     [

@@ -28,8 +28,9 @@ def test_mask_strides_must_agree():
 
 
 def test_the_frame_of_masks_is_the_method_s_own():
-  config = dict(method="solo", transforms=dict(mask_frame="box"))
-  assert find_mask_frame_problems(config, "box") == []
-  (line,) = find_mask_frame_problems(config, "image")
+  config = dict(method="solo", transforms=dict(mask_frame="image"))
+  assert find_mask_frame_problems(config) == []
+  config["transforms"]["mask_frame"] = "box"
+  (line,) = find_mask_frame_problems(config)
   assert line.startswith("transforms.mask_frame is 'box'; solo ")
   assert line.endswith("set it to 'image'")

@@ -163,16 +163,16 @@ def check_detections(golden, scene, outputs, *, share_off=0.0, within=1e-4):
 
 # Our terms, under the names of each code base.
 TORCHVISION_TERMS = {
-  "proposal_class_loss": "loss_objectness",
+  "proposal_category_loss": "loss_objectness",
   "proposal_box_loss": "loss_rpn_box_reg",
-  "class_loss": "loss_classifier",
+  "category_loss": "loss_classifier",
   "box_loss": "loss_box_reg",
   "mask_loss": "loss_mask",
 }
 MMDET_TERMS = {
-  "proposal_class_loss": "loss_rpn_cls",
+  "proposal_category_loss": "loss_rpn_cls",
   "proposal_box_loss": "loss_rpn_bbox",
-  "class_loss": "loss_cls",
+  "category_loss": "loss_cls",
   "box_loss": "loss_bbox",
   "mask_loss": "loss_mask",
   "point_loss": "loss_point",
@@ -186,7 +186,7 @@ def foreign_name(golden, term):
   if not isinstance(golden.config["merged"]["train_cfg"]["rcnn"], list):
     return MMDET_TERMS[term]
   stage, name = (term[5], term[7:]) if term.startswith("stage") else ("0", term)
-  if name in ("class_loss", "box_loss", "mask_loss"):
+  if name in ("category_loss", "box_loss", "mask_loss"):
     return f"s{stage}.{MMDET_TERMS[name]}"
   return MMDET_TERMS[name]
 

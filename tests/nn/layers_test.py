@@ -8,7 +8,14 @@ import numpy as np
 import pytest
 import scipy.signal
 
-from solo_jax.nn.layers import ConvGN, coordinates, make_norm, normalize_image
+from solo_jax.nn.layers import (
+  ConvGN,
+  append_coordinates,
+  coordinates,
+  depth_to_space,
+  make_norm,
+  normalize_image,
+)
 from tests.random_variables import random_variables
 
 normalize = jax.jit(
@@ -208,3 +215,16 @@ def test_group_norm_has_no_running_statistics():
   var = groups.var((1, 3), keepdims=True)
   expected = ((groups - mean) / np.sqrt(var + 1e-5)).reshape(x.shape)
   np.testing.assert_allclose(norm.apply(variables, x), expected, atol=1e-5)
+
+
+def test_coordinates_are_the_last_two_channels():
+  x = append_coordinates(jnp.full((2, 3, 5, 1), 7.0))
+  np.testing.assert_allclose(x[1, 0, :, 1], [-1, -0.5, 0, 0.5, 1])
+  np.testing.assert_allclose(x[1, :, 0, 2], [-1, 0, 1])
+  np.testing.assert_allclose(x[..., 0], 7)
+
+
+def test_depth_to_space_by_hand():
+  x = jnp.arange(8.0).reshape(1, 1, 1, 8)  # 2 x 2 block of 2 channels
+  result = depth_to_space(x, 2)
+  np.testing.assert_array_equal(result[0], [[[0, 1], [2, 3]], [[4, 5], [6, 7]]])

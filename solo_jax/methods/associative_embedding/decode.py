@@ -89,9 +89,6 @@ def decode(
   """
   size = outputs.seed_logits.shape[1:3]
   inside = inside_image(image_size, size, settings.mask_stride)
-  maps = jax.tree.map(
-    lambda x: x.reshape(x.shape[0], size[0] * size[1], *x.shape[3:]), outputs
-  )
 
   def decode_image(inputs):
     maps, inside = inputs
@@ -132,7 +129,7 @@ def decode(
       num_dropped=sum(g.num_dropped for g in groups),
     )
 
-  return jax.lax.map(decode_image, (maps, inside))
+  return jax.lax.map(decode_image, (outputs.flatten(), inside))
 
 
 def group_pixels(

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 
 from solo_jax import types
 from solo_jax.losses import discriminative, pull_push, spatial_embedding
+from solo_jax.losses.cross_entropy import sigmoid_cross_entropy
 from solo_jax.losses.instance_means import instance_means
 from solo_jax.losses.instance_sum import instance_sum
 from solo_jax.methods.associative_embedding.network import Outputs
@@ -83,9 +84,7 @@ def associative_embedding_loss(
   """
   height, width = outputs.seed_logits.shape[1:3]
   targets = make_targets(batch, (height, width))
-  outputs = jax.tree.map(
-    lambda x: x.reshape(x.shape[0], height * width, *x.shape[3:]), outputs
-  )
+  outputs = outputs.flatten()
   num_pixels, num_instances, num_images = (
     count_everywhere(jnp.sum(x), axis_name)
     for x in (targets.pixel_valid, targets.valid, batch.image_valid)
@@ -159,7 +158,7 @@ def category_losses(
     Cross-entropies summed over pixels and over instances, [] float32.
   """
   log_sum = jax.nn.logsumexp(logits, axis=-1)  # logit of the foreground
-  pixel = _cross_entropy(log_sum, targets.foreground)
+  pixel = sigmoid_cross_entropy(log_sum, targets.foreground)
   label = jnp.take_along_axis(logits, targets.label[..., None], axis=-1)
   share = jnp.take_along_axis(size, targets.owner, axis=1)
   share = targets.foreground / jnp.maximum(share, 1e-6)
@@ -284,14 +283,12 @@ def score_losses(
   distance *= jnp.exp(own(precision, targets.owner))
   member = jax.nn.sigmoid(spatial_embedding.SHARPNESS * (1 - distance))
   seed_target = jax.lax.stop_gradient(member) * targets.foreground
-  seed = _cross_entropy(outputs.seed_logits, seed_target)
-  quality = _cross_entropy(outputs.quality_logits, own(iou, targets.owner))
+  seed = sigmoid_cross_entropy(outputs.seed_logits, seed_target)
+  quality = sigmoid_cross_entropy(
+    outputs.quality_logits, own(iou, targets.owner)
+  )
   quality *= targets.foreground
   return (
     jnp.sum(jnp.where(targets.pixel_valid, seed, 0.0)),
     jnp.sum(jnp.where(targets.pixel_valid, quality, 0.0)),
   )
-
-
-def _cross_entropy(logits: jax.Array, targets: jax.Array) -> jax.Array:
-  return jax.nn.softplus(logits) - targets * logits

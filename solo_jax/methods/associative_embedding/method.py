@@ -110,7 +110,7 @@ def problems(config: Mapping[str, Any]) -> list[str]:
   network, tag_channels = config["network"], config["network"]["tag_channels"]
   kind, loss = network["embedding"], config["loss"]["embedding_loss"]
   found = find_mask_stride_problems(config)
-  found += find_mask_frame_problems(config, "image")
+  found += find_mask_frame_problems(config)
   if (kind == "spatial") != (loss == "spatial"):
     found.append(
       f"network.embedding is {kind!r} and loss.embedding_loss {loss!r}; "

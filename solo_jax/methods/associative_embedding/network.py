@@ -15,7 +15,12 @@ import numpy as np
 from solo_jax.nn.conv import Conv
 from solo_jax.nn.fpn import FPN
 from solo_jax.nn.hourglass import StackedHourglass
-from solo_jax.nn.layers import ConvGN, coordinates, normalize_image
+from solo_jax.nn.layers import (
+  ConvGN,
+  append_coordinates,
+  depth_to_space,
+  normalize_image,
+)
 from solo_jax.nn.resize import resize_bilinear
 
 
@@ -43,6 +48,10 @@ class Outputs:
   log_precision: jax.Array
   seed_logits: jax.Array
   quality_logits: jax.Array
+
+  def flatten(self) -> "Outputs":
+    """Returns the maps with all pixels on one axis. [B, h * w, ...] each."""
+    return jax.tree.map(lambda x: x.reshape(len(x), -1, *x.shape[3:]), self)
 
 
 class AssociativeEmbedding(nn.Module):
@@ -154,9 +163,7 @@ class AssociativeEmbedding(nn.Module):
     )
     x = self.hourglasses(x)
     # A convolution cannot distinguish equal objects; coordinates can.
-    grid = coordinates(*size).astype(x.dtype)
-    grid = jnp.broadcast_to(grid[None], (x.shape[0], *grid.shape))
-    x = jnp.concatenate([x, grid], axis=-1)
+    x = append_coordinates(x)
     for conv in self.tower:
       x = conv(x)
 
@@ -203,9 +210,4 @@ class AssociativeEmbedding(nn.Module):
 
   def _predict(self, conv: nn.Conv, x: jax.Array) -> jax.Array:
     """Returns predictions at mask resolution. [B, h, w, features] float32."""
-    x = conv(x).astype(jnp.float32)
-    block = 4 // self.mask_stride
-    b, h, w, c = x.shape
-    x = x.reshape(b, h, w, block, block, c // block**2)
-    x = x.transpose(0, 1, 3, 2, 4, 5)
-    return x.reshape(b, h * block, w * block, c // block**2)
+    return depth_to_space(conv(x).astype(jnp.float32), 4 // self.mask_stride)

@@ -41,9 +41,6 @@ def draw_views(
   """
   size = outputs.seed_logits.shape[1:3]
   inside = inside_image(image_size, size, settings.mask_stride)
-  maps = jax.tree.map(
-    lambda x: x.reshape(x.shape[0], size[0] * size[1], *x.shape[3:]), outputs
-  )
 
   def draw_image(inputs):
     maps, inside = inputs
@@ -57,7 +54,7 @@ def draw_views(
     )
     return jax.tree.map(lambda x: x.reshape(*size, 3), views)
 
-  return jax.lax.map(draw_image, (maps, inside))
+  return jax.lax.map(draw_image, (outputs.flatten(), inside))
 
 
 def tag_colors(embedding: jax.Array, foreground: jax.Array) -> jax.Array:

@@ -9,8 +9,9 @@ Shape letters: B images, S cells per side, G cells per level (S^2), C channels.
 import jax
 import jax.numpy as jnp
 
-from solo_jax.methods.grid.network import PRIOR, GridNetwork, append_coordinates
+from solo_jax.methods.grid.network import PRIOR, GridNetwork
 from solo_jax.methods.solo.network import UPSCALE, LevelFactor, Outputs
+from solo_jax.nn.layers import append_coordinates
 from solo_jax.nn.resize import resize_bilinear
 
 

@@ -124,7 +124,7 @@ def find_problems(config: Mapping[str, Any]) -> list[str]:
     One line per problem.
   """
   network, problems = config["network"], []
-  problems += find_mask_frame_problems(config, "image")
+  problems += find_mask_frame_problems(config)
   levels = network["levels"]
   for key, entries in (
     ("network.strides", network["strides"]),

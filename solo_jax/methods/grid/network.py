@@ -13,7 +13,7 @@ import jax.numpy as jnp
 
 from solo_jax.nn.conv import Conv
 from solo_jax.nn.fpn import FPN
-from solo_jax.nn.layers import ConvGN, coordinates, normalize_image
+from solo_jax.nn.layers import ConvGN, normalize_image
 from solo_jax.nn.resize import resize_bilinear
 
 PRIOR = 0.01  # initial foreground probability of published heads
@@ -158,10 +158,3 @@ class GridNetwork(nn.Module, kw_only=True):
 def prior_bias(prior: float) -> Any:
   """Returns an initializer of biases b with sigmoid(b) = prior."""
   return nn.initializers.constant(-jnp.log((1 - prior) / prior))
-
-
-def append_coordinates(x: jax.Array) -> jax.Array:
-  """Returns [B, H, W, C] with (x, y) in [-1, 1] as two more channels."""
-  grid = coordinates(x.shape[1], x.shape[2]).astype(x.dtype)
-  grid = jnp.broadcast_to(grid[None], (x.shape[0], *grid.shape))
-  return jnp.concatenate([x, grid], axis=-1)

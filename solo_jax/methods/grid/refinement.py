@@ -76,14 +76,13 @@ class Refiner:
     return values[..., 0]
 
 
-def make_head(channels: int, dtype: jnp.dtype, name: str | None = None):
+def make_head(channels: int, dtype: jnp.dtype) -> PointHead:
   """Returns the point head: one for the masks of all classes."""
   return PointHead(
     num_classes=1,
     channels=channels,
     num_dense=NUM_DENSE,
     dtype=dtype,
-    name=name,
   )
 
 

@@ -36,14 +36,21 @@ def average_queries(variants: Sequence[Variant]) -> Outputs:
   own_masks = frame.outputs.mask_logits[-1]
   probs, masks = own, own_masks
   count = jnp.ones(own.shape[:2])
-  bring = jax.vmap(lambda *args: to_frame(*args, size))
-  for variant in variants[1:]:
-    others = bring(
-      variant.outputs.mask_logits[-1],
+
+  def bring(maps, variant):
+    return jax.vmap(lambda *args: to_frame(*args, size))(
+      maps,
       dataclasses.replace(variant, outputs=None),
       dataclasses.replace(frame, outputs=None),
     )
-    overlap = jax.vmap(_soft_iou)(own_masks, others)  # [B, Q, Q]
+
+  own_probs = bring(jax.nn.sigmoid(own_masks), frame)  # 0 in the padding
+  for variant in variants[1:]:
+    logits = variant.outputs.mask_logits[-1]
+    overlap = jax.vmap(_soft_iou)(
+      own_probs, bring(jax.nn.sigmoid(logits), variant)
+    )  # [B, Q, Q]
+    others = bring(logits, variant)
     partner = jnp.argmax(overlap, axis=-1)
     is_found = jnp.max(overlap, axis=-1) >= MIN_IOU
 
@@ -63,8 +70,8 @@ def average_queries(variants: Sequence[Variant]) -> Outputs:
 
 
 def _soft_iou(a: jax.Array, b: jax.Array) -> jax.Array:
-  """Returns the overlaps of masks, given as logits. [Q, Q] float32."""
-  a, b = (jax.nn.sigmoid(x).reshape(len(x), -1) for x in (a, b))
+  """Returns the overlaps of mask probabilities. [Q, Q] float32."""
+  a, b = (x.reshape(len(x), -1) for x in (a, b))
   shared = a @ b.T
   total = a.sum(1)[:, None] + b.sum(1)[None]
   return shared / jnp.maximum(total - shared, SMALLEST)

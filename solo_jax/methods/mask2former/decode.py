@@ -35,7 +35,7 @@ def decode(
     max_detections: M, at most Q * K.
 
   Returns:
-    The detections. `masks.probs` are logits on a scale from 0 to 1, 00.5 at the
+    The detections. `masks.probs` are logits on a scale from 0 to 1, 0.5 at the
     edge: the published masks are those of resized logits, not of resized
     probabilities.
   """

@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from solo_jax import types
+from solo_jax.losses.cross_entropy import softmax_cross_entropy
 from solo_jax.losses.point_mask import (
   pairwise_point_mask_losses,
   point_mask_losses,
@@ -32,35 +33,17 @@ from solo_jax.nn.draws import row_keys
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Weights:
-  """Weights of the three losses and of the costs of matching.
-
-  Attributes:
-    category: Weight of the class in the loss.
-    category_cost: Weight of the class in the costs; published equal to
-      `category`.
-    mask: Weight of the masks' cross-entropy, in both.
-    dice: Weight of the masks' dice loss, in both.
-    no_object: Weight of a query without instance, in the class loss.
-  """
-
-  category: float
-  category_cost: float
-  mask: float
-  dice: float
-  no_object: float
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
 class LossSettings:
-  """The `loss` section of a config.
+  """Weights of the losses and of the costs of matching, and points.
 
   Attributes:
-    category_weight: See `Weights`.
-    category_cost: See `Weights`.
-    mask_weight: See `Weights`.
-    dice_weight: See `Weights`.
-    no_object_weight: See `Weights`.
+    category_weight: Weight of the class in the loss.
+    category_cost: Weight of the class in the costs; published equal to
+      `category_weight`.
+    mask_weight: Weight of the masks' cross-entropy, in both.
+    dice_weight: Weight of the masks' dice loss, in both.
+    no_object_weight: Weight of a query without instance, in the class loss;
+      above 0.
     num_points: See `draw_points`.
     oversample_ratio: See `draw_points`.
     importance_sample_ratio: See `draw_points`.
@@ -165,13 +148,7 @@ def mask2former_loss(
     targets,
     batch.image_valid,
     draw,
-    Weights(
-      category=settings.category_weight,
-      category_cost=settings.category_cost,
-      mask=settings.mask_weight,
-      dice=settings.dice_weight,
-      no_object=settings.no_object_weight,
-    ),
+    settings,
     axis_name,
   )
   dropped = jnp.sum(batch.num_dropped) + jnp.sum(targets.num_dropped)
@@ -183,7 +160,7 @@ def outputs_loss(
   targets: Targets,
   image_valid: jax.Array,
   draw: Callable[[int], Points],
-  weights: Weights,
+  settings: LossSettings,
   axis_name: str | None,
 ) -> tuple[jax.Array, dict[str, jax.Array]]:
   """Returns the summed losses of all outputs, each matched on its own.
@@ -196,7 +173,7 @@ def outputs_loss(
     targets: Targets of the batch.
     image_valid: False for an image to ignore. [B] bool.
     draw: Number of an output -> its points.
-    weights: Weights of the losses.
+    settings: Weights of the losses.
     axis_name: Name of the mapped device axis; None on a single device.
 
   Returns:
@@ -206,7 +183,7 @@ def outputs_loss(
   """
   points = [draw(i) for i in range(len(outputs.mask_logits))]
   costs = [
-    pair_costs(*logits, targets, point.match, weights)
+    pair_costs(*logits, targets, point.match, settings)
     for *logits, point in zip(
       outputs.class_logits, outputs.mask_logits, points, strict=True
     )
@@ -220,15 +197,17 @@ def outputs_loss(
     outputs.class_logits, outputs.mask_logits, queries, points, strict=True
   ):
     category, divisor = category_loss(
-      logits[0], targets, query, image_valid, weights.no_object
+      logits[0], targets, query, image_valid, settings.no_object_weight
     )
     # The weights of images without any do not divide by zero.
-    category /= count_everywhere(divisor, axis_name, least=weights.no_object)
+    category /= count_everywhere(
+      divisor, axis_name, least=settings.no_object_weight
+    )
     mask, dice = mask_losses(logits[1], targets, query, point)
     last = dict(
-      category_loss=weights.category * category,
-      mask_loss=weights.mask * mask / num_masks,
-      dice_loss=weights.dice * dice / num_masks,
+      category_loss=settings.category_weight * category,
+      mask_loss=settings.mask_weight * mask / num_masks,
+      dice_loss=settings.dice_weight * dice / num_masks,
     )
     sums = {name: sums[name] + value for name, value in last.items()}
   terms = sums | {f"last_{name}": value for name, value in last.items()}
@@ -241,7 +220,7 @@ def pair_costs(
   mask_logits: jax.Array,
   targets: Targets,
   points: jax.Array,
-  weights: Weights,
+  settings: LossSettings,
 ) -> jax.Array:
   """Returns the cost of matching each query with each instance.
 
@@ -250,7 +229,7 @@ def pair_costs(
     mask_logits: [B, Q, h, w] float32.
     targets: The instances.
     points: The same for all pairs of an image. [B, P, 2] float32.
-    weights: Weights of the three costs.
+    settings: Weights of the three costs.
 
   Returns:
     Any value for padded instances; no gradient. [B, N, Q] float32.
@@ -262,7 +241,7 @@ def pair_costs(
     entropy, dice = pairwise_point_mask_losses(
       read_shared_points(mask_logits, points), truth
     )
-    return weights.mask * entropy + weights.dice * dice
+    return settings.mask_weight * entropy + settings.dice_weight * dice
 
   truth = read_mask_points(targets.masks, points[:, None])
   # One image at a time: together, XLA on CPU takes the sums over points again
@@ -270,7 +249,7 @@ def pair_costs(
   costs = jax.lax.map(image_costs, (mask_logits, points, truth))
   probs = jax.nn.softmax(class_logits).transpose(0, 2, 1)  # [B, K + 1, Q]
   of_label = jnp.take_along_axis(probs, targets.labels[..., None], axis=1)
-  return costs - weights.category_cost * of_label
+  return costs - settings.category_cost * of_label
 
 
 def category_loss(
@@ -303,9 +282,8 @@ def category_loss(
   target = jax.vmap(assign)(query, targets.labels, targets.valid)
   weight = jnp.where(target == num_outputs - 1, no_object_weight, 1.0)
   weight = jnp.where(image_valid[:, None], weight, 0.0)
-  log_probs = jax.nn.log_softmax(class_logits)
-  log_prob = jnp.take_along_axis(log_probs, target[..., None], axis=-1)
-  return -jnp.sum(weight * log_prob[..., 0]), jnp.sum(weight)
+  losses = softmax_cross_entropy(class_logits, target)
+  return jnp.sum(weight * losses), jnp.sum(weight)
 
 
 def mask_losses(

@@ -19,6 +19,7 @@ from solo_jax.methods.mask2former.merging import (
 from solo_jax.methods.mask2former.network import MASK_STRIDE, Mask2Former
 from solo_jax.methods.mask2former.perfect_outputs import perfect_outputs
 from solo_jax.methods.mask2former.pixel_decoder import NUM_GROUPS
+from solo_jax.methods.problems import find_mask_frame_problems
 
 
 def make(
@@ -95,7 +96,7 @@ def problems(config: Mapping[str, Any]) -> list[str]:
   Returns:
     One line per problem.
   """
-  network, found = config["network"], []
+  network, found = config["network"], find_mask_frame_problems(config)
   channels, heads = network["channels"], network["num_heads"]
   if channels % NUM_GROUPS or channels % heads:
     found.append(
@@ -115,8 +116,6 @@ def problems(config: Mapping[str, Any]) -> list[str]:
       f"decode.mask_threshold is {threshold}; masks of queries end where their "
       "logit is 0, at 0.5"
     )
-  if config["transforms"]["mask_frame"] != "image":
-    found.append("transforms.mask_frame must be 'image': masks of whole images")
   stride = config["transforms"]["mask_stride"]
   if MASK_STRIDE % stride:
     found.append(

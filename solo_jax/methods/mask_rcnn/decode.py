@@ -7,7 +7,7 @@ import jax.numpy as jnp
 
 from solo_jax import types
 from solo_jax.methods.regions.detections import Detections
-from solo_jax.methods.regions.nms import nms
+from solo_jax.methods.regions.nms import nms_by_score
 from solo_jax.methods.variants import Variant, box_masks_to_frame
 
 
@@ -65,17 +65,14 @@ def merge(
     boxes, probs, scores, labels, valid = map(
       jnp.concatenate, zip(*found, strict=True)
     )
-    order = jnp.argsort(
-      jnp.where(valid, scores, -1.0), stable=True, descending=True
-    )
-    kept, number = nms(
-      boxes[order],
-      valid[order],
+    kept, is_kept = nms_by_score(
+      boxes,
+      scores,
+      valid,
       threshold=nms_threshold,
       max_kept=max_detections,
-      group=labels[order],
+      group=labels,
     )
-    kept, is_kept = order[kept], jnp.arange(max_detections) < number
     detections = Detections(
       boxes=jnp.where(is_kept[:, None], boxes[kept], 0.0),
       scores=jnp.where(is_kept, scores[kept], 0.0),

@@ -140,12 +140,9 @@ def targets_of_regions(
       masks.unpack(regions.instance), rectangles, boxes, size=size, rule=rule
     )
 
-  return jax.vmap(of_image)(batch.masks, rectangles_of(batch), regions)
-
-
-def rectangles_of(batch: types.Batch) -> jax.Array:
-  """Returns the rectangle of each mask's grid. [B, N, 4] float32."""
-  return batch.masks.rectangles(batch.boxes_xyxy)
+  return jax.vmap(of_image)(
+    batch.masks, batch.masks.rectangles(batch.boxes_xyxy), regions
+  )
 
 
 def mean_of_positives(

@@ -72,7 +72,6 @@ class MaskRCNN(RegionNetwork, kw_only=True):
         raise ValueError(
           f"{name} must be in {values}, got {getattr(self, name)!r}."
         )
-    num_heads = len(self.stage_weights) if self.mask_heads == "each" else 1
     self.masks = [
       MaskHead(
         num_classes=self.num_classes,
@@ -84,7 +83,7 @@ class MaskRCNN(RegionNetwork, kw_only=True):
         axis_name=self.axis_name,
         dtype=self.dtype,
       )
-      for stage in range(num_heads)
+      for stage in range(self.num_mask_heads)
     ]
     if self.semantic_classes:
       self.semantic = SemanticHead(

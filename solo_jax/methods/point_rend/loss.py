@@ -12,7 +12,6 @@ from solo_jax import types
 from solo_jax.losses.cross_entropy import sigmoid_cross_entropy
 from solo_jax.methods.mask_rcnn.loss import (
   mean_of_positives,
-  rectangles_of,
   targets_of_regions,
 )
 from solo_jax.methods.point_rend.heads import COARSE_SIZE
@@ -173,4 +172,6 @@ def _targets_of_points(
     places = points_in_boxes(regions.boxes, points)
     return point_targets(masks.unpack(instance), frames[instance], places)
 
-  return jax.vmap(of_image)(batch.masks, rectangles_of(batch), regions, points)
+  return jax.vmap(of_image)(
+    batch.masks, batch.masks.rectangles(batch.boxes_xyxy), regions, points
+  )

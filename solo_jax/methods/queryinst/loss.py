@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from solo_jax import types
+from solo_jax.losses.dice import dice_loss
 from solo_jax.losses.focal import sigmoid_focal_loss
 from solo_jax.losses.giou import generalized_iou
 from solo_jax.methods.device_counts import count_everywhere
@@ -23,7 +24,7 @@ from solo_jax.methods.regions.pyramid import pool_boxes
 
 FOCAL = dict(alpha=0.25, gamma=2.0)
 TARGETS = MaskTargets(is_aligned=True, threshold=0.5)
-DICE_EPSILON = 1e-5  # added to each squared sum
+DICE_EPSILON = 1e-5
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -89,10 +90,12 @@ def stage_losses(
     train: Whether the mask heads' batch norms use the batch's statistics.
 
   Returns:
-    The sum, and the terms of each stage by name. Float32 scalars; a batch
-    without instances trains the classes alone.
+    The sum, [] float32, and the terms; those of stages after the first have
+    their number in front. `instances_dropped` and `masks_dropped` are counts. A
+    batch without instances trains the classes alone.
   """
-  dropped = jnp.sum(batch.valid[:, network.num_proposals :])
+  dropped = jnp.sum(batch.num_dropped)
+  dropped += jnp.sum(batch.valid[:, network.num_proposals :])
   batch = _first_instances(batch, network.num_proposals)
   valid = batch.valid & batch.image_valid[:, None]
   count = count_everywhere(jnp.sum(valid), axis_name)
@@ -113,11 +116,12 @@ def stage_losses(
   for name, values in found.items():
     values *= getattr(weights, f"{name}_weight") / counts[name]
     first = len(stages) - len(values)  # only the last ones may have masks
-    terms |= {f"loss_{name}_{first + i}": x for i, x in enumerate(values)}
-  terms = {name: x.astype(jnp.float32) for name, x in terms.items()}
+    for stage, value in enumerate(values, start=first):
+      prefix = f"stage{stage}_" if stage else ""
+      terms[f"{prefix}{name}_loss"] = value
   return sum(terms.values()), terms | {
-    "instances_dropped": dropped * 1.0,
-    "masks_dropped": (jnp.sum(valid) - num_masks) * 1.0,
+    "instances_dropped": dropped,
+    "masks_dropped": jnp.sum(valid) - num_masks,
   }
 
 
@@ -238,10 +242,8 @@ def _mask_losses(network, pyramid, matched, batch, rows, train):
     batch.masks.rectangles(batch.boxes_xyxy)[image, instance],
     boxes,
   )
-  overlap = jnp.sum(probs * targets, axis=(2, 3))
-  size = jnp.sum(probs**2, axis=(2, 3)) + DICE_EPSILON
-  size += jnp.sum(targets**2, axis=(2, 3)) + DICE_EPSILON
-  return jnp.sum(jnp.where(counts, 1 - 2 * overlap / size, 0.0), axis=1)
+  losses = dice_loss(probs, targets, epsilon=DICE_EPSILON)
+  return jnp.sum(jnp.where(counts, losses, 0.0), axis=1)
 
 
 def _find_masks(network, pyramid, matched, labels, rows, train):

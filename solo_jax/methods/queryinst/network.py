@@ -174,8 +174,8 @@ class QueryInst(nn.Module, kw_only=True):
     if self.is_initializing():
       # Inference reads the masks of the last stage alone.
       for i in range(len(self.masks) - 1):
-        self.find_masks(pyramid, stages[-1], i, train=False)
-    logits = self.find_masks(pyramid, stages[-1], -1, train=False)
+        self.find_masks(pyramid, stages[-1], i)
+    logits = self.find_masks(pyramid, stages[-1], -1)
     return self.detect(stages[-1], logits)
 
   def features(
@@ -234,23 +234,20 @@ class QueryInst(nn.Module, kw_only=True):
     pyramid: Sequence[jax.Array],
     stage: Stage,
     index: int,
-    *,
-    train: bool,
   ) -> jax.Array:
-    """Returns the masks of a stage, in its refined boxes.
+    """Returns the masks of a stage in inference, in its refined boxes.
 
     Args:
       pyramid: P2 to P5.
       stage: Boxes and queries, also a part of them. [B, n] each.
       index: Which mask head.
-      train: Whether batch norm uses batch statistics.
 
     Returns:
       Logits. [B, n, 28, 28, K] float32.
     """
     valid = jnp.ones(stage.boxes_xyxy.shape[:2], bool)
     pooled = self.pool(pyramid, stage.boxes_xyxy, MASK_SIZE)
-    return self.masks[index](stage.mask_queries, pooled, valid, train=train)
+    return self.masks[index](stage.mask_queries, pooled, valid, train=False)
 
   def pool(self, pyramid, boxes, size):
     """Returns the pooled features of boxes. [B, n, size, size, C]."""

@@ -4,10 +4,8 @@ import jax
 import jax.numpy as jnp
 
 from solo_jax import types
+from solo_jax.methods.mask_rcnn import perfect_outputs as regions
 from solo_jax.methods.queryinst.network import MASK_SIZE, Outputs
-from solo_jax.methods.regions.mask_targets import MaskTargets, mask_targets
-
-SOFT = MaskTargets(is_aligned=True, threshold=None)
 
 
 def perfect_outputs(batch: types.Batch, *, number: int) -> Outputs:
@@ -26,15 +24,11 @@ def perfect_outputs(batch: types.Batch, *, number: int) -> Outputs:
     padding = [(0, 0), (0, number - x.shape[1]), *[(0, 0)] * (x.ndim - 2)]
     return jnp.pad(x, padding)
 
-  rectangles = batch.masks.rectangles(batch.boxes_xyxy)
-  probs = jax.vmap(
-    lambda masks, frames, boxes: mask_targets(
-      masks.unpack(), frames, boxes, size=2 * MASK_SIZE, rule=SOFT
-    )
-  )(batch.masks, rectangles, batch.boxes_xyxy)
+  whole = regions.perfect_outputs(batch, mask_size=2 * MASK_SIZE)
+  found = jax.tree.map(fit, whole.detections)
   return Outputs(
-    scores=fit(batch.valid.astype(jnp.float32)),
-    labels=fit(batch.labels),
-    boxes_xyxy=fit(batch.boxes_xyxy),
-    mask_probs=fit(probs),
+    scores=found.scores,
+    labels=found.labels,
+    boxes_xyxy=found.boxes,
+    mask_probs=fit(whole.mask_probs),
   )

@@ -17,7 +17,9 @@ from solo_jax.methods.regions.box_coding import area, clip
 from solo_jax.methods.regions.loss import (
   ProposalLoss,
   box_loss,
+  codes_of_labels,
   proposal_loss,
+  take_instances,
 )
 from solo_jax.methods.regions.matching import Matching
 from solo_jax.methods.regions.network import Features, RegionNetwork
@@ -111,7 +113,7 @@ def region_loss(
   objects, boxes = proposal_loss(
     outputs, batch, keys_of(0), proposals, axis_name
   )
-  terms = dict(proposal_class_loss=objects, proposal_box_loss=boxes)
+  terms = dict(proposal_category_loss=objects, proposal_box_loss=boxes)
   found = network.select(outputs, batch.image_size, train=True)
   candidates = found.boxes, found.valid & batch.image_valid[:, None]
   regions = None
@@ -162,9 +164,7 @@ def _train_stage(network, features, batch, regions, stages, stage, axis_name):
     beta=stages.beta,
     axis_name=axis_name,
   )
-  labels = jax.vmap(lambda x, i: x[i])(batch.labels, regions.instance)
-  column = jnp.minimum(labels, codes.shape[2] - 1)
-  own = jnp.take_along_axis(codes, column[..., None, None], axis=2)[:, :, 0]
+  own = codes_of_labels(codes, take_instances(batch.labels, regions))
   refined = network.decode_boxes(stage, own, regions.boxes)
   clipped = clip(refined, batch.image_size)
   valid = regions.valid
@@ -172,7 +172,7 @@ def _train_stage(network, features, batch, regions, stages, stage, axis_name):
     valid &= ~regions.is_instance
   else:
     valid &= area(clipped) > 0
-  return dict(class_loss=classes, box_loss=boxes), refined, (clipped, valid)
+  return dict(category_loss=classes, box_loss=boxes), refined, (clipped, valid)
 
 
 def _draw(keys, candidates, batch, stages, stage):

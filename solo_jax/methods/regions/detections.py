@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from solo_jax.methods.regions.box_coding import is_large_enough
-from solo_jax.methods.regions.nms import nms
+from solo_jax.methods.regions.nms import nms_by_score
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -76,20 +76,19 @@ def select_detections(
     is_candidate = is_candidate.reshape(-1) & is_large_enough(
       boxes, detecting.min_side
     )
-    scores = jnp.where(is_candidate, probs.reshape(-1), -1.0)
-    order = jnp.argsort(scores, stable=True, descending=True)
-    labels = (order % num_classes).astype(jnp.int32)
-    kept, num_kept = nms(
-      boxes[order],
-      is_candidate[order],
+    scores = probs.reshape(-1)
+    labels = jnp.arange(len(scores), dtype=jnp.int32) % num_classes
+    kept, is_kept = nms_by_score(
+      boxes,
+      scores,
+      is_candidate,
       threshold=detecting.nms_threshold,
       max_kept=detecting.max_detections,
       group=labels,
     )
-    is_kept = jnp.arange(detecting.max_detections) < num_kept
     return Detections(
-      boxes=jnp.where(is_kept[:, None], boxes[order[kept]], 0.0),
-      scores=jnp.where(is_kept, scores[order[kept]], 0.0),
+      boxes=jnp.where(is_kept[:, None], boxes[kept], 0.0),
+      scores=jnp.where(is_kept, scores[kept], 0.0),
       labels=jnp.where(is_kept, labels[kept], 0),
       valid=is_kept,
     )

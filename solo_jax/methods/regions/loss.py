@@ -163,14 +163,27 @@ def box_loss(
   classes = softmax_cross_entropy(
     logits, jnp.where(regions.is_positive, labels, num_classes)
   )
-  column = jnp.minimum(labels, codes.shape[2] - 1)
-  own = jnp.take_along_axis(codes, column[..., None, None], axis=2)[:, :, 0]
+  own = codes_of_labels(codes, labels)
   targets = encode(take(batch.boxes_xyxy), regions.boxes, weights)
   boxes = smooth_l1_loss(own, targets, beta=beta)
   number = count_everywhere(jnp.sum(regions.valid), axis_name)
   classes = jnp.sum(classes, where=regions.valid)
   boxes = jnp.sum(boxes, where=regions.is_positive[..., None])
   return classes / number, boxes / number
+
+
+def codes_of_labels(codes: jax.Array, labels: jax.Array) -> jax.Array:
+  """Returns the box codes of each region's class.
+
+  Args:
+    codes: Of each class, or one for all classes. [B, S, K or 1, 4] float32.
+    labels: [B, S] int32.
+
+  Returns:
+    [B, S, 4] float32.
+  """
+  column = jnp.minimum(labels, codes.shape[2] - 1)
+  return jnp.take_along_axis(codes, column[..., None, None], axis=2)[:, :, 0]
 
 
 def take_instances(values: jax.Array, regions: Regions) -> jax.Array:

@@ -52,9 +52,8 @@ def match(
     matching: Thresholds.
 
   Returns:
-    instance: Instance of each box; the one of the highest overlap (the first of
-    equals)
-      for those that are not positive. [A] int32.
+    instance: Instance of each box; of those that are not positive, the one of
+      the highest overlap, the first of equals. [A] int32.
     kind: 1 positive, 0 background, -1 ignored. [A] int32.
   """
   iou = jnp.where(valid[:, None], iou, -1.0)

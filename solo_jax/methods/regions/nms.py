@@ -82,6 +82,43 @@ def nms(
   return kept, num_kept
 
 
+def nms_by_score(
+  boxes: jax.Array,
+  scores: jax.Array,
+  valid: jax.Array,
+  *,
+  threshold: float,
+  max_kept: int,
+  group: jax.Array,
+) -> tuple[jax.Array, jax.Array]:
+  """Returns which boxes remain, of boxes in any order; see `nms`.
+
+  Args:
+    boxes: [n, 4] float32.
+    scores: Of equal ones, the first box suppresses the others. [n] float32.
+    valid: Which boxes take part. [n] bool.
+    threshold: See `nms`.
+    max_kept: See `nms`.
+    group: See `nms`.
+
+  Returns:
+    kept: Indices of the boxes kept, by falling score, then any index.
+      [max_kept] int32.
+    is_kept: Which of these are real. [max_kept] bool.
+  """
+  order = jnp.argsort(
+    jnp.where(valid, scores, -1.0), stable=True, descending=True
+  )
+  kept, num_kept = nms(
+    boxes[order],
+    valid[order],
+    threshold=threshold,
+    max_kept=max_kept,
+    group=group[order],
+  )
+  return order[kept], jnp.arange(max_kept) < num_kept
+
+
 def survivors(candidate: jax.Array, suppresses: jax.Array) -> jax.Array:
   """Runs the greedy loop inside a block as a fixpoint.
 

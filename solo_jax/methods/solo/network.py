@@ -10,12 +10,8 @@ import dataclasses
 import flax.linen as nn
 import jax
 
-from solo_jax.methods.grid.network import (
-  PRIOR,
-  GridNetwork,
-  append_coordinates,
-  prior_bias,
-)
+from solo_jax.methods.grid.network import PRIOR, GridNetwork, prior_bias
+from solo_jax.nn.layers import append_coordinates
 from solo_jax.nn.resize import resize_bilinear
 
 # The masks of a level have twice the resolution of its map.

@@ -11,9 +11,9 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from solo_jax.methods.grid.network import GridNetwork, append_coordinates
+from solo_jax.methods.grid.network import GridNetwork
 from solo_jax.methods.grid.refinement import Refiner, make_head, repeat
-from solo_jax.nn.layers import ConvGN
+from solo_jax.nn.layers import ConvGN, append_coordinates, depth_to_space
 from solo_jax.nn.resize import resize_bilinear
 
 
@@ -141,13 +141,3 @@ class MaskFeature(nn.Module):
     upscale = 4 // self.mask_stride
     x = conv(self.kernel_channels * upscale**2, 1, "predict")(total)
     return depth_to_space(x, upscale)
-
-
-def depth_to_space(x: jax.Array, block: int) -> jax.Array:
-  """Returns [B, block h, block w, E], given [B, h, w, block^2 E]."""
-  if block == 1:
-    return x
-  b, h, w, c = x.shape
-  x = x.reshape(b, h, w, block, block, c // block**2)
-  x = x.transpose(0, 1, 3, 2, 4, 5)
-  return x.reshape(b, h * block, w * block, c // block**2)

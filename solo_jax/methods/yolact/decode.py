@@ -7,7 +7,7 @@ import jax.numpy as jnp
 
 from solo_jax import types
 from solo_jax.methods.regions.box_coding import clip
-from solo_jax.methods.regions.nms import nms
+from solo_jax.methods.regions.nms import nms_by_score
 from solo_jax.methods.variants import Variant, boxes_to_frame, to_frame
 from solo_jax.methods.yolact.network import Outputs
 
@@ -64,17 +64,14 @@ def merge(
     boxes, probs, scores, labels, valid = map(
       jnp.concatenate, zip(*found, strict=True)
     )
-    order = jnp.argsort(
-      jnp.where(valid, scores, -1.0), stable=True, descending=True
-    )
-    kept, number = nms(
-      boxes[order],
-      valid[order],
+    kept, is_kept = nms_by_score(
+      boxes,
+      scores,
+      valid,
       threshold=nms_threshold,
       max_kept=max_detections,
-      group=labels[order],
+      group=labels,
     )
-    kept, is_kept = order[kept], jnp.arange(max_detections) < number
     return types.Decoded(
       masks=types.FrameMasks(probs=probs[kept], resize="direct"),
       scores=jnp.where(is_kept, scores[kept], 0.0),

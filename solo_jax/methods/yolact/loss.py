@@ -20,7 +20,7 @@ from solo_jax.losses.cross_entropy import (
 from solo_jax.losses.instance_sum import instance_sum
 from solo_jax.losses.smooth_l1 import smooth_l1_loss
 from solo_jax.methods.device_counts import count_everywhere
-from solo_jax.methods.regions.box_coding import encode, pairwise_iou
+from solo_jax.methods.regions.box_coding import area, encode, pairwise_iou
 from solo_jax.methods.yolact.detections import CODE_WEIGHTS
 from solo_jax.methods.yolact.network import Predictions
 from solo_jax.methods.yolact.prototypes import (
@@ -123,11 +123,13 @@ def prediction_loss(
     axis_name: Mapped device axis.
 
   Returns:
-    The weighted sum and its terms, float32 scalars. A batch without instances
-    has a loss of 0, apart from the semantic segmentation's and, with
-    `empty_image='all'`, the classes'.
+    The weighted sum, [] float32, and its terms; num_positives is a mean per
+    image, instances_dropped a count. A batch without instances has a loss of
+    0, apart from the semantic segmentation's and, with `empty_image='all'`, the
+    classes'. Instances without area train the semantic segmentation only.
   """
   valid = batch.valid & batch.image_valid[:, None]
+  valid &= area(batch.boxes_xyxy) > 0
   iou = jax.vmap(lambda boxes: pairwise_iou(boxes, predictions.priors))(
     batch.boxes_xyxy
   )
@@ -159,19 +161,20 @@ def prediction_loss(
     score_masks=score_masks,
   )
   num_images = count_everywhere(jnp.sum(batch.image_valid), axis_name)
-  semantic = _semantic_loss(predictions, batch, valid, settings)
+  semantic = _semantic_loss(predictions, batch, settings)
   terms = {
-    "loss_category": settings.category_weight * category / count,
-    "loss_box": settings.box_weight * box / count,
-    "loss_mask": settings.mask_weight * mask / mask_count,
-    "loss_semantic": settings.semantic_weight * semantic / num_images,
+    "category_loss": settings.category_weight * category / count,
+    "box_loss": settings.box_weight * box / count,
+    "mask_loss": settings.mask_weight * mask / mask_count,
+    "semantic_loss": settings.semantic_weight * semantic / num_images,
   }
   if score_masks is not None:
-    terms["loss_mask_score"] = (
+    terms["mask_score_loss"] = (
       settings.mask_score_weight * mask_score / mask_count
     )
   return sum(terms.values()), terms | {
-    "positives": jnp.sum(num_positives) * 1.0
+    "num_positives": jnp.mean(num_positives, dtype=jnp.float32),
+    "instances_dropped": jnp.sum(batch.num_dropped),
   }
 
 
@@ -288,9 +291,10 @@ def _mask_score_loss(predictions, batch, rows, score_masks):
   return jnp.sum(jnp.where(chosen & (area > MIN_MASK_AREA), values, 0.0))
 
 
-def _semantic_loss(predictions, batch, valid, settings):
+def _semantic_loss(predictions, batch, settings):
   """Returns the cross-entropy of each pixel and class, summed over images."""
   logits = predictions.semantic_logits
+  valid = batch.valid & batch.image_valid[:, None]
   _, height, width, num_classes = logits.shape
   masks = resize_masks(batch.masks, (height, width)).unpack()
   shift = 0 if settings.semantic_labels == "own" else 1

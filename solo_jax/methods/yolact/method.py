@@ -9,6 +9,7 @@ import flax.linen as nn
 
 from solo_jax import types
 from solo_jax.methods.interface import LostInstances, Method
+from solo_jax.methods.problems import find_mask_frame_problems
 from solo_jax.methods.yolact import lost_instances as lost
 from solo_jax.methods.yolact.decode import decode as decode_detections
 from solo_jax.methods.yolact.decode import merge
@@ -94,9 +95,7 @@ def problems(config: Mapping[str, Any]) -> list[str]:
   Returns:
     A line for each problem.
   """
-  transforms, found = config["transforms"], []
-  if transforms["mask_frame"] != "image":
-    found.append("transforms.mask_frame must be 'image': masks of whole images")
+  transforms, found = config["transforms"], find_mask_frame_problems(config)
   stride = transforms["mask_stride"]
   if stride > PROTOTYPE_STRIDE:
     found.append(

@@ -22,7 +22,6 @@ from solo_jax.nn.layers import make_norm
 # Preprocessing of the published weights (RGB 0..255), the same per channel.
 MEAN = (127.0, 127.0, 127.0)
 STD = (128.0, 128.0, 128.0)
-NUM_IMAGENET_CLASSES = 1000
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,7 +46,6 @@ class Group:
 
 
 STEM_FEATURES = 32
-HEAD_FEATURES = 1280
 GROUPS = (
   Group(1, 3, 1, 1, 16, stage=1),
   Group(2, 3, 2, 6, 24, stage=1),
@@ -223,24 +221,3 @@ class EfficientNetLite0(nn.Module):
         x = jax.lax.stop_gradient(x)
       features[group.stage] = x  # the last group of a stage stays
     return tuple(features.values())
-
-
-class ImageNetClassifier(nn.Module):
-  """The complete published network, to verify converted weights."""
-
-  @nn.compact
-  def __call__(self, x: jax.Array) -> jax.Array:
-    """Returns the class logits of images normalised by MEAN and STD.
-
-    Args:
-      x: [B, H, W, 3] float32; trained at 224 x 224.
-
-    Returns:
-      ImageNet logits. [B, 1000] float32.
-    """
-    x = EfficientNetLite0(name="backbone")(x, train=False)[-1]
-    x = _conv(HEAD_FEATURES, 1, jnp.float32, "head_conv")(x)
-    norm = _lite_norm("frozen", train=False, dtype=jnp.float32, axis_name=None)
-    x = nn.relu6(norm(name="head_bn")(x))
-    x = x.mean(axis=(1, 2))  # [B, HEAD_FEATURES]
-    return nn.Dense(NUM_IMAGENET_CLASSES, name="classifier")(x)

@@ -6,11 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from solo_jax.methods.grid.network import (
-  GridNetwork,
-  append_coordinates,
-  prior_bias,
-)
+from solo_jax.methods.grid.network import GridNetwork, prior_bias
 
 
 class Pyramid(nn.Module):
@@ -95,13 +91,6 @@ def test_bfloat16_puts_out_float32_logits():
     )[0]
   )
   assert all(x.dtype == jnp.float32 for x in logits)
-
-
-def test_coordinates_are_the_last_two_channels():
-  x = append_coordinates(jnp.full((2, 3, 5, 1), 7.0))
-  np.testing.assert_allclose(x[1, 0, :, 1], [-1, -0.5, 0, 0.5, 1])
-  np.testing.assert_allclose(x[1, :, 0, 2], [-1, 0, 1])
-  np.testing.assert_allclose(x[..., 0], 7)
 
 
 @pytest.mark.parametrize(

@@ -15,10 +15,10 @@ MASKS[0, 0, :4, :4] = MASKS[0, 1, 4:, :4] = MASKS[0, 2, :4, 4:] = 8
 CLASSES = np.array([[[4, 0, 0], [0, 3, 0], [0, 0, 2]]], np.float32)
 
 
-def make_variant(classes, masks, is_mirrored=False):
+def make_variant(classes, masks, is_mirrored=False, image_size=SIZE):
   return Variant(
     outputs=Outputs((None, jnp.asarray(classes)), (None, jnp.asarray(masks))),
-    image_size=jnp.asarray([SIZE]),
+    image_size=jnp.asarray([image_size]),
     padded_size=SIZE,
     is_mirrored=is_mirrored,
   )
@@ -48,3 +48,16 @@ def test_partners_are_averaged_and_others_count_alone():
   np.testing.assert_allclose(probs[0], expected[:, 0].mean(0), atol=1e-5)
   np.testing.assert_allclose(probs[1], expected[0, 1], atol=1e-5)
   np.testing.assert_allclose(found.mask_logits[0], MASKS, atol=1e-4)
+
+
+def test_padding_hides_no_partner():
+  """A mask of two cells has its partner, next to padding of 32 cells."""
+  masks = np.full((1, 1, 8, 8), -8.0, np.float32)
+  masks[0, 0, 2, 1:3] = 8
+  classes = np.array([[[4, 0, 0]], [[0, 4, 0]]], np.float32)
+  variants = [
+    make_variant(x[None], masks, image_size=(16, 32)) for x in classes
+  ]
+  (found,) = jax.jit(average_queries)(variants).class_logits
+  probs = jax.nn.softmax(found[0, 0])
+  np.testing.assert_allclose(probs[0], probs[1], rtol=1e-5)

@@ -14,7 +14,6 @@ from solo_jax import types
 from solo_jax.methods.mask2former.loss import (
   LossSettings,
   Points,
-  Weights,
   draw_points,
   mask2former_loss,
   outputs_loss,
@@ -67,12 +66,13 @@ class Case(python_types.SimpleNamespace):
         valid=np.arange(capacity) < np.asarray(self.num_instances)[:, None],
         num_dropped=jnp.zeros(batch, int),
       ),
-      weights=Weights(
-        category=config["class_weight"],
+      settings=dataclasses.replace(
+        SETTINGS,
+        category_weight=config["class_weight"],
         category_cost=config["class_weight"],
-        mask=config["mask_weight"],
-        dice=config["dice_weight"],
-        no_object=config["no_object_weight"],
+        mask_weight=config["mask_weight"],
+        dice_weight=config["dice_weight"],
+        no_object_weight=config["no_object_weight"],
       ),
     )
 
@@ -106,7 +106,7 @@ class Case(python_types.SimpleNamespace):
 @pytest.mark.golden("m2f_loss*.npz")
 def test_fixture_costs_and_matching(golden):
   case = Case(golden)
-  find = jax.jit(functools.partial(pair_costs, weights=case.weights))
+  find = jax.jit(functools.partial(pair_costs, settings=case.settings))
   for n in range(golden.config["layers"]):
     costs = find(
       case.outputs.class_logits[n],
@@ -165,7 +165,7 @@ def test_fixture_losses_and_gradients(golden):
   def run(outputs):
     return jax.value_and_grad(
       lambda outputs: outputs_loss(
-        outputs, case.targets, image_valid, case.draw, case.weights, None
+        outputs, case.targets, image_valid, case.draw, case.settings, None
       ),
       has_aux=True,
     )(outputs)
@@ -232,7 +232,7 @@ def make_batch(num_images, num_instances, capacity=7):
   )
 
 
-SETTINGS = dict(
+SETTINGS = LossSettings(
   category_weight=2.0,
   category_cost=2.0,
   mask_weight=5.0,
@@ -249,7 +249,7 @@ def loss_and_gradient(variables, batch, axis_name=None):
     return nn.apply(
       functools.partial(
         mask2former_loss,
-        settings=LossSettings(**SETTINGS),
+        settings=SETTINGS,
         axis_name=axis_name,
       ),
       Fixed(),
@@ -324,14 +324,14 @@ def test_the_class_weighs_apart_in_the_costs():
 
   @jax.jit
   def find_both():
-    weights = dict(category=9.0, mask=1.0, dice=1.0, no_object=0.1)
+    settings = dataclasses.replace(SETTINGS, mask_weight=1.0, dice_weight=1.0)
     return [
       pair_costs(
         classes,
         logits,
         make_targets(batch, 4),
         points,
-        Weights(category_cost=x, **weights),
+        dataclasses.replace(settings, category_cost=x),
       )[0, 0]
       for x in (0.0, 3.0)
     ]

@@ -123,6 +123,7 @@ def test_segments_of_a_batch_on_the_host():
 
 
 CONFIG = dict(
+  method="mask2former",
   network=NETWORK,
   decode=DECODE | dict(mask_threshold=0.5),
   dataset=dict(num_classes=3),
@@ -139,7 +140,7 @@ CONFIG = dict(
     ("network", "num_heads", 5, "network.num_heads, 5"),
     ("decode", "things", (0, 3), "decode.things has 3"),
     ("decode", "mask_threshold", 0.4, "decode.mask_threshold is 0.4"),
-    ("transforms", "mask_frame", "box", "transforms.mask_frame must be"),
+    ("transforms", "mask_frame", "box", "transforms.mask_frame is 'box'"),
     ("transforms", "mask_rule", "published", "mask_stride=1 take 'majority'"),
     ("transforms", "mask_stride", 8, "transforms.mask_stride is 8"),
     ("decode", "max_detections", 13, "give 12"),

@@ -10,7 +10,11 @@ import pytest
 
 from solo_jax import types
 from solo_jax.methods.mask2former.decode import decode
-from solo_jax.methods.mask2former.loss import Weights, draw_points, outputs_loss
+from solo_jax.methods.mask2former.loss import (
+  LossSettings,
+  draw_points,
+  outputs_loss,
+)
 from solo_jax.methods.mask2former.perfect_outputs import (
   cell_coverage,
   perfect_outputs,
@@ -77,8 +81,15 @@ def test_the_loss_has_nothing_to_improve(scene):
         oversample_ratio=3.0,
         importance_sample_ratio=0.75,
       ),
-      Weights(
-        category=2.0, category_cost=2.0, mask=5.0, dice=5.0, no_object=0.1
+      LossSettings(
+        category_weight=2.0,
+        category_cost=2.0,
+        mask_weight=5.0,
+        dice_weight=5.0,
+        no_object_weight=0.1,
+        num_points=200,
+        oversample_ratio=3.0,
+        importance_sample_ratio=0.75,
       ),
       None,
     )

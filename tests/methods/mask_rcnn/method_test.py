@@ -53,9 +53,9 @@ def test_trains_and_detects():
   )(variables)
   assert np.isfinite(value)
   assert set(terms) == {
-    "proposal_class_loss",
+    "proposal_category_loss",
     "proposal_box_loss",
-    "class_loss",
+    "category_loss",
     "box_loss",
     "mask_loss",
     "instances_dropped",

@@ -43,7 +43,7 @@ def make_batch(golden, capacity=4):
     boxes_xyxy=boxes,
     labels=labels,
     valid=np.arange(capacity) < np.asarray(counts)[:, None],
-    num_dropped=np.zeros(len(counts), np.int32),
+    num_dropped=np.ones(len(counts), np.int32),
     row=np.arange(len(counts), dtype=np.int32),
   )
 
@@ -93,6 +93,7 @@ def test_fixture(golden, pool_by_products, monkeypatch):
     jax.value_and_grad(loss, argnums=(0, 1), has_aux=True)
   )(variables["params"], pyramid)
   check_matches(golden, batch, costs)
+  assert terms["instances_dropped"] == len(batch.row)
   np.testing.assert_allclose(value, golden["total"], rtol=1e-4)
   for stage in range(num_stages):
     for ours, theirs in (
@@ -102,7 +103,8 @@ def test_fixture(golden, pool_by_products, monkeypatch):
       ("mask", "mask"),
     ):
       expected = golden[f"s{stage}.loss_{theirs}"]
-      actual = terms[f"loss_{ours}_{stage}"]
+      prefix = f"stage{stage}_" if stage else ""
+      actual = terms[f"{prefix}{ours}_loss"]
       np.testing.assert_allclose(actual, expected, rtol=1e-4, err_msg=theirs)
   for actual, name in (
     (by_params["proposal_boxes"], "init_proposal_bboxes"),

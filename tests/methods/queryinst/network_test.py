@@ -79,8 +79,7 @@ def test_fixture(golden, pool_by_products):
     pooled = module.pool(pyramid, boxes, BOX_SIZE)
     stages = module.find_boxes(pyramid, image_size)
     logits = [
-      module.find_masks(pyramid, stage, i, train=False)
-      for i, stage in enumerate(stages)
+      module.find_masks(pyramid, stage, i) for i, stage in enumerate(stages)
     ]
     return (
       pyramid,

@@ -76,7 +76,7 @@ def test_every_parameter_of_the_three_stages_is_trained(pool_by_products):
     sum(x for name, x in terms.items() if name != "instances_dropped"),
     rtol=1e-5,
   )
-  for name in ("class_loss", "stage1_class_loss", "stage2_class_loss"):
+  for name in ("category_loss", "stage1_category_loss", "stage2_category_loss"):
     assert float(terms[name]) > 0
   for path, gradient in jax.tree_util.tree_leaves_with_path(gradients):
     assert np.isfinite(gradient).all(), path
@@ -102,7 +102,7 @@ def test_batches_without_anything(pool_by_products):
       assert float(value) == 0
       assert not any(np.any(x) for x in jax.tree.leaves(gradients))
     else:
-      assert float(terms["class_loss"]) > 0
+      assert float(terms["category_loss"]) > 0
 
 
 def test_an_image_draws_the_same_in_any_batch(pool_by_products):
@@ -119,8 +119,8 @@ def test_an_image_draws_the_same_in_any_batch(pool_by_products):
   (other, _), _ = run_loss(network, whole, settings, seed=1)
   assert float(other) != float(value)
   # All slots are taken in both images, so means of classes are equal shares.
-  alone = [run_loss(network, x, settings)[0][1]["class_loss"] for x in ones]
-  np.testing.assert_allclose(np.mean(alone), terms["class_loss"], rtol=1e-5)
+  alone = [run_loss(network, x, settings)[0][1]["category_loss"] for x in ones]
+  np.testing.assert_allclose(np.mean(alone), terms["category_loss"], rtol=1e-5)
 
 
 def test_mean_over_devices_is_the_loss_of_the_batch(pool_by_products):
@@ -146,7 +146,7 @@ def test_mean_over_devices_is_the_loss_of_the_batch(pool_by_products):
   for name, value in expected.items():
     found = terms[name].sum() if "dropped" in name else terms[name].mean()
     np.testing.assert_allclose(found, value, rtol=1e-5, err_msg=name)
-  assert not np.allclose(*terms["class_loss"])
+  assert not np.allclose(*terms["category_loss"])
 
 
 def record_regions(network, settings, batch):

@@ -12,7 +12,7 @@ from solo_jax.conversion import mmdet
 from solo_jax.conversion.mapping import convert
 from solo_jax.methods.grid.decode import Settings, decode_candidates
 from solo_jax.methods.solov2.decode import make_grids
-from solo_jax.methods.solov2.network import SOLOv2, depth_to_space
+from solo_jax.methods.solov2.network import SOLOv2
 from solo_jax.nn.backbones.resnet import ResNet
 
 
@@ -107,9 +107,3 @@ def test_whole_model_fixture(
     outputs
   )
   assert_golden_detections(decoded, rtol=1e-3)
-
-
-def test_depth_to_space_by_hand():
-  x = jnp.arange(8.0).reshape(1, 1, 1, 8)  # 2 x 2 block of 2 channels
-  result = depth_to_space(x, 2)
-  np.testing.assert_array_equal(result[0], [[[0, 1], [2, 3]], [[4, 5], [6, 7]]])

@@ -174,11 +174,11 @@ def test_fixture(golden):
     settings = dataclasses.replace(settings, mask_score_weight=25.0)
   terms, gradients = run(predictions, batch, settings, score_masks)
   for name, original, mmdet in (
-    ("loss_box", "loss_B", "loss_bbox_per_image"),
-    ("loss_category", "loss_C", "loss_cls_per_image"),
-    ("loss_mask", "loss_M", "loss_mask_per_image"),
-    ("loss_semantic", "loss_S", "loss_segm_per_image"),
-    ("loss_mask_score", "loss_I", None),
+    ("box_loss", "loss_B", "loss_bbox_per_image"),
+    ("category_loss", "loss_C", "loss_cls_per_image"),
+    ("mask_loss", "loss_M", "loss_mask_per_image"),
+    ("semantic_loss", "loss_S", "loss_segm_per_image"),
+    ("mask_score_loss", "loss_I", None),
   ):
     if name not in terms:
       continue
@@ -188,9 +188,8 @@ def test_fixture(golden):
     assert_close(gradient, getattr(expected, name), 5e-5, name)
 
 
-@pytest.mark.parametrize(("settings", "trains"), [(ORIGINAL, 0), (MMDET, 1)])
-def test_a_batch_without_objects(settings, trains):
-  """No division by 0; only mmdetection's negatives train the classes."""
+def make_small_case(valid, boxes=0, num_dropped=0):
+  """Returns predictions of 12 priors and a batch of one image."""
   rng = np.random.default_rng(0)
   low = rng.uniform(0, 20, (12, 2))
   predictions = Predictions(
@@ -210,16 +209,30 @@ def test_a_batch_without_objects(settings, trains):
       data=np.zeros((1, 2, 8, 8), np.uint8), encoding="coverage", stride=4
     ),
     centers=np.zeros((1, 2, 2), np.float32),
-    boxes_xyxy=np.zeros((1, 2, 4), np.float32),
+    boxes_xyxy=np.full((1, 2, 4), boxes, np.float32),
     labels=np.zeros((1, 2), np.int32),
-    valid=np.zeros((1, 2), bool),
-    num_dropped=np.zeros(1, np.int32),
+    valid=np.full((1, 2), valid),
+    num_dropped=np.full(1, num_dropped, np.int32),
     row=np.zeros(1, np.int32),
   )
-  terms, gradients = run(predictions, batch, settings)
-  assert terms["loss_box"] == terms["loss_mask"] == 0
-  assert (terms["loss_category"] > 0) == bool(trains)
+  return predictions, batch
+
+
+@pytest.mark.parametrize(("settings", "trains"), [(ORIGINAL, 0), (MMDET, 1)])
+def test_a_batch_without_objects(settings, trains):
+  """No division by 0; only mmdetection's negatives train the classes."""
+  terms, gradients = run(*make_small_case(False), settings)
+  assert terms["box_loss"] == terms["mask_loss"] == 0
+  assert (terms["category_loss"] > 0) == bool(trains)
   for name, gradient in gradients.items():
     assert np.isfinite(gradient).all()
     if name in ("box_codes", "coefficients", "prototypes"):
       assert not np.any(gradient)
+
+
+def test_a_box_without_area_trains_no_prior():
+  """Divided by its area, the loss of its mask would be 1e12 times as large."""
+  predictions, batch = make_small_case(True, boxes=(9, 9, 15, 9), num_dropped=3)
+  terms, _ = run(predictions, batch, ORIGINAL)
+  assert terms["box_loss"] == terms["mask_loss"] == terms["num_positives"] == 0
+  assert terms["instances_dropped"] == 3

@@ -20,4 +20,4 @@ def test_fewer_priors_than_instances():
   """Of three instances the greedy assignment leaves the least overlap out."""
   priors = np.array([[0, 0, 50, 50], [78, 78, 86, 86]], np.float32)
   found = lost_instances(make_batch(), priors=priors, assignment="greedy")
-  np.testing.assert_array_equal(found.is_lost[0], [False, False, True, False])
+  np.testing.assert_array_equal(found.is_lost[1], [False, False, True, False])

@@ -78,12 +78,12 @@ def test_lost_instances(config):
   """Two instances want one prior in mmdetection's assignment alone."""
   method = build_method(load("yolact_shapes"))
   found = jax.jit(method.lost_instances)(make_batch())
-  no_prior, no_cell = found.is_lost
+  _, no_prior, no_cell = found.is_lost
   assert not no_prior.any()
   np.testing.assert_array_equal(no_cell, [False, False, True, False])
   assert (found.sizes["priors"][:3] >= 1).all()
   changed = load("yolact_shapes")
   changed.loss.assignment = "best_prior"
   find = jax.jit(build_method(changed).lost_instances)
-  no_prior, _ = find(make_batch()).is_lost
+  _, no_prior, _ = find(make_batch()).is_lost
   np.testing.assert_array_equal(no_prior, [False, True, False, False])
