@@ -94,7 +94,7 @@ def decode(
 def matrix_nms(
   masks: Tensor, area: Tensor, scores: Tensor, labels: Tensor, sigma: float
 ) -> Tensor:
-  """Returns decayed scores [n] of masks [n, h, w] in falling order of score."""
+  """Returns decayed scores [n] of masks [n, h, w], sorted by score."""
   flat = masks.flatten(1).float()
   intersection = flat @ flat.T
   union = area[:, None] + area[None, :] - intersection

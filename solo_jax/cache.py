@@ -89,7 +89,7 @@ def count_bytes(folder: pathlib.Path) -> int:
 def remove(folder: pathlib.Path) -> int:
   """Returns the bytes that were freed by removing a folder of the cache.
 
-  It loses its name first, so that what has the name is always complete.
+  It is renamed first, so a folder with this name is always complete.
 
   Args:
     folder: The folder.

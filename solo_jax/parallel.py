@@ -42,7 +42,7 @@ def connect(
     timeout_seconds: How long to wait for the others.
 
   Raises:
-    UserError: If only some of the three are given, if they make no sense, if
+    UserError: If only some of the three are given, if they are invalid, if
       none is given and JAX cannot detect them, or if process 0 does not answer
       in time. (JAX itself stops process 0, naming the missing ones.)
   """

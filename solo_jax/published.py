@@ -58,10 +58,12 @@ class Published:
     published_as: The file, or the name in the code base's list of models.
     config: File in configs/ with its argument; None for a single backbone, to
       be used as `backbone.weights`.
-    ap: Published figure; None for a single backbone. licence: Licence of the
-    weights. source: Address of the file, or hf:owner/model; None if it is only
-    on a web page. page: Web page of the file. megabytes: Size of its float32
-    weights; None if unknown.
+    ap: Published figure; None for a single backbone.
+    licence: Licence of the weights.
+    source: Address of the file, or hf:owner/model; None if it is only on a web
+      page.
+    page: Web page of the file.
+    megabytes: Size of its float32 weights; None if unknown.
   """
 
   name: str

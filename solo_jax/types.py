@@ -123,7 +123,7 @@ class FrameMasks:
       resolution. [B, M, h, w] float32 in [0, 1].
     resize: How they get the size of the image: 'padded', first to the padded
       input and then to the image (the SOLOs, Mask2Former); 'direct', in one
-      step (YOLACT), also where a cell is no whole number of pixels.
+      step (YOLACT), also if a cell is not a whole number of pixels.
   """
 
   probs: jax.Array
@@ -153,7 +153,7 @@ class BoxMasks:
 class Decoded:
   """Detections as decoded on the device, before resizing to original size.
 
-  Sorted by falling score; invalid entries last, with score 0.
+  Sorted by decreasing score; invalid entries last, with score 0.
 
   Attributes:
     masks: The masks.
@@ -229,7 +229,7 @@ class Instances:
     masks: [M, H0, W0] bool, C-contiguous as a transposed view of column-major
       planes (so that RLE encoding needs no copy). CroppedMasks of that shape
       for an image that was read in tiles, or whose planes would be large.
-    scores: [M] float32, falling.
+    scores: [M] float32, decreasing.
     labels: [M] int32.
     boxes_xyxy: Box of each instance, continuous pixels: the predicted one where
       the method predicts boxes, elsewhere the tight box of the mask, zeros for

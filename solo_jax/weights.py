@@ -97,7 +97,7 @@ def find_folder(text: str) -> str:
     text: See the top of this file.
 
   Returns:
-    The folder, which does not exist if the text is a path to nothing.
+    The folder; it may not exist if the text is a path.
 
   Raises:
     UserError: If the text is neither a path nor a name, or the file cannot be
@@ -202,7 +202,7 @@ def convert_folder(
     origin: See `convert_file`.
 
   Returns:
-    What is to be said of it, in lines.
+    Lines for the user.
 
   Raises:
     UserError: See `transformers_config.read` and `convert_file`.
@@ -334,7 +334,7 @@ def _converted(text: str) -> str:
 def _convert(
   path: str, out: pathlib.Path, config: str | None, origin: dict[str, Any]
 ) -> None:
-  """Converts with a config in configs/, or as the files say or look like."""
+  """Converts with a config in configs/, or with one derived from the files."""
   if pathlib.Path(path).is_dir():
     lines = convert_folder(path, str(out), origin)
   else:
@@ -345,7 +345,7 @@ def _convert(
 
 
 def _guess_config(path: str) -> ml_collections.ConfigDict:
-  """Returns the config that a file looks like, for its number of classes."""
+  """Returns the config that fits a file, for its number of classes."""
   arrays = checkpoint_file.read(path).arrays
   family = find_family(None, arrays)
   network = recognize(family, arrays)

@@ -89,7 +89,7 @@ def read_config(folder: epath.Path) -> ml_collections.ConfigDict:
   """
   try:
     return from_json(json.dumps(_read_info(folder)["config"]))
-  except Exception as error:  # damage shows itself in many ways
+  except Exception as error:  # damage causes various errors
     raise UserError(
       f"the config of checkpoint {folder} cannot be read ({reason(error)})"
     ) from error

@@ -172,7 +172,7 @@ def find_classes(
     num_classes: Outputs of its class head, K.
     noted: Names stored in it, in label order, or None.
     categories: Path of a JSON file in COCO's layout whose 'categories' are the
-      classes, by rising id; None to use the checkpoint's.
+      classes, by increasing id; None to use the checkpoint's.
 
   Returns:
     classes: (category id, name) of each label.

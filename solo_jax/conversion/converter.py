@@ -18,8 +18,8 @@ from solo_jax.conversion.recognition import Network, recognize
 from solo_jax.errors import UserError
 from solo_jax.terminal import plural
 
-# Part of the names of converted weights in the cache: raise it when weights or
-# configs of published rows are converted otherwise than before.
+# Part of the names of converted weights in the cache: raise it when the
+# conversion of weights or configs of published rows changes.
 VERSION = 1
 
 
@@ -63,7 +63,8 @@ def convert_checkpoint(
     categories: COCO annotation file with the classes, or None.
     class_names: Name of each label, for a file without names; or None.
     use_ema: Use the weights called EMA, see `checkpoint_file.read`.
-    is_other_input: Accept a config with other preprocessing than the family's.
+    is_other_input: Accept a config whose preprocessing differs from the
+      family's.
 
   Returns:
     The conversion.
@@ -203,7 +204,7 @@ def describe(family: Family, network: Network) -> str:
 
 
 def suggest_config(family: Family, network: Network) -> str:
-  """Returns the config that a checkpoint looks like.
+  """Returns the config that fits a checkpoint.
 
   Args:
     family: Family of the checkpoint.

@@ -49,8 +49,8 @@ def norm_rules(
   Args:
     source: Regular expression of the layer's name, before '.weight'.
     target: Path of the layer below 'params' and 'batch_stats'.
-    running: Whether it has running statistics, as batch norm has and group norm
-      has not.
+    running: Whether it has running statistics, like batch norm and unlike group
+      norm.
 
   Returns:
     Rules for scale and bias, and for mean and variance where `running`.

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-# Paths of a network that say what kind it is, by the word for it.
+# Paths that identify a kind of network, by the word for it.
 _TRAITS = {
   "cascade": "params/box_heads_1/codes/kernel",
   "fed": "params/masks_1/fed/kernel",

@@ -14,7 +14,7 @@ from typing import Any
 from solo_jax.errors import UserError
 
 WEIGHTS = ("model.safetensors", "pytorch_model.bin")
-# By the number of classes, what published models were trained for.
+# What published models were trained for, by number of classes.
 TASKS = {
   80: "mask2former_coco.py:backbone=swin_t,task=instance",
   133: "mask2former_coco.py:backbone=swin_t,task=panoptic",
@@ -49,7 +49,8 @@ _BACKBONE = {
   "backbone.mlp_ratio": ("mlp_ratio", 4.0),
   "backbone.drop_path_rate": ("drop_path_rate", 0.1),
 }
-# What is built here alone: key, value of transformers, values that are built.
+# Settings of which only some values are supported: key, default of
+# transformers, supported values.
 _FIXED = (
   ("pre_norm", False, (False,)),
   ("enforce_input_projection", False, (False,)),
@@ -69,7 +70,7 @@ _FIXED_BACKBONE = (
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Described:
-  """What the files of a folder say.
+  """Contents of the files of a transformers folder.
 
   Attributes:
     weights: Path of the weights.
@@ -87,7 +88,7 @@ class Described:
 
 
 def is_folder(path: str) -> bool:
-  """Returns whether a path is such a folder."""
+  """Returns whether a path is a transformers folder."""
   return (pathlib.Path(path) / "config.json").is_file()
 
 
@@ -98,11 +99,10 @@ def read(folder: str) -> Described:
     folder: Its path.
 
   Returns:
-    What they say.
+    Their contents.
 
   Raises:
-    UserError: If a file is missing or damaged, or the network is none that is
-      built here.
+    UserError: If a file is missing or damaged, or the network is not supported.
   """
   root = pathlib.Path(folder)
   content = _read_json(root / "config.json")
@@ -195,7 +195,7 @@ def _class_names(root: pathlib.Path, content: Mapping) -> tuple[str, ...]:
 def _read_processor(
   path: pathlib.Path,
 ) -> tuple[dict[str, Any], tuple[str, ...]]:
-  """Returns mean and deviation, and what is not taken over."""
+  """Returns mean and standard deviation, and the ignored settings."""
   if not path.is_file():
     return {}, (f"no {path.name}: input as the authors' code has it",)
   content = _read_json(path)

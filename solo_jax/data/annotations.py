@@ -39,8 +39,8 @@ class Annotations:
   """The checked contents of a COCO annotation file.
 
   Attributes:
-    images: Images by rising id, with and without objects.
-    class_names: Name of each label, by rising category id.
+    images: Images by increasing id, with and without objects.
+    class_names: Name of each label, by increasing category id.
     category_ids: Original id of each label.
     findings: What was skipped, repaired or looks odd.
     num_images: Images in the file, including those skipped.

@@ -224,8 +224,8 @@ def _read_things(
   name: str,
   findings: Findings,
 ) -> tuple[bool, ...]:
-  """Returns whether each label is one of things."""
-  # Ids may have been written as text, as labels are by rising id.
+  """Returns whether each label is a thing."""
+  # Ids may have been written as text, as labels are by increasing id.
   said = {categories.labels[int(x["id"])]: x.get("isthing") for x in items}
   several = np.zeros(len(categories.names), bool)
   for of_image in segments:

@@ -112,7 +112,7 @@ class FileTree:
     """Returns the tree of an archive that is a file of this tree.
 
     Members of a compressed archive cannot be read in any order, so it is copied
-    to a temporary file without a name, which goes with the process.
+    to a temporary file without a name, which disappears with the process.
 
     Args:
       name: Its name here.
@@ -228,7 +228,7 @@ def is_outside(name: str) -> bool:
 
 
 def is_left_behind(name: str) -> bool:
-  """Returns whether a system added the file, not the user."""
+  """Returns whether the operating system added the file, not the user."""
   return any(
     part in _LEFT_BEHIND or part.startswith("._") for part in name.split("/")
   )

@@ -52,11 +52,11 @@ class Records:
     widths: [len] int64, pixels.
     num_objects: Instances of each image without crowds. [len] int64.
     num_crowds: Crowd regions of each image. [len] int64.
-    is_thing: Whether each label is one of things, of data that have every pixel
-      labelled (panoptic or semantic); empty elsewhere.
+    is_thing: Whether each label is a thing, if every pixel is labelled
+      (panoptic or semantic data); empty elsewhere.
     metadata: The metadata set by `RecordsBuilder.describe`.
     fingerprint: Fingerprint of the whole split's images, annotations and
-      classes: equal for the same content only. For older datasets without
+      classes: equal only for equal content. For older datasets without
       fingerprints, that of the index and the ends of the files.
     has_stuff: Whether the dataset has stuff maps, see stuff_maps.py.
     federated: The FEDERATED_FIELDS of a federated dataset; None for others.
@@ -236,7 +236,7 @@ def open_records(data_dir: str, name: str, split: str) -> Records:
 
   Raises:
     UserError: If nothing is prepared there, the split is unknown or selects
-      nothing, or a file of it is missing or cut short.
+      nothing, or a file of it is missing or truncated.
   """
   path = find_prepared(data_dir, name)
   if path is None:

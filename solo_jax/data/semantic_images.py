@@ -57,7 +57,7 @@ def parse_classes(text: bytes, path: str) -> dict[int, str | None]:
     path: Its path, for messages.
 
   Returns:
-    Name of each value, by rising value; None for void.
+    Name of each value, by increasing value; None for void.
 
   Raises:
     UserError: If it is not such a table.

@@ -1,4 +1,4 @@
-"""Maps of stuff next to the records of a dataset: a class for each pixel.
+"""Stuff maps next to the records of a dataset: a class for each pixel.
 
 COCO-stuff has a PNG for each image of COCO (stuffthingmaps_trainval2017.zip).
 Those of a split are copied into one archive in the folder of the dataset,
@@ -24,7 +24,7 @@ _FOLDERS = ("", "train2017/", "val2017/")
 
 
 def add_stuff_maps(path: pathlib.Path, tree: FileTree) -> dict[str, int]:
-  """Copies the maps of a prepared dataset's images.
+  """Copies the stuff maps of a prepared dataset's images.
 
   Args:
     path: Folder of the dataset.
@@ -32,7 +32,7 @@ def add_stuff_maps(path: pathlib.Path, tree: FileTree) -> dict[str, int]:
       and val2017: the class of each pixel, 255 for none.
 
   Returns:
-    Images without a map, by split; nothing of them is trained.
+    Images without a map, by split; the semantic branch ignores them.
 
   Raises:
     UserError: If a map is not a grey PNG of its image's size, or a split has

@@ -34,7 +34,7 @@ def fast_nms(
     max_detections: M.
 
   Returns:
-    box: Index of each detection's box, by falling score. [M] int32.
+    box: Index of each detection's box, by decreasing score. [M] int32.
     label: [M] int32.
     score: [M] float32, 0 where not valid.
     valid: [M] bool, the valid ones first.

@@ -86,7 +86,7 @@ def choose_masks(
   own = settings["mask_stride"], settings["mask_rule"]
   mask_strides = build_method(made.config).mask_strides
   strides = sorted({own[0], *mask_strides}, reverse=True)
-  # By rising cost, the first that is good enough is taken: soft targets cost
+  # In order of cost, the first that is good enough is taken: soft targets cost
   # less than twice the resolution.
   options = [own]
   options += [(s, "coverage") for s in strides if s <= own[0]]

@@ -91,7 +91,7 @@ def star_offsets(
 
   Args:
     num_heads: Heads; their directions go around the circle.
-    num_levels: L; all alike.
+    num_levels: L; all levels get the same offsets.
     num_points: P, at 1, 2, ... pixels along the direction, by the larger of
       the two coordinates.
     key: Not used.

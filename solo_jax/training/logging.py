@@ -139,7 +139,7 @@ class RunLog:
   def _print(self, text: str, **style: Any) -> None:
     try:
       self._console.print(printable(text), markup=False, **style)
-    except OSError:  # a terminal that was closed; the run has to be saved yet
+    except OSError:  # a closed terminal; the run still has to be saved
       self._console.quiet = True
 
   @contextlib.contextmanager

@@ -67,7 +67,7 @@ class Layer(nn.Module):
 
     Args:
       x: The queries. [B, Q, C].
-      positions: Learned place of each query. [Q, C].
+      positions: Learned position of each query. [Q, C].
       level: A level of the pyramid. [B, S, C].
       level_positions: Positions of its pixels, for the keys. [S, C].
       blocked: Where a query must not attend. [B, Q, S] bool.
@@ -91,7 +91,7 @@ class Layer(nn.Module):
 
 
 class MaskedDecoder(nn.Module):
-  """Queries refined layer after layer, with a prediction before and after each.
+  """Queries refined layer by layer, with a prediction before and after each.
 
   Attributes:
     num_classes: K.

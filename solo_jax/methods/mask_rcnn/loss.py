@@ -124,8 +124,8 @@ def targets_of_regions(
   Args:
     batch: With masks.
     regions: [B, R] each.
-    size: Cells a side.
-    rule: How.
+    size: Cells per side.
+    rule: How targets are made.
 
   Returns:
     Meaningless where a region is not positive. [B, R, size, size] float32.

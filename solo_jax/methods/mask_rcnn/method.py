@@ -78,7 +78,7 @@ def make_abilities(
     module: The network.
     settings: From `read_loss`.
     decode: Section of the config.
-    mask_size: Cells a side of a predicted mask.
+    mask_size: Cells per side of a predicted mask.
 
   Returns:
     Arguments of `Method`.

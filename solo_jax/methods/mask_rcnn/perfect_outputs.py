@@ -14,7 +14,7 @@ def perfect_outputs(batch: types.Batch, *, mask_size: int) -> Outputs:
 
   Args:
     batch: Images with their targets.
-    mask_size: Cells a side of a predicted mask.
+    mask_size: Cells per side of a predicted mask.
 
   Returns:
     The outputs.
