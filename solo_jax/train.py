@@ -8,9 +8,9 @@ a closed terminal (SIGHUP) save a checkpoint first; the exit code is then 130,
 143 or 129. The last line of a finished run is the metrics as JSON.
 
 --config.training.init_from=... starts from the weights of another checkpoint,
-or from published ones by name (python -m solo_jax.convert --list). What input
-and frozen layers these expect is then followed, unless the config or a flag
-says otherwise.
+or from published ones by name (python -m solo_jax.convert --list). The
+input settings and frozen layers of that checkpoint are then used, unless the
+config or a flag sets them.
 
 Several processes: start the same command in each, with --distributed on a TPU
 pod, under Slurm or in Kubernetes, and elsewhere with

@@ -5,9 +5,9 @@ Shape letters, used with the same meaning in every docstring of the package:
   h, w: height and width of the mask feature, H / mask_stride, W / mask_stride.
   K: classes (no background slot). S: grid cells per side of a level.
   G: grid cells over all levels. C: channels. E: mask-feature channels.
-  D: kernel parameters of a cell (D = E, the kernel is 1x1).
-  N: ground-truth instances of an image, padded. P: positive cells, padded.
-  M: detections of an image, padded. T: tag dimensions.
+  D: kernel parameters per cell (D = E, the kernel is 1x1).
+  N: ground-truth instances per image, padded. P: positive cells, padded.
+  M: detections per image, padded. T: tag dimensions.
 
 Coordinates are (x right, y down) in pixels. A *continuous* coordinate has
 pixel i covering [i, i + 1); a *pixel index* coordinate has pixel i at i.

@@ -1,4 +1,4 @@
-"""What the web page shows and hands out of an image's instances."""
+"""What the web page shows and offers for download."""
 
 import html
 import pathlib

@@ -3,7 +3,7 @@
 A source has `images/<id>.*` and `labels/<id>.*` (one channel) and
 `classes.json`, which names each value: {"0": "wall", "1": "floor", "255":
 null}. null means void: not trained and not scored. Values are used unchanged; a
-value that is missing in the table is a problem.
+value that is missing from the table is a problem.
 """
 
 import collections

@@ -1,8 +1,8 @@
 """Resizes images inside a compiled program.
 
-The sizes of an image are values here, not shapes: images are in the corner of a
-canvas of fixed size, so one program handles all sizes that fit. Positions are
-fractions of integers, so that float32 is exact for every size.
+The sizes of an image are arguments here, not shapes: images are in the corner
+of a canvas of fixed size, so one program handles all sizes that fit. Positions
+are fractions of integers, so that float32 is exact for every size.
 
 The results are those of `data.batching.render_image`, which uses OpenCV and
 Pillow. `device_masks` resizes the masks back.

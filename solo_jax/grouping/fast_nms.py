@@ -1,6 +1,6 @@
 """Fast NMS: non-maximum suppression of all classes in one parallel step.
 
-Shape letters: A boxes, K classes, T competing boxes of a class, M detections.
+Shape letters: A boxes, K classes, T competing boxes per class, M detections.
 """
 
 import jax

@@ -1,4 +1,4 @@
-"""Published weights to start from, where there are few images."""
+"""Published weights to start from if there are few images."""
 
 from collections.abc import Mapping
 from typing import Any

@@ -1,7 +1,7 @@
 """Suggests a configuration, given the images and objects of a dataset.
 
 Each step examines the data as the previous steps would feed it to the network,
-and changes only what does not suit. Every change has a reason.
+and changes only unsuitable fields. Every change has a reason.
 """
 
 import copy
