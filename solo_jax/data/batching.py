@@ -128,7 +128,7 @@ def _resize(
 
 
 def _start(sample: Sample, axis: Axis) -> int:
-  """Returns the first pixel of the frame in an axis of the whole image."""
+  """Returns the first pixel of the frame along an axis of the whole image."""
   offset = _whole(sample, axis.offset)
   return offset - axis.extent if axis.scale < 0 else -offset
 

@@ -40,7 +40,7 @@ def read_classes(path: pathlib.Path) -> dict[int, str | None]:
     As `parse_classes`.
 
   Raises:
-    UserError: If it is not such a table.
+    UserError: If it is not a table of names.
   """
   try:
     text = path.read_bytes()
@@ -60,7 +60,7 @@ def parse_classes(text: bytes, path: str) -> dict[int, str | None]:
     Name of each value, by increasing value; None for void.
 
   Raises:
-    UserError: If it is not such a table.
+    UserError: If it is not a table of names.
   """
   try:
     table = json.loads(text)

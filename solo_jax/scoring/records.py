@@ -57,7 +57,7 @@ def evaluate_records(
 
 
 def instances_of(records: data_records.Records) -> dict[str, Any]:
-  """Returns the instances of a split in COCO's format: its things.
+  """Returns the things of a split as instances in COCO's format.
 
   Args:
     records: Any split.

@@ -202,7 +202,7 @@ def read_rows(path: str) -> list[dict[str, Any]]:
 
 
 def _read(path: str) -> tuple[list[dict[str, Any]], bytes | None]:
-  """Returns the rows of a file and, if others are damaged, its contents."""
+  """Returns the valid rows of a file, and its contents if rows are damaged."""
   file = epath.Path(path)
   if not file.exists():
     return [], None
