@@ -2,12 +2,12 @@ r"""Measures what the first photographs cost, by stage, in CPU seconds.
 
 python benchmarks/cold_start.py --checkpoint=solov2_r50_3x photo.jpg ...
 
-Stages: importing `predict`; loading the checkpoint; for each photograph what a
-first call takes longer than a second one (tracing, and compiling or reading the
-program from the cache), and the second one (network, decoder, masks); drawing.
-CPU seconds are those of all threads. To measure without the programs of earlier
-runs, point SOLO_JAX_CACHE to a folder without `compiled`. --nofew_shapes pads
-as an evaluation does.
+Stages: importing `predict`; loading the checkpoint; for each photograph, the
+extra time of the first call (tracing, and compiling the program or reading it
+from the cache) and the time of the second call (network, decoder, masks);
+drawing. CPU seconds are summed over all threads. To measure without programs of
+earlier runs, point SOLO_JAX_CACHE to a folder without `compiled`.
+--nofew_shapes pads as an evaluation does.
 """
 
 import pathlib

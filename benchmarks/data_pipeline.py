@@ -6,7 +6,7 @@ python -m solo_jax.prepare --dataset=coco_instances --source=COCO_DIR \
     --data_dir=data
 python benchmarks/data_pipeline.py --data_dir=data
 
-With --config=configs/solov2_coco.py:schedule=3x: by the transforms of a config.
+--config=configs/solov2_coco.py:schedule=3x measures the transforms of a config.
 """
 
 import json

@@ -2,16 +2,16 @@ r"""Measures COCO evaluation against pycocotools and two compiled evaluators.
 
 python benchmarks/evaluation.py --images=5000
 
-Draws a split as large as COCO val2017: 80 classes, 36,000 objects and 192,000
-detections with masks and boxes; then compares masks and boxes, in CPU seconds
-of one core, all in one run:
+Draws a split as large as COCO val2017, with 80 classes, 36,000 objects and
+192,000 detections with masks and boxes. Then it evaluates masks and boxes with
+each evaluator, in CPU seconds of one core, all in one run:
 
   ours            evaluation/comparison.py
   pycocotools     COCOeval
   faster_coco_eval, hotcoco   in C++ and Rust, if they are installed
 
 Each starts from the same dicts and ends with its tables; mask AP and box AP
-must be equal to 1e-12. Encoding the masks and the tables of the report are
+must agree within 1e-12. Encoding the masks and the tables of the report are
 timed as well.
 """
 

@@ -1,7 +1,7 @@
 r"""CPU time per image of the native predictor and its exports.
 
-Exports a checkpoint, loads it with the exported predictor.py and runs all
-alternately on the same images, which are drawn scenes or those of a folder:
+Exports a checkpoint, loads it with the exported predictor.py, and runs all
+predictors alternately on the same images, drawn scenes or those of a folder:
 
 XLA_FLAGS=--xla_cpu_multi_thread_eigen=false OMP_NUM_THREADS=1 \
     JAX_PLATFORMS=cpu taskset -c 1 \

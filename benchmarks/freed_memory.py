@@ -1,12 +1,12 @@
 r"""CPU time and page faults of a training step, with freed memory kept or not.
 
-Each in a process of its own, as the setting cannot be taken back:
+Both run in separate processes, because the setting cannot be undone:
 
 JAX_PLATFORMS=cpu taskset -c 1 python benchmarks/freed_memory.py \
     --config=configs/solov2_shapes.py --batch_size=4
 
-Commands keep it (`solo_jax/heap.py`). GLIBC_TUNABLES=glibc.malloc.hugetlb=1
-adds large pages, as the Makefile does.
+Commands on one core keep freed memory (`solo_jax/heap.py`).
+GLIBC_TUNABLES=glibc.malloc.hugetlb=1 adds large pages, as the Makefile does.
 """
 
 import json

@@ -2,17 +2,18 @@ r"""CPU time and quality of the groupings on synthetic embeddings.
 
 taskset -c 1 env OMP_NUM_THREADS=1 python benchmarks/grouping.py
 
-Times are CPU ms per image at 200 x 336 with noise 0.15 and uninformative seeds.
-Quality is the mean IoU over scenes with the noise in the heading (of each
-dimension of each pixel's tag). Tags have 8 dimensions, cluster means a standard
-deviation of 1.5; the histogram, which bins at most 2, gets 2 with a deviation
-of 10, and 400 objects twice as much room, or else they would coincide by
-chance.
+Times are CPU ms per image at 200 x 336 with noise 0.15 and equal seed scores.
+Quality is the mean IoU over scenes, for the noise in the heading (the standard
+deviation in each dimension of each tag). Tags have 8 dimensions, and cluster
+means a standard deviation of 1.5. The histogram, which bins at most 2
+dimensions, gets 2 with a deviation of 10, and twice that for 400 objects, which
+would otherwise coincide by chance.
 
-For the quality the radius follows the noise, as that of a trained embedding
-follows the spread of its tags. Times are taken with a radius that holds every
-pixel of its cluster; with a tight one, uninformative seeds are mostly outliers,
-each costs a try, and seed clustering takes two to three times as long.
+For quality, the radius is proportional to the noise, as the radius of a trained
+embedding follows the spread of its tags. Times are measured with a radius that
+contains every pixel of a cluster. With a tight radius, seeds chosen without
+scores are mostly outliers, each costs a try, and seed clustering takes two to
+three times as long.
 """
 
 import functools

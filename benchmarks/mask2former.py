@@ -1,4 +1,4 @@
-r"""CPU time of Mask2Former and its parts, next to PyTorch's in transformers.
+r"""CPU time of Mask2Former and its parts, compared with transformers (PyTorch).
 
 The same weights and inputs run in both, alternately in one process, on one core
 and one thread so that CPU times are comparable. Needs torch and transformers:

@@ -1,7 +1,8 @@
-r"""CPU time of Mask R-CNN R50-FPN, pixels to pasted masks, and torchvision's.
+r"""CPU time of Mask R-CNN R50-FPN, pixels to masks, compared with torchvision.
 
-Same weights (torchvision's random ones, classes made distinct so that there are
-detections), same image, one core and one thread, runs alternating:
+Both have the same weights (torchvision's random ones, with classes made
+distinct so that there are detections) and the same image, and run alternately
+on one core and one thread:
 
 XLA_FLAGS=--xla_cpu_multi_thread_eigen=false OMP_NUM_THREADS=1 \
     JAX_PLATFORMS=cpu taskset -c 1 python benchmarks/mask_rcnn.py

@@ -1,10 +1,10 @@
 r"""Mask targets of Mask2Former at stride 1, 2 and 4: loss, CPU time and bytes.
 
-Published code samples masks at full resolution. Masks of a stride take less
-memory and time, and give other values at the points. The same images, jitter,
-predictions and points are used for every kind of targets. A prediction is the
-share of each cell of stride 4 that a mask covers, moved by up to a cell and
-smoothed, as logits: most of the points that the loss chooses are at its edge.
+The published code samples masks at full resolution. Coarser masks take less
+memory and time, but give other values at the points. The same images, jitter,
+predictions and points are used for every kind of target. A prediction is made
+from a mask: its coverage of cells of stride 4, moved by up to a cell, smoothed
+and turned into logits, so most points that the loss chooses are at its edge.
 
 python -m solo_jax.prepare --dataset=coco_instances --source=COCO_DIR
 JAX_PLATFORMS=cpu taskset -c 1 python benchmarks/mask_stride.py

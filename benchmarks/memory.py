@@ -1,16 +1,16 @@
 r"""Peak memory of the compiled training step, with and without remat.
 
-Nothing runs and no array is created: the step is compiled for shapes only, and
-XLA reports the memory it plans to allocate on a device, next to the values that
-the backbone as written keeps for the backward pass. A TPU is not needed either,
-only its compiler (pip install 'jax[tpu]'):
+Nothing runs and no array is created: the step is compiled for shapes only. XLA
+reports the memory that it plans to allocate on a device; the script also prints
+the memory of the values that the backbone keeps for the backward pass. A TPU is
+not needed either, only its compiler (pip install 'jax[tpu]'):
 
 TPU_SKIP_MDS_QUERY=1 JAX_PLATFORMS=cpu python benchmarks/memory.py \
     --topology=v5e:2x2 --config.training.precision=bfloat16
 JAX_PLATFORMS=cpu python benchmarks/memory.py
 
-On the CPU remat saves nothing: XLA merges the repeated computations there, see
-docs/scaling.md, which has the figures for SOLOv2-R50. Allocations of libraries
+On the CPU remat saves nothing, because XLA merges the repeated computations;
+docs/scaling.md has the figures for SOLOv2-R50. Allocations of libraries
 (cuDNN's workspaces, Eigen's buffers) are not included. One compilation takes a
 minute or more.
 """

@@ -6,15 +6,15 @@ python -m solo_jax.prepare --dataset=labeled_images --name=nuclei \
 taskset -c 0 python benchmarks/methods_table.py --workdirs=workdirs \
     --train_minutes=5 --nuclei_minutes=15
 
-A method is scored where WORKDIRS has a run of it, in a folder named like its
-row, on nuclei with '_nuclei'; without a run it has no AP. With --train_minutes
-and --nuclei_minutes, methods without a run are trained first, each for as many
-steps as take these CPU minutes, so budgets are equal: those of all threads,
-without compilation and evaluation. A run that was interrupted resumes. --only
-makes the runs of some methods and leaves the page as it is.
+A method is scored if WORKDIRS has a run of it, in a folder with the name of its
+row (with '_nuclei' for nuclei); without a run it has no AP. With
+--train_minutes and --nuclei_minutes, methods without a run are trained first,
+each for as many steps as fit into these CPU minutes. Budgets are thus equal;
+they count all threads, without compilation and evaluation. An interrupted run
+is resumed. --only makes the runs of some methods and leaves the page unchanged.
 
-CPU-ms: one scene of 128 x 128, from its pixels to masks, one core. Parameters
-are those of the config for drawn shapes. Published AP is that of
+CPU-ms are for one scene of 128 x 128, from pixels to masks, on one core.
+Parameters are those of the config for drawn shapes. Published AP is from
 solo_jax/published.csv.
 """
 

@@ -1,7 +1,7 @@
 """Forward, backward and update of a network, in JAX and in PyTorch.
 
-The same weights, images, frozen parts, loss (the mean square of all outputs)
-and SGD in both, so that only the network and its gradient are compared.
+Both have the same weights, images, frozen parts, loss (the mean square of all
+outputs) and SGD, so only the network and its gradient are compared.
 """
 
 from collections.abc import Callable

@@ -1,8 +1,9 @@
 r"""Splits the nuclei by source: whole groups of similar images are held out.
 
-A random split flatters: neighbours of one slide are in both parts. Images of
-each modality are clustered by size, colour and texture (k-means), and whole
-clusters become the validation part until it has a fifth of the modality.
+A random split is optimistic, because it puts neighbouring crops of one slide
+into both parts. Here the images of each modality are clustered by size, colour
+and texture (k-means), and whole clusters are moved to the validation part until
+it has a fifth of the modality.
 
 python benchmarks/nuclei_sources.py --source=../shared/data/nuclei \
     --out=nuclei_by_source

@@ -1,11 +1,12 @@
-r"""Measures what padding more than an evaluation does costs and saves.
+r"""Measures what more padding than in an evaluation costs and saves.
 
 python benchmarks/padded_shapes.py --checkpoint=workdirs/shapes --crop_width=96
 
-Evaluates a checkpoint on the images of its evaluation split, cropped to a width
-if one is given, in one run: padded as `eval` does, as `predict` does, to a
-square as large as the images, and to each --pad_multiple. Prints AP, programs,
-and CPU seconds of all threads. The cache of programs is switched off.
+Evaluates a checkpoint on its evaluation split, with images cropped to a width
+if one is given. In one run, images are padded as in `eval`, as in `predict`, to
+a square as large as the images, and to each --pad_multiple. Prints AP, the
+number of programs, and CPU seconds of all threads. The cache of programs is
+switched off.
 """
 
 import dataclasses

@@ -1,4 +1,4 @@
-r"""CPU time and memory as the work grows, with its exponent.
+r"""CPU time and memory as the amount of work grows.
 
 JAX_PLATFORMS=cpu taskset -c 1 python benchmarks/scale.py
 

@@ -1,4 +1,4 @@
-r"""CPU time of SOLOv2's stages, and of the same work in PyTorch.
+r"""CPU time of SOLOv2's stages, compared with PyTorch.
 
 One core and one thread, so that CPU times are comparable; if torch is
 installed, both networks (same weights) and both decoders (same inputs) run

@@ -1,7 +1,7 @@
-r"""CPU time of SOLOv2-R50's training step, and of the same step in PyTorch.
+r"""CPU time of SOLOv2-R50's training step, compared with PyTorch.
 
-The same weights, image and instances in both; they take steps alternately on
-one core and one thread, and losses and gradient norms must agree:
+Both have the same weights, image and instances, and run alternately on one core
+and one thread. Losses and gradient norms must agree:
 
 XLA_FLAGS=--xla_cpu_multi_thread_eigen=false OMP_NUM_THREADS=1 \
     JAX_PLATFORMS=cpu taskset -c 1 \

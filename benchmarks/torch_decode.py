@@ -1,7 +1,7 @@
 """SOLOv2 decoding in PyTorch, in the order of steps that mmdetection runs.
 
-Written from the described behaviour, as a yardstick for the CPU cost of
-solo_jax's decoder; it is not used by the package.
+Written from the described behaviour, to compare the CPU cost of solo_jax's
+decoder with; it is not used by the package.
 """
 
 import torch
@@ -94,7 +94,7 @@ def decode(
 def matrix_nms(
   masks: Tensor, area: Tensor, scores: Tensor, labels: Tensor, sigma: float
 ) -> Tensor:
-  """Returns decayed scores [n] of masks [n, h, w] in falling order of score."""
+  """Returns decayed scores [n] of masks [n, h, w], sorted by score."""
   flat = masks.flatten(1).float()
   intersection = flat @ flat.T
   union = area[:, None] + area[None, :] - intersection

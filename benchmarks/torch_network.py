@@ -1,8 +1,8 @@
 """SOLOv2 with a ResNet-50 in PyTorch, layer by layer the published network.
 
-Written from the described behaviour, as a yardstick for the CPU cost of
-solo_jax's network; parameter names are mmdetection's, so that the same weights
-run in both through `solo_jax.conversion`. It is not used by the package.
+Written from the described behaviour, to compare the CPU cost of solo_jax's
+network with. Parameter names are mmdetection's, so the same weights run in both
+through `solo_jax.conversion`. It is not used by the package.
 """
 
 from collections import OrderedDict

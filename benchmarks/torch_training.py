@@ -1,8 +1,8 @@
 """SOLOv2's losses and training step in PyTorch, in the order of mmdetection.
 
 Written from the papers (https://arxiv.org/abs/1912.04488, section 3.3;
-https://arxiv.org/abs/2003.10152) and the described behaviour, as a yardstick
-for the CPU cost of solo_jax's step; it is not used by the package.
+https://arxiv.org/abs/2003.10152) and the described behaviour, to compare the
+CPU cost of solo_jax's step with; it is not used by the package.
 """
 
 from collections.abc import Callable

@@ -1,8 +1,8 @@
 """YOLACT with a ResNet-50 in PyTorch, with its decoder.
 
-Written from the paper and the described behaviour, as a yardstick for the CPU
-cost of solo_jax; parameter names are the authors', so that the same weights run
-in both through `solo_jax.conversion`. It is not used by the package.
+Written from the paper and the described behaviour, to compare the CPU cost of
+solo_jax with. Parameter names are the authors', so the same weights run in both
+through `solo_jax.conversion`. It is not used by the package.
 """
 
 import math

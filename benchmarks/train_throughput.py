@@ -1,15 +1,15 @@
 r"""Images per second of training, and the host's overhead.
 
-loop       The loop, the pipeline and the step that train, on prepared records:
+loop       The complete training (loop, pipeline and step) on prepared records:
            images/s, share of the time in which the devices wait for data, CPU
-           time of the loop's thread a step.
-overhead   A mapped step that takes the config's whole state and computes
-           nothing: what starting a step costs the host.
+           time of the loop's thread per step.
+overhead   A mapped step that takes the complete state of the config and
+           computes nothing: what starting a step costs the host.
 step       The training step alone, on a drawn batch: images/s, and on a known
            accelerator model FLOPs utilisation.
-network    Forward, backward and SGD of the network alone, in turns with the
-           same in PyTorch (torch.compile on a GPU) where that is installed and
-           the network is SOLOv2-R50.
+network    Forward, backward and SGD of the network alone, alternating with the
+           same in PyTorch (torch.compile on a GPU) if it is installed and the
+           network is SOLOv2-R50.
 
 python -m solo_jax.prepare --dataset=shapes --data_dir=data
 python benchmarks/train_throughput.py --config=configs/solov2_shapes.py

@@ -1,9 +1,9 @@
-r"""CPU time of YOLACT at 550 x 550, next to the same network in PyTorch.
+r"""CPU time of YOLACT at 550 x 550, compared with PyTorch.
 
 ResNet-50, COCO's 80 classes, one image, from the pixels to masks at the
 original size. The same weights run in both, alternately in one process, on one
 core and one thread so that CPU times are comparable. Weights are random, with a
-bias of the background so that some hundred priors exceed the threshold, as in a
+background bias that lets some hundred priors exceed the threshold, as in a
 photo. Results are compared first. Needs torch:
 
 XLA_FLAGS=--xla_cpu_multi_thread_eigen=false OMP_NUM_THREADS=1 \

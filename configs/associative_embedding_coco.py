@@ -3,9 +3,9 @@ r"""Associative embedding on COCO instance segmentation: a first recipe.
 Data, input, backbones and schedules are those of solov2_coco.py, the embedding
 that of associative_embedding_nuclei.py (https://arxiv.org/abs/1906.11109). No
 pixel-embedding method has published a comparable mask AP on COCO val2017, and
-this recipe has not been trained to the end: it is a starting point. Expect less
-than SOLOv2: classes are distinguished pixel by pixel, large and divided objects
-by position.
+this recipe is a starting point that has not been trained to the end. Expect a
+lower AP than SOLOv2's, because classes are predicted pixel by pixel, and large
+or divided objects are recognised only by position.
 
 python -m solo_jax.prepare --dataset=coco_instances --source=COCO_DIR
 python -m solo_jax.train \

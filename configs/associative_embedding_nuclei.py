@@ -1,11 +1,12 @@
 r"""Associative embedding on nuclei: hundreds of small touching cells.
 
-Data and input of solov2_nuclei.py. `spatial` (https://arxiv.org/abs/1906.11109)
-sends pixels to the centre of their nucleus; the other losses learn free tags.
-Measured: mask AP 0.484 (AP50 0.781), label images with Kaggle 0.507 on the 67
+Data and input are those of solov2_nuclei.py. With `loss=spatial`
+(https://arxiv.org/abs/1906.11109), pixels vote for the centre of their nucleus;
+the other losses learn free tags.
+Measured: mask AP 0.484 (AP50 0.781) and Kaggle's metric 0.507 on the 67
 validation images after 1,740 steps, 12 CPU-min of training on one core of an
 AMD EPYC (2026-11-29). With AdamW: Kaggle 0.493, 84 CPU-min on an Intel Xeon
-(2026-11-26; docs/associative_embedding.md has the rest).
+(2026-11-26; docs/associative_embedding.md).
 
 python -m solo_jax.prepare --dataset=labeled_images --name=nuclei \
     --source=../shared/data/nuclei

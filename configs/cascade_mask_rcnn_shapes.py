@@ -1,8 +1,9 @@
 r"""Cascade Mask R-CNN and HTC on drawn shapes: minutes on two CPU cores.
 
-Follow https://arxiv.org/abs/1906.09756 and https://arxiv.org/abs/1901.07518 in
-miniature: mask_rcnn_shapes.py with three stages; `kind=htc` has a mask head in
-each, which gets the features of the one before. No semantic branch.
+Small versions of https://arxiv.org/abs/1906.09756 and
+https://arxiv.org/abs/1901.07518: mask_rcnn_shapes.py with three stages. With
+`kind=htc`, each stage has a mask head, which gets the features of the previous
+one. There is no semantic branch.
 
 Measured on the 200 held-out scenes, 4 CPU-min of training on one core of an
 AMD EPYC (2026-11-29): `kind=cascade` mask AP 0.518 (AP50 0.759, box AP 0.614),

@@ -10,7 +10,7 @@ Differs from the published runs: a batch is padded to one size, in either
 orientation, instead of to its largest image, and the counts that divide the
 losses run over all devices.
 
-Run (`weights` is torchvision's file; without it training starts from noise):
+Run (`weights` is torchvision's file; without it all values start at random):
 
 python -m solo_jax.prepare --dataset=coco_instances --source=COCO_DIR \
     --data_dir=data

@@ -3,8 +3,8 @@ r"""Hybrid Task Cascade on COCO instance segmentation, mmdet's recipes.
 Follows https://arxiv.org/abs/1901.07518. Published box / mask AP on val2017,
 not measured here: r50 1x 42.3 / 37.4, 20e 43.3 / 38.3, r101 20e 44.8 / 39.6,
 x101_32x4d 20e 46.1 / 40.5, x101_64x4d 20e 47.0 / 41.4. Masks are averaged over
-the stages as published; network.mask_scores=last is what mmdet 3.3 does.
-semantic=false: without the semantic branch, which needs COCO-stuff's maps.
+the stages as published; mmdet 3.3 uses network.mask_scores=last instead.
+`semantic=false` removes the semantic branch, which needs COCO-stuff's maps.
 
 python -m solo_jax.prepare --dataset=coco_instances --source=COCO_DIR \
     --stuff_maps=stuffthingmaps_trainval2017.zip

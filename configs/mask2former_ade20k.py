@@ -3,12 +3,12 @@ r"""Mask2Former on ADE20K (150 classes), the published recipes.
 Follows https://arxiv.org/abs/2112.01527 and the authors' configs. Published on
 val, not measured here: semantic mIoU r50 47.2, r101 47.8, swin_t 47.7, swin_s
 51.3, swin_b 53.9, swin_l 56.1; PQ r50 39.7, swin_l 48.1; AP 26.4 and 34.9.
-Differs from these runs: short sides are any from 0.5 to 2 x that of the input
-and not 16 of them; colours change as in torchvision, not as in SSD; divisors
-count over all devices; bfloat16 in place of float16.
+Differences from these runs: any short side from 0.5 to 2 x the input is drawn,
+not one of 16; colours change as in torchvision, not as in SSD; loss divisors
+are counted over all devices; bfloat16 instead of float16.
 
 python -m solo_jax.prepare --dataset=semantic_images --name=ade20k \
-    --source=ADE_DIR --first_label=1
+    --source=ADE_DIR  # with images/, labels/ and classes.json (0 is null)
 python -m solo_jax.train --config=configs/mask2former_ade20k.py \
     --config.backbone.weights=resnet50-0676ba61.pth --workdir=workdirs/ade20k
 """

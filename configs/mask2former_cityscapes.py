@@ -3,13 +3,14 @@ r"""Mask2Former on Cityscapes, the published recipes.
 Follows https://arxiv.org/abs/2112.01527 and the authors' configs. Published on
 val, not measured here: PQ r50 62.1, r101 62.4, swin_t 63.9, swin_s 64.8, swin_b
 66.1, swin_l 66.6; instance AP 37.4, 38.5, 39.7, 41.8, 42.0, 43.7; semantic mIoU
-79.4, 80.1, 82.1, 82.6, 83.3, 83.3. Differs from these runs: short sides are any
-from 0.5 to 2 x 1024 and not 16 of them; colours change as in torchvision, not
-as in SSD; divisors count over all devices; bfloat16 in place of float16.
+79.4, 80.1, 82.1, 82.6, 83.3, 83.3. Differences from these runs: any short side
+from 0.5 to 2 x 1024 is drawn, not one of 16; colours change as in torchvision,
+not as in SSD; loss divisors are counted over all devices; bfloat16 instead of
+float16.
 
-The records are those of --dataset=coco_panoptic, from the panoptic JSON and PNG
-that cityscapesscripts' createPanopticImgs.py writes; `task=semantic` of
---dataset=semantic_images, `task=instance` of any with the 8 things.
+Prepare the records with --dataset=coco_panoptic, from the panoptic JSON and PNG
+that cityscapesscripts' createPanopticImgs.py writes. `task=semantic` needs
+records of --dataset=semantic_images, `task=instance` any with the 8 things.
 
 python -m solo_jax.train --config=configs/mask2former_cityscapes.py \
     --config.backbone.weights=resnet50-0676ba61.pth --workdir=workdirs/city

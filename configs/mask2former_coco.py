@@ -1,17 +1,18 @@
-r"""Mask2Former on COCO, the published recipes of instances and panoptic maps.
+r"""Mask2Former on COCO, the published recipes for instances and panoptic maps.
 
 Follows https://arxiv.org/abs/2112.01527 and the authors' configs; recipe=mmdet
 resizes as mmdetection does. Published on val2017, not measured here: mask AP
 r50 43.7, r101 44.2, swin_t 45.0, swin_s 46.3, swin_b 48.1 (of ImageNet-21k),
-swin_l 50.1; PQ 51.9, 52.6, 53.2, 54.6, 56.4, 57.8. Differs from these runs:
-margins have the mean colour; divisors count over all devices; bfloat16.
+swin_l 50.1; PQ 51.9, 52.6, 53.2, 54.6, 56.4, 57.8. Differences from these runs:
+margins have the mean colour; loss divisors are counted over all devices;
+bfloat16.
 
 python -m solo_jax.prepare --dataset=coco_instances --source=COCO_DIR
 python -m solo_jax.train --config=configs/mask2former_coco.py:backbone=swin_t \
     --config.backbone.weights=swin_tiny_patch4_window7_224.pth \
     --workdir=workdirs/mask2former
 
-`task=panoptic` takes records of --dataset=coco_panoptic.
+`task=panoptic` needs records of --dataset=coco_panoptic.
 """
 
 import ml_collections

@@ -2,8 +2,8 @@ r"""Mask R-CNN on COCO instance segmentation, the published recipes.
 
 Follows https://arxiv.org/abs/1703.06870. Published box / mask AP on val2017,
 not measured here: detectron2 r50 3x 41.0 / 37.2, mmdet r50 1x 38.2 / 34.7,
-torchvision (r50, 26ep) 37.9 / 34.6. outputs=90: with the ids that COCO skips,
-as torchvision's file.
+torchvision (r50, 26ep) 37.9 / 34.6. `outputs=90` adds outputs for the ids that
+COCO skips, as in torchvision's file.
 
 python -m solo_jax.train --workdir=workdirs/mask_rcnn \
     --config=configs/mask_rcnn_coco.py:recipe=mmdet,schedule=1x \

@@ -2,10 +2,10 @@ r"""Mask R-CNN with large-scale jitter and long schedules on COCO, as published.
 
 Follows https://arxiv.org/abs/2012.07177 and https://arxiv.org/abs/2111.11429:
 batch norm everywhere, a box head of convolutions. Published box / mask AP on
-val2017, not measured here: torchvision_v2 (400ep) 47.4 / 41.8; detectron2
-100ep 44.6 / 40.3, 200ep 46.3 / 41.7, 400ep 47.4 / 42.5; detectron2_gn, which
-is trained like mask_rcnn_coco (3x) with group norm, 42.6 / 38.6.
-outputs=90: with the ids that COCO skips, as the file of torchvision.
+val2017, not measured here: torchvision_v2 (400ep) 47.4 / 41.8; detectron2 100ep
+44.6 / 40.3, 200ep 46.3 / 41.7, 400ep 47.4 / 42.5; detectron2_gn, which is
+trained like mask_rcnn_coco (3x) with group norm, 42.6 / 38.6. `outputs=90` adds
+outputs for the ids that COCO skips, as in torchvision's file.
 
 python -m solo_jax.prepare --dataset=coco_instances --source=COCO_DIR
 python -m solo_jax.train --workdir=workdirs/mask_rcnn_lsj \

@@ -1,9 +1,9 @@
 r"""Mask R-CNN on nuclei: microscopy images of hundreds of small touching cells.
 
-Choices from the data (2018 Data Science Bowl, 664 images; sqrt of the area of
-a nucleus: 5 to 53 px, median 17): tiles of 256 px at the image's own
-resolution as in solov2_nuclei, anchors of 8 px and more on the stride-4 level,
-128 regions of a tile, masks of 28 x 28 in their boxes.
+Settings chosen from the data (2018 Data Science Bowl, 664 images; sqrt of the
+area of a nucleus: 5 to 53 px, median 17): tiles of 256 px at the original
+resolution as in solov2_nuclei.py, anchors of 8 px and more on the stride-4
+level, 128 regions per tile, masks of 28 x 28 in their boxes.
 
 Measured: mask AP 0.600 (AP50 0.877) on the 67 validation images after 3,000
 steps, 35.8 CPU-min with evaluation on one core of an AMD EPYC; 0.549 (0.841)

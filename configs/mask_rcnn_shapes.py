@@ -1,7 +1,7 @@
 r"""Mask R-CNN on drawn shapes: the demo, minutes on two CPU cores.
 
-Follows https://arxiv.org/abs/1703.06870 in miniature: the backbone of
-solov2_shapes, anchors for objects of 10 px and more, 32 regions of an image,
+A small version of https://arxiv.org/abs/1703.06870: the backbone of
+solov2_shapes.py, anchors for objects of 10 px and more, 32 regions per image,
 masks of 28 x 28 in their boxes.
 
 Measured: mask AP 0.505 (AP50 0.730, box AP 0.547) on the 200 held-out scenes

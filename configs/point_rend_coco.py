@@ -8,7 +8,7 @@ python -m solo_jax.prepare --dataset=coco_instances --source=COCO_DIR
 python -m solo_jax.train --config=configs/point_rend_coco.py:schedule=3x \
     --config.training.init_from=CONVERTED_R50 --workdir=workdirs/point_rend
 
-The weights of MSRA's ResNet go through solo_jax.convert.
+Convert the weights of MSRA's ResNet with solo_jax.convert first.
 """
 
 import ml_collections

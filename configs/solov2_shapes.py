@@ -1,6 +1,6 @@
 r"""SOLOv2 on drawn shapes: the demo, minutes on two CPU cores.
 
-Follows https://arxiv.org/abs/2003.10152 in miniature: a narrow ResNet with a
+A small version of https://arxiv.org/abs/2003.10152: a narrow ResNet with a
 space-to-depth stem, two grids, mask features at stride 2 with soft targets.
 
 Measured: mask AP 0.608 (AP50 0.835, S 0.552, M 0.810) on the 200 held-out

@@ -4,8 +4,8 @@ Follows https://arxiv.org/abs/1904.02689 and https://arxiv.org/abs/1912.06218
 (backbone=r50_dcn, r101_dcn); recipe=mmdet is mmdetection's network, schedule
 and losses. Published mask AP, not measured here: on test-dev r50 28.2,
 darknet53 28.7, r101 29.8, r101 with side=700 31.2, r50_dcn 34.1, r101_dcn 34.6;
-mmdet on val2017 r50 29.0, r101 30.4. Images are stretched to a square. Differs
-from these runs: objects that a window cuts keep their visible part.
+mmdet on val2017 r50 29.0, r101 30.4. Images are stretched to a square. A
+difference from these runs: objects cut by a crop keep their visible part.
 
 python -m solo_jax.prepare --dataset=coco_instances --source=COCO_DIR
 python -m solo_jax.train --config=configs/yolact_coco.py:backbone=r50 \

@@ -1,14 +1,14 @@
 r"""YOLACT on drawn shapes: minutes on two CPU cores.
 
-Follows https://arxiv.org/abs/1904.02689 in miniature: the backbone of
-solov2_shapes, two sizes of prior boxes on each level, 16 prototypes at
-stride 4. Scenes are enlarged from 128 to 192 px, since the finest priors have a
-stride of 8 and masks one of 4.
+A small version of https://arxiv.org/abs/1904.02689: the backbone of
+solov2_shapes.py, two sizes of prior boxes on each level, 16 prototypes at
+stride 4. Scenes are enlarged from 128 to 192 px, because the finest priors have
+a stride of 8 and masks a stride of 4.
 
 Measured: mask AP 0.443 (AP50 0.699, box AP 0.536) on the 200 held-out scenes
 after 2,160 steps, 4 CPU-min of training on one core of an AMD EPYC
-(2026-11-29). At 128 px a fifth of the objects overlap no prior by half, and an
-object has 2.2 positives; here 1 in 200, and 12.
+(2026-11-29). At 128 px, a fifth of the objects overlap no prior by half, and an
+object has 2.2 positive priors; at 192 px it is 1 in 200, and 12.
 
 Run:
 

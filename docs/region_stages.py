@@ -1,4 +1,4 @@
-r"""Draws what a network of regions does, stage by stage, on a dataset.
+r"""Draws what a region-based network does, stage by stage, on a dataset.
 
 python docs/region_stages.py docs/images/region_stages.png workdirs/mask_rcnn \
     workdirs/point_rend

@@ -73,7 +73,7 @@ def load_darknet(weights: str, target: Mapping[str, Any]) -> dict[str, Any]:
   """
   if not epath.Path(weights).exists():
     raise errors.UserError(
-      f"backbone.weights={weights!r} is no file; download darknet53.pth of "
+      f"backbone.weights={weights!r} is not a file; download darknet53.pth of "
       "YOLACT's authors or set it to None"
     )
   return yolact_weights.load_darknet(weights, target)
@@ -123,9 +123,9 @@ def load_swin(weights: str, target: Mapping[str, Any]) -> dict[str, Any]:
   """
   if not epath.Path(weights).exists():
     raise errors.UserError(
-      f"backbone.weights={weights!r} is no file; download a classifier of the "
-      "Swin Transformer's authors (swin_tiny_patch4_window7_224.pth, ...) or "
-      "set it to None"
+      f"backbone.weights={weights!r} is not a file; download a classifier of "
+      "the Swin Transformer's authors (swin_tiny_patch4_window7_224.pth, ...) "
+      "or set it to None"
     )
   return swin_weights.load_backbone(weights, target)
 

@@ -32,7 +32,7 @@ def check_config(config: Mapping[str, Any]) -> None:
 
 
 def list_problems(config: Mapping[str, Any]) -> list[str]:
-  """Returns the problems of a config, a line each; see `check_config`."""
+  """Returns the problems of a config, one per line; see `check_config`."""
   return find_problems(config) or table.find_problems(config)
 
 

@@ -75,8 +75,8 @@ def fill_once(
   except OSError as error:
     raise UserError(
       f"the cache cannot be written: {folder}: {error.strerror or error}; "
-      f"nothing half-written was left. Set {VARIABLE} to a folder with space "
-      "where you may write"
+      f"no incomplete file was left. Set {VARIABLE} to a writable folder with "
+      "free space"
     ) from error
   return folder
 
@@ -89,7 +89,7 @@ def count_bytes(folder: pathlib.Path) -> int:
 def remove(folder: pathlib.Path) -> int:
   """Returns the bytes that were freed by removing a folder of the cache.
 
-  It loses its name first, so that what has the name is always complete.
+  It is renamed first, so a folder with this name is always complete.
 
   Args:
     folder: The folder.

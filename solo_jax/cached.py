@@ -16,8 +16,8 @@ _KINDS = ("checkpoints", "files")  # folders in the cache
 def key(text: str, row: Published | None) -> str:
   """Returns the name of the folder of a row or an address in the cache.
 
-  What a conversion depends on is part of it, so that it is made again after a
-  change.
+  The name includes everything that a conversion depends on, so that a change
+  leads to a new conversion.
 
   Args:
     text: The address.

@@ -181,7 +181,7 @@ def parse_flags(argv: Sequence[str]) -> list[str]:
   try:
     arguments = flags.FLAGS([find_config(x) for x in argv])
     if "config" in flags.FLAGS and flags.FLAGS["config"].present:
-      flags.FLAGS.config.items()  # of a missing file, only use raises
+      flags.FLAGS.config.items()  # a missing file raises only when used
     return arguments
   except UserError as error:  # of the config file
     raise UserError(f"--config: {error}") from error
@@ -254,7 +254,7 @@ def define_checkpoint_flag(
   """Defines --checkpoint of the commands that read one.
 
   Args:
-    values: Where to; tests pass their own.
+    values: Flag values to define them in; tests pass their own.
     meaning: What is read.
     required: Whether the command runs without it.
   """
@@ -286,7 +286,7 @@ def define_batch_size_flag(meaning: str) -> None:
 
 
 def define_max_pixels_flag(meaning: str, default: int = MAX_PIXELS) -> None:
-  """Defines --max_pixels of the commands that read image files of others."""
+  """Defines --max_pixels of the commands that read untrusted image files."""
   flags.DEFINE_integer(
     "max_pixels", default, meaning, lower_bound=1, upper_bound=PIXELS_LIMIT
   )
@@ -335,8 +335,8 @@ def define_process_flags(values: flags.FlagValues = flags.FLAGS) -> None:
   flags.DEFINE_boolean(
     "distributed",
     False,
-    "Run as one of several processes; on TPU pods, under Slurm and in "
-    "Kubernetes JAX finds the others.",
+    "Run as one of several processes. On TPU pods, under Slurm and in "
+    "Kubernetes, JAX finds the others.",
     flag_values=values,
   )
   flags.DEFINE_string(

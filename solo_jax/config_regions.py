@@ -1,7 +1,7 @@
-"""The rows of the table of fields of networks of regions.
+"""The rows of the table of fields of region-based networks.
 
-Neutral values are those of detectron2's Mask R-CNN; what torchvision and mmdet
-do otherwise is stated by their recipes in configs/.
+Neutral values are those of detectron2's Mask R-CNN; the recipes of torchvision
+and mmdet in configs/ set the fields that differ.
 """
 
 from solo_jax.config_checks import (

@@ -1,7 +1,6 @@
 """The rows of the table of fields that only YOLACT has.
 
-Neutral values are those of the authors' code; what mmdetection does otherwise
-is named.
+Neutral values are those of the authors' code; comments name mmdetection's.
 """
 
 from solo_jax.config_checks import (

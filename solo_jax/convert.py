@@ -20,9 +20,9 @@ Families: solo_official (WXinlong/SOLO), adelaidet, mmdet, transformers,
   of any PyTorch version, read without PyTorch and without executing anything,
   and .safetensors.
 
-A folder of transformers, with config.json, needs no --config. Any other folder
-is a checkpoint of this project without a checksum, from before there were any:
-its weights are taken over as they are.
+A transformers folder, with config.json, needs no --config. Any other folder
+must be an older checkpoint of this project without a checksum: its weights are
+saved again with one.
 
 Conversion is strict in both directions: a rule must use or drop every tensor,
 and every parameter must be filled. Nothing is written unless everything fits.
@@ -84,7 +84,7 @@ def remove(text: str) -> list[str]:
 
 
 def take_over(folder: str, out: str) -> None:
-  """Saves the weights of a checkpoint anew, so that it has a checksum.
+  """Saves the weights of a checkpoint again, with a checksum.
 
   Args:
     folder: Folder of a run or of one checkpoint.
@@ -110,7 +110,7 @@ def define_flags(values: flags.FlagValues = flags.FLAGS) -> None:
   """Defines the command's flags.
 
   Args:
-    values: Where to; tests pass their own.
+    values: Flag values to define them in; tests pass their own.
   """
   cli.define_config_flag(values, required=False)
   flags.DEFINE_enum(
@@ -163,8 +163,8 @@ def define_flags(values: flags.FlagValues = flags.FLAGS) -> None:
   flags.DEFINE_string(
     "remove",
     None,
-    "Remove a name or an address from the cache, or 'all', and show what that "
-    "frees.",
+    "Remove a name, an address or 'all' from the cache, and show how much "
+    "space that frees.",
     flag_values=values,
   )
 

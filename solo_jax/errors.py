@@ -13,8 +13,8 @@ class UserError(Exception):
 def printable(text: str, *, keep: str = "") -> str:
   r"""Returns a text of a file with control characters as escapes.
 
-  A terminal acts on them: they may hide lines or change its title. What no
-  encoding has (file names that are no UTF-8) is escaped as well.
+  A terminal acts on them: they may hide lines or change its title. Text
+  that cannot be encoded (file names that are not UTF-8) is escaped as well.
 
   Args:
     text: Any text.

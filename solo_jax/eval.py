@@ -91,8 +91,8 @@ def define_flags() -> None:
   flags.DEFINE_string(
     "data_dir",
     "data",
-    "Folder of the prepared datasets. Pass it if it differs from training: "
-    "a checkpoint does not decide which folder is opened.",
+    "Folder of the prepared datasets. The folder that the training used is "
+    "not opened automatically.",
   )
   flags.DEFINE_string(
     "split", None, "Split to evaluate. Default: the config's eval_split."

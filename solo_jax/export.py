@@ -60,8 +60,8 @@ def define_flags() -> None:
   flags.DEFINE_list(
     "input_size",
     [],
-    "Padded HxW of the network, one program each. Default: one for landscape "
-    "and one for portrait images, or one for tiles.",
+    "Padded HxW of the network input, one program each. Default: one for "
+    "landscape and one for portrait images, or one for tiles.",
   )
   flags.DEFINE_string(
     "image_size",

@@ -19,7 +19,7 @@ _SETTINGS = (
 
 
 def keep_freed_memory() -> bool:
-  """Returns whether freed memory is used again from now on.
+  """Returns whether freed memory is reused from now on.
 
   Only glibc is changed, and only threads that have allocated nothing yet: call
   it before JAX is used. The process never shrinks again. With more than one

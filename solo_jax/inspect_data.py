@@ -40,7 +40,7 @@ def define_flags(values: flags.FlagValues = flags.FLAGS) -> None:
   """Defines the command's flags.
 
   Args:
-    values: Where to; tests pass their own.
+    values: Flag values to define them in; tests pass their own.
   """
   cli.define_config_flag(values)
   cli.define_cache_flag(values)

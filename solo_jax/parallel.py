@@ -42,7 +42,7 @@ def connect(
     timeout_seconds: How long to wait for the others.
 
   Raises:
-    UserError: If only some of the three are given, if they make no sense, if
+    UserError: If only some of the three are given, if they are invalid, if
       none is given and JAX cannot detect them, or if process 0 does not answer
       in time. (JAX itself stops process 0, naming the missing ones.)
   """
@@ -51,7 +51,7 @@ def connect(
     raise UserError(
       "--coordinator, --num_processes and --process_id go together; got "
       f"{coordinator}, {num_processes} and {process_id}. Under Slurm, on a TPU "
-      "pod or in Kubernetes leave all three out"
+      "pod or in Kubernetes, omit all three"
     )
   if all(given):
     if not re.fullmatch(r"\S+:\d+", coordinator):
@@ -80,7 +80,7 @@ def connect(
       f"--distributed: JAX finds no other processes here ({error}) It supports "
       "TPU pods, Slurm (in a step of srun), Open MPI and Kubernetes (with the "
       "package of pip install 'jax[k8s]'). Elsewhere pass --coordinator, "
-      "--num_processes and --process_id; for one process leave out "
+      "--num_processes and --process_id; for one process omit "
       "--distributed"
     ) from error
 

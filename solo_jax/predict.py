@@ -8,12 +8,13 @@ find scans -name '*.tif' | python -m solo_jax.predict --checkpoint=... \
 Arguments are image files, videos, folders (without their sub-folders), the
 number of a camera (0 for the first; stop it with Ctrl-C) and '-' for a list of
 paths on standard input. Images may be of any size: RGB, grey or 16-bit; each
-page of a TIFF stack is an image. --exif=apply turns photographs as their
-orientation tag says, --exif=ignore uses pixels as stored; the default is the
+page of a TIFF stack is an image. --exif=apply rotates photographs by their
+orientation tag, --exif=ignore uses pixels as stored; the default is the
 choice with which the training data were prepared. Videos are rotated upright.
 
-In a video an instance keeps its number, the track, from frame to frame. A score
-of --score_threshold starts a track; a lower one can continue it.
+In a video an instance keeps its number, the track, from frame to frame. A
+detection with at least --score_threshold starts a track; a lower score can
+continue one.
 
 --save selects what is written below --out:
 
@@ -86,8 +87,8 @@ def define_flags() -> None:
     "exif",
     None,
     exif.CHOICES,
-    "Whether to turn photographs as their orientation tag says. Default: as "
-    "for the training data.",
+    "Whether to rotate photographs by their orientation tag. Default: as for "
+    "the training data.",
   )
   flags.DEFINE_list(
     "save", ["overlay", "rle"], f"What to write, any of {', '.join(KINDS)}."

@@ -97,7 +97,9 @@ def define_flags() -> None:
     "folder for label images, none for shapes.",
   )
   flags.DEFINE_bool(
-    "strict", False, "Fail on any problem instead of skipping what it concerns."
+    "strict",
+    False,
+    "Fail on any problem instead of skipping the affected data.",
   )
   flags.DEFINE_float(
     "max_lost",
@@ -111,21 +113,21 @@ def define_flags() -> None:
     "exif",
     None,
     exif.CHOICES,
-    "Whether to turn photographs as their orientation tag says (and store them "
-    "as PNG) or use them as stored. Default: as stored; images with a tag are "
-    "counted; those whose annotations fit the turned image are problems.",
+    "Whether to rotate photographs by their orientation tag (and store them as "
+    "PNG) or use them as stored. Default: as stored; images with a tag are "
+    "counted; those whose annotations fit the rotated image are problems.",
   )
   flags.DEFINE_bool(
     "split_pieces",
     False,
-    "For labeled_images: treat each piece of a value as an object, as in "
-    "foreground masks of 0 and 255.",
+    "For labeled_images: treat each connected piece of a value as an object, "
+    "for example in foreground masks of 0 and 255.",
   )
   flags.DEFINE_string(
     "stuff_maps",
     None,
-    "Folder or zip of COCO-stuff's maps (stuffthingmaps_trainval2017.zip), a "
-    "PNG of each image's name; HTC's semantic branch is trained on them.",
+    "Folder or zip file of COCO-stuff's maps (stuffthingmaps_trainval2017.zip) "
+    "with a PNG for each image; HTC's semantic branch is trained on them.",
   )
   flags.DEFINE_integer("seed", 0, "Seed of the drawn scenes.")
   cli.define_max_pixels_flag(
@@ -135,9 +137,9 @@ def define_flags() -> None:
   flags.DEFINE_float(
     "validation_fraction",
     0.1,
-    "Share of the images to hold out for validation: of labeled_images without "
-    "index.json, and of --train_annotations without --validation_annotations "
-    "(0 there: none).",
+    "Share of the images to hold out for validation, for labeled_images "
+    "without index.json and for --train_annotations without "
+    "--validation_annotations (where 0 means none).",
   )
   _define_split_flags()
 

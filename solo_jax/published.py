@@ -60,7 +60,8 @@ class Published:
       be used as `backbone.weights`.
     ap: Published figure; None for a single backbone.
     licence: Licence of the weights.
-    source: Address of the file, or hf:owner/model; None if only on a page.
+    source: Address of the file, or hf:owner/model; None if it is only on a web
+      page.
     page: Web page of the file.
     megabytes: Size of its float32 weights; None if unknown.
   """

@@ -93,9 +93,9 @@ class PackedMasks:
   def coarsen(self, ratio: int) -> "PackedMasks":
     """Returns the masks of a batch at a lower resolution.
 
-    Bits by the rule of the 'published' targets, applied to the bits that there
-    are: set where two or more of the four central ones of a block are. Coverage
-    by its mean, which is exact.
+    Bits follow the rule of the 'published' targets, applied to the existing
+    bits: a bit is set if at least two of the four central ones of its block are
+    set. Coverage is averaged, which is exact.
 
     Args:
       ratio: Cells along a side that become one; even, and divides the size.

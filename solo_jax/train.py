@@ -8,9 +8,9 @@ a closed terminal (SIGHUP) save a checkpoint first; the exit code is then 130,
 143 or 129. The last line of a finished run is the metrics as JSON.
 
 --config.training.init_from=... starts from the weights of another checkpoint,
-or from published ones by name (python -m solo_jax.convert --list). What input
-and frozen layers these expect is then followed, unless the config or a flag
-says otherwise.
+or from published ones by name (python -m solo_jax.convert --list). The
+input settings and frozen layers of that checkpoint are then used, unless the
+config or a flag sets them.
 
 Several processes: start the same command in each, with --distributed on a TPU
 pod, under Slurm or in Kubernetes, and elsewhere with
@@ -36,7 +36,7 @@ def define_flags(values: flags.FlagValues = flags.FLAGS) -> None:
   """Defines the command's flags.
 
   Args:
-    values: Where to; tests pass their own.
+    values: Flag values to define them in; tests pass their own.
   """
   cli.define_config_flag(values)
   flags.DEFINE_string(
@@ -48,14 +48,15 @@ def define_flags(values: flags.FlagValues = flags.FLAGS) -> None:
   flags.DEFINE_boolean(
     "change_batch_size",
     False,
-    "Resume a checkpoint of another training.batch_size. Schedule and data "
-    "resume at the same step; the learning rate follows the linear rule.",
+    "Resume from a checkpoint with another training.batch_size. Schedule and "
+    "data continue at the same step; the learning rate follows the linear "
+    "rule.",
     flag_values=values,
   )
   flags.DEFINE_boolean(
     "change_data",
     False,
-    "Resume a checkpoint that was trained on other data of the same name.",
+    "Resume from a checkpoint trained on other data with the same name.",
     flag_values=values,
   )
   cli.define_cache_flag(values)

@@ -5,9 +5,9 @@ Shape letters, used with the same meaning in every docstring of the package:
   h, w: height and width of the mask feature, H / mask_stride, W / mask_stride.
   K: classes (no background slot). S: grid cells per side of a level.
   G: grid cells over all levels. C: channels. E: mask-feature channels.
-  D: kernel parameters of a cell (D = E, the kernel is 1x1).
-  N: ground-truth instances of an image, padded. P: positive cells, padded.
-  M: detections of an image, padded. T: tag dimensions.
+  D: kernel parameters per cell (D = E, the kernel is 1x1).
+  N: ground-truth instances per image, padded. P: positive cells, padded.
+  M: detections per image, padded. T: tag dimensions.
 
 Coordinates are (x right, y down) in pixels. A *continuous* coordinate has
 pixel i covering [i, i + 1); a *pixel index* coordinate has pixel i at i.
@@ -23,7 +23,7 @@ import numpy as np
 
 from solo_jax.target_masks import BoxMaskTargets, PackedMasks
 
-NO_STUFF = 255  # in maps of stuff: a pixel of no class
+NO_STUFF = 255  # in stuff maps: a pixel of no class
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -123,7 +123,7 @@ class FrameMasks:
       resolution. [B, M, h, w] float32 in [0, 1].
     resize: How they get the size of the image: 'padded', first to the padded
       input and then to the image (the SOLOs, Mask2Former); 'direct', in one
-      step (YOLACT), also where a cell is no whole number of pixels.
+      step (YOLACT), also if a cell is not a whole number of pixels.
   """
 
   probs: jax.Array
@@ -153,7 +153,7 @@ class BoxMasks:
 class Decoded:
   """Detections as decoded on the device, before resizing to original size.
 
-  Sorted by falling score; invalid entries last, with score 0.
+  Sorted by decreasing score; invalid entries last, with score 0.
 
   Attributes:
     masks: The masks.
@@ -229,7 +229,7 @@ class Instances:
     masks: [M, H0, W0] bool, C-contiguous as a transposed view of column-major
       planes (so that RLE encoding needs no copy). CroppedMasks of that shape
       for an image that was read in tiles, or whose planes would be large.
-    scores: [M] float32, falling.
+    scores: [M] float32, decreasing.
     labels: [M] int32.
     boxes_xyxy: Box of each instance, continuous pixels: the predicted one where
       the method predicts boxes, elsewhere the tight box of the mask, zeros for

@@ -89,7 +89,7 @@ def draw_instances(
 
   Args:
     image: RGB. [H0, W0, 3] uint8.
-    instances: Instances at the size of the image, by falling score.
+    instances: Instances at the size of the image, by decreasing score.
     class_names: Name of each label.
     show_scores: False for ground truth, which has none.
     tracks: Number of each instance in a video, shown before its class.
@@ -137,10 +137,10 @@ def draw_instances(
 def match(predicted: types.Instances, truth: types.Instances) -> np.ndarray:
   """Returns the object that each detection covers, whatever its class.
 
-  Detections take, by falling score, the free object of the highest mask IoU.
+  Detections take, by decreasing score, the free object of the highest mask IoU.
 
   Args:
-    predicted: Detections at the size of the image, by falling score, M.
+    predicted: Detections at the size of the image, by decreasing score, M.
     truth: Objects at the same size, N.
 
   Returns:
@@ -299,8 +299,7 @@ def enlarge_masks(masks: np.ndarray, factor: int) -> np.ndarray:
   if factor == 1 or not len(masks):
     return masks
   size = masks.shape[2] * factor, masks.shape[1] * factor
-  # A Gaussian takes off the steps; up to 0.74 pixels lines of one pixel
-  # survive.
+  # A Gaussian removes the steps; up to 0.74 pixels, one-pixel lines survive.
   sigma = 0.65 * factor
   return np.stack(
     [_enlarge_mask(mask.astype(np.uint8) * 255, size, sigma) for mask in masks]

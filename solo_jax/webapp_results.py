@@ -1,4 +1,4 @@
-"""What the web page shows and hands out of an image's instances."""
+"""What the web page shows and offers for download."""
 
 import html
 import pathlib
@@ -18,7 +18,7 @@ def select(
   """Returns the instances of at least a score and an area.
 
   Args:
-    instances: By falling score.
+    instances: By decreasing score.
     score: Smallest score.
     area: Fewest pixels.
 
@@ -37,7 +37,7 @@ def describe(
 
   Args:
     predictor: Predictor of the checkpoint.
-    instances: By falling score.
+    instances: By decreasing score.
 
   Returns:
     One table row per instance, by column.

@@ -97,7 +97,7 @@ def find_folder(text: str) -> str:
     text: See the top of this file.
 
   Returns:
-    The folder, which does not exist if the text is a path to nothing.
+    The folder; it may not exist if the text is a path.
 
   Raises:
     UserError: If the text is neither a path nor a name, or the file cannot be
@@ -202,7 +202,7 @@ def convert_folder(
     origin: See `convert_file`.
 
   Returns:
-    What is to be said of it, in lines.
+    Lines for the user.
 
   Raises:
     UserError: See `transformers_config.read` and `convert_file`.
@@ -259,7 +259,7 @@ def _unknown(text: str) -> UserError:
   hint = f"; did you mean {' or '.join(nearest)}?" if nearest else ""
   return UserError(
     f"no checkpoint at {absolute(text)}: the folder does not exist, and "
-    f"{text!r} is no name of published weights{hint}\n{_LIST} shows the names; "
+    f"{text!r} does not name published weights{hint}\n{_LIST} shows the names; "
     "train a checkpoint with python -m solo_jax.train --config=... "
     "--workdir=..."
   )
@@ -287,8 +287,8 @@ def _find_remote(text: str, row: Published | None) -> hub.Remote:
     return hub.find_remote(text)
   if row.source is None:
     raise UserError(
-      f"{row.name}: its authors give the file {row.published_as} on a page "
-      f"only, {row.page}; download it there (licence: {row.licence}), then\n"
+      f"{row.name}: its file {row.published_as} is only offered on a web page, "
+      f"{row.page}; download it there (licence: {row.licence}), then run\n"
       f"python -m solo_jax.convert --checkpoint=FILE "
       f"--config=configs/{row.config} --out=checkpoints/{row.name}"
     )
@@ -334,7 +334,7 @@ def _converted(text: str) -> str:
 def _convert(
   path: str, out: pathlib.Path, config: str | None, origin: dict[str, Any]
 ) -> None:
-  """Converts with a config in configs/, or as the files say or look like."""
+  """Converts with a config in configs/, or with one derived from the files."""
   if pathlib.Path(path).is_dir():
     lines = convert_folder(path, str(out), origin)
   else:
@@ -345,7 +345,7 @@ def _convert(
 
 
 def _guess_config(path: str) -> ml_collections.ConfigDict:
-  """Returns the config that a file looks like, for its number of classes."""
+  """Returns the config that fits a file, for its number of classes."""
   arrays = checkpoint_file.read(path).arrays
   family = find_family(None, arrays)
   network = recognize(family, arrays)

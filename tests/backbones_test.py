@@ -101,7 +101,7 @@ def test_pretrained_weights_without_statistics(monkeypatch, tmp_path):
     (
       "swin",
       "none.pth",
-      "weights='none.pth' is no file; download a classifier",
+      "weights='none.pth' is not a file; download a classifier",
     ),
   ],
 )

@@ -56,7 +56,7 @@ def check_writable(path: str) -> None:
     path: Folder of a run.
 
   Raises:
-    UserError: If its path, as a pattern, is another one.
+    UserError: If its path, read as a pattern, does not match itself.
   """
   folder = absolute(path)
   parts = [x for x in folder.parts if not fnmatch.fnmatchcase(x, x)]

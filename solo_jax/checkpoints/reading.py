@@ -89,7 +89,7 @@ def read_config(folder: epath.Path) -> ml_collections.ConfigDict:
   """
   try:
     return from_json(json.dumps(_read_info(folder)["config"]))
-  except Exception as error:  # damage shows itself in many ways
+  except Exception as error:  # damage causes various errors
     raise UserError(
       f"the config of checkpoint {folder} cannot be read ({reason(error)})"
     ) from error
@@ -134,7 +134,7 @@ def _check_declared(folder: epath.Path) -> None:
   held = _num_bytes(folder)
   if declared > _MAX_RATIO * held + _FREE_BYTES:
     raise ValueError(
-      f"its arrays are said to have {declared:,} bytes, its files have {held:,}"
+      f"its arrays declare {declared:,} bytes, but its files have {held:,}"
     )
 
 

@@ -63,7 +63,7 @@ class Checkpoint:
     exif: What was done in training with orientation tags of images: 'apply' or
       'ignore'; None where it is not known.
     origin: Where converted weights are from: file, code base, licence and so
-      on; empty of what was trained here.
+      on; empty if they were trained here.
     untrained: Modules of the network that started from random values and have
       had no more than the optimizer's warm-up.
   """
@@ -78,7 +78,7 @@ class Checkpoint:
   untrained: tuple[str, ...] = ()
 
   def warnings(self) -> list[str]:
-    """Returns what a user must know of the weights, in lines."""
+    """Returns what a user must know about the weights, as lines."""
     if not self.untrained:
       return []
     return [
@@ -269,14 +269,14 @@ class CheckpointWriter:
     Args:
       state: A state of the run's network and optimizer, for its structure.
       change_batch_size: Whether `training.batch_size` may differ.
-      change_data: Whether the data may be others than those trained on.
+      change_data: Whether the data may differ from those trained on.
 
     Returns:
       The saved state, of numpy arrays.
 
     Raises:
       UserError: If all checkpoints are damaged, or the run's config, data,
-        classes or tree are not the saved ones.
+        classes or tree differ from the saved ones.
     """
     steps = sorted(self._manager.all_steps(), reverse=True)
     damaged = []

@@ -45,7 +45,7 @@ class Source:
   Attributes:
     arrays: Weights by name without wrappers, shapes and dtypes as stored.
     class_names: Class names stored next to the weights, or None.
-    notes: What was unwrapped and set aside, for display.
+    notes: What was unwrapped and ignored, for display.
   """
 
   arrays: dict[str, np.ndarray]
@@ -105,7 +105,7 @@ def read(path: str | os.PathLike, *, use_ema: bool = False) -> Source:
     notes.append(f"took the {len(averages)} arrays called EMA")
   elif averages:
     notes.append(
-      f"set aside {len(averages)} arrays called EMA: the plain names hold the "
+      f"ignored {len(averages)} arrays called EMA: the plain names hold the "
       "averaged weights, unless EMA was applied after saving (then use --ema)"
     )
   return Source(
@@ -165,7 +165,7 @@ def _unwrap(
       others = [str(key) for key in content if key != wrapper][:10]
       notes.append(
         f"weights under {wrapper!r}"
-        + (f"; set aside {', '.join(others)}" if others else "")
+        + (f"; ignored {', '.join(others)}" if others else "")
       )
       break
   arrays = _arrays(found)

@@ -172,7 +172,7 @@ def find_classes(
     num_classes: Outputs of its class head, K.
     noted: Names stored in it, in label order, or None.
     categories: Path of a JSON file in COCO's layout whose 'categories' are the
-      classes, by rising id; None to use the checkpoint's.
+      classes, by increasing id; None to use the checkpoint's.
 
   Returns:
     classes: (category id, name) of each label.
@@ -208,7 +208,7 @@ def find_classes(
   if len(classes) != num_classes:
     raise UserError(
       f"the class head has {num_classes} outputs, but there are "
-      f"{plural(len(classes), 'class')} {source}; give --categories, a COCO "
+      f"{plural(len(classes), 'class')} {source}; pass --categories, a COCO "
       "annotation file of its training"
     )
   return classes, source

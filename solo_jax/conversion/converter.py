@@ -18,8 +18,8 @@ from solo_jax.conversion.recognition import Network, recognize
 from solo_jax.errors import UserError
 from solo_jax.terminal import plural
 
-# Part of the names of converted weights in the cache: raise it when weights or
-# configs of published rows are converted otherwise than before.
+# Part of the names of converted weights in the cache: raise it when the
+# conversion of weights or configs of published rows changes.
 VERSION = 1
 
 
@@ -63,7 +63,8 @@ def convert_checkpoint(
     categories: COCO annotation file with the classes, or None.
     class_names: Name of each label, for a file without names; or None.
     use_ema: Use the weights called EMA, see `checkpoint_file.read`.
-    is_other_input: Accept a config with other preprocessing than the family's.
+    is_other_input: Accept a config whose preprocessing differs from the
+      family's.
 
   Returns:
     The conversion.
@@ -185,7 +186,7 @@ def _check_numbers(variables: dict[str, Any]) -> None:
       f"{plural(len(problems), 'parameter')} cannot be used:\n"
       + "\n".join(problems[:10])
       + (f"\n  and {more} more" if more > 0 else "")
-      + "\nThe training that wrote them went wrong, or the file is damaged: "
+      + "\nThe training that wrote them diverged, or the file is damaged: "
       "take an earlier checkpoint or fetch the file again"
     )
 
@@ -203,7 +204,7 @@ def describe(family: Family, network: Network) -> str:
 
 
 def suggest_config(family: Family, network: Network) -> str:
-  """Returns the config that a checkpoint looks like.
+  """Returns the config that fits a checkpoint.
 
   Args:
     family: Family of the checkpoint.
@@ -259,7 +260,7 @@ def _check_config(
     raise UserError(
       f"the config does not fit the weights of {family.name}:\n"
       + "\n".join(problems)
-      + f"\n{suggestion}, or pass --other_input if they were trained otherwise"
+      + f"\n{suggestion}, or pass --other_input if the training differed"
     )
 
 

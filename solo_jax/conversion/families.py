@@ -82,8 +82,8 @@ class Family:
       count from 0 in every family.
     recipe: Argument of the configs for it, '' for none; None: the name without
       its start.
-    licence: Of the authors' weights, where their code has another.
-    find_file: Finds the weights where a Python package brings them along.
+    licence: Licence of the authors' weights, if that of their code differs.
+    find_file: Finds the weights if a Python package contains them.
   """
 
   name: str

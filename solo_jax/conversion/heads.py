@@ -1,4 +1,4 @@
-"""What is known of each method's weights, by their converted names."""
+"""What is known about each method's weights, by their converted names."""
 
 import dataclasses
 from collections.abc import Callable, Mapping
@@ -10,15 +10,15 @@ Paths = Mapping[str, np.ndarray]
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Head:
-  """What is known of a method's weights, by their converted names.
+  """What is known about a method's weights, by their converted names.
 
   Attributes:
     mark: Regular expression of paths that only this method has; each of its
       variants has at least one.
     category_bias: Path of the class head's bias.
-    box_bias: Path of the bias of a head with 4 outputs where the class head has
-      the outputs of one prior; None: it has those of one.
-    num_no_class: Outputs of the class head that are no class, of a prior.
+    box_bias: Path of the bias of a box head with 4 outputs per prior, to count
+      the priors of the class head; None: it has the outputs of one prior.
+    num_no_class: Outputs of the class head per prior that are not classes.
     is_light: Returns whether weights are of the light variant.
     tasks: Argument of the configs by the number of classes.
     queries: Path of one row per query, where the number is an argument of the

@@ -21,7 +21,7 @@ _NO_OBJECT_WEIGHT = Rule(r"criterion\.empty_weight", None)
 
 
 def prepare(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-  """Returns weights with joint arrays split as this package has them.
+  """Returns weights with joint arrays split, as in this package.
 
   Args:
     arrays: State dict of any of the three code bases.

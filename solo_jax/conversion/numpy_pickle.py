@@ -30,7 +30,7 @@ DTYPES = ("f2", "f4", "f8", "i1", "i2", "i4", "i8", "u1", "b1")
 
 
 class _Bounded:
-  """A file that takes no memory for bytes that it does not have."""
+  """A file that allocates no memory for bytes that it does not contain."""
 
   def __init__(self, file: BinaryIO):
     self._file = file

@@ -1,6 +1,6 @@
 """Names of QueryInst in mmdetection 3 and in hustvl/QueryInst.
 
-The authors' repository took over mmdetection's heads with their names.
+The authors' repository has mmdetection's heads with the same names.
 """
 
 from collections.abc import Mapping

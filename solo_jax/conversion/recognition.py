@@ -24,7 +24,7 @@ class Network:
     num_classes: Outputs of the class head; None for a single backbone.
     is_light: Whether it is one of the small networks (SOLOv2: 128 kernel
       channels; Decoupled SOLO: one tower for both directions).
-    traits: What kind of network of regions it is, see
+    traits: What kind of region-based network it is, see
       `region_configs.find_traits`.
     num_queries: Learned proposals, where the configs have several numbers.
   """

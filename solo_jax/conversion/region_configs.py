@@ -1,11 +1,11 @@
-"""Which config a converted network of regions needs."""
+"""Which config a converted region-based network needs."""
 
 import re
 from collections.abc import Mapping
 
 import numpy as np
 
-# Paths of a network that say what kind it is, by the word for it.
+# Paths that identify a kind of network, by the word for it.
 _TRAITS = {
   "cascade": "params/box_heads_1/codes/kernel",
   "fed": "params/masks_1/fed/kernel",
@@ -17,7 +17,7 @@ _TRAITS = {
 
 
 def find_traits(paths: Mapping[str, np.ndarray]) -> frozenset[str] | None:
-  """Returns what kind of network of regions it is.
+  """Returns what kind of region-based network it is.
 
   Args:
     paths: Source arrays by target path.
@@ -45,7 +45,7 @@ def suggest(
   num_classes: int,
   traits: frozenset[str],
 ) -> str:
-  """Returns the config of a network of regions.
+  """Returns the config of a region-based network.
 
   What names and shapes do not show is left to the defaults of the config: the
   schedule, and whether mmdetection's ResNet is of caffe's kind.

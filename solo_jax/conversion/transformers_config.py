@@ -14,7 +14,7 @@ from typing import Any
 from solo_jax.errors import UserError
 
 WEIGHTS = ("model.safetensors", "pytorch_model.bin")
-# By the number of classes, what published models were trained for.
+# What published models were trained for, by number of classes.
 TASKS = {
   80: "mask2former_coco.py:backbone=swin_t,task=instance",
   133: "mask2former_coco.py:backbone=swin_t,task=panoptic",
@@ -49,7 +49,8 @@ _BACKBONE = {
   "backbone.mlp_ratio": ("mlp_ratio", 4.0),
   "backbone.drop_path_rate": ("drop_path_rate", 0.1),
 }
-# What is built here alone: key, value of transformers, values that are built.
+# Settings of which only some values are supported: key, default of
+# transformers, supported values.
 _FIXED = (
   ("pre_norm", False, (False,)),
   ("enforce_input_projection", False, (False,)),
@@ -69,7 +70,7 @@ _FIXED_BACKBONE = (
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Described:
-  """What the files of a folder say.
+  """Contents of the files of a transformers folder.
 
   Attributes:
     weights: Path of the weights.
@@ -87,7 +88,7 @@ class Described:
 
 
 def is_folder(path: str) -> bool:
-  """Returns whether a path is such a folder."""
+  """Returns whether a path is a transformers folder."""
   return (pathlib.Path(path) / "config.json").is_file()
 
 
@@ -98,18 +99,17 @@ def read(folder: str) -> Described:
     folder: Its path.
 
   Returns:
-    What they say.
+    Their contents.
 
   Raises:
-    UserError: If a file is missing or damaged, or the network is none that is
-      built here.
+    UserError: If a file is missing or damaged, or the network is not supported.
   """
   root = pathlib.Path(folder)
   content = _read_json(root / "config.json")
   if content.get("model_type") != "mask2former":
     raise UserError(
       f"{root / 'config.json'} is of model_type {content.get('model_type')!r}; "
-      "mask2former is read here"
+      "only mask2former is supported"
     )
   weights = [root / name for name in WEIGHTS if (root / name).is_file()]
   if not weights:
@@ -160,7 +160,7 @@ def _take(content: Mapping, table: Mapping) -> dict[str, Any]:
 
 
 def _check_fixed(root: pathlib.Path, content: Mapping, backbone: Mapping):
-  """Raises if the network has what is not built here."""
+  """Raises if the network has unsupported features."""
   problems = [
     f"  {prefix}{key} is {part[key]!r}; built here is {known[0]}"
     for prefix, part, table in (
@@ -175,7 +175,7 @@ def _check_fixed(root: pathlib.Path, content: Mapping, backbone: Mapping):
     problems.append(f"  feature_size and hidden_dim differ: {sizes}")
   if problems:
     raise UserError(
-      f"{root / 'config.json'} describes a network that is not built here:\n"
+      f"{root / 'config.json'} describes a network that is not supported:\n"
       + "\n".join(problems)
     )
 
@@ -195,7 +195,7 @@ def _class_names(root: pathlib.Path, content: Mapping) -> tuple[str, ...]:
 def _read_processor(
   path: pathlib.Path,
 ) -> tuple[dict[str, Any], tuple[str, ...]]:
-  """Returns mean and deviation, and what is not taken over."""
+  """Returns mean and standard deviation, and the ignored settings."""
   if not path.is_file():
     return {}, (f"no {path.name}: input as the authors' code has it",)
   content = _read_json(path)
@@ -207,6 +207,6 @@ def _read_processor(
   }
   size = content.get("size")
   return rule, (
-    f"{path.name} resizes to {size}, whatever the shape of an image; here "
+    f"{path.name} resizes every image to {size}, whatever its shape; here "
     "images keep their shape, as where AP and PQ were published",
   )

@@ -131,10 +131,10 @@ def prepare_original(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
   """Returns the authors' arrays with torchvision's names of the backbone.
 
   Layers count from 0 there. Old files repeat them as `backbone.layer1...`,
-  which are dropped. Deformable convolutions have a bias there, which the mean
-  of the norm that follows takes in. Layers of the mask scores, which are
-  numbered with their activations, get the numbers 0, 1, ..., and
-  `MASK_SCORES` for the last.
+  which are dropped. Their deformable convolutions have a bias, which is merged
+  into the mean of the following norm. Layers of the mask scores, which are
+  numbered with their activations, get the numbers 0, 1, ..., and `MASK_SCORES`
+  for the last.
 
   Args:
     arrays: The arrays of a file.

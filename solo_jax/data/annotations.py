@@ -39,8 +39,8 @@ class Annotations:
   """The checked contents of a COCO annotation file.
 
   Attributes:
-    images: Images by rising id, with and without objects.
-    class_names: Name of each label, by rising category id.
+    images: Images by increasing id, with and without objects.
+    class_names: Name of each label, by increasing category id.
     category_ids: Original id of each label.
     findings: What was skipped, repaired or looks odd.
     num_images: Images in the file, including those skipped.
@@ -203,7 +203,7 @@ def _read_area(area: Any, rle: Mapping) -> tuple[float, str | None]:
   if is_number(area) and area > 0:
     return float(area), None
   is_wrong = area is not None and not (is_number(area) and area < 0)
-  repair = "area that is no number above 0, made from its mask"
+  repair = "area that is not a number above 0, made from its mask"
   return float(coco_mask.area(rle)), repair if is_wrong else None
 
 

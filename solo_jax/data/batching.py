@@ -28,9 +28,9 @@ from solo_jax.data.transforms import (
 )
 from solo_jax.types import NO_STUFF, CroppedMasks, Sample
 
-# Colour of what is no part of the image: the mean of ImageNet.
+# Colour outside of the image: the mean of ImageNet.
 OUTSIDE = (124, 117, 104)
-STUFF_STRIDE = 8  # of P3, which HTC's semantic branch works at
+STUFF_STRIDE = 8  # of P3, at which HTC's semantic branch works
 INTERPOLATIONS = ("bilinear", "area", "antialias")
 # Two-tap bilinear sampling begins to skip source pixels visibly below this
 # scale (it does below 0.5); averaging costs 3 to 4 times as much.
@@ -42,7 +42,7 @@ _FLIP_CODES = {
   (False, True): 1,
   (True, True): -1,
 }
-# Whole-pixel positions come out of float64 products of sizes up to 1e5.
+# Tolerance: whole-pixel positions are float64 products of sizes up to 1e5.
 _TOLERANCE = 1e-6
 
 
@@ -128,7 +128,7 @@ def _resize(
 
 
 def _start(sample: Sample, axis: Axis) -> int:
-  """Returns the first pixel of the frame in an axis of the whole image."""
+  """Returns the first pixel of the frame along an axis of the whole image."""
   offset = _whole(sample, axis.offset)
   return offset - axis.extent if axis.scale < 0 else -offset
 

@@ -68,8 +68,8 @@ class Description:
       their images.
     class_frequencies: 'r' (rare), 'c' (common) or 'f' (frequent) of each
       label, of a federated dataset; empty elsewhere.
-    is_thing: Whether each label is one of things, of data that have every
-      pixel labelled; empty elsewhere.
+    is_thing: Whether each label is a thing, if every pixel is labelled; empty
+      elsewhere.
     exif: Whether orientation tags were followed: 'apply' or 'ignore'.
   """
 

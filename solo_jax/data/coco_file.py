@@ -36,7 +36,7 @@ class Categories:
   """Classes of a file.
 
   Attributes:
-    labels: Label 0..K-1 of each category id, by rising id.
+    labels: Label 0..K-1 of each category id, by increasing id.
     names: Name of each label, all different.
     frequencies: LVIS's frequency of each label; empty without them.
   """
@@ -169,7 +169,7 @@ def _tell_names_apart(
 
 
 def _read_frequencies(items: Sequence[Mapping], name: str) -> tuple[str, ...]:
-  """Returns LVIS's frequencies by rising category id, () without them."""
+  """Returns LVIS's frequencies by increasing category id, () without them."""
   if not any("frequency" in item for item in items):
     return ()
   frequencies = {}

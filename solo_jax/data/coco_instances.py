@@ -270,8 +270,8 @@ class CocoInstances(builder.RecordsBuilder):
       urllib.request.urlopen(head, timeout=20).close()
     except (urllib.error.URLError, TimeoutError) as error:
       raise UserError(
-        f"Cannot download {urls['annotations']}: {error}. Fetch the archives "
-        "by hand into one folder and give it as --source."
+        f"Cannot download {urls['annotations']}: {error}. Download the "
+        "archives by hand into one folder and pass it as --source."
       ) from error
     archives = {
       part: FileTree(path) for part, path in dl_manager.download(urls).items()

@@ -127,9 +127,9 @@ def read_split(files: PanopticFiles, exif_choice: str | None = None) -> _Split:
   items = [x for x in content["annotations"] if isinstance(x, dict)]
   if items and not any("segments_info" in item for item in items):
     raise UserError(
-      f"{name} has no segments_info in its annotations: it is no panoptic file "
-      "of COCO. For instances use --dataset=coco_instances, or join them with "
-      "label images by a classes.json next to these."
+      f"{name} has no segments_info in its annotations, so it is not a COCO "
+      "panoptic file. For instances use --dataset=coco_instances, or join them "
+      "with label images, with a classes.json next to these."
     )
   categories = read_categories(content["categories"], name, findings)
   read_ids(content["images"], ("id",), name, findings)
@@ -224,8 +224,8 @@ def _read_things(
   name: str,
   findings: Findings,
 ) -> tuple[bool, ...]:
-  """Returns whether each label is one of things."""
-  # Ids may have been written as text, as labels are by rising id.
+  """Returns whether each label is a thing."""
+  # Ids may have been written as text, as labels are by increasing id.
   said = {categories.labels[int(x["id"])]: x.get("isthing") for x in items}
   several = np.zeros(len(categories.names), bool)
   for of_image in segments:

@@ -25,7 +25,7 @@ class Mismatch(NamedTuple):
 
 
 def image_size(header: Header, choice: str | None) -> tuple[int, int]:
-  """Returns the size at which an image is trained on.
+  """Returns the size that an image has in training.
 
   Args:
     header: Header of the image.

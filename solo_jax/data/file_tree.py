@@ -98,7 +98,7 @@ class FileTree:
       ):
         raise UserError(
           f"{path}: the member {member.filename!r} points outside the archive: "
-          "only files below it are read, no links. Pack the files themselves."
+          "only files inside it are read, and no links. Pack the files."
         )
     names = self._archive.namelist()
     self._members = {
@@ -112,7 +112,7 @@ class FileTree:
     """Returns the tree of an archive that is a file of this tree.
 
     Members of a compressed archive cannot be read in any order, so it is copied
-    to a temporary file without a name, which goes with the process.
+    to a temporary file without a name, which disappears with the process.
 
     Args:
       name: Its name here.
@@ -192,8 +192,8 @@ class FileTree:
       num_bytes = os.path.getsize(self.path / name)
     if num_bytes > _MAX_BYTES:
       raise UserError(
-        f"{name} in {self.path} has {num_bytes / 2**30:.1f} GiB; files of up "
-        f"to {_MAX_BYTES / 2**30:g} GiB are read"
+        f"{name} in {self.path} has {num_bytes / 2**30:.1f} GiB; the largest "
+        f"file that is read has {_MAX_BYTES / 2**30:g} GiB"
       )
     return num_bytes
 
@@ -228,7 +228,7 @@ def is_outside(name: str) -> bool:
 
 
 def is_left_behind(name: str) -> bool:
-  """Returns whether a system added the file, not the user."""
+  """Returns whether the operating system added the file, not the user."""
   return any(
     part in _LEFT_BEHIND or part.startswith("._") for part in name.split("/")
   )

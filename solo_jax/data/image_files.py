@@ -101,7 +101,7 @@ def _read_tiff(file: BinaryIO) -> Header:
   if len(pages) < pages[0].num_images:
     raise UserError(
       f"an ImageJ stack of {pages[0].num_images} images of which only the "
-      "first has a header: save its planes as single files"
+      "first has a header; save its planes as separate files"
     )
   largest = max(pages, key=lambda page: page.height * page.width)
   # A decoder allocates memory for whole tiles.
@@ -380,7 +380,7 @@ def to_jpeg_or_png(
   image = decode(encoded, page)
   if image.dtype not in (np.uint8, np.uint16):
     raise UserError(
-      f"expected an image of 8 or 16 bit, found {image.dtype} pixels"
+      f"expected an image of 8 or 16 bits, found {image.dtype} pixels"
     )
   if is_kept:
     return encoded

@@ -6,10 +6,10 @@ The rule, for each image:
    smallest is in front. Crowds are behind all other instances.
 2. A pixel without an instance belongs to the class of its label if that is
    stuff: a class of classes.json that is no category of the JSON file.
-3. All other pixels are void, so are those labelled as a thing that no instance
-   covers.
+3. All other pixels are void, including those labelled as a thing that no
+   instance covers.
 
-The id of a class of stuff is its value plus the largest category id plus 1.
+The id of a stuff class is its value plus the largest category id plus 1.
 """
 
 import dataclasses
@@ -123,7 +123,7 @@ def join(
       `panoptic_segments.make_objects`.
 
   Returns:
-    The instances that are visible, then stuff by rising value.
+    The instances that are visible, then stuff by increasing value.
   """
   ids = np.zeros(values.shape, np.int64)
   for number, value in enumerate(stuff):

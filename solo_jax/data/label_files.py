@@ -13,7 +13,7 @@ _ORIENTATION = 274  # tag
 
 
 def read_label_image(encoded: bytes, page: int = 0) -> tuple[np.ndarray, str]:
-  """Returns a decoded label image; of a palette image the indices.
+  """Returns a decoded label image; for a palette image, the indices.
 
   Args:
     encoded: A one-channel PNG, TIFF or BMP file of whole numbers, which may be

@@ -15,7 +15,7 @@ def encode_labels(labels: np.ndarray) -> dict[int, dict]:
     labels: [H, W] integers; 0 is background.
 
   Returns:
-    {value: COCO's compressed RLE} by rising value, without 0.
+    {value: COCO's compressed RLE} by increasing value, without 0.
   """
   size = list(labels.shape)
   flat = labels.T.ravel()  # runs go down the columns

@@ -165,8 +165,8 @@ def read_index(path: pathlib.Path) -> dict[str, str]:
   for key, split in rows:
     if not isinstance(split, str) or not re.fullmatch(r"\w{1,80}", split):
       raise UserError(
-        f"{path}: {key!r} has the split {split!r:.80}; a split is named by "
-        "letters, digits and _."
+        f"{path}: {key!r} has the split {split!r:.80}; names of splits consist "
+        "of letters, digits and _."
       )
     stem, suffix = split_suffix(str(key))
     name = stem if suffix in image_files.SUFFIXES else str(key)
@@ -174,7 +174,7 @@ def read_index(path: pathlib.Path) -> dict[str, str]:
     if names.setdefault(name, split) != split:
       raise UserError(
         f"{path}: {name!r} is in the splits {names[name]} and {split}; an "
-        "image of both would be trained on and evaluated."
+        "image in both would be used for training and evaluation."
       )
   return names
 

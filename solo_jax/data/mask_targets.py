@@ -14,7 +14,7 @@ import numpy as np
 from solo_jax.data.transforms import Axis
 
 MASK_RULES = ("published", "majority", "coverage")
-# Positions on whole pixels come out of float64 products of sizes up to 1e5.
+# Tolerance: whole-pixel positions are float64 products of sizes up to 1e5.
 _TOLERANCE = 1e-6
 
 
@@ -218,8 +218,8 @@ def area_between(
 
   Args:
     mask: [R, C] uint8, 0 or 1.
-    row_edges: Monotonous, clipped to [0, R]. [rows + 1].
-    column_edges: Monotonous, clipped to [0, C]. [columns + 1].
+    row_edges: Monotonic, clipped to [0, R]. [rows + 1].
+    column_edges: Monotonic, clipped to [0, C]. [columns + 1].
 
   Returns:
     Area within each box, mask pixels. [rows, columns] float64.

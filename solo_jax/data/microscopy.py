@@ -35,7 +35,7 @@ class StainJitter:
   strength: float
 
   def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample:
-    """Returns the sample as uint8 with other amounts of stain."""
+    """Returns the sample as uint8 with changed amounts of stain."""
     k = self.strength
     factors, shifts = rng.uniform(1 - k, 1 + k, 3), rng.uniform(-k, k, 3)
     matrix = np.empty((3, 4))

@@ -2,7 +2,7 @@
 
 As in YOLOv4 (https://arxiv.org/abs/2004.10934, section 3.4): a small dataset
 gives many more scenes, with other neighbours and more objects. Objects keep
-their size; scales are drawn by the transforms before.
+their size; scales are drawn by the earlier transforms.
 """
 
 import dataclasses

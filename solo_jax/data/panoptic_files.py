@@ -10,7 +10,7 @@ from solo_jax.data.file_tree import MAX_PIXELS, FileTree
 from solo_jax.errors import UserError
 
 _YEARS = {"train": "train2017", "validation": "val2017"}
-# The official archive, which holds those of the PNG files.
+# The official archive, which contains the archives of the PNG files.
 _PACKED = "panoptic_annotations_trainval2017.zip"
 
 
@@ -67,8 +67,8 @@ def find_coco(
   Args:
     source: Folder with train2017, val2017 and annotations, the latter with
       panoptic_train2017.json, panoptic_train2017 and so on. Each may be a zip
-      archive still, annotations the official one, whose archives are read from
-      temporary copies.
+      archive. For annotations it may be the official one, whose inner archives
+      are read from temporary copies.
     max_pixels: Images that declare more pixels are rejected.
 
   Returns:
@@ -96,7 +96,7 @@ def find_coco(
   for split, year in _YEARS.items():
     name = f"panoptic_{year}"
     annotations = find("annotations", _PACKED)
-    # The folder may be that of the instances.
+    # The folder may contain only the annotations of instances.
     if f"{name}.json" not in annotations and (root / _PACKED).exists():
       annotations = FileTree(root / _PACKED, max_pixels)
     if f"{name}.json" not in annotations:

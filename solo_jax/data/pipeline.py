@@ -278,8 +278,8 @@ def _stream(
         if died_at == step:
           raise UserError(
             f"data workers were killed twice at batch {step}; if memory ran "
-            "out, lower dataset.num_workers, and if it happens again set it to "
-            "0, to see what reading these images does"
+            "out, lower dataset.num_workers. If it happens again, set it to 0 "
+            "to see the error of reading these images"
           ) from error
         logging.warning(
           "a data worker was killed (out of memory?); all are restarted at "

@@ -52,13 +52,13 @@ class Records:
     widths: [len] int64, pixels.
     num_objects: Instances of each image without crowds. [len] int64.
     num_crowds: Crowd regions of each image. [len] int64.
-    is_thing: Whether each label is one of things, of data that have every pixel
-      labelled (panoptic or semantic); empty elsewhere.
+    is_thing: Whether each label is a thing, if every pixel is labelled
+      (panoptic or semantic data); empty elsewhere.
     metadata: The metadata set by `RecordsBuilder.describe`.
     fingerprint: Fingerprint of the whole split's images, annotations and
-      classes: equal for the same content only. For older datasets without
+      classes: equal only for equal content. For older datasets without
       fingerprints, that of the index and the ends of the files.
-    has_stuff: Whether the dataset has maps of stuff, see stuff_maps.py.
+    has_stuff: Whether the dataset has stuff maps, see stuff_maps.py.
     federated: The FEDERATED_FIELDS of a federated dataset; None for others.
   """
 
@@ -120,7 +120,7 @@ class Records:
     if record["image_id"] != self.image_ids[index]:
       raise UserError(
         f"record {self._start + index} of split {self._name!r} of {self.path} "
-        f"is image {record['image_id']}, its index says "
+        f"is image {record['image_id']}, but its index says "
         f"{self.image_ids[index]}: files of two datasets are mixed; prepare it "
         "again"
       )
@@ -236,7 +236,7 @@ def open_records(data_dir: str, name: str, split: str) -> Records:
 
   Raises:
     UserError: If nothing is prepared there, the split is unknown or selects
-      nothing, or a file of it is missing or cut short.
+      nothing, or a file of it is missing or truncated.
   """
   path = find_prepared(data_dir, name)
   if path is None:
@@ -315,7 +315,7 @@ def read_sample(record: Mapping[str, Any]) -> Sample:
 
 
 def _read_map(record: Mapping[str, Any], size: tuple[int, int]) -> np.ndarray:
-  """Returns the map of stuff, of no class where there is none."""
+  """Returns the stuff map; without one, all pixels have no class."""
   encoded, found = record["stuff"], None
   if encoded and stored_size(encoded) == size:
     found = decode_image(encoded)
@@ -323,7 +323,7 @@ def _read_map(record: Mapping[str, Any], size: tuple[int, int]) -> np.ndarray:
 
 
 def stuff_archive(path: epath.Path, split: str) -> epath.Path:
-  """Returns the path of a split's maps of stuff; there may be none."""
+  """Returns the path of a split's stuff maps; there may be none."""
   return path / f"{split}_stuff.zip"
 
 

@@ -43,7 +43,7 @@ class RleMasks:
   def window(self, index: int, rows: slice, columns: slice) -> np.ndarray:
     """Returns a part of one mask; only its columns are decoded.
 
-    A third of the time of decoding the whole mask of a photograph.
+    Takes a third of the time of decoding the whole mask of a photograph.
 
     Args:
       index: Which mask.

@@ -302,7 +302,7 @@ def _read_polygon(
   if not isinstance(polygon, list):
     raise Unreadable(
       "polygon that is not a list of numbers",
-      f"has {show(polygon)} in place of a polygon; need a list of numbers "
+      f"has {show(polygon)} instead of a polygon; need a list of numbers "
       "[x1, y1, x2, y2, ...]",
     )
   for value in polygon:

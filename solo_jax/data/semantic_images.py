@@ -3,7 +3,7 @@
 A source has `images/<id>.*` and `labels/<id>.*` (one channel) and
 `classes.json`, which names each value: {"0": "wall", "1": "floor", "255":
 null}. null means void: not trained and not scored. Values are used unchanged; a
-value that is missing in the table is a problem.
+value that is missing from the table is a problem.
 """
 
 import collections
@@ -40,7 +40,7 @@ def read_classes(path: pathlib.Path) -> dict[int, str | None]:
     As `parse_classes`.
 
   Raises:
-    UserError: If it is not such a table.
+    UserError: If it is not a table of names.
   """
   try:
     text = path.read_bytes()
@@ -57,10 +57,10 @@ def parse_classes(text: bytes, path: str) -> dict[int, str | None]:
     path: Its path, for messages.
 
   Returns:
-    Name of each value, by rising value; None for void.
+    Name of each value, by increasing value; None for void.
 
   Raises:
-    UserError: If it is not such a table.
+    UserError: If it is not a table of names.
   """
   try:
     table = json.loads(text)

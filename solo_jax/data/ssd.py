@@ -23,11 +23,11 @@ HUE = 18.0  # degrees
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Window:
-  """Shows a random window of the image, on a larger canvas or not.
+  """Shows a random window of the image, sometimes on a larger canvas.
 
-  With probability 1/2 the image first lies somewhere on a canvas of the mean
-  colour. Then a window is drawn that overlaps some object enough (one of
-  `OVERLAPS`, each as likely) and stretched to `image_size`. Objects that the
+  With probability 1/2 the image is first placed on a canvas of the mean colour.
+  Then a window is drawn that overlaps some object enough (one of `OVERLAPS`,
+  all equally likely) and stretched to `image_size`. Objects that the
   window cuts keep their visible part; SSD drops those whose centre is outside.
 
   Attributes:
@@ -81,9 +81,9 @@ def _overlaps(boxes, corner, sides):
 
 @dataclasses.dataclass(frozen=True)
 class Distort:
-  """Changes brightness, contrast, saturation and hue, each or not.
+  """Changes brightness, contrast, saturation and hue, each at random.
 
-  Contrast comes first or last, each as likely.
+  Contrast comes first or last, with equal probability.
   """
 
   def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample:

@@ -1,4 +1,4 @@
-"""Maps of stuff next to the records of a dataset: a class for each pixel.
+"""Stuff maps next to the records of a dataset: a class for each pixel.
 
 COCO-stuff has a PNG for each image of COCO (stuffthingmaps_trainval2017.zip).
 Those of a split are copied into one archive in the folder of the dataset,
@@ -24,7 +24,7 @@ _FOLDERS = ("", "train2017/", "val2017/")
 
 
 def add_stuff_maps(path: pathlib.Path, tree: FileTree) -> dict[str, int]:
-  """Copies the maps of a prepared dataset's images.
+  """Copies the stuff maps of a prepared dataset's images.
 
   Args:
     path: Folder of the dataset.
@@ -32,10 +32,11 @@ def add_stuff_maps(path: pathlib.Path, tree: FileTree) -> dict[str, int]:
       and val2017: the class of each pixel, 255 for none.
 
   Returns:
-    Images without a map, by split; nothing of them is trained.
+    Images without a map, by split; the semantic branch ignores them.
 
   Raises:
-    UserError: If a map is no grey PNG of its image's size, or a split has none.
+    UserError: If a map is not a grey PNG of its image's size, or a split has
+      no map.
   """
   missing = {}
   for split in list_splits(path):
@@ -53,7 +54,7 @@ def add_stuff_maps(path: pathlib.Path, tree: FileTree) -> dict[str, int]:
     if missing[split] == len(records):
       part.unlink()
       raise UserError(
-        f"{tree} has no map of any image of split {split!r}: expected files "
+        f"{tree} has no map for any image of split {split!r}: expected files "
         "such as train2017/000000000009.png"
       )
     part.rename(archive)
@@ -71,7 +72,7 @@ def _find(tree: FileTree, record: dict) -> bytes | None:
     values = decode_image(encoded) if stored_size(encoded) == size else None
     if values is None or values.dtype != np.uint8 or np.ptp(values, -1).any():
       raise UserError(
-        f"{name} in {tree} is no grey PNG of 8 bits of its image's size, "
+        f"{name} in {tree} is not an 8-bit grey PNG of the size of its image, "
         f"{size[1]}x{size[0]}"
       )
     return encoded

@@ -49,7 +49,7 @@ class Page:
     index: Position among all directories of the file.
     height: As stored, pixels.
     width: As stored, pixels.
-    num_channels: Samples of a pixel.
+    num_channels: Samples per pixel.
     dtype: Such as 'uint16' or 'float32'.
     orientation: Orientation of the tag, 1 without it.
     is_reduced: A smaller copy of another page, or a mask of it.

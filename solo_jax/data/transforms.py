@@ -20,7 +20,7 @@ SIZE_SHIFTS = {"nearest": 0.5, "down": 0.0}
 # Grey value of an RGB colour, ITU-R BT.601.
 _LUMA = np.array([0.299, 0.587, 0.114])
 _PERCENTILES = (0.1, 99.9)
-# Whole positions come out of float64 products of sizes up to 1e5.
+# Tolerance: whole positions are float64 products of sizes up to 1e5.
 _TOLERANCE = 1e-6
 
 

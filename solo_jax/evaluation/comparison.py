@@ -28,8 +28,8 @@ class Truth:
   """The ground truth of a split.
 
   Attributes:
-    images: COCO's entries by id, in the order of rising ids.
-    categories: COCO's entries, by rising id; their position is the label.
+    images: COCO's entries by id, in the order of increasing ids.
+    categories: COCO's entries, by increasing id; their position is the label.
     annotations: COCO's entries, with compressed RLE; not the dataset's own.
     rows: Position of each annotation of a listed image and class, by class,
       image and place in the dataset. [N] int64.
@@ -109,7 +109,7 @@ class Comparison:
   """Results matched with their ground truth.
 
   D detections count: the highest-scored `max_detections` of an image and class,
-  in the order of classes, images and falling scores.
+  in the order of classes, images and decreasing scores.
 
   Attributes:
     truth: The ground truth.
@@ -265,7 +265,7 @@ def _ranks(labels: np.ndarray, images: np.ndarray) -> np.ndarray:
 
 
 def rows_of(keys: np.ndarray, key: int) -> slice:
-  """Returns the rows that have a key, given rising keys, by binary search."""
+  """Returns the rows of a key in sorted keys, by binary search."""
   return slice(
     *(np.searchsorted(keys, key, side) for side in ("left", "right"))
   )

@@ -31,7 +31,7 @@ CORRECT, LOCALISATION, CLASS, DUPLICATE, BACKGROUND, BOTH, IGNORED = range(7)
 class Outcomes:
   """Every detection that counts and every object of a split, D and N of them.
 
-  Both are in the order of the images, by rising id.
+  Both are in the order of the images, by increasing id.
 
   Attributes:
     image_ids: [D] int64.
@@ -166,7 +166,7 @@ def _classify(
 
 
 def find_costs(outcomes: Outcomes, num_classes: int) -> dict[str, dict]:
-  """Returns the gain of AP50 if one kind of error were fixed.
+  """Returns the gain in AP50 if one kind of error were fixed.
 
   Fixing a localisation or class error turns it into a hit, unless its object is
   already found or is the target of another such error of a higher score; then

@@ -20,16 +20,16 @@ def match(
 ) -> np.ndarray:
   """Returns the object of each detection.
 
-  By falling score, a detection takes the free object of the highest IoU, one
-  that is not ignored before any that is; of equal ones the last. A crowd stays
-  free.
+  In order of decreasing score, each detection takes the free object with the
+  highest IoU. Objects that are not ignored come before ignored ones, and of
+  equal ones the last is taken. A crowd stays free.
 
   Args:
     pairs: (row of a detection, row of an object, their IoU), of all that
       overlap by the lowest threshold; rows of detections rise, and those of
       objects for each detection. [P] each.
     images: Image of each detection; detections of one image follow each other
-      by falling score. [D] int.
+      by decreasing score. [D] int.
     is_crowd: Whether an object is a crowd. [N] bool.
     is_ignored: Whether it does not count in an area range. [N, A] bool.
 

@@ -35,7 +35,7 @@ class Overlaps:
   """Overlaps of the objects and the flattened detections of one image.
 
   Attributes:
-    scores: Scores of the detections that keep a pixel, falling. [M].
+    scores: Scores of the detections that keep a pixel, decreasing. [M].
     intersections: Common pixels. [N, M] int64.
     truth_areas: Pixels of each object. [N] int64.
     found_areas: Pixels that each detection keeps. [M] int64.
@@ -113,7 +113,7 @@ def overlaps(dataset: dict, results: Sequence[dict]) -> list[Overlaps]:
 def _overlaps_of_image(
   truth: Sequence[dict], found: Sequence[dict], size: tuple[int, int]
 ) -> Overlaps:
-  """Returns the overlaps of one image's RLEs, with results by falling score."""
+  """Returns the overlaps of one image's RLEs, results sorted by score."""
   crops = (_crop(result["segmentation"]) for result in found)
   owner = flatten(crops, size)
   num_bins = len(found) + 1

@@ -21,8 +21,9 @@ def confusion_matrix(
 ) -> np.ndarray:
   """Returns how often each class is detected as each other class.
 
-  In each image detections take, by falling score and whatever their class, the
-  free object of the highest mask IoU, at least 0.5.
+  In each image, in order of decreasing score, each detection takes the free
+  object with the highest mask IoU, whatever its class, if the IoU is at least
+  0.5.
 
   Args:
     comparison: Finished comparison of masks.
@@ -126,7 +127,7 @@ def sweep(outcomes: Outcomes, thresholds: np.ndarray) -> dict[str, np.ndarray]:
 
   Args:
     outcomes: Outcomes of a split.
-    thresholds: Thresholds of the score, rising. [S].
+    thresholds: Thresholds of the score, increasing. [S].
 
   Returns:
     precision, recall and f1 by name, [S] float64; NaN where nothing is

@@ -55,7 +55,7 @@ class PanopticQuality:
   """Adds up images.
 
   Attributes:
-    is_thing: Whether each category id is one of things.
+    is_thing: Whether each category id is a thing.
     counts: Counts of each category id.
   """
 

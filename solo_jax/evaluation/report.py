@@ -66,7 +66,7 @@ def summarize(
   Returns:
     data: Sections by name, ready for JSON.
     shown: Images to draw: all, or MAX_IMAGES of the worst, the best and those
-      with the surest mistakes.
+      with the most confident mistakes.
   """
   outcomes = errors.find_outcomes(masks)
   num_classes = len(masks.truth.categories)
@@ -256,7 +256,8 @@ def write(
     about: How it was made.
     shown: As `summarize` returns it.
     pictures: Of these images, by image id.
-    palette: Colours such as '#ff4d6d', the last that of what is no object.
+    palette: Colours such as '#ff4d6d', the last for detections without an
+      object.
 
   Returns:
     The path of the file.

@@ -1,7 +1,7 @@
 """Resizes masks to the original size inside a compiled program.
 
-As in `device_resize`, sizes are values: images are in the corner of a canvas.
-The results are those of `inference.instances`, which works on the host.
+As in `device_resize`, sizes are arguments: images are in the corner of a
+canvas. The results are those of `inference.instances`, which works on the host.
 """
 
 import functools

@@ -1,8 +1,8 @@
 """Resizes images inside a compiled program.
 
-The sizes of an image are values here, not shapes: images are in the corner of a
-canvas of fixed size, so one program handles all sizes that fit. Positions are
-fractions of integers, so that float32 is exact for every size.
+The sizes of an image are arguments here, not shapes: images are in the corner
+of a canvas of fixed size, so one program handles all sizes that fit. Positions
+are fractions of integers, so that float32 is exact for every size.
 
 The results are those of `data.batching.render_image`, which uses OpenCV and
 Pillow. `device_masks` resizes the masks back.
@@ -28,7 +28,7 @@ def fitted_size(
 ) -> jax.Array:
   """Returns the size of an image in the network.
 
-  The rule of `data.transforms.resize_to_fit`, in whole numbers. It rounds ties
+  The rule of `data.transforms.resize_to_fit`, in integers. It rounds ties
   up, where float64 falls either way: of all sizes up to 2,200 x 2,200 with 800
   and 1333, 60 in 4.8 million differ, by one pixel; rounded down, 1 in 70.
 
@@ -68,7 +68,7 @@ def resize_image(
 ) -> jax.Array:
   """Returns the resized image in the corner of a canvas.
 
-  'bilinear' and 'antialias' use whole numbers and equal the host's bit for bit.
+  'bilinear' and 'antialias' use integers and equal the host's bit for bit.
   'area' sums in float32, in another order than OpenCV: a value within 1e-4 of a
   half may be rounded the other way.
 
@@ -143,7 +143,7 @@ def divide(numerator: jax.Array, denominator: jax.Array) -> jax.Array:
 
 
 def _resize_bilinear(image, original_size, image_size, padded_size):
-  """OpenCV's INTER_LINEAR of bytes, whose arithmetic is in fixed point."""
+  """Resizes bytes like OpenCV's INTER_LINEAR, in fixed-point arithmetic."""
   one = 1 << _OPENCV_BITS
 
   def taps(axis):

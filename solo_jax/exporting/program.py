@@ -40,7 +40,7 @@ def make_program(
       fit into it once they are resized.
 
   Returns:
-    (weights, image, original_size) -> dict of arrays, sorted by falling score:
+    (weights, image, original_size) -> dict of arrays, the best score first:
       weights: Leaves of the variables.
       image: RGB, each in the top left corner. [B, Hc, Wc, 3] uint8, Wc a
         multiple of 8. The rest of the canvas is ignored.

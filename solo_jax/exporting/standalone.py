@@ -121,7 +121,7 @@ class Predictor:
         self._weights = [file[name] for name in names]
 
   def __call__(self, image: np.ndarray) -> list[Detection]:
-    """Returns the objects of one image, by falling score.
+    """Returns the objects of one image, by decreasing score.
 
     Args:
       image: RGB, RGBA (alpha is dropped) or grey. [H, W, 3], [H, W, 4],
@@ -293,7 +293,7 @@ def to_rgb(image: np.ndarray) -> np.ndarray:
     Grey repeated, alpha dropped. [H, W, 3], dtype kept.
 
   Raises:
-    ValueError: If the array is no such image.
+    ValueError: If the array is not such an image.
   """
   if image.dtype not in (np.uint8, np.uint16):
     raise ValueError(f"expected uint8 or uint16 pixels, got {image.dtype}")
@@ -376,8 +376,8 @@ def merge_tiles(
     size: (height, width) of the whole image.
 
   Returns:
-    Detections of the whole image by falling score. Those cut by a seam are kept
-    only if no other tile has the object.
+    Detections of the whole image by decreasing score. Those cut by a seam are
+    kept only if no other tile has the object.
   """
   placed, is_cut, first = (
     [],

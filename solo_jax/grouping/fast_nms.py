@@ -1,6 +1,6 @@
 """Fast NMS: non-maximum suppression of all classes in one parallel step.
 
-Shape letters: A boxes, K classes, T competing boxes of a class, M detections.
+Shape letters: A boxes, K classes, T competing boxes per class, M detections.
 """
 
 import jax
@@ -34,7 +34,7 @@ def fast_nms(
     max_detections: M.
 
   Returns:
-    box: Index of each detection's box, by falling score. [M] int32.
+    box: Index of each detection's box, by decreasing score. [M] int32.
     label: [M] int32.
     score: [M] float32, 0 where not valid.
     valid: [M] bool, the valid ones first.

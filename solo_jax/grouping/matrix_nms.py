@@ -34,8 +34,8 @@ def matrix_nms(
   0.
 
   Args:
-    masks: Binary masks in falling order of score. [M, Q] bool.
-    scores: Falling. [M] float32.
+    masks: Binary masks in decreasing order of score. [M, Q] bool.
+    scores: Decreasing. [M] float32.
     labels: [M] int32.
     valid: False for padding, which neither decays nor is decayed. [M] bool.
     kernel: 'gaussian' or 'linear'.

@@ -34,7 +34,7 @@ def mean_shift(
     num_iterations: Steps per sample.
 
   Returns:
-    The groups by falling number of samples.
+    The groups by decreasing number of samples.
   """
   foreground = pixels.foreground
   rank = jnp.cumsum(foreground)  # 1, 2, ... along the foreground

@@ -39,7 +39,7 @@ def tag_histogram(
     min_pixels: Smaller groups are left out.
 
   Returns:
-    The groups by falling height of their peak.
+    The groups by decreasing height of their peak.
 
   Raises:
     ValueError: If T is neither 1 nor 2.

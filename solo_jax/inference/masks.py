@@ -38,8 +38,8 @@ class AxisWeights:
       beyond `last`. They sum to 1, or to less where a mask ends at the edge of
       a box. [pixels, few] float32.
     num_cells: Cells of the axis.
-    first: First cell a pixel depends on, never falling. [pixels] int.
-    last: Last cell a pixel depends on, never falling. [pixels] int.
+    first: First cell a pixel depends on, never decreasing. [pixels] int.
+    last: Last cell a pixel depends on, never decreasing. [pixels] int.
   """
 
   taps: np.ndarray
@@ -57,7 +57,7 @@ class AxisWeights:
 
     Args:
       start: First pixel.
-      stop: Behind the last pixel.
+      stop: One past the last pixel.
 
     Returns:
       [stop - start, cells from `first` of the first to `last` of the last].

@@ -47,8 +47,8 @@ class Model:
     mask_threshold: A pixel belongs to a mask above this probability.
     class_names: Name of each label; empty if unused.
     category_ids: The dataset's own id of each label; empty if unused.
-    exif: What training did with orientation tags, 'apply' or 'ignore'; arrays
-      have none, so that it concerns whoever reads files.
+    exif: What training did with orientation tags, 'apply' or 'ignore'. Arrays
+      have no tags, so only code that reads files uses it.
   """
 
   method: Method

@@ -51,7 +51,7 @@ class Preparation:
     self._scales = tuple(scales)
     # Tiles have few shapes anyway.
     is_whole = preprocessing["tile_size"] is None
-    # Those that are stretched have one.
+    # Stretched images have one shape.
     self._has_few = few_shapes and is_whole and preprocessing["keep_aspect"]
 
   def __call__(self, index: int, image: np.ndarray) -> Prepared:
@@ -140,9 +140,9 @@ def pad_to_few(
   With a short side S and a long side L, each side becomes the first of L and
   of S times FEW in which it fits, in multiples of `pad_multiple`: 224, 416,
   512, 608, 704, 800, 928, 1024, 1088, 1216 or 1344 for 800, 1333 and 32. So
-  there are at most 21 padded sizes, in place of 88. The usual formats of
+  there are at most 21 padded sizes, instead of 88. The usual aspect ratios of
   photographs, 1:1, 5:4, 4:3, 3:2 and those of L, are padded no more than by
-  `pad`, others by an eighth as a rule: much more costs accuracy
+  `pad`, others usually by an eighth: much more lowers accuracy
   (docs/results.md).
 
   Args:

@@ -21,7 +21,7 @@ class Segmenter:
   several threads.
 
   Attributes:
-    is_thing: Whether each label is one of things.
+    is_thing: Whether each label is a thing.
   """
 
   def __init__(self, predictor: Predictor, kinds: Sequence[str] = KINDS):

@@ -213,7 +213,7 @@ def merge_tiles(
       an image without detections.
 
   Returns:
-    Detections of the whole image by falling score, with CroppedMasks.
+    Detections of the whole image by decreasing score, with CroppedMasks.
     Detections cut by a seam are kept only if no other tile has the object.
   """
   starts = np.cumsum([0, *(len(pieces) for pieces in tiles)])

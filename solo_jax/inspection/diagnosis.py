@@ -196,7 +196,7 @@ def _measure(
   add_stage: AddStage,
   name: str,
 ) -> Ceiling:
-  """Returns the ceiling of a configuration of plain dicts."""
+  """Returns the ceiling of a configuration given as plain dicts."""
   return measure_ceiling(
     scored,
     build_method(config),

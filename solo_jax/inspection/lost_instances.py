@@ -36,7 +36,7 @@ class Fates:
   Attributes:
     num_visible: Instances of which something is visible.
     lost: Number of lost instances by way, in the order in which the ways apply.
-    rows: How each valid instance of the example got lost, '' if it did not. [n]
+    rows: How each valid instance of the example was lost, '' if it was not. [n]
       str.
     num_reduced: Number of instances trained on only a part, by description.
     taken: How much of each capacity all instances take.
@@ -63,7 +63,7 @@ def make_judge(method: Method) -> Callable[[types.Batch], LostInstances]:
   """Returns `Method.lost_instances`, jitted.
 
   Args:
-    method: A method that lists none is taken to lose none by itself.
+    method: One without `lost_instances` is assumed to lose none by itself.
   """
   if method.lost_instances is None:
     return lambda batch: LostInstances(ways=(), is_lost=())
@@ -127,7 +127,7 @@ def judge_frame(
 
 
 def visible_areas(sample: types.Sample) -> np.ndarray:
-  """Returns the visible area of each instance that is no crowd.
+  """Returns the visible area of each instance that is not a crowd.
 
   Args:
     sample: Sample of a frame.

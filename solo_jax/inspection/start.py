@@ -1,4 +1,4 @@
-"""Published weights to start from, where there are few images."""
+"""Published weights to start from if there are few images."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -12,16 +12,16 @@ _FREE = ("weights", "frozen_stages", "remat", "norm", "stride_in_1x1")
 
 
 def find_start(config: Mapping[str, Any], num_images: int) -> Published | None:
-  """Returns weights that a run on few images should rather start from.
+  """Returns weights that a run on few images should start from instead.
 
   Args:
     config: Sections of the configuration as plain dicts.
     num_images: Images to train on.
 
   Returns:
-    The row of highest AP that anyone may download and whose network is of the
-    same method with the same backbone, first those with the same head; None if
-    there is none, there are many images, or the run starts from a checkpoint.
+    The row with the highest AP that anyone may download and whose network has
+    the same method and backbone, preferably with the same head. None if there
+    is no such row, there are many images, or the run starts from a checkpoint.
   """
   if num_images >= FEW_IMAGES or config["training"]["init_from"] is not None:
     return None

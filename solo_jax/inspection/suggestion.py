@@ -1,7 +1,7 @@
 """Suggests a configuration, given the images and objects of a dataset.
 
 Each step examines the data as the previous steps would feed it to the network,
-and changes only what does not suit. Every change has a reason.
+and changes only unsuitable fields. Every change has a reason.
 """
 
 import copy
@@ -53,8 +53,8 @@ def suggest(
   """
   if not len(statistics.object_sizes):
     raise UserError(
-      f"none of the {statistics.num_examined} images examined of split "
-      f"{statistics.split!r} has an instance: nothing to suggest from"
+      f"none of the {statistics.num_examined} examined images of split "
+      f"{statistics.split!r} has an instance, so nothing can be suggested"
     )
   made = Suggestion(copy.deepcopy(dict(config)))
   made.set(
@@ -86,7 +86,7 @@ def choose_masks(
   own = settings["mask_stride"], settings["mask_rule"]
   mask_strides = build_method(made.config).mask_strides
   strides = sorted({own[0], *mask_strides}, reverse=True)
-  # By rising cost, the first that is good enough is taken: soft targets cost
+  # In order of cost, the first that is good enough is taken: soft targets cost
   # less than twice the resolution.
   options = [own]
   options += [(s, "coverage") for s in strides if s <= own[0]]

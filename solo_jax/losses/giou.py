@@ -7,7 +7,8 @@ import jax.numpy as jnp
 def generalized_iou(a: jax.Array, b: jax.Array) -> jax.Array:
   """Returns the generalized IoU of boxes (algorithm 1), un-reduced.
 
-  IoU less the share of the smallest box around both that neither covers. Shapes
+  IoU minus the share of the smallest box around both that neither covers.
+  Shapes
   broadcast: `a[:, None]` and `b[None]` give all pairs.
 
   Args:

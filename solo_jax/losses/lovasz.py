@@ -11,9 +11,9 @@ import jax.numpy as jnp
 def lovasz_hinge(logits: jax.Array, targets: jax.Array) -> jax.Array:
   """Returns the Lovasz hinge of each mask, un-reduced.
 
-  The hinge errors 1 - logit * sign, in falling order, each weighted by what
-  its pixel adds to the Jaccard loss of those before it. The order and the
-  weights are constants of the gradient.
+  The sum of the hinge errors 1 - logit * sign in decreasing order, each
+  weighted by what its pixel adds to the Jaccard loss of those before it. The
+  order and the weights are constants of the gradient.
 
   Args:
     logits: Positive for foreground. [..., Q] float.

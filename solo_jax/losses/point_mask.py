@@ -15,8 +15,8 @@ def point_mask_losses(
   """Returns cross-entropy and dice loss of each mask from its points.
 
   The dice loss is 1 - (2 sum(p t) + 1) / (sum(p) + sum(t) + 1), as in
-  Mask2Former (https://arxiv.org/abs/2112.01527); its denominator is not squared
-  as that of SOLO's.
+  Mask2Former (https://arxiv.org/abs/2112.01527); its denominator is not
+  squared, unlike SOLO's.
 
   Args:
     logits: [..., P] float.

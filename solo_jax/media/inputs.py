@@ -110,7 +110,7 @@ def _find_files(
 
 
 def describe_others(passed_over: Mapping[str, int]) -> str:
-  """Returns what was passed over in words: '3 .heic, 1 .txt'."""
+  """Returns the ignored files in words: '3 .heic, 1 .txt'."""
   items = sorted(passed_over.items(), key=lambda item: (-item[1], item[0]))
   text = ", ".join(f"{count} {suffix}" for suffix, count in items[:10])
   if len(items) > 10:

@@ -26,8 +26,8 @@ def trace(
 
   Returns:
     An outline for each, holes included, in steps from the corner of the image.
-    Its deepest point is where the mask is seen, with smaller ones over larger
-    ones.
+    Its deepest point is in the part of the mask that stays visible when smaller
+    masks are drawn over larger ones.
   """
   boxes = [
     np.s_[top:bottom, left:right]
@@ -75,7 +75,7 @@ def _trace(
 
 
 def _to_path(points: np.ndarray) -> str:
-  """Returns a closed line of whole numbers, each relative to the one before."""
+  """Returns a closed line of whole numbers, each relative to the previous."""
   (x, y), *_ = points.tolist()
   steps = "".join(f"{dx} {dy} " for dx, dy in np.diff(points, axis=0).tolist())
   return f"M{x} {y}l{steps.strip()}z" if steps else f"M{x} {y}z"

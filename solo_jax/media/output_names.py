@@ -40,7 +40,7 @@ def output_names(paths: Sequence[pathlib.Path]) -> list[str]:
   folders = {folder for name in short for folder in _folders(_key(name))}
   names, taken, numbers = {}, set(folders), collections.Counter()
   alone = [counts[_key(name)] == 1 for name in short]
-  # Those first that need their suffix.
+  # Names that need their suffix come first.
   for i in sorted(range(len(absolute)), key=lambda i: alone[i]):
     name = short[i]
     if not alone[i] or _key(name) in taken:

@@ -53,7 +53,7 @@ def draw_images(
 
 
 def palette() -> list[str]:
-  """Returns the colours of instances and last that of what is no object."""
+  """Returns the colours of instances, the last for those without an object."""
   colors = [*visualization.PALETTE.colors, visualization.UNMATCHED]
   return [color.as_hex() for color in colors]
 

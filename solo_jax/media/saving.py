@@ -60,7 +60,7 @@ class Results(contextlib.ExitStack):
       kinds: Names from KINDS.
       class_names: Name of each label.
       category_ids: Category id of each label.
-      is_thing: Whether each label is one of things; empty where all are.
+      is_thing: Whether each label is a thing; empty where all are.
       look: Look of the overlays.
 
     Raises:
@@ -165,7 +165,7 @@ class Results(contextlib.ExitStack):
 
     Args:
       image: RGB. [H0, W0, 3] uint8 or uint16.
-      instances: Its instances, by falling score.
+      instances: Its instances, by decreasing score.
       file_name: For the COCO files.
       name: Name of the output files.
       views: Pictures of the network's maps by title, for the kind 'views'.
@@ -231,7 +231,7 @@ class Results(contextlib.ExitStack):
       for i, annotation in enumerate(annotations):
         polygons = to_polygons(*instances.crop(i))
         annotation |= dict(segmentation=polygons, area=area_of(polygons))
-      # Readers take an empty list of polygons for damage.
+      # Readers treat an empty list of polygons as damage.
       drawn = [x for x in annotations if x["segmentation"]]
       self._coco["polygons"].add(entry, drawn)
 
@@ -302,7 +302,7 @@ class VideoResults:
 
     Args:
       frame: The frame.
-      instances: Its instances, by falling score.
+      instances: Its instances, by decreasing score.
       tracks: Track of each instance, from 1. [M] int.
       views: See `Results.add`.
       maps: See `Results.add`.
@@ -329,7 +329,7 @@ def make_label_image(
   """Returns instances as one label image, the usual format in microscopy.
 
   Args:
-    instances: By falling score.
+    instances: By decreasing score.
     values: Value of each instance in the image, from 1. Values above 16 bits
       are left out and logged. [M] int.
 

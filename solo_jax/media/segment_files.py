@@ -38,7 +38,7 @@ class SegmentFiles:
       kinds: Names from KINDS.
       class_names: Name of each label.
       category_ids: Category id of each label.
-      is_thing: Whether each label is one of things; empty where all are.
+      is_thing: Whether each label is a thing; empty where all are.
     """
     self._out, self._kinds = out, kinds
     self._ids = np.asarray(category_ids, np.int64)
@@ -136,7 +136,7 @@ def to_instances(found: types.SegmentMap) -> types.Instances:
     found: Panoptic map.
 
   Returns:
-    One mask per segment, by falling score.
+    One mask per segment, by decreasing score.
   """
   segments = sorted(found.segments, key=lambda segment: -segment.score)
   planes = np.stack(

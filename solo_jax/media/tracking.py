@@ -52,7 +52,7 @@ class Tracker:
     """Starts without any track.
 
     Args:
-      score_threshold: A detection of a lower score starts no track.
+      score_threshold: A detection of a lower score does not start a track.
       max_missed: Seconds after which an object that is not detected is dropped.
     """
     self._score_threshold = score_threshold
@@ -71,7 +71,7 @@ class Tracker:
 
     Returns:
       The detections of at least the score threshold and those of lower scores
-      that continue a track, by falling score; and the track of each, from 1.
+      that continue a track, by decreasing score; and the track of each, from 1.
     """
     for track in self._tracks:
       track.corner = track.corner + track.velocity

@@ -128,9 +128,9 @@ class VideoFile:
 def _open(path: pathlib.Path) -> Iterator[av.container.InputContainer]:
   """Yields an open video, rejecting other kinds of input.
 
-  FFmpeg gets the open file: it would take some names for addresses, cannot
-  read those that are not UTF-8, and calls damage an I/O error. Of its formats
-  only those are tried that lead to no other file.
+  FFmpeg gets the open file: it would treat some names as addresses, cannot read
+  names that are not UTF-8, and calls damage an I/O error. Only formats that
+  cannot refer to other files are tried.
   """
   with path.open("rb") as file:
     try:

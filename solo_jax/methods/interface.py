@@ -39,7 +39,7 @@ class Way:
   Attributes:
     name: Two or three words.
     meaning: The deciding field and the consequence for the instance.
-    kind: Name under which ways of a kind are added up; '' for none.
+    kind: Name under which related ways are added up; '' for none.
   """
 
   name: str
@@ -175,7 +175,7 @@ class Method:
       own fields need to suit the data.
     mask_strides: Strides that `network.mask_stride` may have, from cheap to
       fine; empty if the resolution of masks follows from other fields.
-    is_thing: Whether each label is one of things, not stuff; empty where all
+    is_thing: Whether each label is a thing, not stuff; empty where all
       are.
   """
 

@@ -122,7 +122,7 @@ def sine_positions(height: int, width: int, channels: int) -> np.ndarray:
     channels: A multiple of 4; the first half encodes y, the second x.
 
   Returns:
-    Sine and cosine in turns, by rising wavelength.
+    Sine and cosine alternate, by increasing wavelength.
     [height * width, channels] float32.
   """
   half = channels // 2

@@ -1,7 +1,7 @@
 """Deformable convolution, v1 and v2, in pure JAX.
 
 https://arxiv.org/abs/1703.06211 and https://arxiv.org/abs/1811.11168 (v2: each
-sample has a factor, too). Memory layout of offsets, masks and kernels as in
+sample also has a factor). Memory layout of offsets, masks and kernels as in
 torchvision and mmcv, but channels last.
 
 Shape letters: B images, H, W input, h, w output, C input channels, O output
@@ -119,7 +119,7 @@ def deform_conv2d(
 
   Returns:
     [B, h, w, O], dtype of `x`, with h = (H + 2 * padding - dilation * (k - 1)
-    - 1) // strides + 1 and w alike. Sampling and sums are float32.
+    - 1) // strides + 1 and w accordingly. Sampling and sums are float32.
 
   Raises:
     ValueError: If the shapes do not fit together.

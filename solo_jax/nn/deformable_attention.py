@@ -4,7 +4,7 @@ Each query samples a few positions of each level of a pyramid, bilinearly, and
 sums the samples with weights that it also predicts.
 
 Shape letters: B images, S pixels of all levels, level after level and row by
-row, Q queries, h heads of D channels, L levels, P points of a level.
+row, Q queries, h heads of D channels, L levels, P points per level.
 """
 
 import functools
@@ -91,7 +91,7 @@ def star_offsets(
 
   Args:
     num_heads: Heads; their directions go around the circle.
-    num_levels: L; all alike.
+    num_levels: L; all levels get the same offsets.
     num_points: P, at 1, 2, ... pixels along the direction, by the larger of
       the two coordinates.
     key: Not used.

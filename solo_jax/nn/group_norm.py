@@ -1,9 +1,9 @@
 """Group normalisation (https://arxiv.org/abs/1803.08494) by sums of channels.
 
 `nn.GroupNorm` of Flax sums over the pixels and channels of a group at once. On
-the CPU these are short sums in strides, in the gradient as well. Here each
-channel is summed over its pixels first, in vectors, then the few channels of a
-group: a third of the time, equal to rounding.
+the CPU these are short, strided sums, also in the gradient. Here each channel
+is first summed over its pixels, in vectors, then the few channels of a group.
+This takes a third of the time; results agree up to rounding.
 """
 
 import flax.linen as nn

@@ -67,7 +67,7 @@ def grouped_conv2d(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
     [B, ceil(H / stride), ceil(W / stride), O], dtype of `x`.
 
   Raises:
-    ValueError: If C is no multiple of the kernel's input channels.
+    ValueError: If C is not a multiple of the kernel's input channels.
   """
   if x.shape[-1] % kernel.shape[2]:
     raise ValueError(

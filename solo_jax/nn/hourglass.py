@@ -14,7 +14,7 @@ from solo_jax.nn.resize import upsample_nearest_2x
 class Hourglass(nn.Module):
   """One hourglass: down by pooling, up again, with skips at every scale.
 
-  Differs from the paper: one 3x3 convolution with group norm in place of each
+  Differs from the paper: one 3x3 convolution with group norm instead of each
   residual bottleneck.
 
   Attributes:

@@ -148,7 +148,7 @@ def make_norm(
 
 
 class ConstantNorm(nn.BatchNorm):
-  """Batch norm whose scale and bias get no gradient, as its statistics."""
+  """Batch norm whose scale and bias get no gradient, like its statistics."""
 
   def param(self, name: str, *args: Any, **kwargs: Any) -> jax.Array:
     """Returns a parameter without gradient."""

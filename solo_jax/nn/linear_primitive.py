@@ -1,9 +1,10 @@
-"""Linear functions of arrays that state their own transposes.
+"""Linear functions of arrays that define their own transposes.
 
-Reverse-mode differentiation transposes: where XLA's way of computing a
-transpose is slow, a function can state a better one here. `jax.custom_vjp`
-would do that too, but does not support forward mode (`jax.jvp`, Hessians);
-a primitive that is declared linear keeps derivatives of every mode and order.
+Reverse-mode differentiation transposes linear functions. If XLA's way of
+computing a transpose is slow, a function can define a better one here.
+`jax.custom_vjp` would do that too, but does not support forward mode
+(`jax.jvp`, Hessians); a primitive that is declared linear keeps derivatives of
+every mode and order.
 """
 
 import functools

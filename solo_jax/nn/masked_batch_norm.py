@@ -8,8 +8,8 @@ import jax.numpy as jnp
 class MaskedBatchNorm(nn.Module):
   """Batch norm of the valid rows, wherever they are.
 
-  Flax averages the means of the devices, whatever number of valid rows each
-  has, and is not a number where one has none. Here sums are divided by the
+  Flax averages the means of the devices regardless of their number of valid
+  rows, and gives NaN if a device has none. Here sums are divided by the
   count of all devices. Parameters and statistics have the same names.
 
   Attributes:
@@ -54,7 +54,7 @@ class MaskedBatchNorm(nn.Module):
     return ((x - used_mean) * factor + bias).astype(self.dtype)
 
   def _statistics(self, x, valid, mean, var):
-    """Returns mean and variance of the valid rows; the given ones of none."""
+    """Returns mean and variance of the valid rows, or the given ones."""
     weight = valid.astype(jnp.float32)[:, None, None, None]
     sums = (
       jnp.sum(weight) * x.shape[1] * x.shape[2],

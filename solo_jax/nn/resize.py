@@ -3,8 +3,8 @@
 Other modules compute bilinear weights, too, because each must round like a
 different reference: `inference.masks` (float64, on the host),
 `inference.box_masks` (zero beyond the cells), `exporting.device_masks`
-(fractions of integers, as sizes are values there) and `exporting.device_resize`
-(OpenCV's fixed point).
+(fractions of integers, as sizes are arguments there) and
+`exporting.device_resize` (OpenCV's fixed point).
 """
 
 import functools
@@ -99,7 +99,7 @@ def _apply(x: jax.Array, *by_axis: tuple[int, np.ndarray]) -> jax.Array:
   """Returns x, [B, H, W, C] float32, multiplied along one axis after another.
 
   TPUs are slow at reads of slices and fast at products: from 64 to 128 cells of
-  256 channels they move 61 MB in place of 208, by the compiler's plan for v5e.
+  256 channels they move 61 MB instead of 208, by the compiler's plan for v5e.
   """
 
   def with_each(x, apply):

@@ -43,8 +43,8 @@ class Request:
 
   Attributes:
     path: Folder of a run or of one checkpoint.
-    data_dir: Prepared datasets. The checkpoint knows where the training had
-      them, but a file that was given does not choose what is opened.
+    data_dir: Folder of the prepared datasets. The folder in the checkpoint is
+      not used, because a file must not decide what is opened.
     split: Split to evaluate; None: the config's `eval_split`.
     overrides: Changes of the config, see `override`.
     out: File for the COCO results; None: not written.
@@ -153,7 +153,7 @@ def evaluate_checkpoint(
 def _warn_of_exif(
   checkpoint: store.Checkpoint, records: Records, console: rich.console.Console
 ) -> None:
-  """Prints a warning if photographs were turned otherwise in training."""
+  """Prints a warning if photographs were rotated differently in training."""
   if checkpoint.exif not in (None, records.exif):
     console.print(
       f"beware: training data were prepared with --exif={checkpoint.exif}, "
@@ -168,7 +168,7 @@ def _judge(
   results: list[dict],
   max_detections: int,
 ) -> judging.Judged:
-  """Returns detections compared with the truth, with all metrics asked for."""
+  """Returns detections compared with the truth, with all requested metrics."""
   with predictor.clock("metrics"):
     judged = judging.judge(
       instances_of(records),

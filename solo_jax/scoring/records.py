@@ -57,7 +57,7 @@ def evaluate_records(
 
 
 def instances_of(records: data_records.Records) -> dict[str, Any]:
-  """Returns the instances of a split in COCO's format: its things.
+  """Returns the things of a split as instances in COCO's format.
 
   Args:
     records: Any split.
@@ -84,8 +84,8 @@ def segment_metrics(
     records: Split to evaluate.
 
   Returns:
-    See `evaluate_segments`; empty for data of instances and for methods that
-    find nothing else.
+    See `evaluate_segments`; empty for instance data and for methods that only
+    find instances.
   """
   if not records.is_thing:
     return {}
@@ -117,8 +117,8 @@ def detect_records(
     predictor: Predictor of the records' classes.
     records: Split to read.
     category_ids: Category id of each label of the predictor; None: those of
-      the records. What is detected as a category that these do not have is
-      left out, as no annotation can be meant.
+      the records. Detections of categories that these do not have are
+      left out, as no annotation can match them.
     on_image: Called after each image, for showing progress.
 
   Returns:
@@ -176,12 +176,12 @@ def check_things(method: Method, records: data_records.Records) -> None:
   """Checks that a method separates the same things as the data do.
 
   Args:
-    method: Any method; one without panoptic maps takes every segment for an
+    method: Any method; one without panoptic maps treats every segment as an
       object.
     records: Split to train or evaluate on.
 
   Raises:
-    errors.UserError: If it takes stuff for things, or the other way round.
+    errors.UserError: If it treats stuff as things, or things as stuff.
   """
   if method.decode_panoptic is None or not records.is_thing:
     return
@@ -208,8 +208,8 @@ def check_classes(
     category_ids: Category ids of the model, in label order.
 
   Raises:
-    UserError: If names, ids or their order differ, but for outputs of the model
-      that no class belongs to.
+    UserError: If names, ids or their order differ, except for outputs of the
+      model without a class.
   """
   expected = [
     (category, name)

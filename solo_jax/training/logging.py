@@ -139,7 +139,7 @@ class RunLog:
   def _print(self, text: str, **style: Any) -> None:
     try:
       self._console.print(printable(text), markup=False, **style)
-    except OSError:  # a terminal that was closed; the run has to be saved yet
+    except OSError:  # a closed terminal; the run still has to be saved
       self._console.quiet = True
 
   @contextlib.contextmanager
@@ -202,7 +202,7 @@ def read_rows(path: str) -> list[dict[str, Any]]:
 
 
 def _read(path: str) -> tuple[list[dict[str, Any]], bytes | None]:
-  """Returns the rows of a file and, if others are damaged, its contents."""
+  """Returns the valid rows of a file, and its contents if rows are damaged."""
   file = epath.Path(path)
   if not file.exists():
     return [], None

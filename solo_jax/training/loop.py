@@ -59,11 +59,11 @@ def train_and_evaluate(
     Metrics of the final evaluation by name, as `Metrics.scalars`.
 
   Raises:
-    UserError: On a config that is wrong in itself, does not fit the data or
-      the devices, or differs from the one of the checkpoints in `workdir` or
-      of another process; if `workdir` holds converted weights, is used by
-      another run or cannot be written; if the records are missing or others
-      than those trained on; after too many non-finite steps in a row.
+    UserError: If the config is invalid, does not fit the data or the devices,
+      or differs from that of the checkpoints in `workdir` or of another
+      process; if `workdir` holds converted weights, is used by another run or
+      cannot be written; if the records are missing or differ from those trained
+      on; after too many non-finite steps in a row.
     Stopped: After SIGTERM, SIGHUP or Ctrl-C, when the state is saved.
   """
   # --- Config against devices

@@ -213,8 +213,8 @@ def is_backbone(path: tuple) -> bool:
 def is_decayable(path: tuple, x: Any) -> bool:
   """Returns whether a path is that of a weight, which decays.
 
-  Norm scales, norm offsets and biases are vectors. Others that are no layer's
-  weights are known by name, see LEARNED_VALUES.
+  Norm scales, norm offsets and biases are vectors. Other parameters that are
+  not weights of a layer are recognised by name, see LEARNED_VALUES.
 
   Args:
     path: Path of the parameter in its tree.

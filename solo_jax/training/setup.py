@@ -91,7 +91,7 @@ def open_data(config: ml_collections.ConfigDict, split: str) -> Records:
 
 
 def describe_data(records: Records) -> dict[str, Any]:
-  """Returns by what checkpoints know their training data again.
+  """Returns the facts by which checkpoints recognise their training data.
 
   Args:
     records: Images to train on.
@@ -109,7 +109,7 @@ def describe_data(records: Records) -> dict[str, Any]:
 def load_initial(
   config: ml_collections.ConfigDict, variables: dict[str, Any]
 ) -> tuple[dict[str, Any], list[str], tuple[str, ...]]:
-  """Returns variables with those replaced that a run starts from.
+  """Returns variables with the initial weights of a run filled in.
 
   Args:
     config: The whole configuration: `training.init_from`, or without it
@@ -144,7 +144,7 @@ def load_initial(
 def compare_input(
   saved: ml_collections.ConfigDict, config: ml_collections.ConfigDict
 ) -> list[str]:
-  """Returns notes on inputs that the network will see otherwise than before.
+  """Returns notes on inputs that will look different to the network.
 
   Args:
     saved: Config of the checkpoint that a run starts from.

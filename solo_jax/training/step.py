@@ -218,6 +218,6 @@ def check_finite(
       raise UserError(
         f"loss or gradient was not finite in steps {last - in_row + 1} to "
         f"{last} (training.max_nonfinite_steps={max_nonfinite_steps}); lower "
-        "optimizer.learning_rate, set optimizer.clip_norm or look at the data "
-        "of these steps"
+        "optimizer.learning_rate, set optimizer.clip_norm or check the data of "
+        "these steps"
       )

@@ -1,4 +1,4 @@
-"""Stopping a run in good order on SIGTERM, SIGHUP or Ctrl-C."""
+"""Stops a run cleanly on SIGTERM, SIGHUP or Ctrl-C."""
 
 import contextlib
 import signal

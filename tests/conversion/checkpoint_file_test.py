@@ -28,11 +28,11 @@ def check(found, expected):
   ("content", "note"),
   [
     (WEIGHTS, None),
-    ({"state_dict": WEIGHTS, "meta": {}}, "'state_dict'; set aside meta"),
+    ({"state_dict": WEIGHTS, "meta": {}}, "'state_dict'; ignored meta"),
     ({"model": WEIGHTS}, "weights under 'model'"),
     (
       {"model": WEIGHTS, "optimizer": {}, "iteration": 3},
-      "'model'; set aside optimizer, iteration",
+      "'model'; ignored optimizer, iteration",
     ),
     ({f"module.{k}": v for k, v in WEIGHTS.items()}, "'module.' off"),
     (
@@ -64,7 +64,7 @@ def test_averages_of_mmengine(tmp_path, torch_writer):
   )
   source = checkpoint_file.read(path)
   check(source.arrays, WEIGHTS)
-  assert "set aside 2 arrays called EMA" in source.notes[-1]
+  assert "ignored 2 arrays called EMA" in source.notes[-1]
   source = checkpoint_file.read(path, use_ema=True)
   check(source.arrays, {k: v + 1 for k, v in WEIGHTS.items()})
   assert "took the 2 arrays called EMA" in source.notes[-1]

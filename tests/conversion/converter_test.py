@@ -144,7 +144,7 @@ def test_what_is_logged_and_kept(golden, tmp_path, torch_writer):
   text = "\n".join(conversion.lines)
   for part in (
     f"solov2 with r{golden.config['depth']} of mmdet",
-    "set aside meta, optimizer",
+    "ignored meta, optimizer",
     f"{count + 1} in the file, {count} used, 1 dropped by rule "
     "(num_batches_tracked)",
     f"{golden.config['num_classes']}: as noted in the checkpoint, with ids "

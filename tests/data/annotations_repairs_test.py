@@ -17,10 +17,16 @@ from tests.data.annotations_test import annotation, decode
     (dict(bbox=[3, 4, 5, float("nan")]), "box that is not four numbers, made"),
     (dict(bbox=[3, 4, 5, 10**400]), "box that is not four numbers, made from"),
     (dict(bbox="x"), "box that is not four numbers, made from its mask"),
-    (dict(area="1"), "area that is no number above 0, made from its mask"),
-    (dict(area=0), "area that is no number above 0, made from its mask"),
-    (dict(area=10**400), "area that is no number above 0, made from its mask"),
-    (dict(area=float("inf")), "area that is no number above 0, made from its"),
+    (dict(area="1"), "area that is not a number above 0, made from its mask"),
+    (dict(area=0), "area that is not a number above 0, made from its mask"),
+    (
+      dict(area=10**400),
+      "area that is not a number above 0, made from its mask",
+    ),
+    (
+      dict(area=float("inf")),
+      "area that is not a number above 0, made from its",
+    ),
   ],
 )
 def test_fields_that_repeat_the_mask_do_not_condemn_it(read, fields, repair):

@@ -175,7 +175,7 @@ def test_pairs_that_cannot_be_used_are_problems(source, tmp_path):
   for line in (
     "labels: c.tif: has values 100000 to 100000; need 0 to 99999.",
     "labels: b.png: cannot decode the label image",
-    "images: d.tif: expected an image of 8 or 16 bit, found float32 pixels.",
+    "images: d.tif: expected an image of 8 or 16 bits, found float32 pixels.",
     "images: e.jpg: file e.jpg is not an image, or damaged.",
     "images: f.bmp has no label image.",
   ):
@@ -192,7 +192,7 @@ def test_pairs_that_cannot_be_used_are_problems(source, tmp_path):
 def test_split_that_cannot_be_part_of_a_file_name(source, tmp_path, split):
   rows = [dict(id="a", split="val"), dict(id="b", split=split)]
   (source / "index.json").write_text(json.dumps(rows))
-  with pytest.raises(UserError, match=": .b. has the split .* is named by"):
+  with pytest.raises(UserError, match=": .b. has the split .* names of splits"):
     build(source, tmp_path / "data")
   assert not [x for x in (tmp_path / "data").rglob("*") if x.is_file()]
 

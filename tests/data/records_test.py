@@ -311,7 +311,7 @@ def test_record_of_another_image_is_refused(copied):
   np.savez(shard.with_name("train_index.npz"), **columns)
   records = data_records.open_records(folder, "shapes", "train")
   assert records.fingerprint != before.fingerprint
-  with pytest.raises(UserError, match="is image 1, its index says 6: files of"):
+  with pytest.raises(UserError, match="image 1, but its index says 6: files"):
     records[0]
 
 

@@ -69,13 +69,13 @@ def test_maps_are_read_with_their_images(prepared, tmp_path):
 def test_maps_that_do_not_fit_are_refused(prepared, tmp_path):
   folder = tmp_path / "maps"
   folder.mkdir()
-  with pytest.raises(UserError, match="no map of any image of split 'train'"):
+  with pytest.raises(UserError, match="no map for any image of split 'train'"):
     add_stuff_maps(prepared, FileTree(folder))
   assert not [*prepared.glob("*stuff*")]
   write_maps(folder, prepared, "train")
   (file, *_) = (folder / "train2017").glob("*.png")
   cv2.imwrite(str(file), np.zeros((5, 5), np.uint8))
-  with pytest.raises(UserError, match=f"{file.name} in .* is no grey PNG"):
+  with pytest.raises(UserError, match=f"{file.name} in .* is not an 8-bit"):
     add_stuff_maps(prepared, FileTree(folder))
 
 

@@ -197,7 +197,7 @@ def test_a_suggestion_fixes_a_spoiled_configuration(scenes):
 
 def test_nothing_to_go_by_is_refused():
   train = Selection(SampleRecords([make_sample([])]), 0)
-  with pytest.raises(UserError, match="nothing to suggest from"):
+  with pytest.raises(UserError, match="nothing can be suggested"):
     suggestion.suggest(
       sections("solov2_shapes"), train, examine(train), on_image=nothing
     )

@@ -31,7 +31,7 @@ class DecodeSettings:
   """How outputs are decoded.
 
   Attributes:
-    mask_stride: Input pixels to a pixel of the maps.
+    mask_stride: Input pixels per pixel of the maps.
     grouping: 'seed', 'histogram' or 'mean_shift'.
     foreground_threshold: Probability from which a pixel is grouped.
     seed_threshold: Probability from which a pixel can be a seed.

@@ -82,7 +82,7 @@ def make(
       )
     ),
     decode=decode_outputs,
-    # Free tags of two variants have no relation.
+    # Free tags of two variants are unrelated.
     merge=None if network["embedding"] == "tag" else merge,
     views=views,
     perfect_outputs=functools.partial(perfect_outputs, module),

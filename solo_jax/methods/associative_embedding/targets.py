@@ -113,7 +113,7 @@ def inside_image(
     image_size: Valid (height, width) of each image in input pixels. [B, 2]
       int32.
     size: (h, w) of the map.
-    stride: Input pixels to a pixel of the map.
+    stride: Input pixels per pixel of the map.
 
   Returns:
     [B, h * w] bool.

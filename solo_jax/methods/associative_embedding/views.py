@@ -76,7 +76,7 @@ def tag_colors(embedding: jax.Array, foreground: jax.Array) -> jax.Array:
   tags = jnp.where(foreground[:, None], embedding, 0.0)
   tags = weights * (tags - jnp.sum(tags, axis=0) / count)
   _, vectors = jnp.linalg.eigh(tags.T @ tags / count)
-  components = tags @ vectors[:, ::-1][:, :3]  # by falling variance
+  components = tags @ vectors[:, ::-1][:, :3]  # by decreasing variance
   low = jnp.min(jnp.where(foreground[:, None], components, jnp.inf), axis=0)
   high = jnp.max(jnp.where(foreground[:, None], components, -jnp.inf), axis=0)
   span = high - low

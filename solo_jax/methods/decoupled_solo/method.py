@@ -1,4 +1,4 @@
-"""Decoupled SOLO as a row of the table of methods: SOLO, two factors a mask."""
+"""Decoupled SOLO as a row of the table of methods: two factors per mask."""
 
 import functools
 

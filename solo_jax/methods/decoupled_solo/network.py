@@ -1,9 +1,9 @@
 """The Decoupled SOLO network: masks are products of a column and a row map.
 
 Follows https://arxiv.org/abs/1912.04488, section 5, and its light variant.
-Outputs, loss and decoding are those of SOLO, with two factors a mask.
+Outputs, loss and decoding are those of SOLO, with two factors per mask.
 
-Shape letters: B images, S cells per side, G cells of a level (S^2), C channels.
+Shape letters: B images, S cells per side, G cells per level (S^2), C channels.
 """
 
 import jax

@@ -1,4 +1,4 @@
-"""From category grids to scored masks, with static shapes, for every SOLO.
+"""From category grids to scored masks, with static shapes, for all SOLOs.
 
 The order of steps is the published one (SOLOv2,
 https://arxiv.org/abs/2003.10152, section 3.4): points NMS, score threshold,
@@ -174,7 +174,8 @@ def _find(grids, probs, maps, settings, finish):
     probs: Category probabilities of the image. [G * K].
     maps: Maps of the image.
     settings: Settings of the decoder.
-    finish: (Candidates, settings) -> as many Candidates whatever the capacity.
+    finish: (Candidates, settings) -> Candidates, the same number for any
+      capacity.
 
   Returns:
     The result of `finish`, and the number of dropped candidates.
@@ -226,7 +227,7 @@ def _rescore(mask_probs, scores, min_area, mask_threshold):
 
 
 def _best(found, number):
-  """Returns `number` candidates by falling score, padded if there are fewer."""
+  """Returns the best `number` candidates, padded if there are fewer."""
   scores, order = jax.lax.top_k(found.scores, min(number, len(found.scores)))
   padding = number - len(scores)
   return Candidates(

@@ -144,7 +144,7 @@ def split_range(
     most: End of the last range.
 
   Returns:
-    (low, high) of each, rising.
+    (low, high) of each, increasing.
   """
   bounds = low * (high / low) ** (np.arange(1, count) / count)
   lows = [least, *np.floor(bounds / math.sqrt(2))]

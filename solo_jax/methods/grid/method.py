@@ -57,7 +57,7 @@ def make_grid_method(
   decode: dict[str, Any],
   axis_name: str | None,
 ) -> Method:
-  """Returns a method that predicts on grids, as all SOLOs do.
+  """Returns a method that predicts on grids, as the SOLO family does.
 
   Args:
     parts: The method's own parts.

@@ -1,11 +1,11 @@
 """Masks of the whole frame, refined by PointRend's point head.
 
-https://arxiv.org/abs/1912.08193. A mask is doubled once; the cells that it is
-least certain of are computed anew from features. Decoding is a function of the
-network's outputs alone, so these hold the head's weights, as they hold the
-kernels of dynamic convolutions.
+https://arxiv.org/abs/1912.08193. A mask is doubled once, and its least
+certain cells are recomputed from features. Decoding is a function of the
+network's outputs alone, so the outputs contain the head's weights, as they
+contain the kernels of dynamic convolutions.
 
-Shape letters: B images, R masks of an image, P points, C channels, h, w mask
+Shape letters: B images, R masks per image, P points, C channels, h, w mask
 resolution.
 """
 
@@ -93,7 +93,7 @@ def pass_coarse(maps: tuple[jax.Array, ...]) -> Refiner:
     maps: See `Refiner`.
 
   Returns:
-    The refiner, with one channel a layer.
+    The refiner, with one channel per layer.
   """
   num_channels = sum(x.shape[-1] for x in maps)
   shapes = jax.eval_shape(
@@ -116,7 +116,7 @@ def repeat(weights: Any, num_images: int) -> Any:
 
 
 def refine(refiner: Refiner, probs: jax.Array) -> jax.Array:
-  """Returns masks of twice the size, the least certain cells computed anew.
+  """Returns masks of twice the size, with the least certain cells recomputed.
 
   Args:
     refiner: Of one image.
@@ -146,8 +146,8 @@ def point_losses(
 
   Points are taken in the box of the instance and a margin around it: three
   quarters are those candidates where the coarse mask is least certain. All
-  come from an even sequence in place of random numbers, at other places of
-  each object since boxes differ.
+  come from an evenly spread sequence instead of random numbers. As boxes
+  differ, the points are at different places of each object.
 
   Args:
     refiner: Of one image.

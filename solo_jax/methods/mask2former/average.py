@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from solo_jax.methods.mask2former.network import Outputs
 from solo_jax.methods.variants import Variant, to_frame
 
-# Overlap from which two queries have found the same.
+# Overlap from which two queries have found the same object.
 MIN_IOU = 0.5
 SMALLEST = 1e-9  # of probabilities whose logarithm is taken
 
@@ -22,7 +22,7 @@ def average_queries(variants: Sequence[Variant]) -> Outputs:
 
   A query has no meaning beyond its image: its partner in another variant is the
   one whose mask overlaps its own most. Class probabilities and mask logits of
-  partners are averaged; without one, a query counts alone.
+  partners are averaged; a query without a partner stays unchanged.
 
   Args:
     variants: Variants of the batch.

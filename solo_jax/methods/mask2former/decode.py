@@ -22,7 +22,7 @@ def decode(
   things: Collection[int],
   max_detections: int,
 ) -> types.Decoded:
-  """Returns detections: any class of any query, by falling probability.
+  """Returns detections: any class of any query, by decreasing probability.
 
   The score is the probability of the class times the mean probability inside
   the mask, here at the size of the input; `merging.merge_instances` has it at

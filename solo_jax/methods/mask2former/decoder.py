@@ -1,7 +1,7 @@
 """The decoder: queries that attend to the pixels of their masks.
 
 Follows https://arxiv.org/abs/2112.01527, section 3.2. Shape letters: B images,
-Q queries, C channels, E mask-feature channels, K classes, S pixels of a level,
+Q queries, C channels, E mask-feature channels, K classes, S pixels per level,
 h, w mask resolution.
 """
 
@@ -67,7 +67,7 @@ class Layer(nn.Module):
 
     Args:
       x: The queries. [B, Q, C].
-      positions: Learned place of each query. [Q, C].
+      positions: Learned position of each query. [Q, C].
       level: A level of the pyramid. [B, S, C].
       level_positions: Positions of its pixels, for the keys. [S, C].
       blocked: Where a query must not attend. [B, Q, S] bool.
@@ -91,7 +91,7 @@ class Layer(nn.Module):
 
 
 class MaskedDecoder(nn.Module):
-  """Queries refined layer after layer, with a prediction before and after each.
+  """Queries refined layer by layer, with a prediction before and after each.
 
   Attributes:
     num_classes: K.

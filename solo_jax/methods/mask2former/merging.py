@@ -1,9 +1,9 @@
 """From queries to instances, a panoptic or a semantic map, on the host.
 
 The rules of the original repository, all at the image's own size and on
-logits: they are resized to the padded input, cut to the image and resized to
-its original size. Shape letters: Q queries, K classes, h, w mask resolution, n
-rows of a band.
+logits: they are resized to the padded input, cropped to the image and resized
+to its original size. Shape letters: Q queries, K classes, h, w mask resolution,
+n rows of a band.
 """
 
 import dataclasses
@@ -88,7 +88,7 @@ def _resize_matrix(
 def merge_instances(
   queries: Queries, *, things: Collection[int], max_detections: int
 ) -> types.Instances:
-  """Returns instances: any class of any query, by falling probability.
+  """Returns instances: any class of any query, by decreasing probability.
 
   A query may appear with several classes; nothing suppresses it. The score is
   the probability of the class times the mean probability inside the mask.
@@ -99,7 +99,7 @@ def merge_instances(
     max_detections: How many are chosen.
 
   Returns:
-    The instances, by falling score, 0 where the mask is empty.
+    The instances, by decreasing score, 0 where the mask is empty.
   """
   probs = queries.probs[:, :-1]
   best = np.argsort(-probs.reshape(-1), kind="stable")[:max_detections]

@@ -22,7 +22,7 @@ MASK_STRIDE = 4
 class Outputs:
   """Raw outputs, one entry before the first layer and one after each.
 
-  The last entry is the result; the loss is on all of them.
+  The last entry is the result; all entries have a loss.
 
   Attributes:
     class_logits: Logits of a softmax; the last class is 'no object'.

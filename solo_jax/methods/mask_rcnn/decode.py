@@ -24,7 +24,7 @@ def decode(
     paste: See `types.BoxMasks`.
 
   Returns:
-    The same, in common terms.
+    The same as `Decoded`.
   """
   return types.Decoded(
     masks=types.BoxMasks(

@@ -1,4 +1,4 @@
-"""Heads of masks and of the semantic branch.
+"""The mask head and the semantic branch.
 
 Shape letters: B images, R boxes, K classes, C channels.
 """
@@ -17,14 +17,14 @@ from solo_jax.nn.conv import Conv
 FUSED_LEVEL = 1  # P3: the size that the semantic branch works at
 
 _msra = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
-# The code bases count all four taps and take inputs for outputs: 2 / (4 C).
+# The code bases count all four taps, and inputs instead of outputs: 2 / (4 C).
 _taps = nn.initializers.variance_scaling(
   0.5, "fan_in", "normal", in_axis=0, out_axis=3, batch_axis=(1, 2)
 )
 
 
 class Upsample(nn.Module):
-  """2x2 transposed convolution of stride 2: one tap a pixel.
+  """2x2 transposed convolution of stride 2: one tap per pixel.
 
   Attributes:
     channels: Output channels.
@@ -58,8 +58,8 @@ class MaskHead(nn.Module):
   Attributes:
     num_classes: K.
     num_convs: 3x3 convolutions.
-    channels: Of these.
-    norm: Of these, see `ConvBlock`.
+    channels: Their channels.
+    norm: Their normalisation, see `ConvBlock`.
     logits_init: How the logits' layer starts, see `initial_values`.
     is_fed: Whether it reads the features of the previous stage's head
       (https://arxiv.org/abs/1901.07518, section 3.2).

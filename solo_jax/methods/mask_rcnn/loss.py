@@ -1,6 +1,6 @@
 """The loss of Mask R-CNN, its cascades and HTC.
 
-Shape letters: B images, N instances, R regions of an image.
+Shape letters: B images, N instances, R regions per image.
 """
 
 import jax
@@ -51,7 +51,7 @@ def mask_rcnn_loss(
   if network.semantic_classes and batch.semantic is None:
     raise errors.UserError(
       f"network.semantic_classes is {network.semantic_classes}, but the "
-      "prepared dataset has no maps of stuff to train this branch on; add them "
+      "prepared dataset has no stuff maps to train this branch on; add them "
       "(prepare --stuff_maps=...), or train without it: "
       "--config.network.semantic_classes=0 (htc_coco.py:semantic=false)"
     )
@@ -124,8 +124,8 @@ def targets_of_regions(
   Args:
     batch: With masks.
     regions: [B, R] each.
-    size: Cells a side.
-    rule: How.
+    size: Cells per side.
+    rule: How targets are made.
 
   Returns:
     Meaningless where a region is not positive. [B, R, size, size] float32.

@@ -72,13 +72,13 @@ def make_abilities(
   *,
   mask_size: int,
 ) -> dict[str, Any]:
-  """Returns the parts shared by networks of regions with masks.
+  """Returns the parts shared by region-based networks with masks.
 
   Args:
     module: The network.
     settings: From `read_loss`.
     decode: Section of the config.
-    mask_size: Cells a side of a predicted mask.
+    mask_size: Cells per side of a predicted mask.
 
   Returns:
     Arguments of `Method`.

@@ -1,7 +1,7 @@
 """Mask R-CNN, Cascade Mask R-CNN and Hybrid Task Cascade.
 
 https://arxiv.org/abs/1703.06870, https://arxiv.org/abs/1906.09756,
-https://arxiv.org/abs/1901.07518. Shape letters: B images, R boxes of an image,
+https://arxiv.org/abs/1901.07518. Shape letters: B images, R boxes per image,
 M detections, K classes, C channels.
 """
 

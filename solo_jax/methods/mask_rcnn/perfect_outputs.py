@@ -1,4 +1,4 @@
-"""The targets of a network of regions as its outputs."""
+"""The targets of a region-based network as its outputs."""
 
 import jax
 import jax.numpy as jnp
@@ -14,7 +14,7 @@ def perfect_outputs(batch: types.Batch, *, mask_size: int) -> Outputs:
 
   Args:
     batch: Images with their targets.
-    mask_size: Cells a side of a predicted mask.
+    mask_size: Cells per side of a predicted mask.
 
   Returns:
     The outputs.

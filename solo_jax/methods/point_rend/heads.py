@@ -1,6 +1,6 @@
 """Heads of PointRend (https://arxiv.org/abs/1912.08193).
 
-Shape letters: R boxes, P points of a box, K classes, C channels.
+Shape letters: R boxes, P points per box, K classes, C channels.
 """
 
 import flax.linen as nn
@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 from solo_jax.nn.conv import Conv
 
-COARSE_SIZE = 7  # cells a side of a coarse mask
+COARSE_SIZE = 7  # cells per side of a coarse mask
 
 
 class CoarseHead(nn.Module):
@@ -63,7 +63,7 @@ class CoarseHead(nn.Module):
 
 
 class PointHead(nn.Module):
-  """Masks at points, of fine features and the coarse mask there.
+  """Masks at points, from fine features and the coarse mask there.
 
   Independent of boxes, so any mask head can use it.
 

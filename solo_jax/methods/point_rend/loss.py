@@ -1,6 +1,6 @@
 """The loss of PointRend.
 
-Shape letters: B images, R regions of an image, P points.
+Shape letters: B images, R regions per image, P points.
 """
 
 import dataclasses
@@ -135,7 +135,7 @@ def draw_points(
   Args:
     keys: Keys of each image. [B] keys.
     num_regions: R.
-    points: How many.
+    points: How points are chosen.
 
   Returns:
     Candidates, [B, R, candidates * P, 2], and points that are always kept, [B,
@@ -152,7 +152,7 @@ def draw_points(
 
 
 def _choose(coarse, labels, candidates, random, num_points):
-  """Chooses points where the coarse masks of the true classes are unsure."""
+  """Chooses points where the coarse masks of the true classes are uncertain."""
   coarse, candidates, random = jax.lax.stop_gradient(
     (coarse, candidates, random)
   )

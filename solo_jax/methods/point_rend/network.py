@@ -1,6 +1,6 @@
 """The PointRend network (https://arxiv.org/abs/1912.08193) for instances.
 
-Shape letters: B images, R boxes of an image, M detections, P points of a box,
+Shape letters: B images, R boxes per image, M detections, P points per box,
 K classes, C channels.
 """
 

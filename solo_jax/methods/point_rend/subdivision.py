@@ -53,7 +53,7 @@ def subdivide(
     flat = logits.reshape(len(logits), height * width)
     count = min(subdivision.num_points, flat.shape[1])
     chosen = _least(jnp.abs(flat), count)
-    _, cells = jax.lax.top_k(chosen, count)  # by rising index
+    _, cells = jax.lax.top_k(chosen, count)  # by increasing index
     values = read_points(grid_points(height, width)[cells])
     # Each cell reads its value: a scatter is slow on a CPU and not in ONNX.
     rank = jnp.maximum(jnp.cumsum(chosen, axis=1) - 1, 0)

@@ -78,7 +78,7 @@ def read_mask_points(masks: types.PackedMasks, points: jax.Array) -> jax.Array:
 
 
 def _in_cells(points: jax.Array, size: tuple[int, int]) -> jax.Array:
-  """Returns shares of a map of (h, w) as cells."""
+  """Converts shares of a map of (h, w) to positions in cells."""
   height, width = size
   return points * jnp.array([width, height], points.dtype)
 
@@ -162,7 +162,7 @@ def least(values: jax.Array, count: int) -> jax.Array:
     count: Number of values.
 
   Returns:
-    Their indices, rising; of values equal to the largest one, the first ones.
+    Their indices, increasing; of values equal to the largest one, the first.
     [..., count] int32.
   """
   # For numbers >= 0, bits increase with the value: bit by bit, this finds the

@@ -14,7 +14,7 @@ from solo_jax.methods.regions.box_coding import clip
 from solo_jax.methods.regions.detections import Detections
 from solo_jax.methods.variants import Variant
 
-# Overlap of boxes from which two variants of an image have found the same.
+# Overlap of boxes above which two variants found the same object.
 MERGE_THRESHOLD = 0.5
 
 
@@ -50,12 +50,12 @@ def merge(
   """Returns the joined detections of variants of B images.
 
   Nothing is suppressed in a single pass, but several passes find an object
-  several times: the best of a class suppresses the others, as in networks of
-  regions.
+  several times: the best of a class suppresses the others, as in region-based
+  networks.
 
   Args:
     variants: Variants of the images.
-    max_detections: Of an image.
+    max_detections: Per image.
     score_threshold: A detection's score must be above it.
 
   Returns:

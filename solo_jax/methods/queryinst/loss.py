@@ -35,7 +35,7 @@ class LossSettings:
     category_weight: Focal loss of the classes.
     box_weight: Distance of corners, as shares of the image.
     giou_weight: One minus the generalized IoU.
-    mask_weight: Dice loss; masks do not take part in the matching.
+    mask_weight: Dice loss; masks are not used for the matching.
     masks_per_image: Masks that are trained, on average over the images of a
       device; None: all.
   """
@@ -77,7 +77,7 @@ def stage_losses(
   axis_name: str | None,
   train: bool,
 ) -> tuple[jax.Array, dict[str, jax.Array]]:
-  """Returns the sum of the losses of all stages, each matched anew.
+  """Returns the sum of the losses of all stages, each matched separately.
 
   Args:
     network: Bound network.
@@ -99,7 +99,7 @@ def stage_losses(
   count = count_everywhere(jnp.sum(valid), axis_name)
   stages = network.find_boxes(pyramid, batch.image_size)
   # All stages at once, matchings, losses and pooled features: no stage needs
-  # those of the one before, and one program compiles faster than many.
+  # those of the previous one, and one program compiles faster than many.
   stacked = jax.tree.map(lambda *x: jnp.stack(x), *stages)
   costs = jax.vmap(lambda stage: find_costs(stage, batch, settings))(stacked)
   queries = match(costs, jnp.broadcast_to(valid, costs.shape[:-1]))
@@ -208,7 +208,7 @@ def _box_losses(stage, query, batch, valid):
   """Returns the sums over the batch of the losses of classes and boxes."""
   num_images, num_queries, num_classes = stage.class_logits.shape
   rows = jnp.arange(num_images)[:, None]
-  # One row more takes what is no instance.
+  # An extra row takes everything that is not an instance.
   place = jnp.where(valid, query, num_queries)
   label = jnp.full((num_images, num_queries + 1), num_classes)
   label = label.at[rows, place].set(batch.labels)[:, :-1]

@@ -44,7 +44,7 @@ class Stage:
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Outputs:
-  """Detections of the last stage, by falling score.
+  """Detections of the last stage, by decreasing score.
 
   Attributes:
     scores: [B, M] float32.
@@ -186,7 +186,7 @@ class QueryInst(nn.Module, kw_only=True):
     train: bool,
     row: jax.Array | None = None,
   ) -> tuple[jax.Array, ...]:
-    """Returns P2 to P5; arguments as of `__call__`."""
+    """Returns P2 to P5; arguments as in `__call__`."""
     x = normalize_image(
       image,
       image_size,
@@ -200,7 +200,7 @@ class QueryInst(nn.Module, kw_only=True):
   def find_boxes(
     self, pyramid: Sequence[jax.Array], image_size: jax.Array
   ) -> tuple[Stage, ...]:
-    """Returns all stages; each starts from the boxes of the one before.
+    """Returns all stages; each starts from the boxes of the previous one.
 
     Args:
       pyramid: P2 to P5. [B, h, w, C] float each.
@@ -295,7 +295,7 @@ def whole_images(number: int) -> jax.Array:
 def grid_boxes(number: int) -> jax.Array:
   """Returns squares on a grid, each twice as wide as a cell of the grid.
 
-  Sparse R-CNN (https://arxiv.org/abs/2011.12450) compares first boxes: after a
+  Sparse R-CNN (https://arxiv.org/abs/2011.12450) compares initial boxes: after
   long training they matter little.
 
   Args:
@@ -314,7 +314,7 @@ def grid_boxes(number: int) -> jax.Array:
 def one_query(key: jax.Array, shape: tuple[int, int]) -> jax.Array:
   """Returns the same random features for all proposals.
 
-  What one learns of its part of the image then holds for all others.
+  What one proposal learns about its part of the image then applies to all.
 
   Args:
     key: Random key.
@@ -343,8 +343,8 @@ class ProposalInit:
 
 PROPOSALS = {
   "image": ProposalInit(whole_images, nn.initializers.normal(1.0), xavier),
-  # All look for the same, and boxes stay at their places until they learn to
-  # move: random moves would match objects to boxes that do not see them.
+  # All proposals start equal, and boxes stay in place until they learn to
+  # move: random moves would match objects to boxes that do not contain them.
   "grid": ProposalInit(grid_boxes, one_query, nn.initializers.zeros),
 }
 

@@ -13,7 +13,7 @@ def perfect_outputs(batch: types.Batch, *, number: int) -> Outputs:
 
   Args:
     batch: Images with their targets.
-    number: Detections of an image.
+    number: Detections per image.
 
   Returns:
     One detection for each instance, as far as there is room.

@@ -27,8 +27,8 @@ class Anchors:
     corners: 'exact' (detectron2, mmdet), or 'rounded': corners around the
       position are rounded to integers, halves to even (torchvision).
     spacing: Distance of positions: 'stride' of the level (detectron2, mmdet),
-      or 'map_size': padded size // size of the map, which is less on P6 of a
-      size that is no multiple of 64 (torchvision).
+      or 'map_size': padded size // size of the map, which is less on P6 if the
+      size is not a multiple of 64 (torchvision).
   """
 
   sizes: tuple[float, ...]

@@ -1,4 +1,4 @@
-"""Boxes as offsets to others, clipping, overlap.
+"""Boxes as offsets to other boxes; clipping; overlap.
 
 Boxes are x1, y1, x2, y2 in continuous network pixels; a side is x2 - x1.
 """

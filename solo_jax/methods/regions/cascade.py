@@ -1,4 +1,4 @@
-"""Trains boxes, and the masks of each, stage by stage.
+"""Trains the boxes and masks of each stage, one after another.
 
 A network without a cascade has one stage. https://arxiv.org/abs/1712.00726,
 https://arxiv.org/abs/1901.07518.

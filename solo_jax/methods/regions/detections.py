@@ -34,7 +34,7 @@ class Detecting:
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Detections:
-  """Detections by falling score; those not valid come last, with score 0.
+  """Detections by decreasing score; those not valid come last, with score 0.
 
   Attributes:
     boxes: Network pixels. [B, M, 4] float32.

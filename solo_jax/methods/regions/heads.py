@@ -1,6 +1,6 @@
-"""Heads that find boxes: of proposals, and of classes.
+"""Box heads: for proposals and for classes.
 
-Shape letters: B images, R boxes, K classes, A anchors of a position, h, w size
+Shape letters: B images, R boxes, K classes, A anchors per position, h, w size
 of a level, s side of pooled features, C channels.
 """
 
@@ -57,7 +57,7 @@ class ProposalHead(nn.Module):
 
   Attributes:
     num_convs: 3x3 convolutions with ReLU.
-    channels: Of these.
+    channels: Their channels.
     num_anchors: A.
     dtype: Compute type.
   """
@@ -111,9 +111,9 @@ class BoxHead(nn.Module):
     num_classes: K.
     box_classes: 'each': a box for each class; 'all': one box for all.
     num_convs: 3x3 convolutions before the dense layers.
-    conv_channels: Of these.
+    conv_channels: Their channels.
     num_dense: Dense layers with ReLU.
-    dense_channels: Of these.
+    dense_channels: Their channels.
     dense_init: How dense layers start, see `dense_start`.
     norm: Norm of the convolutions, see `ConvBlock`.
     axis_name: Mapped device axis of 'sync'.

@@ -1,4 +1,4 @@
-"""The losses that all networks of regions share: proposals, classes, boxes.
+"""The losses that all region-based networks share: proposals, classes, boxes.
 
 Counts run over the batch on all devices, so that the mean of the per-device
 losses is the loss of the global batch.

@@ -4,7 +4,7 @@ A grid covers a rectangle: an instance's own box, or the whole network frame.
 Sampling follows the published code, which samples from masks of full
 resolution.
 
-Shape letters: N instances of an image, R boxes, u, v rows and columns of a
+Shape letters: N instances per image, R boxes, u, v rows and columns of a
 grid, s side of the result.
 """
 

@@ -1,6 +1,6 @@
 """Assignment of ground truth to anchors and proposals by overlap.
 
-Shape letters: N instances of an image, A boxes (anchors or proposals).
+Shape letters: N instances per image, A boxes (anchors or proposals).
 """
 
 import dataclasses

@@ -1,6 +1,6 @@
-"""The parts that all networks of regions share.
+"""The parts that all region-based networks share.
 
-Shape letters: B images, H, W padded input, R boxes of an image, K classes, s
+Shape letters: B images, H, W padded input, R boxes per image, K classes, s
 side of pooled features, C channels.
 """
 
@@ -73,7 +73,7 @@ class ProposalOutputs:
 
 
 class RegionNetwork(nn.Module, kw_only=True):
-  """A network of regions; subclasses add masks, and `outputs`.
+  """A region-based network; subclasses add masks, and `outputs`.
 
   Attributes:
     backbone: Module returning (c2, c3, c4, c5), strides 4, 8, 16, 32.

@@ -1,6 +1,6 @@
 """Greedy non-maximum suppression of boxes, exact and compiled.
 
-The published loop goes through the boxes by falling score and drops each box
+The published loop goes through the boxes by decreasing score and drops each box
 whose overlap with a kept one is above the threshold. Here it proceeds block by
 block: a block is compared with all boxes kept so far, and the remaining ones
 with each other, repeatedly until nothing changes. This takes at most the length
@@ -32,7 +32,7 @@ def nms(
   """Returns which boxes remain: none overlaps one of a higher score.
 
   Args:
-    boxes: By falling score, equal scores by index. [n, 4] float32.
+    boxes: By decreasing score, equal scores by index. [n, 4] float32.
     valid: Which boxes take part; the others come last. [n] bool.
     threshold: Overlap (IoU) above which a box is dropped; equal is kept.
     max_kept: Boxes to keep at most: those of the highest scores.
@@ -102,7 +102,7 @@ def nms_by_score(
     group: See `nms`.
 
   Returns:
-    kept: Indices of the boxes kept, by falling score, then any index.
+    kept: Indices of the boxes kept, by decreasing score, then any index.
       [max_kept] int32.
     is_kept: Which of these are real. [max_kept] bool.
   """

@@ -1,6 +1,6 @@
 """Selection of proposals from the outputs of a region proposal network.
 
-Shape letters: B images, L levels, n anchors of a level, P proposals.
+Shape letters: B images, L levels, n anchors per level, P proposals.
 """
 
 import dataclasses
@@ -39,7 +39,7 @@ class Selection:
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Proposals:
-  """Proposals by falling score.
+  """Proposals by decreasing score.
 
   Attributes:
     boxes: Clipped to the image. [B, P, 4] float32.

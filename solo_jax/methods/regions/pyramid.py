@@ -1,6 +1,6 @@
 """Boxes on the levels of a feature pyramid.
 
-Shape letters: B images, R boxes of an image, s side of the result, C channels.
+Shape letters: B images, R boxes per image, s side of the result, C channels.
 """
 
 import dataclasses

@@ -10,7 +10,7 @@ box, in one loop over the boxes of all levels: a loop per level takes several
 times as long to compile. Elsewhere it runs over the whole map, level by level,
 which suits matrix units.
 
-Shape letters: B images, R boxes of an image, s side of the result, h, w size of
+Shape letters: B images, R boxes per image, s side of the result, h, w size of
 the largest map, C channels.
 """
 

@@ -1,6 +1,6 @@
 """Random choice of training boxes, per image.
 
-Shape letters: A candidates of an image, S slots, N instances, P proposals.
+Shape letters: A candidates per image, S slots, N instances, P proposals.
 """
 
 import dataclasses

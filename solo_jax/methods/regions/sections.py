@@ -1,4 +1,4 @@
-"""Sections of a config as the settings of networks of regions.
+"""Sections of a config as the settings of region-based networks.
 
 Each difference between the code bases is a separate field; no field names a
 code base.
@@ -40,7 +40,7 @@ SHARED = (
 def read_network(
   network: Mapping[str, Any], decode: Mapping[str, Any]
 ) -> dict[str, Any]:
-  """Returns the arguments that all networks of regions share.
+  """Returns the arguments that all region-based networks share.
 
   Args:
     network: Section of the config, with the values it needs from others.
@@ -143,7 +143,7 @@ def read_loss(loss: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def find_problems(config: Mapping[str, Any]) -> list[str]:
-  """Returns problems of a config that are specific to networks of regions.
+  """Returns problems of a config that are specific to region-based networks.
 
   Args:
     config: Nested mappings.

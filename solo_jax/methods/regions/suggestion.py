@@ -1,4 +1,4 @@
-"""What networks of regions suggest for a dataset: the sizes of anchors."""
+"""What region-based networks suggest for a dataset: the sizes of anchors."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -17,7 +17,7 @@ SMALLEST = 4.0  # network pixels: a cell of P2
 
 
 def suggest(config: Mapping[str, Any], examined: Examined) -> Sequence[Change]:
-  """Returns anchor sizes that reach the objects, where the given ones do not.
+  """Returns anchor sizes that match the objects, if the given ones do not.
 
   Args:
     config: Sections as plain dicts.

@@ -1,6 +1,6 @@
 """Decodes the cells of SOLO and Decoupled SOLO.
 
-Shape letters: B images, G cells of a level, E channels, L levels, h and w mask
+Shape letters: B images, G cells per level, E channels, L levels, h and w mask
 resolution of the finest level; n: candidates of the current capacity.
 """
 

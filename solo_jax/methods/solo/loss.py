@@ -1,6 +1,6 @@
 """The loss of SOLO and Decoupled SOLO: every level has its own mask size.
 
-Shape letters: B images, N instances, P positive pairs, G cells of a level,
+Shape letters: B images, N instances, P positive pairs, G cells per level,
 h and w mask resolution.
 """
 

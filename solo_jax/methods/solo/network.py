@@ -1,7 +1,7 @@
 """The SOLO network: a mask channel for every cell of every grid.
 
 Follows https://arxiv.org/abs/1912.04488, figure 3. Shape letters: B images,
-K classes, S cells per side, G cells of a level (S^2), C channels, h and w mask
+K classes, S cells per side, G cells per level (S^2), C channels, h and w mask
 size of a level, E channels that its masks are made from.
 """
 

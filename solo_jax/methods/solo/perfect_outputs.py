@@ -1,6 +1,6 @@
 """The targets of SOLO and Decoupled SOLO as raw outputs.
 
-Shape letters: N instances, S cells per side of a level, G cells of a level
+Shape letters: N instances, S cells per side of a level, G cells per level
 (S^2), C channels, h and w mask resolution of a level.
 """
 

@@ -13,7 +13,7 @@ from solo_jax.methods.yolact.network import Outputs
 
 
 def decode(outputs: Outputs, image_size: jax.Array) -> types.Decoded:
-  """Returns detections by falling score; see `Method.decode`.
+  """Returns detections by decreasing score; see `Method.decode`.
 
   Args:
     outputs: Of the network.

@@ -23,17 +23,18 @@ class Detecting:
   """How detections are chosen.
 
   Attributes:
-    min_score: Score that must be exceeded ...
-    scored: ... by the best class of a 'prior' that takes part (the authors'
-      code), or by each 'detection' (mmdetection).
-    candidates_per_level: Priors of a level that take part at most, those of
-      the best scores; None: all.
+    min_score: Score threshold.
+    scored: Whether the threshold applies to the best class of each 'prior'
+      before suppression (the authors' code) or to each 'detection'
+      (mmdetection).
+    candidates_per_level: Largest number of priors per level that compete, those
+      with the best scores; None: all.
     clip_boxes: Whether boxes are clipped to the image before they compete
       (mmdetection).
-    top_k: Boxes of a class that compete.
+    top_k: Boxes per class that compete.
     nms_threshold: Overlap above which a box is removed.
-    across_classes: Whether a box removes those of other classes as well; then
-      each has its best class alone (an option of the authors' code).
+    across_classes: Whether a box also removes those of other classes; each box
+      then has only its best class (an option of the authors' code).
     max_detections: M.
   """
 
@@ -54,7 +55,7 @@ class Detecting:
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Detections:
-  """Detections by falling score, the valid ones first.
+  """Detections by decreasing score, the valid ones first.
 
   Attributes:
     boxes_xyxy: Continuous network pixels. [B, M, 4] float32.

@@ -45,12 +45,12 @@ class LossSettings:
   Attributes:
     assignment: See `targets.assign`.
     empty_image: Negatives of an image without positives: 'positives': three
-      for each, so none (the authors' code); 'all': all (mmdetection).
+      per positive, so none (the authors' code); 'all': all (mmdetection).
     least_count: Least amount that each image adds to the divisor of classes and
       boxes: 0 (the authors' code) or 1 (mmdetection).
     max_masks: P; if there are more positives, P are drawn.
-    semantic_labels: 'own', or 'previous': a class is trained as the one before
-      it (mmdetection, by mistake; its weights know no other).
+    semantic_labels: 'own', or 'previous': each class is trained as the previous
+      one (by mistake in mmdetection, whose weights depend on it).
     semantic_on_empty: Whether images without instances train the semantic
       segmentation (the authors' code) or not (mmdetection).
     category_weight: Weight of the classes.

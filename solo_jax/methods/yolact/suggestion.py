@@ -18,7 +18,7 @@ STRIDES = (8, 16, 32, 64, 128)  # P3 to P7
 
 
 def suggest(config: Mapping[str, Any], examined: Examined) -> Sequence[Change]:
-  """Returns sizes of priors that reach the objects, where the given do not.
+  """Returns prior sizes that match the objects, if the given ones do not.
 
   Each level gets sizes up to five times its stride, as at 550 pixels: then the
   next prior is near enough to overlap an object of its size by half.

@@ -1,6 +1,6 @@
 """Assigns instances to priors for training.
 
-Shape letters: N instances of an image, A priors.
+Shape letters: N instances per image, A priors.
 """
 
 import jax
@@ -23,7 +23,7 @@ def assign(
     iou: Overlap of instances and priors. [N, A] float32.
     valid: Which instances are real. [N] bool.
     rule: How each instance gets its own prior. 'greedy': pairs of instance
-      and prior by falling overlap, each instance and each prior once (the
+      and prior by decreasing overlap, each instance and each prior once (the
       authors' code). 'best_prior': the prior that overlaps it most; if several
       instances claim one, the last (mmdetection).
 

@@ -92,7 +92,7 @@ class DarkNet(nn.Module):
   Attributes:
     stage_sizes: Residual blocks after the strided convolution of each of the
       five stages, at strides 2 to 32.
-    width: Channels of the stem; each stage has twice those of the one before.
+    width: Channels of the stem; each stage has twice those of the previous one.
     norm: See `layers.make_norm`.
     frozen_stages: With n > 0, the stem and the first n stages get no gradient
       and use running statistics.

@@ -112,5 +112,5 @@ def test_fixture_of_htc(golden, pool_by_products):
 def test_a_semantic_branch_without_maps_is_refused():
   network, batch = make_network(semantic_classes=3), make_batch(1)
   batch = dataclasses.replace(batch, semantic=None)
-  with pytest.raises(UserError, match="has no maps of stuff.*semantic=false"):
+  with pytest.raises(UserError, match="has no stuff maps.*semantic=false"):
     mask_rcnn_loss(network, batch, **loss_settings())
