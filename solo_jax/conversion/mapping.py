@@ -41,32 +41,39 @@ class Rule:
   transform: Transform = COPY
 
 
-def norm_rules(
-  source: str, target: str, *, running: bool = True
-) -> tuple[Rule, ...]:
-  r"""Returns the rules of one normalisation layer.
+def layer_norm_rules(source: str, target: str) -> tuple[Rule, Rule]:
+  r"""Returns the rules of a layer norm or group norm.
+
+  Args:
+    source: Regular expression of the layer's name, before '.weight'.
+    target: Path of the layer below 'params'.
+
+  Returns:
+    Rules for scale and bias.
+  """
+  return (
+    Rule(rf"{source}\.weight", f"params/{target}/scale"),
+    Rule(rf"{source}\.bias", f"params/{target}/bias"),
+  )
+
+
+def norm_rules(source: str, target: str) -> tuple[Rule, ...]:
+  r"""Returns the rules of a norm that may have running statistics.
 
   Args:
     source: Regular expression of the layer's name, before '.weight'.
     target: Path of the layer below 'params' and 'batch_stats'.
-    running: Whether it has running statistics, like batch norm and unlike group
-      norm.
 
   Returns:
-    Rules for scale and bias, and for mean and variance where `running`.
+    Rules for scale, bias, mean and variance.
   """
-  rules = (
-    Rule(rf"{source}\.weight", f"params/{target}/scale"),
-    Rule(rf"{source}\.bias", f"params/{target}/bias"),
+  return (
+    *layer_norm_rules(source, target),
+    Rule(rf"{source}\.running_mean", f"batch_stats/{target}/mean"),
+    Rule(rf"{source}\.running_var", f"batch_stats/{target}/var"),
+    # A step counter for a kind of momentum that no checkpoint here uses.
+    Rule(rf"{source}\.num_batches_tracked", None),
   )
-  if running:
-    rules += (
-      Rule(rf"{source}\.running_mean", f"batch_stats/{target}/mean"),
-      Rule(rf"{source}\.running_var", f"batch_stats/{target}/var"),
-      # A step counter for a kind of momentum that no checkpoint here uses.
-      Rule(rf"{source}\.num_batches_tracked", None),
-    )
-  return rules
 
 
 def conv_rules(source: str, target: str) -> tuple[Rule, Rule]:
@@ -116,7 +123,7 @@ def conv_norm_rules(conv: str, norm: str, target: str) -> tuple[Rule, ...]:
   return (
     Rule(rf"{conv}\.weight", f"params/{target}/conv/kernel", CONV),
     *conv_rules(rf"{conv}\.conv_offset", f"{target}/conv/offset"),
-    *norm_rules(norm, f"{target}/norm", running=False),
+    *layer_norm_rules(norm, f"{target}/norm"),
   )
 
 

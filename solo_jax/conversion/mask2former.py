@@ -14,7 +14,7 @@ from solo_jax.conversion.mapping import (
   Rule,
   conv_rules,
   dense_rules,
-  norm_rules,
+  layer_norm_rules,
 )
 
 _NO_OBJECT_WEIGHT = Rule(r"criterion\.empty_weight", None)
@@ -33,10 +33,6 @@ def prepare(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
   if any(name.startswith("backbone.stages.") for name in arrays):  # mmdet
     arrays = swin.reorder_merging(arrays)
   return arrays
-
-
-def _norm(source: str, target: str) -> tuple[Rule, ...]:
-  return norm_rules(source, target, running=False)
 
 
 def _attention(source: str, target: str, parts: tuple[str, ...]):
@@ -74,7 +70,7 @@ def _levels(source: str, target: str, conv: str, norm: str):
   """Returns the rules of numbered convolutions with bias and group norm."""
   return (
     *conv_rules(rf"{source}\.(\d)\.{conv}", rf"{target}_\1_conv"),
-    *_norm(rf"{source}\.(\d)\.{norm}", rf"{target}_\1_norm"),
+    *layer_norm_rules(rf"{source}\.(\d)\.{norm}", rf"{target}_\1_norm"),
   )
 
 
@@ -82,7 +78,7 @@ def _conv_norm(conv: str, norm: str, target: str) -> tuple[Rule, ...]:
   """Returns the rules of a convolution without bias and its group norm."""
   return (
     Rule(rf"{conv}\.weight", f"params/{target}_conv/kernel", CONV),
-    *_norm(norm, f"{target}_norm"),
+    *layer_norm_rules(norm, f"{target}_norm"),
   )
 
 
@@ -104,10 +100,12 @@ def _transformers() -> tuple[Rule, ...]:
     *_levels(rf"{pixel}\.input_projections", f"{_PIXEL}/input", "0", "1"),
     Rule(rf"{pixel}\.level_embed", f"params/{_PIXEL}/level_embed"),
     *_deformable(rf"{pixel_layer}\.self_attn", f"{_PIXEL_LAYER}/attention"),
-    *_norm(
+    *layer_norm_rules(
       rf"{pixel_layer}\.self_attn_layer_norm", f"{_PIXEL_LAYER}/attention_norm"
     ),
-    *_norm(rf"{pixel_layer}\.final_layer_norm", f"{_PIXEL_LAYER}/mlp_norm"),
+    *layer_norm_rules(
+      rf"{pixel_layer}\.final_layer_norm", f"{_PIXEL_LAYER}/mlp_norm"
+    ),
     *_mlp(pixel_layer, _PIXEL_LAYER, ("fc1", "fc2")),
     *_conv_norm(
       rf"{pixel}\.adapter_1\.0", rf"{pixel}\.adapter_1\.1", f"{_PIXEL}/lateral"
@@ -133,11 +131,13 @@ def _transformers() -> tuple[Rule, ...]:
       f"{_LAYER}/self",
       ("q_proj", "k_proj", "v_proj", "out_proj"),
     ),
-    *_norm(rf"{layer}\.cross_attn_layer_norm", f"{_LAYER}/cross_norm"),
-    *_norm(rf"{layer}\.self_attn_layer_norm", f"{_LAYER}/self_norm"),
-    *_norm(rf"{layer}\.final_layer_norm", f"{_LAYER}/mlp_norm"),
+    *layer_norm_rules(
+      rf"{layer}\.cross_attn_layer_norm", f"{_LAYER}/cross_norm"
+    ),
+    *layer_norm_rules(rf"{layer}\.self_attn_layer_norm", f"{_LAYER}/self_norm"),
+    *layer_norm_rules(rf"{layer}\.final_layer_norm", f"{_LAYER}/mlp_norm"),
     *_mlp(layer, _LAYER, ("fc1", "fc2")),
-    *_norm(rf"{decoder}\.decoder\.layernorm", "decoder/norm"),
+    *layer_norm_rules(rf"{decoder}\.decoder\.layernorm", "decoder/norm"),
     *dense_rules(
       rf"{decoder}\.decoder\.mask_predictor\.mask_embedder\.(\d)\.0",
       r"decoder/mask/layer_\1",
@@ -162,8 +162,10 @@ def _original() -> tuple[Rule, ...]:
     *_levels(rf"{pixel}input_proj", f"{_PIXEL}/input", "0", "1"),
     Rule(rf"{pixel}transformer\.level_embed", f"params/{_PIXEL}/level_embed"),
     *_deformable(rf"{pixel_layer}\.self_attn", f"{_PIXEL_LAYER}/attention"),
-    *_norm(rf"{pixel_layer}\.norm1", f"{_PIXEL_LAYER}/attention_norm"),
-    *_norm(rf"{pixel_layer}\.norm2", f"{_PIXEL_LAYER}/mlp_norm"),
+    *layer_norm_rules(
+      rf"{pixel_layer}\.norm1", f"{_PIXEL_LAYER}/attention_norm"
+    ),
+    *layer_norm_rules(rf"{pixel_layer}\.norm2", f"{_PIXEL_LAYER}/mlp_norm"),
     *_mlp(pixel_layer, _PIXEL_LAYER, ("linear1", "linear2")),
     *_conv_norm(
       rf"{pixel}adapter_1", rf"{pixel}adapter_1\.norm", f"{_PIXEL}/lateral"
@@ -185,12 +187,12 @@ def _original() -> tuple[Rule, ...]:
     *_attention(
       rf"{cross}\.multihead_attn", f"{_LAYER}/cross", (*_QKV, "out_proj")
     ),
-    *_norm(rf"{cross}\.norm", f"{_LAYER}/cross_norm"),
+    *layer_norm_rules(rf"{cross}\.norm", f"{_LAYER}/cross_norm"),
     *_attention(rf"{self_}\.self_attn", f"{_LAYER}/self", (*_QKV, "out_proj")),
-    *_norm(rf"{self_}\.norm", f"{_LAYER}/self_norm"),
+    *layer_norm_rules(rf"{self_}\.norm", f"{_LAYER}/self_norm"),
     *_mlp(ffn, _LAYER, ("linear1", "linear2")),
-    *_norm(rf"{ffn}\.norm", f"{_LAYER}/mlp_norm"),
-    *_norm(rf"{decoder}decoder_norm", "decoder/norm"),
+    *layer_norm_rules(rf"{ffn}\.norm", f"{_LAYER}/mlp_norm"),
+    *layer_norm_rules(rf"{decoder}decoder_norm", "decoder/norm"),
     *dense_rules(
       rf"{decoder}mask_embed\.layers\.(\d)", r"decoder/mask/layer_\1"
     ),
@@ -211,8 +213,10 @@ def _mmdet() -> tuple[Rule, ...]:
     *_levels(rf"{pixel}input_convs", f"{_PIXEL}/input", "conv", "gn"),
     Rule(rf"{pixel}level_encoding\.weight", f"params/{_PIXEL}/level_embed"),
     *_deformable(rf"{pixel_layer}\.self_attn", f"{_PIXEL_LAYER}/attention"),
-    *_norm(rf"{pixel_layer}\.norms\.0", f"{_PIXEL_LAYER}/attention_norm"),
-    *_norm(rf"{pixel_layer}\.norms\.1", f"{_PIXEL_LAYER}/mlp_norm"),
+    *layer_norm_rules(
+      rf"{pixel_layer}\.norms\.0", f"{_PIXEL_LAYER}/attention_norm"
+    ),
+    *layer_norm_rules(rf"{pixel_layer}\.norms\.1", f"{_PIXEL_LAYER}/mlp_norm"),
     *_mlp(pixel_layer, _PIXEL_LAYER, ffn),
     *_conv_norm(
       rf"{pixel}lateral_convs\.0\.conv",
@@ -237,11 +241,11 @@ def _mmdet() -> tuple[Rule, ...]:
     *_attention(
       rf"{layer}\.self_attn\.attn", f"{_LAYER}/self", (*_QKV, "out_proj")
     ),
-    *_norm(rf"{layer}\.norms\.0", f"{_LAYER}/cross_norm"),
-    *_norm(rf"{layer}\.norms\.1", f"{_LAYER}/self_norm"),
-    *_norm(rf"{layer}\.norms\.2", f"{_LAYER}/mlp_norm"),
+    *layer_norm_rules(rf"{layer}\.norms\.0", f"{_LAYER}/cross_norm"),
+    *layer_norm_rules(rf"{layer}\.norms\.1", f"{_LAYER}/self_norm"),
+    *layer_norm_rules(rf"{layer}\.norms\.2", f"{_LAYER}/mlp_norm"),
     *_mlp(layer, _LAYER, ffn),
-    *_norm(rf"{head}transformer_decoder\.post_norm", "decoder/norm"),
+    *layer_norm_rules(rf"{head}transformer_decoder\.post_norm", "decoder/norm"),
     *(  # numbered with the ReLUs between them
       rule
       for i in range(3)

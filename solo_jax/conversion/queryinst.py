@@ -13,6 +13,7 @@ from solo_jax.conversion.mapping import (
   Rule,
   conv_rules,
   dense_rules,
+  layer_norm_rules,
   norm_rules,
 )
 from solo_jax.conversion.mmdet import BACKBONE_AND_NECK
@@ -23,15 +24,11 @@ _MASK = r"roi_head\.mask_head\.(\d)"
 _DYNAMIC = "instance_interactive_conv"
 
 
-def _norm(source: str, target: str) -> tuple[Rule, ...]:
-  return norm_rules(source, target, running=False)
-
-
 def _dynamic_rules(head: str, target: str) -> tuple[Rule, ...]:
   return (
     *dense_rules(rf"{head}\.{_DYNAMIC}\.dynamic_layer", f"{target}/dynamic"),
-    *_norm(rf"{head}\.{_DYNAMIC}\.norm_in", f"{target}/norm_in"),
-    *_norm(rf"{head}\.{_DYNAMIC}\.norm_out", f"{target}/norm_out"),
+    *layer_norm_rules(rf"{head}\.{_DYNAMIC}\.norm_in", f"{target}/norm_in"),
+    *layer_norm_rules(rf"{head}\.{_DYNAMIC}\.norm_out", f"{target}/norm_out"),
   )
 
 
@@ -46,7 +43,9 @@ def _tower_rules(source: str, target: str) -> tuple[Rule, ...]:
         rf"params/boxes_\1/{target}_dense_{i}/kernel",
         DENSE,
       ),
-      *_norm(rf"{_BOX}\.{source}\.{3 * i + 1}", rf"boxes_\1/{target}_norm_{i}"),
+      *layer_norm_rules(
+        rf"{_BOX}\.{source}\.{3 * i + 1}", rf"boxes_\1/{target}_norm_{i}"
+      ),
     )
   )
 
@@ -68,16 +67,18 @@ MMDET = (
       rf"{_BOX}\.attention\.attn\.{source}", rf"boxes_\1/attention/{target}"
     )
   ),
-  *_norm(rf"{_BOX}\.attention_norm", r"boxes_\1/attention_norm"),
+  *layer_norm_rules(rf"{_BOX}\.attention_norm", r"boxes_\1/attention_norm"),
   *_dynamic_rules(_BOX, r"boxes_\1/dynamic_conv"),
   *dense_rules(
     rf"{_BOX}\.{_DYNAMIC}\.fc_layer", r"boxes_\1/dynamic_conv/dense"
   ),
-  *_norm(rf"{_BOX}\.{_DYNAMIC}\.fc_norm", r"boxes_\1/dynamic_conv/dense_norm"),
-  *_norm(rf"{_BOX}\.{_DYNAMIC}_norm", r"boxes_\1/dynamic_conv_norm"),
+  *layer_norm_rules(
+    rf"{_BOX}\.{_DYNAMIC}\.fc_norm", r"boxes_\1/dynamic_conv/dense_norm"
+  ),
+  *layer_norm_rules(rf"{_BOX}\.{_DYNAMIC}_norm", r"boxes_\1/dynamic_conv_norm"),
   *dense_rules(rf"{_BOX}\.ffn\.layers\.0\.0", r"boxes_\1/perceptron/layer_0"),
   *dense_rules(rf"{_BOX}\.ffn\.layers\.1", r"boxes_\1/perceptron/layer_1"),
-  *_norm(rf"{_BOX}\.ffn_norm", r"boxes_\1/perceptron_norm"),
+  *layer_norm_rules(rf"{_BOX}\.ffn_norm", r"boxes_\1/perceptron_norm"),
   *_tower_rules("cls_fcs", "category"),
   *_tower_rules("reg_fcs", "box"),
   *dense_rules(rf"{_BOX}\.fc_cls", r"boxes_\1/category"),

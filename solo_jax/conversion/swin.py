@@ -19,7 +19,7 @@ from solo_jax.conversion.mapping import (
   Rule,
   convert,
   dense_rules,
-  norm_rules,
+  layer_norm_rules,
 )
 
 
@@ -120,7 +120,7 @@ def backbone_rules(
     Rule(
       rf"{source}{layout.patch_embed}\.bias", f"params/{target}patch_embed/bias"
     ),
-    *_norm_rules(f"{source}{layout.patch_norm}", f"{target}patch_norm"),
+    *layer_norm_rules(f"{source}{layout.patch_norm}", f"{target}patch_norm"),
     Rule(f"{source}{layout.dropped}", None),
   ]
   for n in range(4):
@@ -128,7 +128,7 @@ def backbone_rules(
     block, path = rf"{stage}\.blocks\.(\d+)\.", rf"{target}stage{n + 1}_\1"
     attention = f"{block}{layout.attention}"
     for i, name in enumerate(layout.norms, start=1):
-      rules += _norm_rules(f"{block}{name}", f"{path}/norm{i}")
+      rules += layer_norm_rules(f"{block}{name}", f"{path}/norm{i}")
     for name, part in zip(
       layout.projections, ("query", "key", "value", "out"), strict=True
     ):
@@ -141,22 +141,20 @@ def backbone_rules(
         f"params/{path}/attention/bias_table",
       ),
       Rule(f"{attention}{layout.table}_index", None),
-      *_norm_rules(rf"{stage}\.downsample\.norm", f"{target}merge{n + 1}/norm"),
+      *layer_norm_rules(
+        rf"{stage}\.downsample\.norm", f"{target}merge{n + 1}/norm"
+      ),
       Rule(
         rf"{stage}\.downsample\.reduction\.weight",
         f"params/{target}merge{n + 1}/reduction/kernel",
         DENSE,
       ),
-      *_norm_rules(
+      *layer_norm_rules(
         f"{source}{layout.output_norm}{n + layout.first_norm}",
         f"{target}norm{n + 1}",
       ),
     ]
   return tuple(rules)
-
-
-def _norm_rules(source: str, target: str) -> tuple[Rule, ...]:
-  return norm_rules(source, target, running=False)
 
 
 _JOINT = re.compile(r"(.*\.)(?:qkv\.|in_proj_)(weight|bias)")

@@ -76,11 +76,12 @@ def tag_histogram(
   counts = _window(counts, 3, jax.lax.add, 0.0)
   largest = _window(counts, 5, jax.lax.max, -jnp.inf)
   # Equal neighbours (a flat top) are ordered by their position.
-  ramp = 1e-3 * jnp.arange(counts.size).reshape(shape) / counts.size
-  largest_ramp = _window(
-    jnp.where(counts == largest, ramp, -1.0), 5, jax.lax.max, -jnp.inf
+  position = jnp.arange(MAX_BINS**num_tags, dtype=jnp.float32)
+  position = position.reshape(shape[1:])
+  last = _window(
+    jnp.where(counts == largest, position, -1.0), 5, jax.lax.max, -jnp.inf
   )
-  is_peak = (counts == largest) & (ramp == largest_ramp)
+  is_peak = (counts == largest) & (position == last)
   is_peak &= counts >= min_pixels
   heights = jnp.where(is_peak, counts, 0.0).reshape(-1)
   heights, index = jax.lax.top_k(heights, min(max_groups, heights.shape[0]))

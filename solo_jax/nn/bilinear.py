@@ -53,13 +53,14 @@ def sample_points(feature: jax.Array, points: jax.Array) -> jax.Array:
     points: [P, 2] float32.
 
   Returns:
-    [P, C], dtype of `feature`.
+    [P, C], dtype of `feature`; sums and gradients are added up in float32.
   """
   height, width, channels = feature.shape
-  flat = feature.reshape(-1, channels)
+  # The gradient of a cell is a sum over points, often hundreds: in bfloat16 it
+  # would stop to grow at 256 of them.
+  flat = feature.astype(jnp.float32).reshape(-1, channels)
   values = [
-    weight[:, None].astype(feature.dtype)
-    * jnp.take(flat, row * width + column, axis=0, mode="clip")
+    weight[:, None] * jnp.take(flat, row * width + column, axis=0, mode="clip")
     for row, column, weight in corners(points, (height, width))
   ]
-  return functools.reduce(jnp.add, values)
+  return functools.reduce(jnp.add, values).astype(feature.dtype)

@@ -12,6 +12,7 @@ from solo_jax.conversion.mapping import (
   dense_rules,
   dropped,
   flatten,
+  layer_norm_rules,
   norm_rules,
   route,
   unflatten,
@@ -133,7 +134,7 @@ def test_transform_of_another_rank_reports_the_shape():
 
 
 def test_group_norm_has_no_running_statistics():
-  targets = [rule.target for rule in norm_rules("gn", "n", running=False)]
+  targets = [rule.target for rule in layer_norm_rules("gn", "n")]
   assert targets == ["params/n/scale", "params/n/bias"]
 
 

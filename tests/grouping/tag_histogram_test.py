@@ -134,6 +134,21 @@ def test_groups_beyond_the_capacity_are_counted(crowd):
   )
 
 
+def test_a_group_of_the_last_of_many_categories_is_one_peak():
+  """Equal tags fill a flat top of bins, which counts once."""
+  tags = np.repeat(np.float32([[0, 0], [10.5, 20.75]]), 5, axis=0)
+  groups = group(
+    tags,
+    np.zeros(10, np.float32),
+    np.full(10, 599, np.int32),
+    np.ones(10, bool),
+    num_categories=600,
+    max_groups=2,
+  )
+  np.testing.assert_array_equal(groups.assignment, np.repeat([1, 2], 5))
+  assert groups.num_dropped == 0
+
+
 def test_a_range_wider_than_the_bins_gets_wider_bins():
   """Two instances 10,000 radii apart, and both within the table."""
   tags = np.repeat(np.float32([[0, 0], [1e4, 1e4]]), 5, axis=0)

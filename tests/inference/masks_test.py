@@ -12,7 +12,7 @@ from solo_jax.inference.masks import (
   masks_to_original,
   picture_to_original,
 )
-from solo_jax.methods.grid.decode import Settings, decode_candidates
+from solo_jax.methods.grid.decode import DecodeSettings, decode_candidates
 from solo_jax.methods.solov2.decode import make_grids
 from solo_jax.methods.solov2.network import Outputs
 
@@ -233,7 +233,7 @@ def test_fixture_from_logits_to_masks(golden):
     golden.levels("kernel_pred"),
     golden["mask_feats"].transpose(0, 2, 3, 1),
   )
-  settings = Settings(
+  settings = DecodeSettings(
     strides=tuple(golden.config["strides"]),
     score_threshold=test["score_thr"],
     mask_threshold=test["mask_thr"],

@@ -104,7 +104,7 @@ def golden_loss_settings(golden):
 
 @pytest.fixture
 def golden_decode_settings(golden):
-  """Fields of `candidates.Settings` as the file has them."""
+  """Fields of `DecodeSettings` as the file has them."""
   test = golden.config["test"]
   logits = np.concatenate([x.ravel() for x in golden.levels("cls_logit")])
   num_above = int((1 / (1 + np.exp(-logits)) > test["score_thr"]).sum())

@@ -55,3 +55,18 @@ def test_points_get_no_gradient():
   total = jax.jit(jax.grad(lambda x: sample_points(feature, x).sum()))
   gradient = total(points)
   np.testing.assert_array_equal(gradient, 0)
+
+
+def test_gradients_of_many_points_are_added_in_float32():
+  """In bfloat16, 256 + 1 is 256: more points of a cell would train nothing."""
+  feature = jnp.ones((2, 2, 1), jnp.bfloat16)
+  points = jnp.full((1000, 2), 0.5)
+
+  @jax.jit
+  @jax.grad
+  def gradient(feature):
+    return sample_points(feature, points).astype(jnp.float32).sum()
+
+  found = gradient(feature)
+  assert found.dtype == jnp.bfloat16
+  np.testing.assert_allclose(found[0, 0, 0].astype(np.float32), 1000, rtol=1e-2)

@@ -27,7 +27,7 @@ NO_GROUP = 0.05
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Settings:
+class DecodeSettings:
   """How outputs are decoded.
 
   Attributes:
@@ -68,7 +68,7 @@ class Settings:
 
 
 def decode(
-  outputs: Outputs, image_size: jax.Array, settings: Settings
+  outputs: Outputs, image_size: jax.Array, settings: DecodeSettings
 ) -> types.Decoded:
   """Returns the detections of a batch of outputs.
 
@@ -82,7 +82,7 @@ def decode(
   Args:
     outputs: Network outputs.
     image_size: Valid (height, width). [B, 2] int32.
-    settings: See `Settings`.
+    settings: See `DecodeSettings`.
 
   Returns:
     The detections; `num_dropped` counts groups beyond the capacity.
@@ -133,7 +133,7 @@ def decode(
 
 
 def group_pixels(
-  maps: Outputs, inside: jax.Array, radius: float, settings: Settings
+  maps: Outputs, inside: jax.Array, radius: float, settings: DecodeSettings
 ) -> Groups:
   """Returns the foreground pixels of one image, grouped.
 
@@ -141,7 +141,7 @@ def group_pixels(
     maps: Outputs of one image, flattened to [Q, ...].
     inside: Pixels of the image, without padding. [Q] bool.
     radius: Factor of the radius that the maps give.
-    settings: See `Settings`.
+    settings: See `DecodeSettings`.
 
   Returns:
     The groups.

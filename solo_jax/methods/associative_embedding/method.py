@@ -7,7 +7,7 @@ from typing import Any
 import flax.linen as nn
 
 from solo_jax.methods.associative_embedding.average import average_outputs
-from solo_jax.methods.associative_embedding.decode import Settings
+from solo_jax.methods.associative_embedding.decode import DecodeSettings
 from solo_jax.methods.associative_embedding.decode import decode as decode_maps
 from solo_jax.methods.associative_embedding.loss import (
   LossSettings,
@@ -52,7 +52,7 @@ def make(
   Returns:
     The method.
   """
-  settings = Settings(mask_stride=network["mask_stride"], **decode)
+  settings = DecodeSettings(mask_stride=network["mask_stride"], **decode)
   module = AssociativeEmbedding(
     backbone=backbone, num_classes=num_classes, **network
   )

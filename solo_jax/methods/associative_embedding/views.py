@@ -10,7 +10,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from solo_jax.methods.associative_embedding.decode import Settings, group_pixels
+from solo_jax.methods.associative_embedding.decode import (
+  DecodeSettings,
+  group_pixels,
+)
 from solo_jax.methods.associative_embedding.loss import foreground_probs
 from solo_jax.methods.associative_embedding.network import Outputs
 from solo_jax.methods.associative_embedding.targets import inside_image
@@ -23,7 +26,7 @@ HEAT = np.array(
 
 
 def draw_views(
-  outputs: Outputs, image_size: jax.Array, settings: Settings
+  outputs: Outputs, image_size: jax.Array, settings: DecodeSettings
 ) -> dict[str, jax.Array]:
   """Returns pictures of a batch's maps at their own resolution.
 

@@ -25,7 +25,7 @@ from solo_jax.methods.variants import Variant, to_frame
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Settings:
+class DecodeSettings:
   """The config's section `decode`, and the strides of the grids.
 
   Attributes:
@@ -88,7 +88,7 @@ class Candidates:
   labels: jax.Array
 
 
-def decode_candidates(grids: Grids, settings: Settings) -> types.Decoded:
+def decode_candidates(grids: Grids, settings: DecodeSettings) -> types.Decoded:
   """Returns the detections of a batch; each image is decoded on its own.
 
   Args:
@@ -111,7 +111,7 @@ def decode_candidates(grids: Grids, settings: Settings) -> types.Decoded:
 def merge_candidates(
   variants: Sequence[Variant],
   make_grids: Callable[[Any], Grids],
-  settings: Settings,
+  settings: DecodeSettings,
 ) -> types.Decoded:
   """Returns the detections of a batch that the network saw in several variants.
 

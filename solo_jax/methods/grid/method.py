@@ -11,8 +11,8 @@ import jax
 from solo_jax import types
 from solo_jax.methods.grid import lost_instances, suggestion, views
 from solo_jax.methods.grid.decode import (
+  DecodeSettings,
   Grids,
-  Settings,
   decode_candidates,
   merge_candidates,
 )
@@ -71,7 +71,7 @@ def make_grid_method(
   Returns:
     The method.
   """
-  settings = Settings(strides=tuple(network["strides"]), **decode)
+  settings = DecodeSettings(strides=tuple(network["strides"]), **decode)
   training = make_loss_settings(loss, shared_cells=parts.shared_cells)
   module = parts.network(backbone=backbone, num_classes=num_classes, **network)
   num_grids = tuple(network["num_grids"])

@@ -28,28 +28,30 @@ DICE_EPSILON = 1e-5
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Weights:
-  """Weights of the losses, and of the costs that match them.
+class LossSettings:
+  """Weights of the losses and of the costs that match them; trained masks.
 
   Attributes:
     category_weight: Focal loss of the classes.
     box_weight: Distance of corners, as shares of the image.
     giou_weight: One minus the generalized IoU.
     mask_weight: Dice loss; masks are not used for the matching.
+    masks_per_image: Masks that are trained, on average over the images of a
+      device; None: all.
   """
 
   category_weight: float
   box_weight: float
   giou_weight: float
   mask_weight: float
+  masks_per_image: int | None
 
 
 def queryinst_loss(
   network: nn.Module,
   batch: types.Batch,
   *,
-  weights: Weights,
-  masks_per_image: int | None,
+  settings: LossSettings,
   axis_name: str | None,
 ) -> tuple[jax.Array, dict[str, jax.Array]]:
   """Returns the loss of a bound network; see `Method.loss`."""
@@ -60,8 +62,7 @@ def queryinst_loss(
     network,
     pyramid,
     batch,
-    weights=weights,
-    masks_per_image=masks_per_image,
+    settings=settings,
     axis_name=axis_name,
     train=True,
   )
@@ -72,8 +73,7 @@ def stage_losses(
   pyramid: Sequence[jax.Array],
   batch: types.Batch,
   *,
-  weights: Weights,
-  masks_per_image: int | None,
+  settings: LossSettings,
   axis_name: str | None,
   train: bool,
 ) -> tuple[jax.Array, dict[str, jax.Array]]:
@@ -83,9 +83,7 @@ def stage_losses(
     network: Bound network.
     pyramid: P2 to P5.
     batch: The batch; of more instances than proposals the first are trained.
-    weights: Of the losses.
-    masks_per_image: Masks that are trained, on average over the images of a
-      device; None: all.
+    settings: See `LossSettings`.
     axis_name: Mapped device axis.
     train: Whether the mask heads' batch norms use the batch's statistics.
 
@@ -103,10 +101,10 @@ def stage_losses(
   # All stages at once, matchings, losses and pooled features: no stage needs
   # those of the previous one, and one program compiles faster than many.
   stacked = jax.tree.map(lambda *x: jnp.stack(x), *stages)
-  costs = jax.vmap(lambda stage: find_costs(stage, batch, weights))(stacked)
+  costs = jax.vmap(lambda stage: find_costs(stage, batch, settings))(stacked)
   queries = match(costs, jnp.broadcast_to(valid, costs.shape[:-1]))
   matched = jax.vmap(_take)(stacked, queries)
-  rows = choose_rows(valid, masks_per_image)
+  rows = choose_rows(valid, settings.masks_per_image)
   num_masks = jnp.sum(rows[2])
   found = jax.vmap(lambda *x: _box_losses(*x, batch, valid))(stacked, queries)
   found["mask"] = _mask_losses(network, pyramid, matched, batch, rows, train)
@@ -114,7 +112,7 @@ def stage_losses(
   counts["mask"] = count_everywhere(num_masks, axis_name)
   terms = {}
   for name, values in found.items():
-    values *= getattr(weights, f"{name}_weight") / counts[name]
+    values *= getattr(settings, f"{name}_weight") / counts[name]
     first = len(stages) - len(values)  # only the last ones may have masks
     for stage, value in enumerate(values, start=first):
       prefix = f"stage{stage}_" if stage else ""
@@ -150,13 +148,15 @@ def choose_rows(
   return order % num_images, order // num_images, flat[order]
 
 
-def find_costs(stage: Stage, batch: types.Batch, weights: Weights) -> jax.Array:
+def find_costs(
+  stage: Stage, batch: types.Batch, settings: LossSettings
+) -> jax.Array:
   """Returns what it costs to train each proposal on each instance.
 
   Args:
     stage: Classes and boxes.
     batch: The batch.
-    weights: Of the costs.
+    settings: Weights of the costs.
 
   Returns:
     Without gradient. [B, N, Q] float32.
@@ -173,9 +173,9 @@ def find_costs(stage: Stage, batch: types.Batch, weights: Weights) -> jax.Array:
   found = stage.boxes_xyxy[:, None]
   distance = jnp.abs((found - boxes) / _scale(batch)[:, None])
   return (
-    weights.category_weight * category
-    + weights.box_weight * jnp.sum(distance, axis=-1)
-    - weights.giou_weight * generalized_iou(found, boxes)
+    settings.category_weight * category
+    + settings.box_weight * jnp.sum(distance, axis=-1)
+    - settings.giou_weight * generalized_iou(found, boxes)
   )
 
 

@@ -10,7 +10,7 @@ import flax.linen as nn
 from solo_jax.methods.interface import Method
 from solo_jax.methods.queryinst.decode import decode as decode_detections
 from solo_jax.methods.queryinst.decode import merge
-from solo_jax.methods.queryinst.loss import Weights, queryinst_loss
+from solo_jax.methods.queryinst.loss import LossSettings, queryinst_loss
 from solo_jax.methods.queryinst.lost_instances import lost_instances
 from solo_jax.methods.queryinst.network import QueryInst
 from solo_jax.methods.queryinst.perfect_outputs import perfect_outputs
@@ -26,8 +26,6 @@ def make(
   axis_name: str | None,
 ) -> Method:
   """Returns the method; arguments as in `table.Row.make`."""
-  weights = dict(loss)
-  masks_per_image = weights.pop("masks_per_image")
   module = QueryInst(
     backbone=backbone,
     num_classes=num_classes,
@@ -39,8 +37,7 @@ def make(
     network=module,
     loss=functools.partial(
       queryinst_loss,
-      weights=Weights(**weights),
-      masks_per_image=masks_per_image,
+      settings=LossSettings(**loss),
       axis_name=axis_name,
     ),
     decode=functools.partial(

@@ -39,7 +39,7 @@ LOG_FLOOR = -100.0  # of a probability's logarithm
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Settings:
+class LossSettings:
   """How the losses are computed.
 
   Attributes:
@@ -83,7 +83,7 @@ def yolact_loss(
   network: nn.Module,
   batch: types.Batch,
   *,
-  settings: Settings,
+  settings: LossSettings,
   axis_name: str | None,
 ) -> tuple[jax.Array, dict[str, jax.Array]]:
   """Returns the loss of a bound network; see `Method.loss`."""
@@ -107,7 +107,7 @@ def prediction_loss(
   batch: types.Batch,
   keys: jax.Array,
   *,
-  settings: Settings,
+  settings: LossSettings,
   score_masks,
   axis_name: str | None,
 ) -> tuple[jax.Array, dict[str, jax.Array]]:

@@ -14,7 +14,7 @@ from solo_jax.methods.yolact import lost_instances as lost
 from solo_jax.methods.yolact.decode import decode as decode_detections
 from solo_jax.methods.yolact.decode import merge
 from solo_jax.methods.yolact.detections import Detecting
-from solo_jax.methods.yolact.loss import Settings, yolact_loss
+from solo_jax.methods.yolact.loss import LossSettings, yolact_loss
 from solo_jax.methods.yolact.network import YOLACT
 from solo_jax.methods.yolact.perfect_outputs import perfect_outputs
 from solo_jax.methods.yolact.priors import Priors, make_priors
@@ -56,7 +56,7 @@ def make(
     ),
     **sections,
   )
-  settings = Settings(**loss)
+  settings = LossSettings(**loss)
   return Method(
     network=module,
     loss=functools.partial(yolact_loss, settings=settings, axis_name=axis_name),

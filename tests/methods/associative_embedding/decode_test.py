@@ -9,7 +9,7 @@ import pytest
 
 from solo_jax.grouping.groups import Groups
 from solo_jax.methods.associative_embedding.decode import (
-  Settings,
+  DecodeSettings,
   decode,
   describe_groups,
 )
@@ -48,7 +48,7 @@ def compiled(settings):
 
 def run(outputs, size=2 * SIZE, **overrides):
   sizes = jnp.full((outputs.seed_logits.shape[0], 2), size)
-  return compiled(Settings(**DECODE | overrides))(outputs, sizes)
+  return compiled(DecodeSettings(**DECODE | overrides))(outputs, sizes)
 
 
 def found_masks(decoded, image=0):

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from solo_jax.methods.associative_embedding.decode import Settings
+from solo_jax.methods.associative_embedding.decode import DecodeSettings
 from solo_jax.methods.associative_embedding.views import (
   DIM,
   HEAT,
@@ -15,7 +15,7 @@ from solo_jax.methods.associative_embedding.views import (
 )
 from tests.methods.associative_embedding.conftest import SIZE, make_perfect
 
-SETTINGS = Settings(
+SETTINGS = DecodeSettings(
   mask_stride=2,
   foreground_threshold=0.5,
   radii=(1.0,),

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from solo_jax.methods.grid.decode import (
+  DecodeSettings,
   Grids,
-  Settings,
   _capacities,
   decode_candidates,
   merge_candidates,
@@ -56,7 +56,7 @@ def jitted(**settings):
   return jax.jit(
     lambda logits, maps: decode_candidates(
       Grids(category_logits=logits, maps=maps, mask_probs=stripe_masks),
-      Settings(**settings),
+      DecodeSettings(**settings),
     )
   )
 
@@ -131,7 +131,7 @@ def merge(*variants, **overrides):
       maps=(jnp.zeros(1),),
       mask_probs=column_masks,
     ),
-    Settings(**{**SETTINGS, "strides": (3,), **overrides}),
+    DecodeSettings(**{**SETTINGS, "strides": (3,), **overrides}),
   )
 
 

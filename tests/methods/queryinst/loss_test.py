@@ -1,5 +1,7 @@
 """Tests of solo_jax/methods/queryinst/loss.py."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,17 +11,18 @@ from solo_jax import types
 from solo_jax.methods.queries.matching import match
 from solo_jax.methods.queryinst import loss as loss_module
 from solo_jax.methods.queryinst.loss import (
-  Weights,
+  LossSettings,
   choose_rows,
   stage_losses,
 )
 from tests.methods.queryinst.network_test import make_network, make_variables
 
-WEIGHTS = Weights(
+SETTINGS = LossSettings(
   category_weight=2.0,
   box_weight=5.0,
   giou_weight=2.0,
   mask_weight=8.0,
+  masks_per_image=2,
 )
 
 
@@ -80,8 +83,7 @@ def test_fixture(golden, pool_by_products, monkeypatch):
         module,
         pyramid,
         batch,
-        weights=WEIGHTS,
-        masks_per_image=2,
+        settings=SETTINGS,
         axis_name=None,
         train=False,
       )
@@ -196,8 +198,7 @@ def test_packing_changes_neither_loss_nor_gradient():
       module,
       pyramid,
       batch,
-      weights=WEIGHTS,
-      masks_per_image=masks_per_image,
+      settings=dataclasses.replace(SETTINGS, masks_per_image=masks_per_image),
       axis_name=None,
       train=True,
     )

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from solo_jax.grouping.points_nms import points_nms
-from solo_jax.methods.grid.decode import Settings, decode_candidates
+from solo_jax.methods.grid.decode import DecodeSettings, decode_candidates
 from solo_jax.methods.solo.decode import make_grids
 from solo_jax.methods.solo.network import LevelFactor, Outputs
 from solo_jax.nn.resize import resize_bilinear
@@ -52,7 +52,9 @@ def make_outputs(num_images=1, seed=0):
 def jitted(**settings):
   """One compiled function for all calls with the same settings."""
   return jax.jit(
-    lambda outputs: decode_candidates(make_grids(outputs), Settings(**settings))
+    lambda outputs: decode_candidates(
+      make_grids(outputs), DecodeSettings(**settings)
+    )
   )
 
 

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from solo_jax.methods.grid.decode import Settings, decode_candidates
+from solo_jax.methods.grid.decode import DecodeSettings, decode_candidates
 from solo_jax.methods.solov2.decode import make_grids
 from solo_jax.methods.solov2.network import Outputs
 
@@ -35,7 +35,7 @@ def scene(num_images=1, seed=0):
 
 
 def run(outputs, **overrides):
-  settings = Settings(**SETTINGS | overrides)
+  settings = DecodeSettings(**SETTINGS | overrides)
   return jax.jit(lambda x: decode_candidates(make_grids(x), settings))(outputs)
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from solo_jax.conversion import mmdet
 from solo_jax.conversion.mapping import convert
-from solo_jax.methods.grid.decode import Settings, decode_candidates
+from solo_jax.methods.grid.decode import DecodeSettings, decode_candidates
 from solo_jax.methods.solov2.decode import make_grids
 from solo_jax.methods.solov2.network import SOLOv2
 from solo_jax.nn.backbones.resnet import ResNet
@@ -102,7 +102,7 @@ def test_whole_model_fixture(
   )
   assert_outputs(outputs, golden)
 
-  settings = Settings(**golden_decode_settings)
+  settings = DecodeSettings(**golden_decode_settings)
   decoded = jax.jit(lambda x: decode_candidates(make_grids(x), settings))(
     outputs
   )

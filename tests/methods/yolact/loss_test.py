@@ -11,11 +11,11 @@ from scene import assert_close, kind, make_priors_rule, side
 
 from solo_jax import types
 from solo_jax.methods.yolact.heads import MaskScoreHead
-from solo_jax.methods.yolact.loss import Settings, prediction_loss
+from solo_jax.methods.yolact.loss import LossSettings, prediction_loss
 from solo_jax.methods.yolact.network import Predictions
 from solo_jax.methods.yolact.priors import make_priors
 
-ORIGINAL = Settings(
+ORIGINAL = LossSettings(
   assignment="greedy",
   empty_image="positives",
   least_count=0,
