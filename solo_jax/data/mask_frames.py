@@ -34,7 +34,7 @@ class ImageFrame:
       'published': the two-step rule of mmdet: nearest resize to the network
         frame, then bilinear resize by 1 / stride with rounding, which is two
         votes or more among the four central pixels of a cell.
-      'coverage': share of the cell covered by the mask, 255 for all.
+      'coverage': share of the cell covered by the mask, 255 for the whole cell.
     stride: Network pixels per cell.
   """
 
