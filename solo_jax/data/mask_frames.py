@@ -1,7 +1,7 @@
 """The frames that target masks are drawn in: the network's, or their own boxes.
 
 Methods with one map for the whole image (SOLO, embeddings) need the first,
-methods that look at each box alone (Mask R-CNN and its kin) the second.
+methods that look at each box alone (Mask R-CNN and its variants) the second.
 """
 
 import dataclasses
