@@ -1,4 +1,4 @@
-r"""Names of Mask R-CNN and its variants in torchvision, detectron2, mmdetection.
+r"""Names of Mask R-CNN and related methods in three code bases.
 
 Background is the last class here, as in detectron2 and mmdetection; torchvision
 has it first. Dense layers after pooled features read them channel by channel in
