@@ -13,7 +13,7 @@ COMMANDS = {
   "prepare": ("prepare", "convert a dataset to records"),
   "inspect": ("inspect_data", "what data and config allow, before training"),
   "train": ("train", "train a model"),
-  "eval": ("eval", "score a checkpoint; with --report as a page"),
+  "eval": ("eval", "score a checkpoint; --report writes a page"),
   "predict": ("predict", "find instances in images and videos"),
   "page": ("webapp", "a local web page to try a model"),
   "convert": ("convert", "read the weights of other code bases"),

@@ -164,7 +164,7 @@ def _locked(folder: pathlib.Path) -> Iterator[None]:
     try:
       fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-      print(f"waiting for another process that makes {folder}", file=sys.stderr)
+      print(f"waiting for another process to create {folder}", file=sys.stderr)
       fcntl.flock(file, fcntl.LOCK_EX)
     except OSError:
       pass  # a file system without locks

@@ -72,5 +72,5 @@ def find_cached(text: str) -> list[pathlib.Path]:
     folders = [x for kind in _KINDS for x in (root / kind).glob("*")]
     found = [x for x in folders if kept.fullmatch(x.name)]
   if not found:
-    raise UserError(f"nothing of {text!r} is in the cache, {root}")
+    raise UserError(f"{text!r} is not in the cache, {root}")
   return sorted(found)

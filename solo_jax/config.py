@@ -265,7 +265,7 @@ def _relation_problems(values: Mapping[str, Any]) -> list[str]:
   if weights in known_names(of_backbones=True) and weights != backbone:
     problems.append(
       f"backbone.weights is {weights!r} and backbone.name {backbone!r}; these "
-      "weights fit their own backbone only"
+      "weights fit only their own backbone"
     )
   return problems
 

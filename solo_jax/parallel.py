@@ -77,10 +77,10 @@ def connect(
     )
   except ValueError as error:
     raise UserError(
-      f"--distributed: JAX finds no other processes here ({error}) It supports "
-      "TPU pods, Slurm (in a step of srun), Open MPI and Kubernetes (with the "
-      "package of pip install 'jax[k8s]'). Elsewhere pass --coordinator, "
-      "--num_processes and --process_id; for one process omit "
+      f"--distributed: JAX finds no other processes here ({error}). It "
+      "supports TPU pods, Slurm (in a step of srun), Open MPI and Kubernetes "
+      "(with the package of pip install 'jax[k8s]'). Elsewhere pass "
+      "--coordinator, --num_processes and --process_id; for one process omit "
       "--distributed"
     ) from error
 

@@ -142,14 +142,14 @@ def main(*arguments: str) -> None:
   if num_images:
     print(
       f"{plural(num_images, 'image')} in {seconds:.1f} s "
-      f"({num_images / seconds:.1f} images/s, compiling included), see {out}"
+      f"({num_images / seconds:.1f} images/s, including compilation), see {out}"
     )
     print(predictor.summary(predictor.num_dropped), file=sys.stderr)
   else:
     print("nothing written")
   if inputs.passed_over:
     others = describe_others(inputs.passed_over)
-    print(f"not read in folders: {others}", file=sys.stderr)
+    print(f"ignored in folders: {others}", file=sys.stderr)
   for problem in problems:
     print(printable(f"{problem.path}: {problem.reason}"), file=sys.stderr)
   if problems:

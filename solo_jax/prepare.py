@@ -337,7 +337,7 @@ def check_same_request(
   ]
   if is_strict and metadata["num_problems"]:
     number = plural(metadata["num_problems"], "problem")
-    problems.append(f"{number}, not with --strict")
+    problems.append(f"{number}, which --strict does not allow")
   if problems:
     raise UserError(
       f"{path} exists already, made with {'; '.join(problems)}. Give the "
@@ -370,7 +370,7 @@ def main() -> None:
   if path:
     check_same_request(path, _options(), FLAGS.strict)
     if "options" not in Records(path, list_splits(path)[0]).metadata:
-      console.print("Its options are not recorded: not compared.")
+      console.print("Its options were not recorded, so they are not compared.")
     console.print(
       f"Already prepared: {path} (delete it to build it again).",
       highlight=False,

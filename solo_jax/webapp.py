@@ -343,7 +343,9 @@ def define_flags() -> None:
     "max_upload_mb", 20, "Reject larger uploads.", lower_bound=1
   )
   flags.DEFINE_string(
-    "compare", None, "Another checkpoint, as --checkpoint, to show next to it."
+    "compare",
+    None,
+    "Another checkpoint to show next to it, given like --checkpoint.",
   )
   flags.DEFINE_string(
     "examples", None, "Folder of images to offer as examples, the first eight."

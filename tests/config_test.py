@@ -317,7 +317,7 @@ def test_parse_arg_refuses(text, message):
       (("scale_jitter", dict(factor=(2.0, 1.0))),),
       r"factor of 'scale_jitter' is .*tuple \(low, high\), each a number above",
     ),
-    ("backbone", "weights", "efficientnet_lite0", "their own backbone only"),
+    ("backbone", "weights", "efficientnet_lite0", "only their own backbone"),
     ("backbone", "remat", (0, 1), "values, each one of 1, 2, 3, 4"),
   ],
 )

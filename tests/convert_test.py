@@ -118,7 +118,7 @@ def test_what_is_removed_is_named_and_counted(monkeypatch, tmp_path, capsys):
   ):
     parse(monkeypatch, f"--remove={text}")
     if not gone:
-      with pytest.raises(UserError, match="nothing of 'hf:owner/net' is in"):
+      with pytest.raises(UserError, match="'hf:owner/net' is not in"):
         convert.main()
       continue
     convert.main()
@@ -127,7 +127,7 @@ def test_what_is_removed_is_named_and_counted(monkeypatch, tmp_path, capsys):
       assert f"{name}: 2 MB" in said, text
       assert not (tmp_path / "checkpoints" / name).exists()
   assert not list(tmp_path.iterdir())
-  with pytest.raises(UserError, match="nothing of 'all'"):
+  with pytest.raises(UserError, match="'all' is not in"):
     convert.main()
 
 

@@ -107,7 +107,7 @@ def test_custom_files_end_to_end(prepare, source, tmp_path):
 
   strict = prepare(*flags, "--strict")
   assert strict.returncode == 1
-  assert "2 problems, not with --strict" in strict.stderr
+  assert "2 problems, which --strict does not allow" in strict.stderr
   other = prepare(*flags, f"--validation_images={tmp_path}")
   assert other.returncode == 1 and "Traceback" not in other.stderr
   assert (

@@ -103,7 +103,7 @@ def test_what_follows_the_start_is_printed(monkeypatch, capsys):
   monkeypatch.setattr(train, "train_and_evaluate", lambda *_, **__: {})
   asked = []
   monkeypatch.setattr(
-    train, "follow", lambda *given: asked.append(given) or ["a=1, as of x"]
+    train, "follow", lambda *given: asked.append(given) or ["a=1, as in x"]
   )
   parse(
     monkeypatch,
@@ -112,7 +112,7 @@ def test_what_follows_the_start_is_printed(monkeypatch, capsys):
     "--config.training.init_from=x",
   )
   train.main()
-  assert "a=1, as of x (set it to keep another value)" in (
+  assert "a=1, as in x (set it to keep another value)" in (
     capsys.readouterr().out
   )
   ((config, workdir, given),) = asked

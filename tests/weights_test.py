@@ -320,7 +320,9 @@ def test_heads_without_training_are_named_and_backbones_refused(
   assert weights.load_model("runs/a") is model
   said = capsys.readouterr().err
   assert said.count("\n") == 1
-  assert "beware: category, kernel started from random values and had 3" in said
+  assert (
+    "warning: category, kernel started from random values and had 3" in said
+  )
   object.__setattr__(checkpoint, "class_names", ())
   with pytest.raises(UserError, match="runs/a is a backbone without a head"):
     weights.load_model("runs/a")

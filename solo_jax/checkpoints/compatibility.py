@@ -90,15 +90,15 @@ def check_same_data(
     return
   if not is_change_accepted:
     raise UserError(
-      f"{where}: the training data are not those it was trained on, though "
-      "their name is the same:\n"
+      f"{where}: the training data are not those it was trained on, although "
+      "they have the same name:\n"
       + "\n".join(differing)
-      + "\nPrepare the old data again, or pass --change_data to train on "
-      "with the new ones: the step number stays, and with it the position in "
-      "the data"
+      + "\nPrepare the old data again, or pass --change_data to continue with "
+      "the new data: the step number stays, and with it the position in the "
+      "data"
     )
   logging.warning(
-    "%s: other training data, as --change_data asks:\n%s",
+    "%s: the training data differ, as --change_data allows:\n%s",
     where,
     "\n".join(differing),
   )

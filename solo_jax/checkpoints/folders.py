@@ -37,8 +37,8 @@ def find_checkpoint(path: str) -> epath.Path:
       return max(steps, key=lambda x: int(x.name))
   if not folder.is_dir():
     raise UserError(
-      f"no checkpoint at {folder}: it is a file; name the folder of a run, or "
-      "make a checkpoint of foreign weights with python -m solo_jax.convert"
+      f"no checkpoint at {folder}: it is a file; pass the folder of a run, or "
+      "convert foreign weights with python -m solo_jax.convert"
     )
   found = ", ".join(printable(x.name) for x in sorted(children(folder))[:10])
   raise UserError(

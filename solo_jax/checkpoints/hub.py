@@ -111,7 +111,7 @@ def _find_on_hub(text: str) -> Remote:
     card = model.get("cardData") or {}
   except (AttributeError, KeyError, TypeError, ValueError) as error:
     raise UserError(
-      f"{text}: {endpoint} did not answer as the Hugging Face Hub does; see "
+      f"{text}: {endpoint} did not answer like the Hugging Face Hub; check "
       "HF_ENDPOINT and HTTPS_PROXY"
     ) from error
   name = _choose_weights(text, list(files))
@@ -241,8 +241,8 @@ class _Copy:
     """Writes the data that a server sends."""
     if response.headers.get("Content-Type", "").startswith("text/html"):
       raise UserError(
-        f"{self._remote.source}: {response.url} sent a web page, not a file: a "
-        "page to log in or to agree to something; open it in a browser, "
+        f"{self._remote.source}: {response.url} sent a web page, not a file, "
+        "for example to log in or to accept a licence; open it in a browser, "
         "download the file there and pass its path"
       )
     start = f"bytes {self.done}-"
@@ -292,7 +292,7 @@ def _check(remote: Remote, copy: _Copy) -> None:
     raise UserError(
       f"{remote.source}: the file from {remote.address} {wrong}: it was "
       "damaged on the way or replaced by its owner. Nothing was kept; try "
-      "again, and if it stays so, look for the new file and pass its path"
+      "again. If the error remains, look for the new file and pass its path"
     )
 
 

@@ -67,10 +67,10 @@ def read(folder: epath.Path, *, is_unsigned_read: bool = False) -> dict:
     ) from error
   if not is_signed and not is_unsigned_read:
     raise UserError(
-      f"checkpoint {folder} has no checksum: it was saved before there were "
-      "any, or changed since. If you know where it is from, take it over with "
+      f"checkpoint {folder} has no checksum: it was saved by an old version, "
+      "or changed later. If you trust its source, save it again with one: "
       f"python -m solo_jax.convert {shlex.quote(f'--checkpoint={folder}')} "
-      "--out=..., which gives it one"
+      "--out=..."
     )
   return {"state": state, "info": info}
 

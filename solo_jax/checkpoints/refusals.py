@@ -50,7 +50,7 @@ def explain(error: requests.RequestException, address: str) -> Reason:
     | requests.exceptions.InvalidSchema
     | requests.exceptions.TooManyRedirects,
   ):
-    return Reason(f"{address} is no usable address: {_short(cause)}", True)
+    return Reason(f"{address} is not a usable address: {_short(cause)}", True)
   if isinstance(error, requests.exceptions.ConnectTimeout):
     return Reason(f"{host} does not answer; is there a network?", False)
   if isinstance(error, requests.exceptions.Timeout):
@@ -97,11 +97,11 @@ def explain_status(response: requests.Response) -> str:
   if status in (404, 410):
     return f"{address} does not exist ({status}); check the spelling"
   if status == 407:
-    return "the proxy wants user and password (407); set them in HTTPS_PROXY"
+    return "the proxy needs user and password (407); set them in HTTPS_PROXY"
   if status == 429:
-    return f"{address} gets too many requests (429); try again later"
+    return f"{address} has too many requests (429); try again later"
   if status >= 500:
-    return f"{address} is out of order ({status}); try again later"
+    return f"{address}: server error ({status}); try again later"
   return f"{address} refused ({status} {response.reason})"
 
 

@@ -82,8 +82,9 @@ class Checkpoint:
     if not self.untrained:
       return []
     return [
-      f"beware: {', '.join(self.untrained)} started from random values and had "
-      f"{self.step} training steps, within the warm-up: detections mean nothing"
+      f"warning: {', '.join(self.untrained)} started from random values and "
+      f"had {self.step} training steps, all in the warm-up: detections are "
+      "meaningless"
     ]
 
 

@@ -102,7 +102,7 @@ def read(path: str | os.PathLike, *, use_ema: bool = False) -> Source:
   }
   if use_ema:
     plain |= averages
-    notes.append(f"took the {len(averages)} arrays called EMA")
+    notes.append(f"used the {len(averages)} arrays called EMA")
   elif averages:
     notes.append(
       f"ignored {len(averages)} arrays called EMA: the plain names hold the "
@@ -150,7 +150,7 @@ def read_safetensors(path: epath.Path) -> dict[str, np.ndarray]:
   except (safetensors.SafetensorError, ValueError) as error:
     raise UserError(
       f"{path}: not a .safetensors file, truncated or damaged ({error}); "
-      "fetch or save it again."
+      "download or save it again."
     ) from error
 
 

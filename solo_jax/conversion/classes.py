@@ -203,13 +203,13 @@ def find_classes(
   else:
     raise UserError(
       f"the checkpoint has {plural(num_classes, 'class')} but no names; pass "
-      "--categories, a COCO annotation file of its training"
+      "--categories, the COCO annotation file that it was trained on"
     )
   if len(classes) != num_classes:
     raise UserError(
       f"the class head has {num_classes} outputs, but there are "
-      f"{plural(len(classes), 'class')} {source}; pass --categories, a COCO "
-      "annotation file of its training"
+      f"{plural(len(classes), 'class')} {source}; pass --categories, the "
+      "COCO annotation file that it was trained on"
     )
   return classes, source
 

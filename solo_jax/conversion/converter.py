@@ -187,7 +187,7 @@ def _check_numbers(variables: dict[str, Any]) -> None:
       + "\n".join(problems[:10])
       + (f"\n  and {more} more" if more > 0 else "")
       + "\nThe training that wrote them diverged, or the file is damaged: "
-      "take an earlier checkpoint or fetch the file again"
+      "use an earlier checkpoint or download the file again"
     )
 
 

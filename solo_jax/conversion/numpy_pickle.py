@@ -79,7 +79,7 @@ class _Machine(pickle_machine.Machine):
     value = self.memo[index]
     if value is _Spent:
       raise RefusedError(
-        f"refused two uses of one content of more than {MAX_REFERRED} bytes."
+        f"refused to use content of more than {MAX_REFERRED} bytes twice."
       )
     return value
 
@@ -97,12 +97,12 @@ class _Machine(pickle_machine.Machine):
       )
     if name == EMPTY_BYTES:
       if arguments:
-        raise RefusedError("refused to make bytes of anything.")
+        raise RefusedError("refused to convert an object to bytes.")
       return b""
     if name == "_codecs.encode":
       text, encoding = arguments
       if encoding != "latin1" or not isinstance(text, str):
-        raise RefusedError("refused text in another encoding than latin1.")
+        raise RefusedError("refused text in an encoding other than latin1.")
       return text.encode("latin1")
     return super()._call(name, arguments)
 
@@ -200,5 +200,5 @@ def read(path: str | os.PathLike) -> Any:
       raise UserError(f"{path}: {error}") from error
     except Exception as error:  # damaged files fail in many ways
       raise UserError(
-        f"{path}: truncated or damaged ({error}); fetch or save it again."
+        f"{path}: truncated or damaged ({error}); download or save it again."
       ) from error

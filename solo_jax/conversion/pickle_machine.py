@@ -226,7 +226,7 @@ class Machine:
       if isinstance(argument, int) and argument.bit_length() > (
         _MAX_INTEGER_BITS
       ):
-        raise RefusedError("refused to load an integer of absurd size.")
+        raise RefusedError("refused to load an integer that is too large.")
       self.stack.append(argument)
     elif opcode in _MEMO_PUTS:
       self._put(argument)

@@ -72,7 +72,7 @@ def read(path: str | os.PathLike) -> Any:
     raise UserError(f"{path}: {error}") from error
   except Exception as error:  # damaged files fail in many ways
     raise UserError(
-      f"{path}: truncated or damaged ({error}); fetch or save it again."
+      f"{path}: truncated or damaged ({error}); download or save it again."
     ) from error
 
 
@@ -93,7 +93,7 @@ def _read_zip(data: bytes) -> Any:
     if order in names and archive.read(order) != b"little":
       raise RefusedError("big-endian files are not supported.")
     if archive.getinfo(pickles[0]).file_size > pickle_machine.MAX_PICKLE_BYTES:
-      raise RefusedError("refused to load a data.pkl of absurd size.")
+      raise RefusedError("refused to load a data.pkl that is too large.")
     content, _ = pickle_machine.load(io.BytesIO(archive.read(pickles[0])))
 
     def read_storage(storage: Storage) -> bytes:
@@ -140,7 +140,7 @@ def _read_stream(data: bytes) -> Any:
         "it is a bare pickle, as in detectron2's model zoo: give it the "
         "ending .pkl"
       ) from error
-    raise _NotTorchError("it opens with no known header") from error
+    raise _NotTorchError("it has no known header") from error
   if not system.get("little_endian", True):
     raise RefusedError("big-endian files are not supported.")
   content, storages = pickle_machine.load(file)

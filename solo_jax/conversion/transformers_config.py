@@ -144,7 +144,7 @@ def _read_json(path: pathlib.Path) -> dict[str, Any]:
   except (OSError, ValueError, RecursionError) as error:
     raise UserError(f"{path} cannot be read ({error})") from error
   if not isinstance(content, dict):
-    raise UserError(f"{path} is no JSON object")
+    raise UserError(f"{path} is not a JSON object")
   return content
 
 
@@ -197,7 +197,9 @@ def _read_processor(
 ) -> tuple[dict[str, Any], tuple[str, ...]]:
   """Returns mean and standard deviation, and the ignored settings."""
   if not path.is_file():
-    return {}, (f"no {path.name}: input as the authors' code has it",)
+    return {}, (
+      f"no {path.name}: the input settings are those of the authors' code",
+    )
   content = _read_json(path)
   factor = content.get("rescale_factor", 1 / 255)
   rule = {
@@ -208,5 +210,5 @@ def _read_processor(
   size = content.get("size")
   return rule, (
     f"{path.name} resizes every image to {size}, whatever its shape; here "
-    "images keep their shape, as where AP and PQ were published",
+    "images keep their aspect ratio, as for the published AP and PQ",
   )

@@ -64,7 +64,7 @@ def compare_size(
       f"masks drawn on {drawn} (EXIF orientation): pass --exif={other}",
       f"is {text} with EXIF orientation {header.orientation} "
       f"{'applied' if choice == 'apply' else 'ignored'}; {said}, as of "
-      f"{drawn}: pass --exif={other}, or turn the files",
+      f"{drawn}: pass --exif={other}, or rotate the files",
     )
   return Mismatch(
     "image and annotations of different sizes", f"is {text}; {said}"

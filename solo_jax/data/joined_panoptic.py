@@ -89,7 +89,7 @@ class JoinedImages:
       unknown = set(np.unique(values).tolist()) - self.others - set(self.stuff)
       if unknown:
         listed = ", ".join(map(str, sorted(unknown)[:10]))
-        raise UserError(f"has the values {listed}; {CLASSES} lacks them")
+        raise UserError(f"has the values {listed}, which {CLASSES} lacks")
     except UserError as error:
       raise examples.UnusableImage(
         "label image that cannot be used",

@@ -73,7 +73,7 @@ def to_colors(ids: np.ndarray) -> np.ndarray:
     ValueError: If an id has no colour.
   """
   if ids.size and not 0 <= ids.min() <= ids.max() <= MAX_ID:
-    raise ValueError(f"ids go from {ids.min()} to {ids.max()}; 0 to {MAX_ID}")
+    raise ValueError(f"ids {ids.min()} to {ids.max()} exceed 0 to {MAX_ID}")
   return (ids[..., None] >> np.array([0, 8, 16]) & 255).astype(np.uint8)
 
 

@@ -157,7 +157,7 @@ def check_shards(split: tfds.core.SplitInfo, marks: Mapping[str, str]) -> None:
       return f"  {path}: {found} of {length} records"
     path = epath.Path(path)
     if marks and marks.get(path.name) != shard_mark(path):
-      return f"  {path}: of another dataset, or in the place of another file"
+      return f"  {path}: belongs to another dataset, or replaces another file"
     return None
 
   with concurrent.futures.ThreadPoolExecutor() as executor:

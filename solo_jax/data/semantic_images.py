@@ -109,7 +109,7 @@ class SemanticPairs(LabeledPairs):
       unknown = sorted(set(values.tolist()) - self.classes.keys())
       if unknown:
         listed = ", ".join(map(str, unknown[:10]))
-        raise UserError(f"has the values {listed}; classes.json lacks them")
+        raise UserError(f"has the values {listed}, which classes.json lacks")
       encoded = self._read_image(pair, labels.shape)
     except UserError as error:
       kind = "image or label image that cannot be used"

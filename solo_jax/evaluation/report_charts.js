@@ -31,7 +31,7 @@ function linked(href, label, ...children) {
   return link;
 }
 
-// Shares are told in points from 0 to 100 everywhere, as `eval` prints them;
+// Shares are shown in points from 0 to 100 everywhere, as `eval` prints them;
 // scores, their thresholds and IoU run from 0 to 1.
 const points = (x, digits = 1) =>
   x === null || x === undefined ? "–" : (100 * x).toFixed(digits);

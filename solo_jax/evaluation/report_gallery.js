@@ -59,7 +59,7 @@ function describeChoice() {
   if (choice.class) parts.push(`class ${choice.class}`);
   if (choice.found === "(none)") parts.push(`${choice.truth}, not detected`);
   else if (choice.truth === "(none)")
-    parts.push(`${choice.found} where no object is`);
+    parts.push(`${choice.found} without an object`);
   else if (choice.truth) parts.push(`${choice.truth} as ${choice.found}`);
   if (choice.quality !== "") parts.push(
     `quality ${10 * choice.quality} to ${10 * choice.quality + 10}`);
@@ -122,13 +122,13 @@ function redraw() {
   drawGallery();
   if ($("viewer").open) openViewer(current);
 }
-$("images-note").textContent = "Truth at the left, detections at the right, " +
-  "in one colour where they cover each other; grey covers no object. Click " +
-  "an image to see its mistakes." +
+$("images-note").textContent = "Truth on the left, detections on the right. " +
+  "An object and the detection that covers it have the same colour; other " +
+  "detections are grey. Click an image to see its mistakes." +
   (data.images.length < data.num_images
-    ? ` Of ${plural(data.num_images, "image")} these are the ` +
+    ? ` Of ${plural(data.num_images, "image")}, these are the ` +
       `${data.images.length.toLocaleString("en")} worst, best and most ` +
-      "surely wrong." : "");
+      "confidently wrong ones." : "");
 
 function followAddress() {
   readAddress();

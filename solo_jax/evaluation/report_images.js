@@ -27,7 +27,7 @@ const NO_CHOICE = { order: "worst", error: "", class: "", size: "", truth: "",
   found: "", quality: "", bin: "", score: String(data.score_threshold),
   name: "", image: "" };
 const ORDERS = { worst: "Worst first", best: "Best first",
-  sure: "Surest mistakes first" };
+  sure: "Most confident mistakes first" };
 
 // Marks of an image that a choice is about; null: it is not shown.
 function select(judged, choice) {

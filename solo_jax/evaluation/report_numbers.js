@@ -26,7 +26,7 @@ const COLORS = ["var(--accent)", "var(--accent-2)", "var(--accent-3)",
 
 function drawCurves(index) {
   const curve = data.curves[index];
-  if (!curve) { $("curves").textContent = "Nothing to find."; return; }
+  if (!curve) { $("curves").textContent = "There are no objects."; return; }
   const recalls = curve.precisions[0].map((_, i) => i / 100);
   const titles = ["IoU 0.50", "IoU 0.75", "IoU 0.90", "mean of 0.50:0.95"];
   lineChart($("curves"), recalls,
@@ -38,7 +38,7 @@ function drawCurves(index) {
       curve.precisions.map((p, j) => `${points(p[i])} (${titles[j]})`)
         .join(", ") +
       (curve.scores && curve.precisions[0][i] > 0
-        ? `; score from ${curve.scores[i].toFixed(2)} at IoU 0.50` : ""),
+        ? `; lowest score ${curve.scores[i].toFixed(2)} at IoU 0.50` : ""),
     (i) => pick(curve.scores && curve.precisions[0][i] > 0
       ? { class: curve.name, score: curve.scores[i].toFixed(2) }
       : curve.scores ? { class: curve.name } : {}));
@@ -89,26 +89,26 @@ for (const size of data.sizes)
   });
   $("qualities").append(svg);
   $("qualities-note").textContent = "Images by quality: the mean over IoU " +
-    "0.50:0.95 of TP / (TP + FP + FN), with detections of a score from " +
-    `${data.score_threshold}.`;
+    "0.50:0.95 of TP / (TP + FP + FN), for detections with a score of at " +
+    `least ${data.score_threshold}.`;
 }
 
 // --- Errors
 const KINDS = {
-  localisation: ["Wrong outline", "right class, IoU .1 to .5",
-    "Longer training, transforms.mask_stride 2 or larger images."],
-  class: ["Wrong class", "IoU of .5 or more with an object of another class",
-    "Look at the confused classes below: their labels, and how many there " +
-    "are to train on."],
-  both: ["Wrong class and outline", "another class, IoU .1 to .5",
-    "Longer training; look at the confused classes below."],
-  duplicate: ["Found twice", "of an object that a higher score has found",
-    "A stricter suppression of duplicates, in the config's section decode."],
-  background: ["Nothing there", "no object there, IoU up to .1",
-    "A higher score threshold; objects without annotation count here, too."],
-  missed: ["Missed", "objects without a correct detection; the gain is of " +
-    "those that no error above is about",
-    "A lower score threshold; inspect_data shows which objects the config " +
+  localisation: ["Wrong outline", "right class, IoU 0.1 to 0.5",
+    "Train longer, or use transforms.mask_stride 2 or larger images."],
+  class: ["Wrong class", "IoU of 0.5 or more with an object of another class",
+    "Look at the confused classes below: at their labels, and at the number " +
+    "of objects to train on."],
+  both: ["Wrong class and outline", "another class, IoU 0.1 to 0.5",
+    "Train longer, and look at the confused classes below."],
+  duplicate: ["Found twice", "of an object that a detection with a higher score has found",
+    "Suppress duplicates more strictly, in the config's section decode."],
+  background: ["Nothing there", "no object there, IoU up to 0.1",
+    "Raise the score threshold. Objects without annotation count here, too."],
+  missed: ["Missed", "objects without a correct detection; the gain is " +
+    "for those that no error above belongs to",
+    "Lower the score threshold; inspect_data shows which objects the config " +
     "cannot find."],
 };
 {
@@ -120,7 +120,8 @@ const KINDS = {
     const shown = countMistakes(kind);
     $("errors").append(bar(name, (gain || 0) / most,
       gain === null ? "–" : (gain < 0 ? "−" : "+") + points(Math.abs(gain)),
-      `${shown.toLocaleString("en")} from a score of ${data.score_threshold}: ` +
+      `${shown.toLocaleString("en")} with a score of at least ` +
+      `${data.score_threshold}: ` +
       note, "bad", { error: kind },
       `${number.toLocaleString("en")} at any score. Show the images.`));
     if (gain > (worst?.gain ?? 0.001)) worst = { gain, name, advice };
@@ -141,14 +142,14 @@ const KINDS = {
     { name: "SBD", values: sweep.SBD, color: COLORS[3] });
   lineChart($("sweep"), sweep.thresholds, series,
     { x: "score threshold", y: "value", unit: "score" }, $("sweep-readout"),
-    (i) => `score from ${sweep.thresholds[i].toFixed(2)}: ` +
+    (i) => `threshold ${sweep.thresholds[i].toFixed(2)}: ` +
       series.map((s) => `${s.name} ${points(s.values[i])}`).join(", "),
     (i) => pick({ score: Math.max(sweep.thresholds[i],
       data.score_threshold).toFixed(2) }));
   const best = (values) => values.reduce(
     (b, v, i) => (v !== null && v > (values[b] ?? -1) ? i : b), 0);
   const say = (name, values) => values.some((v) => v > 0)
-    ? ` ${name} is best, ${points(values[best(values)])}, from ` +
+    ? ` The highest ${name} is ${points(values[best(values)])}, at ` +
       `${sweep.thresholds[best(values)].toFixed(2)}.` : "";
   $("sweep-note").textContent = "All classes together, IoU 0.50." +
     say("F1", sweep.f1) + (sweep.dsb_AP ? say("DSB AP", sweep.dsb_AP) : "") +
@@ -165,7 +166,7 @@ const KINDS = {
     const height = Math.max(BOX.height * share, 3);
     const opacity = 0.35 + 0.65 * Math.sqrt(n / most);
     const x = toX(i / 10) + 2, y = toY(0) - height;
-    const told = `${plural(n, "detection")} of mean score ` +
+    const told = `${plural(n, "detection")} with a mean score of ` +
       `${c.scores[i].toFixed(2)}: ${points(share)} of 100 correct`;
     const bin = make("rect", { class: "bin", x, y, height,
       width: BOX.width / 10 - 4, rx: share ? 3 : 1, stroke: "var(--accent)",
@@ -183,8 +184,8 @@ const KINDS = {
   $("calibration").append(svg);
   $("calibration-note").textContent =
     "Share of detections that are correct at IoU 0.50 by score, with their " +
-    "number; darker bars have more, an empty one has none that is correct. " +
-    "On the line, a score is a probability. Expected calibration error " +
+    "number. Darker bars have more; in an empty bar, none is correct. On the " +
+    "line, a score is a probability. The expected calibration error is " +
     `${points(c.error)}.`;
 }
 

@@ -63,9 +63,9 @@ const COLUMNS = [["name", "class"], ["num_objects", "objects"],
           : i === j && i === names.length ? "" : "·");
         }));
     })));
-  $("confusion-note").textContent = "Detections of a score from " +
-    `${data.score_threshold} by the object that they cover with IoU 0.50 or ` +
-    "more, whatever its class." + (names.length < numClasses
+  $("confusion-note").textContent = "Detections with a score of at least " +
+    `${data.score_threshold}, by the object that they cover with an IoU of ` +
+    "0.50 or more, whatever its class." + (names.length < numClasses
       ? ` The ${names.length} of ${numClasses} classes that are confused ` +
         "most." : "");
   if (pairs.length) $("pairs").append("Most confused: ",
@@ -96,16 +96,16 @@ const COLUMNS = [["name", "class"], ["num_objects", "objects"],
   $("time-note").textContent = `${data.total_seconds.toFixed(1)} s for ` +
     `${plural(data.num_images, "image")}, ` +
     `${(data.num_images / data.total_seconds).toFixed(1)} images/s. Time of ` +
-    "the host; the network works while the host reads images and makes masks, " +
-    "so its row is what the host waited for it. Threads encode masks at the " +
-    "same time.";
+    "the host. The network runs while the host reads images and makes masks, " +
+    "so its row is the time that the host waited for it. Threads encode " +
+    "masks at the same time.";
 }
 
 // --- Foot
 $("footer").append(
-  "Errors after ", make("a", { href: "https://arxiv.org/abs/2008.08115" },
+  "Errors as in ", make("a", { href: "https://arxiv.org/abs/2008.08115" },
     "TIDE"), ` (Bolya et al. 2020). At most ${data.max_detections} detections ` +
-  `an image${data.is_federated ? "" : " and class"} count: ` +
+  `per image${data.is_federated ? "" : " and class"} count: ` +
   `${plural(data.num_detections, "detection")}, ` +
   `${plural(data.num_objects, "object")}.` + (data.is_federated
     ? " The annotations are federated (LVIS): only detections of classes that " +

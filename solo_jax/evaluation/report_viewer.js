@@ -13,7 +13,7 @@ function openViewer(index) {
   $("truth-caption").textContent = `truth, ` +
     plural(image.objects.length, "object");
   $("found-caption").textContent = plural(x.found.length, "detection") +
-    ` from a score of ${Number(choice.score).toFixed(2)}`;
+    ` with a score of at least ${Number(choice.score).toFixed(2)}`;
   const stages = [
     ["truth", image.objects, (m) => word(m, CLASS_NAMES[m.label])],
     ["found", x.found, (m) => word(m, `${CLASS_NAMES[m.label]} ` +

@@ -136,7 +136,7 @@ def warn_of_problems(made: Suggestion) -> str:
   problems = list_problems(made.config)
   if not problems:
     return ""
-  return "beware: the suggestion needs more changes: " + "; ".join(problems)
+  return "warning: the suggestion needs more changes: " + "; ".join(problems)
 
 
 def list_lacks(method: Method) -> list[str]:

@@ -90,7 +90,8 @@ def inspect(
       console.print(describe_start(start, num_images), soft_wrap=True)
     if found.made.reasons and not found.warning:
       console.print(
-        f"Train on the suggestion ({compare_steps(*find_costs(found))}) with\n"
+        "To train with the suggestion "
+        f"({compare_steps(*find_costs(found))}), run\n"
         "python -m solo_jax.train "
         f"{shlex.quote(f'--config={out / SUGGESTED}')} --workdir=...",
         soft_wrap=True,

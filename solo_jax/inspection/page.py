@@ -17,16 +17,16 @@ CAPTIONS = {
   "training": (
     "What the network sees in training",
     "Left: an image as it is augmented. Then the mask targets at their own "
-    "resolution, and how the method uses them: of grids, the cells of each "
+    "resolution, and how the method uses them: for grids, the cells of each "
     "object in its colour.",
   ),
   "lost": (
     "Objects that get lost",
-    "The evaluated images that lose most. Red outlines: lost objects; the "
-    "title of the panel counts them by the way they are lost.",
+    "The evaluated images that lose the most. Red outlines: lost objects; the "
+    "title of the panel counts them by cause.",
   ),
   "suggested": (
-    "What it would see with the suggestion",
+    "What the network would see with the suggestion",
     "As above, with the suggested config.",
   ),
 }

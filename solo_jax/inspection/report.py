@@ -28,8 +28,8 @@ ORACLE = {
 }
 NO_CHANGE = "Nothing to change: the config fits the data."
 TRIED = (
-  "Suggestions go by up to 40 training images, each as trained and as "
-  "predicted, so their losses differ a little from the shares here."
+  "Suggestions are based on up to 40 training images, each as in training and "
+  "as in prediction, so their shares differ a little from those here."
 )
 
 
@@ -211,8 +211,8 @@ def fates_table(judged: Mapping[str, dict[str, Any]]) -> Table:
       lambda c, name=name: _least_and_typical(c["sizes"][name]),
     )
   notes = [
-    "Training: one augmentation of each image examined. Evaluation: as "
-    "prediction resizes and cuts.",
+    "Training: one augmentation of each image examined. Evaluation: "
+    "resized and cut as in prediction.",
     TRIED,
     *(
       f"{way}: {way.meaning}."

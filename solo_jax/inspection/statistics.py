@@ -227,7 +227,7 @@ def find_unused(train: Records, evaluated: Records) -> list[str]:
     if len(used) < sizes[name] and is_advice:
       findings.append(
         f"{does} {len(records)} of {sizes[name]} images: dataset.{field}="
-        f"{records.split!r}; --config.dataset.{field}={name} takes all"
+        f"{records.split!r}; --config.dataset.{field}={name} uses all"
       )
   return findings
 

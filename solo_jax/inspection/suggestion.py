@@ -60,7 +60,7 @@ def suggest(
   made.set(
     "dataset.num_classes",
     len(statistics.instances_of_class),
-    "as the prepared dataset has",
+    "as in the prepared dataset",
   )
   choose_input(made, statistics)
   choose_masks(made, train, on_image)
@@ -105,8 +105,8 @@ def choose_masks(
   )
   stride, rule = options[chosen]
   reason = (
-    f"perfect masks are recalled to {recalls[chosen]:.3f}, with stride "
-    f"{own[0]} and {own[1]!r} to {recalls[0]:.3f}"
+    f"perfect masks have a recall of {recalls[chosen]:.3f}, with stride "
+    f"{own[0]} and {own[1]!r} {recalls[0]:.3f}"
   )
   made.set("transforms.mask_stride", stride, reason)
   made.set("transforms.mask_rule", rule, reason)
@@ -221,7 +221,7 @@ def choose_capacities(
     max(
       config["evaluation"]["max_detections"], config["decode"]["max_detections"]
     ),
-    "as many as an input may have",
+    "as many as in an input",
   )
   for capacity in fates[0].taken:
     most_taken = max(f.taken[capacity] for f in fates)
@@ -247,7 +247,7 @@ def choose_schedule(made: Suggestion, statistics: Statistics) -> None:
   size = max(size, optimizer["accumulate"])
   if size % optimizer["accumulate"]:
     size = optimizer["accumulate"]
-  made.set("training.batch_size", size, f"{num_images} images to train on")
+  made.set("training.batch_size", size, f"{num_images} training images")
   steps = training["num_steps"]
   longest = max(MAX_EPOCHS * num_images // size, MIN_STEPS)
   if steps > longest:

@@ -61,7 +61,7 @@ def _lost(training: Mapping[str, Any], scored: Mapping[str, Any]) -> str:
     if lost:
       way = max(column["lost"], key=column["lost"].get)
       share = 100 * lost / max(column["instances"], 1)
-      parts.append(f"{lost:,} ({share:.3g} %) of those {name}, most: {way}")
+      parts.append(f"{lost:,} ({share:.3g} %) of those {name}, mostly: {way}")
   if not parts:
     return "No object gets lost between annotation and targets."
   return f"Objects that get lost: {'; '.join(parts)}."
@@ -74,6 +74,6 @@ def _advice(found: Diagnosis, changes: Mapping[str, Any]) -> str:
   if not changes:
     return NO_CHANGE
   return (
-    f"Change {plural(len(changes), 'field')}, see Suggested changes: train on "
-    "suggested_config.py."
+    f"Change {plural(len(changes), 'field')}, see Suggested changes, and train "
+    "with suggested_config.py."
   )

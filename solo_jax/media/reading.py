@@ -61,7 +61,7 @@ class ImageReader:
       UserError: See `read`, here and when a page is decoded.
     """
     if "\0" in str(path):
-      raise UserError("no file has a name with a zero in it")
+      raise UserError("a file name cannot contain a zero character")
     data = path.read_bytes()
     if not data:
       raise UserError("the file is empty")

@@ -32,7 +32,7 @@ class GroupNorm(nn.Module):
     channels = x.shape[-1]
     if channels % self.num_groups:
       raise ValueError(
-        f"{channels} channels are no multiple of {self.num_groups} groups"
+        f"{channels} channels are not a multiple of {self.num_groups} groups"
       )
     scale = self.param("scale", nn.initializers.ones, (channels,))
     bias = self.param("bias", nn.initializers.zeros, (channels,))

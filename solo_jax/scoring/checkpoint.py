@@ -156,8 +156,8 @@ def _warn_of_exif(
   """Prints a warning if photographs were rotated differently in training."""
   if checkpoint.exif not in (None, records.exif):
     console.print(
-      f"beware: training data were prepared with --exif={checkpoint.exif}, "
-      f"these with --exif={records.exif}"
+      f"warning: training data were prepared with --exif={checkpoint.exif}, "
+      f"these data with --exif={records.exif}"
     )
 
 

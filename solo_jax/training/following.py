@@ -60,7 +60,7 @@ def follow(
       continue
     if config[section][key] != saved[section][key]:
       config[section][key] = saved[section][key]
-      lines.append(f"{name}={saved[section][key]!r}, as of {path}")
+      lines.append(f"{name}={saved[section][key]!r}, as in {path}")
   return lines
 
 

@@ -135,7 +135,7 @@ class Run:
     return parallel.CompileCounter(
       train_step,
       lambda: self._log.message(
-        "compiling the training step for a size of input; on a CPU this takes "
+        "compiling the training step for a new input size; on a CPU this takes "
         "a minute or more"
       ),
     )

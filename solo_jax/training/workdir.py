@@ -169,8 +169,8 @@ def _explain(workdir: str, error: Exception) -> str:
     )
   if error.errno == errno.ELOOP:
     return (
-      f"{os.path.join(workdir, LOCK)} is a link or no plain file, and is not "
-      "touched; remove it or choose another --workdir"
+      f"{os.path.join(workdir, LOCK)} is a link or not a plain file, and is "
+      "not touched; remove it or choose another --workdir"
     )
   return (
     f"--workdir={workdir} cannot be written ({error.strerror}); choose "

@@ -126,10 +126,14 @@ def test_what_is_no_model_of_the_hub(server):
   with pytest.raises(UserError, match="found a.pth, b.pth"):
     hub.find_remote("hf:owner/two")
   server.add("/api/models/o/m/revision/main?blobs=true", b"<html>")
-  with pytest.raises(UserError, match="did not answer as the Hugging Face Hub"):
+  with pytest.raises(
+    UserError, match="did not answer like the Hugging Face Hub"
+  ):
     hub.find_remote("hf:o/m")
   server.add("/api/models/o/m/revision/main?blobs=true", b"[]")
-  with pytest.raises(UserError, match="did not answer as the Hugging Face Hub"):
+  with pytest.raises(
+    UserError, match="did not answer like the Hugging Face Hub"
+  ):
     hub.find_remote("hf:o/m")
   for text in ("hf:net", "hf:a/b/c", "hf:/x"):
     with pytest.raises(UserError, match="expected hf:owner/model"):
@@ -207,7 +211,7 @@ def test_proxies(server, tmp_path, monkeypatch):
   address = "http://files.invalid/x.pth"
   proxy.answers[address] = server.answers.setdefault("", None) or _answer(407)
   monkeypatch.setenv("HTTP_PROXY", proxy.address)
-  with pytest.raises(UserError, match="the proxy wants user and password"):
+  with pytest.raises(UserError, match="the proxy needs user and password"):
     fetch(address, tmp_path)
   proxy.answers[address] = _answer(200)
   assert fetch(address, tmp_path)["sha256"] == SHA

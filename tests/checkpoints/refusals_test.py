@@ -12,7 +12,7 @@ def test_what_another_attempt_may_fix():
   cases = {
     exceptions.ProxyError("407"): ("HTTPS_PROXY", True),
     exceptions.SSLError("self-signed"): ("SSL_CERT_FILE", True),
-    exceptions.InvalidURL("bad"): ("no usable address", True),
+    exceptions.InvalidURL("bad"): ("is not a usable address", True),
     exceptions.ConnectTimeout(): ("does not answer", False),
     exceptions.ReadTimeout(): ("stopped sending", False),
     exceptions.ChunkedEncodingError("x"): ("was cut", False),
@@ -33,6 +33,9 @@ def test_long_reasons_are_cut():
 def test_other_refusals():
   response = requests.Response()
   response.url, response.reason = ADDRESS, "Odd"
-  for status, words in ((418, "refused (418 Odd)"), (503, "out of order")):
+  for status, words in (
+    (418, "refused (418 Odd)"),
+    (503, "server error (503)"),
+  ):
     response.status_code = status
     assert words in explain_status(response)

@@ -67,7 +67,7 @@ def test_averages_of_mmengine(tmp_path, torch_writer):
   assert "ignored 2 arrays called EMA" in source.notes[-1]
   source = checkpoint_file.read(path, use_ema=True)
   check(source.arrays, {k: v + 1 for k, v in WEIGHTS.items()})
-  assert "took the 2 arrays called EMA" in source.notes[-1]
+  assert "used the 2 arrays called EMA" in source.notes[-1]
 
 
 def test_averages_of_mmcv(tmp_path, torch_writer):

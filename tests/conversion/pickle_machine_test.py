@@ -98,7 +98,7 @@ def test_values_of_training_logs_are_read_over():
     (b"\x82\x01.", "opcode EXT1"),
     (b"Ppersistent\n.", "opcode PERSID"),
     (b"\x80\x02}(K\x01K\x02\x86K\x03u.", "key of type tuple"),
-    (b"\x80\x02\x8a\x1f" + b"\x7f" * 31 + b".", "integer of absurd size"),
+    (b"\x80\x02\x8a\x1f" + b"\x7f" * 31 + b".", "integer that is too large"),
   ],
 )
 def test_refuses_what_no_state_dict_needs(data, message):

@@ -55,7 +55,7 @@ def test_a_published_folder(tmp_path):
   assert fields["backbone.depths"] == (2, 2, 18, 2)
   assert fields["backbone.mlp_ratio"] == 4
   assert fields["preprocessing.mean"] == (123.675, 116.28, 103.53)
-  assert "384" in found.notes[0] and "keep their shape" in found.notes[0]
+  assert "384" in found.notes[0] and "keep their aspect" in found.notes[0]
   # Of two files of weights the one that holds nothing but arrays.
   (tmp_path / "model.safetensors").touch()
   found = transformers_config.read(folder)
@@ -99,5 +99,5 @@ def test_files_that_are_missing_or_damaged(tmp_path):
   with pytest.raises(UserError, match="config.json cannot be read"):
     transformers_config.read(folder)
   (tmp_path / "config.json").write_text("[]")
-  with pytest.raises(UserError, match="config.json is no JSON object"):
+  with pytest.raises(UserError, match="config.json is not a JSON object"):
     transformers_config.read(folder)

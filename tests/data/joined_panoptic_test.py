@@ -110,7 +110,9 @@ def test_what_is_lost_is_counted(source, tmp_path):
   records = build(source, tmp_path / "data")
   assert records.image_ids.tolist() == [1]
   (line,) = records.metadata["problems"]
-  assert "2.png" in line and "has the values 9; classes.json lacks" in line
+  assert (
+    "2.png" in line and "has the values 9, which classes.json lacks" in line
+  )
   ((kind, count),) = [x[:2] for x in records.metadata["kinds"]["notes"]]
   assert kind.startswith("instance behind smaller ones") and count == 1
 

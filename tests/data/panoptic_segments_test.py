@@ -31,7 +31,7 @@ def test_ids_survive_a_round_trip():
   image = PIL.Image.fromarray(colors)
   np.testing.assert_array_equal(read_ids(to_png(image)), ids)
   np.testing.assert_array_equal(read_ids(to_png(image.convert("RGBA"))), ids)
-  with pytest.raises(ValueError, match="ids go from 0 to 16777216"):
+  with pytest.raises(ValueError, match="ids 0 to 16777216 exceed"):
     to_colors(ids + [[0, 0, 0, 0], [0, 0, 1, 0]])
 
 

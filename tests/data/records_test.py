@@ -291,7 +291,9 @@ def test_file_of_another_dataset_is_named(copied, tmp_path_factory):
   Shapes(data_dir=str(other), seed=1, num_train=6, num_validation=2).prepare()
   (foreign,) = other.rglob("*train.array_record*")
   shutil.copy(foreign, shard)
-  with pytest.raises(UserError, match=f"{shard}: of another dataset, or"):
+  with pytest.raises(
+    UserError, match=f"{shard}: belongs to another dataset, or"
+  ):
     data_records.open_records(folder, "shapes", "train")
 
 

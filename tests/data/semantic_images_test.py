@@ -64,7 +64,9 @@ def test_each_reading_of_the_same_values(source, tmp_path, classes):
 
 def test_a_value_that_is_not_in_the_table_is_named(source, tmp_path):
   loose = builder.Tolerance(max_lost=1.0)
-  with pytest.raises(UserError, match="has the values 1; classes.json lacks"):
+  with pytest.raises(
+    UserError, match="has the values 1, which classes.json lacks"
+  ):
     build(source, tmp_path, {"0": "wall", "255": None}, tolerance=loose)
 
 

@@ -113,7 +113,7 @@ def test_numbers_lead_to_their_images(page):
   # Image 3 has nothing to find and nothing found.
   assert shown(page) == ["2.png", "1.png"]
   errors = page.locator("#errors a")
-  assert "1 from a score of 0.3" in errors.nth(1).inner_text()
+  assert "1 with a score of at least 0.3" in errors.nth(1).inner_text()
   errors.filter(has_text="Wrong class").first.click()
   expect_images(page, "2.png")
   assert "error=class" in page.url

@@ -46,7 +46,7 @@ def test_a_reason_of_several_fields_is_written_out_once():
   config = load("solov2_shapes")
   values = config.to_dict()
   values["transforms"]["mask_stride"] = values["network"]["mask_stride"] = 4
-  reason = "perfect masks are recalled to .7"
+  reason = "perfect masks have a recall of .7"
   keys = ("transforms.mask_stride", "network.mask_stride")
   source = format_config(values, config, dict.fromkeys(keys, reason), "Title.")
   assert source.count(reason) == 1

@@ -84,5 +84,5 @@ def test_a_suggestion_that_the_method_refuses():
   assert warn_of_problems(made) == ""
   made.set("network.mask_stride", 4, "for a test")
   assert warn_of_problems(made).startswith(
-    "beware: the suggestion needs more changes: network.mask_stride is 4"
+    "warning: the suggestion needs more changes: network.mask_stride is 4"
   )

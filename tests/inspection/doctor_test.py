@@ -126,7 +126,7 @@ def test_a_suggestion_that_allows_less_is_not_recommended(
   )
   assert content["findings"][-1].startswith(warning)
   assert warning in printed and warning in (out / "report.md").read_text()
-  assert "Train on the suggestion" not in printed
+  assert "train with the suggestion" not in printed
   source = (out / "suggested_config.py").read_text()
   assert warning in " ".join(source.split())
   check_config(load_file(out / "suggested_config.py"))
@@ -140,7 +140,7 @@ def test_nothing_to_change(scenes, tmp_path, monkeypatch):
   content, printed = run(config, tmp_path / "doctor", num_oracle_images=2)
   assert list(content["ceilings"]) == ["this config"]
   assert "Report and pictures" in printed
-  assert "Train on the suggestion" not in printed
+  assert "train with the suggestion" not in printed
   assert "Nothing to change" in printed
   assert not (tmp_path / "doctor" / "suggested.png").exists()
 

@@ -107,7 +107,7 @@ def test_images_that_are_left_unused_are_reported():
   assert same.endswith("--config.dataset.eval_split=validation takes 12 others")
   assert unused == (
     "trains on 8 of 48 images: dataset.train_split='train[:8]'; "
-    "--config.dataset.train_split=train takes all"
+    "--config.dataset.train_split=train uses all"
   )
   assert find_unused(rest, few) == []  # held out of one split
   whole = part("train", 0, 48)

@@ -104,9 +104,7 @@ def test_what_an_input_may_have_can_be_evaluated():
     examine(Selection(records, 0)),
     nothing,
   )
-  assert made.reasons == {
-    "evaluation.max_detections": "as many as an input may have"
-  }
+  assert made.reasons == {"evaluation.max_detections": "as many as in an input"}
   assert made.config["evaluation"]["max_detections"] == 130
 
 

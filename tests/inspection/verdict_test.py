@@ -46,7 +46,7 @@ def test_what_is_lost_and_what_to_change():
     suggested=0.7, lost={SMALL: 1, LATE: 4}, changes=["a.b"], findings=["x"]
   )
   assert ceiling.endswith("of this config; 70.0 with the suggestion.")
-  assert "5 (2.5 %) of those to train on, most: no cell left" in lost
+  assert "5 (2.5 %) of those to train on, mostly: no cell left" in lost
   assert "Change 1 field, see" in advice
   assert finding.startswith("1 finding ")
 

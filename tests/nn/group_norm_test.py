@@ -47,5 +47,5 @@ def test_is_flax_own_with_its_gradients(maps, dtype):
 
 
 def test_groups_are_checked(maps):
-  with pytest.raises(ValueError, match="12 channels are no multiple of 5"):
+  with pytest.raises(ValueError, match="12 channels are not a multiple of 5"):
     GroupNorm(5).init(jax.random.key(0), maps)

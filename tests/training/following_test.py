@@ -46,7 +46,7 @@ def test_what_nobody_set_follows(config, start, tmp_path):
   assert rule.mean == (103.53, 116.28, 123.675)
   assert rule.std == (2.0, 2.0, 2.0)
   assert config.backbone.stride_in_1x1 and config.backbone.frozen_stages == 0
-  assert f"preprocessing.channel_order='bgr', as of {start}" in lines
+  assert f"preprocessing.channel_order='bgr', as in {start}" in lines
   assert not any("std" in x or "frozen_stages" in x for x in lines)
   # Once more, nothing is left to change.
   assert follow(config, str(tmp_path / "new"), ["backbone.frozen_stages"]) == []

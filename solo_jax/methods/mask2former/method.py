@@ -124,19 +124,20 @@ def problems(config: Mapping[str, Any]) -> list[str]:
     )
   if stride == 1 and config["transforms"]["mask_rule"] == "published":
     found.append(
-      "transforms.mask_rule='published' is of even strides; with "
-      "transforms.mask_stride=1 take 'majority'"
+      "transforms.mask_rule='published' needs an even stride; with "
+      "transforms.mask_stride=1 use 'majority'"
     )
   most = network["num_queries"] * num_classes
   if config["decode"]["max_detections"] > most:
     found.append(
       f"decode.max_detections is {config['decode']['max_detections']}; "
-      f"{network['num_queries']} queries of {num_classes} classes give {most}"
+      f"{network['num_queries']} queries of {num_classes} classes give at "
+      f"most {most}"
     )
   capacity = config["transforms"]["max_instances"]
   if capacity > network["num_queries"]:
     found.append(
-      f"transforms.max_instances is {capacity}; network.num_queries, "
-      f"{network['num_queries']}, can find no more at once"
+      f"transforms.max_instances is {capacity}; at most network.num_queries, "
+      f"{network['num_queries']}, can be found at once"
     )
   return found

@@ -82,18 +82,19 @@ def problems(config: Mapping[str, Any]) -> list[str]:
   ):
     found.append(
       f"network.num_proposals is {network['num_proposals']}; a grid, "
-      "network.proposal_init, needs a square number as 36 or 49"
+      "network.proposal_init, needs a square number such as 36 or 49"
     )
   most = network["num_proposals"] * config["dataset"]["num_classes"]
   if config["decode"]["max_detections"] > most:
     found.append(
       f"decode.max_detections is {config['decode']['max_detections']}; "
-      f"{network['num_proposals']} proposals and the classes give {most}"
+      f"{network['num_proposals']} proposals and the classes give at most "
+      f"{most}"
     )
   capacity = config["transforms"]["max_instances"]
   if capacity > network["num_proposals"]:
     found.append(
-      f"transforms.max_instances is {capacity}; network.num_proposals, "
-      f"{network['num_proposals']}, can find no more at once"
+      f"transforms.max_instances is {capacity}; at most network.num_proposals, "
+      f"{network['num_proposals']}, can be found at once"
     )
   return found

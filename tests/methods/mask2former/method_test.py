@@ -141,9 +141,9 @@ CONFIG = dict(
     ("decode", "things", (0, 3), "decode.things has 3"),
     ("decode", "mask_threshold", 0.4, "decode.mask_threshold is 0.4"),
     ("transforms", "mask_frame", "box", "transforms.mask_frame is 'box'"),
-    ("transforms", "mask_rule", "published", "mask_stride=1 take 'majority'"),
+    ("transforms", "mask_rule", "published", "mask_stride=1 use 'majority'"),
     ("transforms", "mask_stride", 8, "transforms.mask_stride is 8"),
-    ("decode", "max_detections", 13, "give 12"),
+    ("decode", "max_detections", 13, "give at most 12"),
     ("transforms", "max_instances", 5, "transforms.max_instances is 5"),
   ],
 )

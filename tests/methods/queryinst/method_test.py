@@ -14,8 +14,13 @@ from tests.config_test import load
     ("network", "num_mask_stages", 4, "there are 3 stages"),
     ("network", "num_proposals", 37, "needs a square number"),
     ("network", "num_heads", 3, "a multiple of network.num_heads"),
-    ("decode", "max_detections", 181, "proposals and the classes give 180"),
-    ("transforms", "max_instances", 37, "can find no more at once"),
+    (
+      "decode",
+      "max_detections",
+      181,
+      "proposals and the classes give at most 180",
+    ),
+    ("transforms", "max_instances", 37, "can be found at once"),
   ],
 )
 def test_problems(section, field, value, message):
