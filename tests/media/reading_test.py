@@ -113,7 +113,7 @@ def test_orientation_is_followed_where_the_records_did(
 
 
 def test_name_with_a_zero_in_it_is_no_file():
-  with pytest.raises(UserError, match="no file has a name"):
+  with pytest.raises(UserError, match="cannot contain a zero"):
     ImageReader().read(pathlib.Path("a\0.png"))
 
 
