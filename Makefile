@@ -3,13 +3,13 @@ PYTHON ?= python3
 BIN := .venv/bin
 # Config of the demo: solo_shapes, decoupled_solo_shapes, ...
 CONFIG ?= solov2_shapes
-# Training steps of the demo; nothing for those of the config.
+# Training steps of the demo; empty: those of the config.
 STEPS ?=
-# A run of other steps is another run.
+# A different number of steps is a different run.
 RUN := $(CONFIG)$(STEPS:%=_%)
-# Test files or folders; nothing for all of them.
+# Test files or folders; empty: all of them.
 FILE ?=
-# What users and new methods call: its types are checked.
+# What users and new methods call; its types are checked.
 TYPED := solo_jax/api.py solo_jax/building.py solo_jax/cli.py \
   solo_jax/errors.py solo_jax/methods/interface.py solo_jax/methods/table.py \
   solo_jax/target_masks.py solo_jax/types.py
@@ -45,7 +45,7 @@ install: .venv/installed ## Create .venv with the pinned packages
 	$(BIN)/python -m pip install --quiet --no-deps --requirement requirements-extras.lock
 	touch $@
 
-demo: install ## Draw data, train, evaluate, predict; STEPS=1500: a quick look
+demo: install ## Draw data, train, evaluate, predict; STEPS=1500 is quicker
 	$(BIN)/python -m solo_jax.prepare --dataset=shapes --data_dir=data
 	$(BIN)/python -m solo_jax.train --config=configs/$(CONFIG).py$(STEPS:%=:steps=%) \
 	  --workdir=workdirs/$(RUN)
@@ -55,10 +55,10 @@ demo: install ## Draw data, train, evaluate, predict; STEPS=1500: a quick look
 	@echo ". .venv/bin/activate"
 	@echo "python -m solo_jax.eval --checkpoint=workdirs/$(RUN) --report=reports"
 
-test: .venv/extras ## Run the tests; FILE=tests/nn for some of them
+test: .venv/extras ## Run the tests; FILE=tests/nn runs some of them
 	$(BIN)/python $(PYTEST) $(FILE)
 
-test-slow: .venv/extras ## Run the tests of minutes: faults, processes, notebooks
+test-slow: .venv/extras ## Run the slow tests: faults, processes, notebooks
 	$(BIN)/python $(PYTEST) -m slow $(FILE)
 
 test-latest: .venv-latest/installed ## Run the tests with the newest releases

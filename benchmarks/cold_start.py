@@ -15,7 +15,7 @@ import time
 
 from absl import app, flags, logging
 
-CHECKPOINT = flags.DEFINE_string("checkpoint", None, "As of predict.")
+CHECKPOINT = flags.DEFINE_string("checkpoint", None, "As for predict.")
 FEW_SHAPES = flags.DEFINE_boolean("few_shapes", True, "Pad as predict does.")
 
 

@@ -44,7 +44,7 @@ _CONFIG = config_flags.DEFINE_config_file(
   None,
   "Config whose transforms are used instead of jitter at --size.",
 )
-_NUM_IMAGES = flags.DEFINE_integer("num_images", 160, "Images a pass.")
+_NUM_IMAGES = flags.DEFINE_integer("num_images", 160, "Images per pass.")
 _PASSES = flags.DEFINE_integer("passes", 3, "Passes; the best one counts.")
 _WORKERS = flags.DEFINE_integer("num_workers", 0, "Workers of the stream.")
 

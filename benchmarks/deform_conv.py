@@ -22,14 +22,14 @@ from solov2 import describe_run, run_in_turns
 from solo_jax.nn.deform_conv import DeformConv
 from solo_jax.nn.grouped_conv import GroupedConv
 
-# C3 to C5 of an 800 x 1344 image halved, then whole; a head tower's P3.
+# C3 to C5 of an 800 x 1344 image at half and at full size; a head tower's P3.
 _SHAPES = flags.DEFINE_list(
   "shapes",
   "50x84x256,25x42x512,100x168x128,100x168x256",
   "Inputs, HEIGHTxWIDTHxCHANNELS.",
 )
 _PASSES = flags.DEFINE_integer("passes", 5, "Runs; the fastest counts.")
-_BATCH = flags.DEFINE_integer("batch", 1, "Images.")
+_BATCH = flags.DEFINE_integer("batch", 1, "Batch size.")
 
 PLAIN, SPREAD = "plain 3x3", 2.0  # standard deviation of the offsets, pixels
 GROUPS = 64  # ResNeXt-101 64x4d

@@ -27,9 +27,11 @@ from solo_jax.data.records import decode_image
 from solo_jax.data.shapes import draw_scene
 from solo_jax.exporting.writer import export_checkpoint
 
-_CHECKPOINT = flags.DEFINE_string("checkpoint", None, "A run.", required=True)
-_IMAGES = flags.DEFINE_string("images", None, "Folder of images, all used.")
-_NUM_IMAGES = flags.DEFINE_integer("num_images", 10, "Images of the folder.")
+_CHECKPOINT = flags.DEFINE_string(
+  "checkpoint", None, "Work folder of a run.", required=True
+)
+_IMAGES = flags.DEFINE_string("images", None, "Folder of images.")
+_NUM_IMAGES = flags.DEFINE_integer("num_images", 10, "Images to use.")
 _REPEATS = flags.DEFINE_integer("repeats", 5, "Rounds; the fastest counts.")
 _ONNX = flags.DEFINE_bool("onnx", False, "Time ONNX Runtime too.")
 
@@ -44,7 +46,7 @@ def read_images() -> list[np.ndarray]:
 
 
 def load_predictor(folder: pathlib.Path, runtime: str) -> Callable:
-  """Loads an export through its own file."""
+  """Loads an export with the Python file that it contains."""
   spec = importlib.util.spec_from_file_location(
     "exported", folder / "predictor.py"
   )
@@ -55,7 +57,7 @@ def load_predictor(folder: pathlib.Path, runtime: str) -> Callable:
 
 
 def cpu_ms(run: Callable, images: list[np.ndarray]) -> list[float]:
-  """Returns CPU time of the process for each image."""
+  """Returns the CPU time of the process per image."""
   times = []
   for image in images:
     start = time.process_time()

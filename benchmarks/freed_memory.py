@@ -25,13 +25,13 @@ from solo_jax.checkpoints import state
 _CONFIG = config_flags.DEFINE_config_file(
   "config", "configs/solov2_shapes.py", "A config."
 )
-_BATCH_SIZE = flags.DEFINE_integer("batch_size", 4, "Images of a step.")
+_BATCH_SIZE = flags.DEFINE_integer("batch_size", 4, "Images per step.")
 _STEPS = flags.DEFINE_integer("steps", 40, "Timed steps; the mean counts.")
-_KEEP = flags.DEFINE_bool("keep", None, "One of the two; None: both in turn.")
+_KEEP = flags.DEFINE_bool("keep", None, "Measure one of the two; None: both.")
 
 
 def usage() -> tuple[float, float, int]:
-  """Returns user and system CPU-ms and page faults of this process."""
+  """Returns the user and system CPU-ms and the page faults of this process."""
   used = resource.getrusage(resource.RUSAGE_SELF)
   return 1e3 * used.ru_utime, 1e3 * used.ru_stime, used.ru_minflt
 

@@ -61,7 +61,7 @@ def make_scene(
     u = (x - cx) * np.cos(angle) + (y - cy) * np.sin(angle)
     v = (y - cy) * np.cos(angle) - (x - cx) * np.sin(angle)
     truth[(u / a) ** 2 + (v / b) ** 2 < 1] = k
-  # Slivers that others leave visible are not fair objects.
+  # Objects of which only slivers are visible do not count.
   area = np.bincount(truth.ravel(), minlength=num_objects + 1)
   truth[(area < 20)[truth]] = 0
   truth = np.unique(truth, return_inverse=True)[1].astype(np.int32).reshape(-1)

@@ -33,12 +33,14 @@ from solo_jax.scoring.checkpoint import Request, evaluate_checkpoint
 from solo_jax.training.loop import train_and_evaluate
 from solo_jax.weights import load_config
 
-BASE = flags.DEFINE_string("base", "solov2_nuclei.py", "Of configs/.")
-# Whose backbone and normalisation of pixels each start takes.
+BASE = flags.DEFINE_string("base", "solov2_nuclei.py", "Config in configs/.")
+# The config whose backbone and pixel normalisation each start uses.
 STARTS = dict(scratch="solov2_nuclei.py", lite0="solov2_own_data.py")
 START = flags.DEFINE_enum("start", "scratch", list(STARTS), "Backbone.")
 DATASET = flags.DEFINE_string("dataset", None, "Records; None: the config's.")
-SIZES = flags.DEFINE_list("sizes", ["16", "60", "200", "597"], "Images.")
+SIZES = flags.DEFINE_list(
+  "sizes", ["16", "60", "200", "597"], "Training images."
+)
 CURVE_MINUTES = flags.DEFINE_float("minutes", 5.0, "CPU minutes per run.")
 MIX = flags.DEFINE_enum(
   "mix", "none", ["none", "copy_paste", "mosaic"], "Augmentation at the end."
@@ -124,7 +126,7 @@ def draw(points: list[dict], path: pathlib.Path) -> None:
 
 
 def main(argv: list[str]) -> None:
-  """Makes the points of the flags and the table of all points."""
+  """Runs the points that the flags ask for; writes the table of all points."""
   del argv
   os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
   folder = pathlib.Path(FLAGS.workdirs)

@@ -89,7 +89,7 @@ def make_attention() -> dict:
 
 
 def make_loss() -> dict:
-  """Matching of one output, and the loss of ten, of 2 images with 20 objects.
+  """Matching for one output and the loss of ten; 2 images with 20 objects.
 
   Both sample 12544 points per mask; solo_jax has room for 40 objects per image.
   """

@@ -70,7 +70,7 @@ def read_batches(config, stride: int, rule: str) -> tuple[list, float]:
 
 
 def predict(batch, rng: np.random.Generator) -> np.ndarray:
-  """Returns logits of the masks of an image, [N, h, w] float32."""
+  """Returns the mask logits of an image. [N, h, w] float32."""
   masks = np.asarray(batch.masks.unpack(), np.float32)[0]
   height, width = (n // STRIDE for n in masks.shape[1:])
   logits = []

@@ -41,9 +41,11 @@ from solo_jax.weights import load_config
 WORKDIRS = flags.DEFINE_string("workdirs", "workdirs", "Folder of the runs.")
 DATA_DIR = flags.DEFINE_string("data_dir", "data", "Prepared datasets.")
 MINUTES = flags.DEFINE_float("train_minutes", None, "CPU minutes per method.")
-NUCLEI_MINUTES = flags.DEFINE_float("nuclei_minutes", None, "On nuclei.")
-ONLY = flags.DEFINE_list("only", [], "Names of rows to train, without table.")
-PAGE = flags.DEFINE_string("page", "docs/methods.md", "File with the markers.")
+NUCLEI_MINUTES = flags.DEFINE_float(
+  "nuclei_minutes", None, "The same for nuclei."
+)
+ONLY = flags.DEFINE_list("only", [], "Rows to train; no table is written.")
+PAGE = flags.DEFINE_string("page", "docs/methods.md", "Page with the markers.")
 
 START, END = "<!-- start of the table -->", "<!-- end of the table -->"
 PROBE_STEPS = 40
@@ -56,11 +58,11 @@ class Row:
   """A method.
 
   Attributes:
-    title: For readers.
-    name: Folder of its run; of a run on nuclei with '_nuclei'.
+    title: Name in the table.
+    name: Folder of its run; '_nuclei' is appended for a run on nuclei.
     config: For drawn shapes.
-    nuclei: Config for nuclei; None: there is none.
-    published: Name in published.csv of a ResNet-50; None: none is published.
+    nuclei: Config for nuclei, if there is one.
+    published: Name in published.csv of a ResNet-50; None if none is published.
   """
 
   title: str
@@ -170,7 +172,7 @@ def train_row(row: Row) -> None:
 
 
 def count_steps(minutes: float, milliseconds: float) -> int:
-  """Returns how many steps fill the minutes, in whole tens."""
+  """Returns how many steps fit into the minutes, a multiple of 10."""
   return max(10, 10 * round(minutes * 6e3 / milliseconds))
 
 
@@ -182,7 +184,7 @@ def with_data(config):
 
 
 def evaluate(name: str) -> tuple[str, str]:
-  """Returns the mask AP of a run and its steps, '' without a run."""
+  """Returns the mask AP of a run and its steps; '' without a run."""
   folder = find_run(name)
   if folder is None:
     return "", ""
@@ -197,7 +199,7 @@ def evaluate(name: str) -> tuple[str, str]:
 
 
 def measure_prediction(row: Row, images: list) -> tuple[float, int]:
-  """Returns the least CPU-ms per image of a few passes, and parameters."""
+  """Returns the least CPU-ms per image of a few passes, and parameter count."""
   config, folder = load_config(row.config), find_run(row.name)
   if folder:
     checkpoint = store.load(folder)
@@ -219,7 +221,7 @@ def measure_prediction(row: Row, images: list) -> tuple[float, int]:
 
 
 def make_line(row: Row, images: list) -> str:
-  """Returns the line of a method, trained before if asked."""
+  """Returns the line of a method, which is trained first if asked."""
   train_row(row)
   (ap, steps), (nuclei, _) = evaluate(row.name), evaluate(f"{row.name}_nuclei")
   milliseconds, parameters = measure_prediction(row, images)
@@ -237,7 +239,7 @@ def make_line(row: Row, images: list) -> str:
 
 
 def make_table(lines: list[str]) -> str:
-  """Returns the table of the first methods, with how it was made below."""
+  """Returns the table of the first methods and a note on how it was made."""
   done = ROWS[: len(lines)]
   missing = [row.title for row in done if find_run(row.name) is None]
   budget = "each run with its own number of steps"

@@ -23,7 +23,9 @@ import PIL.Image
 import scipy.cluster.vq
 from absl import app, flags
 
-SOURCE = flags.DEFINE_string("source", None, "The folder.", required=True)
+SOURCE = flags.DEFINE_string(
+  "source", None, "Folder with the nuclei.", required=True
+)
 OUT = flags.DEFINE_string("out", None, "A new folder.", required=True)
 
 IMAGES_PER_CLUSTER = 12

@@ -22,14 +22,14 @@ from solo_jax.data import records as data_records
 from solo_jax.evaluation import coco_metrics
 from solo_jax.inference.predictor import Predictor
 
-CHECKPOINT = flags.DEFINE_string("checkpoint", None, "As of predict.")
+CHECKPOINT = flags.DEFINE_string("checkpoint", None, "As for predict.")
 DATA_DIR = flags.DEFINE_string("data_dir", "data", "Folder of prepared data.")
 CROP_WIDTH = flags.DEFINE_integer("crop_width", None, "Left part of an image.")
 PAD_MULTIPLE = flags.DEFINE_multi_integer("pad_multiple", [], "Padding to add.")
 
 
 def crop(annotation: dict, width: int) -> dict | None:
-  """Returns an annotation of the left part of its image; None if not there."""
+  """Returns an annotation of the left part of its image; None without it."""
   mask = coco_mask.decode(annotation["segmentation"])[:, :width]
   if mask.sum() < 4:
     return None

@@ -1,4 +1,4 @@
-r"""Writes COCO annotations of a few classes, as own photographs to learn from.
+r"""Writes COCO annotations of a few classes, to stand for your own photographs.
 
 python benchmarks/photographs.py --source=../shared/data/coco_sample \
     --classes=person,chair --out=photographs

@@ -40,7 +40,9 @@ _PARTS = flags.DEFINE_list(
   "parts", ["tiles", "instances", "images", "devices"], "What to measure."
 )
 _SIDES = flags.DEFINE_list("sides", [512, 1024, 2048, 4096, 8192], "Pixels.")
-_INSTANCES = flags.DEFINE_list("instances", [10, 100, 1000, 3000, 10000], "N.")
+_INSTANCES = flags.DEFINE_list(
+  "instances", [10, 100, 1000, 3000, 10000], "Instances per image."
+)
 _IMAGES = flags.DEFINE_list("images", [1, 10, 100, 1000], "Images.")
 _DEVICES = flags.DEFINE_list("devices", [1, 2, 4, 8], "Devices of the host.")
 

@@ -114,7 +114,7 @@ def measure_network(config, size: tuple[int, int]) -> dict:
 
 
 def measure_forward(config, network, variables, batch: types.Batch) -> dict:
-  """Times the forward pass; in turns with PyTorch's for the R50 of its file."""
+  """Times the forward pass, and PyTorch's alternately for its own R50."""
   forward = jax.jit(functools.partial(network.apply, train=False))
   image, image_size = jax.device_put((batch.image[:1], batch.image_size[:1]))
   backbone = config.backbone
@@ -200,7 +200,7 @@ def measure_train_step(config, method, variables, batch: types.Batch) -> dict:
 
 
 def measure_decode(config, size: tuple[int, int]) -> tuple[dict, dict]:
-  """Times decoding to RLE; in turns with PyTorch where that is installed.
+  """Times decoding to RLE, alternating with PyTorch where that is installed.
 
   Returns:
     (times by stage, what else there is to report).
@@ -276,7 +276,7 @@ def make_torch_work(config, outputs, image_size, original_size) -> Callable:
 
 
 def count_candidates(config, outputs) -> int:
-  """Counts the (cell, class) pairs above the threshold, with all dropped."""
+  """Counts the (cell, class) pairs above the threshold, dropped ones too."""
   config = config.copy_and_resolve_references()
   config.decode.max_candidates = 1
   decode = building.build_method(config).decode

@@ -44,7 +44,8 @@ def decode(
     max_detections: M.
 
   Returns:
-    masks [M, H0, W0] bool, scores [M] float32 falling, labels [M] int64.
+    masks [M, H0, W0] bool, scores [M] float32 in decreasing order, labels [M]
+    int64.
   """
   probs, cell_kernels, min_area = [], [], []
   for logits, kernel, stride in zip(

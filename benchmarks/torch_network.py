@@ -16,7 +16,7 @@ LEVELS = 5
 
 
 class Bottleneck(nn.Module):
-  """1x1, 3x3 (with the stride), 1x1 and the shortcut."""
+  """1x1, 3x3 (with the stride) and 1x1 convolutions, and a shortcut."""
 
   def __init__(self, channels: int, width: int, stride: int):
     super().__init__()
@@ -203,7 +203,7 @@ class SOLOv2(nn.Module):
       x: [B, 3, H, W] float, H and W multiples of 32.
 
     Returns:
-      Category logits and kernels, one [B, C, S, S] a level, and the mask
+      Category logits and kernels, one [B, C, S, S] per level, and the mask
       feature [B, 256, H / 4, W / 4].
     """
     return self.mask_head(self.neck(self.backbone(x)))

@@ -19,7 +19,7 @@ MIN_SCORE, TOP_K, OVERLAP, MAX_DETECTIONS = 0.05, 200, 0.5, 100
 
 
 class Pyramid(nn.Module):
-  """P3 to P7 of C3 to C5; layers are stored from the top down."""
+  """Makes P3 to P7 from C3 to C5; layers are stored from the top down."""
 
   def __init__(self):
     super().__init__()
@@ -105,7 +105,7 @@ class Yolact(nn.Module):
 
 
 def make_priors() -> Tensor:
-  """Returns cx, cy, w, h in shares of the input; all priors are squares."""
+  """Returns cx, cy, w, h as fractions of the input; all priors are squares."""
   rows, size = [], SIDE
   for _ in range(2):
     size = math.ceil(size / 2)

@@ -38,13 +38,15 @@ _SIZES = flags.DEFINE_list("sizes", ["512x512"], "Inputs, HEIGHTxWIDTH.")
 _PRECISIONS = flags.DEFINE_list(
   "precisions", ["bfloat16", "float32"], "Values of training.precision."
 )
-_PROGRAMS = flags.DEFINE_list("programs", ["train", "predict"], "What.")
-_BATCH_SIZE = flags.DEFINE_integer("batch_size", 1, "Images on a chip.")
+_PROGRAMS = flags.DEFINE_list(
+  "programs", ["train", "predict"], "What to compile."
+)
+_BATCH_SIZE = flags.DEFINE_integer("batch_size", 1, "Images per chip.")
 _HLO = flags.DEFINE_string("hlo", None, "File for the last optimised program.")
 
-# Of the data sheet of v5e: bfloat16 operations and bytes per second.
+# From the data sheet of v5e: bfloat16 operations and bytes per second.
 PEAK_FLOPS, PEAK_BYTES = 197e12, 819e9
-# Operations that a TPU is slow at.
+# Operations that are slow on a TPU.
 SLOW = ("gather", "scatter", "sort", "while", "transpose", "copy")
 ITEM_BYTES = {"pred": 1, "u8": 1, "s8": 1, "bf16": 2, "f32": 4, "s32": 4}
 # dtype[shape]{minor-to-major:T(rows,lanes)...} of an instruction's result.

@@ -61,9 +61,9 @@ _STEPS = flags.DEFINE_integer("steps", 60, "Steps of each measurement.")
 
 # Steps at the start that do not count: compilation, filling of the buffers.
 WARM_UP = 10
-# Dense bfloat16, in 1e12 operations a second: https://www.nvidia.com (H100 SXM,
-# H200, A100), https://cloud.google.com/tpu/docs (a chip). By the first words of
-# the kind that JAX names.
+# Dense bfloat16, in 1e12 operations per second: https://www.nvidia.com (H100
+# SXM, H200, A100), https://cloud.google.com/tpu/docs (per chip). The keys are
+# the first words of JAX's name for the device kind.
 PEAK_TFLOPS = {
   "NVIDIA H100": 989.0,
   "NVIDIA H200": 989.0,
@@ -84,7 +84,7 @@ def measure_loop(config, num_steps: int) -> dict[str, float]:
 
   Returns:
     'images_per_second', 'data_wait' (share of the time), 'host_ms' (CPU time
-    of the loop's thread a step) and 'process_ms' (of all threads).
+    of the loop's thread per step) and 'process_ms' (of all threads).
   """
   config = config.copy_and_resolve_references()
   config.training.update(
@@ -228,7 +228,7 @@ def measure_step(config, num_steps: int) -> dict[str, float]:
 
 
 def measure_network(config, num_steps: int) -> dict[str, float]:
-  """Trains the network alone on a constant loss, and PyTorch's in turns."""
+  """Trains the network alone on a constant loss, alternating with PyTorch's."""
   image_size = tuple(config.transforms.image_size)
   batch_size = config.training.batch_size
   batch = training_step.make_batch(config, image_size, batch_size)
@@ -250,14 +250,14 @@ def measure_network(config, num_steps: int) -> dict[str, float]:
 
 
 def seconds_a_step(take_step: Callable[[], Any], num_steps: int) -> float:
-  """Times steps that follow each other, by the clock on the wall.
+  """Measures the wall time of consecutive steps.
 
   Args:
     take_step: Starts a step; returns a scalar that is there when it is done.
     num_steps: Steps, after a few that are not timed.
 
   Returns:
-    Mean seconds of a step.
+    Mean seconds per step.
   """
   for _ in range(min(WARM_UP, num_steps)):
     loss = float(take_step())
@@ -282,11 +282,11 @@ def count_flops(lowered: jax.stages.Lowered) -> float:
 
 
 def utilization(flops: float, seconds: float) -> float | None:
-  """Divides the operations a second of a device by its bfloat16 peak.
+  """Divides a device's operations per second by its bfloat16 peak.
 
   Args:
-    flops: Operations of a step on one device.
-    seconds: Of a step.
+    flops: Operations per step on one device.
+    seconds: Per step.
 
   Returns:
     The share, None on a device whose peak is not listed.

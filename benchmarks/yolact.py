@@ -71,7 +71,7 @@ def make_network() -> YOLACT:
 
 
 def make_peer(pixels: torch.Tensor) -> torch_yolact.Yolact:
-  """Returns the network of PyTorch with as many candidates as wanted."""
+  """Returns the PyTorch network with the wanted number of candidates."""
   torch.manual_seed(0)
   network = torch_yolact.Yolact()
   head = network.prediction_layers[0]
@@ -88,7 +88,7 @@ def make_peer(pixels: torch.Tensor) -> torch_yolact.Yolact:
     layers += (head.mask_layer, 1.0), (network.proto_net[-1], 1.0)
     for (layer, wanted), found in zip(layers, network(pixels), strict=True):
       layer.weight *= wanted / found.std()
-    # The background for which as many priors take part as wanted.
+    # The background logit with which the wanted number of priors takes part.
     low, high = -200.0, 200.0
     logits = network(pixels)[0][0]
     for _ in range(30):
@@ -165,7 +165,7 @@ def main(_) -> None:
 
 
 def compare(ours, theirs) -> None:
-  """Prints how far the results of both are apart."""
+  """Prints how much the two results differ."""
   scores, labels, _, masks = (x.numpy() for x in theirs)
   same = np.mean(ours.labels == labels)
   pixels = np.mean(np.asarray(ours.masks) != masks)

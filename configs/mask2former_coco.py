@@ -2,7 +2,7 @@ r"""Mask2Former on COCO, the published recipes for instances and panoptic maps.
 
 Follows https://arxiv.org/abs/2112.01527 and the authors' configs; recipe=mmdet
 resizes as mmdetection does. Published on val2017, not measured here: mask AP
-r50 43.7, r101 44.2, swin_t 45.0, swin_s 46.3, swin_b 48.1 (of ImageNet-21k),
+r50 43.7, r101 44.2, swin_t 45.0, swin_s 46.3, swin_b 48.1 (ImageNet-21k),
 swin_l 50.1; PQ 51.9, 52.6, 53.2, 54.6, 56.4, 57.8. Differences from these runs:
 margins have the mean colour; loss divisors are counted over all devices;
 bfloat16.

@@ -56,7 +56,7 @@ def choose(probs, kernels, feature) -> list[tuple]:
     feature: [h, w, E].
 
   Returns:
-    (level, row, column, mask [h, w] in [0, 1]) of each, by falling score.
+    (level, row, column, mask [h, w] in [0, 1]) of each, by decreasing score.
   """
   cells = [
     (-x[row, column], level, row, column)

@@ -1,8 +1,8 @@
 r"""Draws the first picture of README and docs from trained checkpoints.
 
 python docs/hero.py docs/images/hero.jpg \
-    workdirs/photos:train:2,3 workdirs/nuclei:train:1,3 \
-    workdirs/solov2_shapes:validation:4,9,12
+    workdirs/photos:train:3 workdirs/nuclei:train:1,3 \
+    workdirs/solov2_shapes:validation:1,5
 
 Each argument after the file is a checkpoint, a split and the positions of
 images in it. Predictions and ground truth have one colour per object; objects

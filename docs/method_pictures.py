@@ -67,7 +67,7 @@ def find_colors(example) -> np.ndarray:
 
 
 def as_panel(picture: np.ndarray) -> np.ndarray:
-  """Returns a picture [h, w, 3] of SIDE x SIDE, blocks left blocks."""
+  """Returns a picture [h, w, 3] scaled to SIDE x SIDE without smoothing."""
   picture = PIL.Image.fromarray(np.asarray(picture, np.uint8))
   return np.array(picture.resize((SIDE, SIDE), PIL.Image.Resampling.NEAREST))
 
@@ -83,7 +83,7 @@ def paint(image, masks, colors) -> np.ndarray:
 
 
 def draw_boxes(panel, boxes, colors, *, size, width=2) -> np.ndarray:
-  """Returns a panel with boxes of an image of `size` pixels a side."""
+  """Returns a panel with the boxes of an image of `size` x `size` pixels."""
   canvas = PIL.Image.fromarray(panel)
   draw = ImageDraw.Draw(canvas)
   for box, color in zip(np.asarray(boxes) * SIDE / size, colors, strict=True):

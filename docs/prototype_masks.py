@@ -57,7 +57,7 @@ def find(model, image: np.ndarray) -> tuple:
 
 
 def choose(masks: np.ndarray) -> list[int]:
-  """Returns the best detections of different objects, by falling score."""
+  """Returns the best detections of different objects, by decreasing score."""
   chosen = []
   for i, mask in enumerate(masks > 0.5):
     others = [masks[j] > 0.5 for j in chosen]

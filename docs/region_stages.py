@@ -3,7 +3,7 @@ r"""Draws what a region-based network does, stage by stage, on a dataset.
 python docs/region_stages.py docs/images/region_stages.png workdirs/mask_rcnn \
     workdirs/point_rend
 
-Of a second checkpoint, of PointRend, only the masks are drawn.
+Of a second checkpoint (PointRend), only the masks are drawn.
 """
 
 import sys

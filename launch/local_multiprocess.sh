@@ -5,10 +5,11 @@
 #   launch/local_multiprocess.sh [--dry-run] NUM_PROCESSES TRAIN_FLAGS...
 #   launch/local_multiprocess.sh 2 --config=configs/solov2_shapes.py --workdir=workdirs/two
 #
-# Output of process i goes to WORKDIR.process<i>.log (of a workdir on a bucket:
-# to a file of its last name here), of process 0 also to the terminal. When one
-# fails, the others are stopped, and this script exits with its exit code. After
-# Ctrl-C or SIGTERM it waits until they have saved.
+# Output of process i goes to WORKDIR.process<i>.log (for a workdir in a bucket:
+# to a file named after its last part in the current folder); that of process 0
+# also goes to the terminal. When a process fails, the others are stopped, and
+# this script exits with its exit code. After Ctrl-C or SIGTERM it waits until
+# they have saved.
 set -euo pipefail
 dry_run=false
 if [[ ${1:-} == --dry-run ]]; then

@@ -197,7 +197,7 @@ def load_pretrained(
   weights = section["weights"]
   if weights is None:
     return variables
-  # Without batch norm there are no statistics of a backbone.
+  # A backbone without batch norm has no statistics.
   target = {
     name: tree["backbone"]
     for name, tree in variables.items()

@@ -43,7 +43,7 @@ def is_cached(row: Published) -> pathlib.Path | None:
 
 
 def others() -> list[pathlib.Path]:
-  """Returns folders of addresses, files and older versions of rows."""
+  """Returns all other folders: of addresses, files, older versions of rows."""
   root = cache_folder()
   rows = {is_cached(row) for row in published.PUBLISHED}
   folders = (x for kind in _KINDS for x in (root / kind).glob("[!.]*"))

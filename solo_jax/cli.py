@@ -199,7 +199,7 @@ def parse_flags(argv: Sequence[str]) -> list[str]:
 def find_config(argument: str) -> str:
   """Returns --config=configs/... with this project's file if it is not here.
 
-  So the commands in the documents also work without a clone, from a folder
+  So the commands in the documentation also work without a clone, from a folder
   without configs/.
 
   Args:

@@ -146,7 +146,7 @@ def main() -> None:
   )
   if is_writer:
     Console(markup=False, highlight=False).print(make_table(metrics))
-    if not sys.stdout.isatty():  # the table has the same for people
+    if not sys.stdout.isatty():  # people read the table
       print(json.dumps(metrics.scalars()))
 
 

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-# NumPy on the host, where a batch is built; JAX in a step.
+# NumPy on the host, where a batch is built; JAX in the training step.
 Array = np.ndarray | jax.Array
 
 
@@ -101,7 +101,7 @@ class PackedMasks:
       ratio: Cells along a side that become one; even, and divides the size.
 
     Returns:
-      Coverage (of bits: 0 or 255). [B, N] masks of [h / ratio, w / ratio].
+      Coverage (for bits: 0 or 255). [B, N] masks of [h / ratio, w / ratio].
     """
     height, width = self.size
     has_bits = self.encoding == "bits"

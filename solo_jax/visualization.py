@@ -137,7 +137,8 @@ def draw_instances(
 def match(predicted: types.Instances, truth: types.Instances) -> np.ndarray:
   """Returns the object that each detection covers, whatever its class.
 
-  Detections take, by decreasing score, the free object of the highest mask IoU.
+  Detections take, by decreasing score, the free object with the highest mask
+  IoU.
 
   Args:
     predicted: Detections at the size of the image, by decreasing score, M.

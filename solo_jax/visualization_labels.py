@@ -45,7 +45,7 @@ def draw_labels(
   for i, (text, box, color) in enumerate(
     zip(texts, boxes_xyxy, palette, strict=True)
   ):
-    # What smaller ones cover is theirs; of one that is hidden, all of it.
+    # Its visible part, or the whole mask if smaller ones hide all of it.
     mask = owner == i + 1
     mask = mask if mask.any() else masks[i]
     size = np.array([draw.textlength(text, font) + 8, font.size * 1.25 + 4])

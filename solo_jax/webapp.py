@@ -143,7 +143,7 @@ def _add_source() -> Any:
 
 
 def _add_controls(score_threshold: float) -> tuple[Any, Any, Any, Any]:
-  """Returns the controls for score and area, for what is drawn, and colours."""
+  """Returns the controls for score, area, drawn parts and colours."""
   gr = _import_gradio()
   with gr.Row():
     score = gr.Slider(
@@ -176,7 +176,7 @@ def _add_results(ending: str = "") -> tuple[Any, Any, Any]:
   """Returns the picture, the number of detections and the download.
 
   Args:
-    ending: Of the names of these elements in the page.
+    ending: End of the names of these elements in the page.
   """
   gr = _import_gradio()
   picture = gr.Image(

@@ -76,7 +76,7 @@ def find_remote(text: str, digest: str | None = None) -> Remote:
     digest: First digits of its SHA-256, if known.
 
   Returns:
-    The file. Of a model on the Hub: of the newest commit, pinned.
+    The file; for a model on the Hub, that of its newest commit, pinned.
 
   Raises:
     UserError: If the Hub does not answer, or the model has no file of weights.

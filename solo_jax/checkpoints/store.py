@@ -91,7 +91,7 @@ class CheckpointWriter:
   """Saves and restores the states of one run.
 
   Attributes:
-    folder: Of the checkpoints.
+    folder: Folder of the checkpoints.
     fresh: Modules that started from random values, saved with each checkpoint;
       set before the first save, and by `restore`.
   """

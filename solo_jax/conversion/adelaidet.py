@@ -1,6 +1,6 @@
 """Names of AdelaiDet's SOLOv2, on detectron2's backbone and pyramid.
 
-Beware: `mask_head.` is the mask-feature branch here, the whole head in
+Note: `mask_head.` is the mask-feature branch here, but the whole head in
 mmdetection.
 """
 

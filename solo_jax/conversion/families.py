@@ -80,8 +80,8 @@ class Family:
     label_of_first_class: Label that training there gave to the class of the
       head's first output: 1 where 0 is the background. Outputs and our labels
       count from 0 in every family.
-    recipe: Argument of the configs for it, '' for none; None: the name without
-      its start.
+    recipe: Value of `recipe` in the configs for these weights, '' for none;
+      None: the family's name without 'solo_'.
     licence: Licence of the authors' weights, if that of their code differs.
     find_file: Finds the weights if a Python package contains them.
   """

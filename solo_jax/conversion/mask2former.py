@@ -36,7 +36,7 @@ def prepare(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
 
 
 def _attention(source: str, target: str, parts: tuple[str, ...]):
-  """Returns the rules of the projections of query, key, value and result."""
+  """Returns the rules for the query, key, value and result projections."""
   return tuple(
     rule
     for part, name in zip(parts, ("query", "key", "value", "out"), strict=True)

@@ -54,7 +54,7 @@ def suggest(
     family: Name of the code base: 'torchvision', 'detectron2' or 'mmdet' with
       an ending.
     backbone: 'r50', 'x101' and so on.
-    is_deformable: Whether its convolutions are.
+    is_deformable: Whether it has deformable convolutions.
     num_classes: K.
     traits: See `find_traits`.
 

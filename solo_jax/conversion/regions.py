@@ -1,8 +1,8 @@
-r"""Names of Mask R-CNN and its kin in torchvision, detectron2 and mmdetection.
+r"""Names of Mask R-CNN and related methods in three code bases.
 
 Background is the last class here, as in detectron2 and mmdetection; torchvision
-has it first. Dense layers after pooled features read them channel by channel
-there and row by row here.
+has it first. Dense layers after pooled features read them channel by channel in
+those code bases and row by row here.
 """
 
 from collections.abc import Callable

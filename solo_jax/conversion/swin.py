@@ -227,7 +227,7 @@ def load_backbone(
 ) -> dict[str, Any]:
   """Returns the backbone of a classifier from the original repository.
 
-  A classifier has no norms of the four maps: those keep their values.
+  A classifier has no norms for the four maps, so these keep their values.
 
   Args:
     path: For example `swin_tiny_patch4_window7_224.pth`.

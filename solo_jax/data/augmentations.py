@@ -99,8 +99,8 @@ class Crop:
   Attributes:
     probability: Share of the images that are cropped.
     short_sides: Short sides before the crop to draw from, in pixels.
-    sides: (low, high) of the sides of the window, drawn one by one, in pixels;
-      no more than the image has.
+    sides: (low, high) of the sides of the window, drawn independently, in
+      pixels; at most those of the image.
   """
 
   probability: float

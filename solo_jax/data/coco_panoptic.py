@@ -283,7 +283,7 @@ class CocoPanoptic(builder.RecordsBuilder):
           f"{', '.join(x.name for x in self._files.values())} must have the "
           "same categories."
         )
-    # A class of many images shows its things best.
+    # A class is a thing if it is one in any split.
     is_thing = tuple(
       map(any, zip(*(x.is_thing for x in read.values()), strict=True))
     )

@@ -5,7 +5,7 @@ The rule, for each image:
 1. Instances are in front of everything else; where several overlap, the
    smallest is in front. Crowds are behind all other instances.
 2. A pixel without an instance belongs to the class of its label if that is
-   stuff: a class of classes.json that is no category of the JSON file.
+   stuff: a class of classes.json that is not a category of the JSON file.
 3. All other pixels are void, including those labelled as a thing that no
    instance covers.
 

@@ -1,7 +1,7 @@
 """The frames that target masks are drawn in: the network's, or their own boxes.
 
 Methods with one map for the whole image (SOLO, embeddings) need the first,
-methods that look at each box alone (Mask R-CNN and its kin) the second.
+methods that look at each box alone (Mask R-CNN and its variants) the second.
 """
 
 import dataclasses
@@ -34,7 +34,7 @@ class ImageFrame:
       'published': the two-step rule of mmdet: nearest resize to the network
         frame, then bilinear resize by 1 / stride with rounding, which is two
         votes or more among the four central pixels of a cell.
-      'coverage': share of the cell covered by the mask, 255 for all.
+      'coverage': share of the cell covered by the mask, 255 for the whole cell.
     stride: Network pixels per cell.
   """
 

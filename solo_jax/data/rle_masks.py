@@ -87,7 +87,7 @@ def _run_ends(counts: bytes) -> np.ndarray:
 
   COCO's compressed counts: characters from '0' on hold five bits each, lowest
   first; bit 5 announces another, bit 4 of the last is the sign. From the fourth
-  count on, each is the difference to the second last.
+  count on, each is the difference from the count two before.
   """
   codes = np.frombuffer(counts, np.uint8).astype(np.int64) - 48
   last = np.flatnonzero(codes < 32)

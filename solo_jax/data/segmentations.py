@@ -224,8 +224,8 @@ def _decode_counts(text: str) -> list[int]:
   """Returns COCO's run lengths, decompressed; ValueError if malformed.
 
   Each character from '0' has six bits: five of a number, low first, and one
-  that is set if the number continues. From the fourth number on, numbers are
-  differences to the second last one.
+  that is set if the number continues. From the fourth number on, each is the
+  difference from the number two before.
   """
   counts, value, shift = [], 0, 0
   for character in text:

@@ -142,7 +142,7 @@ class Comparison:
     Args:
       truth: The ground truth.
       results: COCO results.
-      shapes: Of both.
+      shapes: Shapes of both.
       max_detections: Highest-scored detections per image and class that count.
     """
     self.truth, self.results = truth, results

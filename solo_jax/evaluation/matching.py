@@ -25,9 +25,9 @@ def match(
   equal ones the last is taken. A crowd stays free.
 
   Args:
-    pairs: (row of a detection, row of an object, their IoU), of all that
-      overlap by the lowest threshold; rows of detections rise, and those of
-      objects for each detection. [P] each.
+    pairs: (row of a detection, row of an object, their IoU) of all pairs whose
+      IoU reaches the lowest threshold, sorted by detection, then by object. [P]
+      each.
     images: Image of each detection; detections of one image follow each other
       by decreasing score. [D] int.
     is_crowd: Whether an object is a crowd. [N] bool.

@@ -11,7 +11,7 @@ Classes do not matter.
   SBD: symmetric best Dice, the mean over images of the smaller of the two best
     Dice: of each true object with its best detection, and the other way round.
   abs_DiC: |DiC|, the mean over images of the absolute difference in count. The
-    last two are of the leaf segmentation challenge (Scharr et al. 2016,
+    last two are from the leaf segmentation challenge (Scharr et al. 2016,
     https://doi.org/10.1007/s00138-015-0737-3).
 
 An image with neither objects nor detections counts as perfect.

@@ -251,11 +251,11 @@ def write(
 
   Args:
     folder: Folder to write report.html to; created if missing. Pictures that
-      are too much for one file go next to it.
+      are too large for one file go next to it.
     data: As `summarize` returns it.
     about: How it was made.
     shown: As `summarize` returns it.
-    pictures: Of these images, by image id.
+    pictures: Pictures of these images, by image id.
     palette: Colours such as '#ff4d6d', the last for detections without an
       object.
 

@@ -117,8 +117,8 @@ def _runs(counts: str | bytes) -> np.ndarray:
 
   Each character from '0' has six bits: five of a number, low first, and one
   that is set if the number continues; the fifth bit of the last one is the
-  sign. From the fourth number on, numbers are differences to the second last
-  one.
+  sign. From the fourth number on, each is the difference from the number two
+  before.
   """
   text = counts.encode() if isinstance(counts, str) else counts
   digits = np.frombuffer(text, np.uint8).astype(np.int64) - 48

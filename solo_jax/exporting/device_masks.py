@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from solo_jax import types
 from solo_jax.exporting import device_resize
 
-# Cells that the pixels of an axis draw on and their weights: [n, pixels] each.
+# Cells that the pixels of an axis read and their weights: [n, pixels] each.
 Taps = tuple[Sequence[jax.Array], Sequence[jax.Array]]
 
 
@@ -128,7 +128,7 @@ def _draw_all(
   valid: jax.Array,
   canvas_size: tuple[int, int],
 ) -> tuple[jax.Array, jax.Array]:
-  """Returns all masks; only valid ones are drawn. Number -> [Hc, Wc] bool."""
+  """Returns all masks, packed, and their boxes; draws only valid ones."""
 
   def add_mask(i, results):
     masks, boxes_xyxy = results
@@ -142,7 +142,7 @@ def _draw_all(
     jnp.zeros((num_masks, height, width // 8), jnp.uint8),
     jnp.zeros((num_masks, 4), jnp.int32),
   )
-  # Only existing ones: resizing costs as much as the canvas has pixels.
+  # Only valid ones: the cost of a resize grows with the pixels of the canvas.
   return jax.lax.fori_loop(0, jnp.sum(valid), add_mask, empty)
 
 

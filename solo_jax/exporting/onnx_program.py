@@ -104,8 +104,8 @@ def _known_control_flow() -> Iterator[None]:
     stack.enter_context(patch(jax.lax, "switch", switch))
     for primitive, function in FORMULATIONS.items():
       stack.enter_context(patch(primitive, "bind", function))
-    # Functions under `jax.jit` are traced once: neither may others' traces be
-    # used here nor these elsewhere.
+    # JAX keeps the traces of functions under `jax.jit`: older ones must not be
+    # used here, and these must not be used elsewhere.
     jax.clear_caches()
     stack.callback(jax.clear_caches)
     yield

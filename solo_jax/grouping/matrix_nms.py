@@ -122,8 +122,8 @@ def _intersections_by_popcount(masks: jax.Array) -> jax.Array:
   words = words.T.reshape(-1, WORDS, num_masks)
 
   def add_words(i, counts):
-    # Places first, masks last: counts are a picture that lies in cache, and no
-    # sum runs along the vectors.
+    # Places first, masks last: the counts fit into the cache, and no sum runs
+    # along the vectors.
     rows = jax.lax.dynamic_index_in_dim(words, i, keepdims=False)
     for row in rows:
       counts += jax.lax.population_count(row[:, None] & row[None, :])

@@ -73,7 +73,7 @@ def masks_to_original(
 
   Args:
     found: Masks without the batch dimension: [M, ...] numpy arrays.
-    padded_size: See `to_instances`; so for all others.
+    padded_size: (H, W) of the network input.
     image_size: Valid (height, width) of the network input.
     original_size: (H0, W0).
     threshold: Threshold of the masks.

@@ -53,7 +53,7 @@ class AxisWeights:
     return _spread(self.taps, self.first, self.num_cells)
 
   def band(self, start: int, stop: int) -> np.ndarray:
-    """Returns the weights of some pixels on the cells that they draw on.
+    """Returns the weights of some pixels on the cells that they read.
 
     Args:
       start: First pixel.
@@ -329,7 +329,7 @@ def picture_to_original(
     every = slice(0, original_length)
     for block, product in _bands(axis, every, picture.reshape(cells, -1), 0):
       resized[block] = product
-    # The other axis comes first now; after both, all is as before.
+    # Swaps the axes; after both passes they are in their original order.
     picture = resized.reshape(-1, other, channels).swapaxes(0, 1)
   return np.uint8(np.clip(255 * picture + 0.5, 0, 255))
 

@@ -31,7 +31,7 @@ from solo_jax.inference.stage_clock import StageClock
 from solo_jax.methods.interface import Method
 from solo_jax.terminal import plural
 
-# Batches of images that may wait for others of their padded shape.
+# Batches' worth of images that may wait for others of their padded shape.
 _MAX_WAITING = 4
 
 
@@ -337,8 +337,8 @@ class Predictor:
     """Returns a log line about compilations and dropped candidates so far.
 
     Args:
-      num_dropped: Number of dropped of this predictor, or the sum over all
-        processes.
+      num_dropped: Candidates dropped by this predictor, or by all processes
+        together.
     """
     return (
       f"{plural(self.num_compiled, 'padded shape')} compiled, "

@@ -134,7 +134,7 @@ def write_pictures(out: pathlib.Path, found: Diagnosis) -> list[str]:
   """
   out.mkdir(parents=True, exist_ok=True)
   train = found.train
-  shown = np.flatnonzero(train.num_objects)  # at least one: it was suggested by
+  shown = np.flatnonzero(train.num_objects)  # at least one: `suggest` checks it
   if len(shown) > NUM_PICTURES:
     places = np.linspace(0, len(shown) - 1, NUM_PICTURES)
     shown = shown[places.round().astype(int)]

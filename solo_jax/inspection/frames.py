@@ -147,7 +147,7 @@ def target_masks(
     example: From `make_example`.
 
   Returns:
-    Of its valid instances, without the dimension of a batch.
+    Those of its valid instances, without a batch dimension.
   """
   weights = mask_weights(example)
   if isinstance(example["masks"], types.BoxMaskTargets):

@@ -93,7 +93,7 @@ def draw_frames(
 
 
 def _colors(valid):
-  """Colours of instances, valid ones counted. [N, 3] float32 in [0, 1]."""
+  """Colours of instances by their number among valid ones. [N, 3] float32."""
   number = np.maximum(np.cumsum(valid) - 1, 0)
   colors = [visualization.PALETTE.by_idx(int(i)).as_rgb() for i in number]
   return np.array(colors, np.float32) / 255
@@ -106,7 +106,7 @@ def _enlarge(view, height):
 
 
 def _targets(example):
-  """Mask targets as Instances of the network's frame, blocks left blocks."""
+  """Mask targets as Instances in the network's frame, without smoothing."""
   weights, size = mask_weights(example), example["image"].shape[:2]
   if isinstance(example["masks"], types.BoxMaskTargets):
     masks, _ = masks_to_original(

@@ -7,7 +7,7 @@ from solo_jax.published import PUBLISHED, Published
 from solo_jax.weights import load_config
 
 FEW_IMAGES = 5000  # to train on
-# Of a backbone, what its weights do not depend on.
+# Fields of a backbone that its weights do not depend on.
 _FREE = ("weights", "frozen_stages", "remat", "norm", "stride_in_1x1")
 
 
@@ -19,9 +19,10 @@ def find_start(config: Mapping[str, Any], num_images: int) -> Published | None:
     num_images: Images to train on.
 
   Returns:
-    The row with the highest AP that anyone may download and whose network has
-    the same method and backbone, preferably with the same head. None if there
-    is no such row, there are many images, or the run starts from a checkpoint.
+    The row with the highest AP among those that anyone may download and whose
+    network has the same method and backbone, preferably with the same head.
+    None if there is no such row, there are many images, or the run starts from
+    a checkpoint.
   """
   if num_images >= FEW_IMAGES or config["training"]["init_from"] is not None:
     return None

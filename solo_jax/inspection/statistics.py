@@ -195,7 +195,7 @@ def find_unused(train: Records, evaluated: Records) -> list[str]:
     evaluated: The split to evaluate, or the part of one.
 
   Returns:
-    Lines with the flag that takes more.
+    Lines, each with the flag that adds such images.
   """
   findings = []
   sizes = train.split_sizes

@@ -89,10 +89,10 @@ def to_polygons(
 
 
 def area_of(polygons: list[list[float]]) -> float:
-  """Returns the pixels inside of polygons of `to_polygons`, holes filled.
+  """Returns the area inside the polygons of `to_polygons`, in pixels.
 
   Args:
-    polygons: x1, y1, x2, y2, ... of each part, parts apart.
+    polygons: x1, y1, x2, y2, ... of each part; parts do not overlap.
 
   Returns:
     The sum of their areas (the shoelace formula).

@@ -10,7 +10,7 @@ from solo_jax.evaluation import rle
 from solo_jax.evaluation.report_images import Outline
 from solo_jax.visualization_labels import deepest_point
 
-TOLERANCE = 1.0  # steps by which an outline may leave the edge of its mask
+TOLERANCE = 1.0  # steps between an outline and the edge of its mask, at most
 
 
 def trace(

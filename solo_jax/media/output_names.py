@@ -25,7 +25,8 @@ def output_names(paths: Sequence[pathlib.Path]) -> list[str]:
   Returns:
     The path below the folder that all inputs share, without its suffix: 'a' or
     'day 1/a'. With the suffix if another input differs only in it ('a.png',
-    'a.jpg') or is in a folder of this name; numbered if an input is repeated.
+    'a.jpg') or lies in a folder with this name; numbered if an input is
+    repeated.
   """
   absolute = [pathlib.Path(os.path.abspath(path)) for path in paths]
   if not absolute:
@@ -54,7 +55,7 @@ def output_names(paths: Sequence[pathlib.Path]) -> list[str]:
 
 
 def _stem(path: pathlib.Path) -> str:
-  """Returns a name without suffix; of '...png' that would be '..'."""
+  """Returns a name without suffix, but never '..', as '...png' would give."""
   return path.stem if path.stem.strip(".") else f"_{path.name}"
 
 
@@ -67,7 +68,7 @@ def _shorten(part: str) -> str:
 
 
 def _key(name: str) -> str:
-  """Returns a form that is equal for names equal on some file system."""
+  """Returns a form in which names that any file system equates are equal."""
   return unicodedata.normalize("NFC", name).casefold()
 
 

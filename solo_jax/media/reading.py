@@ -19,8 +19,8 @@ class ImageReader:
 
   Attributes:
     max_pixels: Largest number of pixels that a header may declare.
-    exif: 'apply' turns an image as its orientation tag says, 'ignore' leaves
-      the pixels as they are stored.
+    exif: 'apply' rotates an image according to its orientation tag, 'ignore'
+      leaves the pixels as they are stored.
   """
 
   max_pixels: int = MAX_PIXELS

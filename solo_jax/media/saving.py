@@ -258,7 +258,7 @@ class Results(contextlib.ExitStack):
     path.parent.mkdir(parents=True, exist_ok=True)
     if picture.ndim == 3:
       picture = picture[..., ::-1]  # OpenCV writes BGR
-    # OpenCV itself writes to no path that is not UTF-8.
+    # OpenCV cannot write to a path that is not UTF-8.
     path.write_bytes(cv2.imencode(".png", picture)[1].tobytes())
 
 
@@ -335,8 +335,8 @@ def make_label_image(
 
   Returns:
     label_image: 0 = background, the higher score where instances overlap; an
-      instance that better ones hide by more than half is left out.
-      [H0, W0] uint16.
+      instance is left out if better ones hide more than half of it. [H0, W0]
+      uint16.
     scores: Score of each value that occurs in it, by value.
   """
   fits = np.flatnonzero(values <= MAX_VALUE)

@@ -56,8 +56,8 @@ class SegmentFiles:
     Args:
       maps: By kind.
       name: Name of the output files.
-      file_name: File name of the image, for panoptic.json; where a file has
-        several images, a name of its own for each.
+      file_name: File name of the image, for panoptic.json; if a file has
+        several images, a different name for each.
     """
     if "panoptic" in self._kinds:
       found = maps["panoptic"]
@@ -104,7 +104,7 @@ class SegmentFiles:
   def _write(self, kind: str, name: str, picture: np.ndarray) -> None:
     path = self._out / kind / f"{name}.png"
     path.parent.mkdir(parents=True, exist_ok=True)
-    # OpenCV itself writes to no path that is not UTF-8.
+    # OpenCV cannot write to a path that is not UTF-8.
     path.write_bytes(cv2.imencode(".png", picture)[1].tobytes())
 
   def finish(self) -> None:

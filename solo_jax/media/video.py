@@ -14,7 +14,8 @@ import numpy as np
 from solo_jax.errors import UserError
 
 SUFFIXES = (".mp4", ".mov", ".m4v", ".avi", ".mkv", ".webm", ".mpg", ".mpeg")
-# Of FFmpeg; playlists and the like, which name other files, are not among them.
+# FFmpeg's names; playlists and the like, which refer to other files, are left
+# out.
 _FORMATS = (
   "mov,mp4,m4a,3gp,3g2,mj2,avi,matroska,webm,mpeg,mpegvideo,mpegts,m4v,wav"
 )

@@ -57,7 +57,7 @@ def sample_points(feature: jax.Array, points: jax.Array) -> jax.Array:
   """
   height, width, channels = feature.shape
   # The gradient of a cell is a sum over points, often hundreds: in bfloat16 it
-  # would stop to grow at 256 of them.
+  # would stop growing at 256 of them.
   flat = feature.astype(jnp.float32).reshape(-1, channels)
   values = [
     weight[:, None] * jnp.take(flat, row * width + column, axis=0, mode="clip")

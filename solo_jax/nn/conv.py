@@ -121,7 +121,7 @@ def kernel_gradient(
     x: [B, H, W, C] float.
     gradient: Gradient of the result. [B, H / stride, W / stride, O] float.
     size: k, odd.
-    stride: Of the convolution.
+    stride: Stride of the convolution.
 
   Returns:
     [k, k, C, O] float32.

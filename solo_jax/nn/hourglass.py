@@ -50,7 +50,7 @@ class Hourglass(nn.Module):
 
 
 class StackedHourglass(nn.Module):
-  """Hourglasses in a row, each with a residual connection around it.
+  """Hourglasses in series, each with a residual connection around it.
 
   Differs from the paper: no intermediate supervision.
 

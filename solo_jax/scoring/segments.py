@@ -30,9 +30,9 @@ def evaluate_segments(
     records: Split whose `is_thing` is not empty.
 
   Returns:
-    PQ, SQ, RQ of all classes, of things and of stuff (PQ_things, ...), of data
-    with things only; num_PQ_classes, the number of classes in the mean; and
-    mean_IoU, of the classes that occur in the truth. None without such classes.
+    PQ, SQ and RQ of all classes, of things and of stuff (PQ_things, ...), if
+    the data have things; num_PQ_classes, the number of classes in the mean; and
+    mean_IoU of the classes that occur in the truth. None without such classes.
   """
   num_classes = len(records.class_names)
   void = max(VOID, num_classes)

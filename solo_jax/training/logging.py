@@ -89,7 +89,7 @@ class RunLog:
       step: Training step.
       values: Name to number; names like 'train/loss' group in TensorBoard.
         None and non-finite values become null, as JSON has no others.
-      line: The line, of which a terminal gets the short form.
+      line: The line; a terminal gets its short form.
     """
     self._print(line.short if self._console.is_terminal else line.whole)
     if not self._is_writer:

@@ -22,7 +22,7 @@ UPDATE_RMS = 0.2
 def scale_by_muon(
   is_matrix: Callable[[tuple, jax.Array], bool],
 ) -> optax.GradientTransformation:
-  """Returns the transformation of Muon, with Adam for other than matrices.
+  """Returns the transformation of Muon, with Adam for all but matrices.
 
   An update has the size of AdamW's, so learning rates and weight decays of
   AdamW fit.

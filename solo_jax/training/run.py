@@ -84,7 +84,7 @@ class Run:
     pending = []  # metrics since the last line, still on the device
 
     def report(last_step: int, num_running: int) -> None:
-      """Logs the pending steps but for those that are still running."""
+      """Logs the pending steps, except those that are still running."""
       num_done = len(pending) - num_running
       rows = parallel.fetch(pending[:num_done])
       del pending[:num_done]

@@ -1,6 +1,6 @@
 """Methods that the package does not know, through every command.
 
-And, among the tests of minutes, one that it knows, whose training draws
+And, among the slow tests, one that it knows, whose training draws
 regions.
 """
 

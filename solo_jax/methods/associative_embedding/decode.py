@@ -73,11 +73,12 @@ def decode(
   """Returns the detections of a batch of outputs.
 
   A mask is the foreground times the membership in its group. If groups compete,
-  it is multiplied by the share in the memberships of all groups: foreground
-  belongs to the nearest group, out to a membership of about NO_GROUP. This
-  suits objects that touch without overlapping, and confident seeds: a second
-  group on an object would take half of each pixel. A group that is ambiguous
-  between two classes is a detection of both, like a cell of SOLO.
+  it is also multiplied by the group's share of the memberships of all groups,
+  so that foreground belongs to the nearest group if its membership is above
+  about NO_GROUP. This suits objects that touch without overlapping, and
+  confident seeds: a second group on an object would take half of each pixel. A
+  group that is ambiguous between two classes is a detection of both, like a
+  cell of SOLO.
 
   Args:
     outputs: Network outputs.

@@ -30,14 +30,14 @@ class LossSettings:
 
   Attributes:
     embedding_loss: 'pull_push', 'discriminative' or 'spatial'.
-    mask_loss: 'dice' or 'lovasz', of 'spatial'.
+    mask_loss: 'dice' or 'lovasz', for 'spatial'.
     foreground_weight: Weight of the cross-entropy of foreground and background.
     category_weight: Weight of the cross-entropy of the classes of instances.
     pull_weight: Weight of pulling tags to their mean.
     push_weight: Weight of pushing means apart.
-    norm_weight: Weight of the norms of the means, of 'discriminative'.
-    mask_weight: Weight of the mask loss, of 'spatial'.
-    spread_weight: Weight of the bandwidth's spread, of 'spatial'.
+    norm_weight: Weight of the norms of the means, for 'discriminative'.
+    mask_weight: Weight of the mask loss, for 'spatial'.
+    spread_weight: Weight of the bandwidth's spread, for 'spatial'.
     seed_weight: Weight of the seed map.
     quality_weight: Weight of the predicted IoU.
   """
@@ -180,7 +180,7 @@ def push_losses(
     valid: [N] bool.
 
   Returns:
-    The weighted loss, 0 of 'spatial'. [] float32.
+    The weighted loss, 0 for 'spatial'. [] float32.
   """
   if settings.embedding_loss == "pull_push":
     return settings.push_weight * pull_push.push_loss(means, valid)
@@ -204,7 +204,7 @@ def instance_losses(
 
   Args:
     outputs: Maps flattened to [B, Q, ...].
-    foreground: Probability that a pixel is no background. [B, Q] float32.
+    foreground: Probability that a pixel is foreground. [B, Q] float32.
     centers: Mean embedding [B, N, T] and mean log precision [B, N].
     targets: The targets.
     settings: See `LossSettings`.

@@ -32,9 +32,9 @@ class Outputs:
   Attributes:
     category_logits: Logits of a softmax whose background logit is 0.
       [B, h, w, K] float32.
-    embedding: Tag of each pixel, of a spatial embedding the place that the
-      pixel votes for, (x, y) in units of `coordinate_unit` pixels.
-      [B, h, w, T] float32.
+    embedding: Tag of each pixel; for a spatial embedding the place that the
+      pixel votes for, (x, y) in units of `coordinate_unit` pixels. [B, h, w, T]
+      float32.
     log_precision: log(1 / radius^2) of the instance in tag space. [B, h, w]
       float32.
     seed_logits: Logits of the membership of the pixel in its own instance. [B,
@@ -63,7 +63,7 @@ class AssociativeEmbedding(nn.Module):
     embedding: 'spatial': T = 2, a place and a learned bandwidth; 'tag': free
       vectors with a fixed radius.
     tag_channels: T.
-    tag_radius: Radius of an instance in tag space; of a spatial embedding the
+    tag_radius: Radius of an instance in tag space; for a spatial embedding the
       initial one.
     coordinate_unit: Input pixels per unit of a spatial embedding.
     fpn_channels: Channels of the pyramid.

@@ -37,7 +37,7 @@ NUM_CANDIDATES = 3 * NUM_POINTS  # drawn for the least certain ones,
 NUM_UNIFORM = NUM_POINTS // 4  # and those that are always taken
 MARGIN = 0.25  # of a box's sides around it, where points are taken too
 PLASTIC = 1.324717957244746
-LIMIT = 10.0  # of coarse logits: from there on a mask is certain
+LIMIT = 10.0  # of coarse logits, from which a mask is certain
 
 
 @jax.tree_util.register_dataclass
@@ -119,7 +119,7 @@ def refine(refiner: Refiner, probs: jax.Array) -> jax.Array:
   """Returns masks of twice the size, with the least certain cells recomputed.
 
   Args:
-    refiner: Of one image.
+    refiner: Refiner of one image.
     probs: [R, h, w] float32 in [0, 1].
 
   Returns:
@@ -144,15 +144,15 @@ def point_losses(
 ) -> jax.Array:
   """Returns the loss of refined masks, a mean of cross-entropies at points.
 
-  Points are taken in the box of the instance and a margin around it: three
-  quarters are those candidates where the coarse mask is least certain. All
-  come from an evenly spread sequence instead of random numbers. As boxes
-  differ, the points are at different places of each object.
+  Points are taken in the box of the instance and a margin around it. Three
+  quarters are the candidates where the coarse mask is least certain. All points
+  come from an evenly spread sequence instead of random numbers; as boxes
+  differ, they are at different places in each object.
 
   Args:
-    refiner: Of one image.
+    refiner: Refiner of one image.
     logits: Coarse masks. [R, h, w] float32.
-    boxes: Of their instances, as shares of the frame. [R, 4] float32.
+    boxes: Boxes of their instances, as shares of the frame. [R, 4] float32.
     targets: [R] masks.
 
   Returns:
@@ -188,8 +188,8 @@ def refined_sum(
   """Returns the summed loss of coarse masks and of their refined points.
 
   Args:
-    factor: Of the coarse masks.
-    refiner: Of the batch.
+    factor: Factor of the coarse masks.
+    refiner: Refiner of the batch.
     batch: Its masks have the resolution of refined masks; coarse ones train on
       their averages.
     pairs: Which instance each row of the factor's kernel belongs to.

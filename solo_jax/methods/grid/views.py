@@ -41,7 +41,7 @@ def draw_cells(
 def _locate(length, num_grid):
   """Returns the cell of each pixel of an axis, and whether it is its rim."""
   cell = jnp.arange(length) * num_grid // length
-  if length < 4 * num_grid:  # a rim would be all there is
+  if length < 4 * num_grid:  # all pixels would be rim
     return cell, jnp.zeros(length, bool)
   inner = cell[1:] == cell[:-1]
   one = jnp.ones(1, bool)

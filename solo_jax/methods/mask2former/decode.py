@@ -25,8 +25,8 @@ def decode(
   """Returns detections: any class of any query, by decreasing probability.
 
   The score is the probability of the class times the mean probability inside
-  the mask, here at the size of the input; `merging.merge_instances` has it at
-  the image's own.
+  the mask. The mean is taken at the input's size here, and at the image's own
+  size in `merging.merge_instances`.
 
   Args:
     outputs: Outputs of the network; the last output counts.

@@ -42,7 +42,7 @@ class LossSettings:
       `category_weight`.
     mask_weight: Weight of the masks' cross-entropy, in both.
     dice_weight: Weight of the masks' dice loss, in both.
-    no_object_weight: Weight of a query without instance, in the class loss;
+    no_object_weight: Weight of a query without instance in the class loss;
       above 0.
     num_points: See `draw_points`.
     oversample_ratio: See `draw_points`.
@@ -91,7 +91,7 @@ def draw_points(
     output: Its number.
     num_instances: N.
     num_points: P.
-    oversample_ratio: Candidates, by P.
+    oversample_ratio: Number of candidates, as a multiple of P.
     importance_sample_ratio: Share of the P points that are the most uncertain
       candidates.
 
@@ -199,7 +199,7 @@ def outputs_loss(
     category, divisor = category_loss(
       logits[0], targets, query, image_valid, settings.no_object_weight
     )
-    # The weights of images without any do not divide by zero.
+    # Without any query, the sum of the weights is 0: do not divide by it.
     category /= count_everywhere(
       divisor, axis_name, least=settings.no_object_weight
     )
@@ -244,7 +244,7 @@ def pair_costs(
     return settings.mask_weight * entropy + settings.dice_weight * dice
 
   truth = read_mask_points(targets.masks, points[:, None])
-  # One image at a time: together, XLA on CPU takes the sums over points again
+  # One image at a time: for a batch, XLA on CPU repeats the sums over points
   # for each pair.
   costs = jax.lax.map(image_costs, (mask_logits, points, truth))
   probs = jax.nn.softmax(class_logits).transpose(0, 2, 1)  # [B, K + 1, Q]
@@ -266,7 +266,7 @@ def category_loss(
     targets: The instances.
     query: Query of each instance. [B, N] int32.
     image_valid: False for an image to ignore. [B] bool.
-    no_object_weight: Weight of queries without instance; of the others 1.
+    no_object_weight: Weight of queries without instance; others have 1.
 
   Returns:
     The sum and the sum of the weights, [] float32 each.
@@ -303,7 +303,8 @@ def mask_losses(
   batch, num_queries, *size = mask_logits.shape
   maps = mask_logits.reshape(-1, *size)
   index = query + num_queries * jnp.arange(batch)[:, None]
-  # Those of all images are chosen together, as images have few or many.
+  # Points of all images are chosen together, as some images have few instances
+  # and others many.
   chosen = uncertain_points_of_valid(
     maps,
     index.reshape(-1),

@@ -143,7 +143,7 @@ def merge_semantic(queries: Queries) -> types.SegmentMap:
     queries: Queries of the image.
 
   Returns:
-    The map; a class has the id one above its label.
+    The map; the id of a class is its label plus one.
   """
   by_class = queries.probs[:, :-1].T  # [K, Q]
   labels = np.empty(queries.original_size, np.int32)

@@ -27,7 +27,7 @@ class PointRend(RegionNetwork, kw_only=True):
   """The network on a given backbone.
 
   Attributes:
-    subdivision: Of masks in inference.
+    subdivision: Subdivision of masks in inference.
   """
 
   subdivision: Subdivision

@@ -24,7 +24,7 @@ def decode(
   """Returns the detections; see `Method.decode`.
 
   Args:
-    outputs: Of the network.
+    outputs: Outputs of the network.
     image_size: Valid (height, width) of each image. [B, 2] int32.
     score_threshold: A detection's score must be above it.
 

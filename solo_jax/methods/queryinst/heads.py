@@ -66,7 +66,7 @@ class BoxHead(nn.Module):
 
   Attributes:
     num_classes: K.
-    num_heads: Of the attention among proposals.
+    num_heads: Heads of the attention among proposals.
     hidden: Channels inside the perceptron.
     dynamic_channels: D.
     num_class_layers: Dense layers before the classes.

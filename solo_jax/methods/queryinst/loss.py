@@ -82,7 +82,8 @@ def stage_losses(
   Args:
     network: Bound network.
     pyramid: P2 to P5.
-    batch: The batch; of more instances than proposals the first are trained.
+    batch: The batch; if there are more instances than proposals, the first ones
+      are trained.
     settings: See `LossSettings`.
     axis_name: Mapped device axis.
     train: Whether the mask heads' batch norms use the batch's statistics.
@@ -129,13 +130,13 @@ def choose_rows(
   """Returns the instances whose masks are trained, packed over the images.
 
   Most images have far fewer instances than there is room for, and a mask head
-  costs as much for padding. All images share R rows, B times
-  `masks_per_image`; first instances come first, so that where there are more,
-  the images with most lose some.
+  costs as much for padding. All images share R rows, B times `masks_per_image`.
+  The first instances of all images come first, so that images with many
+  instances lose some if there are too few rows.
 
   Args:
     valid: False for padding. [B, N] bool.
-    masks_per_image: None: N.
+    masks_per_image: Rows per image; None: N.
 
   Returns:
     Image and instance of each row, [R] int32 each, and whether it counts. [R]

@@ -70,7 +70,7 @@ class QueryInst(nn.Module, kw_only=True):
     proposal_init: A key of PROPOSALS.
     num_stages: Box heads.
     num_mask_stages: Last stages that also have a mask head; None: all.
-    num_heads: See `BoxHead`; so for the next four.
+    num_heads: Heads of the attention among proposals.
     hidden: Channels inside the perceptrons.
     dynamic_channels: Channels inside dynamic convolutions.
     num_class_layers: Dense layers before the classes.
@@ -172,7 +172,7 @@ class QueryInst(nn.Module, kw_only=True):
     pyramid = self.features(image, image_size, train=train, row=row)
     stages = self.find_boxes(pyramid, image_size)
     if self.is_initializing():
-      # Inference reads the masks of the last stage alone.
+      # Inference reads only the masks of the last stage.
       for i in range(len(self.masks) - 1):
         self.find_masks(pyramid, stages[-1], i)
     logits = self.find_masks(pyramid, stages[-1], -1)

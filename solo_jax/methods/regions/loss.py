@@ -67,7 +67,7 @@ def proposal_loss(
     outputs: Outputs of the proposal head.
     batch: Instances; images with `image_valid` False are ignored.
     keys: Keys of each image. [B] keys.
-    settings: How it is trained.
+    settings: How the head is trained.
     axis_name: Mapped device axis of the counts.
 
   Returns:
@@ -122,7 +122,7 @@ def anchor_losses(
     number: What both sums are divided by. [] float32.
 
   Returns:
-    Of objects and of boxes. [] float32 each.
+    The losses of objects and of boxes. [] float32 each.
   """
   positive, background, targets = drawn
   objects = sigmoid_cross_entropy(logits, positive)
@@ -154,8 +154,8 @@ def box_loss(
     axis_name: Mapped device axis of the counts.
 
   Returns:
-    Of classes and of boxes, both divided by the regions that are valid.
-    [] float32 each.
+    The losses of classes and of boxes, both divided by the number of valid
+    regions. [] float32 each.
   """
   num_classes = logits.shape[-1] - 1
   take = functools.partial(take_instances, regions=regions)

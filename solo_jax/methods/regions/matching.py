@@ -21,8 +21,8 @@ class Matching:
     low_quality: How to treat the boxes with an instance's best overlap below
       `high`: 'none': nothing. 'keep': they are positive for the instance that
       they overlap most (torchvision, detectron2). 'claim': they are positive
-      for that very instance, of several the last, also boxes that are positive
-      for another one already (mmdet).
+      for that very instance (the last, if several claim a box), even if they
+      were positive for another one (mmdet).
     lower_bound: Least overlap of a box that 'claim' makes positive.
   """
 
@@ -52,8 +52,8 @@ def match(
     matching: Thresholds.
 
   Returns:
-    instance: Instance of each box; of those that are not positive, the one of
-      the highest overlap, the first of equals. [A] int32.
+    instance: Instance of each box; for boxes that are not positive, the one
+      with the highest overlap, the first if several are equal. [A] int32.
     kind: 1 positive, 0 background, -1 ignored. [A] int32.
   """
   iou = jnp.where(valid[:, None], iou, -1.0)

@@ -35,7 +35,7 @@ def nms(
     boxes: By decreasing score, equal scores by index. [n, 4] float32.
     valid: Which boxes take part; the others come last. [n] bool.
     threshold: Overlap (IoU) above which a box is dropped; equal is kept.
-    max_kept: Boxes to keep at most: those of the highest scores.
+    max_kept: Largest number of boxes kept: those with the highest scores.
     group: Boxes of different groups do not compete. [n] int32. None: all do.
 
   Returns:

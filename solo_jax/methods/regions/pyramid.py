@@ -121,7 +121,7 @@ def pool_level(
 
 
 def _pool(pyramid, boxes, levels, valid, *, strides, size, pooling):
-  # Padding would need more samples than any box.
+  # Padded boxes may be huge and would need more samples than any real box.
   boxes = jnp.where(valid[..., None], jax.lax.stop_gradient(boxes), 0.0)
   rows, columns = roi_matrices(
     boxes,

@@ -140,7 +140,7 @@ def pool(
     levels: Which map a box is on. [B, R] int32.
     rows: See `roi_matrices`. [B, R, s, h] float32.
     columns: [B, R, s, w] float32.
-    counts: Boxes of which the result is wanted. [B, R] bool.
+    counts: Boxes whose result is wanted. [B, R] bool.
 
   Returns:
     0 where not wanted. [B, R, s, s, C], dtype of `pyramid`.

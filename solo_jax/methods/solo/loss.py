@@ -115,16 +115,16 @@ def coarsen_masks(
 ) -> types.PackedMasks:
   """Returns mask targets at the resolution of a level.
 
-  Differs from the reference, which applies the rule of bits, see
-  `PackedMasks.coarsen`, to network pixels; those at the centre of a block of 8
-  or 16 are not in a batch of stride 4.
+  Differs from the reference, which applies the rule for bits (see
+  `PackedMasks.coarsen`) to network pixels. A batch of stride 4 does not have
+  the pixels at the centre of a block of 8 or 16.
 
   Args:
     masks: [B, N] masks of [H, W].
     size: (h, w) of the result; H / h is 1 or even, and equals W / w.
 
   Returns:
-    `masks` if they have this size, else coverage (of bits: 0 or 255).
+    `masks` if they have this size, else coverage (for bits: 0 or 255).
 
   Raises:
     ValueError: If masks of this size cannot be made from `masks`.

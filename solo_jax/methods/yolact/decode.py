@@ -16,7 +16,7 @@ def decode(outputs: Outputs, image_size: jax.Array) -> types.Decoded:
   """Returns detections by decreasing score; see `Method.decode`.
 
   Args:
-    outputs: Of the network.
+    outputs: Outputs of the network.
     image_size: Valid (height, width) of each image. [B, 2] int32.
 
   Returns:

@@ -132,7 +132,7 @@ class MaskScoreHead(nn.Module):
 
   @nn.compact
   def __call__(self, masks: jax.Array) -> jax.Array:
-    """Returns the IoU of masks with the truth, if they are of each class.
+    """Returns the predicted IoU of each mask with the truth, for each class.
 
     Args:
       masks: Cropped masks in [0, 1]. [n, h, w] float32.

@@ -28,7 +28,7 @@ def assign(
       instances claim one, the last (mmdetection).
 
   Returns:
-    instance: [A] int32; of those that are not positive, the instance of the
+    instance: [A] int32; for priors that are not positive, the instance with the
       highest overlap.
     kind: 1 positive, 0 background, -1 left out. [A] int32.
 
@@ -103,7 +103,7 @@ def _greedy(iou, valid):
 
 
 def _best_prior(iou, valid):
-  """Returns the last instance whose best prior each is. [A] int32."""
+  """Returns the last instance that each prior is the best of. [A] int32."""
   rows = jnp.where(valid, jnp.arange(len(iou)), -1)
   claimed = jnp.full(iou.shape[1], -1, jnp.int32)
   return claimed.at[jnp.argmax(iou, axis=1)].max(rows)

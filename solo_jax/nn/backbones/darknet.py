@@ -96,7 +96,7 @@ class DarkNet(nn.Module):
     norm: See `layers.make_norm`.
     frozen_stages: With n > 0, the stem and the first n stages get no gradient
       and use running statistics.
-    remat: Stages whose blocks keep their input only for the backward pass and
+    remat: Stages whose blocks keep only their input for the backward pass and
       are computed twice.
     dtype: Type of convolutions and results; parameters stay float32.
     axis_name: Mapped axis over which 'sync' norm gathers statistics.

@@ -151,7 +151,7 @@ class EfficientNetLite0(nn.Module):
     norm: See `layers.make_norm`.
     frozen_stages: With n > 0, the stem and the first n stages (stages end in
       C2 to C5) get no gradient and use running statistics.
-    remat: Stages (1 to 4) whose blocks keep their input only for the backward
+    remat: Stages (1 to 4) whose blocks keep only their input for the backward
       pass and are computed twice.
     dtype: Type of convolutions and results; parameters stay float32.
     axis_name: Mapped axis over which 'sync' norm gathers statistics.

@@ -183,7 +183,7 @@ class Block(nn.Module):
     num_heads: Heads of the attention.
     window_size: w.
     shift: Pixels by which the windows are shifted.
-    mlp_ratio: Hidden channels of the perceptron, by C.
+    mlp_ratio: Hidden channels of the perceptron, as a multiple of C.
     dtype: Compute type.
   """
 
@@ -263,16 +263,17 @@ class Swin(nn.Module):
   """Swin Transformer without its classifier.
 
   Attributes:
-    embed_dim: Channels of the first stage; each next one has twice as many.
+    embed_dim: Channels of the first stage; every later one has twice as many as
+      the one before.
     depths: Blocks of the four stages.
     num_heads: Heads in the four stages.
     window_size: w, on maps of any size.
-    mlp_ratio: Hidden channels of a perceptron, by those of its stage.
+    mlp_ratio: Hidden channels of a perceptron, as a multiple of its stage's.
     drop_path_rate: Share of the images that skip a branch of the last block
       in training; it rises linearly from 0 in the first.
     frozen_stages: With n > 0, the patches and the first n stages get no
       gradient.
-    remat: Stages (1 to 4) whose blocks keep their input only for the backward
+    remat: Stages (1 to 4) whose blocks keep only their input for the backward
       pass and are computed twice.
     dtype: Type of products and results; parameters, softmax and statistics
       are float32.

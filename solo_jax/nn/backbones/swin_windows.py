@@ -11,7 +11,7 @@ BLOCKED = -100.0  # added to a score, as published; not infinity
 
 
 def relative_position_index(window_size: int) -> np.ndarray:
-  """Returns numbers of a window's pixel pairs by their relative position.
+  """Returns numbers of pixel pairs, equal for equal relative positions.
 
   Args:
     window_size: w.
