@@ -25,7 +25,7 @@ from solo_jax.conversion import yolact as names
 from solo_jax.conversion.mapping import convert
 from solo_jax.inference.instances import to_instances
 from solo_jax.methods.yolact.decode import decode
-from solo_jax.methods.yolact.detections import Detecting
+from solo_jax.methods.yolact.detections import DetectionSettings
 from solo_jax.methods.yolact.network import YOLACT
 from solo_jax.methods.yolact.priors import Priors
 from solo_jax.nn.backbones.resnet import DEPTHS, ResNet
@@ -53,7 +53,7 @@ def make_network() -> YOLACT:
       is_square=True,
     ),
     mask_score_channels=(),
-    detecting=Detecting(
+    detection=DetectionSettings(
       min_score=torch_yolact.MIN_SCORE,
       scored="prior",
       candidates_per_level=None,

@@ -343,6 +343,6 @@ def _asked_wait(response: requests.Response) -> float | None:
   if response.status_code not in (429, 500, 502, 503, 504):
     return None
   try:
-    return max(float(response.headers.get("Retry-After", "")), 0.1)
-  except ValueError:
+    return max(int(response.headers.get("Retry-After", "")), 0.1)
+  except ValueError:  # missing, or a date
     return 20.0

@@ -156,10 +156,14 @@ def test_refusals_have_a_message_each(server, tmp_path, status, words):
   assert len(server.requests) == 1
 
 
+@pytest.mark.parametrize(
+  ("asked", "seconds"),
+  [("0", 0.1), ("nan", 20), ("Mon, 30 Nov 2026 02:05:00 GMT", 20)],
+)
 def test_a_busy_server_is_waited_for_within_a_bound(
-  server, tmp_path, monkeypatch
+  server, tmp_path, monkeypatch, asked, seconds
 ):
-  busy = {"Retry-After": "0.01"}
+  busy = {"Retry-After": asked}
   address = server.add("/x.pth", b"", status=429, headers=busy)
 
   def sleep(seconds):
@@ -170,7 +174,7 @@ def test_a_busy_server_is_waited_for_within_a_bound(
   slept = []
   monkeypatch.setattr(hub.time, "sleep", sleep)
   assert fetch(address, tmp_path)["sha256"] == SHA
-  assert slept == [0.1, 0.1]
+  assert slept == [seconds, seconds]
   server.add("/x.pth", b"", status=429, headers={"Retry-After": "3600"})
   with pytest.raises(UserError, match="too many requests"):
     fetch(address, tmp_path)

@@ -14,7 +14,7 @@ from solo_jax.methods.point_rend.network import PointRend
 from solo_jax.methods.point_rend.subdivision import Subdivision
 from solo_jax.methods.regions.anchors import STRIDES, Anchors
 from solo_jax.methods.regions.cascade import StageLoss
-from solo_jax.methods.regions.detections import Detecting
+from solo_jax.methods.regions.detections import DetectionSettings
 from solo_jax.methods.regions.loss import ProposalLoss
 from solo_jax.methods.regions.mask_targets import MaskTargets
 from solo_jax.methods.regions.matching import Matching
@@ -126,7 +126,7 @@ def shared_parts(golden, *, side, base_size, **rest):
     dense_init="fan_in",
     pyramid_init="fan_in",
     stage_gradient=1.0,
-    detecting=Detecting(
+    detection=DetectionSettings(
       score_threshold=config["score_threshold"],
       nms_threshold=config["nms_threshold"],
       max_detections=config["max_detections"],

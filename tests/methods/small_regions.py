@@ -9,7 +9,7 @@ from solo_jax import types
 from solo_jax.methods.mask_rcnn.network import MaskRCNN
 from solo_jax.methods.regions.anchors import Anchors
 from solo_jax.methods.regions.cascade import StageLoss
-from solo_jax.methods.regions.detections import Detecting
+from solo_jax.methods.regions.detections import DetectionSettings
 from solo_jax.methods.regions.loss import ProposalLoss
 from solo_jax.methods.regions.mask_targets import MaskTargets
 from solo_jax.methods.regions.matching import Matching
@@ -57,7 +57,7 @@ ARGUMENTS = dict(
   stage_weights=((10.0, 10.0, 5.0, 5.0),),
   stage_scores="probabilities",
   stage_gradient=1.0,
-  detecting=Detecting(
+  detection=DetectionSettings(
     score_threshold=0.05, nms_threshold=0.5, max_detections=5, min_side=0.0
   ),
   mean=(127.0, 127.0, 127.0),

@@ -14,7 +14,7 @@ from solo_jax.methods.regions.nms import nms_by_score
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Detecting:
+class DetectionSettings:
   """Thresholds of detections.
 
   Attributes:
@@ -49,12 +49,12 @@ class Detections:
   valid: jax.Array
 
 
-@functools.partial(jax.jit, static_argnames="detecting")  # traced once
+@functools.partial(jax.jit, static_argnames="settings")  # traced once
 def select_detections(
   boxes: jax.Array,
   probs: jax.Array,
   valid: jax.Array,
-  detecting: Detecting,
+  settings: DetectionSettings,
 ) -> Detections:
   """Returns detections: every class of every proposal competes.
 
@@ -63,7 +63,7 @@ def select_detections(
       float32.
     probs: Probabilities of each class, without background. [B, R, K] float32.
     valid: Which proposals are real. [B, R] bool.
-    detecting: Thresholds.
+    settings: Thresholds.
 
   Returns:
     The detections.
@@ -72,9 +72,9 @@ def select_detections(
   def select(boxes, probs, valid):
     num_classes = probs.shape[1]
     boxes = jnp.broadcast_to(boxes, (*probs.shape, 4)).reshape(-1, 4)
-    is_candidate = (probs > detecting.score_threshold) & valid[:, None]
+    is_candidate = (probs > settings.score_threshold) & valid[:, None]
     is_candidate = is_candidate.reshape(-1) & is_large_enough(
-      boxes, detecting.min_side
+      boxes, settings.min_side
     )
     scores = probs.reshape(-1)
     labels = jnp.arange(len(scores), dtype=jnp.int32) % num_classes
@@ -82,8 +82,8 @@ def select_detections(
       boxes,
       scores,
       is_candidate,
-      threshold=detecting.nms_threshold,
-      max_kept=detecting.max_detections,
+      threshold=settings.nms_threshold,
+      max_kept=settings.max_detections,
       group=labels,
     )
     return Detections(

@@ -15,8 +15,8 @@ import numpy as np
 from solo_jax.methods.regions.anchors import STRIDES, Anchors, make_anchors
 from solo_jax.methods.regions.box_coding import clip, decode
 from solo_jax.methods.regions.detections import (
-  Detecting,
   Detections,
+  DetectionSettings,
   select_detections,
 )
 from solo_jax.methods.regions.heads import BoxHead, ProposalHead
@@ -98,7 +98,7 @@ class RegionNetwork(nn.Module, kw_only=True):
       'logits' (mmdet).
     stage_gradient: Share of a box head's gradient that reaches the pyramid:
       1, or 1 / stages (detectron2's cascade).
-    detecting: Thresholds of detections.
+    detection: Thresholds of detections.
     mean: Channel means, in `channel_order`.
     std: Channel standard deviations, in `channel_order`.
     channel_order: 'rgb' or 'bgr': the order that the backbone expects.
@@ -124,7 +124,7 @@ class RegionNetwork(nn.Module, kw_only=True):
   stage_weights: tuple[tuple[float, ...], ...]
   stage_scores: str
   stage_gradient: float
-  detecting: Detecting
+  detection: DetectionSettings
   mean: tuple[float, float, float]
   std: tuple[float, float, float]
   channel_order: str
@@ -318,4 +318,4 @@ class RegionNetwork(nn.Module, kw_only=True):
     probs = jax.nn.softmax(scores) if self.stage_scores == "logits" else scores
     boxes = self.decode_boxes(last, codes, boxes[:, :, None])
     boxes = jax.vmap(clip)(boxes, image_size[:, None])
-    return select_detections(boxes, probs[..., :-1], valid, self.detecting)
+    return select_detections(boxes, probs[..., :-1], valid, self.detection)

@@ -9,7 +9,7 @@ from typing import Any
 
 from solo_jax.methods.regions.anchors import Anchors
 from solo_jax.methods.regions.cascade import StageLoss
-from solo_jax.methods.regions.detections import Detecting
+from solo_jax.methods.regions.detections import DetectionSettings
 from solo_jax.methods.regions.loss import ProposalLoss
 from solo_jax.methods.regions.mask_targets import MaskTargets
 from solo_jax.methods.regions.matching import Matching
@@ -82,7 +82,7 @@ def read_network(
       num_samples=network["pool_samples"],
     ),
     stage_weights=tuple(map(tuple, network["stage_weights"])),
-    detecting=Detecting(
+    detection=DetectionSettings(
       score_threshold=decode["score_threshold"],
       nms_threshold=decode["nms_threshold"],
       max_detections=decode["max_detections"],

@@ -19,7 +19,7 @@ SCORED = ("prior", "detection")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Detecting:
+class DetectionSettings:
   """How detections are chosen.
 
   Attributes:
@@ -80,7 +80,7 @@ def find_detections(
   *,
   priors: np.ndarray,
   level_sizes: tuple[int, ...],
-  rule: Detecting,
+  settings: DetectionSettings,
 ) -> Detections:
   """Returns the detections of one image.
 
@@ -91,7 +91,7 @@ def find_detections(
     image_size: Valid (height, width). [2] int32.
     priors: See `priors.make_priors`. [A, 4] float32.
     level_sizes: Number of priors of each level.
-    rule: The rule.
+    settings: How they are chosen.
 
   Returns:
     Detections without the batch dimension.
@@ -99,26 +99,28 @@ def find_detections(
   scores = jax.nn.softmax(class_logits)[:, 1:]
   best = jnp.max(scores, axis=1)
   takes_part = jnp.ones(len(best), bool)
-  if rule.scored == "prior":
-    takes_part &= best > rule.min_score
-  if rule.candidates_per_level is not None:
-    takes_part &= _best_of_levels(best, level_sizes, rule.candidates_per_level)
+  if settings.scored == "prior":
+    takes_part &= best > settings.min_score
+  if settings.candidates_per_level is not None:
+    takes_part &= _best_of_levels(
+      best, level_sizes, settings.candidates_per_level
+    )
   boxes = decode(box_codes, priors, CODE_WEIGHTS, log_clamp="both")
-  if rule.clip_boxes:
+  if settings.clip_boxes:
     boxes = clip(boxes, image_size)
   of_best = jnp.argmax(scores, axis=1)
-  if rule.across_classes:
+  if settings.across_classes:
     scores = best[:, None]
   index, labels, scores, valid = fast_nms(
     boxes,
     scores,
     takes_part,
-    top_k=rule.top_k,
-    threshold=rule.nms_threshold,
-    min_score=rule.min_score if rule.scored == "detection" else None,
-    max_detections=rule.max_detections,
+    top_k=settings.top_k,
+    threshold=settings.nms_threshold,
+    min_score=settings.min_score if settings.scored == "detection" else None,
+    max_detections=settings.max_detections,
   )
-  if rule.across_classes:
+  if settings.across_classes:
     labels = of_best[index].astype(jnp.int32)
   return Detections(
     boxes_xyxy=boxes[index],

@@ -13,7 +13,7 @@ from solo_jax.methods.problems import find_mask_frame_problems
 from solo_jax.methods.yolact import lost_instances as lost
 from solo_jax.methods.yolact.decode import decode as decode_detections
 from solo_jax.methods.yolact.decode import merge
-from solo_jax.methods.yolact.detections import Detecting
+from solo_jax.methods.yolact.detections import DetectionSettings
 from solo_jax.methods.yolact.loss import LossSettings, yolact_loss
 from solo_jax.methods.yolact.network import YOLACT
 from solo_jax.methods.yolact.perfect_outputs import perfect_outputs
@@ -46,11 +46,11 @@ def make(
     priors=priors,
     is_rectified=sections.pop("rectified_pyramid"),
     mask_score_channels=tuple(sections.pop("mask_score_channels")),
-    detecting=Detecting(
+    detection=DetectionSettings(
       min_score=decode["score_threshold"],
       **{
         field.name: decode[field.name]
-        for field in dataclasses.fields(Detecting)
+        for field in dataclasses.fields(DetectionSettings)
         if field.name != "min_score"
       },
     ),

@@ -14,8 +14,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from solo_jax.methods.yolact.detections import (
-  Detecting,
   Detections,
+  DetectionSettings,
   find_detections,
 )
 from solo_jax.methods.yolact.heads import (
@@ -82,7 +82,7 @@ class YOLACT(nn.Module, kw_only=True):
     num_protos: k.
     priors: Sizes and ratios of the priors.
     mask_score_channels: See `MaskScoreHead`; empty: masks are not scored.
-    detecting: How detections are chosen.
+    detection: How detections are chosen.
     mean: Per channel, 0..255.
     std: Per channel.
     channel_order: 'rgb' or 'bgr'.
@@ -97,7 +97,7 @@ class YOLACT(nn.Module, kw_only=True):
   num_protos: int
   priors: Priors
   mask_score_channels: tuple[int, ...]
-  detecting: Detecting
+  detection: DetectionSettings
   mean: Sequence[float]
   std: Sequence[float]
   channel_order: str
@@ -199,7 +199,7 @@ class YOLACT(nn.Module, kw_only=True):
       find_detections,
       priors=predictions.priors,
       level_sizes=predictions.level_sizes,
-      rule=self.detecting,
+      settings=self.detection,
     )
     detections = jax.vmap(find)(
       predictions.class_logits,

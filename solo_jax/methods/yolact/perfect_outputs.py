@@ -23,7 +23,7 @@ def perfect_outputs(network: YOLACT, batch: types.Batch) -> Outputs:
     One detection for each instance, as far as there is room; its mask is the
     target inside the crop.
   """
-  number = network.detecting.max_detections
+  number = network.detection.max_detections
 
   def fit(x):
     x = x[:, :number]

@@ -4,14 +4,17 @@ import numpy as np
 import pytest
 
 from solo_jax.methods.regions.box_coding import clip, decode
-from solo_jax.methods.regions.detections import Detecting, select_detections
+from solo_jax.methods.regions.detections import (
+  DetectionSettings,
+  select_detections,
+)
 
 
-def detecting(**changed):
+def make_settings(**changed):
   given = dict(
     score_threshold=0.2, nms_threshold=0.5, max_detections=4, min_side=None
   )
-  return Detecting(**given | changed)
+  return DetectionSettings(**given | changed)
 
 
 BOXES = np.array(
@@ -22,7 +25,7 @@ VALID = np.ones((1, 3), bool)
 
 
 def test_classes_do_not_suppress_each_other():
-  found = select_detections(BOXES, PROBS, VALID, detecting())
+  found = select_detections(BOXES, PROBS, VALID, make_settings())
   np.testing.assert_allclose(found.scores[0], [0.6, 0.3, 0.25, 0.0])
   np.testing.assert_array_equal(found.labels[0], [0, 1, 0, 0])
   np.testing.assert_array_equal(found.valid[0], [True, True, True, False])
@@ -31,15 +34,17 @@ def test_classes_do_not_suppress_each_other():
 
 
 def test_boxes_without_area_and_invalid_proposals():
-  found = select_detections(BOXES, PROBS, VALID, detecting(min_side=0.0))
+  found = select_detections(BOXES, PROBS, VALID, make_settings(min_side=0.0))
   assert int(found.valid.sum()) == 2
-  found = select_detections(BOXES, PROBS, VALID & False, detecting())
+  found = select_detections(BOXES, PROBS, VALID & False, make_settings())
   assert not np.asarray(found.valid).any()
   assert not np.asarray(found.scores).any()
 
 
 def test_more_detections_than_slots():
-  found = select_detections(BOXES, PROBS, VALID, detecting(max_detections=2))
+  found = select_detections(
+    BOXES, PROBS, VALID, make_settings(max_detections=2)
+  )
   np.testing.assert_allclose(found.scores[0], [0.6, 0.3])
 
 
@@ -63,7 +68,7 @@ def test_fixture(golden):
       clip(boxes, size)[None],
       probs,
       np.ones((1, len(rois)), bool),
-      detecting(
+      make_settings(
         score_threshold=config["score_threshold"],
         nms_threshold=config["nms_threshold"],
         max_detections=config["max_detections"],

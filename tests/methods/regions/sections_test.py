@@ -13,7 +13,7 @@ def test_pairs_are_of_training_and_of_inference():
   train, test = found["select_train"], found["select_test"]
   assert (train.before_nms, train.after_nms) == (12, 8)
   assert (test.before_nms, test.after_nms) == (10, 6)
-  assert found["detecting"].max_detections == 5
+  assert found["detection"].max_detections == 5
 
 
 def test_each_stage_has_its_overlap():

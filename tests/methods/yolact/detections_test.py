@@ -7,9 +7,12 @@ import jax
 import numpy as np
 import pytest
 
-from solo_jax.methods.yolact.detections import Detecting, find_detections
+from solo_jax.methods.yolact.detections import (
+  DetectionSettings,
+  find_detections,
+)
 
-RULE = Detecting(
+SETTINGS = DetectionSettings(
   min_score=0.3,
   scored="prior",
   candidates_per_level=None,
@@ -28,7 +31,7 @@ def run(probs, **changes):
     find_detections,
     priors=PRIORS,
     level_sizes=(2, 1),
-    rule=dataclasses.replace(RULE, **changes),
+    settings=dataclasses.replace(SETTINGS, **changes),
   )
   return jax.jit(find)(
     np.log(np.asarray(probs, "f")),
@@ -77,4 +80,4 @@ def test_boxes_are_clipped_where_asked():
   found = run(PROBS[::-1], min_score=0.0, clip_boxes=True)
   assert np.max(found.boxes_xyxy) == 50
   with pytest.raises(ValueError, match="scored must be in"):
-    dataclasses.replace(RULE, scored="class")
+    dataclasses.replace(SETTINGS, scored="class")

@@ -8,7 +8,7 @@ import numpy as np
 
 from solo_jax.conversion import yolact
 from solo_jax.conversion.mapping import convert
-from solo_jax.methods.yolact.detections import Detecting
+from solo_jax.methods.yolact.detections import DetectionSettings
 from solo_jax.methods.yolact.network import YOLACT
 from solo_jax.methods.yolact.priors import Priors
 from solo_jax.nn.backbones.resnet import DEPTHS, ResNet
@@ -43,10 +43,10 @@ def make_priors_rule(golden):
   )
 
 
-def make_detecting(golden):
+def make_detection_settings(golden):
   config = golden.config
   is_mmdet = kind(golden) == "mmdet"
-  return Detecting(
+  return DetectionSettings(
     min_score=config["score_thr" if is_mmdet else "conf_thresh"],
     scored="detection" if is_mmdet else "prior",
     candidates_per_level=config["nms_pre"] if is_mmdet else None,
@@ -70,7 +70,7 @@ def make_network(golden):
     num_protos=config["num_protos"],
     priors=make_priors_rule(golden),
     mask_score_channels=tuple(config.get("maskiou_channels", ())),
-    detecting=make_detecting(golden),
+    detection=make_detection_settings(golden),
     mean=(123.68, 116.78, 103.94),
     std=(58.40, 57.12, 57.38),
     channel_order="rgb",
