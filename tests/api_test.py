@@ -54,7 +54,7 @@ def folder(tmp_path_factory):
 
 
 def test_image_in_instances_out(folder):
-  """The same as of the predictor that the evaluation uses."""
+  """The same as from the predictor that the evaluation uses."""
   predictor = Predictor.from_checkpoint(folder)
   assert predictor.class_names == CLASS_NAMES
   assert predictor.category_ids == (1, 2, 3, 5, 8)

@@ -86,7 +86,7 @@ def to_decoded(probs, boxes, paste):
 
 
 def make_model(paste="aligned", **preprocessing):
-  """Makes the model; `preprocessing` as of PREPROCESSING."""
+  """Makes the model; `preprocessing` as in PREPROCESSING."""
 
   def decode(outputs, image_size):
     return to_decoded(*jax.vmap(find_boxes)(outputs), paste)

@@ -38,7 +38,7 @@ def test_what_forbids_the_network(monkeypatch):
 
 
 def names(folder):
-  """What is in a folder, without the files that processes wait for."""
+  """Names in a folder, without lock files."""
   return sorted(x.name for x in folder.iterdir() if x.suffix != ".lock")
 
 

@@ -21,7 +21,7 @@ import tempfile
 
 @dataclasses.dataclass(frozen=True)
 class Result:
-  """What a command left, as of subprocess.run with captured text."""
+  """The result of a command, like subprocess.run's with captured text."""
 
   returncode: int
   stdout: str

@@ -98,7 +98,7 @@ LONGEST = (
 )
 
 # Equal examples in every run and no files next to the tests; a slow machine is
-# no error.
+# not an error.
 hypothesis.settings.register_profile(
   "solo_jax",
   derandomize=True,
@@ -131,7 +131,7 @@ def pytest_collection_modifyitems(items):
 
 
 def pytest_collection_finish():
-  """Takes the time out of garbage collection: traces leave much to look at."""
+  """Makes garbage collection cheap: traces leave many objects."""
   gc.collect()
   gc.freeze()
   gc.set_threshold(50_000, 20, 50)
@@ -153,7 +153,7 @@ def pytest_generate_tests(metafunc):
 
 
 def pytest_terminal_summary(terminalreporter):
-  """Prints the table of published checkpoints, one row a test that passed."""
+  """Prints the table of published checkpoints, one row per passed test."""
   rows = [
     row
     for report in terminalreporter.getreports("passed")
@@ -181,8 +181,8 @@ def _verbosity():
 def browser():
   """The system's Chromium without a window, driven by Playwright.
 
-  Of a module, not of the session: while it is open, asyncio's loop of this
-  thread is taken, which Orbax needs elsewhere.
+  For a module, not for the session: while it is open, it occupies asyncio's
+  loop of this thread, which Orbax needs elsewhere.
   """
   playwright = pytest.importorskip("playwright.sync_api")
   names = ("chromium", "chromium-browser", "google-chrome")

@@ -50,7 +50,7 @@ _SCRIPT = """
 
 
 def find_faint_text(page, least=4.5):
-  """Lists the visible texts of a Playwright page of too little contrast.
+  """Lists visible texts of a Playwright page with too little contrast.
 
   Args:
     page: The page. Pictures and gradients behind a text are not seen.

@@ -77,7 +77,7 @@ def check_shapes(decoded, config):
   if config.method == "mask2former":
     stride = MASK_STRIDE  # of its masks; targets may be finer
   size = tuple(side // stride for side in config.transforms.image_size)
-  if config.method == "yolact":  # twice P3's, also where 8 is no divisor
+  if config.method == "yolact":  # twice P3's, also if 8 is not a divisor
     size = tuple(2 * -(-side // 8) for side in config.transforms.image_size)
   assert decoded.masks.probs.shape == (1, number, *size)
 

@@ -45,7 +45,7 @@ class ToyBackbone(nn.Module):
 
 
 class ToyNetwork(nn.Module):
-  """Predicts one number an image."""
+  """Predicts one number per image."""
 
   axis_name: str | None
 
@@ -147,7 +147,7 @@ def make_toy_batches(step):
 def make_toy_run(*, method=None, ema_decay=None, **changes):
   """Returns (replicated state, per-device step).
 
-  Equal arguments give the same step, so that it compiles once a session.
+  Equal arguments give the same step, so that it compiles once per session.
   """
   optimizer, step = make_toy_step(method, ema_decay, **changes)
   state = create_train_state(

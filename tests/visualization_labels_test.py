@@ -38,7 +38,7 @@ def draw(mask, text="cat"):
 
 
 def test_a_label_lies_on_an_object_that_has_room():
-  # A ring: the middle of its box is no part of it.
+  # A ring: the middle of its box is not part of it.
   rows, columns = np.mgrid[:300, :300]
   radius = np.hypot(rows - 150, columns - 150)
   ring = (radius < 140) & (radius > 70)

@@ -94,7 +94,7 @@ def row(server, body, monkeypatch):
 
 
 def kept(cache):
-  """What is in the cache, without the files that processes wait for."""
+  """What is in the cache, without lock files."""
   found = [x for x in cache.rglob("*") if x.suffix != ".lock"]
   return [x.relative_to(cache) for x in found if x.is_file()]
 

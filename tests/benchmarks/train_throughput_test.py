@@ -37,7 +37,7 @@ def test_operations_of_a_convolution_and_its_gradient(benchmark):
   count = benchmark["count_flops"]
   forward = 2 * (2 * 16 * 24) * 8 * 5
   assert count(jax.jit(convolve).lower(x, kernel)) == forward
-  # Nothing else of the gradient multiplies; the sum adds a number an output.
+  # Nothing else in the gradient multiplies; the sum adds one per output.
   both = jax.value_and_grad(loss, argnums=(0, 1))
   total = count(jax.jit(both).lower(x, kernel))
   assert total == pytest.approx(3 * forward, rel=0.1)
@@ -48,7 +48,7 @@ def test_utilization(benchmark, monkeypatch):
     device = types.SimpleNamespace(device_kind=kind)
     monkeypatch.setattr(jax, "local_devices", lambda: [device])
 
-  use("TPU v5 lite")  # 197e12 a second, not the 459e12 of "TPU v5"
+  use("TPU v5 lite")  # 197e12 per second, not the 459e12 of "TPU v5"
   assert benchmark["utilization"](19.7e12, 1.0) == pytest.approx(0.1)
   use("NVIDIA H200")
   assert benchmark["utilization"](98.9e12, 0.5) == pytest.approx(0.2)

@@ -86,7 +86,7 @@ def test_a_checksum_holds_for_its_contents_alone():
   ):
     with pytest.raises(ValueError, match="do not match its checksum"):
       check_signed(dict(given), arrays)
-  check_signed(info, changed)  # from before there were any
+  check_signed(info, changed)  # from before there were checksums
 
 
 def test_damaged_metrics_are_renamed_and_whole_ones_stay(tmp_path):

@@ -33,7 +33,7 @@ def saved(toy, tmp_path_factory):
 
 @pytest.fixture
 def copied(saved, tmp_path):
-  """A copy under a name that is no step, in a folder with brackets."""
+  """A copy under a name that is not a step, in a folder with brackets."""
   folder = tmp_path / "best [v2]" / "my model"
   shutil.copytree(saved, folder)
   return find_checkpoint(str(folder))
@@ -48,7 +48,7 @@ def change_info(folder, **changes):
 
 
 def declare(folder, **values):
-  """Lets the header of one array say something else."""
+  """Changes the header of one array."""
   store = tensorstore.KvStore.open(
     {"driver": "ocdbt", "base": f"file://{folder}/state/"}
   ).result()

@@ -210,7 +210,7 @@ def test_checkpoint_of_before_a_field_gets_what_runs_did_then(
 def test_checkpoint_that_cannot_be_opened_is_not_reported(
   toy, state, tmp_path, monkeypatch
 ):
-  """As where Orbax writes to other files than it reads."""
+  """As if Orbax wrote to other files than it reads."""
   writer = open_writer(toy, tmp_path)
   writer.save(at_step(state, 4))
   assert writer.finished(wait=True) == 4

@@ -171,7 +171,7 @@ def test_a_tensor_needs_counts():
 @pytest.mark.parametrize("size", [b"K\x01", b"\x8a\x0f" + b"\x7f" * 15])
 @pytest.mark.parametrize("count", [33, 100_000])
 def test_a_tensor_has_few_dimensions(size, count):
-  """The product of a hundred thousand large numbers takes for ever."""
+  """The product of a hundred thousand large numbers takes forever."""
   sizes = b"(" + size * count + b"t"
   data = b"\x80\x02ctorch._utils\n_rebuild_tensor_v2\n(" + storage() + b"K\x00"
   with pytest.raises(RefusedError, match=f"tensor of {count} dimensions"):

@@ -68,7 +68,7 @@ def test_jitter_of_the_original_resolution():
 
 
 def test_crop():
-  # 48 x 64 with a short side of 30 is 30 x 40; windows have 20 to 35 px a side.
+  # 48 x 64 with a short side of 30 is 30 x 40; sides of windows are 20 to 35.
   stage = ("crop", dict(probability=0.5, short_sides=(30,), sides=(20, 35)))
   crop = augmentations.build([stage], (99, 99)).lazy[0]
   rng = np.random.default_rng(0)

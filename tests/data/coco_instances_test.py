@@ -57,7 +57,7 @@ def archives(folder, tmp_path):
 
 
 def flatten(archives):
-  """Moves the archives into one folder, as a person keeps them."""
+  """Moves the archives into one folder, as a person may keep them."""
   flat = archives / "flat"
   flat.mkdir()
   for path in [*archives.glob("*/*.zip")]:

@@ -13,7 +13,7 @@ HEIGHT, WIDTH = 20, 30
 
 
 def _ring():
-  """A square with a hole, which only an RLE can say."""
+  """A square with a hole, which only an RLE can represent."""
   mask = np.zeros((HEIGHT, WIDTH), np.uint8)
   mask[4:12, 5:15] = 1
   mask[6:9, 8:11] = 0

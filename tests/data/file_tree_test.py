@@ -129,7 +129,7 @@ def test_names_that_lead_out(tmp_path, name):
 def test_names_that_stay_inside(tmp_path, name):
   assert not is_outside(name)
   tree = FileTree(pack(tmp_path / "x.zip", name))
-  # A member without a name is no file.
+  # A member without a name is not a file.
   assert set(tree.list_names()) == {"a.txt", name} - {""}
 
 

@@ -79,7 +79,7 @@ def test_coverage_equals_dense_sampling_in_any_frame(seed):
     expected = supersampled(
       sample, example["labels"][row], example["boxes_xyxy"][row], 14
     )
-    # 24 points a side see an edge within 1 / 24 of a cell.
+    # 24 points per side see an edge within 1 / 24 of a cell.
     np.testing.assert_allclose(weights[row], expected, atol=1.5 / 24)
     np.testing.assert_allclose(weights[row].mean(), expected.mean(), atol=5e-3)
 

@@ -29,7 +29,7 @@ def test_the_official_archive_of_archives_is_read_as_it_is(source):
   pack(annotations)
   packed = source / "panoptic_annotations_trainval2017.zip"
   (source / "annotations.zip").rename(packed)
-  annotations.mkdir()  # with other annotations, as of instances
+  annotations.mkdir()  # with other annotations, such as instances
   found = panoptic_files.find_coco(str(source))["train"]
   split = coco_panoptic.read_split(found)
   assert split.images[1] == expected

@@ -56,9 +56,9 @@ def make_batches(source, step=0, process_index=0, process_count=1, **changed):
 
 
 class SceneRecords:
-  """Stands in for `Records`: one grey level an image, 10 * (index + 1).
+  """Stands in for `Records`: one grey level per image, 10 * (index + 1).
 
-  Each image has one square, but for the `EMPTY` ones.
+  Each image has one square, except the `EMPTY` ones.
   """
 
   path, split = "scenes", "train"

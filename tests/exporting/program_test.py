@@ -14,7 +14,7 @@ from solo_jax.methods.interface import Method
 
 
 class ColorNetwork(nn.Module):
-  """Three 'instances' an image: its red, green and blue pixels."""
+  """Three 'instances' per image: its red, green and blue pixels."""
 
   @nn.compact
   def __call__(self, image, image_size, *, train):

@@ -25,8 +25,8 @@ def undisturbed(data_dir, tmp_path_factory):
 def mount():
   """Mounts small file systems in memory: mount(folder, options).
 
-  Returns a function that changes the options. Skips where that takes rights
-  that the tests do not have.
+  Returns a function that changes the options. Skips if the tests have no right
+  to do so.
   """
   mounted = []
 

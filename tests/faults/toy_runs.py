@@ -46,7 +46,7 @@ class Run:
     self.wait_until(lambda: re.search(pattern, self.output))
 
   def stop(self):
-    """Makes the process stand still."""
+    """Suspends the process."""
     self.process.send_signal(signal.SIGSTOP)
 
   def go_on(self):
@@ -112,7 +112,7 @@ def started(*args, **kwargs):
 
 
 def finish(*args, **kwargs):
-  """Runs the command to its end, which must be a good one."""
+  """Runs the command to its end; it must succeed."""
   run = start(*args, **kwargs)
   assert run.wait() == 0, run.output
   return run

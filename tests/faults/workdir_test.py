@@ -31,7 +31,7 @@ def test_second_run_is_refused_and_a_killed_one_leaves_no_lock(
 
 
 def test_workers_of_a_killed_run_end(data_dir, tmp_path):
-  """They would keep memory and cores for ever."""
+  """They would keep memory and cores forever."""
   workers = "--config.dataset.num_workers=1"
   with toy_runs.started(data_dir, tmp_path / "run", *ENDLESS, workers) as run:
     run.wait_for(r"step +\d+/")

@@ -146,7 +146,7 @@ def write_coco(rng, folder, kind):
 
 
 def believe(image, data):
-  """Lets an entry of an image say its declared size."""
+  """Sets the size in an image's entry to the declared one."""
   try:
     with PIL.Image.open(io.BytesIO(data)) as found:
       image.update(height=found.height, width=found.width)

@@ -126,7 +126,7 @@ ANY = FINITE | st.floats(width=32)
   st_numpy.arrays(bool, 24),
 )
 def test_any_maps_are_grouped_as_promised(name, maps, category, foreground):
-  """Tags of any size, also none that are numbers: of a network gone wrong."""
+  """Tags of any size, and NaN, as from a network that diverged."""
   groups = jax.tree.map(
     np.asarray, GROUPINGS[name](Pixels(*maps, category, foreground))
   )

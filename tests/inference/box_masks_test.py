@@ -193,7 +193,7 @@ def test_no_masks_and_a_box_without_area(rule):
   masks, tight = paste(np.zeros((0, 4, 4)), np.zeros((0, 4)), (5, 7), rule)
   assert masks.shape == (0, 5, 7) and tight.shape == (0, 4)
   masks, tight = paste(np.ones((1, 4, 4)), [[2, 2, 2, 2]], (5, 7), rule)
-  assert masks.sum() <= 1  # torchvision draws a pixel at least
+  assert masks.sum() <= 1  # torchvision draws at least one pixel
 
 
 @pytest.mark.parametrize("rule", ORACLES)

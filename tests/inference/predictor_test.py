@@ -36,7 +36,7 @@ PREPROCESSING = dict(
 
 
 class ColorNetwork(nn.Module):
-  """Three 'instances' an image: its red, green and blue pixels."""
+  """Three 'instances' per image: its red, green and blue pixels."""
 
   @nn.compact
   def __call__(self, image, image_size, *, train):

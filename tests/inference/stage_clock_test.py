@@ -9,7 +9,7 @@ from solo_jax.inference import stage_clock
 
 @pytest.fixture
 def now(monkeypatch):
-  """The time, a list of one number that the test moves on."""
+  """The time: a list of one number, which the test advances."""
   now = [100.0]
   monkeypatch.setattr(stage_clock.time, "perf_counter", lambda: now[0])
   return now

@@ -43,7 +43,7 @@ def test_masks_get_finer_only_where_it_pays():
 
 
 def test_a_grid_keeps_neighbours_apart():
-  # 7 x 7 objects 16 px apart on 128 px: 8 cells an axis would do.
+  # 7 x 7 objects 16 px apart on 128 px: 8 cells per axis suffice.
   boxes = [
     (x, y, x + 12, y + 12) for x in range(2, 114, 16) for y in range(2, 114, 16)
   ]

@@ -144,7 +144,7 @@ def start_busy(tmp_path):
 def test_each_process_gets_one_signal_and_may_save(start_busy, number):
   """A second one would end it at once.
 
-  To the script and its tee, as of a terminal or of `timeout`.
+  To the script and its tee, as from a terminal or `timeout`.
   """
   script, logs = start_busy(enough=1)
   os.killpg(script.pid, number)

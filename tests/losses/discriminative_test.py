@@ -203,7 +203,7 @@ def test_order_and_padding_do_not_matter(scene):
     regularization_loss(means, valid[:4]),
     rtol=1e-6,
   )
-  # Instances turned round, and 3 pixels and 2 instances more of no weight.
+  # Instances reversed, with 3 more pixels and 2 more instances of no weight.
   np.testing.assert_allclose(
     variance_loss(
       np.concatenate([tags, np.full((3, 3), 9, np.float32)]),

@@ -137,7 +137,7 @@ def test_order_and_padding_do_not_matter():
     push_loss(means, np.ones(4, bool)),
     rtol=1e-6,
   )
-  # Instances turned round, and 3 instances and 2 pixels more of no weight.
+  # Instances reversed, with 3 more instances and 2 more pixels of no weight.
   np.testing.assert_allclose(
     pull_loss(
       np.concatenate([tags, np.full((2, 3), 9, np.float32)]),

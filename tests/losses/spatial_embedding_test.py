@@ -220,7 +220,7 @@ def test_order_and_padding_do_not_matter(scene, masks):
   embedding, centers, log_precision = scene
   weights = np.float32(masks)
   order = np.random.default_rng(6).permutation(16)
-  # Pixels shuffled, and two far ones more that belong to nothing.
+  # Pixels shuffled, with two more distant ones that belong to nothing.
   far = np.concatenate([embedding[order], np.full((2, 2), 40, np.float32)])
   mixed = np.pad(weights[::-1, order], [(0, 0), (0, 2)])
   probs = np.asarray(membership(embedding, centers, log_precision))

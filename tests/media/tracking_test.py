@@ -12,7 +12,7 @@ SIZE = 60, 80
 
 
 def frame(*objects):
-  """Detections of (mask, score, label), by falling score."""
+  """Detections of (mask, score, label), by decreasing score."""
   objects = sorted(objects, key=lambda x: -x[1])
   masks = np.zeros((len(objects), *SIZE[::-1]), bool).transpose(0, 2, 1)
   boxes = np.zeros((len(objects), 4), np.float32)

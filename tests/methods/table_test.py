@@ -42,7 +42,7 @@ class RowBackbone(nn.Module):
 
 @pytest.mark.parametrize("name", METHODS)
 def test_the_row_reaches_the_backbone(name):
-  """Backbones draw by the row: of no method may it be lost on the way."""
+  """Backbones draw by the row, so every method must pass it on."""
   method = build_method(load(f"{name}_shapes"))
   network = method.network.clone(backbone=RowBackbone())
 

@@ -40,7 +40,7 @@ from tests.training.topologies import ROOT, environment
 
 @pytest.fixture(scope="module", autouse=True)
 def rows():
-  """The one place where the methods become known."""
+  """The only place where the methods are registered."""
   with pytest.MonkeyPatch.context() as patch:
     register(patch.setitem, patch.setattr)
     yield

@@ -171,7 +171,7 @@ def test_by_hand_half_a_pixel_outside():
   np.testing.assert_allclose(sample(-0.5, -0.5), 1 / 4)
   np.testing.assert_allclose(sample(1.25, 1.0), 5 * 0.75)
   assert sample(-1.0, 0.0) == sample(2.0, 0.0) == 0
-  # Left to right, the first row rises by 1 a pixel.
+  # Left to right, the first row rises by 1 per pixel.
   np.testing.assert_allclose(jax.jit(jax.grad(sample, 1))(0.0, 0.0), 1)
 
 

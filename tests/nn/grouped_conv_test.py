@@ -21,7 +21,7 @@ def draw(*shape, seed=0):
 
 
 def group_after_group(x, kernel, stride):
-  """One plain convolution a group."""
+  """One plain convolution per group."""
   groups = x.shape[-1] // kernel.shape[2]
   parts = zip(
     jnp.split(x, groups, axis=-1), jnp.split(kernel, groups, -1), strict=True

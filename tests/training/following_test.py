@@ -31,7 +31,7 @@ def start(tmp_path):
 
 @pytest.fixture
 def config(start):
-  """A config of the same network that says nothing of its input."""
+  """A config of the same network that does not set its input."""
   config = load_config("solov2_shapes.py")
   config.training.init_from = start
   return config

@@ -69,7 +69,7 @@ def environment(num_devices, **more):
 def finish(commands, environments):
   """Runs processes in parallel to their end.
 
-  Processes may wait for each other for ever: nothing is left of them then.
+  Processes may wait for each other forever: all of them are killed then.
 
   Args:
     commands: Words of each command.

@@ -49,7 +49,7 @@ def test_capacities_drop_instances(name):
   few = GRID | dict(transforms__max_instances=7)
   found = judge(sample, name, **few)
   assert found.lost[TOO_MANY] == 2 and len(found.rows) == 7
-  # One cell each: centres at (8, 8) are on a grid line, two cells an axis.
+  # One cell each: centres at (8, 8) are on a grid line, two cells per axis.
   room = GRID | dict(transforms__max_instances=9)
   found = judge(sample, name, **room | dict(loss__max_positives=5))
   assert found.lost[TOO_MANY_PAIRS] == 4

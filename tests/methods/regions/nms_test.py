@@ -12,7 +12,7 @@ from solo_jax.methods.regions.nms import nms, survivors
 
 
 def greedy(boxes, threshold, group):
-  """The published loop over boxes by falling score. float64."""
+  """The published loop over boxes by decreasing score. float64."""
   kept = []
   boxes = np.asarray(boxes, np.float64)
   for i, (x1, y1, x2, y2) in enumerate(boxes):

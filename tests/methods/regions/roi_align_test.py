@@ -68,7 +68,7 @@ BOXES = np.array(
     [-20, -9, 30, 20],
     [300, 5, 330, 40],  # beyond the map
     [8, 8, 8, 8],
-    [1, 30, 159, 33],  # thin: several tiles, many samples a bin
+    [1, 30, 159, 33],  # thin: several tiles, many samples per bin
     [100, 20, 103, 78],
   ],
   np.float32,

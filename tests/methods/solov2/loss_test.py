@@ -155,7 +155,7 @@ def test_mean_over_devices_is_the_global_loss():
 
 
 def test_another_mask_loss_takes_the_place_of_dice():
-  """One number a mask: the mask loss is its mean over the positive pairs."""
+  """One number per mask: the mask loss is its mean over the positive pairs."""
 
   def area(logits, targets):
     assert len(logits) == 1 and logits[0].shape == targets.shape

@@ -106,7 +106,7 @@ def check_mmdet(golden, predictions, outputs):
 
 
 def check_masks(golden, outputs):
-  """At the original size, by one resize: 138 / 36 px a cell."""
+  """At the original size, by one resize: 138 / 36 px per cell."""
   packed, size = golden["out_masks_packed"], golden.config["original_hw"]
   bits = np.unpackbits(packed, axis=1)[:, : size[0] * size[1]]
   expected = bits.reshape(-1, *size).astype(bool)

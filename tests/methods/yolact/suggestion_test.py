@@ -28,7 +28,7 @@ def test_nothing_where_priors_reach_the_objects(sizes):
 
 
 def test_small_objects_get_small_priors():
-  """All of 10 px: P3 from 10 to 40 px, then up to five strides a level."""
+  """All of 10 px: P3 from 10 to 40 px, then up to five strides per level."""
   (change,) = suggest(config(), examine([10] * 20))
   assert change.field == "network.prior_sizes"
   assert change.value == ((20.0,), (57.0,), (113.0,), (226.0,), (453.0,))
