@@ -147,8 +147,8 @@ def main(*arguments: str) -> None:
     print(predictor.summary(predictor.num_dropped), file=sys.stderr)
   else:
     print("nothing written")
-  if inputs.passed_over:
-    others = describe_others(inputs.passed_over)
+  if inputs.skipped:
+    others = describe_others(inputs.skipped)
     print(f"ignored in folders: {others}", file=sys.stderr)
   for problem in problems:
     print(printable(f"{problem.path}: {problem.reason}"), file=sys.stderr)

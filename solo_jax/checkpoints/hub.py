@@ -331,14 +331,14 @@ def _open(
           )
         yield response
         return
-      wait = _asked_wait(response)
+      wait = _requested_wait(response)
       if wait is None or waited + wait > LONGEST_WAIT_SECONDS:
         raise UserError(f"{source}: {explain_status(response)}")
     time.sleep(wait)
     waited += wait
 
 
-def _asked_wait(response: requests.Response) -> float | None:
+def _requested_wait(response: requests.Response) -> float | None:
   """Returns the seconds that a busy server asks to wait, None to give up."""
   if response.status_code not in (429, 500, 502, 503, 504):
     return None

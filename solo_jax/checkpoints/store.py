@@ -175,7 +175,7 @@ class CheckpointWriter:
     if step == self.latest_step():
       return
     tree = flax.serialization.to_state_dict(host)
-    with self._told("checkpoint", step):
+    with self._reporting_errors("checkpoint", step):
       self._manager.save(
         step,
         args=ocp.args.Composite(
@@ -205,7 +205,7 @@ class CheckpointWriter:
     if step is None or (not wait and self._manager.is_saving_in_progress()):
       return None
     self._writing = None
-    with self._told("checkpoint", step):
+    with self._reporting_errors("checkpoint", step):
       self._manager.wait_until_finished()
       check_opens(self.folder / str(step))
     return step
@@ -226,15 +226,15 @@ class CheckpointWriter:
     """
     if jax.process_index() == 0:
       path = self.folder / str(step) / "metrics" / "metrics"
-      with self._told("evaluation", step):
+      with self._reporting_errors("evaluation", step):
         path.with_name("new").write_text(json.dumps(metrics))
         path.with_name("new").replace(path)  # atomic
     parallel.any_process(False)  # written before the other processes read it
     self._manager.reload()
 
   @contextlib.contextmanager
-  def _told(self, what: str, step: int) -> Iterator[None]:
-    """Returns an error that names its checkpoint and the one left to use."""
+  def _reporting_errors(self, what: str, step: int) -> Iterator[None]:
+    """Raises a UserError that names the checkpoint and the last one saved."""
     try:
       yield
     except (

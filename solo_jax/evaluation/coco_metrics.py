@@ -239,12 +239,12 @@ def drop_unjudged(
   return [
     result
     for image_id, found in of_image.items()
-    for result in sorted(found, key=_falling_score)[:max_detections]
+    for result in sorted(found, key=_by_descending_score)[:max_detections]
     if image_id not in judged or result["category_id"] in judged[image_id]
   ]
 
 
-def _falling_score(result: dict) -> float:
+def _by_descending_score(result: dict) -> float:
   return -result["score"]
 
 

@@ -166,15 +166,15 @@ const KINDS = {
     const height = Math.max(BOX.height * share, 3);
     const opacity = 0.35 + 0.65 * Math.sqrt(n / most);
     const x = toX(i / 10) + 2, y = toY(0) - height;
-    const told = `${plural(n, "detection")} with a mean score of ` +
+    const text = `${plural(n, "detection")} with a mean score of ` +
       `${c.scores[i].toFixed(2)}: ${points(share)} of 100 correct`;
     const bin = make("rect", { class: "bin", x, y, height,
       width: BOX.width / 10 - 4, rx: share ? 3 : 1, stroke: "var(--accent)",
       "fill-opacity": opacity, fill: share ? "var(--accent)" : "none" },
-      titled(told));
+      titled(text));
     // Of scores below the threshold the images show none.
     svg.append((i + 1) / 10 > data.score_threshold
-      ? linked(toImages({ bin: i }), told, bin) : bin);
+      ? linked(toImages({ bin: i }), text, bin) : bin);
     numbers.push(make("text", { class: "count", x: x + BOX.width / 20 - 2,
       y: y - 4, "text-anchor": "middle" }, short.format(n)));
   });

@@ -23,13 +23,13 @@ class Inputs:
     images: Image files.
     videos: Video files.
     cameras: Numbers of cameras.
-    passed_over: How many files of the folders are of other kinds, by suffix.
+    skipped: How many files of the folders are of other kinds, by suffix.
   """
 
   images: Sequence[pathlib.Path] = ()
   videos: Sequence[pathlib.Path] = ()
   cameras: Sequence[int] = ()
-  passed_over: Mapping[str, int] = dataclasses.field(default_factory=dict)
+  skipped: Mapping[str, int] = dataclasses.field(default_factory=dict)
 
   def __len__(self) -> int:
     return len(self.images) + len(self.videos) + len(self.cameras)
@@ -50,7 +50,7 @@ def find_inputs(arguments: Sequence[str], listed: TextIO) -> Inputs:
   Raises:
     UserError: If there are no inputs, or a folder has no such files.
   """
-  paths, cameras, passed_over = [], [], collections.Counter()
+  paths, cameras, skipped = [], [], collections.Counter()
   for argument in arguments:
     path = pathlib.Path(argument)
     if argument == "-":
@@ -62,7 +62,7 @@ def find_inputs(arguments: Sequence[str], listed: TextIO) -> Inputs:
     ):
       cameras.append(int(argument))
     elif path.is_dir():
-      paths += _find_files(path, passed_over)
+      paths += _find_files(path, skipped)
     else:
       paths.append(path)
   is_video = [path.suffix.lower() in video.SUFFIXES for path in paths]
@@ -70,7 +70,7 @@ def find_inputs(arguments: Sequence[str], listed: TextIO) -> Inputs:
     images=[p for p, moves in zip(paths, is_video, strict=True) if not moves],
     videos=[p for p, moves in zip(paths, is_video, strict=True) if moves],
     cameras=cameras,
-    passed_over=passed_over,
+    skipped=skipped,
   )
   if not len(inputs):
     raise UserError(
@@ -88,7 +88,7 @@ def _read_list(text: str) -> list[pathlib.Path]:
 
 
 def _find_files(
-  folder: pathlib.Path, passed_over: collections.Counter[str]
+  folder: pathlib.Path, skipped: collections.Counter[str]
 ) -> list[pathlib.Path]:
   """Returns images and videos of a folder by name; counts all others."""
   found = []
@@ -98,9 +98,9 @@ def _find_files(
     if path.suffix.lower() in SUFFIXES:
       found.append(path)
     else:
-      passed_over[path.suffix.lower() or "(no suffix)"] += 1
+      skipped[path.suffix.lower() or "(no suffix)"] += 1
   if not found:
-    others = describe_others(passed_over)
+    others = describe_others(skipped)
     raise UserError(
       f"no images or videos in {folder} (sub-folders are not searched): "
       f"expected files with {', '.join(SUFFIXES)}"
@@ -109,12 +109,12 @@ def _find_files(
   return found
 
 
-def describe_others(passed_over: Mapping[str, int]) -> str:
+def describe_others(skipped: Mapping[str, int]) -> str:
   """Returns the ignored files in words: '3 .heic, 1 .txt'."""
-  items = sorted(passed_over.items(), key=lambda item: (-item[1], item[0]))
+  items = sorted(skipped.items(), key=lambda item: (-item[1], item[0]))
   text = ", ".join(f"{count} {suffix}" for suffix, count in items[:10])
   if len(items) > 10:
     text += f", {sum(count for _, count in items[10:])} others"
-  if not {".heic", ".heif"}.isdisjoint(passed_over):
+  if not {".heic", ".heif"}.isdisjoint(skipped):
     text += " (HEIC photographs are not read: convert them to JPEG or PNG)"
   return text

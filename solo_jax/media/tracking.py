@@ -89,7 +89,7 @@ class Tracker:
       taken = {row for row, _ in pairs}
       free = [track for row, track in enumerate(free) if row not in taken]
     for i, track in owner.items():
-      _go_on(track, found, i, seconds)
+      _update(track, found, i, seconds)
     for track in free:
       track.missed += 1
     for i in seen:
@@ -118,7 +118,7 @@ class Tracker:
     return track
 
 
-def _go_on(
+def _update(
   track: _Track, found: types.Instances, index: int, seconds: float
 ) -> None:
   """Moves a track to its detection."""

@@ -52,7 +52,7 @@ class RunLog:
     if not is_writer:
       return
     self._workdir = workdir
-    with self._told():
+    with self._reporting_errors():
       rows, damaged = _read(os.path.join(workdir, "metrics.jsonl"))
       self._folder = LogFolder(workdir)
       if damaged is not None:
@@ -95,7 +95,7 @@ class RunLog:
     if not self._is_writer:
       return
     row = {name: _finite(value) for name, value in values.items()}
-    with self._told():
+    with self._reporting_errors():
       self._file.write(json.dumps({"step": step, **row}) + "\n")
       self._file.flush()
       for name, value in row.items():
@@ -123,7 +123,7 @@ class RunLog:
     if not self._is_writer:
       return
     path = self._folder.path / "pictures" / f"{step:06d}_{name}.png"
-    with self._told():
+    with self._reporting_errors():
       Image.fromarray(image).save(path)
       picture = summary.image(name, image, dataformats="HWC")
       self._board.add(step, picture)
@@ -143,8 +143,8 @@ class RunLog:
       self._console.quiet = True
 
   @contextlib.contextmanager
-  def _told(self) -> Iterator[None]:
-    """Returns an error that names its folder."""
+  def _reporting_errors(self) -> Iterator[None]:
+    """Raises a UserError that names the folder."""
     try:
       yield
     except OSError as error:

@@ -63,7 +63,7 @@ def test_several_label_images_are_not_guessed_between(write):
   assert "image with several label images" in names
 
 
-def test_what_is_passed_over_is_counted(write):
+def test_skipped_files_are_counted(write):
   root = write("images/a.png", "labels/a.png")
   for name in (
     "b.heic",

@@ -48,15 +48,15 @@ def test_no_files_is_an_error(tmp_path, monkeypatch, arguments, message):
     find_inputs(arguments, io.StringIO("\n"))
 
 
-def test_what_is_passed_over_in_folders_is_counted(tmp_path):
+def test_skipped_files_of_folders_are_counted(tmp_path):
   names = ("a.heic", "b.HEIC", "c.txt", "d", "e.gif", "f.jp2", "g.avif")
   left_behind = ("._e.gif", ".DS_Store", "Thumbs.db")
   for name in names + left_behind:
     (tmp_path / name).touch()
   inputs = find_inputs([str(tmp_path)], io.StringIO())
   assert [x.name for x in inputs.images] == ["e.gif", "f.jp2", "g.avif"]
-  assert inputs.passed_over == {".heic": 2, ".txt": 1, "(no suffix)": 1}
-  text = describe_others(inputs.passed_over)
+  assert inputs.skipped == {".heic": 2, ".txt": 1, "(no suffix)": 1}
+  text = describe_others(inputs.skipped)
   assert text.startswith("2 .heic, 1 (no suffix), 1 .txt (HEIC photographs are")
 
 
