@@ -181,7 +181,7 @@ def test_huge_file_is_not_read(tmp_path, monkeypatch, is_archive):
     data[at : at + 4] = struct.pack("<I", 3 << 29)
     path.write_bytes(data)
     tree = FileTree(path)
-  with pytest.raises(UserError, match="b.json in .* has 1.5 GiB; .* to 1 GiB"):
+  with pytest.raises(UserError, match="b.json in .* has 1.5 GiB; .* has 1 GiB"):
     tree.read("b.json")
 
 
