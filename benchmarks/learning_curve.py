@@ -105,7 +105,7 @@ def draw(points: list[dict], path: pathlib.Path) -> None:
   matplotlib.use("Agg")
   from matplotlib import pyplot
 
-  figure, axes = pyplot.subplots(figsize=(6, 3.6), dpi=130)
+  figure, axes = pyplot.subplots(figsize=(7.6, 3.6), dpi=130)
   lines = {}
   for x in points:
     parts = (x["method"], x["start"], x["mix"])
@@ -120,7 +120,7 @@ def draw(points: list[dict], path: pathlib.Path) -> None:
   axes.set_xticks(ticks, map(str, ticks), minor=False)
   axes.set_xticks([], minor=True)
   axes.grid(alpha=0.3)
-  axes.legend(frameon=False)
+  axes.legend(frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
   figure.tight_layout()
   figure.savefig(path)
 
