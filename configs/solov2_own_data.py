@@ -21,7 +21,7 @@ from solo_jax.config import make_config, parse_arg
 
 
 def get_config(arg: str = "") -> ml_collections.ConfigDict:
-  """Returns the configuration of `steps=...,short_side=...`."""
+  """Returns the configuration of `steps=...,short_side=...` (px)."""
   arg = parse_arg(arg, steps=2000, short_side=384)
   unit = arg.short_side // 12
   sides = tuple(unit * n for n in range(10, 16))

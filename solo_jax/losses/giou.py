@@ -8,8 +8,7 @@ def generalized_iou(a: jax.Array, b: jax.Array) -> jax.Array:
   """Returns the generalized IoU of boxes (algorithm 1), un-reduced.
 
   IoU minus the share of the smallest box around both that neither covers.
-  Shapes
-  broadcast: `a[:, None]` and `b[None]` give all pairs.
+  Shapes broadcast: `a[:, None]` and `b[None]` give all pairs.
 
   Args:
     a: x1, y1, x2, y2. [..., 4] float32.
