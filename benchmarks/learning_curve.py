@@ -7,14 +7,16 @@ taskset -c 0 python benchmarks/learning_curve.py --workdirs=workdirs/curve \
 python benchmarks/learning_curve.py --workdirs=workdirs/curve \
     --base=solov2_nuclei.py --sizes=16,60 --minutes=5 --mix=copy_paste
 python benchmarks/learning_curve.py --workdirs=workdirs/photographs \
-    --base=solov2_own_data.py:short_side=192 --start=lite0 \
-    --dataset=coco_instances/two_classes --sizes=16,45 --minutes=12
+    --base=mask_rcnn_nuclei.py --images=solov2_own_data.py:short_side=192 \
+    --start=lite0 --backbone_factor=0.25 --dataset=coco_instances/two_classes \
+    --sizes=16,45 --minutes=12
 
 Each run takes the first images of the train split, and as many steps as fill
 the CPU minutes (without compilation and evaluation). `--start` selects the
 backbone: a small ResNet without weights, or EfficientNet-Lite0 with those of
-ImageNet. A run that was interrupted resumes. Writes curve.json, curve.png and a
-table of all runs in WORKDIRS.
+ImageNet. `--images` replaces the sizes and the augmentation of the images, so
+that a network for nuclei trains on photographs. A run that was interrupted
+resumes. Writes curve.json, curve.png and a table of all runs in WORKDIRS.
 """
 
 import json
@@ -37,6 +39,12 @@ BASE = flags.DEFINE_string("base", "solov2_nuclei.py", "Config in configs/.")
 # The config whose backbone and pixel normalisation each start uses.
 STARTS = dict(scratch="solov2_nuclei.py", lite0="solov2_own_data.py")
 START = flags.DEFINE_enum("start", "scratch", list(STARTS), "Backbone.")
+IMAGES = flags.DEFINE_string(
+  "images", None, "Config of the sizes and augmentation; None: BASE."
+)
+BACKBONE_FACTOR = flags.DEFINE_float(
+  "backbone_factor", None, "Factor of its learning rate; None: the config's."
+)
 DATASET = flags.DEFINE_string("dataset", None, "Records; None: the config's.")
 SIZES = flags.DEFINE_list(
   "sizes", ["16", "60", "200", "597"], "Training images."
@@ -60,6 +68,13 @@ def make_config(base: str, num_images: int, steps: int | None):
     config.dataset.name = DATASET.value
     config.dataset.num_classes = len(records.class_names)
   config.dataset.train_split = f"train[:{num_images}]"
+  if IMAGES.value is not None:
+    images = load_config(IMAGES.value)
+    config.preprocessing = images.preprocessing
+    config.transforms.image_size = images.transforms.image_size
+    config.transforms.augment = images.transforms.augment
+  if BACKBONE_FACTOR.value is not None:
+    config.optimizer.backbone_factor = BACKBONE_FACTOR.value
   donor = load_config(STARTS[START.value])
   with config.unlocked():
     config.backbone = donor.backbone
