@@ -65,7 +65,7 @@ LONGEST = (
   "prepare_test.py",
   "webapp_test.py",
   "exporting/writer_parity_test.py",
-  "methods/regions/cascade_test.py",
+  "methods/regions/loss_test.py",
   "methods/mask_rcnn/network_test.py",
   "conversion/mask2former_test.py",
   "conversion/published_test.py",

@@ -13,9 +13,8 @@ from solo_jax.methods.mask_rcnn.network import MaskRCNN
 from solo_jax.methods.point_rend.network import PointRend
 from solo_jax.methods.point_rend.subdivision import Subdivision
 from solo_jax.methods.regions.anchors import STRIDES, Anchors
-from solo_jax.methods.regions.cascade import StageLoss
 from solo_jax.methods.regions.detections import DetectionSettings
-from solo_jax.methods.regions.loss import ProposalLoss
+from solo_jax.methods.regions.loss import ProposalLoss, StageLoss
 from solo_jax.methods.regions.mask_targets import MaskTargets
 from solo_jax.methods.regions.matching import Matching
 from solo_jax.methods.regions.proposals import Selection

@@ -8,9 +8,8 @@ import numpy as np
 from solo_jax import types
 from solo_jax.methods.mask_rcnn.network import MaskRCNN
 from solo_jax.methods.regions.anchors import Anchors
-from solo_jax.methods.regions.cascade import StageLoss
 from solo_jax.methods.regions.detections import DetectionSettings
-from solo_jax.methods.regions.loss import ProposalLoss
+from solo_jax.methods.regions.loss import ProposalLoss, StageLoss
 from solo_jax.methods.regions.mask_targets import MaskTargets
 from solo_jax.methods.regions.matching import Matching
 from solo_jax.methods.regions.network import Features

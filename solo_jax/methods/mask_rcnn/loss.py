@@ -13,11 +13,10 @@ from solo_jax.losses.cross_entropy import (
 )
 from solo_jax.methods.device_counts import count_everywhere
 from solo_jax.methods.mask_rcnn.network import MaskRCNN
-from solo_jax.methods.regions.cascade import StageLoss, region_loss
-from solo_jax.methods.regions.loss import ProposalLoss, take_instances
+from solo_jax.methods.regions.loss import ProposalLoss, StageLoss, region_loss
 from solo_jax.methods.regions.mask_targets import MaskTargets, mask_targets
 from solo_jax.methods.regions.network import Features
-from solo_jax.methods.regions.sampling import Regions
+from solo_jax.methods.regions.sampling import Regions, take_instances
 
 
 def mask_rcnn_loss(

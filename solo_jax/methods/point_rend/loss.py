@@ -21,12 +21,11 @@ from solo_jax.methods.point_rend.network import (
   take_class,
 )
 from solo_jax.methods.point_rend.subdivision import choose_points
-from solo_jax.methods.regions.cascade import StageLoss, region_loss
-from solo_jax.methods.regions.loss import ProposalLoss, take_instances
+from solo_jax.methods.regions.loss import ProposalLoss, StageLoss, region_loss
 from solo_jax.methods.regions.mask_targets import MaskTargets, point_targets
 from solo_jax.methods.regions.network import Features
 from solo_jax.methods.regions.points import points_in_boxes
-from solo_jax.methods.regions.sampling import Regions
+from solo_jax.methods.regions.sampling import Regions, take_instances
 from solo_jax.nn.draws import row_keys
 
 

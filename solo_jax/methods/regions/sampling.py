@@ -145,3 +145,16 @@ def match_regions(
   iou = jnp.where(valid, pairwise_iou(instance_boxes, boxes), -1.0)
   instance, kind = match(iou, instance_valid, matching)
   return instance, jnp.where(valid, kind, -1)
+
+
+def take_instances(values: jax.Array, regions: Regions) -> jax.Array:
+  """Returns the values of each region's instance.
+
+  Args:
+    values: [B, N, ...].
+    regions: [B, S] each.
+
+  Returns:
+    [B, S, ...].
+  """
+  return jax.vmap(lambda x, i: x[i])(values, regions.instance)

@@ -7,6 +7,7 @@ import functools
 
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from solo_jax.methods.regions.network import Features
@@ -100,3 +101,29 @@ def test_semantic_features_are_added_to_every_box():
     atol=1e-4,
   )
   assert semantic.shape[1:3] == (8, 8)
+
+
+def test_gradient_of_a_stage_is_scaled(pool_by_products):
+  _, _, variables = scene()
+  batch = make_batch(1)
+
+  def gradient(share):
+    network = make_network(stage_gradient=share)
+
+    def loss(level):
+      def call(network):
+        pyramid = tuple(x + level for x in make_features(1).pyramid)
+        features = Features(pyramid=pyramid)
+        boxes = jnp.asarray(batch.boxes_xyxy)
+        logits, _ = network.box_stage(
+          0, features, boxes, batch.valid, train=True
+        )
+        return jnp.sum(logits[..., 0])
+
+      return nn.apply(call, network)(variables)
+
+    return jax.jit(jax.value_and_grad(loss))(0.1)
+
+  (value, whole), (same, third) = gradient(1.0), gradient(0.25)
+  np.testing.assert_allclose(value, same, rtol=1e-6)
+  np.testing.assert_allclose(whole * 0.25, third, rtol=1e-5)

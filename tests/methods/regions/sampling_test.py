@@ -7,10 +7,12 @@ import pytest
 
 from solo_jax.methods.regions.matching import Matching
 from solo_jax.methods.regions.sampling import (
+  Regions,
   Sampling,
   match_regions,
   sample,
   sample_regions,
+  take_instances,
 )
 
 MATCHING = Matching(high=0.5, low=0.5, low_quality="none", lower_bound=0.5)
@@ -116,3 +118,17 @@ def test_fixture(golden):
     )
     found = [int(positive.sum()), int(background.sum())]
     np.testing.assert_array_equal(found * 2, expected)
+
+
+def test_each_region_takes_what_its_instance_has():
+  regions = Regions(
+    boxes=np.zeros((2, 2, 4)),
+    valid=np.ones((2, 2), bool),
+    is_positive=np.ones((2, 2), bool),
+    instance=np.array([[1, 0], [0, 0]]),
+    is_instance=np.zeros((2, 2), bool),
+  )
+  values = np.array([[10, 11], [20, 21]])
+  np.testing.assert_array_equal(
+    take_instances(values, regions), [[11, 10], [20, 20]]
+  )
