@@ -97,6 +97,7 @@ class Batch:
       have no such maps. [B, H / 8, W / 8] uint8.
     crowd_boxes_xyxy: Boxes of regions of many objects, zeros beyond their
       number; None where the config asks for none. [B, max_crowds, 4] float32.
+    num_crowds_dropped: Crowds beyond max_crowds; None as well. [B] int32.
   """
 
   image: jax.Array
@@ -111,6 +112,7 @@ class Batch:
   row: jax.Array
   semantic: jax.Array | None = None
   crowd_boxes_xyxy: jax.Array | None = None
+  num_crowds_dropped: jax.Array | None = None
 
 
 @jax.tree_util.register_dataclass

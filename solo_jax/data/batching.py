@@ -229,7 +229,8 @@ def make_example(
     max_instances: Capacity N.
     min_mask_area: Smallest visible area, in network pixels.
     interpolation: As for `render_image`.
-    max_crowds: Boxes of crowds to keep, the first ones; 0: no such field.
+    max_crowds: Visible boxes of crowds to keep, the first ones; the others are
+      dropped and counted. 0: no such fields.
 
   Returns:
     The fields of `types.Batch`, without the batch axis.
@@ -256,7 +257,11 @@ def make_example(
     size = tuple(side // STUFF_STRIDE for side in image_size)
     example["semantic"] = render_stuff(sample, size, STUFF_STRIDE)
   if max_crowds:
-    example["crowd_boxes_xyxy"] = _crowd_boxes(sample, max_crowds)
+    boxes = _crowd_boxes(sample)
+    example["crowd_boxes_xyxy"] = np.zeros((max_crowds, 4), np.float32)
+    example["crowd_boxes_xyxy"][: len(boxes)] = boxes[:max_crowds]
+    number = max(len(boxes) - max_crowds, 0)
+    example["num_crowds_dropped"] = np.array(number, np.int32)
   num_instances = 0
   axes = _, y, x = split_axes(sample)
   draw = mask_frame.start(y, x, image_size)
@@ -280,13 +285,12 @@ def make_example(
   return example
 
 
-def _crowd_boxes(sample: Sample, number: int) -> np.ndarray:
-  """Returns the first boxes of crowds, clipped to the frame. [number, 4]."""
+def _crowd_boxes(sample: Sample) -> np.ndarray:
+  """Returns the visible boxes of crowds, clipped to the frame. [number, 4]."""
   height, width = sample.image_size
-  boxes = boxes_in_frame(sample)[sample.is_crowd][:number]
-  padded = np.zeros((number, 4), np.float32)
-  padded[: len(boxes)] = np.clip(boxes, 0, [width, height] * 2)
-  return padded
+  boxes = boxes_in_frame(sample)[sample.is_crowd]
+  boxes = np.clip(boxes, 0, [width, height] * 2)
+  return boxes[(boxes[:, :2] < boxes[:, 2:]).all(axis=1)]
 
 
 def render_stuff(

@@ -196,26 +196,24 @@ def _without_border(cells, weights, num_cells) -> Taps:
   return [jnp.clip(cell, 0, num_cells - 1) for cell in cells], kept
 
 
-def _floor_position(index, num_in, num_out):
-  """Floor and remainder of (index + 0.5) * num_in / num_out - 0.5.
-
-  Returns:
-    The floor, and the remainder in units of 1 / (2 * num_out). int32.
-  """
-  position = (2 * index + 1) * num_in - num_out
-  low = position // (2 * num_out)
-  return low, position - 2 * num_out * low
+def _divmod(numerator, denominator):
+  """Returns the floored quotient and the remainder. int32."""
+  quotient = numerator // denominator
+  return quotient, numerator - denominator * quotient
 
 
-def _linear_taps(index, num_in, num_out, num_cells=None):
-  """Returns two cells and a weight: bilinear, ends repeated.
+def _linear_taps(index, num_in, num_out):
+  """Returns two cells and a weight: bilinear, ends repeated."""
+  low, remainder = _divmod((2 * index + 1) * num_in - num_out, 2 * num_out)
+  return _clipped_taps(
+    low, device_resize.divide(remainder, 2 * num_out), num_in
+  )
 
-  Where only num_in / num_out matters, `num_cells` is the number of cells.
-  """
-  low, remainder = _floor_position(index, num_in, num_out)
-  last = (num_in if num_cells is None else num_cells) - 1
+
+def _clipped_taps(low, weight, num_cells):
+  """Returns two cells and the second one's weight, ends repeated."""
+  last = num_cells - 1
   is_between = (low >= 0) & (low < last)
-  weight = device_resize.divide(remainder, 2 * num_out)
   low = jnp.clip(low, 0, last)
   return low, jnp.minimum(low + 1, last), jnp.where(is_between, weight, 0.0)
 
@@ -223,13 +221,22 @@ def _linear_taps(index, num_in, num_out, num_cells=None):
 def _direct_taps(
   num_pixels, num_cells, padded_length, image_length, original_length
 ):
-  """Returns the taps of `inference.masks.direct_axis_weights`."""
-  shared = math.gcd(num_cells, padded_length)  # keeps products in 32 bits
-  low, high, weight = _linear_taps(
-    jnp.arange(num_pixels),
-    image_length * (num_cells // shared),
-    original_length * (padded_length // shared),
-    num_cells,
+  """Returns the taps of `inference.masks.direct_axis_weights`.
+
+  The position is (index + 0.5) * image / original * cells / padded - 0.5. With
+  a division after each product, all numbers stay within 32 bits for sides of up
+  to 2^30 / (cells + padded), a million pixels.
+  """
+  shared = math.gcd(num_cells, padded_length)
+  cells, padded = num_cells // shared, padded_length // shared
+  index = 2 * jnp.arange(num_pixels) + 1
+  pixel, rest = _divmod(index * image_length, 2 * original_length)
+  cell, cell_rest = _divmod(pixel * cells, padded)
+  unit = 2 * original_length * padded
+  rest = 2 * original_length * cell_rest + rest * cells - unit // 2
+  carry, rest = _divmod(rest, unit)
+  low, high, weight = _clipped_taps(
+    cell + carry, device_resize.divide(rest, unit), num_cells
   )
   return jnp.stack([low, high]), jnp.stack([1 - weight, weight])
 

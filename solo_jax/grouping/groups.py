@@ -37,7 +37,8 @@ class Groups:
     centers: Mean embedding of each group. [M, T] float32.
     log_precision: Mean log(1 / radius^2) of each group. [M] float32.
     valid: [M] bool.
-    num_dropped: Groups found beyond the capacity M. [] int32.
+    num_dropped: Groups found beyond the capacity M, and seeds that were not
+      tried. [] int32.
   """
 
   assignment: jax.Array

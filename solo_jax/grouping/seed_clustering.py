@@ -50,7 +50,8 @@ def seed_clustering(
       of another group and is left out.
 
   Returns:
-    The groups in the order found; at most 4 M seeds are tried.
+    The groups in the order found. At most 4 M seeds are tried; those left
+    count as dropped, each pixel on its own.
   """
   foreground = pixels.foreground
   num_pixels = foreground.shape[0]
@@ -128,7 +129,7 @@ def _cluster(
 
   zero = jnp.zeros((), jnp.int32)
   num_pixels, num_tags = embedding.shape
-  _, found, _, _, assignment, centers, precisions = jax.lax.while_loop(
+  _, found, _, left, assignment, centers, precisions = jax.lax.while_loop(
     is_open,
     add_group,
     (
@@ -146,7 +147,7 @@ def _cluster(
     centers=centers,
     log_precision=precisions,
     valid=jnp.arange(max_groups) < found,
-    num_dropped=jnp.maximum(found - max_groups, 0),
+    num_dropped=jnp.maximum(found - max_groups, 0) + jnp.sum(left > 0),
   )
 
 

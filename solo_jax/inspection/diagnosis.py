@@ -6,6 +6,7 @@ from typing import Any
 
 from solo_jax.building import build_method, list_problems
 from solo_jax.data.records import open_records
+from solo_jax.data.stuff_maps import find_stuff_problem
 from solo_jax.inspection import lost_instances, statistics
 from solo_jax.inspection.oracle import Ceiling, measure_ceiling
 from solo_jax.inspection.selection import Selection
@@ -112,7 +113,10 @@ def diagnose(
     num_classes=dataset["num_classes"],
     keep_empty=dataset["keep_empty"],
   )
-  findings += list_lacks(build_method(config))
+  method = build_method(config)
+  findings += list_lacks(method)
+  stuff = find_stuff_problem(train.records, method.num_stuff_classes)
+  findings += [stuff] if stuff else []
   warning = compare_ceilings(ceilings) or warn_of_problems(made)
   return Diagnosis(
     given=given,

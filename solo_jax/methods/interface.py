@@ -177,6 +177,7 @@ class Method:
       fine; empty if the resolution of masks follows from other fields.
     is_thing: Whether each label is a thing, not stuff; empty where all
       are.
+    num_stuff_classes: Classes of the stuff maps that the loss needs; 0: none.
   """
 
   network: nn.Module
@@ -195,6 +196,7 @@ class Method:
   )
   mask_strides: tuple[int, ...] = ()
   is_thing: tuple[bool, ...] = ()
+  num_stuff_classes: int = 0
 
   def require(self, ability: str) -> Callable:
     """Returns an ability.

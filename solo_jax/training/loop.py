@@ -25,6 +25,7 @@ from solo_jax.training.optimizer import scale_learning_rate
 from solo_jax.training.run import Run
 from solo_jax.training.setup import (
   build_optimizer,
+  check_stuff,
   describe,
   describe_data,
   iterate_batches,
@@ -93,6 +94,7 @@ def _train_and_evaluate(
   # --- Method, model, optimizer, mapped step
   method = build_method(config, axis_name=parallel.AXIS_NAME)
   check_things(method, train_records)
+  check_stuff(method, train_records)
   variables = init_variables(
     method.network, image_size=config.transforms.image_size, seed=config.seed
   )

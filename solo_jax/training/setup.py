@@ -13,7 +13,9 @@ from solo_jax.backbones import frozen_rule, load_pretrained
 from solo_jax.checkpoints.state import count_parameters
 from solo_jax.data import pipeline
 from solo_jax.data.records import Records, open_records
+from solo_jax.data.stuff_maps import find_stuff_problem
 from solo_jax.errors import UserError
+from solo_jax.methods.interface import Method
 from solo_jax.terminal import plural
 from solo_jax.training.initial_weights import take_fitting
 from solo_jax.training.logging import RunLog
@@ -88,6 +90,21 @@ def open_data(config: ml_collections.ConfigDict, split: str) -> Records:
       f"--config.dataset.num_classes={num_classes}"
     )
   return records
+
+
+def check_stuff(method: Method, records: Records) -> None:
+  """Checks that the data have the stuff maps that a method is trained on.
+
+  Args:
+    method: Any method.
+    records: Split to train on.
+
+  Raises:
+    UserError: If they have none, or classes that the method does not have.
+  """
+  problem = find_stuff_problem(records, method.num_stuff_classes)
+  if problem:
+    raise UserError(problem)
 
 
 def describe_data(records: Records) -> dict[str, Any]:

@@ -244,22 +244,25 @@ def test_drawn_sample_may_have_no_instances():
 
 def test_boxes_of_crowds_are_apart():
   """Scaled with the image and clipped; only as many as there is room for."""
-  boxes = (8, 4, 24, 20), (0, 0, 40, 20), (2, 2, 90, 30)
+  boxes = (8, 4, 24, 20), (-9, 2, 0, 9), (0, 0, 40, 20), (2, 2, 90, 30)
   sample = make_sample(
     noise(),
     rectangles(*boxes),
     boxes_xyxy=np.array(boxes, float),
-    is_crowd=np.array([False, True, True]),
+    is_crowd=np.array([False, True, True, True]),
   )
   example = make_example(sample, **OPTIONS)
   assert "crowd_boxes_xyxy" not in example
   options = dict(**OPTIONS, max_crowds=3)
-  found = make_example(sample, **options)["crowd_boxes_xyxy"]
+  example = make_example(sample, **options)
+  assert example["num_crowds_dropped"] == 0
+  found = example["crowd_boxes_xyxy"]
   height, width = sample.image_size
   expected = [[0, 0, 40, 20], [2, 2, min(90, width), 30], [0, 0, 0, 0]]
   np.testing.assert_allclose(found, expected)
-  found = make_example(sample, **OPTIONS, max_crowds=1)["crowd_boxes_xyxy"]
-  np.testing.assert_allclose(found, expected[:1])
+  example = make_example(sample, **OPTIONS, max_crowds=1)
+  np.testing.assert_allclose(example["crowd_boxes_xyxy"], expected[:1])
+  assert example["num_crowds_dropped"] == 1
 
 
 def test_image_and_mask_stay_together():

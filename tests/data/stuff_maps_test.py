@@ -12,7 +12,7 @@ from solo_jax.data.file_tree import FileTree
 from solo_jax.data.mask_frames import BoxFrame
 from solo_jax.data.records import Records, read_sample
 from solo_jax.data.shapes import Shapes
-from solo_jax.data.stuff_maps import add_stuff_maps
+from solo_jax.data.stuff_maps import add_stuff_maps, find_stuff_problem
 from solo_jax.data.transforms import flipped, resized, transposed
 from solo_jax.errors import UserError
 
@@ -77,6 +77,23 @@ def test_maps_that_do_not_fit_are_refused(prepared, tmp_path):
   cv2.imwrite(str(file), np.zeros((5, 5), np.uint8))
   with pytest.raises(UserError, match=f"{file.name} in .* is not an 8-bit"):
     add_stuff_maps(prepared, FileTree(folder))
+  assert not [*prepared.glob("*stuff*")]
+
+
+def test_classes_of_maps_must_fit_the_config(prepared, tmp_path):
+  records = Records(prepared, "train")
+  assert find_stuff_problem(records, 0) == ""
+  assert "has no stuff maps" in find_stuff_problem(records, 182)
+  for split in ("train", "validation"):
+    write_maps(tmp_path / "maps", prepared, split)
+  add_stuff_maps(prepared, FileTree(tmp_path / "maps"))
+  records = Records(prepared, "train[:1]")
+  assert find_stuff_problem(records, 182) == ""
+  assert find_stuff_problem(records, 0) == ""
+  problem = find_stuff_problem(records, 181)
+  assert "network.semantic_classes is 181" in problem
+  assert "'train'" in problem and "up to 181; set" in problem
+  assert "network.semantic_classes=182, or" in problem
 
 
 def test_maps_follow_the_geometry(prepared):

@@ -11,6 +11,7 @@ from solo_jax import types
 from solo_jax.exporting import device_masks
 from solo_jax.inference import box_masks
 from solo_jax.inference.instances import masks_to_original
+from solo_jax.inference.masks import direct_axis_weights
 
 CANVAS, PADDED = (150, 160), (72, 100)
 
@@ -64,6 +65,24 @@ def test_masks_equal_those_of_the_host(original, resized, cells, resize):
   np.testing.assert_array_equal(boxes[:4], expected_boxes)
   assert masks.sum() == expected.sum()  # nothing beyond, nothing not valid
   assert not np.asarray(boxes[4]).any()
+
+
+def test_taps_of_long_images_equal_those_of_the_host():
+  """Products of all four lengths exceed 32 bits."""
+  num_pixels, num_cells, padded = 400_000, 138, 550
+  cells, weights = jax.jit(
+    device_masks.FRAME_TAPS["direct"], static_argnums=(0, 1, 2)
+  )(num_pixels, num_cells, padded, 550, num_pixels)
+  expected = direct_axis_weights(
+    num_cells,
+    padded_length=padded,
+    image_length=550,
+    original_length=num_pixels,
+  )
+  position = np.sum(np.float64(cells) * weights, axis=0)
+  host = expected.first * expected.taps[:, 0]
+  host = host + expected.last * expected.taps[:, 1]
+  np.testing.assert_allclose(position, host, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("rule", box_masks.RULES)

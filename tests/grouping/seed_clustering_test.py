@@ -148,6 +148,7 @@ def test_four_seeds_are_tried_for_each_group_that_fits(
   scene.foreground[:] = True
   groups = group(*arguments(scene, np.where(lone, 0.9, 0.8).astype(np.float32)))
   np.testing.assert_array_equal(groups.assignment, ~lone & expected)
+  assert groups.num_dropped == (0 if expected else np.sum(~lone))
 
 
 def test_groups_below_min_pixels_are_left_out(scene):

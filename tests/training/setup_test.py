@@ -39,6 +39,15 @@ def test_class_count_must_match_the_data(config, two_classes):
   assert setup.open_data(config, "train") is two_classes
 
 
+def test_a_semantic_branch_without_stuff_maps_is_refused():
+  records = types.SimpleNamespace(
+    has_stuff=False, whole_split="train", path="data/x"
+  )
+  setup.check_stuff(types.SimpleNamespace(num_stuff_classes=0), records)
+  with pytest.raises(UserError, match="of data/x has no stuff maps.*=false"):
+    setup.check_stuff(types.SimpleNamespace(num_stuff_classes=3), records)
+
+
 def test_missing_records_name_the_command(config, tmp_path):
   config.dataset.data_dir = str(tmp_path)
   with pytest.raises(UserError, match="solo_jax.prepare"):

@@ -86,7 +86,7 @@ def decode(
     settings: See `DecodeSettings`.
 
   Returns:
-    The detections; `num_dropped` counts groups beyond the capacity.
+    The detections; `num_dropped` is that of all groupings.
   """
   size = outputs.seed_logits.shape[1:3]
   inside = inside_image(image_size, size, settings.mask_stride)

@@ -6,7 +6,7 @@ Shape letters: B images, N instances, R regions per image.
 import jax
 import jax.numpy as jnp
 
-from solo_jax import errors, types
+from solo_jax import types
 from solo_jax.losses.cross_entropy import (
   sigmoid_cross_entropy,
   softmax_cross_entropy,
@@ -43,18 +43,7 @@ def mask_rcnn_loss(
 
   Returns:
     See `region_loss`.
-
-  Raises:
-    errors.UserError: If the network has a semantic branch and the data have no
-      maps for it.
   """
-  if network.semantic_classes and batch.semantic is None:
-    raise errors.UserError(
-      f"network.semantic_classes is {network.semantic_classes}, but the "
-      "prepared dataset has no stuff maps to train this branch on; add them "
-      "(prepare --stuff_maps=...), or train without it: "
-      "--config.network.semantic_classes=0 (htc_coco.py:semantic=false)"
-    )
   features = network.features(
     batch.image, batch.image_size, train=True, row=batch.row
   )
@@ -110,9 +99,10 @@ def loss_of_features(
     axis_name=axis_name,
   )
   if features.semantic_logits is not None:
-    semantic = semantic_weight * semantic_loss(features.semantic_logits, batch)
+    semantic, dropped = semantic_loss(features.semantic_logits, batch)
+    semantic *= semantic_weight
     total += semantic
-    terms["semantic_loss"] = semantic
+    terms |= dict(semantic_loss=semantic, semantic_pixels_dropped=dropped)
   return total, terms
 
 
@@ -163,7 +153,9 @@ def mean_of_positives(
   return jnp.sum(shares, where=regions.is_positive) / number
 
 
-def semantic_loss(logits: jax.Array, batch: types.Batch) -> jax.Array:
+def semantic_loss(
+  logits: jax.Array, batch: types.Batch
+) -> tuple[jax.Array, jax.Array]:
   """Returns the loss of the semantic branch.
 
   Args:
@@ -171,9 +163,12 @@ def semantic_loss(logits: jax.Array, batch: types.Batch) -> jax.Array:
     batch: With `semantic`.
 
   Returns:
-    Mean over all pixels; those to be ignored count with 0. [] float32.
+    The mean over all pixels, those to be ignored count with 0. [] float32.
+    Pixels ignored because the branch does not have their class. [] int32.
   """
-  counts = (batch.semantic != types.NO_STUFF) & batch.image_valid[:, None, None]
-  labels = jnp.where(counts, batch.semantic, 0).astype(jnp.int32)
-  losses = softmax_cross_entropy(logits, labels)
-  return jnp.mean(jnp.where(counts, losses, 0.0))
+  labels = jnp.asarray(batch.semantic, jnp.int32)
+  labelled = (labels != types.NO_STUFF) & batch.image_valid[:, None, None]
+  counts = labelled & (labels < logits.shape[-1])
+  losses = softmax_cross_entropy(logits, jnp.where(counts, labels, 0))
+  loss = jnp.mean(jnp.where(counts, losses, 0.0))
+  return loss, jnp.sum(labelled & ~counts)

@@ -61,6 +61,7 @@ def make(
       axis_name=axis_name,
       **settings,
     ),
+    num_stuff_classes=network["semantic_classes"],
     **make_abilities(module, settings, decode, mask_size=2 * MASK_SIZE),
   )
 

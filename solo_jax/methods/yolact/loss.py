@@ -124,9 +124,10 @@ def prediction_loss(
 
   Returns:
     The weighted sum, [] float32, and its terms; num_positives is a mean per
-    image, instances_dropped a count. A batch without instances has a loss of
-    0, apart from the semantic segmentation's and, with `empty_image='all'`, the
-    classes'. Instances without area train the semantic segmentation only.
+    image, instances_dropped and crowds_dropped are counts. A batch without
+    instances has a loss of 0, apart from the semantic segmentation's and, with
+    `empty_image='all'`, the classes'. Instances without area train the semantic
+    segmentation only.
   """
   valid = batch.valid & batch.image_valid[:, None]
   valid &= area(batch.boxes_xyxy) > 0
@@ -172,10 +173,12 @@ def prediction_loss(
     terms["mask_score_loss"] = (
       settings.mask_score_weight * mask_score / mask_count
     )
-  return sum(terms.values()), terms | {
-    "num_positives": jnp.mean(num_positives, dtype=jnp.float32),
-    "instances_dropped": jnp.sum(batch.num_dropped),
-  }
+  loss = sum(terms.values())
+  terms["num_positives"] = jnp.mean(num_positives, dtype=jnp.float32)
+  terms["instances_dropped"] = jnp.sum(batch.num_dropped)
+  if batch.num_crowds_dropped is not None:
+    terms["crowds_dropped"] = jnp.sum(batch.num_crowds_dropped)
+  return loss, terms
 
 
 def _category_loss(predictions, batch, instance, kind, settings):

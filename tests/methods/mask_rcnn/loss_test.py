@@ -7,22 +7,17 @@ import jax
 import numpy as np
 import pytest
 
-from solo_jax.errors import UserError
+from solo_jax import types
 from solo_jax.losses.cross_entropy import sigmoid_cross_entropy
 from solo_jax.methods.mask_rcnn.loss import (
   loss_of_features,
-  mask_rcnn_loss,
   mean_of_positives,
   semantic_loss,
 )
 from solo_jax.methods.regions.sampling import Regions
 from tests.methods.region_checks import check_training
 from tests.methods.region_scene import make_scene
-from tests.methods.small_regions import (
-  loss_settings,
-  make_batch,
-  make_network,
-)
+from tests.methods.small_regions import make_batch
 
 
 def regions_of(positive):
@@ -52,9 +47,9 @@ class SemanticBatch:
 def test_ignored_pixels_count_in_the_mean():
   logits = np.zeros((2, 2, 2, 2), np.float32)
   # 3 of 8 pixels count, log 2 each.
-  np.testing.assert_allclose(
-    semantic_loss(logits, SemanticBatch), 3 / 8 * np.log(2), rtol=1e-6
-  )
+  loss, dropped = semantic_loss(logits, SemanticBatch)
+  np.testing.assert_allclose(loss, 3 / 8 * np.log(2), rtol=1e-6)
+  assert dropped == 0
 
 
 @pytest.mark.golden("rcnn_losses*.npz")
@@ -109,8 +104,11 @@ def test_fixture_of_htc(golden, pool_by_products):
   )
 
 
-def test_a_semantic_branch_without_maps_is_refused():
-  network, batch = make_network(semantic_classes=3), make_batch(1)
-  batch = dataclasses.replace(batch, semantic=None)
-  with pytest.raises(UserError, match="has no stuff maps.*semantic=false"):
-    mask_rcnn_loss(network, batch, **loss_settings())
+def test_pixels_of_unknown_semantic_classes_are_ignored_and_counted():
+  batch = make_batch(1)
+  labels = np.array([[[0, 1], [3, types.NO_STUFF]]], np.uint8)
+  batch = dataclasses.replace(batch, semantic=labels)
+  logits = np.log([0.5, 0.25, 0.25]) * np.ones((1, 2, 2, 1))
+  loss, dropped = semantic_loss(logits, batch)
+  np.testing.assert_allclose(loss, (np.log(2) + np.log(4)) / 4, rtol=1e-6)
+  assert dropped == 1

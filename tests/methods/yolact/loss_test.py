@@ -233,6 +233,8 @@ def test_a_batch_without_objects(settings, trains):
 def test_a_box_without_area_trains_no_prior():
   """Divided by its area, the loss of its mask would be 1e12 times as large."""
   predictions, batch = make_small_case(True, boxes=(9, 9, 15, 9), num_dropped=3)
+  batch = dataclasses.replace(batch, num_crowds_dropped=np.full(1, 2))
   terms, _ = run(predictions, batch, ORIGINAL)
   assert terms["box_loss"] == terms["mask_loss"] == terms["num_positives"] == 0
   assert terms["instances_dropped"] == 3
+  assert terms["crowds_dropped"] == 2
