@@ -96,9 +96,15 @@ def read_plan(compiled: jax.stages.Compiled) -> dict[str, float]:
 
 
 def padding_share(text: str) -> float:
-  """Returns the share of padding in the bytes of all tiled results."""
+  """Returns the share of padding in the bytes of all stored results.
+
+  Results inside a fusion are never stored.
+  """
+  fused = set(re.findall(r"calls=(%[\w.-]+)", text))
+  computations = text.split("\n\n")
+  stored = [x for x in computations if x.split(" ", 1)[0] not in fused]
   used = held = 0
-  for dtype, shape, order, rows, lanes, _ in RESULT.findall(text):
+  for dtype, shape, order, rows, lanes, _ in RESULT.findall("".join(stored)):
     shape = [int(n) for n in shape.split(",")]
     by_minor = [shape[int(axis)] for axis in order.split(",")]
     item = ITEM_BYTES.get(dtype, 4)

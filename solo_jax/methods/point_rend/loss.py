@@ -155,9 +155,10 @@ def _choose(coarse, labels, candidates, random, num_points):
   coarse, candidates, random = jax.lax.stop_gradient(
     (coarse, candidates, random)
   )
-  own = take_class(sample_masks(coarse, candidates), labels)
+  own = take_class(coarse, labels)[..., None]
+  logits = sample_masks(own, candidates)[..., 0]
   return jax.vmap(choose_points, (0, 0, 0, None))(
-    candidates, -jnp.abs(own), random, num_points
+    candidates, -jnp.abs(logits), random, num_points
   )
 
 

@@ -52,27 +52,15 @@ def subdivide(
       continue
     flat = logits.reshape(len(logits), height * width)
     count = min(subdivision.num_points, flat.shape[1])
-    chosen = _least(jnp.abs(flat), count)
-    _, cells = jax.lax.top_k(chosen, count)  # by increasing index
+    _, cells = jax.lax.top_k(-jnp.abs(flat), count)
+    cells = jnp.sort(cells, axis=1)
     values = read_points(grid_points(height, width)[cells])
-    # Each cell reads its value: a scatter is slow on a CPU and not in ONNX.
-    rank = jnp.maximum(jnp.cumsum(chosen, axis=1) - 1, 0)
-    values = jnp.take_along_axis(values, rank, axis=1)
-    logits = jnp.where(chosen > 0, values, flat).reshape(logits.shape)
+    rows = jnp.arange(len(flat))[:, None]
+    flat = flat.at[rows, cells].set(
+      values, unique_indices=True, indices_are_sorted=True
+    )
+    logits = flat.reshape(logits.shape)
   return logits
-
-
-def _least(values: jax.Array, count: int) -> jax.Array:
-  """Returns 1 for the `count` smallest values of a row, else 0. [R, n] int32.
-
-  Of equal values, the first ones.
-  """
-  found, _ = jax.lax.top_k(-values, count)
-  limit = -found[:, -1:]
-  is_less, is_limit = values < limit, values == limit
-  spare = count - jnp.sum(is_less, axis=1, keepdims=True)
-  chosen = is_less | (is_limit & (jnp.cumsum(is_limit, axis=1) <= spare))
-  return chosen.astype(jnp.int32)
 
 
 def choose_points(
