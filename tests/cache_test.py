@@ -27,7 +27,7 @@ def test_where_the_cache_is(monkeypatch, tmp_path):
   assert cache_folder() == tmp_path / "b"
 
 
-def test_what_forbids_the_network(monkeypatch):
+def test_offline_variables_are_recognised(monkeypatch):
   for name in cache.OFFLINE:
     monkeypatch.delenv(name, raising=False)
   assert offline_variable() is None
@@ -57,7 +57,7 @@ def test_a_folder_is_made_once(tmp_path):
 
 
 @pytest.mark.parametrize("error", [UserError("no"), KeyError("bug")])
-def test_what_fails_leaves_nothing(tmp_path, error):
+def test_a_failed_fill_leaves_nothing(tmp_path, error):
   def make(part):
     (part / "half").write_text("x")
     raise error
@@ -92,7 +92,7 @@ def test_a_cache_that_cannot_be_written_is_read(tmp_path):
     fill_once(file / "net", lambda part: None)
 
 
-def test_links_are_not_needed(tmp_path, monkeypatch):
+def test_the_cache_works_without_symbolic_links(tmp_path, monkeypatch):
   def refuse(*_, **__):
     raise OSError("symbolic link privilege not held")
 

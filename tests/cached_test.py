@@ -19,7 +19,7 @@ def test_a_changed_row_is_another_name_in_the_cache(monkeypatch):
   assert len(names) == 6
 
 
-def test_what_no_row_has_is_listed_too(monkeypatch, tmp_path):
+def test_cached_folders_without_a_row_are_listed(monkeypatch, tmp_path):
   monkeypatch.setenv("SOLO_JAX_CACHE", str(tmp_path))
   row = published.find("solov2_r50_3x")
   assert cached.others() == []

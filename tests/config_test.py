@@ -231,7 +231,7 @@ def test_make_config_names_methods_and_backbones():
     make_config(method="solov2", **sections)
 
 
-def test_a_new_row_is_a_new_method(monkeypatch):
+def test_a_method_is_known_from_its_fields(monkeypatch):
   row = dataclasses.replace(
     FIELDS[-1], name="network.queries", neutral=100, of=("of_queries",)
   )

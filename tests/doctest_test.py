@@ -15,6 +15,6 @@ MODULES = [
 
 
 @pytest.mark.parametrize("name", MODULES)
-def test_examples(name):
+def test_examples_in_docstrings_are_right(name):
   failed, attempted = doctest.testmod(importlib.import_module(name))
   assert attempted and not failed

@@ -73,7 +73,7 @@ def test_batch_that_does_not_split_is_refused():
     parallel.check_batch_size(3, 2)
 
 
-def test_flag_of_a_single_process():
+def test_any_process_of_one_process_is_its_own_flag():
   assert parallel.any_process(True)
   assert not parallel.any_process(False)
 

@@ -35,7 +35,7 @@ def test_control_characters_are_shown_as_escapes():
   assert "a\\x9b31m\\rb" in text and "n\\x1b[31m" in text
 
 
-def test_tables_are_narrow_and_plain():
+def test_tables_are_as_narrow_as_their_contents():
   table = terminal.make_table("", "train", "validation")
   table.add_row("images", "2,000", "200")
   file = io.StringIO()

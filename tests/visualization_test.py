@@ -204,7 +204,7 @@ def test_colours_of_classes_and_parts_to_show():
     visualization.Look(colors="rank")
 
 
-def test_enlarged_edges_are_smooth_and_nothing_is_lost():
+def test_enlarged_masks_have_smooth_edges_at_their_place():
   rows, columns = np.mgrid[:40, :40]
   slope = (columns > rows)[None]
   large = visualization.enlarge_masks(slope, 8)

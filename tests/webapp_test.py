@@ -140,7 +140,7 @@ def test_an_image_becomes_a_picture_a_table_and_json(page, tmp_path):
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_all_text_can_be_read(served, browser, tmp_path, scheme):
+def test_the_page_has_no_faint_text(served, browser, tmp_path, scheme):
   page = browser.new_page(color_scheme=scheme)
   page.set_default_timeout(600_000)
   page.goto(served)

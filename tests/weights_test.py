@@ -242,7 +242,7 @@ def test_after_a_fault_the_cache_is_empty(
   assert weights.load("small_net").config.method == "solov2"
 
 
-def test_what_only_a_page_has(cache):
+def test_weights_without_a_download_name_their_page(cache):
   with pytest.raises(UserError) as raised:
     weights.find_folder("solov2_r50_3x_official")
   message = str(raised.value)
@@ -270,7 +270,7 @@ def test_what_is_a_path_is_never_sent(cache, server, tmp_path, monkeypatch):
   assert not server.requests
 
 
-def test_backbones_stay_files(cache, server, monkeypatch):
+def test_a_backbone_s_weights_are_a_file(cache, server, monkeypatch):
   row = dataclasses.replace(
     published.find("resnet18_torchvision"),
     published_as="resnet18.pth",

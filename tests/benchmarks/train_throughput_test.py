@@ -43,7 +43,7 @@ def test_operations_of_a_convolution_and_its_gradient(benchmark):
   assert total == pytest.approx(3 * forward, rel=0.1)
 
 
-def test_utilization(benchmark, monkeypatch):
+def test_utilization_of_known_devices(benchmark, monkeypatch):
   def use(kind):
     device = types.SimpleNamespace(device_kind=kind)
     monkeypatch.setattr(jax, "local_devices", lambda: [device])

@@ -45,7 +45,7 @@ def test_tracebacks_of_threads_are_not_printed_twice(monkeypatch, caplog):
   assert "/packages/orbax/future.py" in caplog.messages
 
 
-def test_context_that_is_dropped_lasts(monkeypatch, caplog):
+def test_a_context_that_is_not_closed_stays_in_effect(monkeypatch, caplog):
   """Also for what asyncio logs of tasks that no one waits for."""
   asyncio = std_logging.getLogger("asyncio")
   for logger in (logging.get_absl_logger(), asyncio):

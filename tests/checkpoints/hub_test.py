@@ -188,7 +188,7 @@ def test_a_page_in_place_of_a_file_is_refused(server, tmp_path):
     fetch(address, tmp_path)
 
 
-def test_no_network(server, tmp_path):
+def test_servers_that_cannot_be_reached_are_named(server, tmp_path):
   address = server.add("/x.pth", BODY)
   server.close()
   with pytest.raises(UserError, match="cannot be reached.*pass the file"):

@@ -8,7 +8,7 @@ from solo_jax.checkpoints.refusals import explain, explain_status
 ADDRESS = "https://host.example/x.pth"
 
 
-def test_what_another_attempt_may_fix():
+def test_errors_that_are_final_are_not_retried():
   cases = {
     exceptions.ProxyError("407"): ("HTTPS_PROXY", True),
     exceptions.SSLError("self-signed"): ("SSL_CERT_FILE", True),
@@ -30,7 +30,7 @@ def test_long_reasons_are_cut():
   assert len(reason.text) < 500
 
 
-def test_other_refusals():
+def test_unusual_statuses_are_explained():
   response = requests.Response()
   response.url, response.reason = ADDRESS, "Odd"
   for status, words in (

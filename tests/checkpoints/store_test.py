@@ -69,7 +69,7 @@ def test_metrics_are_added_to_a_checkpoint(toy, state, tmp_path):
   writer.close()
 
 
-def test_metrics_without_any_truth_rank_lowest(toy, state, tmp_path):
+def test_checkpoints_without_metrics_rank_lowest(toy, state, tmp_path):
   writer = open_writer(toy, tmp_path, keep_latest=1)
   for step, mask_ap in ((1, 0.0), (2, None), (3, None)):
     save(writer, at_step(state, step), {"mask_AP": mask_ap})

@@ -72,7 +72,7 @@ def run(path, folder, **environment):
   return result.stdout
 
 
-def test_there_are_some():
+def test_at_least_five_notebooks_are_tested():
   assert len(NOTEBOOKS) >= 5
 
 
@@ -88,7 +88,7 @@ def test_outputs_are_stripped_and_the_badge_opens_it(path):
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
-def test_a_reader_sees_a_result(path):
+def test_notebooks_start_with_a_small_picture(path):
   """A picture in the text, as outputs are stripped; small, as it is in Git."""
   first, *others = load(path)["cells"]
   (name,) = first["attachments"]

@@ -41,7 +41,9 @@ def check(found, expected):
     ),
   ],
 )
-def test_every_wrapper(tmp_path, torch_writer, kind, content, note):
+def test_weights_are_found_in_every_wrapper(
+  tmp_path, torch_writer, kind, content, note
+):
   path = tmp_path / "x.pth"
   getattr(torch_writer, kind)(path, collections.OrderedDict(content))
   source = checkpoint_file.read(path)
@@ -87,7 +89,9 @@ def test_averages_of_mmcv(tmp_path, torch_writer):
   )
 
 
-def test_no_averages(tmp_path, torch_writer):
+def test_a_checkpoint_without_averages_is_refused_with_ema(
+  tmp_path, torch_writer
+):
   path = torch_writer.zip(tmp_path / "x.pth", WEIGHTS)
   with pytest.raises(UserError, match="found none; convert without --ema"):
     checkpoint_file.read(path, use_ema=True)

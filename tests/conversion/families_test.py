@@ -14,7 +14,7 @@ def resnet(out, depth, **groups):
   out.affine("fc", 1000)
 
 
-def test_a_name_given_wins():
+def test_a_named_family_is_not_guessed():
   assert find_family("mmdet", {"anything": 1}).name == "mmdet"
   with pytest.raises(UserError, match=r"unknown family 'x'; choose one of"):
     find_family("x", {})

@@ -13,7 +13,7 @@ def test_every_method_of_a_family_has_a_head():
   assert methods - {None} <= set(HEADS)
 
 
-def test_light_variants_by_their_sizes():
+def test_a_light_head_is_recognised_by_its_channels():
   kernel = {"params/kernel/bias": np.zeros(128)}
   assert HEADS["solov2"].is_light(kernel)
   assert not HEADS["solov2"].is_light({"params/kernel/bias": np.zeros(256)})

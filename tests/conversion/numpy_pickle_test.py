@@ -40,7 +40,7 @@ def test_arrays_come_back(protocol, kind):
     assert found["model"][name].dtype == array.dtype
 
 
-def test_content_as_python_2_wrote_it():
+def test_an_array_pickled_by_python_2_is_read():
   # numpy 1 under Python 2: the content is a string, the module numpy.core.
   data = (
     b"\x80\x02}U\x01wcnumpy.core.multiarray\n_reconstruct\n"

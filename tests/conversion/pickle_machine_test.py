@@ -75,7 +75,9 @@ class Call:
   ],
 )
 @pytest.mark.parametrize("protocol", [2, 4])
-def test_nothing_else_is_named(hostile, protocol, tmp_path, monkeypatch):
+def test_other_python_objects_are_refused_and_not_run(
+  hostile, protocol, tmp_path, monkeypatch
+):
   monkeypatch.chdir(tmp_path)
   data = pickle.dumps({"state_dict": [hostile]}, protocol=protocol)
   with pytest.raises(RefusedError, match=r"Python object [a-z_]+\.\w"):
@@ -125,7 +127,7 @@ def test_refuses_what_no_state_dict_needs(data, message):
     b"(K\x01K\x02tQ.",  # refers to no storage
   ],
 )
-def test_damaged(data):
+def test_a_damaged_pickle_raises(data):
   with pytest.raises((ValueError, LookupError)):
     loads(data)
 
@@ -179,7 +181,7 @@ def test_a_tensor_has_few_dimensions(size, count):
 
 
 @pytest.mark.parametrize("part", [b"}\x94", b"]", b")\x94", b"K\x01\x85"])
-def test_objects_of_two_bytes_are_few(part, monkeypatch):
+def test_the_number_of_parts_of_a_pickle_is_limited(part, monkeypatch):
   """Each takes a hundred bytes of memory."""
   monkeypatch.setattr("solo_jax.conversion.pickle_machine.MAX_OPCODES", 1000)
   loads(b"\x80\x04" + part * 400 + b".")

@@ -29,7 +29,7 @@ assert len(NAMES) == 8
 DROPPED = (".num_batches_tracked", ".relative_position_index")
 
 
-def test_names():
+def test_mmdetection_names_are_converted():
   box, mask = "roi_head.bbox_head.4.", "roi_head.mask_head.5."
   arrays = {
     f"{box}attention.attn.in_proj_weight": np.arange(12.0).reshape(6, 2),

@@ -5,7 +5,7 @@ import numpy as np
 from solo_jax.conversion.region_configs import find_traits, suggest
 
 
-def test_traits_are_found_by_paths_and_groups():
+def test_traits_are_found_by_parameter_names_and_shapes():
   one = np.zeros(1)
   paths = {
     "params/box_heads_0/logits/bias": one,

@@ -67,7 +67,7 @@ def test_truncated_file(tmp_path, name, share):
 
 
 @pytest.mark.parametrize("data", [b"", b"hello" * 100, b"\x80\x02N."])
-def test_other_format(tmp_path, data):
+def test_a_file_of_another_format_is_named(tmp_path, data):
   path = tmp_path / "notes.pth"
   path.write_bytes(data)
   with pytest.raises(UserError, match=r"notes\.pth: not a file written by"):

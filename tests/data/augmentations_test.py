@@ -67,7 +67,7 @@ def test_jitter_of_the_original_resolution():
   assert out.image_size == (32, 40) and out.affine[0, 0] == 43 / 64
 
 
-def test_crop():
+def test_crops_are_drawn_with_their_probability_and_sizes():
   # 48 x 64 with a short side of 30 is 30 x 40; sides of windows are 20 to 35.
   stage = ("crop", dict(probability=0.5, short_sides=(30,), sides=(20, 35)))
   crop = augmentations.build([stage], (99, 99)).lazy[0]
@@ -175,7 +175,7 @@ def as_published_before(sample, rng, options):
 
 @pytest.mark.parametrize("jitter", [None, (0.5, 2.0)])
 @pytest.mark.parametrize("color_jitter", [0.0, 0.4])
-def test_the_usual_list_draws_what_they_always_drew(jitter, color_jitter):
+def test_an_augmentation_list_draws_as_its_transforms_do(jitter, color_jitter):
   options = OPTIONS | dict(
     short_sides=(24, 36, 48),
     scale_jitter=jitter,

@@ -12,7 +12,7 @@ EMPTY = {"images": [], "annotations": [], "categories": []}
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-32"])
-def test_encodings(encoding):
+def test_every_utf_encoding_is_read(encoding):
   content = EMPTY | {"info": "Schlüssel Ключ"}
   text = json.dumps(content, ensure_ascii=False).encode(encoding)
   assert parse(text, "a.json") == content

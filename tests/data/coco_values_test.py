@@ -29,7 +29,7 @@ from solo_jax.data.findings import Findings
     ([], None),
   ],
 )
-def test_whole_numbers(value, expected):
+def test_whole_numbers_are_converted(value, expected):
   assert to_int(value) == expected
 
 

@@ -76,7 +76,7 @@ def test_nothing_to_paste_changes_nothing():
     assert out is sample
 
 
-def test_everything_may_be_covered_and_the_image_may_be_empty():
+def test_pasting_works_over_all_objects_and_without_any():
   other = make_drawn(90, [(0, 0, 40, 32)], first_id=5)
   for boxes in ([(3, 3, 8, 8)], []):
     out = paste(make_drawn(50, boxes), other, np.array([0]))

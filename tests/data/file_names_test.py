@@ -100,7 +100,7 @@ def test_two_files_that_differ_in_case_are_not_guessed_between(folder):
     finder.find("CASE.png")
 
 
-def test_names_that_say_nothing_do_no_harm(tmp_path):
+def test_names_without_a_stem_do_not_hide_other_files(tmp_path):
   with zipfile.ZipFile(tmp_path / "x.zip", "w") as archive:
     for name in ("a.png", ".", "b/..png", "%2F"):
       archive.writestr(name, "x")

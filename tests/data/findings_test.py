@@ -39,7 +39,7 @@ def test_findings_extend_each_tally():
   )
 
 
-def test_lines_for_a_person():
+def test_kinds_are_listed_with_counts_and_examples():
   kinds = [("a\x1b[2J", 1200, "x"), ("b", 2, "y"), ("c", 1, "z")]
   assert list_kinds(kinds, limit=1) == [
     "  1,200 x a\\x1b[2J",

@@ -210,7 +210,7 @@ def test_thumbnail_in_a_jpeg_is_no_second_header():
 @pytest.mark.parametrize(
   "kind", ["GIF", "WEBP", "JPEG2000", "AVIF", "BMP", "PPM"]
 )
-def test_other_kinds_are_those_of_pillow(kind):
+def test_other_image_formats_equal_pillow(kind):
   rng = np.random.default_rng(0)
   pixels = rng.integers(0, 255, (20, 30, 3), np.uint8)
   file = io.BytesIO()

@@ -34,7 +34,7 @@ def test_pieces_against_scipy(height, width, num_values, seed):
   assert numbers.max(initial=0) == found == sum(counts.values())
 
 
-def test_three_discs_of_one_id():
+def test_pieces_of_each_id_are_counted():
   rows, columns = np.mgrid[:40, :90]
   labels = np.zeros((40, 90), np.int64)
   for x in (10, 45, 80):

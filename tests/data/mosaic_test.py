@@ -75,7 +75,7 @@ def test_every_pixel_is_of_the_right_object():
   assert 1 < np.mean(numbers) < 4
 
 
-def test_without_luck_the_sample_stays():
+def test_probability_zero_keeps_the_sample():
   sample = make_drawn(10, [(0, 0, 4, 4)])
   mosaic = Mosaic(image_size=(32, 40), probability=0.0)
   assert mosaic(sample, np.random.default_rng(0), None) is sample

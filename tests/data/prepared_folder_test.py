@@ -92,7 +92,7 @@ def test_damaged_files_are_named(copied, file, text):
     open_folder(copied)
 
 
-def test_mark_distinguishes_files_of_one_length(tmp_path):
+def test_shard_marks_of_files_of_equal_size_differ(tmp_path):
   first, second = tmp_path / "a", tmp_path / "b"
   first.write_bytes(bytes(10**6) + b"1")
   second.write_bytes(bytes(10**6) + b"2")

@@ -114,7 +114,7 @@ def test_render_refuses_what_does_not_fit():
     render(shifted)
 
 
-def test_beyond_the_image_is_the_mean_colour():
+def test_pixels_outside_of_the_image_get_the_mean_colour():
   shifted = make_sample(noise(), affine=np.array([[1.0, 0, 2], [0, 1, -3]]))
   image = render(shifted)
   np.testing.assert_array_equal(image[:37, 2:], noise()[3:, :-2])

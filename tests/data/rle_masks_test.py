@@ -32,7 +32,7 @@ def test_an_index_gives_what_it_gives_of_an_array(planes, index):
   np.testing.assert_array_equal(found, planes[index])
 
 
-def test_stands_for_the_whole_array(planes):
+def test_masks_convert_to_the_whole_array(planes):
   masks = encode(planes)
   assert len(masks) == 4 and masks.shape == planes.shape
   np.testing.assert_array_equal(np.asarray(masks), planes)
@@ -68,7 +68,7 @@ def test_boxes_are_tight_and_continuous(planes):
 
 
 @pytest.mark.parametrize("repeats", [1, 100])
-def test_areas(planes, repeats):
+def test_areas_equal_the_pixel_counts(planes, repeats):
   """Also of many: pycocotools fails at 256 in one call."""
   planes = np.tile(planes, (repeats, 1, 1))
   areas = encode(planes).areas()

@@ -80,7 +80,7 @@ def test_a_value_that_is_not_in_the_table_is_named(source, tmp_path):
     ({"0": None}, "its own name"),
   ],
 )
-def test_tables_that_are_none(tmp_path, classes, message):
+def test_invalid_class_tables_are_refused(tmp_path, classes, message):
   path = tmp_path / "classes.json"
   path.write_text(json.dumps(classes))
   with pytest.raises(UserError, match=message):

@@ -49,7 +49,7 @@ def test_some_objects_fall_apart(scenes):
   assert np.mean(np.array(parts) > 1) > 0.05
 
 
-def test_sizes(scenes):
+def test_shapes_do_not_exceed_their_largest_size(scenes):
   longest = []
   for scene in scenes:
     for mask in scene.masks:

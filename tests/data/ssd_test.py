@@ -133,7 +133,7 @@ def test_colours_by_hand():
     )
 
 
-def test_without_any_change():
+def test_no_distortion_drawn_leaves_the_image_unchanged():
   sample = make_sample()
   image = Distort()(sample, Fixed(0.9, 0.5)).image
   np.testing.assert_array_equal(image, sample.image)

@@ -59,7 +59,7 @@ def test_files_of_pillow(mode):
       assert 0 < page.end <= len(file.getvalue())
 
 
-def test_copies_at_lower_resolution_are_marked():
+def test_pages_at_lower_resolution_are_marked():
   (page,) = read_pages(tiff((254, 4, 1, 1), *SIZE))
   assert page.is_reduced
 

@@ -113,7 +113,7 @@ def test_jitter_rounds_sizes_as_told():
   assert out.image_size == (537, 716)  # as torchvision's ScaleJitter
 
 
-def test_jitter_crops_everywhere():
+def test_scale_jitter_draws_every_crop_position():
   rng = np.random.default_rng(0)
   lefts = set()
   for _ in range(300):

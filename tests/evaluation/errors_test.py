@@ -61,7 +61,7 @@ def test_every_kind_of_error(scenes):
   assert rows[0.8] == rows[0.5] == rows[0.4] == rows[0.2] == -1
 
 
-def test_hits_at_all_thresholds(scenes):
+def test_hits_are_found_at_every_threshold(scenes):
   outcomes = errors.find_outcomes(compare(every_error(scenes)))
   # The detection of score 0.9 has IoU 0.9, a hit at 0.50 to 0.90.
   (best,) = np.flatnonzero(outcomes.scores == 0.9)
@@ -69,7 +69,7 @@ def test_hits_at_all_thresholds(scenes):
   assert outcomes.hits.sum() == 9
 
 
-def test_gains_by_hand(scenes):
+def test_gains_of_fixing_each_kind_of_error_by_hand(scenes):
   # Two cats: one found, one localised badly at a higher score.
   built = scenes("cat").image(1)
   built.truth("cat", (0, 0, 20, 10)).truth("cat", (40, 0, 20, 10))

@@ -14,7 +14,7 @@ def built(scenes):
 @pytest.mark.parametrize(
   "asked", [(), ("boundary",), ("microscopy",), judging.METRICS]
 )
-def test_what_is_asked_for_is_added(built, asked):
+def test_requested_metrics_are_added(built, asked):
   judged = judging.judge(
     built.dataset,
     built.results,

@@ -26,7 +26,7 @@ def test_the_first_takes_the_best_and_the_second_what_is_left():
   assert match([[0.6, 0.8], [0.7, 0.9], [0.9, 0.9]]) == [1, 0, -1]
 
 
-def test_of_equal_overlaps_the_last_is_taken():
+def test_equal_overlaps_match_the_last():
   assert match([[0.7, 0.7], [0.7, 0.7]]) == [1, 0]
 
 

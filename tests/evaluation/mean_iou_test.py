@@ -28,7 +28,7 @@ def test_fixture(golden):
     )
 
 
-def test_by_hand():
+def test_mean_iou_by_hand():
   total = MeanIou(4)
   total.add(np.asarray([[0, 0, 1, 255]]), np.asarray([[0, 1, 1, 3]]))
   # Class 0: 1 of 2, class 1: 1 of 2; 3 is predicted on an ignored pixel only.

@@ -19,7 +19,7 @@ def evaluate(scenes, score_threshold=0.3):
   )
 
 
-def test_by_hand(scenes):
+def test_metrics_of_microscopy_by_hand(scenes):
   built = scenes().image(1)
   built.truth("cat", (0, 0, 10, 10)).truth("cat", (20, 0, 10, 10))
   # IoU 0.8, Dice 160 / 180; one that hits nothing; one below the threshold.

@@ -89,7 +89,7 @@ def test_scores_are_those_of_the_terminal(scenes, tmp_path, opened, page):
     assert page.locator(".tile b").first.inner_text() == text
 
 
-def test_a_table_sorts(page, scenes, tmp_path):
+def test_clicking_a_column_sorts_the_table(page, scenes, tmp_path):
   built = build(scenes, "cat", "dog")
   built.dataset["categories"].append(dict(id=90, name="ant"))
   page.goto(write(tmp_path, *summarize(built)).as_uri())
@@ -109,7 +109,7 @@ def test_a_table_sorts(page, scenes, tmp_path):
   assert names() == ["dog", "cat", "ant"]  # what has no AP stays last
 
 
-def test_numbers_lead_to_their_images(page):
+def test_clicking_a_number_shows_its_images(page):
   # Image 3 has nothing to find and nothing found.
   assert shown(page) == ["2.png", "1.png"]
   errors = page.locator("#errors a")
@@ -332,7 +332,7 @@ def colors_of(pdf):
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_paper_is_white_and_has_the_bars(report, opened, scheme):
+def test_a_printed_page_is_white_with_bars(report, opened, scheme):
   page = opened(report, color_scheme=scheme)
   page.emulate_media(media="print", color_scheme=scheme)
   color, back = page.evaluate(

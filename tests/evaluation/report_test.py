@@ -179,7 +179,7 @@ def test_file_is_self_contained_and_holds_any_name(scenes, tmp_path):
 
 
 @pytest.mark.parametrize("num_objects", [0, 1])
-def test_nothing_detected(scenes, tmp_path, num_objects):
+def test_a_report_without_detections(scenes, tmp_path, num_objects):
   built = scenes("cat").image(1)
   for _ in range(num_objects):
     built.truth("cat", (0, 0, 10, 10))

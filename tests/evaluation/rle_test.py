@@ -95,7 +95,7 @@ def test_decodes_uncompressed_counts():
   np.testing.assert_array_equal(masks[0], [[0, 1, 0], [1, 1, 0]])
 
 
-def test_nothing():
+def test_an_empty_list_of_masks():
   assert rle.encode(np.zeros((0, 4, 5), bool)) == []
   assert rle.decode([], (4, 5)).shape == (0, 4, 5)
   assert rle.areas([]).shape == (0,)

@@ -18,7 +18,9 @@ LONG = (
 MOMENTS = ["start"] * 4 + ["steps"] * 6 + ["writing"] * 10
 
 
-def test_twenty_kills_change_nothing_and_lose_nothing(data_dir, tmp_path):
+def test_a_run_killed_twenty_times_ends_like_an_undisturbed_one(
+  data_dir, tmp_path
+):
   undisturbed, killed = tmp_path / "undisturbed", tmp_path / "killed"
   begin = time.monotonic()
   run = toy_runs.start(data_dir, undisturbed, *LONG)

@@ -17,7 +17,9 @@ def interrupted(data_dir, workdir, **surroundings):
   return run
 
 
-def test_clock_that_jumps(data_dir, undisturbed, tmp_path):
+def test_a_clock_that_jumps_does_not_change_the_run(
+  data_dir, undisturbed, tmp_path
+):
   workdir = tmp_path / "run"
   run = interrupted(
     data_dir, workdir, program=(str(toy_runs.HERE / "jumping_clock.py"),)

@@ -49,7 +49,7 @@ def run(boxes, scores, valid=None, **options):
   return [np.asarray(x) for x in found]
 
 
-def test_a_removed_box_still_removes():
+def test_a_suppressed_box_still_suppresses_others():
   """Of a chain, greedy suppression would keep the third box."""
   boxes = [[0, 0, 10, 10], [0, 3, 10, 13], [0, 6, 10, 16]]
   box, label, score, valid = run(boxes, [[0.9], [0.8], [0.7]])
@@ -74,6 +74,6 @@ def test_boxes_that_take_no_part():
   assert not valid.any()
 
 
-def test_of_boxes_without_area_one_remains():
+def test_one_of_several_boxes_without_area_remains():
   box, _, _, valid = run([[3, 3, 3, 3], [5, 5, 5, 5]], [[0.9], [0.8]])
   assert valid.sum() == 1 and box[0] == 0

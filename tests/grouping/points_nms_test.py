@@ -7,7 +7,7 @@ import pytest
 from solo_jax.grouping.points_nms import points_nms
 
 
-def test_by_hand():
+def test_points_below_a_neighbour_are_suppressed():
   grid = jnp.array([[1.0, 3.0, 3.0], [2.0, 2.0, 4.0], [5.0, 0.0, 4.0]])
   # 2 at (1, 0) beats 1 above; 2 at (1, 1) loses to 3 above; ties stay.
   expected = [[1.0, 3.0, 3.0], [2.0, 0.0, 4.0], [5.0, 0.0, 4.0]]

@@ -145,7 +145,7 @@ def test_equals_every_pixel_of_the_image(rule, threshold):
   assert masks[:3].any((1, 2)).all() and not masks[6].any()
 
 
-def test_by_hand():
+def test_pasted_masks_by_hand():
   """Of two cells 1, 0 over four pixels: 3/4, 3/4, 1/4, 0.
 
   Pixel centres 0.5, 1.5, 2.5 and 3.5 are at -0.25, 0.25, 0.75 and 1.25 of the

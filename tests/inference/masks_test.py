@@ -103,7 +103,7 @@ def test_large_image_crosses_bands():
     np.testing.assert_array_equal(mask[is_clear], oracle[is_clear] > 0.5)
 
 
-def test_by_hand():
+def test_resized_masks_by_hand():
   # Cells 0, 1 at stride 2 have their centres at 0.5 and 2.5 of the pixel
   # indices 0..3, so pixels hold 0, 1/4, 3/4, 1.
   axis = axis_weights(2, mask_stride=2, image_length=4, original_length=4)

@@ -131,7 +131,7 @@ def test_other_classes_both_stay():
   assert len(merge_tiles([left, right], [(0, 0), (0, 12)], (24, 36))) == 2
 
 
-def test_nothing_found():
+def test_tiles_without_instances_merge_to_none():
   empty = instances(np.zeros((0, 24, 24)), [])
   merged = merge_tiles([empty, empty], [(0, 0), (0, 12)], (24, 36))
   assert len(merged) == 0 and merged.masks.shape == (0, 24, 36)

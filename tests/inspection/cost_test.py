@@ -6,7 +6,7 @@ from solo_jax.inspection.cost import compare_costs, find_cost
 from tests.inspection.conftest import sections
 
 
-def test_cost_of_a_training():
+def test_training_cost_by_hand():
   config = sections("solov2_overfit")  # 8 images of 256 x 256, 200 steps
   cost = find_cost(config, 40, [(32, 64), (64, 64), (32, 32)], 2)
   assert cost.predicted_pixels == (32 * 64 + 64 * 64 + 32 * 32) / 2

@@ -50,7 +50,7 @@ def test_separate_objects_are_all_found():
   assert found.num_dropped == 0 and found.places == [(0, 0)]
 
 
-def test_of_two_objects_in_a_cell_one_is_found():
+def test_one_of_two_objects_in_a_cell_is_found():
   # Nested, of one centre: recall 1/2, and precision 1 up to there, which is 51
   # of COCO's 101 points.
   records = SampleRecords([make_sample([(8, 8, 32, 32), (16, 16, 24, 24)])])
@@ -62,7 +62,7 @@ def test_of_two_objects_in_a_cell_one_is_found():
   assert found.fates[0].rows.tolist() == ["no cell left", ""]
 
 
-def test_pixels_have_no_grid_to_share():
+def test_a_pixel_method_finds_objects_of_one_centre():
   # The ring around the inner square is what its pixels show.
   records = SampleRecords([make_sample([(4, 4, 20, 60), (20, 4, 60, 60)])])
   found = ceiling(records, "associative_embedding_shapes")

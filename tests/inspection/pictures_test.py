@@ -51,7 +51,7 @@ def test_cells_lie_on_their_instance_and_a_lost_one_is_framed():
   assert columns.min() == pytest.approx(128, abs=3)
 
 
-def test_signs_do_not_lie_on_each_other():
+def test_signs_of_objects_at_one_place_do_not_overlap():
   boxes = np.array([[40, 40, 44, 44]] * 4, float)
   rows = np.array(["no cell left"] * 4, object)
   picture = pictures._draw_signs(np.zeros((200, 200, 3), np.uint8), boxes, rows)

@@ -103,7 +103,7 @@ def test_no_heading_is_cut_off_at_80_columns():
   assert "| without a cell (no level, no cell left) | 190 (11.2 %) |" in table
 
 
-def test_a_reason_is_reported_once():
+def test_repeated_reasons_are_abbreviated():
   changes = {
     f"network.{i}": dict(was=1, suggested=2, why=why)
     for i, why in enumerate(("small", "small", "small", "large"))

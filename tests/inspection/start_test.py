@@ -19,7 +19,7 @@ from solo_jax.weights import load_config
     ("solov2_own_data.py", None),  # EfficientNet-Lite0
   ],
 )
-def test_the_network_decides(text, name):
+def test_weights_to_start_from_follow_the_network(text, name):
   config = load_config(text).to_dict()
   found = find_start(config, 100)
   assert (found and found.name) == name

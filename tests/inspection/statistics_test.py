@@ -20,7 +20,7 @@ def look(samples, split="train"):
   return examine(Selection(SampleRecords(samples, split), 0))
 
 
-def test_counts():
+def test_counts_of_a_split_by_hand():
   samples = [
     make_sample([(0, 0, 4, 9), (10, 10, 20, 20)], (40, 30), labels=[1, 0]),
     make_sample(

@@ -193,7 +193,7 @@ def test_a_suggestion_fixes_a_spoiled_configuration(scenes):
   assert spoiled["network"]["num_grids"] == (6, 3)
 
 
-def test_nothing_to_go_by_is_refused():
+def test_a_dataset_without_objects_gets_no_suggestion():
   train = Selection(SampleRecords([make_sample([])]), 0)
   with pytest.raises(UserError, match="nothing can be suggested"):
     suggestion.suggest(

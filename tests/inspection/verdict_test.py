@@ -32,7 +32,7 @@ def lines(*, warning="", suggested=None, lost=None, changes=(), findings=()):
   return [row[0] for row in table.rows]
 
 
-def test_nothing_to_do():
+def test_the_verdict_of_a_config_that_loses_nothing():
   ceiling, lost, advice = lines()
   assert ceiling == (
     "A perfect network scores 52.4 mask AP on 1 image: the ceiling of this "

@@ -10,7 +10,7 @@ from solo_jax.losses.cross_entropy import (
 )
 
 
-def test_of_many_classes():
+def test_softmax_cross_entropy_equals_scipy():
   rng = np.random.default_rng(0)
   logits = rng.normal(0, 3, (2, 5, 4)).astype(np.float32)
   labels = rng.integers(0, 4, (2, 5))
@@ -20,7 +20,7 @@ def test_of_many_classes():
   )
 
 
-def test_of_yes_or_no_with_soft_targets():
+def test_sigmoid_cross_entropy_of_soft_targets_equals_scipy():
   rng = np.random.default_rng(1)
   logits = rng.normal(0, 3, (3, 4)).astype(np.float32)
   targets = rng.uniform(size=(3, 4)).astype(np.float32)

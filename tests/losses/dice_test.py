@@ -8,7 +8,7 @@ import pytest
 from solo_jax.losses.dice import dice_loss
 
 
-def test_by_hand():
+def test_dice_loss_by_hand():
   probs = jnp.array([[[1.0, 0.5], [0.0, 0.0]]])
   targets = jnp.array([[[1.0, 0.0], [0.0, 1.0]]])
   # overlap 1, squares 1.25 and 2: 1 - 2 / (3.25 + 0.002)

@@ -73,7 +73,7 @@ def test_values_equal_the_loops(scene):
   )
 
 
-def test_by_hand():
+def test_discriminative_losses_by_hand():
   tags = np.float32([[0, 0], [3, 4]])
   mean = np.zeros((1, 2), np.float32)
   # At distance 5 with margin 2: 3^2, half of the weight.

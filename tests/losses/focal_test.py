@@ -8,7 +8,7 @@ import pytest
 from solo_jax.losses.focal import sigmoid_focal_loss
 
 
-def test_by_hand():
+def test_focal_loss_by_hand():
   # p = 0.5: foreground 0.25 * 0.25 * log 2, background 0.75 * 0.25 * log 2.
   loss = sigmoid_focal_loss(
     jnp.zeros(2), jnp.array([1, 0]), alpha=0.25, gamma=2.0

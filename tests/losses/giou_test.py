@@ -6,7 +6,7 @@ import numpy as np
 from solo_jax.losses.giou import generalized_iou
 
 
-def test_by_hand():
+def test_generalized_iou_by_hand():
   a = np.float32([[0, 0, 2, 2], [0, 0, 1, 1], [0, 0, 2, 2]])
   b = np.float32([[1, 1, 3, 3], [2, 0, 3, 1], [0, 0, 2, 2]])
   # 1 of 7 with 2 of 9 empty; apart, with 1 of 3 empty; equal.

@@ -158,7 +158,7 @@ def test_gradient_of_distances_is_that_of_differences(rng):
   np.testing.assert_allclose(by_centers, -pulls.sum(axis=1), atol=1e-4)
 
 
-def test_a_center_on_its_pixel_has_distance_zero(rng):
+def test_distances_of_equal_points_are_zero_and_not_negative(rng):
   """Rounding must not make a square negative: its root would be NaN."""
   embedding = np.float32(rng.normal(size=(50, 4)) * 30)
   distances = jax.jit(squared_distances)(embedding, embedding)

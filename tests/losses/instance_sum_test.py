@@ -132,7 +132,7 @@ def test_order_and_padding_of_instances_do_not_matter():
     np.testing.assert_allclose(wide, spread(np.array(narrow)), rtol=1e-5)
 
 
-def test_figures_have_no_gradient():
+def test_per_instance_values_have_no_gradient():
   pixels, rows, masks = scene(2)
 
   def figures(pixels, rows):

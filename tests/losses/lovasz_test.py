@@ -54,7 +54,7 @@ def test_value_and_gradient_equal_the_definition(share):
     )
 
 
-def test_of_errors_of_zero_and_one_is_the_jaccard_loss():
+def test_lovasz_hinge_of_binary_errors_is_the_jaccard_loss():
   """An extension equals the function that it extends at its corners."""
   targets = np.array([True, True, False, False])
   for wrong in itertools.product([False, True], repeat=4):
@@ -66,7 +66,7 @@ def test_of_errors_of_zero_and_one_is_the_jaccard_loss():
     )
 
 
-def test_by_hand():
+def test_lovasz_hinge_by_hand():
   # Errors 2 (a hit missed) and 0.5 (a false alarm): the first loses all of
   # the IoU, the second has nothing left to lose.
   loss = lovasz_hinge(np.float32([-1, -0.5]), np.array([True, False]))

@@ -64,7 +64,7 @@ def test_values_equal_the_loops(num_tags):
   )
 
 
-def test_by_hand():
+def test_pull_and_push_losses_by_hand():
   tags = np.float32([[0, 0], [2, 0], [5, 5]])
   # Mean (1, 0), half of each of the first two pixels: (1 + 1) / 2 / 2 tags.
   loss = pull_loss(tags, np.float32([[1, 0]]), np.float32([[0.5, 0.5, 0]]))

@@ -6,7 +6,7 @@ import numpy as np
 from solo_jax.losses.smooth_l1 import smooth_l1_loss
 
 
-def test_by_hand():
+def test_smooth_l1_loss_by_hand():
   codes = np.array([0.25, -0.25, 2.0, -2.0], np.float32)
   zeros = np.zeros(4, np.float32)
   for beta, expected in (

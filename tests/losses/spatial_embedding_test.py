@@ -240,7 +240,7 @@ def test_order_and_padding_do_not_matter(scene, masks):
   )
 
 
-def test_kinds_are_named():
+def test_an_unknown_mask_loss_lists_the_known_ones():
   one = np.ones((1, 1), np.float32)
   with pytest.raises(ValueError, match="'dice' or 'lovasz', not 'iou'"):
     mask_loss(one, one, kind="iou")

@@ -57,7 +57,7 @@ def test_the_edge_of_the_image_and_small_masks():
   assert fill(traced.path, (10, 12)).all()
 
 
-def test_the_deepest_point_is_seen():
+def test_the_deepest_point_is_not_covered_by_another_mask():
   """The middle of a table is below the plate on it."""
   table = np.ones((60, 80), bool)
   plate = np.zeros((60, 80), bool)

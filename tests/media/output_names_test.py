@@ -63,5 +63,5 @@ def test_many_inputs_of_one_name_are_named_at_once():
   assert time.process_time() - start < 10
 
 
-def test_nothing_is_named_nothing():
+def test_no_inputs_have_no_output_names():
   assert output_names([]) == []

@@ -75,7 +75,7 @@ def test_numbers_stay_whatever_the_order_of_the_scores():
     assert [number[i] for i in order] == list(tracks)
 
 
-def test_what_crosses_continues_in_its_direction():
+def test_crossing_objects_keep_their_tracks():
   """Where they meet, place alone would exchange them."""
   tracker = make_tracker()
   for step in range(15):
@@ -99,7 +99,7 @@ def test_a_low_score_continues_a_track_but_starts_none():
 
 
 @pytest.mark.parametrize("hidden", [3, 7])
-def test_hidden_for_a_while(hidden):
+def test_a_hidden_object_keeps_its_track_for_some_frames(hidden):
   """Found again where its velocity brings it, or given up."""
   tracker = make_tracker(max_missed=5)
   for step in range(4):
@@ -113,7 +113,7 @@ def test_hidden_for_a_while(hidden):
   assert list(tracks) == [1 if hidden <= 5 else 2]
 
 
-def test_masks_tell_apart_what_shares_a_box():
+def test_objects_with_equal_boxes_are_tracked_by_their_masks():
   """Two triangles of one square; boxes alone would not know which is which."""
   rows, columns = np.indices(SIZE)
   tracker = make_tracker()
@@ -128,7 +128,7 @@ def test_masks_tell_apart_what_shares_a_box():
     assert list(tracks) == ([2, 1] if step % 2 else [1, 2])
 
 
-def test_classes_decide_where_places_do_not():
+def test_classes_separate_tracks_at_one_place():
   tracker = make_tracker()
   place = square(10, 10)
   tracker.update(frame((place, 0.9, 0), (place, 0.8, 1)))

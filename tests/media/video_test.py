@@ -240,7 +240,7 @@ class FakeCapture:
     self.left = -1
 
 
-def test_camera(monkeypatch):
+def test_frames_of_a_camera_are_read(monkeypatch):
   monkeypatch.setattr(video.cv2, "VideoCapture", FakeCapture)
   camera = video.Camera(0)
   assert camera.size == (48, 64) and camera.rate == 30

@@ -21,7 +21,7 @@ def test_the_mean_of_quotients_is_the_quotient_of_sums():
   np.testing.assert_allclose(np.mean(sums / divisors), 12 / 6)
 
 
-def test_a_count_of_nothing_divides():
+def test_a_count_of_zero_is_raised_to_the_least():
   assert float(count_everywhere(0, None)) == 1
   assert float(count_everywhere(jnp.int32(7), None)) == 7
   assert float(count_everywhere(0, None, least=0.1)) == np.float32(0.1)

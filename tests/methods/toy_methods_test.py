@@ -112,7 +112,7 @@ def image(trained):
   return np.asarray(read_sample(records[0]).image)
 
 
-def test_learns(trained):
+def test_training_lowers_the_loss(trained):
   losses = [row["train/loss"] for row in trained.rows()]
   assert len(losses) == 30
   assert np.mean(losses[-5:]) < 0.85 * np.mean(losses[:5])
@@ -146,7 +146,7 @@ def test_losses_are_those_of_eight_devices(trained, request):
   np.testing.assert_allclose(elsewhere[trained.name], expected, rtol=1e-5)
 
 
-def test_draws_matter(trained, model):
+def test_the_loss_depends_on_the_seed_of_its_draws(trained, model):
   """Otherwise equal losses would show nothing about equal draws."""
   one, same, other = losses_of_draws(
     trained.config, model.variables, seeds=(0, 0, 1)
@@ -187,7 +187,7 @@ def test_predicts_files(trained, predictor, image, tmp_path):
   assert found.has_predicted_boxes == (trained.name != "toy_queries")
 
 
-def test_is_tiled(trained, model, image):
+def test_tiles_of_a_large_image_are_merged(trained, model, image):
   rule = model.preprocessing | dict(tile_size=128, tile_overlap=32)
   tiled = Predictor(dataclasses.replace(model, preprocessing=rule))
   assert max(image.shape) <= 128
@@ -199,7 +199,9 @@ def test_is_tiled(trained, model, image):
   assert (found.boxes_xyxy >= 0).all() and (found.boxes_xyxy <= limits).all()
 
 
-def test_is_exported(trained, predictor, image, tmp_path):
+def test_an_export_gives_the_same_detections(
+  trained, predictor, image, tmp_path
+):
   out = tmp_path / "exported"
   checkpoint = store.load(str(trained.workdir))
   export_checkpoint(checkpoint, out, image_size=image.shape[:2])
@@ -245,7 +247,7 @@ def test_is_inspected_as_far_as_it_goes(trained, tmp_path):
   assert "Method.perfect_outputs" in report
 
 
-def test_knows_its_own_problems(trained):
+def test_a_config_with_problems_is_refused(trained):
   config = trained.config.copy_and_resolve_references().unlock()
   config.decode.max_detections = 50
   config.network.update(

@@ -37,7 +37,7 @@ def test_the_same_axis_is_left_as_it_is():
   np.testing.assert_array_equal(weights[5], np.zeros(6))  # padding
 
 
-def test_reversed_within_the_valid_cells():
+def test_mirrored_weights_stay_within_the_valid_cells():
   weights = compute(axis_weights, 6, 4.0, 6, 4.0, is_reversed=True)
   np.testing.assert_allclose(weights[:4], np.eye(6)[[3, 2, 1, 0]], atol=1e-6)
   # 3.5 cells: cell 0, [0, 1], is mirrored to [2.5, 3.5], half of cells 2 and 3.

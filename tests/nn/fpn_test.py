@@ -85,7 +85,7 @@ def test_odd_sizes_and_bfloat16():
   assert all(a.dtype == jnp.float32 for a in jax.tree.leaves(variables))
 
 
-def test_levels_that_do_not_nest():
+def test_levels_of_unsuitable_sizes_are_refused():
   features = make_features(8)
   features[1] = features[1][:, :3]
   with pytest.raises(ValueError, match="multiple of 32"):

@@ -77,7 +77,7 @@ def test_every_size_comes_back(variables):
     assert jax.eval_shape(HOURGLASS.apply, variables, x) == x
 
 
-def test_without_halvings_only_the_bottom_is_left():
+def test_an_hourglass_of_depth_zero_has_one_block():
   flat = Hourglass(channels=4, depth=0, num_groups=2)
   shapes = jax.eval_shape(flat.init, KEY, jnp.zeros((1, 3, 3, 4)))
   assert set(shapes["params"]) == {"bottom"}

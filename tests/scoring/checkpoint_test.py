@@ -132,7 +132,7 @@ def test_another_split_and_data_dir(run, tmp_path):
   assert {x["image_id"] for x in json.loads(out.read_text())} == {1}
 
 
-def test_other_thresholds(run, tmp_path):
+def test_overrides_change_the_decoder(run, tmp_path):
   out = tmp_path / "results.json"
   evaluate(
     str(run / "run"),

@@ -53,14 +53,14 @@ def test_perfect_maps(records):
   assert set(metrics.values()) == {1.0} and len(metrics) == 10
 
 
-def test_nothing_found(records):
+def test_an_empty_panoptic_map_scores_zero(records):
   found = PERFECT | dict(panoptic=make_map(np.zeros_like(IDS), {}))
   metrics = evaluate_segments(lambda image: found, records)
   assert metrics["PQ"] == metrics["SQ_things"] == metrics["RQ_stuff"] == 0
   assert metrics["mean_IoU"] == 1
 
 
-def test_by_hand(records):
+def test_panoptic_and_semantic_metrics_by_hand(records):
   # One of two things is found and stuff with 2 of 3 pixels and one of a thing.
   ids = [[0, 1, 2, 2], [0, 1, 0, 1]]
   found = dict(

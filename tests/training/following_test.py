@@ -37,7 +37,7 @@ def config(start):
   return config
 
 
-def test_what_nobody_set_follows(config, start, tmp_path):
+def test_fields_that_are_not_set_follow_the_checkpoint(config, start, tmp_path):
   config.preprocessing.std = (2.0, 2.0, 2.0)  # as a config file may
   config.backbone.frozen_stages = 0
   lines = follow(config, str(tmp_path / "new"), ["backbone.frozen_stages"])

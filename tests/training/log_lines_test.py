@@ -24,7 +24,7 @@ def describe(step=7100, num_steps=9000, **changes):
   )
 
 
-def test_a_short_line():
+def test_the_short_line_shows_progress_loss_and_time():
   assert describe().short == (
     "step 7100/9000   79 %  loss 0.834  34.2 images/s  3:44 left"
   )

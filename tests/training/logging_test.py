@@ -77,7 +77,7 @@ def test_skipped_steps_do_not_enter_the_means():
   assert math.isnan(summarize_rows(rows[1:2])["loss"])
 
 
-def test_line_and_row_of_an_interval(monkeypatch):
+def test_log_line_and_metrics_of_an_interval_by_hand(monkeypatch):
   clock = iter([100.0, 110.0, 110.0, 120.0, 120.0])
   monkeypatch.setattr("time.perf_counter", lambda: next(clock))
   progress = Progress(first_step=0, num_steps=1000, batch_size=8)
@@ -174,7 +174,7 @@ def test_log_that_cannot_be_written(tmp_path):
     RunLog(str(tmp_path / "file" / "run"), first_step=0)
 
 
-def test_clock_put_back_costs_no_events(tmp_path, monkeypatch):
+def test_no_events_are_lost_if_the_clock_is_put_back(tmp_path, monkeypatch):
   monkeypatch.setattr("time.time", lambda: 1e9)
   for first_step in (0, 4):
     log = RunLog(str(tmp_path), first_step=first_step)

@@ -209,7 +209,7 @@ def test_gradients_of_frozen_stages_do_not_count_in_the_norm():
   np.testing.assert_allclose(updates["head"]["kernel"], 0.1, rtol=1e-6)
 
 
-def test_masks():
+def test_frozen_and_decayed_parameters():
   params = make_params()
   mask = frozen_mask(params, frozen(1))
   assert mask["backbone"]["layer1_0"]["conv1"]["kernel"]
@@ -248,7 +248,7 @@ def test_biases_of_layers_alone():
 
 
 @pytest.mark.parametrize("name", ["sgd", "adamw", "muon"])
-def test_a_factor_slows_the_backbone_down(name):
+def test_backbone_factor_scales_the_backbone_s_updates(name):
   params = make_params()
   gradients = random_gradients(params, num_steps=1)
   plain, slow = (

@@ -303,5 +303,5 @@ class Records(list):
   is_thing = ()
 
 
-def test_is_due():
+def test_events_are_due_every_n_steps():
   assert is_due(6, 3) and not is_due(7, 3) and not is_due(6, 0)

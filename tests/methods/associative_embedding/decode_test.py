@@ -60,7 +60,7 @@ def found_masks(decoded, image=0):
 
 
 @pytest.mark.parametrize("grouping", ["seed", "histogram", "mean_shift"])
-def test_right_outputs_give_the_squares(batch, grouping):
+def test_perfect_outputs_decode_to_the_instances(batch, grouping):
   decoded = run(make_perfect(batch), grouping=grouping)
   masks, labels = found_masks(decoded)
   np.testing.assert_array_equal(labels, [s[-1] for s in SQUARES])

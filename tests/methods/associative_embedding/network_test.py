@@ -109,7 +109,7 @@ def test_the_initial_radius_is_the_one_given():
   np.testing.assert_allclose(outputs.log_precision, -2 * np.log(3), rtol=1e-6)
 
 
-def test_free_tags_know_no_place_but_start_apart():
+def test_free_tags_do_not_depend_on_position_and_start_different():
   network = make_network(embedding="tag", tag_channels=4)
   outputs = outputs_of_zeros(network)
   np.testing.assert_array_equal(outputs.embedding, 0)

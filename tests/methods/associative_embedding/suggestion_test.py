@@ -32,6 +32,6 @@ def test_the_smallest_group_follows_the_smallest_objects():
   assert suggest(2.0, config)["decode.min_pixels"] == 1
 
 
-def test_free_tags_have_no_unit():
+def test_no_coordinate_unit_is_suggested_for_free_tags():
   config = sections("associative_embedding_shapes", "loss=pull_push")
   assert "network.coordinate_unit" not in suggest(1000.0, config)

@@ -6,7 +6,7 @@ from tests.inspection.conftest import sections
 from tests.methods.scene import make_setting
 
 
-def test_it_is_solo_with_a_network_of_its_own():
+def test_decoupled_solo_has_its_own_network_and_solo_s_problems():
   method, _, _ = make_setting("decoupled_solo_shapes")
   assert type(method.network) is DecoupledSOLO
   assert problems(sections("decoupled_solo_shapes")) == []

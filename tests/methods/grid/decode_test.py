@@ -66,7 +66,7 @@ def run(logits, **overrides):
   return jitted(**{**SETTINGS, **overrides})(logits, maps)
 
 
-def test_by_hand():
+def test_decoded_scores_and_masks_by_hand():
   result = run(make_logits())
   # Area 6 is above 4 but not above 8: the second level's mask goes.
   np.testing.assert_allclose(result.scores[0], [0.81, 0.54, 0, 0], 1e-5)
@@ -101,7 +101,7 @@ def test_dropped_candidates_are_counted():
   assert run(make_logits()).num_dropped[0] == 0
 
 
-def test_capacities():
+def test_ladder_of_candidate_capacities():
   assert _capacities(50) == (50,)
   assert _capacities(64) == (64,)
   assert _capacities(500) == (128, 384, 500)

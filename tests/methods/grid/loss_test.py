@@ -57,7 +57,7 @@ def run(num_valid, **overrides):
   return jitted(**{**LOSS, **overrides})(logits, make_batch(num_valid))
 
 
-def test_by_hand():
+def test_grid_loss_by_hand():
   loss, terms = run(3)
   # At logit 0 every answer has focal loss alpha_t / 4 log 2: two positive
   # cells of 16 * 2 logits, one foreground answer each.
@@ -79,7 +79,7 @@ def test_what_the_mask_loss_is_divided_by():
   np.testing.assert_allclose(last["mask_loss"], 3 * 0.5, 1e-6)
 
 
-def test_nothing_to_find():
+def test_an_image_without_instances_has_no_mask_loss():
   loss, terms = run(0)
   focal = 32 * 0.75 / 4 * np.log(2)
   np.testing.assert_allclose(loss, 2 * focal / (0 + 1), 1e-6)

@@ -29,7 +29,7 @@ def test_the_last_instance_owns_a_cell_and_centres_come_first():
   assert first.tolist() == [4, 5, 6, 9]
 
 
-def test_cells_are_sure_of_the_label_of_their_owner():
+def test_perfect_logits_are_high_for_the_label_of_the_cell():
   targets = jax.tree.map(lambda x: x[None], TARGETS)
   # Two levels, of 2 x 2 and of 1 x 1 and more: 4 + 4 + 1 cells.
   find = functools.partial(perfect_cells, num_grids=(2, 2, 1), num_classes=2)

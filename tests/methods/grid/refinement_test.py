@@ -152,7 +152,7 @@ def test_all_points_refined_are_a_dense_evaluation():
   np.testing.assert_allclose(found[inner], wanted[inner], atol=1e-4)
 
 
-def test_certain_cells_are_only_enlarged():
+def test_cells_of_certain_probability_are_not_refined():
   maps, weights = make_refiner()
   probs = jnp.where(jnp.arange(6) < 3, 1.0, 0.0)
   probs = jnp.broadcast_to(probs, (1, 196, 6))  # 784 cells along an edge

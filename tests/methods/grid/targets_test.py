@@ -81,7 +81,7 @@ def test_capacity_keeps_centre_cells_and_counts_the_rest():
   np.testing.assert_array_equal(cut.category, full.category)
 
 
-def test_nothing_there():
+def test_invalid_instances_get_no_cells():
   targets = assign([[20, 44]], [[15, 39, 25, 49]], [3], valid=[False])
   assert not targets.valid.any()
   assert (np.asarray(targets.category) == -1).all()

@@ -50,7 +50,7 @@ def test_partners_are_averaged_and_others_count_alone():
   np.testing.assert_allclose(found.mask_logits[0], MASKS, atol=1e-4)
 
 
-def test_padding_hides_no_partner():
+def test_a_small_mask_finds_its_partner_despite_padding():
   """A mask of two cells has its partner, next to padding of 32 cells."""
   masks = np.full((1, 1, 8, 8), -8.0, np.float32)
   masks[0, 0, 2, 1:3] = 8

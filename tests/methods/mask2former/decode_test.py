@@ -57,7 +57,7 @@ def test_fixture(golden):
     assert min(errors) <= 1e-3
 
 
-def test_quality_is_that_of_pixels_inside_mask_and_image():
+def test_mask_quality_is_the_mean_inside_mask_and_image():
   rng = np.random.default_rng(0)
   logits = 3 * rng.standard_normal((2, 3, 4, 6)).astype("f")
   logits[0, 1] = -1

@@ -13,7 +13,7 @@ from solo_jax.methods.mask2former.lost_instances import (
 )
 
 
-def test_who_has_no_query_and_who_no_cell():
+def test_instances_without_a_query_or_a_cell_are_lost():
   masks = np.zeros((1, 5, 8, 8), bool)
   masks[0, :, :4, :4] = True
   masks[0, 1] = False

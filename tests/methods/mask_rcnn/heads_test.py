@@ -32,7 +32,7 @@ def test_upsampling_tap_by_tap():
     )
 
 
-def test_a_fed_head_reads_the_features_before():
+def test_a_mask_head_adds_the_features_of_the_previous_stage():
   head = MaskHead(
     num_classes=2,
     num_convs=1,

@@ -62,7 +62,7 @@ def test_trains_and_detects():
   }
 
 
-def test_problems():
+def test_problems_of_mask_rcnn_configs_are_listed():
   sections = dict(network=NETWORK | OWN, loss=LOSS)
   assert not problems(sections)
   sections["network"] = NETWORK | OWN | dict(mask_flow=True)

@@ -59,7 +59,7 @@ def test_trains_and_detects(pool_by_products):
       assert np.any(leaf != 0), path
 
 
-def test_problems():
+def test_problems_of_point_rend_configs_are_listed():
   sections = dict(network=NETWORK | OWN, loss=LOSS)
   assert not problems(sections)
   sections["network"] = NETWORK | dict(

@@ -25,7 +25,7 @@ def test_a_dynamic_convolution_reads_its_own_query_and_box():
     np.testing.assert_array_equal(differs, [False, True, False])
 
 
-def test_kernels_are_the_query_s():
+def test_dynamic_kernels_are_made_from_the_query():
   """By hand: norms without effect on what is already normal."""
   module = DynamicConv(2, 2, is_projected=False, dtype=jnp.float32)
   query, pooled = np.ones((1, 1, 2), "f"), np.float32([[[[[3.0, 1.0]]]]])

@@ -23,7 +23,9 @@ from tests.config_test import load
     ("transforms", "max_instances", 37, "can be found at once"),
   ],
 )
-def test_problems(section, field, value, message):
+def test_problems_of_queryinst_configs_are_listed(
+  section, field, value, message
+):
   config = load("queryinst_shapes").to_dict()
   assert problems(config) == []
   config = copy.deepcopy(config)

@@ -91,7 +91,7 @@ def test_mask_head(kind, expected):
 @pytest.mark.parametrize(
   ("kind", "expected"), [("fan_in", 1 / 256), ("xavier", 2 / (256 + CHANNELS))]
 )
-def test_pyramid(kind, expected):
+def test_initial_spread_of_the_pyramid_s_kernels(kind, expected):
   levels = [jnp.ones((1, 2**i, 2**i, 256)) for i in (3, 2, 1, 0)]
   found, _ = spreads(FPN(CHANNELS, kernel_init=KERNELS[kind]), levels)
   np.testing.assert_allclose(

@@ -37,7 +37,7 @@ def make_scene():
   )
 
 
-def test_who_has_no_area_and_who_no_anchor():
+def test_instances_without_area_or_anchor_are_lost():
   lost = lost_instances(
     make_scene(),
     anchors=ANCHORS,

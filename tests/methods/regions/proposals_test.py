@@ -44,7 +44,7 @@ def test_levels_do_not_suppress_each_other():
   assert np.asarray(found.valid).all()
 
 
-def test_fewer_survive_than_there_are_slots():
+def test_small_and_nonfinite_proposals_are_not_valid():
   found = select([[1.0, 2.0, -1.0], [0.0, 3.0]], min_side=6.0)
   # The last anchor is 4 wide.
   np.testing.assert_array_equal(found.valid[0], [True, True, True, False])

@@ -155,7 +155,7 @@ def test_rows_sum_to_the_share_of_samples_inside():
   )
 
 
-def test_no_box_is_wanted():
+def test_boxes_that_are_not_valid_are_not_pooled():
   feature = np.ones((1, 5, 5, 2), np.float32)
   levels = np.zeros((1, len(BOXES)), int)
   matrices = roi_matrices(

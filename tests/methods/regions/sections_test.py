@@ -27,7 +27,7 @@ def problems_of(network=(), loss=()):
   return "\n".join(find_problems(sections))
 
 
-def test_problems():
+def test_problems_of_region_configs_are_listed():
   assert not problems_of()
   three = ((10.0, 10.0, 5.0, 5.0),) * 3
   found = problems_of(dict(stage_weights=three))

@@ -53,7 +53,7 @@ def one_hot_outputs():
   )
 
 
-def test_by_hand():
+def test_scores_are_products_of_class_score_and_maskness():
   result = run(one_hot_outputs(), strides=(7,))
 
   def sigmoid(x):

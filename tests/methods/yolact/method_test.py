@@ -28,7 +28,9 @@ def config():
     ("loss", "mask_score_weight", 25.0, "both or neither"),
   ],
 )
-def test_problems(config, section, field, value, message):
+def test_problems_of_yolact_configs_are_listed(
+  config, section, field, value, message
+):
   assert problems(config) == []
   config = copy.deepcopy(config)
   config[section][field] = value
@@ -74,7 +76,7 @@ def test_perfect_outputs_decode_to_the_targets(config):
   )
 
 
-def test_lost_instances(config):
+def test_instances_without_a_prior_or_a_cell_are_lost(config):
   """Two instances want one prior in mmdetection's assignment alone."""
   method = build_method(load("yolact_shapes"))
   found = jax.jit(method.lost_instances)(make_batch())

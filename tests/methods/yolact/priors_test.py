@@ -5,7 +5,7 @@ import numpy as np
 from solo_jax.methods.yolact.priors import Priors, make_priors
 
 
-def test_by_hand():
+def test_priors_of_two_sizes_and_ratios_by_hand():
   """Two sizes and two ratios, by size and then by ratio."""
   rule = Priors(sizes=((8.0, 16.0),), ratios=(1.0, 4.0), is_square=False)
   assert rule.per_position == 4
