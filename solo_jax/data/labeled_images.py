@@ -179,6 +179,32 @@ def read_index(path: pathlib.Path) -> dict[str, str]:
   return names
 
 
+def find_splits(
+  source: LabelSource, pairs: Mapping[str, Sequence[Pair]], findings: Findings
+) -> dict[str, str] | None:
+  """Returns the split of each image, as an index.json lists them.
+
+  Args:
+    source: The folder.
+    pairs: Its pairs, by id.
+    findings: Collects ids without files and images that are not listed.
+
+  Returns:
+    See `read_index`; None without an index.
+  """
+  index = source.path / "index.json"
+  if not index.is_file():
+    return None
+  splits = read_index(index)
+  for key in sorted(splits.keys() - pairs.keys()):
+    kind = "id of index.json without files"
+    findings.problems.add(kind, f"{index}: {key!r} has no files.")
+  for key in sorted(pairs.keys() - splits.keys()):
+    kind, name = "image not listed in index.json", pairs[key][0].image_name
+    findings.problems.add(kind, f"{index}: {name} is not listed.")
+  return splits
+
+
 class LabeledImages(builder.RecordsBuilder):
   """Builder of pairs of image and label image, of one class."""
 
@@ -212,16 +238,7 @@ class LabeledImages(builder.RecordsBuilder):
     del dl_manager  # nothing to download
     findings = Findings()
     pairs = find_pairs(self._source, findings)
-    index = self._source.path / "index.json"
-    splits = None
-    if index.is_file():
-      splits = read_index(index)
-      for key in sorted(splits.keys() - pairs.keys()):
-        kind = "id of index.json without files"
-        findings.problems.add(kind, f"{index}: {key!r} has no files.")
-      for key in sorted(pairs.keys() - splits.keys()):
-        kind, name = "image not listed in index.json", pairs[key][0].image_name
-        findings.problems.add(kind, f"{index}: {name} is not listed.")
+    splits = find_splits(self._source, pairs, findings)
     num_files = len(list_images(self._source, Findings()))
     used = [key for key in pairs if splits is None or key in splits]
     self.describe(

@@ -27,6 +27,7 @@ from solo_jax.data.prepared_folder import (
   shard_mark,
 )
 from solo_jax.data.rle_masks import RleMasks
+from solo_jax.data.stuff_archive import open_maps, read_map, stuff_archive
 from solo_jax.errors import UserError
 from solo_jax.types import NO_STUFF, Sample
 
@@ -131,11 +132,8 @@ class Records:
     if not self.has_stuff:
       return {}
     if self._stuff is None:
-      archive = stuff_archive(self.path, self._name)
-      self._stuff = zipfile.ZipFile(archive.open("rb"))
-    name = f"{image_id}.png"
-    is_there = name in self._stuff.NameToInfo
-    return {"stuff": self._stuff.read(name) if is_there else b""}
+      self._stuff = open_maps(stuff_archive(self.path, self._name))
+    return {"stuff": read_map(self._stuff, image_id)}
 
   def _make_fingerprint(self, columns, split) -> str:
     known = self.metadata.get("fingerprints", {}).get(split.name)
@@ -320,11 +318,6 @@ def _read_map(record: Mapping[str, Any], size: tuple[int, int]) -> np.ndarray:
   if encoded and stored_size(encoded) == size:
     found = decode_image(encoded)
   return np.full(size, NO_STUFF, np.uint8) if found is None else found[..., 0]
-
-
-def stuff_archive(path: epath.Path, split: str) -> epath.Path:
-  """Returns the path of a split's stuff maps; there may be none."""
-  return path / f"{split}_stuff.zip"
 
 
 def to_coco(records: Records) -> dict[str, Any]:

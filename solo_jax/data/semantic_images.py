@@ -21,7 +21,7 @@ from solo_jax.data.findings import Findings
 from solo_jax.data.label_files import read_label_image
 from solo_jax.data.label_pairs import LabelSource, find_pairs, list_images
 from solo_jax.data.label_pieces import encode_labels
-from solo_jax.data.labeled_images import LabeledPairs, read_index
+from solo_jax.data.labeled_images import LabeledPairs, find_splits
 from solo_jax.errors import UserError
 
 _FORM = (
@@ -185,12 +185,8 @@ class SemanticImages(builder.RecordsBuilder):
     del dl_manager  # nothing to download
     findings = Findings()
     pairs = find_pairs(self._source, findings)
-    index = self._source.path / "index.json"
-    splits = read_index(index) if index.is_file() else None
+    splits = find_splits(self._source, pairs, findings)
     used = [key for key in pairs if splits is None or key in splits]
-    for key in sorted(pairs.keys() - set(used)):
-      kind, name = "image not listed in index.json", pairs[key][0].image_name
-      findings.problems.add(kind, f"{index}: {name} is not listed.")
     names = {v: name for v, name in self._classes.items() if name is not None}
     num_files = len(list_images(self._source, Findings()))
     self.describe(

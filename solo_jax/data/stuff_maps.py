@@ -16,8 +16,8 @@ from solo_jax.data.records import (
   Records,
   decode_image,
   list_splits,
-  stuff_archive,
 )
+from solo_jax.data.stuff_archive import open_maps, stuff_archive
 from solo_jax.errors import UserError
 from solo_jax.types import NO_STUFF
 
@@ -94,8 +94,7 @@ def count_classes(records: Records) -> int | None:
   Returns:
     The number; None if the maps were added before it was counted.
   """
-  archive = stuff_archive(records.path, records.whole_split)
-  with archive.open("rb") as file, zipfile.ZipFile(file) as maps:
+  with open_maps(stuff_archive(records.path, records.whole_split)) as maps:
     return int(maps.comment) if maps.comment else None
 
 

@@ -5,6 +5,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from absl import logging
 
 from solo_jax import parallel
 from solo_jax.data import records as data_records
@@ -21,8 +22,8 @@ def evaluate_segments(
 ) -> dict[str, float | None]:
   """Returns the metrics of every record's maps, compared with the truth.
 
-  A corrupt image counts as one without predictions. Each process handles a part
-  of the images; all get all results.
+  A corrupt image is logged and does not count. Each process handles a part of
+  the images; all get all results.
 
   Args:
     segmenter: Makes panoptic maps if the records have things, and semantic
@@ -40,9 +41,17 @@ def evaluate_segments(
   overlap = MeanIou(num_classes, ignored=void)
   for index in range(jax.process_index(), len(records), jax.process_count()):
     sample = data_records.read_sample(records[index])
+    if sample.is_corrupt:
+      logging.error(
+        "image %d (%s) cannot be decoded: left out of panoptic quality and "
+        "mean IoU",
+        sample.image_id,
+        sample.file_name,
+      )
+      continue
     truth_ids, truth = truth_map(sample)
     labels = _to_labels(truth_ids, {k: x[0] for k, x in truth.items()}, void)
-    found = {} if sample.is_corrupt else segmenter(sample.image)
+    found = segmenter(sample.image)
     if "panoptic" in found:
       segments = found["panoptic"].segments
       quality.add(

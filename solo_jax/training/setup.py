@@ -6,6 +6,7 @@ from typing import Any
 
 import jax
 import ml_collections
+import numpy as np
 import optax
 
 from solo_jax import parallel, types
@@ -238,12 +239,19 @@ def describe(
     variables: Variables of the network.
     peak: Highest learning rate.
   """
-  training, section = config.training, config.optimizer
+  training, section, dataset = config.training, config.optimizer, config.dataset
+  num_images, left_out = len(train_records), ""
+  if not dataset.keep_empty:
+    num_images = int(np.count_nonzero(train_records.num_objects))
+    if num_empty := len(train_records) - num_images:
+      left_out = (
+        f" ({num_empty} without instances left out, dataset.keep_empty=False)"
+      )
   log.section("Run")
   log.message(
-    f"data       {config.dataset.name}: {plural(len(train_records), 'image')} "
-    f"to train on, {len(eval_records)} to evaluate, "
-    f"{plural(config.dataset.num_classes, 'class')}"
+    f"data       {dataset.name}: {plural(num_images, 'image')} to train on"
+    f"{left_out}, {len(eval_records)} to evaluate, "
+    f"{plural(dataset.num_classes, 'class')}"
   )
   log.message(
     f"network    {config.method}, {config.backbone.name}, "
@@ -261,6 +269,6 @@ def describe(
   )
   log.message(
     f"steps      {training.num_steps} of {training.batch_size} images = "
-    f"{training.num_steps * training.batch_size / len(train_records):.1f} "
+    f"{training.num_steps * training.batch_size / num_images:.1f} "
     "epochs"
   )

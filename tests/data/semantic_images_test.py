@@ -62,6 +62,15 @@ def test_each_reading_of_the_same_values(source, tmp_path, classes):
   assert "7 pixels" in first and last.endswith("4 pixels")
 
 
+def test_ids_of_the_index_without_files_are_counted(source, tmp_path):
+  index = json.loads((source / "index.json").read_bytes())
+  index.append(dict(id="lost", split="train"))
+  (source / "index.json").write_text(json.dumps(index))
+  classes = {"0": "wall", "1": "floor", "255": None}
+  (problem,) = build(source, tmp_path, classes).metadata["problems"]
+  assert problem.endswith("index.json: 'lost' has no files.")
+
+
 def test_a_value_that_is_not_in_the_table_is_named(source, tmp_path):
   loose = builder.Tolerance(max_lost=1.0)
   with pytest.raises(

@@ -75,6 +75,18 @@ def test_panoptic_and_semantic_metrics_by_hand(records):
   np.testing.assert_allclose(metrics["mean_IoU"], (3 / 6 + 0) / 2)
 
 
+def test_a_corrupt_image_is_logged_and_left_out(records, caplog):
+  class OneSpoiled(list):
+    class_names, is_thing = records.class_names, records.is_thing
+
+  spoiled = records[0] | dict(image=b"spoiled")
+  both = OneSpoiled([records[0], spoiled])
+  metrics = evaluate_segments(lambda image: PERFECT, both)
+  assert metrics["PQ"] == metrics["mean_IoU"] == 1
+  (line,) = [x for x in caplog.messages if "cannot be decoded" in x]
+  assert "left out of panoptic quality and mean IoU" in line
+
+
 def test_average_precision_is_of_things(records):
   dataset = instances_of(records)
   assert [x["name"] for x in dataset["categories"]] == ["person"]

@@ -111,6 +111,20 @@ def test_description_applies_the_linear_rule(config, monkeypatch):
   assert f"{config.training.num_steps / 10:.1f} epochs" in text
 
 
+def test_images_without_instances_are_not_described_as_trained_on(config):
+  class SomeEmpty(list):
+    num_objects = np.array([3, 0, 1, 0, 2])
+
+  lines = []
+  log = types.SimpleNamespace(section=lines.append, message=lines.append)
+  config.dataset.keep_empty = False
+  config.training.num_steps, config.training.batch_size = 6, 1
+  setup.describe(log, config, SomeEmpty("abcde"), "ab", {"params": {}}, 0.008)
+  text = "\n".join(lines)
+  assert "3 images to train on (2 without instances left out, " in text
+  assert "2.0 epochs" in text
+
+
 def init(config):
   network = building.build_method(config).network
   image, size = np.zeros((1, 64, 64, 3), np.uint8), np.full((1, 2), 64)

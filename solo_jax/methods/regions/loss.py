@@ -141,7 +141,9 @@ def region_loss(
 
   Returns:
     The sum of the terms, [] float32, and the terms, weighted; those of stages
-    after the first have their number in front. `instances_dropped` is a count.
+    after the first have their number in front. `instances_dropped` and
+    `masks_dropped` are counts: 'all' may have more positive regions, and in
+    other places, than `sampling` reserves.
   """
   batch = dataclasses.replace(
     batch, valid=batch.valid & batch.image_valid[:, None]
@@ -158,7 +160,7 @@ def region_loss(
   terms = dict(proposal_category_loss=objects, proposal_box_loss=boxes)
   found = network.select(outputs, batch.image_size, train=True)
   candidates = found.boxes, found.valid & batch.image_valid[:, None]
-  regions = None
+  regions, masks_dropped = None, jnp.zeros((), jnp.int32)
   for stage, matching in enumerate(stages.matchings):
     if regions is None or stages.next_regions == "sampled":
       regions = _draw(keys_of(2 * stage + 1), candidates, batch, stages, stage)
@@ -177,12 +179,16 @@ def region_loss(
       mask_regions = regions
     most = min(stages.sampling.max_positives, mask_regions.boxes.shape[1])
     positives = jax.tree.map(lambda x, most=most: x[:, :most], mask_regions)
-    stage_terms |= mask_loss(stage, features, positives)
+    mask_terms = mask_loss(stage, features, positives)
+    if mask_terms:
+      masks_dropped += jnp.sum(mask_regions.is_positive[:, most:])
+    stage_terms |= mask_terms
     prefix = f"stage{stage}_" if stage else ""
     for name, value in stage_terms.items():
       terms[prefix + name] = stages.weights[stage] * value
   total = sum(terms.values())
   terms["instances_dropped"] = jnp.sum(batch.num_dropped)
+  terms["masks_dropped"] = masks_dropped
   return total, terms
 
 

@@ -59,6 +59,7 @@ def test_trains_and_detects():
     "box_loss",
     "mask_loss",
     "instances_dropped",
+    "masks_dropped",
   }
 
 

@@ -316,16 +316,16 @@ def test_mean_over_devices_is_the_loss_of_the_batch(pool_by_products):
   assert not np.allclose(*terms["category_loss"])
 
 
-def record_regions(network, settings, batch):
-  """The regions that masks of each stage would train on."""
+def run_stages(network, settings, batch):
+  """The regions that masks of each stage would train on, and the terms."""
   found = []
 
   def mask_loss(stage, features, regions):
     found.append(regions)
-    return {}
+    return dict(mask_loss=0.0)
 
   def call(network):
-    region_loss(
+    _, terms = region_loss(
       network,
       make_features(len(batch.image)),
       batch,
@@ -334,10 +334,14 @@ def record_regions(network, settings, batch):
       mask_loss=mask_loss,
       axis_name=None,
     )
-    return found
+    return found, terms
 
   run = jax.jit(nn.apply(call, network, mutable=["batch_stats"]))
   return run(variables_of(network), rngs={"draws": jax.random.key(0)})[0]
+
+
+def record_regions(network, settings, batch):
+  return run_stages(network, settings, batch)[0]
 
 
 @pytest.mark.slow
@@ -371,6 +375,23 @@ def test_regions_of_masks(pool_by_products):
     network, loss_settings(mask_regions="refined"), batch
   )[0]
   np.testing.assert_array_equal(refined.is_instance.sum(1), 2)
+
+
+def test_positive_regions_beyond_those_reserved_for_masks_are_counted(
+  pool_by_products,
+):
+  """All 8 regions of the second stage are positive; masks have 4 places."""
+  network = make_network(
+    stage_weights=THREE["stage_weights"][:2], box_classes="all"
+  )
+  batch = make_batch(1)
+  settings = loss_settings(
+    matchings=(matching(0.5), matching(0.0)),
+    weights=(1.0, 1.0),
+    next_regions="all",
+  )
+
+  assert run_stages(network, settings, batch)[1]["masks_dropped"] == 4
 
 
 def test_unknown_rules_are_refused():
