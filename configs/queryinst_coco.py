@@ -72,6 +72,7 @@ def get_config(arg: str = "") -> ml_collections.ConfigDict:
     ),
     backbone=BACKBONES[arg.backbone],
     network=dict(num_proposals=num_queries),
+    loss=dict(masks_per_image=32),  # the average is 7, the capacity 100
     optimizer=dict(
       reference_batch_size=16,
       schedule="step",
