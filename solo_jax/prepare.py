@@ -36,6 +36,7 @@ Everything skipped, repaired or suspicious is counted by kind. Skipping all
 images, or more than --max_lost, is an error.
 """
 
+import functools
 import pathlib
 import shlex
 from collections.abc import Mapping
@@ -366,6 +367,9 @@ def main() -> None:
       f"gcloud storage cp --recursive data {FLAGS.data_dir}"
     )
   console = Console()
+  print_plain = functools.partial(
+    console.print, markup=False, highlight=False, soft_wrap=True
+  )
   name = _pick_name()
   full_name = "/".join(filter(None, (FLAGS.dataset, name)))
   path = find_prepared(FLAGS.data_dir, full_name)
@@ -373,12 +377,7 @@ def main() -> None:
     check_same_request(path, _options(), FLAGS.strict)
     if "options" not in Records(path, list_splits(path)[0]).metadata:
       console.print("Its options were not recorded, so they are not compared.")
-    console.print(
-      f"Already prepared: {path} (delete it to build it again).",
-      highlight=False,
-      markup=False,
-      soft_wrap=True,
-    )
+    print_plain(f"Already prepared: {path} (delete it to build it again).")
   else:
     path = _make_builder(name).prepare(_options())
   if FLAGS.stuff_maps:
@@ -386,17 +385,10 @@ def main() -> None:
   print_summary(path, console)
   if FLAGS.dataset == "shapes":
     folder = write_examples(path, pathlib.Path(FLAGS.data_dir) / full_name)
-    console.print(
-      f"Pictures to predict on: {folder}",
-      markup=False,
-      highlight=False,
-      soft_wrap=True,
-    )
+    print_plain(f"Pictures to predict on: {folder}")
   console.print("Train on it with:")
   for flag in config_flags(path, FLAGS.data_dir, full_name):
-    console.print(
-      f"  {shlex.quote(flag)}", markup=False, highlight=False, soft_wrap=True
-    )
+    print_plain(f"  {shlex.quote(flag)}")
 
 
 if __name__ == "__main__":
