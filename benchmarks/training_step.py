@@ -1,6 +1,7 @@
 """The training step of a config and inputs for it, without data or a run."""
 
 import contextlib
+import dataclasses
 import unittest.mock
 from collections.abc import Callable
 from typing import Any
@@ -66,8 +67,12 @@ def make_batch(
     A batch on the host.
   """
   rule = config.transforms
+  sample = solov2_scene.make_sample(image_size, num_instances=10)
+  if building.build_method(config).num_stuff_classes:
+    stuff = np.zeros(image_size, np.uint8)
+    sample = dataclasses.replace(sample, stuff=stuff)
   row = batching.make_example(
-    solov2_scene.make_sample(image_size, num_instances=10),
+    sample,
     image_size=image_size,
     mask_frame=mask_frames.from_settings(rule),
     max_instances=rule.max_instances,

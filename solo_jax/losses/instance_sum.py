@@ -1,7 +1,8 @@
 """Sums a loss over instances in chunks, with its gradient, in one pass.
 
 Every loss on masks goes through here: the SOLOs' pairs of cell and instance
-(methods/grid/masks.py) and the instances of associative embedding.
+(methods/grid/masks.py), the instances of associative embedding, and the pairs
+of query and instance of Mask2Former.
 
 Shape letters: B images, N instances, R rows (predictions, each with an instance
 as its target), n rows of a chunk, h and w mask resolution.
@@ -14,7 +15,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from solo_jax import types
 from solo_jax.losses.chunks import (
   get_chunk,
   num_chunks,
@@ -25,10 +25,10 @@ from solo_jax.losses.chunks import (
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
 def instance_sum(
-  loss: Callable[[Any, Any, types.PackedMasks], tuple[jax.Array, jax.Array]],
+  loss: Callable[[Any, Any, Any], tuple[jax.Array, jax.Array]],
   pixels: Any,
   rows: Any,
-  masks: types.PackedMasks,
+  masks: Any,
   instance: jax.Array,
   valid: jax.Array,
 ) -> tuple[jax.Array, jax.Array]:
@@ -42,7 +42,8 @@ def instance_sum(
       (loss of each [n], a figure about each [n] that has no gradient).
     pixels: Tree of maps. [B, ...] float.
     rows: Tree of rows. [B, R, ...] float.
-    masks: [B, N] masks of [h, w], or a tree of such.
+    masks: [B, N] masks of [h, w], or a tree of arrays with a row for each
+      instance, [B, N, ...]; no gradient.
     instance: Instance whose mask is the target of each row. [B, R] int32.
     valid: False for padding and rows to leave out. [B, R] bool.
 

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 
 from solo_jax import types
 from solo_jax.losses.cross_entropy import softmax_cross_entropy
+from solo_jax.losses.instance_sum import instance_sum
 from solo_jax.losses.point_mask import (
   pairwise_point_mask_losses,
   point_mask_losses,
@@ -203,11 +204,11 @@ def outputs_loss(
     category /= count_everywhere(
       divisor, axis_name, least=settings.no_object_weight
     )
-    mask, dice = mask_losses(logits[1], targets, query, point)
+    masks, dice = mask_losses(logits[1], targets, query, point, settings)
     last = dict(
       category_loss=settings.category_weight * category,
-      mask_loss=settings.mask_weight * mask / num_masks,
-      dice_loss=settings.dice_weight * dice / num_masks,
+      mask_loss=(masks - dice) / num_masks,
+      dice_loss=dice / num_masks,
     )
     sums = {name: sums[name] + value for name, value in last.items()}
   terms = sums | {f"last_{name}": value for name, value in last.items()}
@@ -287,33 +288,54 @@ def category_loss(
 
 
 def mask_losses(
-  mask_logits: jax.Array, targets: Targets, query: jax.Array, points: Points
+  mask_logits: jax.Array,
+  targets: Targets,
+  query: jax.Array,
+  points: Points,
+  settings: LossSettings,
 ) -> tuple[jax.Array, jax.Array]:
-  """Returns both mask losses, summed over the matched pairs.
+  """Returns the weighted losses of masks, summed over the matched pairs.
 
   Args:
     mask_logits: [B, Q, h, w] float32.
     targets: The instances.
     query: Query of each instance. [B, N] int32.
     points: Points to sample.
+    settings: Weights of the losses.
 
   Returns:
-    Sums of cross-entropy and of dice loss, [] float32 each.
+    The sum of cross-entropy and dice loss, and dice loss alone, which has no
+    gradient. [] float32 each.
   """
   batch, num_queries, *size = mask_logits.shape
-  maps = mask_logits.reshape(-1, *size)
   index = query + num_queries * jnp.arange(batch)[:, None]
   # Points of all images are chosen together, as some images have few instances
   # and others many.
   chosen = uncertain_points_of_valid(
-    maps,
+    mask_logits.reshape(-1, *size),
     index.reshape(-1),
     targets.valid.reshape(-1),
     *(x.reshape(-1, *x.shape[2:]) for x in (points.candidates, points.others)),
     points.match.shape[1],
   )
   chosen = chosen.reshape(*index.shape, *chosen.shape[1:])
-  losses = point_mask_losses(
-    read_points(maps, index, chosen), read_mask_points(targets.masks, chosen)
+
+  def pair_losses(logits, _, pairs):
+    masks, query, chosen = pairs
+    masks = jax.tree.map(lambda x: x[None], masks)
+    entropy, dice = point_mask_losses(
+      read_points(logits, query, chosen),
+      read_mask_points(masks, chosen[None])[0],
+    )
+    dice *= settings.dice_weight
+    return settings.mask_weight * entropy + dice, dice
+
+  sums, dice = instance_sum(
+    pair_losses,
+    mask_logits,
+    (),
+    (targets.masks, query, chosen),
+    jnp.broadcast_to(jnp.arange(query.shape[1]), query.shape),
+    targets.valid,
   )
-  return tuple(jnp.sum(loss, where=targets.valid) for loss in losses)
+  return jnp.sum(sums), jnp.sum(dice)
