@@ -128,7 +128,6 @@ def make_loss() -> dict:
   keys = jax.random.split(jax.random.key(0), images)
   draw = functools.partial(
     draw_points,
-    num_instances=room,
     num_points=12544,
     oversample_ratio=3.0,
     importance_sample_ratio=0.75,

@@ -103,7 +103,6 @@ def main(_) -> None:
   config = _CONFIG.value
   draw = functools.partial(
     draw_points,
-    num_instances=config.transforms.max_instances,
     num_points=config.loss.num_points,
     oversample_ratio=config.loss.oversample_ratio,
     importance_sample_ratio=config.loss.importance_sample_ratio,
@@ -118,7 +117,8 @@ def main(_) -> None:
         expected.append(dict(logits=predict(batch, rng)))
       truth = expected[i]
       points = draw(jax.random.split(jax.random.key(i), 1), 0)
-      places = points.candidates, points.others
+      pairs = jnp.arange(batch.valid.shape[1])
+      places = [x[None] for x in points.of_pairs(0 * pairs, pairs)]
       arguments = batch.masks, truth["logits"], *places
       jax.block_until_ready(compute(*arguments))
       start = time.process_time()

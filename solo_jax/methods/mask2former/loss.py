@@ -66,31 +66,31 @@ class Points:
 
   Attributes:
     match: Points for the costs. [B, P, 2] float32.
-    candidates: Points of which the most uncertain are kept. [B, N, more, 2]
-      float32.
-    others: Points that are always kept. [B, N, n, 2] float32.
+    of_pairs: Draws points for the losses of some pairs. (image, instance), [n]
+      int32 each -> candidates of which the most uncertain are kept, [n, more,
+      2], and points that are always kept, [n, rest, 2] float32.
   """
 
   match: jax.Array
-  candidates: jax.Array
-  others: jax.Array
+  of_pairs: Callable[[jax.Array, jax.Array], tuple[jax.Array, jax.Array]]
 
 
 def draw_points(
   keys: jax.Array,
   output: int,
   *,
-  num_instances: int,
   num_points: int,
   oversample_ratio: float,
   importance_sample_ratio: float,
 ) -> Points:
   """Returns random points of one output.
 
+  Those of a pair are drawn when they are needed, so that none are drawn for
+  padded instances.
+
   Args:
     keys: Keys of the images. [B] keys.
     output: Its number.
-    num_instances: N.
     num_points: P.
     oversample_ratio: Number of candidates, as a multiple of P.
     importance_sample_ratio: Share of the P points that are the most uncertain
@@ -100,20 +100,21 @@ def draw_points(
     The points.
   """
   num_others = num_points - int(importance_sample_ratio * num_points)
-  shapes = (
-    (num_points,),
-    (num_instances, int(oversample_ratio * num_points)),
-    (num_instances, num_others),
+  num_candidates = int(oversample_ratio * num_points)
+  split = jax.vmap(
+    lambda key: jax.random.split(jax.random.fold_in(key, output))
   )
+  shared, own = split(keys).T
 
-  def draw(key):
-    keys = jax.random.split(jax.random.fold_in(key, output), len(shapes))
-    return [
-      random_points(key, shape) for key, shape in zip(keys, shapes, strict=True)
-    ]
+  def of_pair(image, instance):
+    key = jax.random.fold_in(own[image], instance)
+    points = random_points(key, (num_candidates + num_others,))
+    return points[:num_candidates], points[num_candidates:]
 
-  shared, candidates, others = jax.vmap(draw)(keys)
-  return Points(match=shared, candidates=candidates, others=others)
+  return Points(
+    match=jax.vmap(lambda key: random_points(key, (num_points,)))(shared),
+    of_pairs=jax.vmap(of_pair),
+  )
 
 
 def mask2former_loss(
@@ -139,7 +140,6 @@ def mask2former_loss(
   draw = functools.partial(
     draw_points,
     row_keys(network.make_rng("draws"), batch.row),
-    num_instances=targets.valid.shape[1],
     num_points=settings.num_points,
     oversample_ratio=settings.oversample_ratio,
     importance_sample_ratio=settings.importance_sample_ratio,
@@ -308,6 +308,7 @@ def mask_losses(
     gradient. [] float32 each.
   """
   batch, num_queries, *size = mask_logits.shape
+  num_instances = query.shape[1]
   index = query + num_queries * jnp.arange(batch)[:, None]
   # Points of all images are chosen together, as some images have few instances
   # and others many.
@@ -315,7 +316,7 @@ def mask_losses(
     mask_logits.reshape(-1, *size),
     index.reshape(-1),
     targets.valid.reshape(-1),
-    *(x.reshape(-1, *x.shape[2:]) for x in (points.candidates, points.others)),
+    lambda pair: points.of_pairs(pair // num_instances, pair % num_instances),
     points.match.shape[1],
   )
   chosen = chosen.reshape(*index.shape, *chosen.shape[1:])
@@ -335,7 +336,7 @@ def mask_losses(
     mask_logits,
     (),
     (targets.masks, query, chosen),
-    jnp.broadcast_to(jnp.arange(query.shape[1]), query.shape),
+    jnp.broadcast_to(jnp.arange(num_instances), query.shape),
     targets.valid,
   )
   return jnp.sum(sums), jnp.sum(dice)

@@ -5,6 +5,7 @@ its centre. Shape letters: B images, N instances, P points, R maps, h, w size.
 """
 
 import functools
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -114,40 +115,40 @@ def uncertain_points_of_valid(
   maps: jax.Array,
   index: jax.Array,
   valid: jax.Array,
-  candidates: jax.Array,
-  others: jax.Array,
+  draw: Callable[[jax.Array], tuple[jax.Array, jax.Array]],
   num_points: int,
 ) -> jax.Array:
   """Returns `uncertain_points` of the valid groups, and costs no more.
 
-  Choosing takes most of the time of a loss at points, so groups that only pad
-  a batch are left out, in chunks.
+  Drawing and choosing take most of the time of a loss at points, so groups that
+  only pad a batch are left out, in chunks.
 
   Args:
     maps: Logits. [R, h, w] float.
     index: Map of each group of points. [N] int.
     valid: Groups to choose points for. [N] bool.
-    candidates: [N, more than P, 2] float32.
-    others: [N, n, 2] float32.
+    draw: Numbers of groups, [n] int -> their candidates, [n, more than P, 2],
+      and other points, [n, rest, 2] float32.
     num_points: P.
 
   Returns:
-    [N, P, 2] float32 without gradient; anything in [0, 1] where not valid.
+    [N, P, 2] float32 without gradient; zeros where not valid.
   """
   number = len(index)
+  count = jnp.sum(valid)
   order = jnp.argsort(~valid, stable=True)
-  chunks = (jnp.sum(valid) + CHUNK - 1) // CHUNK
+  order = jnp.where(jnp.arange(number) < count, order, number)
   order = jnp.pad(order, (0, -number % CHUNK), constant_values=number)
+  chunks = (count + CHUNK - 1) // CHUNK
   maps = jax.lax.stop_gradient(maps)
 
   def choose(i, chosen):
     rows = get_chunk(order, i)
-    groups = [jnp.take(x, rows, 0, mode="clip") for x in (index, *points)]
-    found = uncertain_points(maps, *groups, num_points)
+    group = jnp.minimum(rows, number - 1)
+    found = uncertain_points(maps, index[group], *draw(group), num_points)
     return chosen.at[rows].set(found, mode="drop")
 
-  points = candidates, others
-  chosen = jnp.zeros((number, num_points, 2), candidates.dtype)
+  chosen = jnp.zeros((number, num_points, 2), jnp.float32)
   return jax.lax.fori_loop(0, chunks, choose, chosen)
 
 

@@ -96,10 +96,11 @@ class Case(python_types.SimpleNamespace):
     return result
 
   def draw(self, n):
+    names = "over_points", "random_points"
+    points = [jnp.asarray(self.by_instance(name, n)) for name in names]
     return Points(
       match=self.match_points(n),
-      candidates=self.by_instance("over_points", n),
-      others=self.by_instance("random_points", n),
+      of_pairs=lambda *pair: tuple(x[pair] for x in points),
     )
 
 
@@ -142,6 +143,7 @@ def test_fixture_points(golden):
     logits, points = case.outputs.mask_logits[n], case.draw(n)
     maps = logits.reshape(-1, *logits.shape[2:])
     expected = case.by_instance("points", n)
+    instances = jnp.arange(case.capacity)
     assert expected.shape[2] == golden.config["num_points"]
     for b, count in enumerate(case.num_instances):
       query = np.zeros(case.capacity, int)
@@ -149,8 +151,7 @@ def test_fixture_points(golden):
       chosen = choose(
         maps,
         jnp.asarray(query + b * logits.shape[1]),
-        points.candidates[b],
-        points.others[b],
+        *points.of_pairs(jnp.full_like(instances, b), instances),
       )[:count]
       for found, given in zip(chosen, expected[b], strict=False):
         np.testing.assert_array_equal(ordered(found), ordered(given))
@@ -343,22 +344,25 @@ def test_the_class_weighs_apart_in_the_costs():
 
 def test_points_of_an_image_belong_to_its_row():
   @jax.jit
-  def draw(keys, layer):
+  def draw(keys, layer, image, instance):
     points = draw_points(
       keys,
       layer,
-      num_instances=2,
       num_points=8,
       oversample_ratio=3.0,
       importance_sample_ratio=0.75,
     )
-    return points.match, points.candidates, points.others
+    return points.match, *points.of_pairs(image, instance)
 
   keys = jax.random.split(jax.random.key(0), 2)
-  matched, candidates, others = draw(keys, 1)
-  one = draw(keys[1:], 1)
-  assert candidates.shape == (2, 2, 24, 2)
-  assert others.shape == (2, 2, 2, 2)
+  image, instance = np.array([0, 0, 1, 1]), np.array([0, 1, 0, 1])
+  matched, candidates, others = draw(keys, 1, image, instance)
+  one = draw(keys[1:], 1, np.zeros(2, int), instance[:2])
+  assert candidates.shape == (4, 24, 2)
+  assert others.shape == (4, 2, 2)
   np.testing.assert_array_equal(matched[1:], one[0])
-  np.testing.assert_array_equal(candidates[1:], one[1])
-  assert not np.array_equal(matched, draw(keys, 0)[0])
+  np.testing.assert_array_equal(candidates[2:], one[1])
+  np.testing.assert_array_equal(others[2:], one[2])
+  other_output = draw(keys, 0, image, instance)
+  drawn = [*matched, other_output[0][0], *candidates[:, :8], others[0]]
+  assert len({np.asarray(x).tobytes() for x in drawn}) == len(drawn)

@@ -76,7 +76,6 @@ def test_the_loss_has_nothing_to_improve(scene):
       lambda i: draw_points(
         keys,
         i,
-        num_instances=4,
         num_points=200,
         oversample_ratio=3.0,
         importance_sample_ratio=0.75,
