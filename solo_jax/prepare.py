@@ -349,11 +349,11 @@ def check_same_request(
 def _add_stuff_maps(path: pathlib.Path, console: Console) -> None:
   tree = FileTree(FLAGS.stuff_maps, FLAGS.max_pixels)
   missing = stuff_maps.add_stuff_maps(path, tree)
-  number = max(stuff_maps.count_classes(Records(path, x)) for x in missing)
+  classes = max(stuff_maps.count_classes(Records(path, x)) for x in missing)
   console.print(
     "Maps of stuff added; images without one: "
     + ", ".join(f"{number} of {split}" for split, number in missing.items())
-    + f". Set network.semantic_classes={number} (HTC) or more.",
+    + f". Set network.semantic_classes={classes} (HTC) or more.",
     highlight=False,
   )
 

@@ -269,6 +269,6 @@ def describe(
   )
   log.message(
     f"steps      {training.num_steps} of {training.batch_size} images = "
-    f"{training.num_steps * training.batch_size / num_images:.1f} "
-    "epochs"
+    f"{training.num_steps * training.batch_size / max(num_images, 1):.1f} "
+    "epochs"  # the pipeline refuses data without images
   )

@@ -123,6 +123,12 @@ def test_images_without_instances_are_not_described_as_trained_on(config):
   text = "\n".join(lines)
   assert "3 images to train on (2 without instances left out, " in text
   assert "2.0 epochs" in text
+  nothing = SomeEmpty("abcde")
+  nothing.num_objects = np.zeros(5, int)  # the pipeline's error comes next
+  setup.describe(log, config, nothing, "ab", {"params": {}}, 0.008)
+  assert "0 images to train on (5 without instances left out, " in "".join(
+    lines[-5:]
+  )
 
 
 def init(config):
